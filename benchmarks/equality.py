@@ -1,0 +1,102 @@
+"""Before anything is timed: do the subjects do the same work? A benchmark of different work is void.
+
+From the same weights, examples and noise, one step's gradients of both players must agree in float64, and the losses in
+float32. Adam itself cannot be compared after its first update, which is little more than the gradient's sign; instead every
+parameter of both players must have moved by about the learning rate after one timed step.
+"""
+from dataclasses import dataclass
+
+import numpy as np
+from harness import Worker
+from models import Gradients, Model, Start, Weights
+
+GRADIENT_TOLERANCE = 1e-8  # relative L2, float64, parameter by parameter
+LOSS_TOLERANCE = 1e-4  # relative, float32
+MOVE_TOLERANCE = 1e-2  # of the learning rate
+
+
+class DifferentWorkError(Exception):
+    """Two subjects do not compute the same step."""
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What one subject computed from the common start."""
+
+    name: str
+    single: Gradients  # float32
+    double: Gradients  # float64
+    moves: dict[str, float]  # median |change| of each parameter in the first training step
+
+
+def collect(name: str, worker: Worker, model: Model, start: Start, variant: str, threads: int) -> Evidence:
+    """Run one subject's step in both precisions. The worker is spent afterwards: its memory says nothing about a step."""
+    found = {}
+    for dtype in ("float32", "float64"):
+        point = start.astype(dtype)
+        worker.call("create", model=model, start=point, variant=variant, threads=threads)
+        found[dtype] = worker.call("ask", method="gradients", d_noise=point.d_noise, g_noise=point.g_noise)
+        if dtype == "float32":
+            before = worker.call("ask", method="weights")
+            worker.call("ask", method="step")
+            moves = moved(before, worker.call("ask", method="weights"))
+    return Evidence(name, found["float32"], found["float64"], moves)
+
+
+def moved(before: tuple[Weights, Weights], after: tuple[Weights, Weights]) -> dict[str, float]:
+    """Median absolute change of every parameter, by player and name."""
+    return {
+        f"{player}.{name}": float(np.median(np.abs(new[name] - old[name])))
+        for player, old, new in zip(("generator", "discriminator"), before, after, strict=True)
+        for name in old
+    }
+
+
+def check_moves(evidence: Evidence, learning_rate: float) -> None:
+    """Adam's first update moves nearly every element by the learning rate."""
+    for name, move in evidence.moves.items():
+        if not abs(move / learning_rate - 1) <= MOVE_TOLERANCE:
+            raise DifferentWorkError(
+                f"{evidence.name}: its first training step moved {name} by {move:.3g} (median); Adam moves it by the "
+                f"learning rate, {learning_rate:g}"
+            )
+
+
+def compare(reference: Evidence, other: Evidence) -> dict[str, float]:
+    """The largest disagreements: relative L2 of the gradients in float64, relative difference of the losses in float32.
+
+    DifferentWorkError names what differs most when one is beyond its tolerance, or when the parameters do not match.
+    """
+    pair = f"{other.name} and {reference.name}"
+    result = {}
+    for player in ("discriminator", "generator"):
+        expected, got = getattr(reference.double, player), getattr(other.double, player)
+        if {k: v.shape for k, v in expected.items()} != {k: v.shape for k, v in got.items()}:
+            raise DifferentWorkError(f"{pair} have different parameters in the {player}: {list(got)}, {list(expected)}")
+        for name, value in {**expected, **got}.items():
+            if value.dtype != np.float64:
+                raise DifferentWorkError(f"{pair}: the float64 gradient of {player}.{name} came as {value.dtype}")
+        errors = {name: relative_l2(got[name], expected[name]) for name in expected}
+        worst = max(errors, key=lambda name: errors[name])
+        if not errors[worst] <= GRADIENT_TOLERANCE:
+            raise DifferentWorkError(
+                f"{pair} disagree about the gradient of {player}.{worst}: relative L2 {errors[worst]:.3g} in float64, "
+                f"allowed {GRADIENT_TOLERANCE:g}"
+            )
+        result[f"{player}_gradients"] = errors[worst]
+    for loss in ("d_loss", "g_loss"):
+        expected, got = getattr(reference.single, loss), getattr(other.single, loss)
+        error = abs(got - expected) / max(abs(expected), 1e-30)
+        if not error <= LOSS_TOLERANCE:
+            raise DifferentWorkError(
+                f"{pair} disagree about {loss} in float32: {got:.8g}, {expected:.8g}, relative difference {error:.3g}, "
+                f"allowed {LOSS_TOLERANCE:g}"
+            )
+        result[loss] = error
+    return result
+
+
+def relative_l2(got: np.ndarray, expected: np.ndarray) -> float:
+    """|got - expected| / |expected|; a gradient of zeros has to be met exactly."""
+    difference = float(np.linalg.norm(got - expected))
+    return difference / float(np.linalg.norm(expected)) if difference else 0.0 if np.isfinite(difference) else np.nan

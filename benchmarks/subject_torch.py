@@ -1,0 +1,108 @@
+"""The vanilla GAN's step as a PyTorch user who cares about speed writes it.
+
+Variants are words: `eager` or `compiled` (torch.compile of both losses, forward and backward); `joined` gives the real and
+the generated half to the discriminator as one batch (the same value where no layer couples the examples of a batch).
+Always: fused Adam, no graph through the generator in D's update, D frozen in G's update.
+"""
+import numpy as np
+import torch
+from models import Dense, Gradients, Layer, LeakyReLU, Model, Start, Tanh, Weights
+from torch import Tensor, nn
+from torch.nn.functional import softplus
+
+import torch._dynamo  # isort: skip  (torch imports it at the first step otherwise: memory that imports took)
+
+
+def build(layers: tuple[Layer, ...], weights: Weights) -> nn.Sequential:
+    def module(layer: Layer) -> nn.Module:
+        match layer:
+            case Dense(inputs, outputs):
+                return nn.Linear(inputs, outputs)
+            case LeakyReLU(slope):
+                return nn.LeakyReLU(slope, inplace=True)
+            case Tanh():
+                return nn.Tanh()
+        raise ValueError(f"subject_torch: no layer for {layer}")
+
+    network = nn.Sequential(*map(module, layers))
+    arrays = {name: torch.tensor(value) for name, value in weights.items()}
+    network.to(next(iter(arrays.values())).dtype).load_state_dict(arrays)
+    return network
+
+
+class Subject:
+    def __init__(self, model: Model, start: Start, variant: str, threads: int) -> None:
+        torch.set_num_threads(threads)
+        self.shape = start.d_noise.shape
+        self.generator = build(model.generator, start.generator)
+        self.discriminator = build(model.discriminator, start.discriminator)
+        self.real = torch.tensor(start.real)
+        adam = model.optimiser
+        self.g_optimiser, self.d_optimiser = (
+            torch.optim.Adam(network.parameters(), adam.lr, adam.betas, adam.eps, fused=True)
+            for network in (self.generator, self.discriminator)
+        )
+        words = variant.split()
+        self.joined = "joined" in words
+        self.d_loss, self.g_loss = self._d_loss, self._g_loss
+        if "compiled" in words:
+            import torch._inductor.compile_fx
+
+            self.d_loss, self.g_loss = torch.compile(self._d_loss), torch.compile(self._g_loss)
+
+    def _d_loss(self, real: Tensor, z: Tensor) -> Tensor:
+        with torch.no_grad():
+            fake = self.generator(z)
+        if self.joined:
+            real_logits, fake_logits = self.discriminator(torch.cat([real, fake])).split(len(real))
+        else:
+            real_logits, fake_logits = self.discriminator(real), self.discriminator(fake)
+        return softplus(-real_logits).mean() + softplus(fake_logits).mean()
+
+    def _g_loss(self, z: Tensor) -> Tensor:
+        return softplus(-self.discriminator(self.generator(z))).mean()
+
+    def _d_backward(self, real: Tensor, z: Tensor) -> Tensor:
+        self.d_optimiser.zero_grad(set_to_none=True)
+        loss = self.d_loss(real, z)
+        loss.backward()
+        return loss
+
+    def _g_backward(self, z: Tensor) -> Tensor:
+        self.g_optimiser.zero_grad(set_to_none=True)
+        self.discriminator.requires_grad_(False)
+        loss = self.g_loss(z)
+        loss.backward()
+        self.discriminator.requires_grad_(True)
+        return loss
+
+    def step(self) -> None:
+        self._d_backward(self.real, torch.randn(self.shape))
+        self.d_optimiser.step()
+        self._g_backward(torch.randn(self.shape))
+        self.g_optimiser.step()
+
+    def gradients(self, d_noise: np.ndarray, g_noise: np.ndarray) -> Gradients:
+        d_loss = self._d_backward(self.real, torch.tensor(d_noise))
+        g_loss = self._g_backward(torch.tensor(g_noise))
+        return Gradients(
+            d_loss.item(),
+            g_loss.item(),
+            {name: p.grad.numpy().copy() for name, p in self.discriminator.named_parameters()},
+            {name: p.grad.numpy().copy() for name, p in self.generator.named_parameters()},
+        )
+
+    def weights(self) -> tuple[Weights, Weights]:
+        """(generator, discriminator), copies."""
+        generator, discriminator = (
+            {name: p.detach().numpy().copy() for name, p in network.named_parameters()}
+            for network in (self.generator, self.discriminator)
+        )
+        return generator, discriminator
+
+    def threads(self) -> int:
+        return torch.get_num_threads()
+
+    def blas(self) -> list[str]:
+        library = "mkl" if torch.backends.mkl.is_available() else "built-in BLAS"
+        return [f"{library}, kernels for {torch.backends.cpu.get_cpu_capability()} (torch)"]

@@ -1,0 +1,168 @@
+"""A whole training step of a GAN, side by side: `python benchmarks/train_step.py --model vanilla --batch 128 --against torch,jax`.
+
+A step is both players' updates with fresh noise for each, drawing the noise included. Every framework's variant lives in a
+process of its own; they take turns, a few dozen steps each, round after round. The figure is the median over the rounds of
+the median step in a round. See README.md in this folder.
+"""
+import argparse
+import sys
+from contextlib import ExitStack
+from typing import Any
+
+import equality
+import harness
+from harness import Row, Worker, WorkerError, say
+from models import MODELS, Model, Start, start
+
+VARIANTS = {
+    "tinygan": ["default"],
+    "torch": ["eager", "eager joined", "compiled", "compiled joined"],
+    "jax": ["jit", "jit joined", "jit rbg", "jit joined rbg"],
+}
+PACKAGES = ["tinygan", "numpy", "scipy", "numba", "torch", "jax", "jaxlib"]
+COLUMNS = {
+    "framework": "framework", "variant": "variant", "median_ms": "step, ms (median)", "min_ms": "min", "max_ms": "max",
+    "peak_mib": "peak memory, MiB", "threads": "threads", "ratio": "tinygan / this",
+}  # fmt: skip
+Entry = tuple[str, str]  # framework, variant
+
+
+def arguments(argv: list[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", choices=MODELS, default="vanilla")
+    parser.add_argument("--batch", type=int, default=128, help="examples in a batch")
+    parser.add_argument("--against", default="torch,jax", help="peers, separated by commas; '' for tinygan alone")
+    parser.add_argument("--only", default="", help="run these variants of the peers only, separated by commas")
+    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--steps", type=int, default=40, help="timed steps a round")
+    parser.add_argument("--warm-up", type=int, default=5, help="untimed steps before them, in every round")
+    parser.add_argument("--threads", type=int, default=len(harness.cores()), help="cores for each framework")
+    parser.add_argument("--json", help="write the result here")
+    options = parser.parse_args(argv)
+    for name in ("batch", "rounds", "steps", "threads"):
+        if getattr(options, name) < 1:
+            parser.error(f"--{name} must be at least 1, got {getattr(options, name)}")
+    if options.threads > len(harness.cores()):
+        parser.error(f"--threads {options.threads}: only {len(harness.cores())} cores are available")
+    options.against = [name for name in options.against.split(",") if name]
+    options.only = [name for name in options.only.split(",") if name]
+    for name in options.against:
+        if name not in VARIANTS or name == "tinygan":
+            parser.error(f"--against: no peer {name!r}; there are {', '.join(list(VARIANTS)[1:])}")
+    return options
+
+
+def entries(frameworks: list[str], only: list[str]) -> list[Entry]:
+    """Every variant of every framework to run, tinygan's first: it is what the others are compared with."""
+    return [
+        (framework, variant)
+        for framework in frameworks
+        for variant in VARIANTS[framework]
+        if framework == "tinygan" or not only or variant in only
+    ]
+
+
+def check(model: Model, point: Start, chosen: list[Entry], threads: int) -> tuple[dict[str, Any], list[Row]]:
+    """The equality check of every entry with the first; its results by entry, and the entries that could not run."""
+    results: dict[str, Any] = {}
+    failed: list[Row] = []
+    reference = None
+    for framework, variant in chosen:
+        name = f"{framework} {variant}"
+        say(f"checking {name}")
+        try:
+            with Worker(f"subject_{framework}", threads) as worker:
+                evidence = equality.collect(name, worker, model, point, variant, threads)
+        except WorkerError as error:
+            if reference is None:
+                raise
+            say(f"{name} does not run here: {error}\n{error.details}")
+            failed.append({"framework": framework, "variant": variant, "error": str(error)})
+            continue
+        equality.check_moves(evidence, model.optimiser.lr)
+        if reference is None:
+            reference = evidence
+        else:
+            results[name] = equality.compare(reference, evidence)
+    return results, failed
+
+
+def measure(model: Model, point: Start, chosen: list[Entry], options: argparse.Namespace) -> list[Row]:
+    """Time all entries, taking turns, each in its own process."""
+    with ExitStack() as stack:
+        workers, starts = {}, {}
+        for framework, variant in chosen:
+            say(f"starting {framework} {variant}")
+            worker = stack.enter_context(Worker(f"subject_{framework}", options.threads))
+            worker.call("create", model=model, start=point, variant=variant, threads=options.threads)
+            worker.call("time", steps=1, warm_up=options.warm_up)  # compiles
+            starts[framework, variant] = worker.call("reset_peak")
+            workers[framework, variant] = worker
+
+        def turn(worker: Worker) -> list[float]:
+            return worker.call("time", steps=options.steps, warm_up=options.warm_up)
+
+        turns = {entry: (lambda worker=worker: turn(worker)) for entry, worker in workers.items()}
+        times = harness.take_turns(options.rounds, turns)
+        rows = []
+        for (framework, variant), worker in workers.items():
+            medians = [harness.spread(steps)["median_ms"] for steps in times[framework, variant]]
+            report = worker.call("report")
+            rows.append({
+                "framework": framework, "variant": variant, **harness.spread(medians),
+                "peak_mib": round(report["peak_mib"], 1), "threads": report["threads"], "blas": report["blas"],
+                "start_peak_mib": round(starts[framework, variant], 1), "rounds_ms": medians,
+            })  # fmt: skip
+    return rows
+
+
+def run(options: argparse.Namespace, frameworks: list[str]) -> dict[str, Any]:
+    """The whole benchmark; the result as it goes into the JSON."""
+    info = harness.machine(PACKAGES)
+    harness.announce(info)
+    model = MODELS[options.model]
+    point = start(model, options.batch)
+    chosen = entries(frameworks, options.only)
+    agreement, failed = check(model, point, chosen, options.threads)
+    broken = {(row["framework"], row["variant"]) for row in failed}
+    rows = measure(model, point.astype("float32"), [entry for entry in chosen if entry not in broken], options)
+    settings = {
+        "model": options.model, "batch": options.batch, "dtype": "float32", "optimiser": vars(model.optimiser),
+        "rounds": options.rounds, "steps": options.steps, "warm_up": options.warm_up, "threads": options.threads,
+        "removed_from_environment": harness.removed_overrides(),
+    }  # fmt: skip
+    return {
+        "machine": info, "settings": settings, "rows": rows, "ratio": harness.ratios(rows), "check": agreement,
+        "failed": failed,
+    }  # fmt: skip
+
+
+def show(result: dict[str, Any]) -> str:
+    """The table, and below it the ratios and what did not run."""
+    ours = min((row["median_ms"] for row in result["rows"] if row["framework"] == "tinygan"), default=None)
+    rows = [{**row, "ratio": ours / row["median_ms"] if ours else ""} for row in result["rows"]]
+    lines = [harness.markdown(rows, COLUMNS), ""]
+    lines += [f"tinygan / best of {peer}: {ratio:.3f}" for peer, ratio in result["ratio"].items()]
+    lines += [f"{row['framework']} {row['variant']}: {row['blas']}" for row in result["rows"]]
+    lines += [f"did not run: {row['framework']} {row['variant']}: {row['error']}" for row in result["failed"]]
+    return "\n".join(lines)
+
+
+def main(argv: list[str] | None = None) -> int:
+    options = arguments(argv)
+    try:
+        result = run(options, ["tinygan", *options.against])
+    except equality.DifferentWorkError as error:
+        say(f"void: {error}")
+        return 1
+    except WorkerError as error:
+        say(f"{error.details}\n{error}")
+        return 1
+    if options.json:
+        harness.write_json(options.json, result)
+    print(show(result))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

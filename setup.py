@@ -1,0 +1,44 @@
+"""Install tinygan: `pip install .`, or `pip install .[test]` to run the tests (extras: cuda12, cuda13, oracle, bench)."""
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+TEST = ["pytest>=8", "hypothesis>=6.100"]
+ORACLE = ["torch>=2.4"]
+
+setup(
+    name="tinygan",
+    version="0.1.0",
+    description="A small reverse-mode autograd engine that is also a fast way to train GANs",
+    long_description=Path(__file__).with_name("README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="MIT",
+    license_files=["LICENSE"],
+    python_requires=">=3.11",
+    packages=find_packages(include=["tinygan", "tinygan.*"]),
+    package_data={"tinygan": ["py.typed"]},
+    install_requires=[
+        "numpy>=2.0",
+        "scipy>=1.13",
+        "numba>=0.61",
+        "matplotlib>=3.9",
+        "tqdm>=4.66",
+        "safetensors>=0.4.5",
+        "threadpoolctl>=3.5",
+    ],
+    extras_require={
+        "cuda12": ["cupy-cuda12x>=13.4"],
+        "cuda13": ["cupy-cuda13x>=13.6"],
+        "test": TEST,
+        "oracle": ORACLE,
+        "bench": [*ORACLE, "jax>=0.4.35", "autograd>=1.7", "mygrad>=2.2", "psutil>=6"],
+        "dev": [*TEST, "ruff>=0.9", "mypy>=1.14"],
+    },
+    entry_points={"console_scripts": ["tinygan = tinygan.cli:main"]},
+    classifiers=[
+        "License :: OSI Approved :: MIT License",
+        "Programming Language :: Python :: 3",
+        "Topic :: Scientific/Engineering :: Artificial Intelligence",
+        "Typing :: Typed",
+    ],
+)

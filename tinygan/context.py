@@ -1,0 +1,63 @@
+"""What holds for the code that runs now, in this thread or task: recording, train/eval overrides, buffer updates, the key.
+
+One `ContextVar` holds one immutable `Context`. Threads start from the default and asyncio tasks from a copy, so a
+`no_grad` in one of them is never seen by another.
+"""
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    from tinygan.random import KeyStream
+
+
+class Context(NamedTuple):
+    recording: bool = True
+    """Whether ops on Tensors that require a gradient record nodes."""
+    training: dict[int, bool] | None = None
+    """Train/eval overrides, by the identity of a module."""
+    updating: frozenset[int] | None = None
+    """The modules (by identity) whose buffers move; None: every module in training."""
+    keys: KeyStream | None = None
+    """Where dropout and first-use initialisation draw from; None: the process's default stream."""
+    detect_anomaly: bool = False
+    """Whether the first NaN or infinity is an error that names the op and the user's line."""
+    reads: list[Any] | None = None
+    """Where `apply` notes the versions of the Parameters and Buffers that it meets; None: nowhere."""
+
+
+CONTEXT: ContextVar[Context] = ContextVar("tinygan", default=Context())
+
+
+@contextmanager
+def override(**changes: Any) -> Iterator[None]:
+    """Run the body (or the decorated function) with some fields of the context changed."""
+    token = CONTEXT.set(CONTEXT.get()._replace(**changes))
+    try:
+        yield
+    finally:
+        CONTEXT.reset(token)
+
+
+def no_grad() -> Any:
+    """`with no_grad():` records nothing in the body, so what it computes is a constant to `grad`. Also a decorator."""
+    return override(recording=False)
+
+
+def enable_grad() -> Any:
+    """`with enable_grad():` records again inside a `no_grad`."""
+    return override(recording=True)
+
+
+def detect_anomaly() -> Any:
+    """`with detect_anomaly():` the first NaN or infinity, forward or backward, raises `FloatingPointError` naming the
+    op and the line of the user's code that called it. Every result is checked, so expect half the speed."""
+    return override(detect_anomaly=True)
+
+
+def is_recording() -> bool:
+    """Whether ops record nodes here."""
+    return CONTEXT.get().recording

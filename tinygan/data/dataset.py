@@ -1,0 +1,83 @@
+"""`Dataset`: images, labels, and which content they are."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+Split = Literal["train", "test"]
+
+
+class DataError(ValueError):
+    """Data that cannot be used: missing, damaged or of the wrong kind. The message names the file and what is wrong."""
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """Images for training, all of one shape.
+
+    `name` tells one data set from another ("mnist", "glyphs", "images:FOLDER", "array:FILE"). `images` is `(N, C, H, W)`:
+    uint8, or float32 in [-1, 1]. `labels` is int64 `(N,)`, or None. `checksum` ("sha256:...") identifies the whole
+    content, before any `limit`.
+    """
+
+    name: str
+    images: npt.NDArray[Any]
+    labels: npt.NDArray[np.int64] | None
+    checksum: str
+
+    def __post_init__(self) -> None:
+        if self.images.ndim != 4 or self.images.dtype not in (np.uint8, np.float32) or len(self.images) == 0:
+            raise ValueError(f"Dataset {self.name}: images must be uint8 or float32 of shape (N, C, H, W) with N > 0, "
+                             f"got {self.images.dtype} {self.images.shape}")
+        if self.labels is not None and self.labels.shape != (len(self.images),):
+            raise ValueError(f"Dataset {self.name}: {len(self.images)} images, but labels have shape "
+                             f"{self.labels.shape}; expected ({len(self.images)},)")
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """(channels, height, width)."""
+        channels, height, width = self.images.shape[1:]
+        return channels, height, width
+
+    def batch(self, indices: npt.ArrayLike) -> npt.NDArray[np.float32]:
+        """The images at `indices` `(B,)`, as a new float32 array `(B, C, H, W)` in [-1, 1] (a byte x is x / 127.5 - 1)."""
+        chosen = self.images[np.asarray(indices)].astype(np.float32, order="C")
+        if self.images.dtype == np.uint8:
+            chosen /= np.float32(127.5)
+            chosen -= np.float32(1)
+        return chosen
+
+    def limit(self, n: int | None) -> Dataset:
+        """The first `n` images (all of them for None, or if there are fewer), under the same name and checksum."""
+        if n is None:
+            return self
+        if n < 1:
+            raise ValueError(f"Dataset.limit: n must be at least 1, got {n}")
+        return replace(self, images=self.images[:n], labels=None if self.labels is None else self.labels[:n])
+
+
+def content_checksum(images: npt.NDArray[Any], labels: npt.NDArray[np.int64] | None) -> str:
+    """"sha256:..." over dtype, shape and bytes of the images, then of the labels."""
+    digest = hashlib.sha256()
+    for array in (images, labels):
+        if array is None:
+            continue
+        digest.update(f"{array.dtype.newbyteorder('<').str}{array.shape}".encode())
+        for part in blocks(array):
+            little_endian = np.ascontiguousarray(part, dtype=part.dtype.newbyteorder("<"))
+            digest.update(little_endian.data if little_endian.size else b"")
+    return f"sha256:{digest.hexdigest()}"
+
+
+def blocks(array: npt.NDArray[Any], size: int = 1 << 24) -> list[npt.NDArray[Any]]:
+    """Views that cover `array` along its first axis, of about `size` bytes: a mapped file is never in memory whole."""
+    rows = max(1, size * len(array) // max(1, array.nbytes))
+    return [array[start:start + rows] for start in range(0, len(array), rows)]

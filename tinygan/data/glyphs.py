@@ -1,0 +1,145 @@
+"""`glyphs`: a stand-in for MNIST that needs no download, digits drawn from the fonts that matplotlib carries.
+
+Every image is an outline's signed distance field seen through a random affine map, thresholded at a random stroke
+width. The outlines are the fonts' own integers (unscaled, unhinted), the random draws are integers, and what is
+computed in floating point uses correctly rounded operations only (+ - * / sqrt, one a pass), so every byte is the same
+on every machine.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from tinygan.data.cache import cache_folder, keep, say
+from tinygan.data.dataset import Dataset, Split, content_checksum
+from tinygan.random import Key
+
+SIZES: dict[Split, int] = {"train": 60_000, "test": 10_000}
+
+CHECKSUMS: dict[Split, str] = {
+    "train": "sha256:TRAIN",
+    "test": "sha256:TEST",
+}
+
+FONTS = (  # those with upright figures of one height; DejaVu Sans Mono is out because of its dotted zero
+    "DejaVuSans", "DejaVuSans-Oblique", "DejaVuSans-Bold", "DejaVuSans-BoldOblique",
+    "DejaVuSerif", "DejaVuSerif-Italic", "DejaVuSerif-Bold", "DejaVuSerif-BoldItalic",
+    "STIXGeneral", "STIXGeneralItalic", "STIXGeneralBol", "STIXGeneralBolIta",
+    "cmr10", "cmb10", "cmss10", "cmti10", "cmtt10",
+)
+
+SIDE = 28     # pixels of an image
+HEIGHT = 48   # cells of the distance field that a digit is high
+GRID = 64     # cells of a distance field a side, so that eight are left above and below a digit
+UNIT = 256    # distances and positions count 256ths of a cell
+PIXEL = 614   # units a pixel, before scaling: a digit is 20 pixels high, as in MNIST
+
+
+def load(split: Split) -> Dataset:
+    """`glyphs` from the user's cache; drawn, and kept there, where it is missing or damaged."""
+    path = cache_folder() / f"glyphs-{split}.npz"
+    cached = _read(path, split)
+    if cached is not None:
+        return cached
+    say("drawing the data set 'glyphs' (once; takes some seconds)")
+    images, labels = draw(split)
+    dataset = Dataset("glyphs", images, labels, content_checksum(images, labels))
+    if dataset.checksum == CHECKSUMS[split]:
+        keep(path, lambda file: np.savez(file, images=images, labels=labels))
+    else:
+        say(f"these glyphs are not the usual ones ({dataset.checksum} instead of {CHECKSUMS[split]}): does this "
+            "matplotlib come with other fonts?")
+    return dataset
+
+
+def _read(path: Path, split: Split) -> Dataset | None:
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            images, labels = archive["images"], archive["labels"]
+        checksum = content_checksum(images, labels)
+    except Exception:  # missing, or damaged in one of many ways: either way it is drawn anew
+        return None
+    return Dataset("glyphs", images, labels, checksum) if checksum == CHECKSUMS[split] else None
+
+
+def draw(split: Split, count: int | None = None) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
+    """The first `count` (None: all) images `(count, 1, 28, 28)` and labels `(count,)` of a split."""
+    key = Key(0).fold("glyphs").fold(split)
+    drawn = {name: key.fold(name).integers((SIZES[split],), low, high)[:count].astype(np.int32) for name, low, high in (
+        ("digit", 0, 10),
+        ("font", 0, len(FONTS)),
+        ("width", 52, 78),        # 64ths: how much narrower than the font's, 0.81 to 1.2
+        ("height", 60, 74),       # 64ths: how much lower, 0.94 to 1.14
+        ("rotation", -14, 15),    # 64ths: tangent, up to 12 degrees either way
+        ("shear", -16, 23),       # 64ths: more often to the right, as in handwriting
+        ("right", -32, 33),       # 16ths of a pixel, up to 2 pixels
+        ("down", -32, 33),
+        ("stroke", 600, 1000),    # units: half the width of the widest stroke, 2 to 3.2 pixels in all
+    )}
+    fields = np.stack([_distance_field(outline) for font in FONTS for outline in _outlines(font)])
+    images = np.empty((len(drawn["digit"]), 1, SIDE, SIDE), np.uint8)
+    for start in range(0, len(images), 256):  # few enough to stay in the processor's cache
+        part = slice(start, start + 256)
+        images[part, 0] = _render(fields, {name: values[part, None, None] for name, values in drawn.items()})
+    return images, drawn["digit"].astype(np.int64)
+
+
+def _render(fields: npt.NDArray[np.int32], drawn: dict[str, npt.NDArray[np.int32]]) -> npt.NDArray[np.uint8]:
+    """Images `(n, 28, 28)` of distance fields under random maps; all in integers of at most 31 bits."""
+    glyph = drawn["font"] * 10 + drawn["digit"]
+    steps = np.arange(SIDE, dtype=np.int32) * 16 - (SIDE - 1) * 8  # 16ths of a pixel from the middle
+    x, y = steps - drawn["right"], steps[:, None] - drawn["down"]
+    rotation, shear = drawn["rotation"], drawn["shear"]
+    # rotate, then shear, then scale: the map from the image's pixels back to the field's cells, in 1024ths of a unit
+    u = (drawn["width"] * (4096 - shear * rotation) * PIXEL >> 12) * x + (
+        drawn["width"] * (rotation + shear) * PIXEL >> 6) * y
+    v = drawn["height"] * PIXEL * y - (drawn["height"] * rotation * PIXEL >> 6) * x
+    u, v = (u >> 10) + (GRID - 1) * UNIT // 2, (v >> 10) + (GRID - 1) * UNIT // 2
+    column, row = np.clip(u // UNIT, 0, GRID - 2), np.clip(v // UNIT, 0, GRID - 2)
+    u, v = np.clip(u - column * UNIT, 0, UNIT), np.clip(v - row * UNIT, 0, UNIT)
+    flat = fields.reshape(-1)
+    corner = (glyph * GRID + row) * GRID + column
+    upper = flat[corner] * (UNIT - u) + flat[corner + 1] * u
+    lower = flat[corner + GRID] * (UNIT - u) + flat[corner + GRID + 1] * u
+    distance = (upper * (UNIT - v) + lower * v) // (UNIT * UNIT)
+    # Thin the bold and thicken the light, but not so far that a hairline vanishes or a hole closes.
+    widest = fields.reshape(len(fields), -1).max(axis=1)[glyph]
+    distance += np.clip(drawn["stroke"] - widest, -PIXEL // 2, PIXEL * 3 // 5)
+    return np.clip(distance * 255 // PIXEL + 128, 0, 255).astype(np.uint8)
+
+
+def _outlines(font: str) -> list[npt.NDArray[np.float64]]:
+    """The ten digits of a font as closed polygons: straight pieces `(S, 2, 2)` from point to point, in font units."""
+    import matplotlib
+    from matplotlib.ft2font import FT2Font, LoadFlags
+
+    face = FT2Font(f"{matplotlib.get_data_path()}/fonts/ttf/{font}.ttf")
+    outlines = []
+    for digit in "0123456789":
+        face.load_char(ord(digit), flags=LoadFlags.NO_SCALE | LoadFlags.NO_HINTING | LoadFlags.IGNORE_TRANSFORM)
+        outlines.append(_flatten(*face.get_path()))
+    return outlines
+
+
+def _flatten(points: npt.NDArray[np.float64], codes: npt.NDArray[np.uint8]) -> npt.NDArray[np.float64]:
+    """A path of lines and quadratic curves (TrueType has no others), each curve cut into 8 straight pieces."""
+    from matplotlib.path import Path as Outline
+
+    pieces: list[tuple[Any, Any]] = []
+    index = 0
+    while index < len(points):
+        if codes[index] == Outline.MOVETO:
+            first = last = points[index]
+        elif codes[index] == Outline.LINETO:
+            pieces.append((last, points[index]))
+            last = points[index]
+        elif codes[index] == Outline.CURVE3:
+            control, end = points[index], points[index + 1]
+            for eighth in range(1, 9):
+                here = (points_before := 8 - eighth) ** 2 * start if False else None
+        index += 1
+    return np.array(pieces)

@@ -1,0 +1,409 @@
+"""The engine: `Op`, the one door `apply` through which every op runs, the `Node` it records, and `grad`, which walks back.
+
+How to read this file: an op computes on arrays. If one of its inputs is a Tensor that requires a gradient, `apply`
+records a Node: which op, which parents, what the backward pass will need. `grad` visits the nodes between outputs and
+inputs, newest first, and calls each op's vjp ("vector-Jacobian product": from the gradient of the output to the
+gradients of the inputs). A vjp is written in ops. On bare arrays these compute and record nothing; with
+`create_graph=True` they get Tensors, record nodes of their own, and the gradient can be differentiated again.
+"""
+from __future__ import annotations
+
+import itertools
+import sys
+from collections.abc import Callable, Collection, Iterable, Sequence
+from typing import Any, NamedTuple, NoReturn
+
+import numpy as np
+
+from tinygan.backends import Array, backend_of, cpu
+from tinygan.context import CONTEXT, override
+from tinygan.tensor import FLOATS, Tensor, Version, wrap
+
+OUT = -1  # in `Op.saves`: the op's own output
+_FLOAT32 = FLOATS[0]
+_ORDER = itertools.count()
+_PACKAGE = __name__.partition(".")[0]
+
+
+class Op:
+    """A named pair of functions, called like one.
+
+    forward: `(backend, *arrays, **static) -> array`.
+    vjp: `(needs, g, *saved, **static) -> one gradient per input`, in ops; `needs[i]` says whether input i wants one
+        (whatever stands in the place of an input that does not is ignored). None: no dependence.
+    saves: what of the inputs (by position) and the output (`OUT`) the vjp is given as `saved`, in this order.
+    broadcasts: the inputs broadcast against each other; gradients are then summed back to each input's shape.
+    view: the output may share the memory of an input.
+
+    Tensors in, Tensor out; without a Tensor the bare array is returned.
+    """
+
+    def __init__(self, name: str, forward: Callable[..., Array], saves: tuple[int, ...] = (),
+                 broadcasts: bool = False, view: bool = False) -> None:
+        self.name = name
+        self.forward = forward
+        self.saves = saves
+        self.broadcasts = broadcasts
+        self.view = view
+        self.rule: Callable[..., Sequence[Any]] | None = None  # None: not differentiable
+        self.__doc__ = forward.__doc__
+
+    def vjp(self, rule: Callable[..., Sequence[Any]]) -> Callable[..., Sequence[Any]]:
+        """Decorator: `rule` is this op's vector-Jacobian product."""
+        self.rule = rule
+        return rule
+
+    def __repr__(self) -> str:
+        return f"<op {self.name}>"
+
+    def __call__(self, *inputs: Any, **static: Any) -> Any:
+        return apply(self, inputs, static)
+
+
+def op(saves: tuple[int, ...] = (), broadcasts: bool = False, view: bool = False) -> Callable[[Callable[..., Array]], Op]:
+    """Decorator that makes an op of a forward function; its vjp follows under `@name.vjp`, or it has no gradient."""
+    return lambda forward: Op(forward.__name__.strip("_"), forward, saves, broadcasts, view)
+
+
+class Read(NamedTuple):
+    """That the values of a Parameter or Buffer (or a view of one) were used, and at which version."""
+
+    version: Version
+    count: int
+    shape: tuple[int, ...]
+
+
+class Node:
+    """One recorded op. Edges lead backward only and the output Tensor is not among them, so reference counting alone
+    frees a graph."""
+
+    __slots__ = ("line", "op", "order", "parents", "saved", "shapes", "static", "versions")
+
+    def __init__(self, op: Op | None, parents: tuple[Node | None, ...] = (), saved: tuple[Any, ...] = (),
+                 static: dict[str, Any] = {}) -> None:  # noqa: B006  (never written to)
+        self.op = op
+        self.parents = parents
+        self.saved: tuple[Any, ...] | None = saved  # in the order of `op.saves`; None once the node has been released
+        self.static = static
+        self.order = next(_ORDER)
+        self.versions: tuple[Read, ...] = ()  # what was saved and may change
+        self.shapes: tuple[Any, ...] | None = None  # the inputs' shapes, where broadcasting changed one
+
+
+class Leaf(Node):
+    """Where a gradient can end: a Tensor made with `requires_grad=True`."""
+
+    __slots__ = ("grad",)
+
+    def __init__(self) -> None:
+        super().__init__(None)
+        self.grad: Tensor | None = None
+
+
+def apply(op: Op, inputs: tuple[Any, ...], static: dict[str, Any]) -> Any:
+    """Run `op`: pick the backend, run the kernel, record the node. Every op goes through here, forward and backward."""
+    context = CONTEXT.get()
+    arrays = list(inputs)
+    backend = None
+    any_tensor = tracked = versioned = unusual = False
+    for i, x in enumerate(inputs):
+        if isinstance(x, Tensor):
+            any_tensor = True
+            if x.node is not None:
+                tracked = True
+            if x.version is not None:
+                versioned = True
+            arrays[i] = x = x.array
+        elif isinstance(x, int | float):
+            continue
+        elif isinstance(x, np.generic):
+            arrays[i] = x.item()  # like Python's numbers, NumPy's scalars don't promote the arrays they meet
+            continue
+        if type(x) is np.ndarray:
+            backend = cpu
+        else:
+            backend = _backend(op, x)
+        if x.dtype is not _FLOAT32:
+            unusual = True
+    if backend is None:  # only numbers
+        backend = cpu
+        arrays = [np.asarray(x, dtype=np.float32 if any_tensor else None) for x in arrays]
+    if unusual and op.rule is not None:
+        _check_dtypes(op, arrays)
+    try:
+        out = op.forward(backend, *arrays, **static)
+    except ValueError as error:
+        _explain(op, arrays, error)
+    if type(out) is not np.ndarray:
+        out = backend.xp.asarray(out)  # NumPy's reductions return scalars
+    if context.detect_anomaly:
+        _check_finite(op, out, arrays)
+    if not any_tensor:
+        return out
+
+    result = wrap(out)
+    if versioned:
+        if op.view:
+            result.version = _version_of_view(out, inputs)
+        if context.reads is not None:
+            context.reads.extend(_reads(inputs))
+    if tracked and context.recording and op.rule is not None:
+        result.node = node = Node(op, tuple([x.node if isinstance(x, Tensor) else None for x in inputs]),
+                                  tuple([out if i == OUT else arrays[i] for i in op.saves]), static)
+        if versioned:
+            node.versions = _reads([inputs[i] for i in op.saves if i != OUT])
+        if op.broadcasts:
+            shape = out.shape
+            for a in arrays:
+                if type(a) is not float and getattr(a, "shape", shape) != shape:
+                    node.shapes = tuple([getattr(a, "shape", None) for a in arrays])
+                    break
+        if context.detect_anomaly:
+            node.line = _users_line()
+    return result
+
+
+def _backend(op: Op, x: Any) -> Any:
+    try:
+        return backend_of(x)
+    except TypeError as error:
+        raise TypeError(f"{op.name}: {error}") from None
+
+
+def _version_of_view(out: Array, inputs: tuple[Any, ...]) -> Version | None:
+    """A view of a Parameter goes stale with it, so it carries the same version."""
+    for x in inputs:
+        if isinstance(x, Tensor) and x.version is not None and backend_of(out).xp.may_share_memory(out, x.array):
+            return x.version
+    return None
+
+
+def _reads(inputs: Iterable[Any]) -> tuple[Read, ...]:
+    return tuple([Read(x.version, x.version.count, x.shape) for x in inputs
+                  if isinstance(x, Tensor) and x.version is not None])
+
+
+def grad(outputs: Tensor | Sequence[Tensor], inputs: Any, grad_outputs: Any = None, create_graph: bool = False,
+         retain_graph: bool | None = None) -> Any:
+    """The gradients of `outputs` with respect to `inputs`; nothing is written anywhere.
+
+    outputs: a Tensor or a sequence of them. grad_outputs: what weighs their elements (of their shapes); may be left
+        out for outputs of one element.
+    inputs: a Tensor or an iterable of them (`module.parameters()`), leaves or computed ones.
+    create_graph: record the backward pass, so that the gradients can be differentiated again.
+    retain_graph: keep the graph for another `grad` through it (default: `create_graph`).
+    Returns a Tensor of the input's shape, or a list of them if `inputs` is not a Tensor; zeros for an input that the
+    outputs do not depend on. Raises ValueError if an output was not recorded, RuntimeError if the graph was freed or
+    something it saved has been overwritten since.
+    """
+    outputs = [outputs] if isinstance(outputs, Tensor) else list(outputs)
+    wanted = [inputs] if isinstance(inputs, Tensor) else list(inputs)
+    for kind, tensors in (("outputs", outputs), ("inputs", wanted)):
+        for i, tensor in enumerate(tensors):
+            if not isinstance(tensor, Tensor):
+                raise TypeError(f"grad: {kind}[{i}] should be a Tensor, got {type(tensor).__name__}")
+            if tensor.node is None:
+                raise ValueError(f"grad: {kind}[{i}] {tensor.shape} does not require a gradient (made without "
+                                 "requires_grad=True, detached, or computed under no_grad)")
+    seeds = _seeds("grad", outputs, grad_outputs, create_graph)
+    detect_anomaly = CONTEXT.get().detect_anomaly
+    with override(recording=create_graph, detect_anomaly=False):
+        found = _walk([(t.node, g) for t, g in zip(outputs, seeds, strict=True)], [t.node for t in wanted],  # type: ignore[misc]
+                      create_graph, create_graph if retain_graph is None else retain_graph, detect_anomaly)
+    gradients = []
+    for tensor in wanted:
+        g = found.get(tensor.node)
+        if g is None:
+            g = backend_of(tensor.array).xp.zeros(tensor.shape, tensor.dtype)
+        gradients.append(g if isinstance(g, Tensor) else wrap(g))
+    return gradients[0] if isinstance(inputs, Tensor) else gradients
+
+
+def pullback(fn: Callable[..., Tensor], inputs: Sequence[Any], g: Any, needs: Sequence[bool],
+             captured: Sequence[Node] = ()) -> list[Any]:
+    """The vjp of `fn`, a function written in ops: from the gradient g of `fn(*inputs)` to the partial derivatives with
+    respect to those inputs that `needs` marks, then to the `captured` nodes; None where there is no dependence.
+
+    For use inside a vjp: Tensors give Tensors, in the graph; bare arrays give bare arrays.
+    """
+    create_graph = isinstance(g, Tensor)
+    with override(recording=True):
+        # Aliases, because one Tensor may stand in two places, and each place has a derivative of its own.
+        aliases = [x if not need else _alias(x) if create_graph else wrap(x, Leaf())
+                   for x, need in zip(inputs, needs, strict=True)]
+        y = fn(*aliases)
+    if y.node is None:
+        return [None] * (len(inputs) + len(captured))
+    ends = [x.node if need else None for x, need in zip(aliases, needs, strict=True)]
+    found = _walk([(y.node, g)], [node for node in [*ends, *captured] if node], create_graph, create_graph, False,
+                  partial=True)
+    return [found.get(node) if node else None for node in [*ends, *captured]]
+
+
+@op(view=True)
+def _alias(B: Any, x: Any) -> Any:
+    return x
+
+
+@_alias.vjp
+def _(needs: Any, g: Any) -> Any:
+    return (g,)
+
+
+def backward(output: Tensor, gradient: Any, retain_graph: bool) -> None:
+    """`Tensor.backward`: `grad` for every leaf below `output`, added to the leaves' `.grad`."""
+    if output.node is None:
+        raise ValueError("backward: this Tensor does not require a gradient (made without requires_grad=True, "
+                         "detached, or computed under no_grad)")
+    seed, = _seeds("backward", [output], gradient if gradient is None else [gradient], False)
+    leaves = [node for node in reachable([output.node], -1) if isinstance(node, Leaf)]
+    detect_anomaly = CONTEXT.get().detect_anomaly
+    with override(recording=False, detect_anomaly=False):
+        found = _walk([(output.node, seed)], leaves, False, retain_graph, detect_anomaly)
+        for leaf, g in found.items():
+            assert isinstance(leaf, Leaf)
+            leaf.grad = wrap(g if leaf.grad is None else leaf.grad.array + g)
+
+
+def _seeds(caller: str, outputs: list[Tensor], gradients: Any, create_graph: bool) -> list[Any]:
+    if gradients is None:
+        gradients = [None] * len(outputs)
+    elif isinstance(gradients, Tensor | np.ndarray):
+        gradients = [gradients]
+    if len(gradients) != len(outputs):
+        raise ValueError(f"{caller}: {len(outputs)} outputs but {len(gradients)} gradients for them")
+    seeds = []
+    for tensor, g in zip(outputs, gradients, strict=True):
+        if g is None:
+            if tensor.size != 1:
+                raise ValueError(f"{caller}: an output of shape {tensor.shape} needs a gradient to start from; only "
+                                 "one of a single element starts from 1")
+            g = backend_of(tensor.array).xp.ones(tensor.shape, tensor.dtype)
+        elif g.shape != tensor.shape or g.dtype != tensor.dtype:
+            raise ValueError(f"{caller}: the gradient of an output has shape {g.shape} and dtype {g.dtype}, expected "
+                             f"{tensor.shape} and {tensor.dtype}")
+        if create_graph:
+            seeds.append(g if isinstance(g, Tensor) else wrap(g))
+        else:
+            seeds.append(g.array if isinstance(g, Tensor) else g)
+    return seeds
+
+
+def reachable(starts: Iterable[Node], oldest: int, boundary: Collection[Node] = ()) -> list[Node]:
+    """The nodes below `starts` that are not older than `oldest`, in creation order (parents first); what lies behind
+    a node of `boundary` is not visited."""
+    seen: set[Node] = set()
+    stack = list(starts)
+    while stack:
+        node = stack.pop()
+        if node in seen or node.order < oldest:
+            continue
+        seen.add(node)
+        if node.saved is None:
+            raise RuntimeError(f"grad: the graph was freed by an earlier grad (at op {node.op.name}); pass "  # type: ignore[union-attr]
+                               "retain_graph=True to the first one to walk it twice")
+        if node not in boundary:
+            stack.extend([parent for parent in node.parents if parent is not None])
+    return sorted(seen, key=lambda node: node.order)
+
+
+def _walk(starts: list[tuple[Node, Any]], ends: list[Node], create_graph: bool, retain_graph: bool,
+          detect_anomaly: bool, partial: bool = False) -> dict[Node, Any]:
+    """The gradient of each of `ends` that the starts depend on. The starts' gradients are Tensors under
+    `create_graph` and bare arrays otherwise, and so is everything computed from them.
+
+    partial: partial derivatives; where one of `ends` depends on another, that dependence does not count."""
+    if not ends:
+        return {}
+    wanted = set(ends)
+    path = reachable([node for node, _ in starts], min(node.order for node in ends), wanted if partial else ())
+    needed: set[Node] = set()  # what lies between the starts and the ends
+    for node in path:
+        if node in wanted or not needed.isdisjoint(node.parents):
+            needed.add(node)
+    gradients: dict[Node, Any] = {}
+    for node, g in starts:
+        gradients[node] = add(gradients[node], g) if node in gradients else g
+
+    while path:
+        node = path.pop()
+        if node not in needed:
+            continue
+        g = gradients.get(node) if node in wanted else gradients.pop(node, None)
+        if node.op is None or g is None or (partial and node in wanted):
+            continue
+        needs = [parent in needed for parent in node.parents]
+        if True in needs:
+            saved = node.saved
+            for read in node.versions:
+                if read.version.count != read.count:
+                    _refuse_stale(node, read)
+            if create_graph:
+                saved = tuple([_as_tensor(node, i, value) for i, value in zip(node.op.saves, saved, strict=True)])  # type: ignore[arg-type]
+            parts = node.op.rule(needs, g, *saved, **node.static)  # type: ignore[misc]
+            if detect_anomaly:
+                _check_finite_gradients(node, needs, parts)
+            shapes = node.shapes
+            for i, parent in enumerate(node.parents):
+                part = parts[i] if needs[i] else None
+                if part is not None:
+                    if shapes is not None and part.shape != shapes[i]:
+                        part = sum_to(part, shapes[i])
+                    gradients[parent] = add(gradients[parent], part) if parent in gradients else part  # type: ignore[index]
+        if not retain_graph:
+            node.saved = None
+            node.parents = ()
+    return {node: gradients[node] for node in wanted if node in gradients}
+
+
+def _as_tensor(node: Node, position: int, value: Any) -> Any:
+    """What was saved, back in the graph, for a vjp that is itself to be differentiated."""
+    if not hasattr(value, "shape"):
+        return value
+    return wrap(value, node if position == OUT else node.parents[position])
+
+
+def _explain(op: Op, arrays: list[Any], error: ValueError) -> NoReturn:
+    if str(error).startswith(op.name + ":"):
+        raise error
+    shapes = ", ".join(str(a.shape) if hasattr(a, "shape") else str(a) for a in arrays)
+    raise ValueError(f"{op.name}: inputs of shapes {shapes}: {error}") from None
+
+
+def _check_dtypes(op: Op, arrays: list[Any]) -> None:
+    dtypes = [a.dtype for a in arrays if hasattr(a, "dtype")]
+    for dtype in dtypes:
+        if dtype not in FLOATS:
+            raise TypeError(f"{op.name}: needs float32 or float64, got {dtype}; convert with tinygan.astype first")
+    if len(set(dtypes)) > 1:
+        raise TypeError(f"{op.name}: inputs of different precision ({', '.join(map(str, dtypes))}); convert one with "
+                        "tinygan.astype first")
+
+
+def _check_finite(op: Op, out: Array, arrays: list[Any]) -> None:
+    if out.dtype in FLOATS and not np.isfinite(out).all() and all(np.isfinite(a).all() for a in arrays):
+        raise FloatingPointError(f"{op.name}: the first NaN or infinity appears here, called from {_users_line()}")
+
+
+def _check_finite_gradients(node: Node, needs: list[bool], parts: Sequence[Any]) -> None:
+    for i, need in enumerate(needs):
+        if need and parts[i] is not None and not np.isfinite(parts[i].array if isinstance(parts[i], Tensor) else parts[i]).all():
+            raise FloatingPointError(f"{node.op.name}: the gradient of input {i} is where the first NaN or infinity "  # type: ignore[union-attr]
+                                     f"appears; the op was called from {getattr(node, 'line', 'a line outside detect_anomaly')}")
+
+
+def _refuse_stale(node: Node, read: Read) -> NoReturn:
+    raise RuntimeError(f"grad: op {node.op.name} needs the values that a Parameter or Buffer (shape {read.shape}) had when "  # type: ignore[union-attr]
+                       "the op ran, and they have been overwritten since (by assign or an optimiser's step)")
+
+
+def _users_line() -> str:
+    """The innermost line on the stack that is not tinygan's own."""
+    frame = sys._getframe(1)
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] == _PACKAGE:
+        frame = frame.f_back
+    return f"{frame.f_code.co_filename}:{frame.f_lineno}"
+
+
+from tinygan.ops.elementwise import add  # noqa: E402  (ops are made by `op`, above)
+from tinygan.ops.shape import sum_to  # noqa: E402

@@ -1,0 +1,69 @@
+"""The ops, each with its gradient beside it. All take Tensors or bare arrays, and give back the same kind."""
+from tinygan.ops.activations import activation, elu, leaky_relu, relu, sigmoid, softplus, tanh
+from tinygan.ops.dropout import dropout
+from tinygan.ops.einsum import einsum
+from tinygan.ops.elementwise import (
+    abs,  # noqa: A004
+    add,
+    astype,
+    clip,
+    cos,
+    detach,
+    div,
+    equal,
+    exp,
+    greater,
+    greater_equal,
+    isfinite,
+    less,
+    less_equal,
+    log,
+    log1p,
+    maximum,
+    minimum,
+    mul,
+    neg,
+    not_equal,
+    pow,  # noqa: A004
+    sign,
+    sin,
+    sqrt,
+    sub,
+    where,
+)
+from tinygan.ops.indexing import embedding, getitem, scatter_add
+from tinygan.ops.losses import (
+    binary_cross_entropy_with_logits,
+    mean_absolute_error,
+    mean_squared_error,
+    softmax_cross_entropy,
+)
+from tinygan.ops.matmul import dense, matmul
+from tinygan.ops.normalization import batch_norm, batch_norm_inference, layer_norm
+from tinygan.ops.reduce import (
+    argmax,
+    argmin,
+    log_softmax,
+    logsumexp,
+    max,  # noqa: A004
+    mean,
+    min,  # noqa: A004
+    softmax,
+    sum,  # noqa: A004
+    var,
+)
+from tinygan.ops.shape import (
+    broadcast_to,
+    concatenate,
+    expand_dims,
+    flip,
+    pad,
+    reshape,
+    split,
+    squeeze,
+    stack,
+    sum_to,
+    transpose,
+)
+
+__all__ = [name for name in dir() if not name.startswith("_")]

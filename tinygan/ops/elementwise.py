@@ -1,0 +1,315 @@
+"""Elementwise ops with broadcasting: each forward with its gradient beside it, and the comparisons, which have none."""
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from tinygan.graph import OUT, op
+from tinygan.tensor import FLOATS, Tensor, as_array
+
+
+@op(broadcasts=True)
+def add(B: Any, a: Any, b: Any) -> Any:
+    """add(a, b): a + b, elementwise."""
+    return B.xp.add(a, b)
+
+
+@add.vjp
+def _(needs: Any, g: Any) -> Any:
+    return g, g
+
+
+@op(broadcasts=True)
+def sub(B: Any, a: Any, b: Any) -> Any:
+    """sub(a, b): a - b, elementwise."""
+    return B.xp.subtract(a, b)
+
+
+@sub.vjp
+def _(needs: Any, g: Any) -> Any:
+    return g, needs[1] and neg(g)
+
+
+@op(saves=(0, 1), broadcasts=True)
+def mul(B: Any, a: Any, b: Any) -> Any:
+    """mul(a, b): a * b, elementwise."""
+    return B.xp.multiply(a, b)
+
+
+@mul.vjp
+def _(needs: Any, g: Any, a: Any, b: Any) -> Any:
+    return needs[0] and mul(g, b), needs[1] and mul(g, a)
+
+
+@op(saves=(1, OUT), broadcasts=True)
+def div(B: Any, a: Any, b: Any) -> Any:
+    """div(a, b): a / b, elementwise."""
+    return B.xp.true_divide(a, b)
+
+
+@div.vjp
+def _(needs: Any, g: Any, b: Any, y: Any) -> Any:
+    ga = div(g, b)
+    return ga, needs[1] and neg(mul(ga, y))
+
+
+@op()
+def neg(B: Any, x: Any) -> Any:
+    """neg(x): -x."""
+    return B.xp.negative(x)
+
+
+@neg.vjp
+def _(needs: Any, g: Any) -> Any:
+    return (neg(g),)
+
+
+@op(saves=(0, 1, OUT), broadcasts=True)
+def pow(B: Any, a: Any, b: Any) -> Any:  # noqa: A001
+    """pow(a, b): a to the power b, elementwise. The gradients at a = 0 are the limits: 0 for a where b is 0, and 0 for b."""
+    return B.xp.power(a, b)
+
+
+@pow.vjp
+def _(needs: Any, g: Any, a: Any, b: Any, y: Any) -> Any:
+    ga = gb = None
+    if needs[0]:
+        if isinstance(b, int | float):
+            ga = mul(g, mul(float(b), pow(a, b - 1))) if b else mul(g, mul(a, 0.0))
+        else:
+            zero = equal(b, 0)
+            ga = where(zero, mul(mul(g, a), 0.0), mul(mul(g, b), pow(a, sub(where(zero, add(b, 1.0), b), 1.0))))
+    if needs[1]:
+        gb = mul(mul(g, y), log(where(greater(a, 0), a, add(mul(a, 0.0), 1.0))) if hasattr(a, "shape") else float(np.log(a)))
+    return ga, gb
+
+
+@op(saves=(OUT,))
+def exp(B: Any, x: Any) -> Any:
+    """exp(x): e to the power x."""
+    return B.xp.exp(x)
+
+
+@exp.vjp
+def _(needs: Any, g: Any, y: Any) -> Any:
+    return (mul(g, y),)
+
+
+@op(saves=(0,))
+def log(B: Any, x: Any) -> Any:
+    """log(x): the natural logarithm."""
+    return B.xp.log(x)
+
+
+@log.vjp
+def _(needs: Any, g: Any, x: Any) -> Any:
+    return (div(g, x),)
+
+
+@op(saves=(0,))
+def log1p(B: Any, x: Any) -> Any:
+    """log1p(x): log(1 + x), exact for small x."""
+    return B.xp.log1p(x)
+
+
+@log1p.vjp
+def _(needs: Any, g: Any, x: Any) -> Any:
+    return (div(g, add(x, 1.0)),)
+
+
+@op(saves=(OUT,))
+def sqrt(B: Any, x: Any) -> Any:
+    """sqrt(x): the square root; its gradient at 0 is infinite."""
+    return B.xp.sqrt(x)
+
+
+@sqrt.vjp
+def _(needs: Any, g: Any, y: Any) -> Any:
+    return (div(mul(g, 0.5), y),)
+
+
+@op(saves=(0,))
+def abs(B: Any, x: Any) -> Any:  # noqa: A001
+    """abs(x): the magnitude; its gradient at 0 is 0."""
+    return B.xp.abs(x)
+
+
+@abs.vjp
+def _(needs: Any, g: Any, x: Any) -> Any:
+    return (mul(g, sign(x)),)
+
+
+@op(saves=(0,))
+def sin(B: Any, x: Any) -> Any:
+    """sin(x), x in radians."""
+    return B.xp.sin(x)
+
+
+@sin.vjp
+def _(needs: Any, g: Any, x: Any) -> Any:
+    return (mul(g, cos(x)),)
+
+
+@op(saves=(0,))
+def cos(B: Any, x: Any) -> Any:
+    """cos(x), x in radians."""
+    return B.xp.cos(x)
+
+
+@cos.vjp
+def _(needs: Any, g: Any, x: Any) -> Any:
+    return (neg(mul(g, sin(x))),)
+
+
+@op(saves=(0, 1), broadcasts=True)
+def maximum(B: Any, a: Any, b: Any) -> Any:
+    """maximum(a, b): the larger, elementwise; where both are equal each gets half of the gradient."""
+    return B.xp.maximum(a, b)
+
+
+@op(saves=(0, 1), broadcasts=True)
+def minimum(B: Any, a: Any, b: Any) -> Any:
+    """minimum(a, b): the smaller, elementwise; where both are equal each gets half of the gradient."""
+    return B.xp.minimum(a, b)
+
+
+@maximum.vjp
+def _(needs: Any, g: Any, a: Any, b: Any) -> Any:
+    return needs[0] and mul(g, _preference(a, b)), needs[1] and mul(g, _preference(b, a))
+
+
+@minimum.vjp
+def _(needs: Any, g: Any, a: Any, b: Any) -> Any:
+    return needs[0] and mul(g, _preference(b, a)), needs[1] and mul(g, _preference(a, b))
+
+
+@op()
+def _preference(B: Any, a: Any, b: Any) -> Any:
+    """1 where a > b, 1/2 where they are equal, else 0."""
+    dtype = getattr(a, "dtype", None) or b.dtype
+    return ((B.xp.sign(B.xp.subtract(a, b)) + 1) * 0.5).astype(dtype)
+
+
+@op(saves=(0,))
+def _clip(B: Any, x: Any, low: float | None, high: float | None) -> Any:
+    return B.xp.clip(x, low, high)
+
+
+@_clip.vjp
+def _(needs: Any, g: Any, x: Any, low: float | None, high: float | None) -> Any:
+    return (mul(g, _inside(x, low=low, high=high)),)
+
+
+@op()
+def _inside(B: Any, x: Any, low: float | None, high: float | None) -> Any:
+    inside = B.xp.ones(x.shape, bool)
+    if low is not None:
+        inside &= x >= low
+    if high is not None:
+        inside &= x <= high
+    return inside.astype(x.dtype)
+
+
+def clip(x: Any, low: float | None, high: float | None) -> Any:
+    """x limited to [low, high] (None: no limit on that side). Gradient 1 inside, the limits included, else 0."""
+    return _clip(x, low=low, high=high)
+
+
+@op(broadcasts=True)
+def _where(B: Any, a: Any, b: Any, condition: Any) -> Any:
+    # np.where knows no weakly typed numbers: give them the dtype of the other branch.
+    if not hasattr(a, "dtype"):
+        a = B.xp.asarray(a, b.dtype)
+    elif not hasattr(b, "dtype"):
+        b = B.xp.asarray(b, a.dtype)
+    return B.xp.where(condition, a, b)
+
+
+@_where.vjp
+def _(needs: Any, g: Any, condition: Any) -> Any:
+    return needs[0] and _where(g, 0.0, condition=condition), needs[1] and _where(0.0, g, condition=condition)
+
+
+def where(condition: Any, a: Any, b: Any) -> Any:
+    """a where condition holds, b elsewhere; all three broadcast. condition: booleans, an array or a Tensor."""
+    return _where(a, b, condition=as_array(condition))
+
+
+@op()
+def _astype(B: Any, x: Any, dtype: Any, original: Any) -> Any:
+    return x.astype(dtype)
+
+
+@_astype.vjp
+def _(needs: Any, g: Any, dtype: Any, original: Any) -> Any:
+    return (_astype(g, dtype=original, original=dtype),)
+
+
+@op()
+def _cast(B: Any, x: Any, dtype: Any) -> Any:
+    return x.astype(dtype)
+
+
+def astype(x: Any, dtype: Any) -> Any:
+    """x converted to dtype; differentiable between float32 and float64, a constant to `grad` otherwise."""
+    dtype = np.dtype(dtype)
+    if x.dtype in FLOATS and dtype in FLOATS:
+        return _astype(x, dtype=dtype, original=x.dtype)
+    return _cast(x, dtype=dtype)
+
+
+def detach(x: Any) -> Any:
+    """x as a constant to `grad`: the same values, the same memory."""
+    return x.detach() if isinstance(x, Tensor) else x
+
+
+# Without gradients: these take any dtype and return constants.
+
+
+@op()
+def sign(B: Any, x: Any) -> Any:
+    """sign(x): -1, 0 or 1, in x's dtype."""
+    return B.xp.sign(x)
+
+
+@op()
+def isfinite(B: Any, x: Any) -> Any:
+    """isfinite(x): True where x is neither infinite nor NaN."""
+    return B.xp.isfinite(x)
+
+
+@op()
+def equal(B: Any, a: Any, b: Any) -> Any:
+    """equal(a, b): a == b, elementwise."""
+    return B.xp.equal(a, b)
+
+
+@op()
+def not_equal(B: Any, a: Any, b: Any) -> Any:
+    """not_equal(a, b): a != b, elementwise."""
+    return B.xp.not_equal(a, b)
+
+
+@op()
+def less(B: Any, a: Any, b: Any) -> Any:
+    """less(a, b): a < b, elementwise."""
+    return B.xp.less(a, b)
+
+
+@op()
+def less_equal(B: Any, a: Any, b: Any) -> Any:
+    """less_equal(a, b): a <= b, elementwise."""
+    return B.xp.less_equal(a, b)
+
+
+@op()
+def greater(B: Any, a: Any, b: Any) -> Any:
+    """greater(a, b): a > b, elementwise."""
+    return B.xp.greater(a, b)
+
+
+@op()
+def greater_equal(B: Any, a: Any, b: Any) -> Any:
+    """greater_equal(a, b): a >= b, elementwise."""
+    return B.xp.greater_equal(a, b)

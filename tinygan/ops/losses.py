@@ -1,0 +1,82 @@
+"""Losses, each the mean over all its elements (or rows). They take logits, never probabilities."""
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from tinygan.graph import op
+from tinygan.ops.activations import sigmoid
+from tinygan.ops.elementwise import abs as absolute
+from tinygan.ops.elementwise import mul, neg, sub
+from tinygan.ops.indexing import getitem
+from tinygan.ops.reduce import logsumexp, mean
+from tinygan.ops.reduce import sum as sum_over
+from tinygan.ops.shape import broadcast_to
+from tinygan.tensor import as_array
+
+
+@op(saves=(0, 1))
+def _bce_with_logits(B: Any, logits: Any, targets: Any) -> Any:
+    return B.bce_with_logits(logits, targets)
+
+
+@_bce_with_logits.vjp
+def _(needs: Any, g: Any, logits: Any, targets: Any) -> Any:
+    return (needs[0] and _bce_grad(g, logits, targets),
+            needs[1] and neg(mul(broadcast_to(g, logits.shape), mul(logits, 1 / logits.size))))
+
+
+@op(saves=(0, 1, 2))
+def _bce_grad(B: Any, g: Any, logits: Any, targets: Any) -> Any:
+    return B.bce_with_logits_grad(g, logits, targets)
+
+
+@_bce_grad.vjp
+def _(needs: Any, gg: Any, g: Any, logits: Any, targets: Any) -> Any:
+    p = sigmoid(logits)
+    gg = mul(gg, 1 / logits.size)
+    return (needs[0] and sum_over(mul(gg, sub(p, targets))), needs[1] and mul(mul(gg, g), mul(p, sub(1.0, p))),
+            needs[2] and neg(mul(gg, g)))
+
+
+def binary_cross_entropy_with_logits(logits: Any, targets: Any) -> Any:
+    """mean(softplus(logits) - targets * logits): -log likelihood of targets in [0, 1] under sigmoid(logits).
+
+    targets: a number, or an array or Tensor of the shape of logits. Finite for every finite logit.
+    """
+    _check("binary_cross_entropy_with_logits", logits, targets if hasattr(targets, "shape") else logits)
+    return _bce_with_logits(logits, targets)
+
+
+def softmax_cross_entropy(logits: Any, labels: Any) -> Any:
+    """Mean over rows of -log softmax(logits)[label]: logits (N, classes), labels (N,) integers -> a scalar."""
+    labels = np.asarray(labels) if isinstance(labels, list | int) else as_array(labels)
+    if len(logits.shape) != 2 or labels.shape != logits.shape[:1] or not logits.size:
+        raise ValueError(f"softmax_cross_entropy: logits (N, classes) and labels (N,) expected, got {logits.shape} and "
+                         f"{labels.shape}")
+    if labels.dtype.kind not in "iu":
+        raise TypeError(f"softmax_cross_entropy: labels should be integers, got {labels.dtype}")
+    if labels.min() < 0 or labels.max() >= logits.shape[1]:
+        raise ValueError(f"softmax_cross_entropy: labels from {labels.min()} to {labels.max()}, expected 0 to "
+                         f"{logits.shape[1] - 1} (logits {logits.shape})")
+    picked = getitem(logits, (np.arange(len(labels)), labels))
+    return mean(sub(logsumexp(logits, 1), picked))
+
+
+def mean_squared_error(predictions: Any, targets: Any) -> Any:
+    """mean((predictions - targets)^2), both of one shape."""
+    _check("mean_squared_error", predictions, targets)
+    difference = sub(predictions, targets)
+    return mean(mul(difference, difference))
+
+
+def mean_absolute_error(predictions: Any, targets: Any) -> Any:
+    """mean(|predictions - targets|), both of one shape."""
+    _check("mean_absolute_error", predictions, targets)
+    return mean(absolute(sub(predictions, targets)))
+
+
+def _check(caller: str, x: Any, targets: Any) -> None:
+    if x.shape != targets.shape or not x.size:
+        raise ValueError(f"{caller}: two inputs of one shape, not empty, expected, got {x.shape} and {targets.shape}")

@@ -1,0 +1,73 @@
+"""Matrix products: `matmul`, and `dense`, the fully connected layer with its bias and activation in one pass."""
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from tinygan.graph import OUT, op
+from tinygan.ops.activations import activation as activate
+from tinygan.ops.activations import activation_grad, checked_activation
+from tinygan.ops.reduce import sum as sum_over
+from tinygan.ops.shape import reshape, swap_last
+
+
+@op(saves=(0, 1), broadcasts=True)
+def _matmul(B: Any, a: Any, b: Any) -> Any:
+    return B.matmul(a, b)
+
+
+@_matmul.vjp
+def _(needs: Any, g: Any, a: Any, b: Any) -> Any:
+    return needs[0] and _matmul(g, swap_last(b)), needs[1] and _matmul(swap_last(a), g)
+
+
+def matmul(a: Any, b: Any) -> Any:
+    """a @ b: (..., n, k) times (..., k, m) -> (..., n, m), leading axes broadcast; a 1-D input is a row (a) or a
+    column (b) whose axis disappears again."""
+    for place, x in (("first", a), ("second", b)):
+        if not getattr(x, "shape", ()):
+            raise ValueError(f"matmul: the {place} input should have at least one axis, got {x!r}")
+    row, column = len(a.shape) == 1, len(b.shape) == 1
+    if a.shape[-1] != b.shape[-1 if column else -2]:
+        raise ValueError(f"matmul: {a.shape} @ {b.shape}: {a.shape[-1]} columns meet {b.shape[-1 if column else -2]} rows")
+    if row:
+        a = reshape(a, (1, *a.shape))
+    if column:
+        b = reshape(b, (*b.shape, 1))
+    y = _matmul(a, b)
+    if row or column:
+        y = reshape(y, y.shape[:-2] + (() if row else y.shape[-2:-1]) + (() if column else y.shape[-1:]))
+    return y
+
+
+@op(saves=(0, 1, OUT))
+def _dense(B: Any, x: Any, weight: Any, bias: Any, activation: str, slope: float) -> Any:
+    return B.dense(x, weight, bias, activation, slope)
+
+
+@_dense.vjp
+def _(needs: Any, g: Any, x: Any, weight: Any, y: Any, activation: str, slope: float) -> Any:
+    if activation != "identity":
+        g = activation_grad(g, y, activation=activation, slope=slope)
+    return needs[0] and _matmul(g, weight), needs[1] and _matmul(swap_last(g), x), needs[2] and sum_over(g, 0)
+
+
+def dense(x: Any, weight: Any, bias: Any = None, activation: str = "identity", slope: float = 0.2) -> Any:
+    """activation(x @ weight.T + bias): x (..., in), weight (out, in), bias (out,) or None -> (..., out).
+
+    activation: identity, relu, leaky_relu, elu (both with `slope`), tanh, sigmoid or softplus.
+    """
+    checked_activation("dense", activation, slope)
+    if len(weight.shape) != 2 or not x.shape or x.shape[-1] != weight.shape[1]:
+        raise ValueError(f"dense: the last axis of the input should match the second of the weight (input {x.shape}, "
+                         f"weight {weight.shape})")
+    if bias is not None and bias.shape != weight.shape[:1]:
+        raise ValueError(f"dense: bias has shape {bias.shape}, expected {weight.shape[:1]} (weight {weight.shape})")
+    leading = x.shape[:-1]
+    if len(leading) != 1:
+        x = reshape(x, (math.prod(leading), weight.shape[1]))
+    if bias is None:
+        y = activate(_matmul(x, swap_last(weight)), activation, slope)
+    else:
+        y = _dense(x, weight, bias, activation=activation, slope=slope)
+    return y if len(leading) == 1 else reshape(y, (*leading, weight.shape[0]))

@@ -1,0 +1,123 @@
+"""Batch and layer normalisation.
+
+Batch normalisation is fused: one kernel forward, and backward two kernels that are ops themselves, `_batch_norm_sums`
+and `_batch_norm_input_grad`. Their own gradients are derived from their definitions in simple ops, with nothing held
+constant: the mean and the variance depend on the input at every order.
+"""
+from __future__ import annotations
+
+from typing import Any
+
+from tinygan.graph import op, pullback
+from tinygan.ops.elementwise import add, div, mul, sqrt, sub
+from tinygan.ops.reduce import mean, var
+from tinygan.ops.reduce import sum as sum_over
+from tinygan.ops.shape import reshape, stack
+
+Statistics = tuple[Any, Any]
+
+
+@op(saves=(0, 1))
+def _batch_norm(B: Any, x: Any, weight: Any, bias: Any, eps: float, statistics: Statistics) -> Any:
+    return B.batch_norm(x, weight, bias, eps, *statistics)
+
+
+@_batch_norm.vjp
+def _(needs: Any, g: Any, x: Any, weight: Any, eps: float, statistics: Statistics) -> Any:
+    sums = _batch_norm_sums(g, x, eps=eps, statistics=statistics)
+    gx = needs[0] and _batch_norm_input_grad(g, x, weight, sums, eps=eps, statistics=statistics)
+    return gx, needs[1] and sums[1], needs[2] and sums[0]
+
+
+@op(saves=(0, 1))
+def _batch_norm_sums(B: Any, g: Any, x: Any, eps: float, statistics: Statistics) -> Any:
+    """The sums per channel of g and of g times the normalised x -> (2, C): the gradients of bias and weight."""
+    return B.batch_norm_sums(g, x, eps, *statistics)
+
+
+@_batch_norm_sums.vjp
+def _(needs: Any, gg: Any, g: Any, x: Any, eps: float, statistics: Statistics) -> Any:
+    def definition(g: Any, x: Any) -> Any:
+        axes = _axes(x)
+        return stack([sum_over(g, axes), sum_over(mul(g, _normalized(x, eps)), axes)])
+
+    return pullback(definition, (g, x), gg, needs)
+
+
+@op(saves=(0, 1, 2, 3))
+def _batch_norm_input_grad(B: Any, g: Any, x: Any, weight: Any, sums: Any, eps: float, statistics: Statistics) -> Any:
+    return B.batch_norm_input_grad(g, x, weight, sums, eps, *statistics)
+
+
+@_batch_norm_input_grad.vjp
+def _(needs: Any, gg: Any, g: Any, x: Any, weight: Any, sums: Any, eps: float, statistics: Statistics) -> Any:
+    def definition(g: Any, x: Any, weight: Any, sums: Any) -> Any:
+        count = x.size // x.shape[1]
+        centred = sub(g, div(add(_per_channel(sums[0], x), mul(_normalized(x, eps), _per_channel(sums[1], x))), count))
+        deviation = sqrt(add(var(x, _axes(x), keepdims=True), eps))
+        return mul(div(_per_channel(weight, x), deviation), centred)
+
+    return pullback(definition, (g, x, weight, sums), gg, needs)
+
+
+def batch_norm(x: Any, weight: Any, bias: Any, eps: float = 1e-5, statistics: Statistics | None = None) -> Any:
+    """x (N, C, ...) normalised per channel over the batch, then scaled and shifted (Ioffe, Szegedy 2015, algorithm 1).
+
+    weight, bias: (C,). statistics: two arrays (C,) into which the mean and the (biased) variance of the batch are
+    written. Raises ValueError for a batch of one value per channel, whose variance says nothing.
+    """
+    _check("batch_norm", x, weight, bias)
+    if x.size // max(x.shape[1], 1) < 2:
+        raise ValueError(f"batch_norm: expected more than one value per channel in training, got input {x.shape}")
+    if statistics is None:
+        statistics = _empty_statistics(x)
+    return _batch_norm(x, weight, bias, eps=eps, statistics=statistics)
+
+
+def batch_norm_inference(x: Any, mean: Any, variance: Any, weight: Any, bias: Any, eps: float = 1e-5) -> Any:
+    """x (N, C, ...) normalised by a given mean and variance (C,), then scaled and shifted by weight and bias (C,)."""
+    _check("batch_norm_inference", x, weight, bias)
+    scale = div(weight, sqrt(add(variance, eps)))
+    shift = sub(bias, mul(mean, scale))
+    return add(mul(x, _per_channel(scale, x)), _per_channel(shift, x))
+
+
+def layer_norm(x: Any, weight: Any, bias: Any, eps: float = 1e-5) -> Any:
+    """x normalised over its last axes, those of weight's shape, then scaled and shifted (Ba, Kiros, Hinton 2016)."""
+    n = len(weight.shape)
+    if x.shape[len(x.shape) - n:] != weight.shape or bias.shape != weight.shape:
+        raise ValueError(f"layer_norm: weight and bias should have the shape of the input's last axes (input {x.shape}, "
+                         f"weight {weight.shape}, bias {bias.shape})")
+    axes = tuple(range(-n, 0))
+    centred = sub(x, mean(x, axes, keepdims=True))
+    variance = mean(mul(centred, centred), axes, keepdims=True)
+    return add(mul(div(centred, sqrt(add(variance, eps))), weight), bias)
+
+
+def _check(caller: str, x: Any, weight: Any, bias: Any) -> None:
+    if len(x.shape) < 2 or weight.shape != (x.shape[1],) or bias.shape != weight.shape:
+        raise ValueError(f"{caller}: input (N, C, ...) with weight and bias (C,) expected, got input {x.shape}, weight "
+                         f"{weight.shape}, bias {bias.shape}")
+
+
+def _empty_statistics(x: Any) -> Statistics:
+    from tinygan.backends import backend_of
+    from tinygan.tensor import as_array
+
+    xp = backend_of(as_array(x)).xp
+    return xp.empty(x.shape[1], x.dtype), xp.empty(x.shape[1], x.dtype)
+
+
+def _axes(x: Any) -> tuple[int, ...]:
+    """All axes but the channels'."""
+    return (0, *range(2, len(x.shape)))
+
+
+def _per_channel(value: Any, x: Any) -> Any:
+    """value (C,) in a shape that broadcasts against x (N, C, ...)."""
+    return reshape(value, (1, -1, *[1] * (len(x.shape) - 2)))
+
+
+def _normalized(x: Any, eps: float) -> Any:
+    axes = _axes(x)
+    return div(sub(x, mean(x, axes, keepdims=True)), sqrt(add(var(x, axes, keepdims=True), eps)))

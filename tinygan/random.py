@@ -1,0 +1,142 @@
+"""Explicit, counter-based randomness: a Key is a value, and what is drawn from it depends on nothing else.
+
+A Key is folded with a name or a number into another Key; the numbers come from Philox4x32-10 (Salmon et al. 2011,
+"Parallel random numbers: as easy as 1, 2, 3"), the same on every device and for every number of threads. NumPy's and
+CuPy's global generators are never touched.
+"""
+from __future__ import annotations
+
+import hashlib
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+
+from tinygan.backends import Backend, cpu
+from tinygan.context import CONTEXT, Context, override
+
+Shape = int | Sequence[int]
+
+
+class Key:
+    """Where random numbers come from. Immutable; the same draw from the same Key gives the same numbers.
+
+    seed: a non-negative integer below 2**64. Draws take a shape (an integer or a sequence) and return NumPy arrays.
+    """
+
+    __slots__ = ("_word",)
+    _word: int
+
+    def __init__(self, seed: int) -> None:
+        if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or not 0 <= seed < 2**64:
+            raise ValueError(f"Key: seed should be an integer from 0 to 2**64 - 1, got {seed!r}")
+        object.__setattr__(self, "_word", int(seed))
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        raise AttributeError("a Key cannot be changed: fold it into another one")
+
+    def __repr__(self) -> str:
+        return f"Key({self._word:#x})"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Key) and other._word == self._word
+
+    def __hash__(self) -> int:
+        return hash(("Key", self._word))
+
+    def __reduce__(self) -> Any:
+        return Key, (self._word,)
+
+    @property
+    def data(self) -> np.ndarray[Any, Any]:
+        """The Key as two uint32 words, for a checkpoint."""
+        return np.array([self._word & 0xFFFFFFFF, self._word >> 32], dtype=np.uint32)
+
+    @classmethod
+    def from_data(cls, data: Any) -> Key:
+        """The Key with these two words."""
+        low, high = np.asarray(data, dtype=np.uint32)
+        return cls(int(low) | int(high) << 32)
+
+    def fold(self, data: int | str) -> Key:
+        """Another Key, independent of this one and of every one folded with other data (a hash of both)."""
+        text = f"{self._word}:{'i' if isinstance(data, int | np.integer) else 's'}:{data}"
+        return Key(int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little"))
+
+    def split(self, n: int) -> list[Key]:
+        """n Keys, independent of each other and of this one."""
+        return [self.fold(i) for i in range(n)]
+
+    def bits(self, shape: Shape) -> np.ndarray[Any, Any]:
+        """Uniform uint32."""
+        return cpu.random_bits(self.data, np.empty(_shape(shape), np.uint32))  # type: ignore[no-any-return]
+
+    def uniform(self, shape: Shape, low: float = 0.0, high: float = 1.0, dtype: Any = np.float32, *,
+                backend: Backend = cpu) -> Any:
+        """Uniform in [low, high)."""
+        return backend.random_uniform(self.data, backend.empty(_shape(shape), np.dtype(dtype)), low, high)
+
+    def normal(self, shape: Shape, dtype: Any = np.float32, *, backend: Backend = cpu) -> Any:
+        """Normal with mean 0 and variance 1 (Box, Muller 1958)."""
+        return backend.random_normal(self.data, backend.empty(_shape(shape), np.dtype(dtype)))
+
+    def integers(self, shape: Shape, low: int, high: int) -> np.ndarray[Any, Any]:
+        """int64, from low to high - 1; uniform to within (high - low) / 2**64."""
+        if not low < high:
+            raise ValueError(f"Key.integers: low {low} should be below high {high}")
+        words = self.bits((*_shape(shape), 2)).astype(np.uint64)
+        return low + ((words[..., 0] << np.uint64(32) | words[..., 1]) % np.uint64(high - low)).astype(np.int64)
+
+    def permutation(self, n: int) -> np.ndarray[Any, Any]:
+        """The integers 0 to n - 1 in random order, int64."""
+        words = self.bits((n, 2)).astype(np.uint64)
+        return np.argsort(words[:, 0] << np.uint64(32) | words[:, 1], kind="stable")
+
+
+def _shape(shape: Shape) -> tuple[int, ...]:
+    return (int(shape),) if isinstance(shape, int | np.integer) else tuple(shape)
+
+
+class KeyStream:
+    """A Key that is folded with 0, 1, 2, ...: a new Key at every call of `next_key`. Its state is (key, count)."""
+
+    def __init__(self, key: Key, count: int = 0) -> None:
+        self.key = key
+        self.count = count
+        self._lock = threading.Lock()
+
+    def next_key(self) -> Key:
+        with self._lock:
+            self.count += 1
+            return self.key.fold(self.count - 1)
+
+    def __deepcopy__(self, memo: Any) -> KeyStream:
+        return KeyStream(self.key, self.count)
+
+    def __reduce__(self) -> Any:
+        return KeyStream, (self.key, self.count)
+
+
+_DEFAULT = KeyStream(Key(0))
+
+
+def stream(context: Context | None = None) -> KeyStream:
+    """What dropout and first-use initialisation draw from here: the stream of `use_key`, or the process's own, which
+    starts from Key(0)."""
+    return (context or CONTEXT.get()).keys or _DEFAULT
+
+
+def next_key() -> Key:
+    """The next Key of the context's stream."""
+    return stream().next_key()
+
+
+@contextmanager
+def use_key(key: Key | KeyStream) -> Iterator[KeyStream]:
+    """`with use_key(Key(1)):` dropout and first-use initialisation in the body draw from that key."""
+    keys = key if isinstance(key, KeyStream) else KeyStream(key)
+    with override(keys=keys):
+        yield keys
+

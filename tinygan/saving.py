@@ -1,0 +1,151 @@
+"""Files that survive a crash: atomic writes, checkpoints with a format version and a checksum, network weights.
+
+A checkpoint is a safetensors file: flat names, arrays, and a few strings. It is written beside its destination, flushed
+to the disk and renamed, so at every moment the destination holds either the old file or the new one, whole.
+"""
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from .nn import Module
+
+FORMAT_VERSION = 1
+_TEMPORARY = ".tmp"
+
+
+class CheckpointError(RuntimeError):
+    """A file that cannot be used as what it should be: truncated, damaged, foreign or of a newer format."""
+
+
+def write_atomically(path: str | os.PathLike[str], content: bytes | memoryview) -> None:
+    """Replace the file at `path` by `content`, or leave it as it was.
+
+    The temporary file lies in the same folder (a rename across file systems is a copy) and starts with a dot.
+    An `OSError` (full disk, unwritable folder) names `path` and leaves no temporary file behind.
+    """
+    path = Path(path)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}{_TEMPORARY}")
+    try:
+        with open(temporary, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+        _sync_folder(path.parent)
+    except BaseException as error:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+        if isinstance(error, OSError):
+            before = "; the previous one is intact" if path.is_file() else ""
+            raise type(error)(error.errno, f"cannot write {path}: {error.strerror or error}{before}") from error
+        raise
+
+
+def _sync_folder(folder: Path) -> None:
+    """Flush a folder's entries, so that a rename survives a power cut (Windows has no such call and needs none)."""
+    if os.name == "nt":
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        with contextlib.suppress(OSError):  # some network file systems refuse to flush a folder
+            os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def remove_strays(folder: str | os.PathLike[str]) -> list[Path]:
+    """Delete what `write_atomically` left in `folder` when its process was killed; returns the paths deleted.
+
+    Call it only while nobody else writes there.
+    """
+    strays = sorted(Path(folder).glob(f".*{_TEMPORARY}"))
+    for stray in strays:
+        stray.unlink(missing_ok=True)
+    return strays
+
+
+def save(path: str | os.PathLike[str], arrays: Mapping[str, np.ndarray], metadata: Mapping[str, str] | None = None) -> None:
+    """Write `arrays` (flat names, any shapes) and `metadata` (strings) to `path`, atomically.
+
+    The file is an ordinary safetensors file whose metadata also states the format version and a SHA-256 over metadata,
+    names, types, shapes and bytes: safetensors itself notices a truncated file, but no flipped bit.
+    """
+    from safetensors.numpy import save as serialise
+
+    # safetensors writes the buffer it is given and ignores strides, so every array is copied into C order first.
+    contiguous = {name: np.array(array, order="C") for name, array in arrays.items()}
+    notes = {**(metadata or {}), "tinygan_format": str(FORMAT_VERSION)}
+    notes["sha256"] = _digest(contiguous, notes)
+    write_atomically(path, serialise(contiguous, metadata=notes))
+
+
+def load(path: str | os.PathLike[str]) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+    """Read what `save` wrote: (arrays, metadata). The arrays are the caller's own, writable.
+
+    Raises `FileNotFoundError`, or `CheckpointError` that names the file and what is wrong with it.
+    """
+    arrays, metadata = _read(Path(path))
+    version = metadata.get("tinygan_format")
+    if version is None:
+        raise CheckpointError(f"{path} states no format version: tinygan did not write it")
+    if version != str(FORMAT_VERSION):
+        raise CheckpointError(
+            f"{path} has format version {version}, this tinygan reads version {FORMAT_VERSION}: use the tinygan that wrote it"
+        )
+    if "sha256" not in metadata:
+        raise CheckpointError(f"{path} is damaged: it states no checksum")
+    return arrays, {name: text for name, text in metadata.items() if name not in ("tinygan_format", "sha256")}
+
+
+def save_weights(module: Module, path: str | os.PathLike[str]) -> None:
+    """Write a network's parameters and buffers under PyTorch's names and shapes.
+
+    PyTorch reads them with `module.load_state_dict(safetensors.torch.load_file(path))`.
+    """
+    save(path, module.state_dict())
+
+
+def load_weights(module: Module, path: str | os.PathLike[str]) -> None:
+    """Load weights that `save_weights`, or PyTorch through `safetensors.torch.save_file`, wrote.
+
+    Raises `CheckpointError` for an unreadable file, `ValueError` where names or shapes are not the network's.
+    """
+    arrays, _ = _read(Path(path))
+    module.load_state_dict(arrays)
+
+
+def _read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+    from safetensors import SafetensorError, safe_open
+
+    if path.is_dir():
+        raise CheckpointError(f"{path} is a folder, a safetensors file was expected")
+    if not path.exists():
+        raise FileNotFoundError(f"{path} does not exist")
+    try:
+        with safe_open(path, framework="numpy") as file:
+            arrays = {name: np.array(file.get_tensor(name)) for name in file.keys()}  # noqa: SIM118 (it is no dict)
+            metadata = dict(file.metadata() or {})
+    except (SafetensorError, ValueError, KeyError) as error:
+        raise CheckpointError(f"{path} is truncated or damaged ({error})") from error
+    if "sha256" in metadata and metadata["sha256"] != _digest(arrays, metadata):
+        raise CheckpointError(f"{path} is damaged: its content does not match its checksum")
+    return arrays, metadata
+
+
+def _digest(arrays: Mapping[str, np.ndarray], metadata: Mapping[str, str]) -> str:
+    digest = hashlib.sha256()
+    for name in sorted(metadata.keys() - {"sha256"}):
+        digest.update(f"{name!r} {metadata[name]!r}\n".encode())
+    for name in sorted(arrays):
+        array = arrays[name]
+        digest.update(f"{name} {array.dtype.str} {array.shape}\n".encode())
+        digest.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
+    return digest.hexdigest()

@@ -1,0 +1,436 @@
+"""Tensor: an array and, if it was computed, the node that computed it. Parameter and Buffer: the two that may change.
+
+The operators are the ops of `tinygan.ops`; that package knows Tensor and Tensor knows it: the one cycle in the house.
+"""
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import numpy as np
+
+from tinygan.backends import Array, backend_of
+
+if TYPE_CHECKING:
+    from tinygan.graph import Node
+    from tinygan.random import Key
+
+    Initializer = Callable[[Key, tuple[int, ...], Any], Array]
+
+Axis = int | tuple[int, ...] | None
+FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
+
+
+class Version:
+    """Counts the writes to one piece of memory; views share it, and `grad` refuses what was saved before a write."""
+
+    __slots__ = ("count",)
+
+    def __init__(self) -> None:
+        self.count = 0
+
+
+class Tensor:
+    """A float32 or float64 array that `grad` can differentiate through (integers and booleans: without gradients).
+
+    `Tensor(array, requires_grad=False, dtype=None)` copies the array. Python numbers and lists become float32 unless
+    `dtype` says otherwise. `np.asarray(tensor)` is a read-only view; `tensor.array` is the array itself: write to it
+    only through `Parameter.assign`.
+    """
+
+    __slots__ = ("__weakref__", "array", "node", "version")
+    __array_ufunc__ = None  # makes `array + tensor` call Tensor.__radd__ instead of a NumPy loop over elements
+
+    array: Array
+    node: Node | None
+    version: Version | None
+
+    def __init__(self, array: Any, requires_grad: bool = False, dtype: Any = None) -> None:
+        self.array = _copied(array, dtype)
+        self.node = None
+        self.version = None
+        if requires_grad:
+            if self.array.dtype not in FLOATS:
+                raise TypeError(f"Tensor: requires_grad needs float32 or float64, got {self.array.dtype}")
+            self.node = _graph.Leaf()
+
+    # -- what it is ---------------------------------------------------------------------------------------------
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.array.shape  # type: ignore[no-any-return]
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        return self.array.dtype  # type: ignore[no-any-return]
+
+    @property
+    def ndim(self) -> int:
+        return self.array.ndim  # type: ignore[no-any-return]
+
+    @property
+    def size(self) -> int:
+        return self.array.size  # type: ignore[no-any-return]
+
+    @property
+    def requires_grad(self) -> bool:
+        """Whether `grad` can reach this Tensor."""
+        return self.node is not None
+
+    @property
+    def T(self) -> Tensor:
+        return ops.transpose(self)
+
+    @property
+    def device(self) -> str:
+        return backend_of(self.array).name
+
+    def __len__(self) -> int:
+        if not self.shape:
+            raise TypeError("len() of a Tensor without axes")
+        return self.shape[0]
+
+    def __iter__(self) -> Iterator[Tensor]:
+        return (self[i] for i in range(len(self)))
+
+    def __repr__(self) -> str:
+        values = np.array2string(self.numpy(), precision=4, threshold=20, edgeitems=2, separator=", ")
+        if self.node is None:
+            origin = ""
+        elif self.node.op is None:
+            origin = ", requires_grad=True"
+        else:
+            origin = f", op={self.node.op.name}"
+        return f"{type(self).__name__}({values}, shape={self.shape}, dtype={self.dtype}{origin})"
+
+    # -- to NumPy and to Python ---------------------------------------------------------------------------------
+
+    def numpy(self) -> np.ndarray[Any, Any]:
+        """A read-only view on the CPU; a copy if the Tensor lies on a GPU."""
+        view = backend_of(self.array).to_numpy(self.array).view()
+        view.flags.writeable = False
+        return view
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray[Any, Any]:
+        view = self.numpy()
+        if dtype is not None and np.dtype(dtype) != view.dtype:
+            if copy is False:
+                raise ValueError(f"np.asarray: a Tensor of {view.dtype} cannot be seen as {np.dtype(dtype)} without a copy")
+            return view.astype(dtype)
+        return view.copy() if copy else view
+
+    def item(self) -> Any:
+        """The one element, as a Python number."""
+        if self.size != 1:
+            raise ValueError(f"item: needs one element, got shape {self.shape}")
+        return self.array.item()
+
+    def __float__(self) -> float:
+        return float(self.item())
+
+    def __int__(self) -> int:
+        return int(self.item())
+
+    def __bool__(self) -> bool:
+        return bool(self.item())
+
+    def __format__(self, spec: str) -> str:
+        return format(self.item(), spec) if spec else repr(self)
+
+    def tolist(self) -> Any:
+        return self.array.tolist()
+
+    def __copy__(self) -> Tensor:
+        return _rebuild(type(self), self.array, self.is_leaf and self.requires_grad)
+
+    def __reduce__(self) -> Any:
+        # Pickled and copied without the graph: a computed Tensor comes back as a constant.
+        return _rebuild, (type(self), self.numpy(), self.is_leaf and self.requires_grad)
+
+    @property
+    def is_leaf(self) -> bool:
+        """Whether no op computed this Tensor."""
+        return self.node is None or self.node.op is None
+
+    # -- gradients ----------------------------------------------------------------------------------------------
+
+    @property
+    def grad(self) -> Tensor | None:
+        """What `backward` has added up for this leaf; set it to None to start again."""
+        return self.node.grad if isinstance(self.node, _graph.Leaf) else None
+
+    @grad.setter
+    def grad(self, value: Tensor | None) -> None:
+        if not isinstance(self.node, _graph.Leaf):
+            raise AttributeError("grad: only a leaf with requires_grad=True has one; use tinygan.grad for other Tensors")
+        self.node.grad = value
+
+    def backward(self, gradient: Any = None, retain_graph: bool = False) -> None:
+        """Add to `.grad` of every leaf that requires a gradient (a Tensor, of the leaf's shape) the gradient of this
+        Tensor; `gradient` (same shape) weighs the elements, and may be left out where there is one element."""
+        _graph.backward(self, gradient, retain_graph)
+
+    def detach(self) -> Tensor:
+        """The same values (the same memory) as a constant to `grad`."""
+        return wrap(self.array, None, self.version)
+
+    # -- operators and the usual ops as methods -------------------------------------------------------------------
+
+    def __add__(self, other: Any) -> Tensor:
+        return ops.add(self, other)
+
+    def __radd__(self, other: Any) -> Tensor:
+        return ops.add(other, self)
+
+    def __sub__(self, other: Any) -> Tensor:
+        return ops.sub(self, other)
+
+    def __rsub__(self, other: Any) -> Tensor:
+        return ops.sub(other, self)
+
+    def __mul__(self, other: Any) -> Tensor:
+        return ops.mul(self, other)
+
+    def __rmul__(self, other: Any) -> Tensor:
+        return ops.mul(other, self)
+
+    def __truediv__(self, other: Any) -> Tensor:
+        return ops.div(self, other)
+
+    def __rtruediv__(self, other: Any) -> Tensor:
+        return ops.div(other, self)
+
+    def __pow__(self, other: Any) -> Tensor:
+        return ops.pow(self, other)
+
+    def __rpow__(self, other: Any) -> Tensor:
+        return ops.pow(other, self)
+
+    def __matmul__(self, other: Any) -> Tensor:
+        return ops.matmul(self, other)
+
+    def __rmatmul__(self, other: Any) -> Tensor:
+        return ops.matmul(other, self)
+
+    def __neg__(self) -> Tensor:
+        return ops.neg(self)
+
+    def __abs__(self) -> Tensor:
+        return ops.abs(self)
+
+    def __getitem__(self, index: Any) -> Tensor:
+        return ops.getitem(self, index)
+
+    def __setitem__(self, index: Any, value: Any) -> NoReturn:
+        raise TypeError("a Tensor cannot be written to in place (its graph would go stale): build a new one with "
+                        "tinygan.where or tinygan.concatenate, or use Parameter.assign")
+
+    def __lt__(self, other: Any) -> Tensor:
+        return ops.less(self, other)
+
+    def __le__(self, other: Any) -> Tensor:
+        return ops.less_equal(self, other)
+
+    def __gt__(self, other: Any) -> Tensor:
+        return ops.greater(self, other)
+
+    def __ge__(self, other: Any) -> Tensor:
+        return ops.greater_equal(self, other)
+
+    def __eq__(self, other: Any) -> Tensor:  # type: ignore[override]
+        return ops.equal(self, other)
+
+    def __ne__(self, other: Any) -> Tensor:  # type: ignore[override]
+        return ops.not_equal(self, other)
+
+    def __hash__(self) -> int:
+        return id(self)
+
+    def sum(self, axis: Axis = None, keepdims: bool = False) -> Tensor:
+        return ops.sum(self, axis, keepdims)
+
+    def mean(self, axis: Axis = None, keepdims: bool = False) -> Tensor:
+        return ops.mean(self, axis, keepdims)
+
+    def max(self, axis: Axis = None, keepdims: bool = False) -> Tensor:
+        return ops.max(self, axis, keepdims)
+
+    def min(self, axis: Axis = None, keepdims: bool = False) -> Tensor:
+        return ops.min(self, axis, keepdims)
+
+    def reshape(self, *shape: Any) -> Tensor:
+        return ops.reshape(self, shape[0] if len(shape) == 1 and not isinstance(shape[0], int) else shape)
+
+    def transpose(self, *axes: Any) -> Tensor:
+        return ops.transpose(self, axes[0] if len(axes) == 1 and not isinstance(axes[0], int) else axes or None)
+
+    def exp(self) -> Tensor:
+        return ops.exp(self)
+
+    def log(self) -> Tensor:
+        return ops.log(self)
+
+    def sqrt(self) -> Tensor:
+        return ops.sqrt(self)
+
+    def tanh(self) -> Tensor:
+        return ops.tanh(self)
+
+    def sigmoid(self) -> Tensor:
+        return ops.sigmoid(self)
+
+    def relu(self) -> Tensor:
+        return ops.relu(self)
+
+    def astype(self, dtype: Any) -> Tensor:
+        return ops.astype(self, dtype)
+
+
+def wrap(array: Array, node: Node | None = None, version: Version | None = None) -> Tensor:
+    """A Tensor around `array` itself, without a copy."""
+    tensor = Tensor.__new__(Tensor)
+    tensor.array = array
+    tensor.node = node
+    tensor.version = version
+    return tensor
+
+
+def as_array(value: Any) -> Any:
+    """The array inside a Tensor; anything else as it is."""
+    return value.array if isinstance(value, Tensor) else value
+
+
+def _copied(array: Any, dtype: Any) -> Array:
+    if isinstance(array, Tensor):
+        array = array.array
+    if not hasattr(array, "dtype"):
+        array = np.asarray(array)
+        if array.dtype == np.float64 and dtype is None:
+            dtype = np.float32  # Python floats carry no precision of their own
+        if array.dtype == object or array.dtype.kind in "USV":
+            raise TypeError(f"Tensor: expected numbers, got an array of {array.dtype}")
+    return backend_of(np.asarray(array) if np.isscalar(array) else array).xp.array(array, dtype=dtype, copy=True)
+
+
+def _rebuild(kind: type[Tensor], array: Any, requires_grad: bool) -> Tensor:
+    tensor = kind.__new__(kind)
+    Tensor.__init__(tensor, array, requires_grad)
+    if isinstance(tensor, _Variable):
+        tensor.version = Version()
+    return tensor
+
+
+class _Variable(Tensor):
+    """A Tensor whose values may change, in place, through `assign` alone; backward checks the version it bumps."""
+
+    __slots__ = ()
+
+    def assign(self, value: Any) -> None:
+        """Overwrite the values. value: an array or Tensor of the same shape; it is cast to this dtype."""
+        value = as_array(value)
+        if np.shape(value) != self.shape:
+            raise ValueError(f"assign: the value has shape {np.shape(value)}, expected {self.shape}")
+        self.writable()[...] = value
+
+    def writable(self) -> Array:
+        """The array, for a kernel that is about to write to it: bumps the version, so that a graph which saved the old
+        values refuses to use the new ones."""
+        assert self.version is not None
+        self.version.count += 1
+        return self.array
+
+
+class Buffer(_Variable):
+    """State of a module that is saved with it but not trained, such as a running mean. Never requires a gradient."""
+
+    __slots__ = ()
+
+    def __init__(self, array: Any, dtype: Any = None) -> None:
+        super().__init__(array, dtype=dtype)
+        self.version = Version()
+
+
+class Parameter(_Variable):
+    """What a module trains. `Parameter(array)`, or `Parameter(shape=..., initializer=...)`, which draws the values
+    later: by `module.initialize(key)`, by loading, or at first use from the context's key.
+
+    initializer: `(key, shape, dtype) -> array`, one of `tinygan.nn.initializers`.
+    """
+
+    __slots__ = ("_dtype", "_shape", "initializer")
+
+    def __init__(self, array: Any = None, *, shape: tuple[int, ...] = (), initializer: Initializer | None = None,
+                 dtype: Any = np.float32) -> None:
+        self.initializer = initializer
+        if initializer is None:
+            super().__init__(array, requires_grad=True)
+            self._shape, self._dtype = self.array.shape, self.array.dtype
+        else:
+            # `array` stays unset until somebody asks for it: see __getattr__.
+            self._shape, self._dtype = tuple(shape), np.dtype(dtype)
+            self.node = _graph.Leaf()
+        self.version = Version()
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self._shape  # type: ignore[no-any-return]
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        return self._dtype  # type: ignore[no-any-return]
+
+    @property
+    def size(self) -> int:
+        return int(np.prod(self._shape))
+
+    @property
+    def initialized(self) -> bool:
+        """Whether the values have been drawn or loaded."""
+        try:
+            object.__getattribute__(self, "array")
+        except AttributeError:
+            return False
+        return True
+
+    def initialize(self, key: Key) -> None:
+        """Draw the values from `key`."""
+        assert self.initializer is not None
+        self._set(self.initializer(key, self._shape, self._dtype))
+
+    def assign(self, value: Any) -> None:
+        if self.initialized:
+            super().assign(value)
+            return
+        value = as_array(value)
+        if np.shape(value) != self._shape:
+            raise ValueError(f"assign: the value has shape {np.shape(value)}, expected {self._shape}")
+        self._set(backend_of(value).xp.array(value, dtype=self._dtype))
+
+    def _set(self, array: Array) -> None:
+        if self.initialized:
+            super().assign(array)
+        else:
+            self.array = array
+
+    def __getattr__(self, name: str) -> Any:
+        # Python comes here only when the slot is unset, so reading `array` costs nothing once there are values.
+        if name != "array":
+            raise AttributeError(f"Parameter has no attribute {name!r}")
+        from tinygan.random import next_key
+
+        self.initialize(next_key())
+        return self.array
+
+    def __reduce__(self) -> Any:
+        return _rebuild_parameter, (self.numpy() if self.initialized else None, self._shape, self.initializer, self._dtype)
+
+
+def _rebuild_parameter(array: Any, shape: tuple[int, ...], initializer: Any, dtype: Any) -> Parameter:
+    parameter = Parameter(shape=shape, initializer=initializer, dtype=dtype) if initializer else Parameter(array)
+    if array is not None and initializer:
+        parameter.assign(array)
+    return parameter
+
+
+from tinygan import graph as _graph  # noqa: E402  (the cycle named above: Tensor stands, so these can now be read)
+from tinygan import ops  # noqa: E402

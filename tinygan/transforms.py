@@ -1,0 +1,107 @@
+"""Functions of functions: `checkpoint` (recompute in backward), and derivatives in a direction, built on `grad`."""
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from math import prod
+from typing import Any
+
+from tinygan.backends import backend_of
+from tinygan.context import CONTEXT, override
+from tinygan.graph import Leaf, Node, Op, grad, pullback, reachable
+from tinygan.ops import concatenate, reshape, split
+from tinygan.random import KeyStream, stream
+from tinygan.tensor import Tensor, wrap
+
+
+def checkpoint(fn: Callable[..., Any], *inputs: Any) -> Any:
+    """`fn(*inputs)`, keeping none of the values that its backward pass needs: they are computed again there
+    (rematerialisation; Griewank, Walther 2000).
+
+    fn: returns a Tensor or a tuple of them, and may use Tensors and modules from outside, which get their gradients
+    too. Exact: the second run sees the same random draws and modes and leaves running statistics alone; it is refused
+    if a Parameter or Buffer was overwritten in between. Differentiable to any order.
+    """
+    context = CONTEXT.get()
+    if not context.recording:
+        return fn(*inputs)
+    keys = stream()
+    key, count = keys.key, keys.count
+    start = Leaf()  # everything that the first run records is younger
+    reads: list[Any] = []
+    with override(reads=reads):
+        result = fn(*[_detached(x) for x in inputs])
+    if context.reads is not None:
+        context.reads.extend(reads)
+    many = not isinstance(result, Tensor)
+    outputs = list(result) if many else [result]
+    found = set(reachable([y.node for y in outputs if y.node], start.order))
+    captured = list(dict.fromkeys(parent for node in sorted(found, key=lambda node: node.order)
+                                  for parent in node.parents if parent and parent not in found))
+
+    def again(*arguments: Any) -> Tensor:
+        with override(training=context.training, updating=frozenset(), keys=KeyStream(key, count)):
+            y = fn(*arguments)
+        return concatenate([reshape(part, (-1,)) for part in y]) if many else y
+
+    def recompute(needs: Sequence[bool], g: Any, *saved: Any) -> list[Any]:
+        return pullback(again, saved, g, needs[:len(saved)], captured)
+
+    op = Op("checkpoint", again, saves=tuple(range(len(inputs))))
+    op.vjp(recompute)
+    parents = [x.node if isinstance(x, Tensor) else None for x in inputs] + captured
+    # A node has one output: several are joined, and cut apart again.
+    arrays = [y.array for y in outputs]
+    xp = backend_of(arrays[0]).xp
+    joined = wrap(xp.concatenate([a.ravel() for a in arrays]) if many else arrays[0])
+    if any(parents):
+        joined.node = Node(op, tuple(parents), tuple([x.array if isinstance(x, Tensor) else x for x in inputs]))
+        joined.node.versions = tuple(reads)
+    if not many:
+        return joined
+    shapes = [a.shape for a in arrays]
+    return tuple([reshape(part, shape) for part, shape in zip(split(joined, [prod(s) for s in shapes]), shapes, strict=True)])
+
+
+def _detached(x: Any) -> Any:
+    """x as a leaf of its own, that a first run may be recorded on and forgotten."""
+    return wrap(x.array, Leaf() if x.node else None, x.version) if isinstance(x, Tensor) else x
+
+
+def jvp(fn: Callable[..., Tensor], inputs: Sequence[Any], tangents: Sequence[Any]) -> tuple[Tensor, Tensor]:
+    """`fn(*inputs)` and its derivative in the direction `tangents` (arrays of the inputs' shapes), as Tensors.
+
+    The vjp is linear in the output's gradient; differentiating it with respect to that gives the Jacobian again
+    ("double backward").
+    """
+    leaves = [Tensor(x, requires_grad=True) for x in inputs]
+    _check_directions("jvp", leaves, tangents)
+    y = fn(*leaves)
+    if y.node is None:
+        return y, wrap(backend_of(y.array).xp.zeros_like(y.array))
+    g = Tensor(y.array, requires_grad=True)
+    gradients = grad(y, leaves, g, create_graph=True)
+    pairs = [(gx, Tensor(t, dtype=gx.dtype)) for gx, t in zip(gradients, tangents, strict=True) if gx.node is not None]
+    if not pairs:
+        return y.detach(), wrap(backend_of(y.array).xp.zeros_like(y.array))
+    return y.detach(), grad([gx for gx, _ in pairs], g, [t for _, t in pairs])
+
+
+def hvp(fn: Callable[..., Tensor], inputs: Sequence[Any], vectors: Sequence[Any]) -> list[Tensor]:
+    """The Hessian of the scalar `fn(*inputs)` times `vectors` (arrays of the inputs' shapes): one Tensor an input."""
+    leaves = [Tensor(x, requires_grad=True) for x in inputs]
+    _check_directions("hvp", leaves, vectors)
+    zeros = [wrap(backend_of(x.array).xp.zeros_like(x.array)) for x in leaves]
+    y = fn(*leaves)
+    if y.size != 1:
+        raise ValueError(f"hvp: fn should return one number, got shape {y.shape}")
+    if y.node is None:
+        return zeros
+    gradients = grad(y, leaves, create_graph=True)
+    pairs = [(gx, Tensor(v, dtype=gx.dtype)) for gx, v in zip(gradients, vectors, strict=True) if gx.node is not None]
+    return grad([gx for gx, _ in pairs], leaves, [v for _, v in pairs]) if pairs else zeros
+
+
+def _check_directions(caller: str, inputs: Sequence[Tensor], directions: Sequence[Any]) -> None:
+    shapes = [x.shape for x in inputs], [tuple(getattr(d, "shape", ())) for d in directions]
+    if shapes[0] != shapes[1]:
+        raise ValueError(f"{caller}: the directions have shapes {shapes[1]}, the inputs {shapes[0]}")
