@@ -24,3 +24,5 @@ from tinygan.ops import (
 )
 
 __version__ = "0.1.0"
+
+from tinygan import data, gans, nn, optim, random

@@ -17,10 +17,10 @@ if TYPE_CHECKING:
 class Context(NamedTuple):
     recording: bool = True
     """Whether ops on Tensors that require a gradient record nodes."""
-    training: dict[int, bool] | None = None
-    """Train/eval overrides, by the identity of a module."""
-    updating: frozenset[int] | None = None
-    """The modules (by identity) whose buffers move; None: every module in training."""
+    training: dict[object, bool] | None = None
+    """Train/eval overrides, by `Module._identity`."""
+    updating: frozenset[object] | None = None
+    """The modules whose buffers move; None: every module in training."""
     keys: KeyStream | None = None
     """Where dropout and first-use initialisation draw from; None: the process's default stream."""
     detect_anomaly: bool = False

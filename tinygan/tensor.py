@@ -332,6 +332,13 @@ class _Variable(Tensor):
             raise ValueError(f"assign: the value has shape {np.shape(value)}, expected {self.shape}")
         self.writable()[...] = value
 
+    def convert(self, dtype: np.dtype[Any]) -> None:
+        """Change the precision, float32 or float64. What is no floating-point number stays as it is."""
+        if dtype not in FLOATS:
+            raise TypeError(f"{type(self).__name__}: expected float32 or float64, got {dtype}")
+        if self.dtype in FLOATS and self.dtype != dtype:
+            self.array = self.writable().astype(dtype)
+
     def writable(self) -> Array:
         """The array, for a kernel that is about to write to it: bumps the version, so that a graph which saved the old
         values refuses to use the new ones."""
@@ -405,6 +412,11 @@ class Parameter(_Variable):
         if np.shape(value) != self._shape:
             raise ValueError(f"assign: the value has shape {np.shape(value)}, expected {self._shape}")
         self._set(backend_of(value).xp.array(value, dtype=self._dtype))
+
+    def convert(self, dtype: np.dtype[Any]) -> None:
+        if self.initialized:
+            super().convert(dtype)
+        self._dtype = dtype
 
     def _set(self, array: Array) -> None:
         if self.initialized:

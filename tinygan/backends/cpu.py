@@ -41,3 +41,8 @@ def random_uniform(k,out,l,h):
     r=np.random.Generator(np.random.Philox(key=int(k[0])|int(k[1])<<32)); out[...]=l+(h-l)*r.random(out.shape); return out
 def random_normal(k,out):
     r=np.random.Generator(np.random.Philox(key=int(k[0])|int(k[1])<<32)); out[...]=r.standard_normal(out.shape); return out
+def adam(P,G,M,V,h):
+    lr,b1,b2,eps,wd,dec,c1,c2=h
+    for p,g,m,v in zip(P,G,M,V):
+        m*=b1; m+=(1-b1)*g; v*=b2; v+=(1-b2)*g*g
+        p-=((lr/c1)*m/(np.sqrt(v)/np.sqrt(c2)+eps)).astype(p.dtype)

@@ -39,7 +39,7 @@ from tinygan.ops.losses import (
     softmax_cross_entropy,
 )
 from tinygan.ops.matmul import dense, matmul
-from tinygan.ops.normalization import batch_norm, batch_norm_inference, layer_norm
+from tinygan.ops.normalization import batch_norm, batch_norm_inference, empty_statistics, layer_norm
 from tinygan.ops.reduce import (
     argmax,
     argmin,

@@ -70,7 +70,7 @@ def batch_norm(x: Any, weight: Any, bias: Any, eps: float = 1e-5, statistics: St
     if x.size // max(x.shape[1], 1) < 2:
         raise ValueError(f"batch_norm: expected more than one value per channel in training, got input {x.shape}")
     if statistics is None:
-        statistics = _empty_statistics(x)
+        statistics = empty_statistics(x)
     return _batch_norm(x, weight, bias, eps=eps, statistics=statistics)
 
 
@@ -100,7 +100,7 @@ def _check(caller: str, x: Any, weight: Any, bias: Any) -> None:
                          f"{weight.shape}, bias {bias.shape}")
 
 
-def _empty_statistics(x: Any) -> Statistics:
+def empty_statistics(x: Any) -> Statistics:
     from tinygan.backends import backend_of
     from tinygan.tensor import as_array
 

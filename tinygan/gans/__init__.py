@@ -1,0 +1,5 @@
+"""The GANs. What they share is in `gan`; each variant's file has what makes it different, and nothing else."""
+from tinygan.gans.gan import GAN, Stats
+from tinygan.gans.vanilla import GENERATOR_COSTS, VanillaGAN, vanilla_networks
+
+__all__ = ["GAN", "Stats", "VanillaGAN", "vanilla_networks", "GENERATOR_COSTS"]

@@ -1,0 +1,104 @@
+"""What every GAN here has: two players with an optimiser each, latent vectors from a key, sampling, and its whole state."""
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from tinygan import nn
+from tinygan.backends import backend_of
+from tinygan.context import no_grad
+from tinygan.optim import Adam, Optimizer
+from tinygan.random import Key, KeyStream
+from tinygan.tensor import as_array
+
+NOISES = ("normal", "uniform")
+
+
+class Stats(NamedTuple):
+    """What one step reports: both players' losses, and the mean probability that the discriminator gave to real and
+    to generated images before its update."""
+
+    d_loss: float
+    g_loss: float
+    d_real: float
+    d_fake: float
+
+
+class GAN:
+    """A generator (N, latent_dim) -> images and a discriminator images -> logits (N, 1), and what training them needs.
+
+    noise: "normal" (mean 0, variance 1) or "uniform" in [-1, 1). Optimisers default to Adam(2e-4, betas=(0.5, 0.999)).
+    Parameters that are neither initialised nor loaded are drawn from `key`, and so is everything random in training.
+    """
+
+    def __init__(self, generator: nn.Module, discriminator: nn.Module, latent_dim: int, *, noise: str = "normal",
+                 g_optimizer: Optimizer | None = None, d_optimizer: Optimizer | None = None,
+                 key: Key | None = None) -> None:
+        if noise not in NOISES:
+            raise ValueError(f"GAN: unknown noise {noise!r}, expected one of {', '.join(NOISES)}")
+        if latent_dim < 1:
+            raise ValueError(f"GAN: latent_dim should be at least 1, got {latent_dim}")
+        key = key or Key(0)
+        self.generator = generator.initialize(key.fold("generator"))
+        self.discriminator = discriminator.initialize(key.fold("discriminator"))
+        self.latent_dim = latent_dim
+        self.noise = noise
+        self.g_optimizer = g_optimizer or Adam()
+        self.d_optimizer = d_optimizer or Adam()
+        self.g_optimizer.bind(generator)
+        self.d_optimizer.bind(discriminator)
+        self.keys = KeyStream(key.fold("training"))
+        self.steps = 0
+
+    def step(self, real: Any) -> Stats:
+        """One round of training on a batch of real images."""
+        raise TypeError(f"{type(self).__name__} does not define step")
+
+    def latent(self, n: int, key: Key | None = None) -> Any:
+        """n latent vectors (n, latent_dim), from `key` or else from the training's own stream."""
+        key = key or self.keys.next_key()
+        weight = self.generator.parameters()[0]
+        backend = backend_of(weight.array)
+        if self.noise == "uniform":
+            return key.uniform((n, self.latent_dim), -1.0, 1.0, weight.dtype, backend=backend)
+        return key.normal((n, self.latent_dim), weight.dtype, backend=backend)
+
+    def sample(self, n: int = 64, z: Any = None, key: Key | None = None) -> np.ndarray[Any, Any]:
+        """Generated images as a NumPy array: from the latent vectors z (n, latent_dim) if given, else from `key` (by
+        default a fixed one, so the same images for the same weights). Training is not disturbed."""
+        if z is None:
+            z = self.latent(n, key or Key(0).fold("sample"))
+        elif np.ndim(z) != 2 or z.shape[1] != self.latent_dim:
+            raise ValueError(f"sample: z should have shape (n, {self.latent_dim}), got {np.shape(z)}")
+        with no_grad(), nn.mode(self.generator, training=False):
+            images = as_array(self.generator(z))
+        return np.array(backend_of(images).to_numpy(images), order="C")
+
+    def state_dict(self) -> dict[str, np.ndarray[Any, Any]]:
+        """Everything that training changes: both networks, both optimisers, the key stream, the number of steps."""
+        state: dict[str, np.ndarray[Any, Any]] = {
+            "steps": np.array(self.steps, np.int64), "key": self.keys.key.data,
+            "key_count": np.array(self.keys.count, np.int64),
+        }
+        for name, part in self._parts():
+            state.update({f"{name}.{path}": array for path, array in part.state_dict().items()})
+        return state
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Continue where `state_dict` was taken. Raises ValueError naming what is missing, unexpected or mis-shaped."""
+        names = [name for name, _ in self._parts()]
+        unexpected = [path for path in state if path not in ("steps", "key", "key_count") and path.split(".")[0] not in names]
+        missing = [name for name in ("steps", "key", "key_count") if name not in state]
+        if unexpected or missing:
+            raise ValueError(f"load_state_dict: missing {missing}, unexpected {unexpected}")
+        for name, part in self._parts():
+            part.load_state_dict({path.removeprefix(name + "."): array for path, array in state.items()
+                                  if path.startswith(name + ".")})
+        self.keys = KeyStream(Key.from_data(state["key"]), int(state["key_count"]))
+        self.steps = int(state["steps"])
+
+    def _parts(self) -> Sequence[tuple[str, Any]]:
+        return (("generator", self.generator), ("discriminator", self.discriminator),
+                ("g_optimizer", self.g_optimizer), ("d_optimizer", self.d_optimizer))

@@ -1,0 +1,119 @@
+"""The original GAN (Goodfellow et al. 2014, "Generative adversarial nets", Algorithm 1)."""
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from tinygan import nn
+from tinygan.context import no_grad
+from tinygan.gans.gan import GAN, Stats
+from tinygan.graph import grad
+from tinygan.ops import binary_cross_entropy_with_logits, exp, mean, neg, sigmoid, split
+from tinygan.optim import Optimizer
+from tinygan.random import Key, use_key
+from tinygan.tensor import Tensor, as_array
+
+GENERATOR_COSTS = ("minimax", "non-saturating", "maximum-likelihood")
+
+
+class VanillaGAN(GAN):
+    """Algorithm 1: `d_steps` updates of the discriminator, each on fresh noise and fresh data, then one of the
+    generator on fresh noise.
+
+    The discriminator minimises -mean(log D(x)) - mean(log(1 - D(G(z)))), D = sigmoid(logits). generator_cost is what
+    the generator minimises (Goodfellow, "NIPS 2016 tutorial", section 3.2), l = logits of G(z):
+        "minimax"             mean(log(1 - D)) = -mean(softplus(l)): vanishes where the discriminator is sure
+        "non-saturating"      -mean(log D) = mean(softplus(-l))
+        "maximum-likelihood"  -mean(exp(l)) = -mean(D / (1 - D)), which is maximum likelihood for an optimal D
+    label_smoothing: real images' target is 1 - label_smoothing, generated ones' stays 0 (one-sided; Salimans et al.
+    2016, section 3.4). The other arguments are GAN's.
+    """
+
+    def __init__(self, generator: nn.Module, discriminator: nn.Module, latent_dim: int, *, d_steps: int = 1,
+                 generator_cost: str = "non-saturating", noise: str = "normal", label_smoothing: float = 0.0,
+                 g_optimizer: Optimizer | None = None, d_optimizer: Optimizer | None = None,
+                 key: Key | None = None) -> None:
+        if generator_cost not in GENERATOR_COSTS:
+            raise ValueError(f"VanillaGAN: unknown generator_cost {generator_cost!r}, expected one of "
+                             f"{', '.join(GENERATOR_COSTS)}")
+        if d_steps < 1:
+            raise ValueError(f"VanillaGAN: d_steps should be at least 1, got {d_steps}")
+        if not 0 <= label_smoothing < 1:
+            raise ValueError(f"VanillaGAN: label_smoothing should be in [0, 1), got {label_smoothing}")
+        super().__init__(generator, discriminator, latent_dim, noise=noise, g_optimizer=g_optimizer,
+                         d_optimizer=d_optimizer, key=key)
+        self.d_steps = d_steps
+        self.generator_cost = generator_cost
+        self.label_smoothing = label_smoothing
+
+    def step(self, real: Any) -> Stats:
+        """One round of Algorithm 1. real: (d_steps * N, ...) images in [-1, 1], N for each discriminator update.
+
+        The statistics of the discriminator are means over its updates.
+        """
+        real = as_array(real)
+        if not real.shape or real.shape[0] % self.d_steps or not real.size:
+            raise ValueError(f"step: the batch should be d_steps * N images, got shape {real.shape} for d_steps={self.d_steps}")
+        n = real.shape[0] // self.d_steps
+        d_losses, d_reals, d_fakes = [], [], []
+        with use_key(self.keys):
+            for batch in split(real, self.d_steps):
+                loss, gradients, real_logits, fake_logits = self.d_gradients(batch, self.latent(n))
+                self.d_optimizer.step(gradients)
+                d_losses.append(loss.item())
+                d_reals.append(_mean_probability(real_logits))
+                d_fakes.append(_mean_probability(fake_logits))
+            loss, gradients = self.g_gradients(self.latent(n))
+            self.g_optimizer.step(gradients)
+        self.steps += 1
+        return Stats(math.fsum(d_losses) / self.d_steps, loss.item(), math.fsum(d_reals) / self.d_steps,
+                     math.fsum(d_fakes) / self.d_steps)
+
+    def d_gradients(self, real: Any, z: Any) -> tuple[Tensor, list[Tensor], Any, Any]:
+        """The discriminator's loss and its gradients in the order of `discriminator.parameters()`, for real images
+        (N, ...) and latent vectors z (M, latent_dim); then the logits of the real and of the generated images."""
+        with no_grad(), nn.update_buffers_of():
+            fake = self.generator(z)
+        with nn.update_buffers_of(self.discriminator):
+            real_logits = self.discriminator(real)
+            fake_logits = self.discriminator(fake)
+        loss = (binary_cross_entropy_with_logits(real_logits, 1.0 - self.label_smoothing)
+                + binary_cross_entropy_with_logits(fake_logits, 0.0))
+        return loss, grad(loss, self.discriminator.parameters()), real_logits, fake_logits
+
+    def g_gradients(self, z: Any) -> tuple[Tensor, list[Tensor]]:
+        """The generator's loss and its gradients in the order of `generator.parameters()`, for latent vectors z
+        (N, latent_dim). `grad` goes through the discriminator to the images, and never to its weights."""
+        with nn.update_buffers_of(self.generator):
+            logits = self.discriminator(self.generator(z))
+        if self.generator_cost == "minimax":
+            loss = neg(binary_cross_entropy_with_logits(logits, 0.0))
+        elif self.generator_cost == "non-saturating":
+            loss = binary_cross_entropy_with_logits(logits, 1.0)
+        else:
+            loss = neg(mean(exp(logits)))
+        return loss, grad(loss, self.generator.parameters())
+
+
+def _mean_probability(logits: Any) -> float:
+    return float(mean(sigmoid(as_array(logits))))
+
+
+def vanilla_networks(image_shape: tuple[int, int, int] = (1, 28, 28), latent_dim: int = 100) -> tuple[nn.Sequential, nn.Sequential]:
+    """The generator and discriminator of the vanilla GAN for images (C, H, W): fully connected, leaky ReLU 0.2; the
+    generator ends in tanh, the discriminator in one logit."""
+    pixels = math.prod(image_shape)
+    generator = nn.Sequential(
+        nn.Dense(latent_dim, 256), nn.LeakyReLU(0.2),
+        nn.Dense(256, 512), nn.LeakyReLU(0.2),
+        nn.Dense(512, 1024), nn.LeakyReLU(0.2),
+        nn.Dense(1024, pixels), nn.Tanh(),
+        nn.Reshape(*image_shape),
+    )
+    discriminator = nn.Sequential(
+        nn.Flatten(),
+        nn.Dense(pixels, 512), nn.LeakyReLU(0.2),
+        nn.Dense(512, 256), nn.LeakyReLU(0.2),
+        nn.Dense(256, 1),
+    )
+    return generator, discriminator

@@ -1,0 +1,26 @@
+"""Networks: modules with named parameters, the layers, and the initial values of their weights."""
+from tinygan.nn import initializers
+from tinygan.nn.layers import (
+    ELU,
+    Activation,
+    BatchNorm,
+    Dense,
+    Dropout,
+    Embedding,
+    Flatten,
+    LayerNorm,
+    LeakyReLU,
+    ReLU,
+    Reshape,
+    Sequential,
+    Sigmoid,
+    Softplus,
+    Tanh,
+)
+from tinygan.nn.module import Module, functional_call, mode, update_buffers_of
+
+__all__ = [
+    "Module", "Sequential", "functional_call", "mode", "update_buffers_of", "initializers",
+    "Dense", "BatchNorm", "LayerNorm", "Dropout", "Embedding", "Flatten", "Reshape",
+    "Activation", "ReLU", "LeakyReLU", "ELU", "Tanh", "Sigmoid", "Softplus",
+]

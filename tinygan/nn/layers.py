@@ -1,0 +1,237 @@
+"""The layers. Each takes a Tensor or an array and gives a Tensor."""
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from tinygan import ops
+from tinygan.nn import initializers
+from tinygan.nn.initializers import Initializer
+from tinygan.nn.module import Module
+from tinygan.tensor import Buffer, Parameter, as_array
+
+
+class Activation(Module):
+    """An elementwise activation, which the layer before it in a Sequential applies in its own pass where it can."""
+
+    def __init__(self, name: str, slope: float = 0.2) -> None:
+        ops.activation(np.zeros(0, np.float32), name, slope)  # refuses an unknown name or a negative slope at once
+        self.name = name
+        self.slope = slope
+
+    def forward(self, x: Any) -> Any:
+        return ops.activation(x, self.name, self.slope)
+
+
+class ReLU(Activation):
+    """max(x, 0)."""
+
+    def __init__(self) -> None:
+        super().__init__("relu")
+
+
+class LeakyReLU(Activation):
+    """x where positive, slope * x elsewhere."""
+
+    def __init__(self, slope: float = 0.2) -> None:
+        super().__init__("leaky_relu", slope)
+
+    def describe(self) -> str:
+        return f"{self.slope:g}"
+
+
+class ELU(Activation):
+    """x where positive, alpha * (exp(x) - 1) elsewhere."""
+
+    def __init__(self, alpha: float = 1.0) -> None:
+        super().__init__("elu", alpha)
+
+    def describe(self) -> str:
+        return f"{self.slope:g}"
+
+
+class Tanh(Activation):
+    """tanh(x)."""
+
+    def __init__(self) -> None:
+        super().__init__("tanh")
+
+
+class Sigmoid(Activation):
+    """1 / (1 + exp(-x))."""
+
+    def __init__(self) -> None:
+        super().__init__("sigmoid")
+
+
+class Softplus(Activation):
+    """log(1 + exp(x))."""
+
+    def __init__(self) -> None:
+        super().__init__("softplus")
+
+
+IDENTITY = Activation("identity")
+
+
+class Dense(Module):
+    """activation(x @ weight.T + bias): (..., in_features) -> (..., out_features).
+
+    weight (out_features, in_features), bias (out_features,). initializer: of the weight; by default both are uniform
+    within 1 / sqrt(in_features), as PyTorch's are; with an initializer the bias starts at zero.
+    """
+
+    fuses_activation = True
+
+    def __init__(self, in_features: int, out_features: int, bias: bool = True,
+                 initializer: Initializer | None = None) -> None:
+        bound = 1 / math.sqrt(max(in_features, 1))
+        self.weight = Parameter(shape=(out_features, in_features), initializer=initializer or initializers.fan_in_uniform)
+        self.bias = Parameter(shape=(out_features,), initializer=initializers.zeros if initializer
+                              else initializers.uniform(-bound, bound)) if bias else None
+
+    def forward(self, x: Any, activation: Activation = IDENTITY) -> Any:
+        return ops.dense(x, self.weight, self.bias, activation.name, activation.slope)
+
+    def describe(self) -> str:
+        out_features, in_features = self.weight.shape
+        return f"{in_features} -> {out_features}{'' if self.bias is not None else ', no bias'}"
+
+
+class BatchNorm(Module):
+    """Each channel of (N, C, ...) normalised over the batch in training and by running statistics otherwise, then
+    scaled by weight and shifted by bias (C,) (Ioffe, Szegedy 2015).
+
+    momentum: the share of the batch in the running statistics; their variance is the unbiased one, as PyTorch's.
+    """
+
+    def __init__(self, channels: int, eps: float = 1e-5, momentum: float = 0.1,
+                 initializer: Initializer = initializers.ones) -> None:
+        self.weight = Parameter(shape=(channels,), initializer=initializer)
+        self.bias = Parameter(shape=(channels,), initializer=initializers.zeros)
+        self.running_mean = Buffer(np.zeros(channels, np.float32))
+        self.running_var = Buffer(np.ones(channels, np.float32))
+        self.num_batches_tracked = Buffer(np.array(0, np.int64))
+        self.eps = eps
+        self.momentum = momentum
+
+    def forward(self, x: Any) -> Any:
+        if not self.training:
+            return ops.batch_norm_inference(x, self.running_mean, self.running_var, self.weight, self.bias, self.eps)
+        statistics = ops.empty_statistics(x)
+        y = ops.batch_norm(x, self.weight, self.bias, self.eps, statistics)
+        if self.updates_buffers:
+            self._update(*statistics, count=as_array(x).size // x.shape[1])
+        return y
+
+    def _update(self, mean: Any, variance: Any, count: int) -> None:
+        for buffer, value in ((self.running_mean, mean), (self.running_var, variance * (count / (count - 1)))):
+            running = buffer.writable()
+            running += (value - running) * running.dtype.type(self.momentum)
+        self.num_batches_tracked.assign(self.num_batches_tracked.array + 1)
+
+    def describe(self) -> str:
+        return f"{self.weight.size}"
+
+
+class LayerNorm(Module):
+    """The last axes, of the given shape, normalised for each example, then scaled and shifted (Ba et al. 2016)."""
+
+    def __init__(self, shape: int | Sequence[int], eps: float = 1e-5) -> None:
+        shape = (shape,) if isinstance(shape, int) else tuple(shape)
+        self.weight = Parameter(shape=shape, initializer=initializers.ones)
+        self.bias = Parameter(shape=shape, initializer=initializers.zeros)
+        self.eps = eps
+
+    def forward(self, x: Any) -> Any:
+        return ops.layer_norm(x, self.weight, self.bias, self.eps)
+
+    def describe(self) -> str:
+        return ", ".join(map(str, self.weight.shape))
+
+
+class Dropout(Module):
+    """In training each element is zeroed with probability `rate` and the rest divided by 1 - rate; draws come from the
+    context's key."""
+
+    def __init__(self, rate: float = 0.5) -> None:
+        if not 0 <= rate < 1:
+            raise ValueError(f"Dropout: rate should be in [0, 1), got {rate}")
+        self.rate = rate
+
+    def forward(self, x: Any) -> Any:
+        return ops.dropout(x, self.rate) if self.training else x
+
+    def describe(self) -> str:
+        return f"{self.rate:g}"
+
+
+class Flatten(Module):
+    """(N, ...) -> (N, the product of the rest)."""
+
+    def forward(self, x: Any) -> Any:
+        return ops.reshape(x, (x.shape[0], math.prod(x.shape[1:])))
+
+
+class Reshape(Module):
+    """(N, ...) -> (N, *shape)."""
+
+    def __init__(self, *shape: int) -> None:
+        self.shape = shape
+
+    def forward(self, x: Any) -> Any:
+        return ops.reshape(x, (x.shape[0], *self.shape))
+
+    def describe(self) -> str:
+        return ", ".join(map(str, self.shape))
+
+
+class Embedding(Module):
+    """Integers of any shape -> their rows of weight (count, dimension)."""
+
+    def __init__(self, count: int, dimension: int, initializer: Initializer | None = None) -> None:
+        self.weight = Parameter(shape=(count, dimension), initializer=initializer or initializers.normal(1.0))
+
+    def forward(self, x: Any) -> Any:
+        return ops.embedding(self.weight, x)
+
+    def describe(self) -> str:
+        return " -> ".join(map(str, self.weight.shape))
+
+
+class Sequential(Module):
+    """One module after the other. A layer with `fuses_activation` is handed the Activation that follows it."""
+
+    def __init__(self, *layers: Module) -> None:
+        for i, layer in enumerate(layers):
+            if not isinstance(layer, Module):
+                raise TypeError(f"Sequential: layer {i} should be a Module, got {type(layer).__name__}")
+        self.layers = layers
+
+    def named_children(self) -> Iterator[tuple[str, Module]]:
+        return ((str(i), layer) for i, layer in enumerate(self.layers))
+
+    def forward(self, x: Any) -> Any:
+        layers = iter(self.layers)
+        layer = next(layers, None)
+        while layer is not None:
+            following = next(layers, None)
+            if isinstance(following, Activation) and getattr(layer, "fuses_activation", False):
+                x = layer(x, following)
+                following = next(layers, None)
+            else:
+                x = layer(x)
+            layer = following
+        return x
+
+    def __len__(self) -> int:
+        return len(self.layers)
+
+    def __iter__(self) -> Iterator[Module]:
+        return iter(self.layers)
+
+    def __getitem__(self, index: Any) -> Any:
+        return Sequential(*self.layers[index]) if isinstance(index, slice) else self.layers[index]

@@ -1,0 +1,187 @@
+"""Module: a tree of layers with named parameters and buffers, and what one does to the whole tree."""
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager
+from typing import Any, Self
+
+import numpy as np
+
+from tinygan.context import CONTEXT, override
+from tinygan.random import Key
+from tinygan.tensor import Buffer, Parameter, Tensor
+
+
+class Module:
+    """A layer or a network: subclasses assign Parameters, Buffers and other Modules as attributes, and define
+    `forward`. Paths join attribute names with dots ("0.weight"), as PyTorch's do."""
+
+    _training = True
+    _identity: object  # what the context's overrides know this module by; a functional copy shares it
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> Self:
+        module = super().__new__(cls)
+        module._identity = object()
+        return module
+
+    def forward(self, x: Any) -> Any:
+        raise TypeError(f"{type(self).__name__} does not define forward")
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self.forward(*args, **kwargs)
+
+    # -- the tree ------------------------------------------------------------------------------------------------
+
+    def named_children(self) -> Iterator[tuple[str, Module]]:
+        """(name, module) of every Module that is an attribute, or stands in a list or tuple that is one."""
+        for name, value in vars(self).items():
+            if isinstance(value, Module):
+                yield name, value
+            elif isinstance(value, list | tuple):
+                for i, item in enumerate(value):
+                    if isinstance(item, Module):
+                        yield f"{name}.{i}", item
+
+    def named_modules(self, prefix: str = "") -> Iterator[tuple[str, Module]]:
+        """(path, module) of this module and everything below it, depth first."""
+        yield prefix, self
+        for name, child in self.named_children():
+            yield from child.named_modules(f"{prefix}.{name}" if prefix else name)
+
+    def _named(self, kind: type[Any]) -> Iterator[tuple[str, Any]]:
+        seen = set()
+        for path, module in self.named_modules():
+            for name, value in vars(module).items():
+                if isinstance(value, kind) and id(value) not in seen:
+                    seen.add(id(value))
+                    yield f"{path}.{name}" if path else name, value
+
+    def named_parameters(self) -> Iterator[tuple[str, Parameter]]:
+        """(path, parameter), each parameter once even if two layers share it."""
+        return self._named(Parameter)
+
+    def named_buffers(self) -> Iterator[tuple[str, Buffer]]:
+        """(path, buffer)."""
+        return self._named(Buffer)
+
+    def parameters(self) -> list[Parameter]:
+        return [parameter for _, parameter in self.named_parameters()]
+
+    def initialize(self, key: Key) -> Self:
+        """Draw every parameter that has no values yet from `key` folded with the parameter's path."""
+        for path, parameter in self.named_parameters():
+            if not parameter.initialized:
+                parameter.initialize(key.fold(path))
+        return self
+
+    def astype(self, dtype: Any) -> Self:
+        """Convert every parameter and every floating-point buffer to float32 or float64, in place."""
+        for _, value in self._state():
+            value.convert(np.dtype(dtype))
+        return self
+
+    # -- saving --------------------------------------------------------------------------------------------------
+
+    def state_dict(self) -> dict[str, np.ndarray[Any, Any]]:
+        """A copy of every parameter and buffer by path, under the names and in the shapes that PyTorch uses."""
+        return {path: np.array(value.numpy(), order="C") for path, value in self._state()}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> Self:
+        """Assign every parameter and buffer. Raises ValueError, before anything is assigned, naming the entries that
+        are missing, unexpected or of another shape."""
+        own = dict(self._state())
+        problems = [f"missing {path!r}" for path in own if path not in state]
+        problems += [f"unexpected {path!r}" for path in state if path not in own]
+        problems += [f"{path!r} has shape {tuple(np.shape(state[path]))}, expected {value.shape}"
+                     for path, value in own.items() if path in state and tuple(np.shape(state[path])) != value.shape]
+        if problems:
+            raise ValueError(f"load_state_dict: {'; '.join(problems)}")
+        for path, value in own.items():
+            value.assign(np.asarray(state[path]))
+        return self
+
+    def _state(self) -> Iterator[tuple[str, Any]]:
+        return self._named(Parameter | Buffer)  # type: ignore[arg-type]
+
+    # -- modes ---------------------------------------------------------------------------------------------------
+
+    @property
+    def training(self) -> bool:
+        """Whether layers such as Dropout and BatchNorm behave as in training."""
+        overrides = CONTEXT.get().training
+        return self._training if overrides is None else overrides.get(self._identity, self._training)
+
+    def train(self, mode: bool = True) -> Self:
+        """Set training mode here and below, for every thread; `nn.mode` does it for one block of code."""
+        for _, module in self.named_modules():
+            module._training = mode
+        return self
+
+    def eval(self) -> Self:
+        """Leave training mode here and below."""
+        return self.train(False)
+
+    @property
+    def updates_buffers(self) -> bool:
+        """Whether running statistics may move now: in training, unless `nn.update_buffers_of` names other modules."""
+        updating = CONTEXT.get().updating
+        return updating is None or self._identity in updating
+
+    # -- looking at it -------------------------------------------------------------------------------------------
+
+    def describe(self) -> str:
+        """What stands in brackets behind the layer's name."""
+        return ""
+
+    def __repr__(self) -> str:
+        lines = []
+        for path, module in self.named_modules():
+            depth = path.count(".") + 1 if path else 0
+            name = f"{path.rpartition('.')[2]}: " if path else ""
+            count = sum(p.size for p in module.parameters())
+            lines.append((f"{'  ' * depth}{name}{type(module).__name__}({module.describe()})", f"{count:,}" if count else ""))
+        width = max(len(line) for line, _ in lines)
+        counts = max(len(count) for _, count in lines)
+        return "\n".join(f"{line:<{width}}  {count:>{counts}}".rstrip() + (" parameters" if i == 0 and count else "")
+                         for i, (line, count) in enumerate(lines))
+
+
+def mode(*modules: Module, training: bool) -> AbstractContextManager[None]:
+    """`with mode(generator, training=False):` these modules and all below are in that mode, in this thread or task."""
+    changed = {m._identity: training for module in modules for _, m in module.named_modules()}
+    return override(training={**(CONTEXT.get().training or {}), **changed})
+
+
+def update_buffers_of(*modules: Module) -> AbstractContextManager[None]:
+    """`with update_buffers_of(discriminator):` no running statistics move but those of these modules and all below."""
+    return override(updating=frozenset(m._identity for module in modules for _, m in module.named_modules()))
+
+
+def functional_call(module: Module, parameters: Mapping[str, Tensor], *inputs: Any) -> Any:
+    """`module(*inputs)` with other values in the place of some parameters, by path; the module itself is not touched.
+
+    Gradients flow to the given values. Raises ValueError for a path that the module does not have, or another shape.
+    """
+    own = dict(module.named_parameters())
+    for path, value in parameters.items():
+        if path not in own:
+            raise ValueError(f"functional_call: the module has no parameter {path!r}")
+        if value.shape != own[path].shape:
+            raise ValueError(f"functional_call: {path!r} has shape {own[path].shape}, got {value.shape}")
+    return _with({id(own[path]): value for path, value in parameters.items()}, module)(*inputs)
+
+
+def _with(values: dict[int, Tensor], module: Module) -> Module:
+    """A shallow copy of the tree with other values for some parameters, given by the parameters' identity."""
+    def changed(value: Any) -> Any:
+        if isinstance(value, Module):
+            return _with(values, value)
+        if isinstance(value, list | tuple):
+            return type(value)([changed(item) for item in value])
+        return values.get(id(value), value) if isinstance(value, Parameter) else value
+
+    twin = copy.copy(module)
+    for name, value in vars(module).items():
+        object.__setattr__(twin, name, changed(value))
+    return twin

@@ -1,0 +1,334 @@
+"""Optimisers. Each rule is written twice, side by side: `update`, a pure function in ops that can be differentiated
+through (an unrolled GAN does), and `step`, the same in place by a fused kernel.
+
+    optimizer = Adam(2e-4, betas=(0.5, 0.999))
+    optimizer.bind(network)
+    optimizer.step(grad(loss, network.parameters()))
+"""
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from tinygan.backends import Array, backend_of
+from tinygan.nn import Module
+from tinygan.ops import add, clip, div, equal, maximum, mul, sqrt, sub, where
+from tinygan.ops import sum as sum_over
+from tinygan.tensor import Parameter, as_array
+
+Schedule = Callable[[int], float]
+
+
+class State(NamedTuple):
+    """What an optimiser remembers: how many updates there were, and by slot name an array for every parameter."""
+
+    count: int
+    slots: dict[str, list[Any]]
+
+
+class Optimizer:
+    """Base of the optimisers: the binding to parameters, the state and its saving; the subclasses have the rule.
+
+    learning_rate: a positive number, or a schedule: the update's index (0, 1, ...) -> a number.
+    """
+
+    slot_names: tuple[str, ...] = ()
+
+    def __init__(self, learning_rate: float | Schedule, weight_decay: float = 0.0) -> None:
+        if not callable(learning_rate) and not learning_rate > 0:
+            raise ValueError(f"{type(self).__name__}: learning_rate should be positive, got {learning_rate}")
+        if weight_decay < 0:
+            raise ValueError(f"{type(self).__name__}: weight_decay should not be negative, got {weight_decay}")
+        self.learning_rate = learning_rate
+        self.weight_decay = weight_decay
+        self.count = 0
+        self._parameters: dict[str, Parameter] | None = None
+        self._slots: dict[str, list[Array]] = {}
+
+    def __repr__(self) -> str:
+        settings = {k: v for k, v in vars(self).items() if not k.startswith("_") and k != "count"}
+        return f"{type(self).__name__}({', '.join(f'{k}={v!r}' for k, v in settings.items())})"
+
+    def learning_rate_at(self, count: int) -> float:
+        """The learning rate of the update of that index."""
+        return float(self.learning_rate(count) if callable(self.learning_rate) else self.learning_rate)
+
+    # -- the stateful half ---------------------------------------------------------------------------------------
+
+    def bind(self, target: Module | Mapping[str, Parameter]) -> None:
+        """Choose the parameters that `step` updates: a module's, or a mapping from names."""
+        if self._parameters is not None:
+            raise ValueError(f"{type(self).__name__}: already bound; an optimiser remembers one set of parameters")
+        self._parameters = dict(target.named_parameters() if isinstance(target, Module) else target)
+
+    def step(self, gradients: Sequence[Any]) -> None:
+        """Update the bound parameters in place. gradients: one for every parameter, in their order."""
+        parameters = self._bound()
+        _check_gradients(type(self).__name__, parameters, gradients)
+        self._allocate(parameters)
+        arrays = [p.writable() for p in parameters]
+        if arrays:
+            self._kernel(backend_of(arrays[0]), arrays, [as_array(g) for g in gradients], self._slots)
+        self.count += 1
+
+    def _bound(self) -> list[Parameter]:
+        if self._parameters is None:
+            raise ValueError(f"{type(self).__name__}: not bound to parameters yet: call bind(module) first")
+        return list(self._parameters.values())
+
+    def _allocate(self, parameters: list[Parameter]) -> None:
+        if not self._slots:
+            self._slots = {name: [np.zeros_like(p.array) for p in parameters] for name in self.slot_names}
+
+    def state(self) -> State:
+        """The state as the pure `update` takes it. The arrays are those that `step` writes to: copy what must last."""
+        self._allocate(self._bound())
+        return State(self.count, self._slots)
+
+    def state_dict(self) -> dict[str, np.ndarray[Any, Any]]:
+        """A copy of the state: "count", and "PARAMETER.SLOT" for every parameter."""
+        state: dict[str, np.ndarray[Any, Any]] = {"count": np.array(self.count, np.int64)}
+        for slot, arrays in self.state().slots.items():
+            for path, array in zip(self._parameters or {}, arrays, strict=True):
+                state[f"{path}.{slot}"] = np.array(backend_of(array).to_numpy(array), order="C")
+        return state
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Restore what `state_dict` returned. Raises ValueError naming the entries that do not fit, before a change."""
+        self._allocate(self._bound())
+        own = {f"{path}.{slot}": array for slot, arrays in self._slots.items()
+               for path, array in zip(self._parameters or {}, arrays, strict=True)}
+        wrong = sorted(({"count", *own}) ^ set(state)) + [
+            name for name, array in own.items() if name in state and np.shape(state[name]) != array.shape]
+        if wrong:
+            raise ValueError(f"{type(self).__name__}: missing, unexpected or mis-shaped state: {', '.join(wrong)}")
+        self.count = int(state["count"])
+        for name, array in own.items():
+            array[...] = state[name]
+
+    # -- the rule ------------------------------------------------------------------------------------------------
+
+    def initial_state(self, parameters: Sequence[Any]) -> State:
+        """The state before the first update, for the pure `update`."""
+        return State(0, {name: [np.zeros_like(as_array(p)) for p in parameters] for name in self.slot_names})
+
+    def update(self, parameters: Sequence[Any], gradients: Sequence[Any], state: State) -> tuple[list[Any], State]:
+        """The new parameters and state, without a side effect and differentiable. All are Tensors or arrays."""
+        raise TypeError(f"{type(self).__name__} does not define update")
+
+    def _kernel(self, backend: Any, parameters: list[Array], gradients: list[Array], slots: dict[str, list[Array]]) -> None:
+        raise TypeError(f"{type(self).__name__} does not define a kernel")
+
+
+class SGD(Optimizer):
+    """Gradient descent: v = momentum * v + g; parameter -= learning_rate * v, or with nesterov * (g + momentum * v)
+    (Sutskever et al. 2013, in PyTorch's form). weight_decay adds weight_decay * parameter to g."""
+
+    slot_names = ("velocity",)
+
+    def __init__(self, learning_rate: float | Schedule, momentum: float = 0.0, nesterov: bool = False,
+                 weight_decay: float = 0.0) -> None:
+        super().__init__(learning_rate, weight_decay)
+        if not 0 <= momentum < 1 or (nesterov and not momentum):
+            raise ValueError(f"SGD: momentum should be in [0, 1), and above 0 for nesterov, got {momentum}")
+        self.momentum = momentum
+        self.nesterov = nesterov
+
+    def update(self, parameters: Sequence[Any], gradients: Sequence[Any], state: State) -> tuple[list[Any], State]:
+        rate = self.learning_rate_at(state.count)
+        new, velocities = [], []
+        for p, g, v in zip(parameters, gradients, state.slots["velocity"], strict=True):
+            if self.weight_decay:
+                g = add(g, mul(p, self.weight_decay))
+            v = add(mul(v, self.momentum), g)
+            step = add(g, mul(v, self.momentum)) if self.nesterov else v
+            new.append(sub(p, mul(step, rate)))
+            velocities.append(v)
+        return new, State(state.count + 1, {"velocity": velocities})
+
+    def _kernel(self, backend: Any, parameters: list[Array], gradients: list[Array], slots: dict[str, list[Array]]) -> None:
+        hyper = np.array([self.learning_rate_at(self.count), self.momentum, self.nesterov, self.weight_decay])
+        backend.sgd(parameters, gradients, slots["velocity"], hyper)
+
+
+class RMSProp(Optimizer):
+    """v = decay * v + (1 - decay) * g^2; parameter -= learning_rate * g / (sqrt(v) + eps) (Tieleman, Hinton 2012)."""
+
+    slot_names = ("square",)
+
+    def __init__(self, learning_rate: float | Schedule, decay: float = 0.99, eps: float = 1e-8,
+                 weight_decay: float = 0.0) -> None:
+        super().__init__(learning_rate, weight_decay)
+        self.decay = decay
+        self.eps = eps
+
+    def update(self, parameters: Sequence[Any], gradients: Sequence[Any], state: State) -> tuple[list[Any], State]:
+        rate = self.learning_rate_at(state.count)
+        new, squares = [], []
+        for p, g, v in zip(parameters, gradients, state.slots["square"], strict=True):
+            if self.weight_decay:
+                g = add(g, mul(p, self.weight_decay))
+            v = add(mul(v, self.decay), mul(mul(g, g), 1 - self.decay))
+            new.append(sub(p, div(mul(g, rate), add(_root(v), self.eps))))
+            squares.append(v)
+        return new, State(state.count + 1, {"square": squares})
+
+    def _kernel(self, backend: Any, parameters: list[Array], gradients: list[Array], slots: dict[str, list[Array]]) -> None:
+        hyper = np.array([self.learning_rate_at(self.count), self.decay, self.eps, self.weight_decay])
+        backend.rmsprop(parameters, gradients, slots["square"], hyper)
+
+
+class Adam(Optimizer):
+    """m = beta1 m + (1 - beta1) g; v = beta2 v + (1 - beta2) g^2; with both divided by 1 - beta^t,
+    parameter -= learning_rate * m / (sqrt(v) + eps) (Kingma, Ba 2015, algorithm 1). weight_decay: added to g.
+
+    The defaults are those of the DCGAN paper (section 4).
+    """
+
+    slot_names = ("m", "v")
+    decoupled = False
+
+    def __init__(self, learning_rate: float | Schedule = 2e-4, betas: tuple[float, float] = (0.5, 0.999),
+                 eps: float = 1e-8, weight_decay: float = 0.0) -> None:
+        super().__init__(learning_rate, weight_decay)
+        if not all(0 <= beta < 1 for beta in betas):
+            raise ValueError(f"{type(self).__name__}: betas should be in [0, 1), got {betas}")
+        self.betas = betas
+        self.eps = eps
+
+    def update(self, parameters: Sequence[Any], gradients: Sequence[Any], state: State) -> tuple[list[Any], State]:
+        rate, (beta1, beta2), t = self.learning_rate_at(state.count), self.betas, state.count + 1
+        new, ms, vs = [], [], []
+        for p, g, m, v in zip(parameters, gradients, state.slots["m"], state.slots["v"], strict=True):
+            if self.weight_decay and not self.decoupled:
+                g = add(g, mul(p, self.weight_decay))
+            m = add(mul(m, beta1), mul(g, 1 - beta1))
+            v = add(mul(v, beta2), mul(mul(g, g), 1 - beta2))
+            step = div(mul(m, rate / (1 - beta1**t)), add(mul(_root(v), 1 / math.sqrt(1 - beta2**t)), self.eps))
+            if self.weight_decay and self.decoupled:
+                p = mul(p, 1 - rate * self.weight_decay)
+            new.append(sub(p, step))
+            ms.append(m)
+            vs.append(v)
+        return new, State(t, {"m": ms, "v": vs})
+
+    def _kernel(self, backend: Any, parameters: list[Array], gradients: list[Array], slots: dict[str, list[Array]]) -> None:
+        (beta1, beta2), t = self.betas, self.count + 1
+        hyper = np.array([self.learning_rate_at(self.count), beta1, beta2, self.eps, self.weight_decay, self.decoupled,
+                          1 - beta1**t, 1 - beta2**t])
+        backend.adam(parameters, gradients, slots["m"], slots["v"], hyper)
+
+
+class AdamW(Adam):
+    """Adam with the weight decay apart from the gradient: parameter *= 1 - learning_rate * weight_decay (Loshchilov,
+    Hutter 2019, algorithm 2)."""
+
+    decoupled = True
+
+    def __init__(self, learning_rate: float | Schedule = 2e-4, betas: tuple[float, float] = (0.5, 0.999),
+                 eps: float = 1e-8, weight_decay: float = 1e-2) -> None:
+        super().__init__(learning_rate, betas, eps, weight_decay)
+
+
+def _root(v: Any) -> Any:
+    """sqrt(v), with the gradient 0 where v is 0. There the square root's own is infinite, and the g = 0 that it meets
+    further down would make it NaN: one dead unit with fresh moments would spoil every gradient through an update."""
+    zero = equal(v, 0.0)
+    return where(zero, 0.0, sqrt(where(zero, 1.0, v)))
+
+
+def _check_gradients(caller: str, parameters: list[Parameter], gradients: Sequence[Any]) -> None:
+    if len(gradients) != len(parameters):
+        raise ValueError(f"{caller}: {len(parameters)} parameters but {len(gradients)} gradients")
+    for i, (p, g) in enumerate(zip(parameters, gradients, strict=True)):
+        if g.shape != p.shape or g.dtype != p.dtype:
+            raise ValueError(f"{caller}: gradient {i} is {g.shape} {g.dtype}, its parameter {p.shape} {p.dtype}")
+
+
+# Learning-rate schedules: from the index of an update (0, 1, ...) to the learning rate.
+
+
+def step_decay(start: float, factor: float, every: int) -> Schedule:
+    """start, multiplied by `factor` after every `every` updates."""
+    return lambda count: start * factor ** (count // every)
+
+
+def exponential_decay(start: float, factor: float) -> Schedule:
+    """start * factor^count."""
+    return lambda count: start * factor**count
+
+
+def linear_decay(start: float, end: float, updates: int) -> Schedule:
+    """From start to end in a straight line over that many updates, then end."""
+    return lambda count: start + (end - start) * min(count / updates, 1.0)
+
+
+def cosine_decay(start: float, end: float, updates: int) -> Schedule:
+    """From start to end along half a cosine over that many updates, then end (Loshchilov, Hutter 2017)."""
+    return lambda count: end + (start - end) * (1 + math.cos(math.pi * min(count / updates, 1.0))) / 2
+
+
+def warmup(schedule: float | Schedule, updates: int) -> Schedule:
+    """A straight line from near 0 up to `schedule` over the first updates, then `schedule`."""
+    return lambda count: (schedule(count) if callable(schedule) else schedule) * min((count + 1) / updates, 1.0)
+
+
+def clip_by_value(gradients: Sequence[Any], limit: float) -> list[Any]:
+    """Every element limited to [-limit, limit]; differentiable."""
+    return [clip(g, -limit, limit) for g in gradients]
+
+
+def clip_by_norm(gradients: Sequence[Any], limit: float) -> tuple[list[Any], Any]:
+    """All gradients scaled by one factor, so that their joint L2 norm is at most `limit`; and the norm before.
+    Differentiable (Pascanu et al. 2013, algorithm 1)."""
+    total: Any = None
+    for g in gradients:
+        square = sum_over(mul(g, g))
+        total = square if total is None else add(total, square)
+    norm = _root(total)
+    factor = div(limit, maximum(norm, limit))
+    return [mul(g, factor) for g in gradients], norm
+
+
+class ExponentialMovingAverage:
+    """A running average of a module's parameters: average = decay * average + (1 - decay) * parameter at `update`."""
+
+    def __init__(self, module: Module, decay: float = 0.999) -> None:
+        if not 0 <= decay < 1:
+            raise ValueError(f"ExponentialMovingAverage: decay should be in [0, 1), got {decay}")
+        self.decay = decay
+        self._parameters = dict(module.named_parameters())
+        self._averages = {path: p.array.copy() for path, p in self._parameters.items()}
+
+    def update(self) -> None:
+        """Take the parameters' present values in."""
+        for path, p in self._parameters.items():
+            average = self._averages[path]
+            average += (p.array - average) * average.dtype.type(1 - self.decay)
+
+    @contextmanager
+    def applied(self) -> Iterator[None]:
+        """`with average.applied():` the module has the averaged values; its own come back at the end."""
+        own = {path: p.array.copy() for path, p in self._parameters.items()}
+        try:
+            for path, p in self._parameters.items():
+                p.assign(self._averages[path])
+            yield
+        finally:
+            for path, p in self._parameters.items():
+                p.assign(own[path])
+
+    def state_dict(self) -> dict[str, np.ndarray[Any, Any]]:
+        """A copy of the averages by path."""
+        return {path: np.array(average, order="C") for path, average in self._averages.items()}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Restore what `state_dict` returned."""
+        if set(state) != set(self._averages):
+            raise ValueError(f"ExponentialMovingAverage: expected {sorted(self._averages)}, got {sorted(state)}")
+        for path, average in self._averages.items():
+            average[...] = state[path]
