@@ -2,19 +2,18 @@
 
 This file is the table of contents: every public name stands here, or in one of the rooms named at the end.
 """
-# isort: off
 from tinygan.tensor import Buffer, Parameter, Tensor
 from tinygan.context import detect_anomaly, enable_grad, is_recording, no_grad
 from tinygan.graph import Op, grad, op
 from tinygan.transforms import checkpoint, hvp, jvp
 from tinygan.gradcheck import GradientError, check_gradients
 
-from tinygan.ops import (  # elementwise  # noqa: A004
+from tinygan.ops import (
     abs, add, astype, clip, cos, detach, div, exp, log, log1p, maximum, minimum, mul, neg, pow, sign, sin, sqrt, sub, where,
 )
 from tinygan.ops import equal, greater, greater_equal, isfinite, less, less_equal, not_equal
 from tinygan.ops import activation, elu, leaky_relu, relu, sigmoid, softplus, tanh
-from tinygan.ops import argmax, argmin, log_softmax, logsumexp, max, mean, min, softmax, sum, var  # noqa: A004
+from tinygan.ops import argmax, argmin, log_softmax, logsumexp, max, mean, min, softmax, sum, var
 from tinygan.ops import broadcast_to, concatenate, expand_dims, flip, pad, reshape, split, squeeze, stack, sum_to, transpose
 from tinygan.ops import embedding, getitem, scatter_add
 from tinygan.ops import dense, einsum, matmul
@@ -23,6 +22,26 @@ from tinygan.ops import (
     binary_cross_entropy_with_logits, mean_absolute_error, mean_squared_error, softmax_cross_entropy,
 )
 
+from tinygan import data, gans, nn, optim, random
+
 __version__ = "0.1.0"
 
-from tinygan import data, gans, nn, optim, random
+__all__ = [
+    "Buffer", "Parameter", "Tensor",
+    "detect_anomaly", "enable_grad", "is_recording", "no_grad",
+    "Op", "grad", "op",
+    "checkpoint", "hvp", "jvp",
+    "GradientError", "check_gradients",
+    "abs", "add", "astype", "clip", "cos", "detach", "div", "exp", "log", "log1p", "maximum", "minimum", "mul",
+    "neg", "pow", "sign", "sin", "sqrt", "sub", "where",
+    "equal", "greater", "greater_equal", "isfinite", "less", "less_equal", "not_equal",
+    "activation", "elu", "leaky_relu", "relu", "sigmoid", "softplus", "tanh",
+    "argmax", "argmin", "log_softmax", "logsumexp", "max", "mean", "min", "softmax", "sum", "var",
+    "broadcast_to", "concatenate", "expand_dims", "flip", "pad", "reshape", "split", "squeeze", "stack",
+    "sum_to", "transpose",
+    "embedding", "getitem", "scatter_add",
+    "dense", "einsum", "matmul",
+    "batch_norm", "batch_norm_inference", "dropout", "layer_norm",
+    "binary_cross_entropy_with_logits", "mean_absolute_error", "mean_squared_error", "softmax_cross_entropy",
+    "data", "gans", "nn", "optim", "random",
+]

@@ -57,7 +57,7 @@ def _project(tensors: Sequence[Tensor], key: Key) -> Tensor:
     total: Any = 0.0
     for i, x in enumerate(tensors):
         total = total + sum_over(mul(x, Tensor(key.fold(i).normal(x.shape, dtype=np.float64))))
-    return total  # type: ignore[no-any-return]
+    return total
 
 
 def _compare(fn: Callable[..., Tensor], arrays: list[Any], what: str, step: float, rtol: float, atol: float,

@@ -69,7 +69,7 @@ class Read(NamedTuple):
     """That the values of a Parameter or Buffer (or a view of one) were used, and at which version."""
 
     version: Version
-    count: int
+    seen: int
     shape: tuple[int, ...]
 
 
@@ -88,6 +88,7 @@ class Node:
         self.order = next(_ORDER)
         self.versions: tuple[Read, ...] = ()  # what was saved and may change
         self.shapes: tuple[Any, ...] | None = None  # the inputs' shapes, where broadcasting changed one
+        self.line = ""  # the user's line, under `detect_anomaly`
 
 
 class Leaf(Node):
@@ -119,10 +120,7 @@ def apply(op: Op, inputs: tuple[Any, ...], static: dict[str, Any]) -> Any:
         elif isinstance(x, np.generic):
             arrays[i] = x.item()  # like Python's numbers, NumPy's scalars don't promote the arrays they meet
             continue
-        if type(x) is np.ndarray:
-            backend = cpu
-        else:
-            backend = _backend(op, x)
+        backend = cpu if type(x) is np.ndarray else _backend(op, x)
         if x.dtype is not _FLOAT32:
             unusual = True
     if backend is None:  # only numbers
@@ -212,7 +210,7 @@ def grad(outputs: Tensor | Sequence[Tensor], inputs: Any, grad_outputs: Any = No
                       create_graph, create_graph if retain_graph is None else retain_graph, detect_anomaly)
     gradients = []
     for tensor in wanted:
-        g = found.get(tensor.node)
+        g = found.get(tensor.node)  # type: ignore[arg-type]  # checked above
         if g is None:
             g = backend_of(tensor.array).xp.zeros(tensor.shape, tensor.dtype)
         gradients.append(g if isinstance(g, Tensor) else wrap(g))
@@ -256,7 +254,7 @@ def backward(output: Tensor, gradient: Any, retain_graph: bool) -> None:
         raise ValueError("backward: this Tensor does not require a gradient (made without requires_grad=True, "
                          "detached, or computed under no_grad)")
     seed, = _seeds("backward", [output], gradient if gradient is None else [gradient], False)
-    leaves = [node for node in reachable([output.node], -1) if isinstance(node, Leaf)]
+    leaves: list[Node] = [node for node in reachable([output.node], -1) if isinstance(node, Leaf)]
     detect_anomaly = CONTEXT.get().detect_anomaly
     with override(recording=False, detect_anomaly=False):
         found = _walk([(output.node, seed)], leaves, False, retain_graph, detect_anomaly)
@@ -300,8 +298,8 @@ def reachable(starts: Iterable[Node], oldest: int, boundary: Collection[Node] = 
             continue
         seen.add(node)
         if node.saved is None:
-            raise RuntimeError(f"grad: the graph was freed by an earlier grad (at op {node.op.name}); pass "  # type: ignore[union-attr]
-                               "retain_graph=True to the first one to walk it twice")
+            raise RuntimeError(f"grad: the graph was freed by an earlier grad (at {node.op}); pass retain_graph=True to "
+                               "the first one to walk it twice")
         if node not in boundary:
             stack.extend([parent for parent in node.parents if parent is not None])
     return sorted(seen, key=lambda node: node.order)
@@ -336,7 +334,7 @@ def _walk(starts: list[tuple[Node, Any]], ends: list[Node], create_graph: bool, 
         if True in needs:
             saved = node.saved
             for read in node.versions:
-                if read.version.count != read.count:
+                if read.version.count != read.seen:
                     _refuse_stale(node, read)
             if create_graph:
                 saved = tuple([_as_tensor(node, i, value) for i, value in zip(node.op.saves, saved, strict=True)])  # type: ignore[arg-type]
@@ -388,13 +386,13 @@ def _check_finite(op: Op, out: Array, arrays: list[Any]) -> None:
 def _check_finite_gradients(node: Node, needs: list[bool], parts: Sequence[Any]) -> None:
     for i, need in enumerate(needs):
         if need and parts[i] is not None and not np.isfinite(parts[i].array if isinstance(parts[i], Tensor) else parts[i]).all():
-            raise FloatingPointError(f"{node.op.name}: the gradient of input {i} is where the first NaN or infinity "  # type: ignore[union-attr]
-                                     f"appears; the op was called from {getattr(node, 'line', 'a line outside detect_anomaly')}")
+            raise FloatingPointError(f"{node.op}: the gradient of input {i} is where the first NaN or infinity "
+                                     f"appears; the op was called from {node.line or 'a line outside detect_anomaly'}")
 
 
 def _refuse_stale(node: Node, read: Read) -> NoReturn:
-    raise RuntimeError(f"grad: op {node.op.name} needs the values that a Parameter or Buffer (shape {read.shape}) had when "  # type: ignore[union-attr]
-                       "the op ran, and they have been overwritten since (by assign or an optimiser's step)")
+    raise RuntimeError(f"grad: {node.op} needs the values that a Parameter or Buffer of shape {read.shape} had when it "
+                       "ran, and they have been overwritten since (by assign or an optimiser's step)")
 
 
 def _users_line() -> str:
@@ -405,5 +403,5 @@ def _users_line() -> str:
     return f"{frame.f_code.co_filename}:{frame.f_lineno}"
 
 
-from tinygan.ops.elementwise import add  # noqa: E402  (ops are made by `op`, above)
-from tinygan.ops.shape import sum_to  # noqa: E402
+from tinygan.ops.elementwise import add  # (ops are made by `op`, above)
+from tinygan.ops.shape import sum_to

@@ -26,7 +26,7 @@ Schedule = Callable[[int], float]
 class State(NamedTuple):
     """What an optimiser remembers: how many updates there were, and by slot name an array for every parameter."""
 
-    count: int
+    updates: int
     slots: dict[str, list[Any]]
 
 
@@ -139,7 +139,7 @@ class SGD(Optimizer):
         self.nesterov = nesterov
 
     def update(self, parameters: Sequence[Any], gradients: Sequence[Any], state: State) -> tuple[list[Any], State]:
-        rate = self.learning_rate_at(state.count)
+        rate = self.learning_rate_at(state.updates)
         new, velocities = [], []
         for p, g, v in zip(parameters, gradients, state.slots["velocity"], strict=True):
             if self.weight_decay:
@@ -148,7 +148,7 @@ class SGD(Optimizer):
             step = add(g, mul(v, self.momentum)) if self.nesterov else v
             new.append(sub(p, mul(step, rate)))
             velocities.append(v)
-        return new, State(state.count + 1, {"velocity": velocities})
+        return new, State(state.updates + 1, {"velocity": velocities})
 
     def _kernel(self, backend: Any, parameters: list[Array], gradients: list[Array], slots: dict[str, list[Array]]) -> None:
         hyper = np.array([self.learning_rate_at(self.count), self.momentum, self.nesterov, self.weight_decay])
@@ -167,7 +167,7 @@ class RMSProp(Optimizer):
         self.eps = eps
 
     def update(self, parameters: Sequence[Any], gradients: Sequence[Any], state: State) -> tuple[list[Any], State]:
-        rate = self.learning_rate_at(state.count)
+        rate = self.learning_rate_at(state.updates)
         new, squares = [], []
         for p, g, v in zip(parameters, gradients, state.slots["square"], strict=True):
             if self.weight_decay:
@@ -175,7 +175,7 @@ class RMSProp(Optimizer):
             v = add(mul(v, self.decay), mul(mul(g, g), 1 - self.decay))
             new.append(sub(p, div(mul(g, rate), add(_root(v), self.eps))))
             squares.append(v)
-        return new, State(state.count + 1, {"square": squares})
+        return new, State(state.updates + 1, {"square": squares})
 
     def _kernel(self, backend: Any, parameters: list[Array], gradients: list[Array], slots: dict[str, list[Array]]) -> None:
         hyper = np.array([self.learning_rate_at(self.count), self.decay, self.eps, self.weight_decay])
@@ -201,7 +201,7 @@ class Adam(Optimizer):
         self.eps = eps
 
     def update(self, parameters: Sequence[Any], gradients: Sequence[Any], state: State) -> tuple[list[Any], State]:
-        rate, (beta1, beta2), t = self.learning_rate_at(state.count), self.betas, state.count + 1
+        rate, (beta1, beta2), t = self.learning_rate_at(state.updates), self.betas, state.updates + 1
         new, ms, vs = [], [], []
         for p, g, m, v in zip(parameters, gradients, state.slots["m"], state.slots["v"], strict=True):
             if self.weight_decay and not self.decoupled:

@@ -71,7 +71,7 @@ class Key:
 
     def bits(self, shape: Shape) -> np.ndarray[Any, Any]:
         """Uniform uint32."""
-        return cpu.random_bits(self.data, np.empty(_shape(shape), np.uint32))  # type: ignore[no-any-return]
+        return cpu.random_bits(self.data, np.empty(_shape(shape), np.uint32))
 
     def uniform(self, shape: Shape, low: float = 0.0, high: float = 1.0, dtype: Any = np.float32, *,
                 backend: Backend = cpu) -> Any:

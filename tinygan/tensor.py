@@ -58,19 +58,19 @@ class Tensor:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        return self.array.shape  # type: ignore[no-any-return]
+        return self.array.shape
 
     @property
     def dtype(self) -> np.dtype[Any]:
-        return self.array.dtype  # type: ignore[no-any-return]
+        return self.array.dtype
 
     @property
     def ndim(self) -> int:
-        return self.array.ndim  # type: ignore[no-any-return]
+        return self.array.ndim
 
     @property
     def size(self) -> int:
-        return self.array.size  # type: ignore[no-any-return]
+        return self.array.size
 
     @property
     def requires_grad(self) -> bool:
@@ -115,7 +115,7 @@ class Tensor:
         view = self.numpy()
         if dtype is not None and np.dtype(dtype) != view.dtype:
             if copy is False:
-                raise ValueError(f"np.asarray: a Tensor of {view.dtype} cannot be seen as {np.dtype(dtype)} without a copy")
+                raise ValueError(f"np.asarray: {np.dtype(dtype)} of a Tensor of {view.dtype} needs a copy")
             return view.astype(dtype)
         return view.copy() if copy else view
 
@@ -162,7 +162,7 @@ class Tensor:
     @grad.setter
     def grad(self, value: Tensor | None) -> None:
         if not isinstance(self.node, _graph.Leaf):
-            raise AttributeError("grad: only a leaf with requires_grad=True has one; use tinygan.grad for other Tensors")
+            raise AttributeError("grad: only a leaf with requires_grad=True has one; see tinygan.grad for others")
         self.node.grad = value
 
     def backward(self, gradient: Any = None, retain_graph: bool = False) -> None:
@@ -380,11 +380,11 @@ class Parameter(_Variable):
 
     @property
     def shape(self) -> tuple[int, ...]:
-        return self._shape  # type: ignore[no-any-return]
+        return self._shape
 
     @property
     def dtype(self) -> np.dtype[Any]:
-        return self._dtype  # type: ignore[no-any-return]
+        return self._dtype
 
     @property
     def size(self) -> int:
@@ -434,7 +434,8 @@ class Parameter(_Variable):
         return self.array
 
     def __reduce__(self) -> Any:
-        return _rebuild_parameter, (self.numpy() if self.initialized else None, self._shape, self.initializer, self._dtype)
+        values = self.numpy() if self.initialized else None
+        return _rebuild_parameter, (values, self._shape, self.initializer, self._dtype)
 
 
 def _rebuild_parameter(array: Any, shape: tuple[int, ...], initializer: Any, dtype: Any) -> Parameter:
@@ -444,5 +445,5 @@ def _rebuild_parameter(array: Any, shape: tuple[int, ...], initializer: Any, dty
     return parameter
 
 
-from tinygan import graph as _graph  # noqa: E402  (the cycle named above: Tensor stands, so these can now be read)
-from tinygan import ops  # noqa: E402
+from tinygan import graph as _graph  # (the cycle named above: Tensor stands, so these can now be read)
+from tinygan import ops

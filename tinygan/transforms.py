@@ -2,7 +2,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from math import prod
 from typing import Any
 
 from tinygan.backends import backend_of
@@ -58,8 +57,8 @@ def checkpoint(fn: Callable[..., Any], *inputs: Any) -> Any:
         joined.node.versions = tuple(reads)
     if not many:
         return joined
-    shapes = [a.shape for a in arrays]
-    return tuple([reshape(part, shape) for part, shape in zip(split(joined, [prod(s) for s in shapes]), shapes, strict=True)])
+    parts = split(joined, [a.size for a in arrays])
+    return tuple([reshape(part, a.shape) for part, a in zip(parts, arrays, strict=True)])
 
 
 def _detached(x: Any) -> Any:

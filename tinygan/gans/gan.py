@@ -89,8 +89,9 @@ class GAN:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue where `state_dict` was taken. Raises ValueError naming what is missing, unexpected or mis-shaped."""
         names = [name for name, _ in self._parts()]
-        unexpected = [path for path in state if path not in ("steps", "key", "key_count") and path.split(".")[0] not in names]
-        missing = [name for name in ("steps", "key", "key_count") if name not in state]
+        counters = ("steps", "key", "key_count")
+        unexpected = [path for path in state if path not in counters and path.partition(".")[0] not in names]
+        missing = [name for name in counters if name not in state]
         if unexpected or missing:
             raise ValueError(f"load_state_dict: missing {missing}, unexpected {unexpected}")
         for name, part in self._parts():

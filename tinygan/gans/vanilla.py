@@ -53,7 +53,7 @@ class VanillaGAN(GAN):
         """
         real = as_array(real)
         if not real.shape or real.shape[0] % self.d_steps or not real.size:
-            raise ValueError(f"step: the batch should be d_steps * N images, got shape {real.shape} for d_steps={self.d_steps}")
+            raise ValueError(f"step: expected d_steps * N images, got shape {real.shape} for d_steps={self.d_steps}")
         n = real.shape[0] // self.d_steps
         d_losses, d_reals, d_fakes = [], [], []
         with use_key(self.keys):
@@ -99,7 +99,8 @@ def _mean_probability(logits: Any) -> float:
     return float(mean(sigmoid(as_array(logits))))
 
 
-def vanilla_networks(image_shape: tuple[int, int, int] = (1, 28, 28), latent_dim: int = 100) -> tuple[nn.Sequential, nn.Sequential]:
+def vanilla_networks(image_shape: tuple[int, int, int] = (1, 28, 28),
+                     latent_dim: int = 100) -> tuple[nn.Sequential, nn.Sequential]:
     """The generator and discriminator of the vanilla GAN for images (C, H, W): fully connected, leaky ReLU 0.2; the
     generator ends in tanh, the discriminator in one logit."""
     pixels = math.prod(image_shape)

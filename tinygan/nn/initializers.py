@@ -31,7 +31,7 @@ def normal(std: float = 1.0, mean: float = 0.0) -> Initializer:
         values = key.normal(shape, dtype)
         values *= std
         values += mean
-        return values  # type: ignore[no-any-return]
+        return values
 
     return draw
 
@@ -76,7 +76,7 @@ def he_normal(slope: float = 0.0) -> Initializer:
 def fan_in_uniform(key: Key, shape: Shape, dtype: Any) -> np.ndarray[Any, Any]:
     """Uniform within 1 / sqrt(fan_in): PyTorch's default for linear and convolution layers."""
     bound = 1 / math.sqrt(max(fans(shape)[0], 1))
-    return key.uniform(shape, -bound, bound, dtype)  # type: ignore[no-any-return]
+    return key.uniform(shape, -bound, bound, dtype)
 
 
 def orthogonal(gain: float = 1.0) -> Initializer:
@@ -85,7 +85,7 @@ def orthogonal(gain: float = 1.0) -> Initializer:
         rows, columns = shape[0], fans(shape)[0]
         q, r = np.linalg.qr(key.normal((max(rows, columns), min(rows, columns)), np.float64))
         q *= np.where(np.diag(r) < 0, -1.0, 1.0)  # the signs that make the distribution uniform
-        return (gain * (q if rows >= columns else q.T)).reshape(shape).astype(dtype)  # type: ignore[no-any-return]
+        return (gain * (q if rows >= columns else q.T)).reshape(shape).astype(dtype)
 
     return draw
 

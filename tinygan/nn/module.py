@@ -140,7 +140,8 @@ class Module:
             depth = path.count(".") + 1 if path else 0
             name = f"{path.rpartition('.')[2]}: " if path else ""
             count = sum(p.size for p in module.parameters())
-            lines.append((f"{'  ' * depth}{name}{type(module).__name__}({module.describe()})", f"{count:,}" if count else ""))
+            line = f"{'  ' * depth}{name}{type(module).__name__}({module.describe()})"
+            lines.append((line, f"{count:,}" if count else ""))
         width = max(len(line) for line, _ in lines)
         counts = max(len(count) for _, count in lines)
         return "\n".join(f"{line:<{width}}  {count:>{counts}}".rstrip() + (" parameters" if i == 0 and count else "")

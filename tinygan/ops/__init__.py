@@ -3,7 +3,7 @@ from tinygan.ops.activations import activation, elu, leaky_relu, relu, sigmoid, 
 from tinygan.ops.dropout import dropout
 from tinygan.ops.einsum import einsum
 from tinygan.ops.elementwise import (
-    abs,  # noqa: A004
+    abs,
     add,
     astype,
     clip,
@@ -24,7 +24,7 @@ from tinygan.ops.elementwise import (
     mul,
     neg,
     not_equal,
-    pow,  # noqa: A004
+    pow,
     sign,
     sin,
     sqrt,
@@ -45,11 +45,11 @@ from tinygan.ops.reduce import (
     argmin,
     log_softmax,
     logsumexp,
-    max,  # noqa: A004
+    max,
     mean,
-    min,  # noqa: A004
+    min,
     softmax,
-    sum,  # noqa: A004
+    sum,
     var,
 )
 from tinygan.ops.shape import (
@@ -65,5 +65,3 @@ from tinygan.ops.shape import (
     sum_to,
     transpose,
 )
-
-__all__ = [name for name in dir() if not name.startswith("_")]

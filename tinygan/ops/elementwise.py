@@ -66,7 +66,7 @@ def _(needs: Any, g: Any) -> Any:
 
 
 @op(saves=(0, 1, OUT), broadcasts=True)
-def pow(B: Any, a: Any, b: Any) -> Any:  # noqa: A001
+def pow(B: Any, a: Any, b: Any) -> Any:
     """pow(a, b): a to the power b, elementwise. The gradients at a = 0 are the limits: 0 for a where b is 0, and 0 for b."""
     return B.xp.power(a, b)
 
@@ -130,7 +130,7 @@ def _(needs: Any, g: Any, y: Any) -> Any:
 
 
 @op(saves=(0,))
-def abs(B: Any, x: Any) -> Any:  # noqa: A001
+def abs(B: Any, x: Any) -> Any:
     """abs(x): the magnitude; its gradient at 0 is 0."""
     return B.xp.abs(x)
 

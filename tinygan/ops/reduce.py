@@ -20,7 +20,7 @@ def _(needs: Any, g: Any, axis: Axis, keepdims: bool, shape: tuple[int, ...]) ->
     return (_spread(g, axis, keepdims, shape),)
 
 
-def sum(x: Any, axis: Axis = None, keepdims: bool = False) -> Any:  # noqa: A001
+def sum(x: Any, axis: Axis = None, keepdims: bool = False) -> Any:
     """The sum over `axis`."""
     axis = _checked("sum", x, axis)
     return _sum(x, axis=axis, keepdims=keepdims, shape=x.shape)
@@ -78,13 +78,13 @@ def _share(B: Any, x: Any, y: Any, axis: Axis) -> Any:
     return ties / B.xp.sum(ties, axis, keepdims=True)
 
 
-def max(x: Any, axis: Axis = None, keepdims: bool = False) -> Any:  # noqa: A001
+def max(x: Any, axis: Axis = None, keepdims: bool = False) -> Any:
     """The largest element over `axis`; where several tie they share the gradient."""
     axis = _checked("max", x, axis)
     return _max(x, axis=axis, keepdims=keepdims, shape=x.shape)
 
 
-def min(x: Any, axis: Axis = None, keepdims: bool = False) -> Any:  # noqa: A001
+def min(x: Any, axis: Axis = None, keepdims: bool = False) -> Any:
     """The smallest element over `axis`; where several tie they share the gradient."""
     axis = _checked("min", x, axis)
     return _min(x, axis=axis, keepdims=keepdims, shape=x.shape)
@@ -95,7 +95,9 @@ def _logsumexp(B: Any, x: Any, axis: Axis, keepdims: bool, shape: tuple[int, ...
     high = B.xp.max(x, axis, keepdims=True)
     high = B.xp.where(B.xp.isfinite(high), high, 0)  # an infinite maximum would make inf - inf
     total = B.xp.log(B.xp.sum(B.xp.exp(x - high), axis, keepdims=True)) + high
-    return total if keepdims else total.reshape(tuple([n for n, k in zip(shape, _reduced(axis, shape), strict=True) if not k]))
+    if keepdims:
+        return total
+    return total.reshape(tuple([n for n, k in zip(shape, _reduced(axis, shape), strict=True) if not k]))
 
 
 @_logsumexp.vjp
