@@ -10,7 +10,9 @@ from models import Dense, Gradients, Layer, LeakyReLU, Model, Start, Tanh, Weigh
 from torch import Tensor, nn
 from torch.nn.functional import softplus
 
-import torch._dynamo  # isort: skip  (torch imports it at the first step otherwise: memory that imports took)
+# Torch would import these at its first step or compilation: that is memory which imports take, not the step.
+import torch._dynamo  # isort: skip
+import torch._inductor.compile_fx  # isort: skip
 
 
 def build(layers: tuple[Layer, ...], weights: Weights) -> nn.Sequential:
@@ -46,8 +48,6 @@ class Subject:
         self.joined = "joined" in words
         self.d_loss, self.g_loss = self._d_loss, self._g_loss
         if "compiled" in words:
-            import torch._inductor.compile_fx
-
             self.d_loss, self.g_loss = torch.compile(self._d_loss), torch.compile(self._g_loss)
 
     def _d_loss(self, real: Tensor, z: Tensor) -> Tensor:

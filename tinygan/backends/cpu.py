@@ -1,48 +1,233 @@
+"""The CPU backend: NumPy, and the compiled kernels where arrays are large enough for them to matter.
+
+Every function takes arrays of one floating-point dtype, returns a new one (or `out`), and is bound by the ops' own
+checks of shapes and dtypes.
+"""
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
 import numpy as np
-import numpy as xp
-name="cpu"
-to_numpy=np.asarray
-empty=np.empty
-def matmul(a,b): return np.matmul(a,b)
-def activation(x,n,s,out=None):
-    if n=="tanh": return np.tanh(x)
-    if n=="sigmoid": return (0.5*(1+np.tanh(0.5*x))).astype(x.dtype)
-    if n=="softplus": return np.logaddexp(0,x).astype(x.dtype)
-    if n=="relu": return np.maximum(x,0)
-    if n=="leaky_relu": return np.where(x>0,x,x*s)
-    if n=="elu": return np.where(x>0,x,s*np.expm1(np.minimum(x,0)))
-    return x
-def activation_grad(g,y,n,s,out=None):
-    if n=="tanh": return g*(1-y*y)
-    if n=="sigmoid": return g*y*(1-y)
-    if n=="softplus": return g*-np.expm1(-y)
-    if n=="relu": return g*(y>0)
-    if n=="leaky_relu": return np.where(y>0,g,g*s)
-    if n=="elu": return np.where(y>0,g,g*(y+s))
-    return g
-def dense(x,w,b,a,s): return activation(x@w.T+b,a,s)
-def bce_with_logits(x,t): return np.mean(np.maximum(x,0)+np.log1p(np.exp(-abs(x)))-x*t)
-def bce_with_logits_grad(g,x,t): return g*(activation(x,"sigmoid",0)-t)/x.dtype.type(x.size)
-def _ax(x): return (0,*range(2,x.ndim))
-def _pc(v,x): return v.reshape((1,-1)+(1,)*(x.ndim-2))
-def batch_norm(x,w,b,eps,mean,var):
-    mean[:]=x.mean(_ax(x)); var[:]=x.var(_ax(x))
-    return (x-_pc(mean,x))/np.sqrt(_pc(var,x)+x.dtype.type(eps))*_pc(w,x)+_pc(b,x)
-def batch_norm_sums(g,x,eps,mean,var):
-    xh=(x-_pc(mean,x))/np.sqrt(_pc(var,x)+x.dtype.type(eps))
-    return np.stack([g.sum(_ax(x)),(g*xh).sum(_ax(x))])
-def batch_norm_input_grad(g,x,w,sums,eps,mean,var):
-    n=x.size//x.shape[1]
-    sd=np.sqrt(_pc(var,x)+x.dtype.type(eps)); xh=(x-_pc(mean,x))/sd
-    return _pc(w,x)/sd*(g-(_pc(sums[0],x)+xh*_pc(sums[1],x))/n)
-def random_bits(k,out): 
-    r=np.random.Generator(np.random.Philox(key=int(k[0])|int(k[1])<<32)); out[...]=r.integers(0,2**32,out.shape,dtype=np.uint32); return out
-def random_uniform(k,out,l,h):
-    r=np.random.Generator(np.random.Philox(key=int(k[0])|int(k[1])<<32)); out[...]=l+(h-l)*r.random(out.shape); return out
-def random_normal(k,out):
-    r=np.random.Generator(np.random.Philox(key=int(k[0])|int(k[1])<<32)); out[...]=r.standard_normal(out.shape); return out
-def adam(P,G,M,V,h):
-    lr,b1,b2,eps,wd,dec,c1,c2=h
-    for p,g,m,v in zip(P,G,M,V):
-        m*=b1; m+=(1-b1)*g; v*=b2; v+=(1-b2)*g*g
-        p-=((lr/c1)*m/(np.sqrt(v)/np.sqrt(c2)+eps)).astype(p.dtype)
+import numpy as xp  # noqa: ICN001
+
+from tinygan.kernels.workspace import empty
+
+name = "cpu"
+Array = np.ndarray[Any, Any]
+
+LARGE = 4096  # elements, or 64 times as many multiplications, from which the compiled kernels are faster than NumPy
+_CODES = {"relu": 1, "leaky_relu": 2, "tanh": 3, "sigmoid": 4, "softplus": 5, "elu": 6}
+
+__all__ = ["activation", "activation_grad", "adam", "batch_norm", "batch_norm_input_grad", "batch_norm_sums",
+           "bce_with_logits", "bce_with_logits_grad", "dense", "empty", "matmul", "name", "random_bits",
+           "random_normal", "random_uniform", "rmsprop", "sgd", "to_numpy", "xp"]
+
+
+@cache
+def _native() -> Any:
+    from tinygan.kernels import native
+
+    return native
+
+
+def to_numpy(array: Array) -> Array:
+    """The array in the CPU's memory."""
+    return np.asarray(array)
+
+
+# Matrix products
+
+
+def matmul(a: Array, b: Array, out: Array | None = None) -> Array:
+    """a @ b, leading axes broadcast."""
+    if a.ndim == 2 and b.ndim == 2 and a.size * b.shape[1] > 64 * LARGE:
+        return _native().product(a, b, out)
+    return np.matmul(a, b, out=out)
+
+
+def dense(x: Array, weight: Array, bias: Array, activation_name: str, slope: float, out: Array | None = None) -> Array:
+    """activation(x @ weight.T + bias): x (N, in), weight (out, in), bias (out,) -> (N, out)."""
+    fused = {"identity": 0, "relu": 1, "leaky_relu": 2}.get(activation_name)
+    if x.size * weight.shape[0] > 64 * LARGE:
+        y = _native().product(x, weight.T, out, bias, fused or 0, slope)
+    else:
+        y = np.matmul(x, weight.T, out=out)
+        y += bias
+        fused = 0
+    if fused is None or (fused == 0 and activation_name != "identity"):
+        activation(y, activation_name, slope, out=y)
+    return y
+
+
+# Activations
+
+
+def activation(x: Array, activation_name: str, slope: float, out: Array | None = None) -> Array:
+    """The activation of that name; leaky_relu and elu use `slope`."""
+    kind = x.dtype.type
+    if out is None:
+        out = empty(x.shape, x.dtype) if x.flags.c_contiguous else np.empty_like(x)
+    if activation_name in ("relu", "leaky_relu"):
+        if x.size > LARGE and x.flags.c_contiguous and out.flags.c_contiguous:
+            return _native().activation_forward(x, _CODES[activation_name], slope, out)
+        if activation_name == "relu":
+            return np.maximum(x, kind(0), out=out)
+        np.copyto(out, np.where(x > 0, x, x * kind(slope)))
+        return out
+    if activation_name == "tanh":
+        return np.tanh(x, out=out)
+    if activation_name == "sigmoid":  # 1 / (1 + exp(-x)), written so that nothing overflows
+        np.multiply(x, kind(0.5), out=out)
+        np.tanh(out, out=out)
+        out += kind(1)
+        out *= kind(0.5)
+        return out
+    if activation_name == "softplus":
+        return np.logaddexp(x, kind(0), out=out)
+    if activation_name == "elu":
+        np.copyto(out, np.where(x > 0, x, kind(slope) * np.expm1(np.minimum(x, kind(0)))))
+        return out
+    np.copyto(out, x)
+    return out
+
+
+def activation_grad(g: Array, y: Array, activation_name: str, slope: float, out: Array | None = None) -> Array:
+    """g times the activation's slope where its output is y."""
+    kind = g.dtype.type
+    if g.size > LARGE and activation_name != "identity":
+        g, y = np.ascontiguousarray(g), np.ascontiguousarray(y)
+        if out is None:
+            out = empty(g.shape, g.dtype)
+        return _native().activation_backward(g, y, _CODES[activation_name], slope, out)
+    if activation_name == "tanh":
+        slopes = kind(1) - y * y
+    elif activation_name == "sigmoid":
+        slopes = y * (kind(1) - y)
+    elif activation_name == "softplus":
+        slopes = -np.expm1(-y)
+    elif activation_name == "elu":
+        slopes = np.where(y > 0, kind(1), y + kind(slope))
+    else:
+        slopes = np.where(y > 0, kind(1), kind({"relu": 0.0, "leaky_relu": slope, "identity": 1.0}[activation_name]))
+    return np.multiply(g, slopes, out=out)
+
+
+# Losses
+
+
+def bce_with_logits(logits: Array, targets: Any) -> Array:
+    """mean(softplus(logits) - targets * logits)."""
+    return np.mean(np.logaddexp(logits, logits.dtype.type(0)) - targets * logits)
+
+
+def bce_with_logits_grad(g: Array, logits: Array, targets: Any) -> Array:
+    """g * (sigmoid(logits) - targets) / size; g is one number."""
+    slopes = activation(logits, "sigmoid", 0.0)
+    slopes -= targets
+    slopes *= g / logits.dtype.type(logits.size)
+    return slopes
+
+
+# Batch normalisation of (N, C, ...)
+
+
+def _axes(x: Array) -> tuple[int, ...]:
+    return (0, *range(2, x.ndim))
+
+
+def _column(value: Array, x: Array) -> Array:
+    return value.reshape((1, -1) + (1,) * (x.ndim - 2))
+
+
+def _normalized(x: Array, eps: float, mean: Array, var: Array) -> tuple[Array, Array]:
+    deviation = _column(np.sqrt(var + x.dtype.type(eps)), x)
+    return (x - _column(mean, x)) / deviation, deviation
+
+
+def batch_norm(x: Array, weight: Array, bias: Array, eps: float, mean: Array, var: Array) -> Array:
+    """x normalised per channel, scaled and shifted; writes the batch's mean and biased variance."""
+    wide = x.astype(np.float64)  # sums over a large batch lose digits in float32
+    mean[...] = wide.mean(_axes(x))
+    var[...] = wide.var(_axes(x))
+    y, _ = _normalized(x, eps, mean, var)
+    y *= _column(weight, x)
+    y += _column(bias, x)
+    return y
+
+
+def batch_norm_sums(g: Array, x: Array, eps: float, mean: Array, var: Array) -> Array:
+    """The sums per channel of g, and of g times the normalised x: (2, C)."""
+    normalized, _ = _normalized(x, eps, mean, var)
+    sums = [g.sum(_axes(x), dtype=np.float64), (g * normalized).sum(_axes(x), dtype=np.float64)]
+    return np.array(sums, x.dtype)
+
+
+def batch_norm_input_grad(g: Array, x: Array, weight: Array, sums: Array, eps: float, mean: Array, var: Array) -> Array:
+    """The gradient of x: weight / deviation * (g - (sums[0] + normalised x * sums[1]) / count)."""
+    normalized, deviation = _normalized(x, eps, mean, var)
+    normalized *= _column(sums[1], x)
+    normalized += _column(sums[0], x)
+    normalized /= x.dtype.type(x.size // x.shape[1])
+    np.subtract(g, normalized, out=normalized)
+    normalized *= _column(weight, x) / deviation
+    return normalized
+
+
+# Optimisers: in place, over lists of arrays; `settings` are float64
+
+
+def adam(parameters: list[Array], gradients: list[Array], m: list[Array], v: list[Array], settings: Array) -> None:
+    """settings: learning rate, beta1, beta2, eps, weight decay, decoupled, 1 - beta1^t, 1 - beta2^t."""
+    _native().optimizer_step("adam", settings, parameters, gradients, m, v)
+
+
+def rmsprop(parameters: list[Array], gradients: list[Array], square: list[Array], settings: Array) -> None:
+    """settings: learning rate, decay, eps, weight decay."""
+    _native().optimizer_step("rmsprop", settings, parameters, gradients, square)
+
+
+def sgd(parameters: list[Array], gradients: list[Array], velocity: list[Array], settings: Array) -> None:
+    """settings: learning rate, momentum, nesterov, weight decay."""
+    _native().optimizer_step("sgd", settings, parameters, gradients, velocity)
+
+
+# Random numbers: element i depends on the key and on i alone
+
+
+def random_bits(key: Array, out: Array) -> Array:
+    """Uniform uint32."""
+    return _native().random_bits(key, out)
+
+
+def _unit(key: Array, shape: tuple[int, ...], dtype: Any) -> Array:
+    """Uniform in [0, 1): 24 random bits for float32, 53 for float64."""
+    if dtype == np.float32:
+        bits = random_bits(key, np.empty(shape, np.uint32)) >> np.uint32(8)
+        return bits.astype(np.float32) * np.float32(2.0**-24)
+    words = random_bits(key, np.empty((*shape, 2), np.uint32)).astype(np.uint64)
+    bits = (words[..., 0] << np.uint64(32) | words[..., 1]) >> np.uint64(11)
+    return bits.astype(np.float64) * 2.0**-53
+
+
+def random_uniform(key: Array, out: Array, low: float, high: float) -> Array:
+    """Uniform in [low, high)."""
+    kind = out.dtype.type
+    np.multiply(_unit(key, out.shape, out.dtype), kind(high - low), out=out)
+    out += kind(low)
+    if high > low:
+        np.minimum(out, np.nextafter(kind(high), kind(low)), out=out)  # rounding may have reached `high`
+    return out
+
+
+def random_normal(key: Array, out: Array) -> Array:
+    """Normal with mean 0 and variance 1 (Box, Muller 1958): pairs of uniform numbers to pairs of normal ones."""
+    kind = out.dtype.type
+    pairs = _unit(key, ((out.size + 1) // 2, 2), out.dtype)
+    radius = np.sqrt(kind(-2) * np.log(kind(1) - pairs[:, 0]))  # the logarithm of a number in (0, 1]
+    angle = pairs[:, 1] * kind(2 * np.pi)
+    normal = np.empty_like(pairs)
+    np.multiply(radius, np.cos(angle), out=normal[:, 0])
+    np.multiply(radius, np.sin(angle), out=normal[:, 1])
+    out.reshape(-1)[...] = normal.reshape(-1)[:out.size]
+    return out

@@ -1,0 +1,572 @@
+"""The graph: what `grad` returns and refuses, how graphs are freed, stale values, exceptions, anomalies."""
+import gc
+import inspect
+import subprocess
+import sys
+import weakref
+from contextlib import contextmanager
+
+import numpy as np
+import pytest
+
+import tinygan as tg
+from tinygan import nn
+from tinygan.context import CONTEXT
+from tinygan.graph import Node
+from tinygan.random import Key, KeyStream, next_key, use_key
+
+
+def leaf(*values, dtype=np.float64):
+    return tg.Tensor(np.array(values, dtype), requires_grad=True)
+
+
+def matrix(seed, *shape):
+    return tg.Tensor(np.random.default_rng(seed).normal(size=shape), requires_grad=True)
+
+
+def counting(name):
+    """An identity op, and the list into which its vjp writes one entry a call."""
+    calls = []
+
+    def forward(B, x):
+        return x + 0
+
+    forward.__name__ = name
+    identity = tg.op()(forward)
+
+    @identity.vjp
+    def _(needs, g):
+        calls.append(name)
+        return (g,)
+
+    return identity, calls
+
+
+def live_nodes():
+    return sum(isinstance(x, Node) for x in gc.get_objects())
+
+
+@contextmanager
+def reference_counting_alone():
+    """The body must leave no node behind with the collector off, nor anything that the collector would find."""
+    gc.collect()
+    before = live_nodes()
+    gc.disable()
+    try:
+        yield
+        assert live_nodes() == before
+        assert gc.collect() == 0
+    finally:
+        gc.enable()
+
+
+# -- what grad takes and gives ---------------------------------------------------------------------------------------
+
+
+def test_one_input_gives_a_tensor_and_an_iterable_a_list():
+    x, y = leaf(2.0), leaf(5.0)
+    single = tg.grad(x * y, x, retain_graph=True)
+    assert isinstance(single, tg.Tensor) and single.item() == 5.0
+    assert isinstance(tg.grad(x * y, [x]), list)
+    assert [g.item() for g in tg.grad(x * y, (t for t in (x, y)))] == [5.0, 2.0]
+    assert [g.item() for g in tg.grad(x * y, [x, y, x])] == [5.0, 2.0, 5.0]
+    assert tg.grad(x * y, []) == []
+
+
+def test_gradients_of_computed_tensors():
+    x = leaf(3.0)
+    y = x * x
+    z = y * y * x  # x^5, but y^2 x as a function of y
+    gy, gx = tg.grad(z, [y, x])
+    assert gy.item() == 2 * 9 * 3
+    assert gx.item() == 5 * 81
+    assert tg.grad(y, y).item() == 1
+
+
+def test_unused_inputs_give_zeros_of_their_shape_and_dtype():
+    x, unused = leaf(1.0), tg.Tensor(np.ones((2, 3), np.float32), requires_grad=True)
+    g = tg.grad(x * 2.0, [unused, x])[0]
+    assert g.shape == (2, 3) and g.dtype == np.float32 and not g.numpy().any()
+    younger = unused * 2.0
+    assert not tg.grad(x * 2.0, younger).numpy().any()
+
+
+def test_an_output_or_input_that_was_not_recorded_is_a_clear_error():
+    x = leaf(1.0)
+    with tg.no_grad():
+        constant = x * 2.0
+    with pytest.raises(ValueError, match=r"grad: outputs\[0\] \(1,\) does not require a gradient"):
+        tg.grad(constant, x)
+    with pytest.raises(ValueError, match=r"grad: outputs\[1\]"):
+        tg.grad([x * 2.0, x.detach()], x)
+    with pytest.raises(ValueError, match=r"grad: inputs\[0\] \(3,\)"):
+        tg.grad(x * 2.0, tg.Tensor(np.ones(3)))
+    with pytest.raises(TypeError, match=r"grad: inputs\[0\] should be a Tensor, got ndarray"):
+        tg.grad(x * 2.0, [np.ones(1)])
+    with pytest.raises(ValueError, match="backward: this Tensor does not require a gradient"):
+        constant.backward()
+
+
+def test_grad_outputs_weigh_the_elements():
+    x = matrix(0, 3, 2)
+    weights = np.random.default_rng(1).normal(size=(3, 2))
+    y = tg.sin(x)
+    expected = np.cos(x.numpy()) * weights
+    for given in (weights, tg.Tensor(weights), [weights], [tg.Tensor(weights)]):
+        np.testing.assert_allclose(tg.grad(y, x, given, retain_graph=True).numpy(), expected, rtol=1e-14)
+    several = tg.grad([y, tg.sum(x)], x, [weights, None])
+    np.testing.assert_allclose(several.numpy(), expected + 1, rtol=1e-14)
+
+
+def test_grad_outputs_that_do_not_fit_are_refused():
+    x = matrix(0, 3, 2)
+    y = x * 2.0
+    with pytest.raises(ValueError, match=r"grad: an output of shape \(3, 2\) needs a gradient"):
+        tg.grad(y, x)
+    with pytest.raises(ValueError, match=r"shape \(2, 3\) and dtype float64, expected \(3, 2\) and float64"):
+        tg.grad(y, x, np.ones((2, 3)))
+    with pytest.raises(ValueError, match="dtype float32, expected"):
+        tg.grad(y, x, np.ones((3, 2), np.float32))
+    with pytest.raises(ValueError, match="1 outputs but 2 gradients"):
+        tg.grad(y, x, [np.ones((3, 2)), np.ones((3, 2))])
+    with pytest.raises((TypeError, ValueError), match="grad"):
+        tg.grad(tg.sum(y), x, 1.0)
+
+
+def test_grad_outputs_are_differentiated_through_too():
+    x, v = leaf(0.7), leaf(1.3)
+    g = tg.grad(tg.sin(x), x, v, create_graph=True)  # v cos(x)
+    gx, gv = tg.grad(g, [x, v])
+    np.testing.assert_allclose([gx.item(), gv.item()], [-1.3 * np.sin(0.7), np.cos(0.7)], rtol=1e-14)
+
+
+def test_create_graph_to_the_third_order():
+    x = leaf(0.3, -1.2, 2.0)
+    derivative = tg.sin(x) * x  # x sin x
+    expected = [np.sin(x.numpy()) + x.numpy() * np.cos(x.numpy()),
+                2 * np.cos(x.numpy()) - x.numpy() * np.sin(x.numpy()),
+                -3 * np.sin(x.numpy()) - x.numpy() * np.cos(x.numpy())]
+    for order in range(3):
+        derivative = tg.grad(tg.sum(derivative), x, create_graph=True)
+        np.testing.assert_allclose(derivative.numpy(), expected[order], rtol=1e-13)
+
+
+def test_a_gradient_is_a_constant_without_create_graph():
+    x = leaf(2.0)
+    assert not tg.grad(x * x, x).requires_grad
+    assert tg.grad(x * x, x, create_graph=True).requires_grad
+
+
+def test_grad_writes_nothing():
+    x = leaf(2.0)
+    y = x * x
+    tg.grad(y, x)
+    assert x.grad is None
+
+
+def test_a_second_backward_needs_retain_graph():
+    x = leaf(2.0)
+    y = tg.exp(x) * x
+    first = tg.grad(y, x, retain_graph=True)
+    assert tg.grad(y, x).item() == first.item()
+    with pytest.raises(RuntimeError, match="freed by an earlier grad.*retain_graph=True"):
+        tg.grad(y, x)
+    z = tg.exp(x)
+    z.backward()
+    with pytest.raises(RuntimeError, match="freed by an earlier grad"):
+        z.backward()
+    kept = tg.exp(x)
+    tg.grad(kept, x, create_graph=True)
+    tg.grad(kept, x)  # create_graph retains by default
+    dropped = tg.exp(x)
+    tg.grad(dropped, x, create_graph=True, retain_graph=False)
+    with pytest.raises(RuntimeError, match="freed"):
+        tg.grad(dropped, x)
+
+
+def test_a_freed_part_below_a_new_output_is_refused_and_never_counted_as_zero():
+    x = leaf(2.0)
+    y = x * x
+    z = y * 3.0
+    tg.grad(y, x)
+    with pytest.raises(RuntimeError, match="freed"):
+        tg.grad(z, x)
+    with pytest.raises(RuntimeError, match="freed"):
+        tg.grad(z, [y, x])
+
+
+def test_only_what_was_walked_is_freed():
+    x = leaf(2.0)
+    y = x * x
+    z = y * y
+    assert tg.grad(z, y).item() == 8.0  # the walk ends at y: y's own graph is untouched
+    assert tg.grad(y, x).item() == 4.0
+    w = y * 3.0  # and needs nothing of what lies below y, freed by now
+    assert tg.grad(w, y).item() == 3.0
+
+
+def test_only_what_lies_between_outputs_and_inputs_is_visited():
+    before, calls_before = counting("before")
+    aside, calls_aside = counting("aside")
+    between, calls_between = counting("between")
+    x, w = leaf(2.0), leaf(3.0)
+    y = before(x)
+    z = between(y) * aside(w)
+    assert tg.grad(z, y).item() == 3.0
+    assert (len(calls_before), len(calls_aside), len(calls_between)) == (0, 0, 1)
+
+
+def test_a_vjp_is_told_what_needs_a_gradient():
+    seen = []
+
+    @tg.op(saves=(0, 1))
+    def product(B, a, b):
+        return a * b
+
+    @product.vjp
+    def _(needs, g, a, b):
+        seen.append(tuple(needs))
+        return tg.mul(g, b), tg.mul(g, a)
+
+    a, b = leaf(2.0), leaf(3.0)
+    y = product(a, b)
+    for inputs in (a, b, [a, b]):
+        tg.grad(y, inputs, retain_graph=True)
+    assert seen == [(True, False), (False, True), (True, True)]
+
+
+def test_a_shared_subgraph_is_walked_once_and_its_gradients_add_up():
+    shared, calls = counting("shared")
+    x = leaf(1.5)
+    y = shared(x)
+    for _ in range(20):
+        y = y + y  # a million paths
+    assert tg.grad(y, x).item() == 2.0**20
+    assert len(calls) == 1
+    p = leaf(3.0)
+    assert tg.grad(p * p * p + p, p).item() == 28.0
+
+
+def test_backward_accumulates_into_the_leaves():
+    x, y = leaf(2.0, 3.0), leaf(4.0, 5.0)
+    product = x * y
+    tg.sum(product).backward()
+    assert x.grad.tolist() == [4.0, 5.0] and y.grad.tolist() == [2.0, 3.0]
+    (x * 2.0).backward(np.array([1.0, 10.0]))
+    assert x.grad.tolist() == [6.0, 25.0] and y.grad.tolist() == [2.0, 3.0]
+    assert product.grad is None and not x.grad.requires_grad
+    kept = tg.sum(x)
+    kept.backward(retain_graph=True)
+    kept.backward()
+    assert x.grad.tolist() == [8.0, 27.0]
+    x.grad = None
+    assert x.grad is None
+    with pytest.raises(AttributeError, match="only a leaf"):
+        product.grad = None
+
+
+def test_backward_to_two_leaves_of_one_gradient_does_not_tie_them():
+    x, y = leaf(1.0), leaf(1.0)
+    (x + y).backward()
+    (x * 3.0).backward()
+    assert (x.grad.item(), y.grad.item()) == (4.0, 1.0)
+
+
+# -- depth and memory ------------------------------------------------------------------------------------------------
+
+
+def test_a_hundred_thousand_chained_ops():
+    # In a process of its own: a recursion that is too deep would kill it.
+    code = """
+import gc
+import numpy as np, tinygan as tg
+gc.disable()
+x = tg.Tensor(np.ones(1), requires_grad=True)
+for walk in (True, False):
+    y = x
+    for _ in range(100_000):
+        y = y + 1.0
+    if walk:
+        assert tg.grad(y, x).item() == 1.0
+        z = x
+        for _ in range(100_000):
+            z = z * 1.0
+        assert tg.grad(z, x, create_graph=True).item() == 1.0
+        del z
+    del y
+print("done")
+"""
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False)
+    assert result.stdout == "done\n" and result.returncode == 0, result.stderr
+
+
+def network():
+    return nn.Sequential(nn.Dense(3, 8), nn.LeakyReLU(), nn.Dense(8, 4), nn.BatchNorm(4), nn.Tanh(), nn.Dense(4, 1)).initialize(
+        Key(0))
+
+
+def test_reference_counting_alone_frees_a_graph():
+    x = matrix(0, 4, 3)
+    with reference_counting_alone():
+        hidden = tg.tanh(x)
+        y = tg.sum(hidden * hidden)
+        array = weakref.ref(hidden.array)
+        del hidden
+        assert array() is not None  # saved for the backward pass
+        del y
+        assert array() is None
+
+
+def test_a_walk_frees_what_it_passes_while_the_output_lives():
+    x = matrix(0, 4, 3)
+    hidden = tg.tanh(x)
+    y = tg.sum(hidden * hidden)
+    array = weakref.ref(hidden.array)
+    del hidden
+    tg.grad(y, x, retain_graph=True)
+    assert array() is not None
+    tg.grad(y, x)
+    assert array() is None
+
+
+def test_reference_counting_alone_frees_higher_orders():
+    x = matrix(0, 4, 3)
+    with reference_counting_alone():
+        g = tg.grad(tg.sum(tg.exp(tg.sin(x))), x, create_graph=True)
+        gg = tg.grad(tg.sum(g * g), x, create_graph=True)
+        tg.grad(tg.sum(gg * gg), x)
+        del g, gg
+
+
+def test_reference_counting_alone_frees_a_network_a_checkpoint_and_a_backward():
+    model, x = network(), matrix(0, 4, 3)
+    with reference_counting_alone():
+        tg.grad(tg.sum(model(x)), model.parameters(), create_graph=True)
+        tg.sum(tg.checkpoint(model, x)).backward()
+        y = tg.checkpoint(lambda a: (model(a), a * 2.0), x)
+        tg.grad(tg.sum(y[0]) + tg.sum(y[1]), x, create_graph=True)
+        del y
+        tg.hvp(lambda a: tg.sum(tg.exp(a)), [x.numpy()], [x.numpy()])
+        tg.jvp(tg.exp, [x.numpy()], [x.numpy()])
+        tg.nn.functional_call(model, {"0.bias": leaf(*range(8))}, x)
+
+
+def test_reference_counting_alone_frees_a_gan_step():
+    generator = nn.Sequential(nn.Dense(2, 8), nn.BatchNorm(8), nn.ReLU(), nn.Dense(8, 3))
+    gan = tg.gans.VanillaGAN(generator, nn.Sequential(nn.Dense(3, 8), nn.LeakyReLU(), nn.Dropout(), nn.Dense(8, 1)), 2)
+    real = np.random.default_rng(0).normal(size=(4, 3)).astype(np.float32)
+    gan.step(real)
+    with reference_counting_alone():
+        gan.step(real)
+        gan.sample(4)
+
+
+@tg.op()
+def broken(B, x):
+    """An op whose vjp fails."""
+    return x + 0
+
+
+@broken.vjp
+def _(needs, g):
+    raise ZeroDivisionError("in the vjp")
+
+
+def attempt(expected, fn, *args, **kwargs):
+    """Call fn and drop its exception with everything that hangs on it (pytest.raises would keep it)."""
+    try:
+        fn(*args, **kwargs)
+    except expected:
+        return
+    pytest.fail(f"{expected} was not raised")
+
+
+@pytest.mark.parametrize("create_graph", [False, True])
+def test_reference_counting_alone_frees_a_graph_after_an_exception(create_graph):
+    x, w = matrix(0, 4, 3), matrix(1, 3, 3)
+    attempt(ZeroDivisionError, tg.grad, tg.sum(broken(x)), x)
+    with reference_counting_alone():
+        hidden = tg.exp(x @ w)
+        attempt(ZeroDivisionError, tg.grad, tg.sum(tg.sin(broken(hidden))), [x, w], create_graph=create_graph)
+        attempt(ZeroDivisionError, tg.sum(tg.checkpoint(lambda a: broken(tg.exp(a)), x)).backward)
+        attempt(ValueError, tg.add, hidden, tg.exp(matrix(2, 7)))
+        attempt(ValueError, tg.matmul, hidden, tg.exp(matrix(2, 7)))
+        attempt(ValueError, tg.reshape, hidden, (5, 5))
+        attempt(TypeError, tg.add, hidden, "text")
+        del hidden
+
+
+def test_reference_counting_alone_frees_an_error_that_the_forward_names_itself():
+    @tg.op()
+    def picky(B, x):
+        raise ValueError("picky: this input will not do")
+
+    x = matrix(0, 4, 3)
+    with reference_counting_alone():
+        attempt(ValueError, picky, tg.exp(x))
+
+
+# -- stale values ----------------------------------------------------------------------------------------------------
+
+
+VIEWS = {
+    "itself": lambda p: p,
+    "reshape": lambda p: tg.reshape(p, (2, 3)),
+    "transpose": lambda p: p.reshape(2, 3).T,
+    "getitem": lambda p: p[1:],
+    "detach": lambda p: p.detach(),
+    "view of a view": lambda p: p.detach().reshape(3, 2)[1],
+    "broadcast": lambda p: tg.broadcast_to(p, (2, 6)),
+    "einsum": lambda p: tg.einsum("ij->ji", p.reshape(2, 3)),
+}
+
+
+@pytest.mark.parametrize("kind", [nn.Parameter if hasattr(nn, "Parameter") else tg.Parameter, tg.Buffer])
+@pytest.mark.parametrize("view", VIEWS)
+def test_a_saved_value_that_was_overwritten_is_refused(kind, view):
+    value = kind(np.arange(1.0, 7.0))
+    saved = VIEWS[view](value)
+    x = tg.Tensor(np.ones(saved.shape), requires_grad=True)
+    y = tg.sum(tg.mul(x, saved))
+    value.assign(np.zeros(6))
+    with pytest.raises(RuntimeError, match=r"mul needs the values that a Parameter or Buffer of shape .* overwritten"):
+        tg.grad(y, x)
+    np.testing.assert_array_equal(tg.grad(tg.sum(tg.mul(x, VIEWS[view](value))), x).numpy(), 0.0)
+
+
+@pytest.mark.parametrize("create_graph", [False, True])
+def test_an_optimisers_step_under_a_live_graph_is_refused(create_graph):
+    model = nn.Sequential(nn.Dense(3, 4), nn.Tanh(), nn.Dense(4, 1)).initialize(Key(0))
+    optimizer = tg.optim.Adam(0.1)
+    optimizer.bind(model)
+    x = tg.Tensor(np.ones((2, 3), np.float32), requires_grad=True)
+    loss = tg.sum(model(x))
+    optimizer.step(tg.grad(loss, model.parameters(), retain_graph=True))
+    with pytest.raises(RuntimeError, match="overwritten"):
+        tg.grad(loss, x, create_graph=create_graph)
+    assert CONTEXT.get().recording
+    tg.grad(tg.sum(model(x)), x)  # a new graph is fine
+
+
+def test_overwriting_what_was_not_saved_is_fine():
+    p = tg.Parameter(np.ones(3))
+    y = tg.sum(p + 1.0)  # the sum's gradient does not depend on p
+    p.assign(np.zeros(3))
+    assert tg.grad(y, p).tolist() == [1.0, 1.0, 1.0]
+    q = tg.Parameter(np.ones(3))
+    x = leaf(1.0, 1.0, 1.0)
+    y = tg.sum(x * q)
+    q.assign(np.zeros(3))
+    assert tg.grad(tg.sum(x * 2.0) , x).tolist() == [2.0, 2.0, 2.0]
+
+
+def test_a_copy_of_a_parameter_does_not_go_stale():
+    p = tg.Parameter(np.full(3, 2.0))
+    copies = [tg.Tensor(p), p[np.array([0, 1, 2])].detach(), tg.Tensor(p.state) if hasattr(p, "state") else (p + 0.0).detach()]
+    x = leaf(1.0, 1.0, 1.0)
+    ys = [tg.sum(x * c) for c in copies]
+    p.assign(np.zeros(3))
+    for y in ys:
+        assert tg.grad(y, x).tolist() == [2.0, 2.0, 2.0]
+
+
+@pytest.mark.parametrize("view", ["itself", "reshape", "detach"])
+@pytest.mark.parametrize("kind", [tg.Parameter, tg.Buffer])
+def test_a_value_overwritten_under_a_checkpoint_is_refused(kind, view):
+    value, x = kind(np.arange(1.0, 7.0)), matrix(0, 6)
+
+    def fn(a):
+        return tg.sum(a.reshape(-1) * VIEWS[view](value).reshape(-1))
+
+    for y in (tg.checkpoint(fn, x), tg.checkpoint(lambda a: tg.checkpoint(fn, a), x)):
+        value.assign(np.zeros(6))
+        with pytest.raises(RuntimeError, match="checkpoint needs the values"):
+            tg.grad(y, x)
+    argument = tg.checkpoint(lambda a, b: tg.sum(a * b), x, value)
+    value.assign(np.ones(6))
+    with pytest.raises(RuntimeError, match="checkpoint needs the values"):
+        tg.grad(argument, x)
+
+
+# -- checkpoint ------------------------------------------------------------------------------------------------------
+
+
+def test_checkpoint_draws_the_same_numbers_whoever_else_draws_meanwhile():
+    x = matrix(0, 50)
+
+    def fn(a):
+        a = tg.dropout(a, 0.5)
+        if not drawn:
+            drawn.append(next_key())  # what another thread would do to the process's stream
+        return tg.dropout(a, 0.5)
+
+    for keys in (KeyStream(Key(3)), None):
+        with use_key(keys) if keys else reference_counting_alone():
+            drawn = []
+
+            def both(a):
+                return fn(a)
+
+            y = tg.checkpoint(both, x)
+            g = tg.grad(tg.sum(y), x).numpy()
+            np.testing.assert_array_equal(g * x.numpy(), y.numpy())
+            del y
+
+
+# -- exceptions and anomalies ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("create_graph", [False, True])
+def test_an_exception_in_a_vjp_leaves_the_engine_usable(create_graph):
+    x = leaf(2.0)
+    before = CONTEXT.get()
+    with pytest.raises(ZeroDivisionError):
+        tg.grad(tg.exp(broken(x)), x, create_graph=create_graph)
+    with pytest.raises(ZeroDivisionError):
+        tg.exp(broken(x)).backward()
+    assert x.grad is None
+    with pytest.raises(ZeroDivisionError):
+        tg.grad(tg.checkpoint(broken, x), x)
+    with tg.no_grad(), pytest.raises(ZeroDivisionError):
+        with tg.enable_grad():
+            y = broken(x)
+        tg.grad(y, x)
+    assert CONTEXT.get() is before
+    assert tg.grad(x * x, x).item() == 4.0
+
+
+def here():
+    """The caller's line, as an anomaly's message has it."""
+    frame = inspect.currentframe().f_back
+    return f"{frame.f_code.co_filename}:{frame.f_lineno}"
+
+
+def test_detect_anomaly_names_the_op_and_the_line_forward():
+    x = leaf(1000.0)
+    with np.errstate(over="ignore", invalid="ignore"), tg.detect_anomaly():
+        with pytest.raises(FloatingPointError) as error:
+            line = here(); tg.exp(x)  # noqa: E702
+        assert str(error.value).startswith("exp: ") and line in str(error.value)
+        with pytest.raises(FloatingPointError, match="^log: "):
+            tg.log(x - 2000.0)
+        with pytest.raises(FloatingPointError, match=f"{np.__name__ and 'test_graph.py'}:"):
+            nn.Sequential(nn.Dense(1, 2)).initialize(Key(0)).astype(np.float64)(leaf(1e308) * 1e300)
+        passed_on = tg.Tensor(np.array([np.inf]), requires_grad=True)
+        assert tg.mul(passed_on, 2.0).item() == np.inf  # not where it first appears
+    with np.errstate(over="ignore"):
+        assert tg.exp(x).item() == np.inf
+
+
+def test_detect_anomaly_names_the_op_and_the_line_backward():
+    x = leaf(0.0, 1.0)
+    with tg.detect_anomaly():
+        y = tg.exp(x * 2.0)
+        line = here(); root = tg.sqrt(x)  # noqa: E702
+        with np.errstate(divide="ignore", invalid="ignore"), pytest.raises(FloatingPointError) as error:
+            tg.grad(tg.sum(root) + tg.sum(y), x)
+        assert "sqrt" in str(error.value) and "gradient of input 0" in str(error.value) and line in str(error.value)
+        root = tg.sqrt(x)
+        with np.errstate(divide="ignore", invalid="ignore"), pytest.raises(FloatingPointError, match="sqrt"):
+            tg.sum(root).backward()
+    with np.errstate(divide="ignore"):
+        assert tg.grad(tg.sum(tg.sqrt(x)), x).numpy()[0] == np.inf

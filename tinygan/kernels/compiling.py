@@ -1,0 +1,136 @@
+"""How kernels are compiled and cached: `kernel` makes a task for the thread pool of a function, `inline` a helper for one.
+
+The cache lies in the user's cache folder, in a sub-folder named by a hash over all kernel files: Numba by itself sees a
+change in the file of the compiled function only, and would go on using an edited helper's old code.
+"""
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import sys
+import time
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numba
+from numba import types
+from numba.core import caching
+from numba.core.ccallback import CFunc
+
+# Reassociation lets reductions vectorise. NaN and infinities keep their meaning.
+FAST = {"contract", "reassoc", "nsz"}
+OPTIONS = {"error_model": "numpy", "fastmath": FAST, "boundscheck": False}
+TASK = types.void(types.CPointer(types.int64), types.int64, types.int64)
+
+
+@cache
+def fingerprint() -> str:
+    """A hash over the source of all kernels."""
+    digest = hashlib.sha256(numba.__version__.encode())
+    for path in sorted(Path(__file__).parent.glob("*.py")):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+@cache
+def cache_folder() -> Path | None:
+    """Where compiled kernels are kept; None if no such folder can be written."""
+    if sys.platform == "win32":
+        base = os.environ.get("LOCALAPPDATA") or "~/AppData/Local"
+    elif sys.platform == "darwin":
+        base = "~/Library/Caches"
+    else:
+        base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    kernels = Path(base).expanduser() / "tinygan" / "kernels"
+    folder = kernels / fingerprint()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe = folder / f".writable-{os.getpid()}"
+        probe.touch()
+        probe.unlink()
+    except OSError:
+        return None
+    month = time.time() - 30 * 86400
+    for other in kernels.iterdir():  # what older versions left behind
+        if other != folder and other.stat().st_mtime < month:
+            shutil.rmtree(other, ignore_errors=True)
+    return folder
+
+
+class _Locator(caching._CacheLocator):  # type: ignore[misc]
+    """Tells Numba to keep a function's code in our folder, for as long as no kernel file changes."""
+
+    def __init__(self, function: Any, source: str) -> None:
+        self._line = function.__code__.co_firstlineno
+
+    def get_cache_path(self) -> str:
+        return str(cache_folder())
+
+    def get_source_stamp(self) -> str:
+        return fingerprint()
+
+    def get_disambiguator(self) -> str:
+        return str(self._line)
+
+    @classmethod
+    def from_function(cls, function: Any, source: str) -> _Locator:
+        return cls(function, source)
+
+
+class _Impl(caching.CompileResultCacheImpl):  # type: ignore[misc]
+    _locator_classes = (_Locator,)
+
+
+class _Cache(caching.FunctionCache):  # type: ignore[misc]
+    """Numba's cache, but a function made by another function is known by what was asked for (`variant`), and not by a
+    hash of all it closes over, which differs from process to process."""
+
+    _impl_class = _Impl
+    variant = ""
+
+    def _index_key(self, signature: Any, codegen: Any) -> Any:
+        return signature, codegen.magic_tuple(), self.variant
+
+
+def _cached(compiled: Any, function: Callable[..., Any], variant: str = "") -> Any:
+    if cache_folder() is not None:
+        compiled._cache = _Cache(function)
+        compiled._cache.variant = variant
+    return compiled
+
+
+def inline(function: Callable[..., Any]) -> Any:
+    """A helper that kernels call; compiled with each of them, and for whatever types it meets."""
+    return numba.njit(**OPTIONS)(function)
+
+
+def entry(signature: Any) -> Callable[[Callable[..., Any]], Any]:
+    """A function of that signature to be called from Python, without the global interpreter lock."""
+    def compile_it(function: Callable[..., Any]) -> Any:
+        dispatcher = _cached(numba.njit(nogil=True, **OPTIONS)(function), function)
+        dispatcher.compile(signature)
+        return dispatcher
+
+    return compile_it
+
+
+def kernel(variant: object = "") -> Callable[[Callable[..., Any]], int]:
+    """Decorator: the address of `function(arguments, part, parts)`, a task for the pool, which does the part-th of
+    `parts` shares of the work that the int64 words at `arguments` describe (sizes, and addresses of arrays).
+
+    variant: what tells this function from others made by the same code, such as the type of its elements.
+    """
+    def compile_it(function: Callable[..., Any]) -> int:
+        compiled = CFunc(function, (TASK.args, TASK.return_type), locals={}, options=dict(OPTIONS))
+        _cached(compiled, function, str(variant))
+        compiled.compile()
+        _ALIVE.append(compiled)
+        return int(compiled.address)
+
+    return compile_it
+
+
+_ALIVE: list[Any] = []  # the code behind an address lives as long as the object that compiled it

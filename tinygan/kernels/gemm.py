@@ -1,0 +1,210 @@
+"""Matrix products: C = A @ B, and the dense layer C = activation(A @ B + bias), for float32 and float64.
+
+The scheme is Goto's ("Anatomy of high-performance matrix multiplication", 2008): blocks of B, as large as half of a
+core's second-level cache, are packed into panels that the micro-kernel reads in order; A is read where it lies if its
+rows are contiguous, and packed otherwise. Every part of the task does its own columns (or rows) of C, packs what it
+needs for them and waits for nobody. The micro-kernel writes rows of C; where C's columns are the contiguous ones
+(a dense layer computes C^T = W x^T, because then W need not be packed) a strip is staged in the cache and transposed.
+"""
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numba import carray, types
+from numba.extending import intrinsic
+
+from tinygan.kernels import microkernel
+from tinygan.kernels.compiling import inline, kernel
+
+ROWS = microkernel.ROWS
+STRIP = 48 // ROWS  # row blocks that are staged together
+BLOCK_BYTES = 256 * 1024
+
+# What a task is told, by position.
+(A, A_ROW, A_STEP, B, B_STEP, B_COLUMN, C, C_STRIDE, STAGED, M, N, K, SPLIT_ROWS, BIAS, ACTIVATION, SLOPE, SCRATCH,
+ SCRATCH_WORDS) = range(18)
+IDENTITY, RELU, LEAKY_RELU = range(3)
+
+
+def pointer_to(real: Any) -> Any:
+    """The function that makes a pointer to elements of that type of an address."""
+    @intrinsic  # type: ignore[untyped-decorator]
+    def pointer(typing: Any, address: Any) -> Any:
+        def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            return builder.inttoptr(args[0], context.get_value_type(real).as_pointer())
+
+        return types.CPointer(real)(types.int64), code
+
+    return pointer
+
+
+def columns(dtype: Any) -> int:
+    """The columns of the micro-kernel's block."""
+    return microkernel.columns(np.dtype(dtype).itemsize)
+
+
+def scratch_elements(m: int, n: int, k: int, direct: bool, staged: bool, dtype: Any) -> int:
+    """How many elements of scratch memory one part of a task needs."""
+    width = columns(dtype)
+    panels = max(BLOCK_BYTES // np.dtype(dtype).itemsize, width * k)
+    packed_rows = ROWS * k if direct else (m + ROWS) * k
+    stage = STRIP * ROWS * (n + width) if staged else 0
+    return panels + packed_rows + width * ROWS + stage
+
+
+def make(real: Any) -> int:
+    """The address of the task for elements of that type."""
+    pointer = pointer_to(real)
+    multiply = microkernel.make(real)
+    item = real.bitwidth // 8
+    width = microkernel.columns(item)
+    block = BLOCK_BYTES // item
+    strip = STRIP * ROWS
+
+    @inline
+    def at(address: Any, size: Any) -> Any:
+        return carray(pointer(address), (size,))
+
+    def packing(size: int) -> Any:
+        """A function that packs `count` columns, from the first on, of a row-major matrix into panels of that width."""
+        @inline
+        def pack(source: Any, row_stride: Any, first: Any, count: Any, k: Any, panels: Any) -> Any:
+            full = count // size
+            rest = count - full * size
+            for p in range(k):
+                row = source[p * row_stride + first:p * row_stride + first + count]
+                for q in range(full):
+                    panel = panels[(q * k + p) * size:(q * k + p) * size + size]
+                    for j in range(size):
+                        panel[j] = row[q * size + j]
+                if rest:
+                    panel = panels[(full * k + p) * size:(full * k + p) * size + size]
+                    for j in range(rest):
+                        panel[j] = row[full * size + j]
+                    for j in range(rest, size):
+                        panel[j] = 0
+
+        return pack
+
+    pack_columns, pack_rows = packing(width), packing(ROWS)
+
+    @inline
+    def pack_transposed(source: Any, column_stride: Any, first: Any, count: Any, k: Any, panels: Any) -> Any:
+        """The same of a column-major matrix."""
+        for j in range(count):
+            column = source[(first + j) * column_stride:(first + j) * column_stride + k]
+            panel = panels[(j // width) * k * width + j % width:]
+            for p in range(k):
+                panel[p * width] = column[p]
+        if count % width:
+            last = panels[(count // width) * k * width:]
+            for p in range(k):
+                for j in range(count % width, width):
+                    last[p * width + j] = 0
+
+    @inline
+    def flush(stage: Any, rows: Any, first_row: Any, columns: Any, first_column: Any, c: Any, c_stride: Any, bias: Any,
+              activation: Any, slope: Any) -> Any:
+        """Write a staged strip to C, whose columns are contiguous, with bias and activation."""
+        for j in range(columns):
+            start = (first_column + j) * c_stride + first_row
+            out = c[start:start + rows]
+            values = stage[j * strip:j * strip + rows]
+            if bias.size:
+                b = bias[first_row:first_row + rows]
+                if activation == LEAKY_RELU:
+                    for i in range(rows):
+                        z = values[i] + b[i]
+                        out[i] = z if z > 0 else slope * z
+                elif activation == RELU:
+                    for i in range(rows):
+                        z = values[i] + b[i]
+                        out[i] = 0 if z <= 0 else z
+                else:
+                    for i in range(rows):
+                        out[i] = values[i] + b[i]
+            else:
+                for i in range(rows):
+                    out[i] = values[i]
+
+    @kernel(real)
+    def gemm(task: Any, part: Any, parts: Any) -> Any:
+        t = carray(task, (32,))
+        k, a_row, c_stride = t[K], t[A_ROW], t[C_STRIDE]
+        top, bottom, left, right = np.int64(0), t[M], np.int64(0), t[N]
+        if t[SPLIT_ROWS]:
+            units = (t[M] + ROWS - 1) // ROWS
+            top, bottom = units * part // parts * ROWS, min(t[M], units * (part + 1) // parts * ROWS)
+        else:
+            units = (t[N] + width - 1) // width
+            left, right = units * part // parts * width, min(t[N], units * (part + 1) // parts * width)
+        if top >= bottom or left >= right:
+            return
+        huge = np.int64(1) << 40  # the arrays' ends are the caller's business
+        a, b, c = at(t[A], huge), at(t[B], huge), at(t[C], huge)
+        bias = at(t[BIAS], t[M] if t[BIAS] else np.int64(0))
+        slope = at(t[SLOPE], np.int64(1))[0] if t[SLOPE] else real(0)
+        staged = t[STAGED] != 0
+
+        scratch = t[SCRATCH] + part * t[SCRATCH_WORDS] * item
+        panels_address = scratch
+        panel_elements = max(np.int64(block), width * k)
+        rows_address = panels_address + panel_elements * item
+        direct = t[A_STEP] == 1
+        tile_address = rows_address + ((np.int64(0) if direct else bottom - top) + ROWS) * k * item
+        stage_address = tile_address + width * ROWS * item
+        panels, packed, tile = at(panels_address, huge), at(rows_address, huge), at(tile_address, huge)
+        stage = at(stage_address, huge)
+
+        last = (bottom - top) // ROWS * ROWS + top  # the first row of an incomplete block
+        if not direct:
+            pack_rows(a, t[A_STEP], top, bottom - top, k, packed)
+        elif last < bottom:
+            for i in range(ROWS):
+                source = a[min(last + i, bottom - 1) * a_row:]
+                for p in range(k):
+                    packed[i * k + p] = source[p]
+
+        per_block = max(np.int64(1), block // (width * k) if k else np.int64(1)) * width
+        for j0 in range(left, right, per_block):
+            j1 = min(j0 + per_block, right)
+            if t[B_COLUMN] == 1:
+                pack_columns(b, t[B_STEP], j0, j1 - j0, k, panels)
+            else:
+                pack_transposed(b, t[B_COLUMN], j0, j1 - j0, k, panels)
+            for i0 in range(top, bottom, strip if staged else ROWS):
+                i1 = min(i0 + (strip if staged else ROWS), bottom)
+                for i in range(i0, i1, ROWS):
+                    rows = min(np.int64(ROWS), bottom - i)
+                    if not direct:
+                        a_address, a_stride, a_step = rows_address + (i - top) * k * item, np.int64(1), np.int64(ROWS)
+                    elif rows == ROWS:
+                        a_address, a_stride, a_step = t[A] + i * a_row * item, a_row, np.int64(1)
+                    else:
+                        a_address, a_stride, a_step = rows_address, k, np.int64(1)
+                    for j in range(j0, j1, width):
+                        columns = min(np.int64(width), j1 - j)
+                        b_address = panels_address + (j - j0) * k * item
+                        if not staged and rows == ROWS and columns == width:
+                            multiply(k, a_address, a_stride, a_step, b_address, t[C] + (i * c_stride + j) * item, c_stride)
+                            continue
+                        multiply(k, a_address, a_stride, a_step, b_address, tile_address, np.int64(width))
+                        if staged:
+                            corner = (j - j0) * strip + i - i0
+                            if rows == ROWS and columns == width:
+                                for jj in range(width):
+                                    for ii in range(ROWS):
+                                        stage[corner + jj * strip + ii] = tile[ii * width + jj]
+                            else:
+                                for jj in range(columns):
+                                    for ii in range(rows):
+                                        stage[corner + jj * strip + ii] = tile[ii * width + jj]
+                        else:
+                            for ii in range(rows):
+                                for jj in range(columns):
+                                    c[(i + ii) * c_stride + j + jj] = tile[ii * width + jj]
+                if staged:
+                    flush(stage, i1 - i0, i0, j1 - j0, j0, c, c_stride, bias, t[ACTIVATION], slope)
+
+    return gemm

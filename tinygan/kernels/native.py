@@ -1,0 +1,144 @@
+"""The compiled kernels behind Python functions. Importing this module compiles them, or loads them from the cache."""
+from __future__ import annotations
+
+import math
+import sys
+import time
+from collections.abc import Sequence
+from functools import cache
+from typing import Any
+
+import numpy as np
+
+from tinygan.kernels import compiling
+
+_FIRST = compiling.cache_folder() is None or not any(compiling.cache_folder().glob("*.nbi"))  # type: ignore[union-attr]
+if _FIRST:
+    place = f"kept in {compiling.cache_folder()}" if compiling.cache_folder() else "not kept: no folder to write to"
+    print(f"tinygan: compiling kernels for this processor, once, about 15 s ({place})", file=sys.stderr, flush=True)
+    _START = time.perf_counter()
+
+from numba import types  # noqa: E402
+
+from tinygan.kernels import elementwise, gemm, optimizers, philox  # noqa: E402
+from tinygan.kernels.pool import pool  # noqa: E402
+from tinygan.kernels.workspace import empty  # noqa: E402
+
+Array = np.ndarray[Any, Any]
+_REALS = {np.dtype(np.float32): types.float32, np.dtype(np.float64): types.float64}
+ALONE = 32 * 1024  # elements of an elementwise task, below which sharing it costs more than it gives
+ALONE_PRODUCT = 200_000  # multiplications of a matrix product, likewise
+
+
+@cache
+def _gemm(dtype: Any) -> int:
+    return gemm.make(_REALS[dtype])
+
+
+@cache
+def _forward(dtype: Any) -> int:
+    return elementwise.make_forward(_REALS[dtype])
+
+
+@cache
+def _backward(dtype: Any) -> int:
+    return elementwise.make_backward(_REALS[dtype])
+
+
+@cache
+def _optimizer(rule: str, dtype: Any) -> int:
+    return optimizers.make(rule, _REALS[dtype])
+
+
+_bits = cache(philox.make)
+
+
+def _address(array: Array) -> int:
+    return array.__array_interface__["data"][0]  # type: ignore[no-any-return]
+
+
+def _strides(x: Array) -> tuple[Array, int, int]:
+    """x, or a copy if neither of its two axes is contiguous, with its strides in elements."""
+    row, column = x.strides
+    item = x.itemsize
+    if (column == item or row == item) and row > 0 and column > 0 and not (row % item or column % item):
+        return x, row // item, column // item
+    x = np.ascontiguousarray(x)
+    return x, max(x.shape[1], 1), 1
+
+
+def product(a: Array, b: Array, out: Array | None = None, bias: Array | None = None, activation: int = gemm.IDENTITY,
+            slope: float = 0.0) -> Array:
+    """activation(a @ b + bias) for 2-D arrays of one dtype; bias (columns of b,) or None, and with it b must have
+    contiguous columns (be the transpose of a C-ordered array)."""
+    m, k = a.shape
+    n = b.shape[1]
+    if out is None:
+        out = empty((m, n), a.dtype)
+    if not (m and n):
+        return out
+    if not k:
+        out[...] = 0.0 if bias is None else bias
+        return out
+    a, a_row, a_column = _strides(a)
+    b, b_row, b_column = _strides(b)
+    staged = bias is not None or (b_row == 1 and k > 1)
+    if staged:  # C^T = B^T A^T: the rows of B^T are contiguous and are read in place
+        m, n = n, m
+        a, a_row, a_step, b, b_step, b_column = b, b_column, b_row, a, a_column, a_row
+    else:
+        a_step, b_step = a_column, b_row
+    direct = a_step == 1
+    parts = 1 if m * n * k < ALONE_PRODUCT else pool.size
+    # Rows of C are shared out where B is what all parts can pack cheaply: in the gradient of a weight.
+    split_rows = not direct and not staged
+    words = gemm.scratch_elements(m, n, k, direct, staged, out.dtype)
+    scratch = empty((parts * words,), out.dtype)
+    slopes = np.array([slope], out.dtype)
+    pool.run(_gemm(out.dtype), (
+        _address(a), a_row, a_step, _address(b), b_step, b_column, _address(out), out.shape[1], staged, m, n, k, split_rows,
+        0 if bias is None else _address(bias), activation, _address(slopes), _address(scratch), words), parts)
+    return out
+
+
+def activation_forward(x: Array, code: int, slope: float, out: Array) -> Array:
+    """relu or leaky_relu of a contiguous array, into `out`."""
+    slopes = np.array([slope], x.dtype)
+    pool.run(_forward(x.dtype), (_address(x), 0, _address(out), x.size, code, _address(slopes)),
+             1 if x.size < ALONE else pool.size)
+    return out
+
+
+def activation_backward(g: Array, y: Array, code: int, slope: float, out: Array) -> Array:
+    """g times the activation's slope where its output is y; all contiguous, in the same order."""
+    slopes = np.array([slope], g.dtype)
+    pool.run(_backward(g.dtype), (_address(g), _address(y), _address(out), g.size, code, _address(slopes)),
+             1 if g.size < ALONE else pool.size)
+    return out
+
+
+def optimizer_step(rule: str, settings: Array, parameters: Sequence[Array], gradients: Sequence[Array],
+                   *slots: Sequence[Array]) -> None:
+    """Update contiguous parameters and slots of one dtype in place. settings: float64, as the rule has them."""
+    gradients = [np.ascontiguousarray(g) for g in gradients]
+    second = slots[1] if len(slots) > 1 else slots[0]
+    table = np.array([[_address(p), _address(g), _address(a), _address(b), p.size]
+                      for p, g, a, b in zip(parameters, gradients, slots[0], second, strict=True)], np.int64)
+    total = int(table[:, -1].sum())
+    settings = np.resize(np.asarray(settings, np.float64), 8)
+    pool.run(_optimizer(rule, parameters[0].dtype), (_address(table), len(table), total, _address(settings)),
+             1 if total < ALONE else pool.size)
+
+
+def random_bits(key: Array, out: Array) -> Array:
+    """Fill a contiguous uint32 array with the words of the stream of a key (two uint32 words)."""
+    pool.run(_bits(), (int(key[0]), int(key[1]), _address(out), out.size), 1 if out.size < ALONE else pool.size)
+    return out
+
+
+for _make in (_gemm, _forward, _backward):
+    _make(np.dtype(np.float32))
+_optimizer("adam", np.dtype(np.float32))
+_bits()
+if _FIRST:
+    print(f"tinygan: compiled in {time.perf_counter() - _START:.0f} s", file=sys.stderr, flush=True)

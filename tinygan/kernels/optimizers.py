@@ -1,0 +1,68 @@
+"""The optimisers' updates, in place, over a whole list of arrays in one task: each element is read and written once."""
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numba import carray, types
+
+from tinygan.kernels.compiling import inline, kernel
+from tinygan.kernels.elementwise import share
+from tinygan.kernels.gemm import pointer_to
+
+# A task is told the address of a table with a row (parameter, gradient, first slot, second slot, size) an array, the
+# number of rows, the total number of elements, and the address of the settings (float64).
+TABLE, ARRAYS, TOTAL, SETTINGS = range(4)
+P, G, FIRST, SECOND, SIZE, COLUMNS = range(6)
+
+
+def make(rule: str, real: Any) -> int:
+    """The address of the task for one rule: "adam", "rmsprop" or "sgd"."""
+    pointer, integers, settings_of = pointer_to(real), pointer_to(types.int64), pointer_to(types.float64)
+
+    def update_adam(p: Any, g: Any, m: Any, v: Any, s: Any) -> Any:
+        rate, decay, decoupled = s[0], s[4], s[5] != 0
+        beta1, beta2, eps = real(s[1]), real(s[2]), real(s[3])
+        rest1, rest2 = real(1 - s[1]), real(1 - s[2])
+        step, root = real(rate / s[6]), real(1 / np.sqrt(s[7]))
+        keep = real(1 - rate * decay) if decoupled else real(1)
+        added = real(0) if decoupled else real(decay)
+        for i in range(p.size):
+            gi = g[i] + added * p[i]
+            m[i] = beta1 * m[i] + rest1 * gi
+            v[i] = beta2 * v[i] + rest2 * gi * gi
+            p[i] = keep * p[i] - step * m[i] / (np.sqrt(v[i]) * root + eps)
+
+    def update_rmsprop(p: Any, g: Any, v: Any, unused: Any, s: Any) -> Any:
+        rate, decay, rest, eps, added = real(s[0]), real(s[1]), real(1 - s[1]), real(s[2]), real(s[3])
+        for i in range(p.size):
+            gi = g[i] + added * p[i]
+            v[i] = decay * v[i] + rest * gi * gi
+            p[i] -= rate * gi / (np.sqrt(v[i]) + eps)
+
+    def update_sgd(p: Any, g: Any, v: Any, unused: Any, s: Any) -> Any:
+        rate, momentum, nesterov, added = real(s[0]), real(s[1]), s[2] != 0, real(s[3])
+        for i in range(p.size):
+            gi = g[i] + added * p[i]
+            v[i] = momentum * v[i] + gi
+            p[i] -= rate * (gi + momentum * v[i] if nesterov else v[i])
+
+    update = inline({"adam": update_adam, "rmsprop": update_rmsprop, "sgd": update_sgd}[rule])
+
+    @kernel((rule, real))
+    def step(task: Any, part: Any, parts: Any) -> Any:
+        t = carray(task, (4,))
+        table = carray(integers(t[TABLE]), (t[ARRAYS], COLUMNS - 1))
+        settings = carray(settings_of(t[SETTINGS]), (8,))
+        start, end = share(t[TOTAL], part, parts)
+        offset = np.int64(0)
+        for row in range(t[ARRAYS]):
+            size = table[row, SIZE]
+            low, high = max(start - offset, np.int64(0)), min(end - offset, size)
+            if low < high:
+                update(carray(pointer(table[row, P]), (size,))[low:high], carray(pointer(table[row, G]), (size,))[low:high],
+                       carray(pointer(table[row, FIRST]), (size,))[low:high],
+                       carray(pointer(table[row, SECOND]), (size,))[low:high], settings)
+            offset += size
+
+    return step

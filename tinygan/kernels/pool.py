@@ -1,0 +1,214 @@
+"""One pool of threads for all kernels: a task is cut into parts, which the caller and the workers take as they come.
+
+Numba's own pools take 130 microseconds to start a parallel loop here (workqueue), or keep the cores from other
+programs (OpenMP); a training step has forty. These workers look at one word in memory for a moment after each task, and
+go to sleep when nothing comes. A worker that sleeps, or whose core is busy with something else, is not waited for: the
+caller does the parts that nobody took.
+
+One task runs at a time, behind one lock, so several threads may train at once. After a fork the child has a pool of its
+own. Matrix products are ours too, so no BLAS threads compete for the cores.
+"""
+from __future__ import annotations
+
+import atexit
+import os
+import platform
+import threading
+from typing import Any
+
+import numpy as np
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+from tinygan.kernels.compiling import entry
+
+# The words that caller and workers share, each on a cache line of its own.
+TICKET, FUNCTION, ARGUMENTS, PARTS, DONE, STOP, WORDS = 0, 8, 16, 24, 32, 40, 48
+CLOSED = (1 << 32) - 1  # as the lower half of the ticket: nothing to take
+SPINS = 20_000  # looks at the ticket before a worker goes to sleep; about 100 microseconds
+WORDS_OF_A_TASK = 32
+
+
+def _pointer(context: Any, builder: Any, array_type: Any, array: Any, index: Any) -> Any:
+    return builder.gep(context.make_array(array_type)(context, builder, array).data, [index])
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def load(typing: Any, words: Any, index: Any) -> Any:
+    """The word at index, read once from memory, in order with the other threads' writes."""
+    def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return builder.load_atomic(_pointer(context, builder, signature.args[0], args[0], args[1]), "seq_cst", 8)
+
+    return types.int64(words, types.intp), code
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def store(typing: Any, words: Any, index: Any, value: Any) -> Any:
+    """Write the word at index, in order."""
+    def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        builder.store_atomic(args[2], _pointer(context, builder, signature.args[0], args[0], args[1]), "seq_cst", 8)
+        return context.get_dummy_value()
+
+    return types.void(words, types.intp, types.int64), code
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def increment(typing: Any, words: Any, index: Any) -> Any:
+    """Add 1 to the word at index, atomically; returns what it was."""
+    def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        place = _pointer(context, builder, signature.args[0], args[0], args[1])
+        return builder.atomic_rmw("add", place, ir.Constant(ir.IntType(64), 1), "seq_cst")
+
+    return types.int64(words, types.intp), code
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def replace(typing: Any, words: Any, index: Any, old: Any, new: Any) -> Any:
+    """Write `new` to the word at index if it still is `old`, atomically; returns whether it was."""
+    def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        place = _pointer(context, builder, signature.args[0], args[0], args[1])
+        return builder.extract_value(builder.cmpxchg(place, args[2], args[3], "seq_cst", "seq_cst"), 1)
+
+    return types.boolean(words, types.intp, types.int64, types.int64), code
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def call(typing: Any, function: Any, arguments: Any, part: Any, parts: Any) -> Any:
+    """Call the task at an address."""
+    def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        word = ir.IntType(64)
+        kind = ir.FunctionType(ir.VoidType(), [word.as_pointer(), word, word])
+        function = builder.inttoptr(args[0], kind.as_pointer())
+        builder.call(function, [builder.inttoptr(args[1], word.as_pointer()), args[2], args[3]])
+        return context.get_dummy_value()
+
+    return types.void(types.int64, types.int64, types.int64, types.int64), code
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def pause(typing: Any) -> Any:
+    """Tell the processor that this is a waiting loop, where it has a word for that."""
+    def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        if platform.machine() in ("x86_64", "AMD64"):
+            kind = ir.FunctionType(ir.VoidType(), [])
+            builder.call(cgutils.get_or_insert_function(builder.module, kind, "llvm.x86.sse2.pause"), [])
+        return context.get_dummy_value()
+
+    return types.void(), code
+
+
+@entry((types.int64[::1], types.boolean))
+def _take_parts(words: Any, once: Any) -> Any:
+    """Take parts of tasks and run them: until nothing is left (`once`), or until no task came for a while.
+
+    A ticket is taken by adding 1 to it, and that fails if the caller has closed the task since the ticket was read; so
+    what was read beside it (function, arguments, parts) belongs to the same task.
+    """
+    spins = 0
+    while spins < SPINS and load(words, STOP) == 0:
+        ticket = load(words, TICKET)
+        part = ticket & CLOSED
+        parts = load(words, PARTS)
+        if part < parts:
+            function = load(words, FUNCTION)
+            arguments = load(words, ARGUMENTS)
+            if replace(words, TICKET, ticket, ticket + 1):
+                call(function, arguments, part, parts)
+                increment(words, DONE)
+                spins = 0
+        elif once:
+            return
+        else:
+            spins += 1
+            pause()
+
+
+@entry((types.int64[::1], types.int64, types.int64, types.int64))
+def _run(words: Any, function: Any, arguments: Any, parts: Any) -> Any:
+    """Publish a task, take part in it, and return when all of it is done."""
+    ticket = load(words, TICKET)
+    store(words, FUNCTION, function)
+    store(words, ARGUMENTS, arguments)
+    store(words, DONE, 0)
+    store(words, PARTS, parts)
+    store(words, TICKET, ((ticket >> 32) + 1) << 32)
+    part = 0
+    while part < parts:
+        ticket = load(words, TICKET)
+        part = ticket & CLOSED
+        if part < parts and replace(words, TICKET, ticket, ticket + 1):
+            call(function, arguments, part, parts)
+            increment(words, DONE)
+    while load(words, DONE) < parts:
+        pause()
+    store(words, TICKET, ((ticket >> 32) << 32) | CLOSED)
+
+
+class Pool:
+    """The caller's thread and `size - 1` workers, started with the first task that is worth it."""
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+        self._reset()
+        os.register_at_fork(after_in_child=self._reset)
+        atexit.register(self._stop)
+
+    def _reset(self) -> None:
+        self._lock = threading.Lock()
+        self._wake = threading.Semaphore(0)
+        self._asleep = 0
+        self._counting = threading.Lock()
+        self._workers: list[threading.Thread] = []
+        self._words = np.zeros(WORDS, np.int64)
+        self._words[TICKET] = CLOSED
+        self._arguments = np.zeros(WORDS_OF_A_TASK, np.int64)
+        self._address = self._arguments.ctypes.data
+
+    def run(self, kernel: int, arguments: tuple[int, ...], parts: int = 1) -> None:
+        """Run all parts of a task and wait for them. parts: 1 for what is too small to share."""
+        with self._lock:
+            if parts > 1 and self.size > 1:
+                if not self._workers:
+                    self._start()
+                for _ in range(self._asleep):
+                    self._wake.release()
+            self._arguments[:len(arguments)] = arguments
+            _run(self._words, kernel, self._address, parts)
+
+    def _start(self) -> None:
+        for i in range(self.size - 1):
+            worker = threading.Thread(target=self._work, args=(self._words, self._wake), name=f"tinygan-{i + 1}", daemon=True)
+            worker.start()
+            self._workers.append(worker)
+
+    def _work(self, words: Any, wake: threading.Semaphore) -> None:
+        while not words[STOP]:
+            _take_parts(words, False)
+            with self._counting:
+                self._asleep += 1
+            wake.acquire()
+            with self._counting:
+                self._asleep -= 1
+
+    def _stop(self) -> None:
+        """End the workers before the interpreter takes their code away."""
+        self._words[STOP] = 1
+        for worker in self._workers:
+            self._wake.release()
+        for worker in self._workers:
+            worker.join(1.0)
+
+
+def core_count() -> int:
+    """The cores that this process may use; NUMBA_NUM_THREADS or OMP_NUM_THREADS limit them further."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    for name in ("NUMBA_NUM_THREADS", "OMP_NUM_THREADS"):
+        limit = os.environ.get(name, "")
+        if limit.isdigit() and int(limit) > 0:
+            cores = min(cores, int(limit))
+    return cores
+
+
+pool = Pool(core_count())

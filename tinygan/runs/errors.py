@@ -1,0 +1,24 @@
+"""What can end a run early."""
+from __future__ import annotations
+
+import signal
+
+
+class RunError(RuntimeError):
+    """A run that cannot start or go on, for a reason its user can do something about."""
+
+    exit_status = 2
+
+
+class DivergedError(RunError):
+    """A loss or a weight became NaN or infinite."""
+
+    exit_status = 1
+
+
+class Interrupted(KeyboardInterrupt):  # noqa: N818 (like KeyboardInterrupt: no error, and not caught as one)
+    """Ctrl-C or SIGTERM ended the run after it saved a checkpoint."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(f"interrupted by {signal.Signals(number).name}")
+        self.exit_status = 128 + number

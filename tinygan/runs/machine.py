@@ -1,0 +1,57 @@
+"""What results depend on bit for bit, besides the settings: versions, processor, threads."""
+from __future__ import annotations
+
+import os
+import platform
+from importlib import metadata
+from typing import Any
+
+PACKAGES = ("tinygan", "numpy", "scipy", "numba")
+
+
+def describe() -> dict[str, Any]:
+    """The versions and the processor of this process, as `config.json` records them."""
+    return {"versions": {"python": platform.python_version(), **{name: _version(name) for name in PACKAGES}},
+            "machine": {"system": platform.system(), "processor": _processor(), "threads": _threads(), "blas": _blas()}}
+
+
+def differences(then: dict[str, Any], now: dict[str, Any]) -> list[str]:
+    """What changed between two descriptions, a phrase each ("numpy 2.3.1 -> 2.4.0")."""
+    return [f"{name} {then.get(group, {}).get(name)} -> {value}"
+            for group in ("versions", "machine") for name, value in now[group].items()
+            if then.get(group, {}).get(name) != value]
+
+
+def _version(name: str) -> str:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:  # running from a source tree
+        import tinygan
+
+        return str(getattr(tinygan, "__version__", "unknown")) if name == "tinygan" else "absent"
+
+
+def _processor() -> str:
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as file:
+            for line in file:
+                if line.startswith("model name"):
+                    return line.partition(":")[2].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()
+
+
+def _threads() -> int:
+    import numba
+
+    return int(numba.get_num_threads())
+
+
+def _blas() -> list[str]:
+    """The BLAS libraries in use and the core type each chose (a different one rounds differently)."""
+    import scipy.linalg  # noqa: F401 (loads SciPy's BLAS, which the kernels use)
+    from threadpoolctl import threadpool_info
+
+    return sorted({f"{os.path.basename(info['filepath'])} {info['version']} {info.get('architecture', '')}".strip()
+                   for info in threadpool_info() if info["user_api"] == "blas"})

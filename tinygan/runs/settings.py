@@ -1,0 +1,111 @@
+"""A run's settings: one dataclass, from which the flags of the command line are made."""
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any, TypeVar
+
+from .errors import RunError
+
+S = TypeVar("S", bound="Settings")
+
+PLACEMENT = frozenset({"data_dir", "run_dir", "resume", "quiet", "device"})
+"""Settings that say where and how a run happens, not what it computes: they may differ from one start to the next."""
+
+
+def option(default: Any, help: str, kind: Callable[[str], Any], choices: tuple[str, ...] | None = None) -> Any:  # noqa: A002
+    """A dataclass field that is also a flag: `latent_dim` becomes `--latent-dim`."""
+    return field(default=default, metadata={"help": help, "kind": kind, "choices": choices})
+
+
+def checked(kind: type, test: Callable[[Any], bool], expected: str) -> Callable[[str], Any]:
+    """A parser of one value for argparse, whose error says what was expected."""
+
+    def parse(text: str) -> Any:
+        try:
+            value = kind(text)
+        except ValueError:
+            value = None
+        if value is None or not test(value):
+            raise argparse.ArgumentTypeError(f"expected {expected}, got {text!r}")
+        return value
+
+    return parse
+
+
+count = checked(int, lambda value: value >= 1, "a whole number of at least 1")
+natural = checked(int, lambda value: value >= 0, "a whole number of at least 0")
+positive = checked(float, lambda value: 0 < value < float("inf"), "a positive number")
+fraction = checked(float, lambda value: 0 <= value < 1, "a number from 0 up to, not including, 1")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """What every run is told. A variant adds its own (see `variants.py`).
+
+    `epochs` is the total, over all resumptions. An epoch is one pass over the data in batches of `batch_size`; the last
+    images of an epoch that do not fill a step are left out (every epoch shuffles anew).
+    """
+
+    data_dir: str | None = option(None, "the images: MNIST's files, a folder of PNG/JPEG, or one .npy/.npz file", str)
+    epochs: int = option(60, "passes over the data, in total", count)
+    batch_size: int = option(128, "images in one update of one player", count)
+    seed: int = option(0, "everything random follows from it", natural)
+    device: str = option("auto", "where to compute", str, ("auto", "cpu", "cuda"))
+    run_dir: str = option("", "where the run's files go", str)
+    resume: bool = option(False, "go on with the run in --run-dir", bool)
+    limit_train: int | None = option(None, "use only the first N images", count)
+    quiet: bool = option(False, "no progress bar, a line an epoch", bool)
+
+    def deciding(self) -> dict[str, Any]:
+        """The settings that decide what is computed: the ones that a resumed run must share."""
+        return {item.name: getattr(self, item.name) for item in fields(self) if item.name not in PLACEMENT}
+
+
+def add_flags(parser: argparse.ArgumentParser, settings: type[Settings]) -> None:
+    """Give `parser` one flag for every field. A flag that is not given leaves no trace in the namespace."""
+    for item in fields(settings):
+        flag = "--" + item.name.replace("_", "-")
+        text = item.metadata["help"]
+        if item.default not in (None, False, ""):
+            text += f" (default: {item.default})"
+        if item.metadata["kind"] is bool:
+            parser.add_argument(flag, action="store_true", default=argparse.SUPPRESS, help=text)
+        else:
+            metavar = None if item.metadata["choices"] else item.name.rpartition("_")[2].upper()
+            parser.add_argument(flag, type=item.metadata["kind"], choices=item.metadata["choices"], metavar=metavar,
+                                default=argparse.SUPPRESS, help=text)
+
+
+def complete(settings: type[S], given: dict[str, Any]) -> S:
+    """Settings from the flags that were given; a resumed run takes the others from its own folder.
+
+    So `--resume --run-dir RUN` alone goes on as the run began, and a flag that contradicts it is noticed.
+    """
+    given = {name: value for name, value in given.items() if name in {item.name for item in fields(settings)}}
+    if given.get("data_dir") is not None:
+        given["data_dir"] = str(Path(given["data_dir"]).expanduser().absolute())
+    chosen = settings(**given)
+    if chosen.resume:
+        stored = read_config(Path(chosen.run_dir))
+        if stored is not None:
+            kept = {**stored["settings"], "data_dir": stored["data"]["data_dir"]}
+            return settings(**{**{name: value for name, value in kept.items() if hasattr(chosen, name)}, **given})
+    return chosen
+
+
+def read_config(folder: Path) -> dict[str, Any] | None:
+    """What `config.json` in a run folder says; None if there is none."""
+    path = folder / "config.json"
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except ValueError as error:
+        raise RunError(f"{path} is damaged: {error}") from error
+    if not isinstance(config, dict) or not {"settings", "data", "variant"} <= config.keys():
+        raise RunError(f"{path} is not the configuration of a tinygan run")
+    return config

@@ -1,0 +1,100 @@
+"""The GANs that the command line knows: a name, its settings, and how its networks and their game are built."""
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from .errors import RunError
+from .settings import Settings, fraction, count, option, positive
+
+Images = npt.NDArray[np.float32]
+
+
+class GAN(Protocol):
+    """What the training loop needs of a GAN; every class in `tinygan.gans` is one."""
+
+    d_steps: int
+    generator: Any
+    discriminator: Any
+
+    def step(self, real: Images) -> Any:
+        """One round of the game on (d_steps * N, C, H, W) images; returns d_loss, g_loss, d_real and d_fake."""
+
+    def latent(self, n: int, key: Any) -> npt.NDArray[np.float32]:
+        """n latent vectors from `key` alone."""
+
+    def sample(self, n: int | None = None, *, z: npt.NDArray[np.float32] | None = None) -> Images:
+        """Images for n fresh latent vectors, or for the given ones."""
+
+    def state_dict(self) -> dict[str, npt.NDArray[Any]]:
+        """Everything that the next step depends on, under flat names."""
+
+    def load_state_dict(self, state: dict[str, npt.NDArray[Any]]) -> None:
+        """Become the GAN that `state_dict` was taken from."""
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One kind of GAN, as `tinygan train NAME` offers it.
+
+    `build(settings, image_shape)` makes the untrained GAN; it must depend on nothing else, since `tinygan sample` and
+    `tinygan info` rebuild a run's networks with it.
+    """
+
+    name: str
+    title: str
+    settings: type[Settings]
+    build: Callable[[Any, tuple[int, int, int]], GAN]
+
+
+@dataclass(frozen=True, kw_only=True)
+class VanillaSettings(Settings):
+    """The settings of the original GAN (Goodfellow et al. 2014)."""
+
+    run_dir: str = option("runs/vanilla", "where the run's files go", str)
+    latent_dim: int = option(100, "length of a latent vector", count)
+    d_steps: int = option(1, "discriminator updates a generator update: k in Algorithm 1", count)
+    generator_cost: str = option("non-saturating", "what the generator minimises", str,
+                                 ("minimax", "non-saturating", "maximum-likelihood"))
+    noise: str = option("normal", "distribution of the latent vectors", str, ("normal", "uniform"))
+    label_smoothing: float = option(0.0, "real images are labelled 1 minus this", fraction)
+    learning_rate: float = option(2e-4, "of both players' Adam", positive)
+    beta1: float = option(0.5, "of both players' Adam", fraction)
+
+
+def build_vanilla(settings: VanillaSettings, image_shape: tuple[int, int, int]) -> GAN:
+    """The networks of `examples/vanilla_mnist.py` for any image shape, and the game between them."""
+    import tinygan as tg
+
+    generator, discriminator = tg.gans.vanilla_networks(image_shape, settings.latent_dim)
+    betas = (settings.beta1, 0.999)
+    gan: GAN = tg.gans.VanillaGAN(
+        generator, discriminator, latent_dim=settings.latent_dim, d_steps=settings.d_steps,
+        generator_cost=settings.generator_cost, noise=settings.noise, label_smoothing=settings.label_smoothing,
+        g_optimizer=tg.optim.Adam(settings.learning_rate, betas=betas),
+        d_optimizer=tg.optim.Adam(settings.learning_rate, betas=betas), key=tg.random.Key(settings.seed))
+    return gan
+
+
+VANILLA = Variant("vanilla", "vanilla GAN", VanillaSettings, build_vanilla)
+
+VARIANTS = {variant.name: variant for variant in (VANILLA,)}
+
+
+def find(name: str) -> Variant:
+    """The variant called `name`."""
+    if name not in VARIANTS:
+        raise RunError(f"no variant is called {name!r}; there is {', '.join(sorted(VARIANTS))}")
+    return VARIANTS[name]
+
+
+def of(settings: Settings) -> Variant:
+    """The variant whose settings these are."""
+    for variant in VARIANTS.values():
+        if type(settings) is variant.settings:
+            return variant
+    raise RunError(f"no variant has settings of type {type(settings).__name__}")
