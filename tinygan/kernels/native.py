@@ -15,7 +15,7 @@ from tinygan.kernels import compiling
 _FIRST = compiling.cache_folder() is None or not any(compiling.cache_folder().glob("*.nbi"))  # type: ignore[union-attr]
 if _FIRST:
     place = f"kept in {compiling.cache_folder()}" if compiling.cache_folder() else "not kept: no folder to write to"
-    print(f"tinygan: compiling kernels for this processor, once, about 15 s ({place})", file=sys.stderr, flush=True)
+    print(f"tinygan: compiling kernels for this processor, once, about 10 s ({place})", file=sys.stderr, flush=True)
     _START = time.perf_counter()
 
 from numba import types  # noqa: E402

@@ -52,7 +52,7 @@ def make(rule: str, real: Any) -> int:
     @kernel((rule, real))
     def step(task: Any, part: Any, parts: Any) -> Any:
         t = carray(task, (4,))
-        table = carray(integers(t[TABLE]), (t[ARRAYS], COLUMNS - 1))
+        table = carray(integers(t[TABLE]), (t[ARRAYS], COLUMNS))
         settings = carray(settings_of(t[SETTINGS]), (8,))
         start, end = share(t[TOTAL], part, parts)
         offset = np.int64(0)

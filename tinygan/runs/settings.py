@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 from .errors import RunError
 
@@ -49,6 +49,9 @@ class Settings:
     `epochs` is the total, over all resumptions. An epoch is one pass over the data in batches of `batch_size`; the last
     images of an epoch that do not fill a step are left out (every epoch shuffles anew).
     """
+
+    variant: ClassVar[str] = "custom"
+    title: ClassVar[str] = "GAN"
 
     data_dir: str | None = option(None, "the images: MNIST's files, a folder of PNG/JPEG, or one .npy/.npz file", str)
     epochs: int = option(60, "passes over the data, in total", count)

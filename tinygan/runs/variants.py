@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .errors import RunError
-from .settings import Settings, fraction, count, option, positive
+from .settings import Settings, count, fraction, option, positive
 
 Images = npt.NDArray[np.float32]
 
@@ -39,22 +39,27 @@ class GAN(Protocol):
 
 @dataclass(frozen=True)
 class Variant:
-    """One kind of GAN, as `tinygan train NAME` offers it.
+    """One kind of GAN, as `tinygan train NAME` offers it: its settings, which carry its name, and how it is built.
 
     `build(settings, image_shape)` makes the untrained GAN; it must depend on nothing else, since `tinygan sample` and
     `tinygan info` rebuild a run's networks with it.
     """
 
-    name: str
-    title: str
     settings: type[Settings]
     build: Callable[[Any, tuple[int, int, int]], GAN]
+
+    @property
+    def name(self) -> str:
+        """What the command line calls it."""
+        return self.settings.variant
 
 
 @dataclass(frozen=True, kw_only=True)
 class VanillaSettings(Settings):
     """The settings of the original GAN (Goodfellow et al. 2014)."""
 
+    variant = "vanilla"
+    title = "vanilla GAN"
     run_dir: str = option("runs/vanilla", "where the run's files go", str)
     latent_dim: int = option(100, "length of a latent vector", count)
     d_steps: int = option(1, "discriminator updates a generator update: k in Algorithm 1", count)
@@ -80,7 +85,7 @@ def build_vanilla(settings: VanillaSettings, image_shape: tuple[int, int, int]) 
     return gan
 
 
-VANILLA = Variant("vanilla", "vanilla GAN", VanillaSettings, build_vanilla)
+VANILLA = Variant(VanillaSettings, build_vanilla)
 
 VARIANTS = {variant.name: variant for variant in (VANILLA,)}
 
@@ -90,11 +95,3 @@ def find(name: str) -> Variant:
     if name not in VARIANTS:
         raise RunError(f"no variant is called {name!r}; there is {', '.join(sorted(VARIANTS))}")
     return VARIANTS[name]
-
-
-def of(settings: Settings) -> Variant:
-    """The variant whose settings these are."""
-    for variant in VARIANTS.values():
-        if type(settings) is variant.settings:
-            return variant
-    raise RunError(f"no variant has settings of type {type(settings).__name__}")

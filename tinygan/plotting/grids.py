@@ -1,0 +1,95 @@
+"""Grids of images as PNG files, and the GIF that runs through them."""
+from __future__ import annotations
+
+import io
+import math
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from tinygan.saving import write_atomically
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+_BACKGROUND = 255
+_CAPTION_HEIGHT = 18
+
+
+def draw_grid(images: npt.ArrayLike, *, columns: int | None = None, caption: str = "") -> Image:
+    """Lay images out in rows (`columns` in each; default: as square as possible), with a caption below.
+
+    images: (N, C, H, W) in [-1, 1], clipped; drawn as colours for three channels or more (the first three), else as the
+    first channel in grey. Small images are enlarged by whole pixels, never smoothed.
+    """
+    from PIL import Image, ImageDraw
+
+    pixels = np.asarray(images, dtype=np.float32)
+    if pixels.ndim != 4 or 0 in pixels.shape:
+        raise ValueError(f"draw_grid: images must be (N, C, H, W) with no empty axis, got {pixels.shape}")
+    pixels = pixels[:, :3] if pixels.shape[1] >= 3 else pixels[:, :1]
+    grid = _tile(_to_bytes(pixels), columns or math.ceil(math.sqrt(len(pixels))))
+    scale = max(1, 64 // max(pixels.shape[2:]))
+    grid = grid.repeat(scale, axis=0).repeat(scale, axis=1)
+    picture = Image.fromarray(grid[:, :, 0] if grid.shape[2] == 1 else grid)
+    if not caption:
+        return picture
+    framed = Image.new(picture.mode, (picture.width, picture.height + _CAPTION_HEIGHT), "white")
+    framed.paste(picture, (0, 0))
+    ImageDraw.Draw(framed).text((4, picture.height + 2), caption, fill="black")
+    return framed
+
+
+def _to_bytes(images: npt.NDArray[np.float32]) -> npt.NDArray[np.uint8]:
+    """[-1, 1] to 0...255: the inverse of `Dataset.batch`. NaN becomes mid-grey."""
+    scaled = np.nan_to_num(images, nan=0.0, posinf=1.0, neginf=-1.0).clip(-1, 1) * 127.5 + 127.5
+    return np.rint(scaled).astype(np.uint8)
+
+
+def _tile(images: npt.NDArray[np.uint8], columns: int) -> npt.NDArray[np.uint8]:
+    """(N, C, H, W) to one (rows * (H + 1) + 1, columns * (W + 1) + 1, C) picture with lines between the images."""
+    n, channels, height, width = images.shape
+    rows = -(-n // columns)
+    cells = np.full((rows * columns, height + 1, width + 1, channels), _BACKGROUND, np.uint8)
+    cells[:n, 1:, 1:] = images.transpose(0, 2, 3, 1)
+    cells = cells.reshape(rows, columns, height + 1, width + 1, channels).transpose(0, 2, 1, 3, 4)
+    body = cells.reshape(rows * (height + 1), columns * (width + 1), channels)
+    return np.pad(body, ((0, 1), (0, 1), (0, 0)), constant_values=_BACKGROUND)
+
+
+def save_grid(path: str | os.PathLike[str], images: npt.ArrayLike, *, title: str, columns: int | None = None) -> None:
+    """Write `draw_grid(images)` as a PNG whose caption and metadata are `title` (which names the data set)."""
+    from PIL.PngImagePlugin import PngInfo
+
+    notes = PngInfo()
+    notes.add_text("Title", title)
+    notes.add_text("Software", "tinygan")
+    buffer = io.BytesIO()
+    draw_grid(images, columns=columns, caption=title).save(buffer, format="PNG", pnginfo=notes)
+    write_atomically(path, buffer.getbuffer())
+
+
+def animate(path: str | os.PathLike[str], pictures: Sequence[str | os.PathLike[str]], *, frames: int = 60) -> None:
+    """Write a GIF that shows `pictures` in turn (about 12 s a round), at most `frames` of them, the last one longest.
+
+    Pictures of another size than the last one are left out: a GIF has one size.
+    """
+    from PIL import Image
+
+    if not pictures:
+        raise ValueError("animate: no pictures")
+    chosen = np.unique(np.linspace(0, len(pictures) - 1, min(frames, len(pictures))).round().astype(int))
+    loaded = []
+    for i in chosen:
+        with Image.open(Path(pictures[i])) as picture:
+            loaded.append(picture.convert("L" if picture.mode == "L" else "RGB"))
+    loaded = [picture for picture in loaded if (picture.size, picture.mode) == (loaded[-1].size, loaded[-1].mode)]
+    duration = int(np.clip(12000 / len(loaded), 80, 600))
+    buffer = io.BytesIO()
+    loaded[0].save(buffer, format="GIF", save_all=True, append_images=loaded[1:], loop=0,
+                   duration=[duration] * (len(loaded) - 1) + [2000])
+    write_atomically(path, buffer.getbuffer())

@@ -1,0 +1,58 @@
+"""The loss figure of a run."""
+from __future__ import annotations
+
+import io
+import os
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from tinygan.saving import write_atomically
+
+_PLAYERS = (("discriminator", "#1f77b4"), ("generator", "#d62728"))
+
+
+def save_losses(path: str | os.PathLike[str], d_loss: npt.ArrayLike, g_loss: npt.ArrayLike, *, steps_per_epoch: int,
+                title: str) -> None:
+    """Two panels: both losses at every step of the first epoch, and over all epochs.
+
+    d_loss, g_loss: (steps,), in nats. The second panel shows each epoch's mean, and the band that holds its middle 90 %.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    losses = [np.asarray(loss, dtype=np.float64) for loss in (d_loss, g_loss)]
+    if losses[0].ndim != 1 or losses[0].shape != losses[1].shape or not losses[0].size:
+        raise ValueError(f"save_losses: d_loss {losses[0].shape} and g_loss {losses[1].shape} must be one axis, not "
+                         "empty, of the same length")
+    figure = Figure(figsize=(11, 4.2), layout="constrained")
+    canvas = FigureCanvasAgg(figure)
+    first, every = figure.subplots(1, 2)
+    for loss, (player, colour) in zip(losses, _PLAYERS, strict=True):
+        _draw_steps(first, loss[:steps_per_epoch], player, colour)
+        _draw_epochs(every, loss, steps_per_epoch, player, colour)
+    first.set(title="first epoch, every step", xlabel="step", ylabel="loss")
+    every.set(title="all epochs: mean, and the middle 90 % of the steps", xlabel="epoch", ylabel="loss")
+    every.xaxis.get_major_locator().set_params(integer=True)
+    for axes in (first, every):
+        axes.grid(alpha=0.3)
+        axes.legend(frameon=False)
+    figure.suptitle(title)
+    buffer = io.BytesIO()
+    canvas.print_figure(buffer, format="png", dpi=120, metadata={"Title": title, "Software": "tinygan"})
+    write_atomically(path, buffer.getbuffer())
+
+
+def _draw_steps(axes: Any, loss: npt.NDArray[np.float64], player: str, colour: str) -> None:
+    axes.plot(np.arange(1, len(loss) + 1), loss, color=colour, label=player, linewidth=0.9,
+              marker="o" if len(loss) == 1 else "", markersize=4)
+
+
+def _draw_epochs(axes: Any, loss: npt.NDArray[np.float64], steps_per_epoch: int, player: str, colour: str) -> None:
+    epochs = [loss[start:start + steps_per_epoch] for start in range(0, len(loss), steps_per_epoch)]
+    number = np.arange(1, len(epochs) + 1)
+    low, high = np.array([np.percentile(epoch, (5, 95)) for epoch in epochs]).T
+    axes.plot(number, [epoch.mean() for epoch in epochs], color=colour, label=player, linewidth=1.4,
+              marker="o" if len(epochs) <= 20 else "", markersize=4)
+    axes.fill_between(number, low, high, color=colour, alpha=0.18, linewidth=0)
