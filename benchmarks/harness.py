@@ -74,7 +74,7 @@ class Worker:
     def __exit__(self, *exception: object) -> None:
         self.close()
 
-    def call(self, method: str, **arguments: Any) -> Any:
+    def call(self, method: str, /, **arguments: Any) -> Any:
         """`Served.method(**arguments)` in the worker. WorkerError, with its traceback, if that raises or it dies."""
         assert self.process.stdin is not None and self.process.stdout is not None
         self._signal("SIGCONT")

@@ -131,7 +131,7 @@ def apply(op: Op, inputs: tuple[Any, ...], static: dict[str, Any]) -> Any:
     try:
         out = op.forward(backend, *arrays, **static)
     except ValueError as error:
-        _explain(op, arrays, error)
+        raise _explained(op, arrays, error) from None
     if type(out) is not np.ndarray:
         out = backend.xp.asarray(out)  # NumPy's reductions return scalars
     if context.detect_anomaly:
@@ -266,7 +266,7 @@ def backward(output: Tensor, gradient: Any, retain_graph: bool) -> None:
 def _seeds(caller: str, outputs: list[Tensor], gradients: Any, create_graph: bool) -> list[Any]:
     if gradients is None:
         gradients = [None] * len(outputs)
-    elif isinstance(gradients, Tensor | np.ndarray):
+    elif not isinstance(gradients, list | tuple):
         gradients = [gradients]
     if len(gradients) != len(outputs):
         raise ValueError(f"{caller}: {len(outputs)} outputs but {len(gradients)} gradients for them")
@@ -277,6 +277,8 @@ def _seeds(caller: str, outputs: list[Tensor], gradients: Any, create_graph: boo
                 raise ValueError(f"{caller}: an output of shape {tensor.shape} needs a gradient to start from; only "
                                  "one of a single element starts from 1")
             g = backend_of(tensor.array).xp.ones(tensor.shape, tensor.dtype)
+        elif not hasattr(g, "shape"):
+            raise TypeError(f"{caller}: the gradient of an output should be a Tensor or an array, got {type(g).__name__}")
         elif g.shape != tensor.shape or g.dtype != tensor.dtype:
             raise ValueError(f"{caller}: the gradient of an output has shape {g.shape} and dtype {g.dtype}, expected "
                              f"{tensor.shape} and {tensor.dtype}")
@@ -297,7 +299,7 @@ def reachable(starts: Iterable[Node], oldest: int, boundary: Collection[Node] = 
         if node in seen or node.order < oldest:
             continue
         seen.add(node)
-        if node.saved is None:
+        if node.saved is None and node.order > oldest:  # (nothing below the oldest matters)
             raise RuntimeError(f"grad: the graph was freed by an earlier grad (at {node.op}); pass retain_graph=True to "
                                "the first one to walk it twice")
         if node not in boundary:
@@ -348,9 +350,9 @@ def _walk(starts: list[tuple[Node, Any]], ends: list[Node], create_graph: bool, 
                     if shapes is not None and part.shape != shapes[i]:
                         part = sum_to(part, shapes[i])
                     gradients[parent] = add(gradients[parent], part) if parent in gradients else part  # type: ignore[index]
-        if not retain_graph:
-            node.saved = None
-            node.parents = ()
+            if not retain_graph:
+                node.saved = None
+                node.parents = ()
     return {node: gradients[node] for node in wanted if node in gradients}
 
 
@@ -361,11 +363,11 @@ def _as_tensor(node: Node, position: int, value: Any) -> Any:
     return wrap(value, node if position == OUT else node.parents[position])
 
 
-def _explain(op: Op, arrays: list[Any], error: ValueError) -> NoReturn:
+def _explained(op: Op, arrays: list[Any], error: ValueError) -> ValueError:
     if str(error).startswith(op.name + ":"):
-        raise error
+        return error
     shapes = ", ".join(str(a.shape) if hasattr(a, "shape") else str(a) for a in arrays)
-    raise ValueError(f"{op.name}: inputs of shapes {shapes}: {error}") from None
+    return ValueError(f"{op.name}: inputs of shapes {shapes}: {error}")
 
 
 def _check_dtypes(op: Op, arrays: list[Any]) -> None:

@@ -45,7 +45,7 @@ def write_atomically(path: str | os.PathLike[str], content: bytes | memoryview) 
             temporary.unlink()
         if isinstance(error, OSError):
             before = "; the previous one is intact" if path.is_file() else ""
-            raise type(error)(error.errno, f"cannot write {path}: {error.strerror or error}{before}") from error
+            raise OSError(error.errno, f"cannot write {path}: {error.strerror or error}{before}") from error
         raise
 
 

@@ -49,7 +49,7 @@ class Dataset:
 
     def batch(self, indices: npt.ArrayLike) -> npt.NDArray[np.float32]:
         """The images at `indices` `(B,)`, as a new float32 array `(B, C, H, W)` in [-1, 1] (a byte x is x / 127.5 - 1)."""
-        chosen = self.images[np.asarray(indices)].astype(np.float32, order="C")
+        chosen: npt.NDArray[np.float32] = self.images[np.asarray(indices)].astype(np.float32, order="C")
         if self.images.dtype == np.uint8:
             chosen /= np.float32(127.5)
             chosen -= np.float32(1)

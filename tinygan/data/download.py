@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import queue
 import threading
-import urllib.request
 
 PATIENCE = 4.0
 """Seconds without a byte after which a server is given up. Two mirrors, one after the other, stay under ten seconds."""
@@ -51,6 +50,8 @@ def download(url: str) -> bytes:
 
 def _read(url: str, parts: queue.SimpleQueue[bytes | int | Exception], given_up: threading.Event) -> None:
     """Put the expected length (if known and not 0), the content in parts and an empty part, or the error, into `parts`."""
+    import urllib.request  # here, because it takes longer than all of this module
+
     try:
         with urllib.request.urlopen(url, timeout=PATIENCE) as response:
             if response.length:

@@ -108,7 +108,8 @@ def _render(fields: npt.NDArray[np.int32], drawn: dict[str, npt.NDArray[np.int32
     # Thin the bold and thicken the light, but not so far that a hairline vanishes or a hole closes.
     widest = fields.reshape(len(fields), -1).max(axis=1)[glyph]
     distance += np.clip(drawn["stroke"] - widest, -PIXEL // 2, PIXEL * 4 // 5)
-    return np.clip(distance * 255 // PIXEL + 128, 0, 255).astype(np.uint8)
+    images: npt.NDArray[np.uint8] = np.clip(distance * 255 // PIXEL + 128, 0, 255).astype(np.uint8)
+    return images
 
 
 def _outlines(font: str) -> list[npt.NDArray[np.float64]]:
@@ -124,7 +125,7 @@ def _outlines(font: str) -> list[npt.NDArray[np.float64]]:
     return outlines
 
 
-def _flatten(points: npt.NDArray[np.float64], codes: npt.NDArray[np.uint8]) -> npt.NDArray[np.float64]:
+def _flatten(points: npt.NDArray[np.float64], codes: npt.NDArray[np.int8]) -> npt.NDArray[np.float64]:
     """A path of lines and quadratic curves (TrueType has no others), each curve cut into 8 straight pieces."""
     from matplotlib.path import Path as Outline
 
@@ -170,5 +171,6 @@ def _distance_field(outline: npt.NDArray[np.float64]) -> npt.NDArray[np.int32]:
         left = dx * from_y - dy * from_x
         winding += (y0 <= y) & (y < y1) & (left > 0)
         winding -= (y1 <= y) & (y < y0) & (left < 0)
-    distance = np.floor(np.sqrt(nearest) * UNIT / cell + 0.5).astype(np.int32)
-    return np.where(winding != 0, distance, -distance)
+    distance: npt.NDArray[np.int32] = np.floor(np.sqrt(nearest) * UNIT / cell + 0.5).astype(np.int32)
+    distance[winding == 0] *= -1
+    return distance

@@ -6,11 +6,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+import numpy.typing as npt
 
 from tinygan.data.dataset import DataError, Dataset, content_checksum
 
 if TYPE_CHECKING:
-    from PIL.Image import Image
+    import PIL.Image
 
 SUFFIXES = (".png", ".jpg", ".jpeg")
 GREY = ("1", "L", "LA")
@@ -18,7 +19,7 @@ COLOUR = ("P", "PA", "RGB", "RGBA", "CMYK", "YCbCr")
 
 
 def find(folder: Path) -> list[Path]:
-    """Every PNG and JPEG file in `folder` and the folders below it, hidden ones left out, in an order that is the same everywhere."""
+    """Every PNG and JPEG file in `folder` and below, without the hidden ones, in an order that is the same everywhere."""
     found = (path.relative_to(folder) for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
     visible = (path for path in found if not any(part.startswith(".") for part in path.parts))
     return [folder / path for path in sorted(visible, key=lambda path: path.parts) if (folder / path).is_file()]
@@ -52,18 +53,19 @@ def read(folder: Path, paths: list[Path], size: int | None = None, channels: int
     return Dataset(f"images:{folder.resolve().name}", images, labels, content_checksum(images, labels))
 
 
-def _read_file(path: Path, size: int | None, channels: int | None) -> np.ndarray[tuple[int, int, int], np.dtype[np.uint8]]:
+def _read_file(path: Path, size: int | None, channels: int | None) -> npt.NDArray[np.uint8]:
     """One image as `(C, H, W)`."""
-    from PIL import Image, ImageOps
+    import PIL.Image
+    import PIL.ImageOps
 
     try:
-        with Image.open(path) as opened:
+        with PIL.Image.open(path) as opened:
             if opened.mode not in GREY + COLOUR:
                 raise DataError(f"{path}: pixels of kind {opened.mode!r}; expected 8-bit grey or colour")
             grey = channels == 1 or (channels is None and opened.mode in GREY)
-            image: Image.Image = _opaque(ImageOps.exif_transpose(opened)).convert("L" if grey else "RGB")
+            image = _opaque(PIL.ImageOps.exif_transpose(opened)).convert("L" if grey else "RGB")
         if size is not None:
-            image = ImageOps.fit(image, (size, size), method=Image.Resampling.LANCZOS)
+            image = PIL.ImageOps.fit(image, (size, size), method=PIL.Image.Resampling.LANCZOS)
         pixels = np.asarray(image)
     except DataError:
         raise
@@ -72,14 +74,14 @@ def _read_file(path: Path, size: int | None, channels: int | None) -> np.ndarray
     return pixels.reshape(*pixels.shape[:2], -1).transpose(2, 0, 1)
 
 
-def _opaque(image: Image) -> Image:
+def _opaque(image: PIL.Image.Image) -> PIL.Image.Image:
     """`image` over black, where it is transparent."""
-    from PIL import Image as pillow
+    import PIL.Image
 
     if image.mode not in ("LA", "PA", "RGBA") and "transparency" not in image.info:
         return image
     image = image.convert("RGBA")
-    return pillow.alpha_composite(pillow.new("RGBA", image.size, (0, 0, 0, 255)), image)
+    return PIL.Image.alpha_composite(PIL.Image.new("RGBA", image.size, (0, 0, 0, 255)), image)
 
 
 def _describe(shape: tuple[int, ...]) -> str:

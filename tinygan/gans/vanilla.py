@@ -8,7 +8,7 @@ from tinygan import nn
 from tinygan.context import no_grad
 from tinygan.gans.gan import GAN, Stats
 from tinygan.graph import grad
-from tinygan.ops import binary_cross_entropy_with_logits, exp, mean, neg, sigmoid, split
+from tinygan.ops import binary_cross_entropy_with_logits, concatenate, exp, mean, neg, sigmoid, split
 from tinygan.optim import Optimizer
 from tinygan.random import Key, use_key
 from tinygan.tensor import Tensor, as_array
@@ -75,8 +75,12 @@ class VanillaGAN(GAN):
         with no_grad(), nn.update_buffers_of():
             fake = self.generator(z)
         with nn.update_buffers_of(self.discriminator):
-            real_logits = self.discriminator(real)
-            fake_logits = self.discriminator(fake)
+            if any(module.couples_examples for _, module in self.discriminator.named_modules()):
+                real_logits = self.discriminator(real)
+                fake_logits = self.discriminator(fake)
+            else:  # one pass over both reads and differentiates the weights once
+                logits = self.discriminator(concatenate([real, fake]))
+                real_logits, fake_logits = split(logits, [real.shape[0], fake.shape[0]])
         loss = (binary_cross_entropy_with_logits(real_logits, 1.0 - self.label_smoothing)
                 + binary_cross_entropy_with_logits(fake_logits, 0.0))
         return loss, grad(loss, self.discriminator.parameters()), real_logits, fake_logits

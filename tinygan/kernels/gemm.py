@@ -57,6 +57,7 @@ def make(real: Any) -> int:
     """The address of the task for elements of that type."""
     pointer = pointer_to(real)
     multiply = microkernel.make(real)
+    multiply_and_pack = microkernel.make(real, packing=True)
     item = real.bitwidth // 8
     width = microkernel.columns(item)
     block = BLOCK_BYTES // item
@@ -152,6 +153,7 @@ def make(real: Any) -> int:
         panel_elements = max(np.int64(block), width * k)
         rows_address = panels_address + panel_elements * item
         direct = t[A_STEP] == 1
+        b_rows_contiguous = t[B_COLUMN] == 1
         tile_address = rows_address + ((np.int64(0) if direct else bottom - top) + ROWS) * k * item
         stage_address = tile_address + width * ROWS * item
         panels, packed, tile = at(panels_address, huge), at(rows_address, huge), at(tile_address, huge)
@@ -169,8 +171,9 @@ def make(real: Any) -> int:
         per_block = max(np.int64(1), block // (width * k) if k else np.int64(1)) * width
         for j0 in range(left, right, per_block):
             j1 = min(j0 + per_block, right)
-            if t[B_COLUMN] == 1:
-                pack_columns(b, t[B_STEP], j0, j1 - j0, k, panels)
+            if b_rows_contiguous:
+                whole = (j1 - j0) // width * width  # these columns the first block of rows packs as it goes
+                pack_columns(b, t[B_STEP], j0 + whole, j1 - j0 - whole, k, panels[whole * k:])
             else:
                 pack_transposed(b, t[B_COLUMN], j0, j1 - j0, k, panels)
             for i0 in range(top, bottom, strip if staged else ROWS):
@@ -187,9 +190,19 @@ def make(real: Any) -> int:
                         columns = min(np.int64(width), j1 - j)
                         b_address = panels_address + (j - j0) * k * item
                         if not staged and rows == ROWS and columns == width:
-                            multiply(k, a_address, a_stride, a_step, b_address, t[C] + (i * c_stride + j) * item, c_stride)
+                            c_address, c_step = t[C] + (i * c_stride + j) * item, c_stride
+                        else:
+                            c_address, c_step = tile_address, np.int64(width)
+                        if i == top and b_rows_contiguous and columns == width:
+                            multiply_and_pack(k, a_address, a_stride, a_step, b_address, c_address, c_step,
+                                              t[B] + j * item, t[B_STEP])
+                        elif j == j0 and direct and a_row == k:  # the next block of A lies behind this one
+                            multiply(k, a_address, a_stride, a_step, b_address, c_address, c_step,
+                                     a_address + ROWS * k * item, np.int64(ROWS))
+                        else:
+                            multiply(k, a_address, a_stride, a_step, b_address, c_address, c_step, a_address, np.int64(0))
+                        if c_address != tile_address:
                             continue
-                        multiply(k, a_address, a_stride, a_step, b_address, tile_address, np.int64(width))
                         if staged:
                             corner = (j - j0) * strip + i - i0
                             if rows == ROWS and columns == width:

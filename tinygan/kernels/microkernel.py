@@ -28,12 +28,16 @@ def columns(item_bytes: int) -> int:
     return VECTORS * VECTOR_BYTES // item_bytes
 
 
-def make(real: Any) -> Any:
+def make(real: Any, packing: bool = False) -> Any:
     """The micro-kernel for float32 or float64, as a function for other kernels:
 
-    microkernel(k, a, row_stride, step, b, c, c_stride): C[i, j] = sum over p < k of A[i, p] * B[p, j], with A[i, p] at
-    a + i * row_stride + p * step, B[p, j] at b + p * COLUMNS + j and C[i, j] at c + i * c_stride + j. a, b and c are
-    addresses; strides count elements. All ROWS x COLUMNS elements of C are written.
+    microkernel(k, a, row_stride, step, b, c, c_stride, ahead, ahead_step): C[i, j] = sum over p < k of A[i, p] * B[p, j],
+    with A[i, p] at a + i * row_stride + p * step, B[p, j] at b + p * COLUMNS + j and C[i, j] at c + i * c_stride + j.
+    a, b and c are addresses; strides count elements. All ROWS x COLUMNS elements of C are written. Meanwhile the
+    elements at ahead + p * ahead_step are fetched into the second-level cache, for what comes next.
+
+    packing: the other micro-kernel, for the first block of rows: B[p, j] lies at ahead + p * ahead_step + j, and is
+    written to b + p * COLUMNS + j on the way, where the other blocks of rows will find it.
     """
     bits = real.bitwidth
     lanes = VECTOR_BYTES * 8 // bits
@@ -44,22 +48,23 @@ def make(real: Any) -> Any:
         return ir.Constant(word, value)
 
     @intrinsic  # type: ignore[untyped-decorator]
-    def microkernel(typing: Any, k: Any, a: Any, row_stride: Any, step: Any, b: Any, c: Any, c_stride: Any) -> Any:
+    def microkernel(typing: Any, k: Any, a: Any, row_stride: Any, step: Any, b: Any, c: Any, c_stride: Any,
+                    ahead: Any, ahead_step: Any) -> Any:
         def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-            k, a, row_stride, step, b, c, c_stride = args
+            k, a, row_stride, step, b, c, c_stride, ahead, ahead_step = args
             module = builder.module
             fma = cgutils.get_or_insert_function(
                 module, ir.FunctionType(vector, [vector] * 3), f"llvm.fma.v{lanes}f{bits}")
             prefetch = cgutils.get_or_insert_function(
                 module, ir.FunctionType(ir.VoidType(), [ir.IntType(8).as_pointer(), small, small, small]), "llvm.prefetch.p0")
-            a, b, c = (builder.inttoptr(x, element.as_pointer()) for x in (a, b, c))
+            a, b, c, ahead = (builder.inttoptr(x, element.as_pointer()) for x in (a, b, c, ahead))
             a_rows = [builder.gep(a, [builder.mul(row_stride, const(i))]) for i in range(ROWS)]
             c_rows = [builder.gep(c, [builder.mul(c_stride, const(i))]) for i in range(ROWS)]
             # C is on its way to the cache while the loop runs.
             for row in c_rows:
                 for end in (0, VECTORS * lanes - 1):
                     place = builder.bitcast(builder.gep(row, [const(end)]), ir.IntType(8).as_pointer())
-                    builder.call(prefetch, [place, small(1), small(3), small(1)])
+                    builder.call(prefetch, [place, small(1), small(3), small(1)])  # to write, near, data
 
             start, loop, end = builder.block, builder.append_basic_block("loop"), builder.append_basic_block("end")
             zero = ir.Constant(vector, [0.0] * lanes)
@@ -69,8 +74,19 @@ def make(real: Any) -> Any:
             p = builder.phi(word)
             before = [[builder.phi(vector) for _ in range(VECTORS)] for _ in range(ROWS)]
             b_row = builder.mul(p, const(VECTORS * lanes))
-            b_vectors = [builder.load(builder.bitcast(builder.gep(b, [builder.add(b_row, const(v * lanes))]),
-                                                      vector.as_pointer()), align=bits // 8) for v in range(VECTORS)]
+            beside = builder.mul(p, ahead_step)
+
+            def vectors(base: Any, row: Any) -> list[Any]:
+                return [builder.bitcast(builder.gep(base, [builder.add(row, const(v * lanes))]), vector.as_pointer())
+                        for v in range(VECTORS)]
+
+            b_vectors = [builder.load(x, align=bits // 8) for x in (vectors(ahead, beside) if packing else vectors(b, b_row))]
+            if packing:
+                for value, x in zip(b_vectors, vectors(b, b_row), strict=True):
+                    builder.store(value, x, align=bits // 8)
+            else:
+                place = builder.bitcast(builder.gep(ahead, [beside]), ir.IntType(8).as_pointer())
+                builder.call(prefetch, [place, small(0), small(2), small(1)])  # to read, less near, data
             a_place = builder.mul(p, step)
             after = []
             for i in range(ROWS):
@@ -97,6 +113,6 @@ def make(real: Any) -> Any:
                     builder.store(sums[i][v], place, align=bits // 8)
             return context.get_dummy_value()
 
-        return types.void(*[types.int64] * 7), code
+        return types.void(*[types.int64] * 9), code
 
     return microkernel

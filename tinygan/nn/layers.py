@@ -17,6 +17,8 @@ from tinygan.tensor import Buffer, Parameter, as_array
 class Activation(Module):
     """An elementwise activation, which the layer before it in a Sequential applies in its own pass where it can."""
 
+    couples_examples = False
+
     def __init__(self, name: str, slope: float = 0.2) -> None:
         ops.activation(np.zeros(0, np.float32), name, slope)  # refuses an unknown name or a negative slope at once
         self.name = name
@@ -84,6 +86,7 @@ class Dense(Module):
     within 1 / sqrt(in_features), as PyTorch's are; with an initializer the bias starts at zero.
     """
 
+    couples_examples = False
     fuses_activation = True
 
     def __init__(self, in_features: int, out_features: int, bias: bool = True,
@@ -140,6 +143,8 @@ class BatchNorm(Module):
 class LayerNorm(Module):
     """The last axes, of the given shape, normalised for each example, then scaled and shifted (Ba et al. 2016)."""
 
+    couples_examples = False
+
     def __init__(self, shape: int | Sequence[int], eps: float = 1e-5) -> None:
         shape = (shape,) if isinstance(shape, int) else tuple(shape)
         self.weight = Parameter(shape=shape, initializer=initializers.ones)
@@ -157,6 +162,8 @@ class Dropout(Module):
     """In training each element is zeroed with probability `rate` and the rest divided by 1 - rate; draws come from the
     context's key."""
 
+    couples_examples = False
+
     def __init__(self, rate: float = 0.5) -> None:
         if not 0 <= rate < 1:
             raise ValueError(f"Dropout: rate should be in [0, 1), got {rate}")
@@ -172,12 +179,16 @@ class Dropout(Module):
 class Flatten(Module):
     """(N, ...) -> (N, the product of the rest)."""
 
+    couples_examples = False
+
     def forward(self, x: Any) -> Any:
         return ops.reshape(x, (x.shape[0], math.prod(x.shape[1:])))
 
 
 class Reshape(Module):
     """(N, ...) -> (N, *shape)."""
+
+    couples_examples = False
 
     def __init__(self, *shape: int) -> None:
         self.shape = shape
@@ -192,6 +203,8 @@ class Reshape(Module):
 class Embedding(Module):
     """Integers of any shape -> their rows of weight (count, dimension)."""
 
+    couples_examples = False
+
     def __init__(self, count: int, dimension: int, initializer: Initializer | None = None) -> None:
         self.weight = Parameter(shape=(count, dimension), initializer=initializer or initializers.normal(1.0))
 
@@ -204,6 +217,8 @@ class Embedding(Module):
 
 class Sequential(Module):
     """One module after the other. A layer with `fuses_activation` is handed the Activation that follows it."""
+
+    couples_examples = False
 
     def __init__(self, *layers: Module) -> None:
         for i, layer in enumerate(layers):

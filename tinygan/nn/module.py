@@ -17,6 +17,10 @@ class Module:
     """A layer or a network: subclasses assign Parameters, Buffers and other Modules as attributes, and define
     `forward`. Paths join attribute names with dots ("0.weight"), as PyTorch's do."""
 
+    couples_examples = True
+    """Whether one example's output may depend on the others in its batch. Where no layer does, several batches may go
+    through a network as one; a subclass that knows so sets this to False."""
+
     _training = True
     _identity: object  # what the context's overrides know this module by; a functional copy shares it
 

@@ -63,6 +63,22 @@ class Settings:
     limit_train: int | None = option(None, "use only the first N images", count)
     quiet: bool = option(False, "no progress bar, a line an epoch", bool)
 
+    def __post_init__(self) -> None:
+        for item in fields(self):
+            value = getattr(self, item.name)
+            choices = item.metadata["choices"]
+            if value is None or isinstance(value, bool):
+                continue
+            try:
+                item.metadata["kind"](str(value))
+            except argparse.ArgumentTypeError as error:
+                raise ValueError(f"{type(self).__name__}: {item.name}: {error}") from None
+            if choices and value not in choices:
+                raise ValueError(f"{type(self).__name__}: {item.name}: expected one of {', '.join(choices)}, got {value!r}")
+        if self.device == "cuda":
+            raise RunError("--device cuda: this version of tinygan computes on the CPU only, its CuPy backend (the extras "
+                           "cuda12 and cuda13 install CuPy) is not there yet; use --device auto")
+
     def deciding(self) -> dict[str, Any]:
         """The settings that decide what is computed: the ones that a resumed run must share."""
         return {item.name: getattr(self, item.name) for item in fields(self) if item.name not in PLACEMENT}

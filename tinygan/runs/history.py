@@ -1,0 +1,79 @@
+"""What happened at every step of a run: in memory, in the checkpoint as arrays, in `metrics.csv` as text."""
+from __future__ import annotations
+
+import math
+from array import array
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+HEADER = "epoch,step,d_loss,g_loss,d_real,d_fake,seconds"
+QUANTITIES = ("d_loss", "g_loss", "d_real", "d_fake")
+
+
+class Row(NamedTuple):
+    """One step: the losses in nats, the mean probabilities that the discriminator gave, and seconds of training so far."""
+
+    d_loss: float
+    g_loss: float
+    d_real: float
+    d_fake: float
+    seconds: float
+
+    def broken(self) -> str | None:
+        """Which of the players' losses is not finite, if any."""
+        for player, loss in (("discriminator", self.d_loss), ("generator", self.g_loss)):
+            if not math.isfinite(loss):
+                return f"the {player}'s loss is {loss}"
+        return None
+
+
+class History:
+    """The rows of all steps so far, kept as float32 columns (seconds as float64)."""
+
+    def __init__(self, steps_per_epoch: int) -> None:
+        self.steps_per_epoch = steps_per_epoch
+        self._columns = {name: array("f") for name in QUANTITIES}
+        self._seconds = array("d")
+
+    def __len__(self) -> int:
+        return len(self._seconds)
+
+    @property
+    def seconds(self) -> float:
+        """Seconds of training so far, over all resumptions."""
+        return self._seconds[-1] if self._seconds else 0.0
+
+    def append(self, row: Row) -> str:
+        """Add a step; returns its line in the CSV."""
+        for name, value in zip(QUANTITIES, row, strict=False):
+            self._columns[name].append(value)
+        self._seconds.append(round(row.seconds, 3))
+        return self._line(len(self) - 1)
+
+    def __getitem__(self, name: str) -> npt.NDArray[np.float32]:
+        """A copy of one column, (steps,)."""
+        return np.array(self._columns[name], dtype=np.float32)
+
+    def mean(self, epoch: int) -> dict[str, float]:
+        """The means over one epoch (from 1) of what it has so far."""
+        rows = slice((epoch - 1) * self.steps_per_epoch, epoch * self.steps_per_epoch)
+        return {name: float(np.mean(self[name][rows], dtype=np.float64)) for name in QUANTITIES}
+
+    def csv(self) -> str:
+        """The whole of `metrics.csv`."""
+        return "\n".join([HEADER, *(self._line(i) for i in range(len(self)))]) + "\n"
+
+    def _line(self, i: int) -> str:
+        values = ",".join(f"{self._columns[name][i]:.9g}" for name in QUANTITIES)  # nine digits give a float32 back exactly
+        return f"{i // self.steps_per_epoch + 1},{i + 1},{values},{self._seconds[i]:.3f}"
+
+    def state(self) -> dict[str, npt.NDArray[Any]]:
+        """The columns as arrays for a checkpoint."""
+        return {**{name: self[name] for name in QUANTITIES}, "seconds": np.array(self._seconds, dtype=np.float64)}
+
+    def load(self, state: dict[str, npt.NDArray[Any]]) -> None:
+        """Become the history whose `state` this is."""
+        self._columns = {name: array("f", state[name].astype(np.float32).tobytes()) for name in QUANTITIES}
+        self._seconds = array("d", state["seconds"].astype(np.float64).tobytes())

@@ -1,0 +1,66 @@
+"""One writer a folder: a lock that the operating system frees when its holder dies, however it dies."""
+from __future__ import annotations
+
+import errno
+import os
+import sys
+from pathlib import Path
+from types import TracebackType
+
+from .errors import RunError
+
+NAME = ".lock"
+
+
+class FolderLock:
+    """Holds `FOLDER/.lock` from `__enter__` to `__exit__`; `RunError` if another process (or run) holds it.
+
+    The file itself stays: deleting it would let two processes lock two files of the same name.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._path = folder / NAME
+        self._descriptor: int | None = None
+
+    def __enter__(self) -> FolderLock:
+        descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o644)
+        try:
+            _lock(descriptor)
+        except OSError as error:
+            os.close(descriptor)
+            if error.errno in (errno.EACCES, errno.EAGAIN, errno.EDEADLK):
+                raise RunError(f"{self._path.parent} is in use by another run (process {self._holder()}): wait for it, "
+                               "stop it, or choose another --run-dir") from None
+            raise OSError(error.errno, f"cannot lock {self._path}: {error.strerror}; put the run on a local disk "
+                                       "(--run-dir)") from error
+        self._descriptor = descriptor
+        os.truncate(self._path, 0)
+        os.write(descriptor, f"{os.getpid()}\n".encode())
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None
+
+    def _holder(self) -> str:
+        try:
+            return self._path.read_text(encoding="ascii").strip() or "unknown"
+        except (OSError, ValueError):
+            return "unknown"
+
+
+if sys.platform == "win32":
+    import msvcrt
+
+    def _lock(descriptor: int) -> None:
+        os.lseek(descriptor, 1 << 20, os.SEEK_SET)  # a locked byte cannot be read there: lock one behind the text
+        try:
+            msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
+        finally:
+            os.lseek(descriptor, 0, os.SEEK_SET)
+else:
+    import fcntl
+
+    def _lock(descriptor: int) -> None:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -1,0 +1,132 @@
+"""What a run says: a progress bar, a line an epoch, the summary, and what its end looks like."""
+from __future__ import annotations
+
+import os
+import shlex
+import shutil
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from .history import History, Row
+from .settings import Settings
+
+_SATURATED_REAL, _SATURATED_FAKE = 0.99, 0.01
+_COLLAPSED = 0.3
+
+
+class Progress:
+    """A bar over each epoch on a terminal, and a line at its end anywhere."""
+
+    def __init__(self, settings: Settings, images_per_step: int) -> None:
+        self._epochs = settings.epochs
+        self._images_per_step = images_per_step
+        self._barred = not settings.quiet and sys.stderr.isatty()
+        self._bar: Any = None
+        self._started = self._shown = 0.0
+        self._steps = 0
+        self._seconds_per_step: list[float] = []
+
+    def start_epoch(self, epoch: int, done: int, steps: int) -> None:
+        """Epoch `epoch` (from 1) begins with `done` of its `steps` steps behind it."""
+        self._started, self._steps = time.perf_counter(), 0
+        if self._barred:
+            from tqdm import tqdm
+
+            size = self._images_per_step
+            self._bar = tqdm(total=steps * size, initial=done * size, desc=f"epoch {epoch}/{self._epochs}", unit="img",
+                             unit_scale=True, leave=False, dynamic_ncols=True)
+
+    def step(self, row: Row) -> None:
+        """A step was made."""
+        self._steps += 1
+        if self._bar is not None:
+            now = time.perf_counter()
+            if now - self._shown > 0.1:
+                self._shown = now
+                self._bar.set_postfix_str(_losses(row._asdict()), refresh=False)
+            self._bar.update(self._images_per_step)
+
+    def stop(self) -> None:
+        """Take the bar away."""
+        if self._bar is not None:
+            self._bar.close()
+            self._bar = None
+
+    def end_epoch(self, epoch: int, history: History) -> None:
+        """Print the epoch's means, its speed, and how long the rest will take."""
+        self.stop()
+        seconds = time.perf_counter() - self._started
+        self._seconds_per_step.append(seconds / max(1, self._steps))
+        remaining = (self._epochs - epoch) * history.steps_per_epoch * float(np.mean(self._seconds_per_step[-5:]))
+        eta = f", {_duration(remaining)} to go" if epoch < self._epochs else ""
+        speed = self._steps * self._images_per_step / max(seconds, 1e-9)
+        print(f"epoch {epoch}/{self._epochs}  {_losses(history.mean(epoch))}  {speed:,.0f} images/s{eta}", flush=True)
+
+
+def _losses(values: dict[str, float]) -> str:
+    return (f"d_loss {values['d_loss']:.3f}  g_loss {values['g_loss']:.3f}  "
+            f"D(real) {values['d_real']:.2f}  D(fake) {values['d_fake']:.2f}")
+
+
+def _duration(seconds: float) -> str:
+    whole = round(seconds)
+    hours, minutes = whole // 3600, whole // 60 % 60
+    return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {whole % 60:02d} s" if minutes else f"{whole} s"
+
+
+def warnings(history: History, samples: npt.NDArray[np.float32], real: npt.NDArray[np.float32]) -> list[str]:
+    """What looks wrong at a run's end, and what to try: a saturated discriminator, samples that are all alike.
+
+    samples, real: (N, C, H, W), about 64 of each.
+    """
+    found = []
+    last = history.mean(-(-len(history) // history.steps_per_epoch))
+    if last["d_real"] > _SATURATED_REAL and last["d_fake"] < _SATURATED_FAKE:
+        found.append(f"the discriminator has won (D(real) {last['d_real']:.3f}, D(fake) {last['d_fake']:.3f}): it teaches "
+                     "the generator hardly anything now. Try --label-smoothing 0.1, --d-steps 1, a lower "
+                     "--learning-rate, or --generator-cost non-saturating")
+    spread = mean_distance(samples) / max(mean_distance(real), 1e-12)
+    if len(samples) > 1 and spread < _COLLAPSED:
+        found.append(f"the samples are nearly alike (they differ {spread:.0%} as much as the data do): the generator has "
+                     "collapsed, or has hardly learnt yet. Try more --epochs, a lower --learning-rate, another --seed")
+    return found
+
+
+def mean_distance(images: npt.NDArray[np.float32]) -> float:
+    """The mean Euclidean distance over all pairs of images (N, ...)."""
+    flat = images.reshape(len(images), -1).astype(np.float64)
+    squares = np.square(flat).sum(axis=1)
+    between = squares[:, None] + squares - 2 * flat @ flat.T
+    pairs = np.triu_indices(len(flat), 1)
+    return float(np.sqrt(np.maximum(between[pairs], 0)).mean()) if len(flat) > 1 else 0.0
+
+
+def command(settings: Settings, *, sample: bool = False) -> str:
+    """The command line that resumes this run, or (`sample`) that draws from it, as this process was started."""
+    script = Path(sys.argv[0])
+    tinygan = "tinygan" if shutil.which("tinygan") else f"{_python()} -m tinygan.cli"
+    if sample:
+        return f"{tinygan} sample {shlex.quote(settings.run_dir)}"
+    from_script = script.suffix == ".py" and script.is_file() and script.stem not in ("cli", "__main__")
+    start = f"{_python()} {shlex.quote(str(script))}" if from_script else f"{tinygan} train {settings.variant}"
+    return f"{start} --run-dir {shlex.quote(settings.run_dir)} --resume"
+
+
+def _python() -> str:
+    found = shutil.which("python")
+    return "python" if found and os.path.samefile(found, sys.executable) and sys.prefix == sys.base_prefix else \
+        shlex.quote(sys.executable)
+
+
+def summary(settings: Settings, paths: dict[str, Path]) -> str:
+    """Where everything lies, and how to go on."""
+    width = max(len(name) for name in paths)
+    lines = [f"  {name:<{width}}  {path}" for name, path in paths.items()]
+    return "\n".join(["The run is complete.", *lines,
+                      f"Sample from it:  {command(settings, sample=True)}",
+                      f"Train it longer: {command(settings)} --epochs {2 * settings.epochs}"])

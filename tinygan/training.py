@@ -1,0 +1,234 @@
+"""The one training loop.
+
+    python examples/vanilla_mnist.py        and        tinygan train vanilla
+
+both end up in `train`, which owns the order of the data, the run folder and what is printed; what a step is, the GAN
+decides.
+"""
+from __future__ import annotations
+
+import argparse
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+from types import FrameType, TracebackType
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from .data import DataError, Dataset
+from .random import Key
+from .runs import report
+from .runs.errors import DivergedError, Interrupted, RunError
+from .runs.folder import RunFolder, refuse_occupied
+from .runs.history import History, Row
+from .runs.settings import Settings, add_flags, complete
+from .runs.variants import GAN, VARIANTS, VanillaSettings, Variant, find
+from .saving import CheckpointError
+
+__all__ = ["DivergedError", "GAN", "History", "Interrupted", "RunError", "Settings", "VARIANTS", "VanillaSettings",
+           "Variant", "main", "train"]
+
+_PREVIEWS = 64
+_SAVE_SECONDS = 600.0
+_DRAW_SECONDS = 30.0
+
+
+def train(gan: GAN, dataset: Dataset, settings: Settings) -> History:
+    """Train `gan` on `dataset` up to `settings.epochs` epochs, keeping everything in `settings.run_dir`.
+
+    An epoch is one pass over the data in an order drawn for that epoch alone; a step takes d_steps * batch_size images.
+    Returns the losses of all steps. Ctrl-C or SIGTERM saves after the current step and raises `Interrupted`; a loss or
+    weight that is not finite raises `DivergedError`; what is wrong with folder or settings, `RunError` or `OSError`.
+    """
+    dataset = dataset.limit(settings.limit_train)
+    per_step = gan.d_steps * settings.batch_size
+    steps = len(dataset) // per_step
+    if steps == 0:
+        raise RunError(f"{dataset.name} has {len(dataset)} images, a step takes {per_step} (d_steps {gan.d_steps} * "
+                       f"batch size {settings.batch_size}): lower --batch-size")
+    history = History(steps)
+    with RunFolder(settings, dataset) as folder, _Signals() as signals:
+        folder.load(gan, history)
+        folder.start_metrics(history)
+        for note in folder.notes:
+            print(f"Note: {note}.", file=sys.stderr)
+        _announce(gan, dataset, settings, history)
+        run = _Run(gan, dataset, settings, history, folder)
+        while len(history) < settings.epochs * steps:
+            run.epoch(signals)
+        run.finish()
+    return history
+
+
+class _Run:
+    """One process's part of a run: from where the history stands, epoch by epoch."""
+
+    def __init__(self, gan: GAN, dataset: Dataset, settings: Settings, history: History, folder: RunFolder) -> None:
+        key = Key(settings.seed)
+        self._order = key.fold("data")
+        self._previews = gan.latent(_PREVIEWS, key.fold("preview"))
+        self._gan, self._dataset, self._settings = gan, dataset, settings
+        self._history, self._folder = history, folder
+        self._per_step = gan.d_steps * settings.batch_size
+        self._progress = report.Progress(settings, self._per_step)
+        self._earlier, self._started = history.seconds, time.perf_counter()
+        self._saved = self._drawn = -np.inf
+
+    def epoch(self, signals: _Signals) -> None:
+        """The rest of the epoch that the history is in, then its samples and the checkpoint."""
+        history, steps = self._history, self._history.steps_per_epoch
+        epoch, done = divmod(len(history), steps)
+        order = self._order.fold(epoch).permutation(len(self._dataset))
+        self._saved = time.perf_counter()
+        self._progress.start_epoch(epoch + 1, done, steps)
+        try:
+            for i in range(done, steps):
+                self._step(self._dataset.batch(order[i * self._per_step:(i + 1) * self._per_step]))
+                last = i == steps - 1
+                if signals.caught is not None and not last:
+                    self._interrupt(signals.caught)
+                if time.perf_counter() - self._saved > _SAVE_SECONDS and not last:
+                    self._save()
+        finally:
+            self._progress.stop()
+        self._folder.flush_metrics()
+        self._draw_samples(epoch + 1)  # before the checkpoint: then every epoch that it counts has its grid
+        self._save()
+        self._progress.end_epoch(epoch + 1, history)
+        if signals.caught is not None:
+            self._interrupt(signals.caught, saved=True)
+        if time.perf_counter() - self._drawn > _DRAW_SECONDS:
+            self._draw_overview()
+
+    def _step(self, real: npt.NDArray[np.float32]) -> None:
+        stats = self._gan.step(real)
+        row = Row(float(stats.d_loss), float(stats.g_loss), float(stats.d_real), float(stats.d_fake),
+                  self._earlier + time.perf_counter() - self._started)
+        self._folder.append_metrics(self._history.append(row), row.seconds)
+        broken = row.broken()
+        if broken is not None:
+            self._folder.flush_metrics()
+            epoch = -(-len(self._history) // self._history.steps_per_epoch)
+            raise DivergedError(f"step {len(self._history)} (epoch {epoch}): {broken}; {self._folder.last_good()}")
+        self._progress.step(row)
+
+    def _save(self) -> None:
+        self._folder.save(self._gan, self._history)
+        self._saved = time.perf_counter()
+
+    def _interrupt(self, number: int, saved: bool = False) -> None:
+        self._progress.stop()
+        if not saved:
+            self._folder.flush_metrics()
+            self._save()
+        print(f"Stopped and saved after step {len(self._history)}. Go on with:  {report.command(self._settings)}", flush=True)
+        self._draw_overview()
+        raise Interrupted(number)
+
+    def _title(self, epoch: int) -> str:
+        return f"{self._settings.title} on {self._dataset.name}, epoch {epoch}"
+
+    def _draw_samples(self, epoch: int) -> None:
+        from .plotting import save_grid
+
+        save_grid(self._folder.sample_path(epoch), self._gan.sample(z=self._previews), title=self._title(epoch))
+
+    def _draw_overview(self) -> None:
+        """The figure of the losses, and the animation of the samples."""
+        from .plotting import animate, save_losses
+
+        history, folder = self._history, self._folder
+        epoch = -(-len(history) // history.steps_per_epoch)
+        save_losses(folder.losses, history["d_loss"], history["g_loss"], steps_per_epoch=history.steps_per_epoch,
+                    title=self._title(epoch) + f" of {self._settings.epochs}")
+        pictures = [path for path in map(folder.sample_path, range(1, epoch + 1)) if path.is_file()]
+        if pictures:
+            animate(folder.animation, pictures)
+        self._drawn = time.perf_counter()
+
+    def finish(self) -> None:
+        """Draw, and say how the run ended and where everything lies."""
+        self._draw_overview()
+        real = self._dataset.batch(np.arange(min(_PREVIEWS, len(self._dataset))))
+        for warning in report.warnings(self._history, self._gan.sample(z=self._previews), real):
+            print(f"Warning: {warning}.", file=sys.stderr)
+        folder = self._folder
+        last = folder.sample_path(self._settings.epochs)
+        print(report.summary(self._settings, {
+            "samples": last.parent, "last sample": last, "animation": folder.animation, "losses": folder.losses,
+            "metrics": folder.metrics, "checkpoint": folder.checkpoint}), flush=True)
+
+
+def _announce(gan: GAN, dataset: Dataset, settings: Settings, history: History) -> None:
+    channels, height, width = dataset.image_shape
+    from_here = f", from step {len(history) + 1}" if len(history) else ""
+    print(f"{settings.title} on {dataset.name}: {len(dataset):,} images of {channels} x {height} x {width}; "
+          f"{settings.epochs} epochs of {history.steps_per_epoch} steps of {settings.batch_size * gan.d_steps} images"
+          f"{from_here}; everything goes to {settings.run_dir}", flush=True)
+
+
+class _Signals:
+    """While entered, the first Ctrl-C or SIGTERM is only noted in `caught`; a second one ends the process as ever.
+
+    Python delivers signals to the main thread alone; in any other thread this does nothing.
+    """
+
+    def __init__(self) -> None:
+        self.caught: int | None = None
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> _Signals:
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGINT, signal.SIGTERM):
+                self._before[number] = signal.signal(number, self._catch)
+        return self
+
+    def _catch(self, number: int, frame: FrameType | None) -> None:
+        self.caught = number
+        self._restore()
+
+    def _restore(self) -> None:
+        while self._before:
+            signal.signal(*self._before.popitem())
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._restore()
+
+
+def main(body: Callable[[Any], object], variant: str, arguments: Sequence[str] | None = None, *,
+         program: str | None = None) -> int:
+    """A training script's entry: parse the flags, call `body(settings)`, turn what can go wrong into one clear line.
+
+    Returns the exit status: 0, 2 for what the user can mend, 1 for a diverged run, 130 and 143 for Ctrl-C and SIGTERM.
+    """
+    chosen = find(variant)
+    parser = argparse.ArgumentParser(prog=program, description=f"Train a {chosen.settings.title}.")
+    add_flags(parser, chosen.settings)
+    given = vars(parser.parse_args(arguments))
+    return guarded(lambda: _start(body, chosen, given))
+
+
+def _start(body: Callable[[Any], object], variant: Variant, given: dict[str, Any]) -> None:
+    settings = complete(variant.settings, given)
+    refuse_occupied(settings)  # before the data are loaded, or even downloaded
+    body(settings)
+
+
+def guarded(action: Callable[[], object]) -> int:
+    """Run `action`; an error that its user can mend becomes a line on stderr and an exit status."""
+    try:
+        action()
+    except (RunError, CheckpointError, DataError, OSError) as error:
+        message = (error.strerror if isinstance(error, OSError) and error.filename is None else None) or str(error)
+        print(f"tinygan: error: {message}", file=sys.stderr)
+        return getattr(error, "exit_status", 2)
+    except Interrupted as interruption:
+        return interruption.exit_status
+    except KeyboardInterrupt:
+        print("tinygan: interrupted", file=sys.stderr)
+        return 130
+    return 0
