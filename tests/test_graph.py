@@ -3,6 +3,7 @@ import gc
 import inspect
 import subprocess
 import sys
+import threading
 import weakref
 from contextlib import contextmanager
 
@@ -129,7 +130,7 @@ def test_grad_outputs_that_do_not_fit_are_refused():
         tg.grad(y, x, np.ones((3, 2), np.float32))
     with pytest.raises(ValueError, match="1 outputs but 2 gradients"):
         tg.grad(y, x, [np.ones((3, 2)), np.ones((3, 2))])
-    with pytest.raises((TypeError, ValueError), match="grad"):
+    with pytest.raises(TypeError, match="grad: the gradient of an output should be a Tensor or an array, got float"):
         tg.grad(tg.sum(y), x, 1.0)
 
 
@@ -169,7 +170,7 @@ def test_a_second_backward_needs_retain_graph():
     y = tg.exp(x) * x
     first = tg.grad(y, x, retain_graph=True)
     assert tg.grad(y, x).item() == first.item()
-    with pytest.raises(RuntimeError, match="freed by an earlier grad.*retain_graph=True"):
+    with pytest.raises(RuntimeError, match=r"freed by an earlier grad .*retain_graph=True"):
         tg.grad(y, x)
     z = tg.exp(x)
     z.backward()
@@ -301,8 +302,8 @@ print("done")
 
 
 def network():
-    return nn.Sequential(nn.Dense(3, 8), nn.LeakyReLU(), nn.Dense(8, 4), nn.BatchNorm(4), nn.Tanh(), nn.Dense(4, 1)).initialize(
-        Key(0))
+    layers = nn.Dense(3, 8), nn.LeakyReLU(), nn.Dense(8, 4), nn.BatchNorm(4), nn.Tanh(), nn.Dense(4, 1)
+    return nn.Sequential(*layers).initialize(Key(0)).astype(np.float64)
 
 
 def test_reference_counting_alone_frees_a_graph():
@@ -421,7 +422,7 @@ VIEWS = {
 }
 
 
-@pytest.mark.parametrize("kind", [nn.Parameter if hasattr(nn, "Parameter") else tg.Parameter, tg.Buffer])
+@pytest.mark.parametrize("kind", [tg.Parameter, tg.Buffer])
 @pytest.mark.parametrize("view", VIEWS)
 def test_a_saved_value_that_was_overwritten_is_refused(kind, view):
     value = kind(np.arange(1.0, 7.0))
@@ -429,7 +430,7 @@ def test_a_saved_value_that_was_overwritten_is_refused(kind, view):
     x = tg.Tensor(np.ones(saved.shape), requires_grad=True)
     y = tg.sum(tg.mul(x, saved))
     value.assign(np.zeros(6))
-    with pytest.raises(RuntimeError, match=r"mul needs the values that a Parameter or Buffer of shape .* overwritten"):
+    with pytest.raises(RuntimeError, match=r"<op mul> needs the values that a Parameter or Buffer of shape .* overwritten"):
         tg.grad(y, x)
     np.testing.assert_array_equal(tg.grad(tg.sum(tg.mul(x, VIEWS[view](value))), x).numpy(), 0.0)
 
@@ -453,16 +454,11 @@ def test_overwriting_what_was_not_saved_is_fine():
     y = tg.sum(p + 1.0)  # the sum's gradient does not depend on p
     p.assign(np.zeros(3))
     assert tg.grad(y, p).tolist() == [1.0, 1.0, 1.0]
-    q = tg.Parameter(np.ones(3))
-    x = leaf(1.0, 1.0, 1.0)
-    y = tg.sum(x * q)
-    q.assign(np.zeros(3))
-    assert tg.grad(tg.sum(x * 2.0) , x).tolist() == [2.0, 2.0, 2.0]
 
 
 def test_a_copy_of_a_parameter_does_not_go_stale():
     p = tg.Parameter(np.full(3, 2.0))
-    copies = [tg.Tensor(p), p[np.array([0, 1, 2])].detach(), tg.Tensor(p.state) if hasattr(p, "state") else (p + 0.0).detach()]
+    copies = [tg.Tensor(p), p[np.array([0, 1, 2])].detach(), (p + 0.0).detach()]
     x = leaf(1.0, 1.0, 1.0)
     ys = [tg.sum(x * c) for c in copies]
     p.assign(np.zeros(3))
@@ -480,37 +476,60 @@ def test_a_value_overwritten_under_a_checkpoint_is_refused(kind, view):
 
     for y in (tg.checkpoint(fn, x), tg.checkpoint(lambda a: tg.checkpoint(fn, a), x)):
         value.assign(np.zeros(6))
-        with pytest.raises(RuntimeError, match="checkpoint needs the values"):
+        with pytest.raises(RuntimeError, match="<op checkpoint> needs the values"):
             tg.grad(y, x)
     argument = tg.checkpoint(lambda a, b: tg.sum(a * b), x, value)
     value.assign(np.ones(6))
-    with pytest.raises(RuntimeError, match="checkpoint needs the values"):
+    with pytest.raises(RuntimeError, match="<op checkpoint> needs the values"):
         tg.grad(argument, x)
 
 
 # -- checkpoint ------------------------------------------------------------------------------------------------------
 
 
-def test_checkpoint_draws_the_same_numbers_whoever_else_draws_meanwhile():
+def test_checkpoint_draws_the_same_numbers_as_without_it():
     x = matrix(0, 50)
 
     def fn(a):
+        return tg.dropout(tg.dropout(a, 0.5) * 2.0, 0.5)
+
+    def run(wrapped):
+        with use_key(KeyStream(Key(3))) as keys:
+            y = tg.sum(wrapped(x) * 3.0)
+            following = next_key()
+            return tg.grad(y, x).numpy(), following, keys.count
+
+    plain = run(fn)
+    for wrapped in (lambda a: tg.checkpoint(fn, a), lambda a: tg.checkpoint(lambda b: tg.checkpoint(fn, b), a)):
+        gradient, following, count = run(wrapped)
+        np.testing.assert_array_equal(gradient, plain[0])
+        assert (following, count) == plain[1:]
+
+
+def test_checkpoint_draws_the_same_numbers_whoever_else_draws_meanwhile():
+    x = matrix(0, 50)
+    runs = []
+
+    def fn(a):
         a = tg.dropout(a, 0.5)
-        if not drawn:
-            drawn.append(next_key())  # what another thread would do to the process's stream
+        if not runs:
+            other = threading.Thread(target=next_key)  # from the process's stream, as fn does
+            other.start()
+            other.join()
+        runs.append(1)
         return tg.dropout(a, 0.5)
 
-    for keys in (KeyStream(Key(3)), None):
-        with use_key(keys) if keys else reference_counting_alone():
-            drawn = []
+    y = tg.checkpoint(fn, x)
+    gradient = tg.grad(tg.sum(y), x).numpy()
+    assert len(runs) == 2
+    np.testing.assert_array_equal(gradient * x.numpy(), y.numpy())
 
-            def both(a):
-                return fn(a)
 
-            y = tg.checkpoint(both, x)
-            g = tg.grad(tg.sum(y), x).numpy()
-            np.testing.assert_array_equal(g * x.numpy(), y.numpy())
-            del y
+def test_checkpoint_refuses_a_function_that_draws_differently_the_second_time():
+    x, rates = matrix(0, 5), [0.0, 0.5]
+    y = tg.checkpoint(lambda a: tg.dropout(a * 1.0, rates.pop(0)), x)
+    with pytest.raises(RuntimeError, match="checkpoint: the function draws more random numbers"):
+        tg.grad(tg.sum(y), x)
 
 
 # -- exceptions and anomalies ----------------------------------------------------------------------------------------
@@ -543,14 +562,15 @@ def here():
 
 def test_detect_anomaly_names_the_op_and_the_line_forward():
     x = leaf(1000.0)
+    doubling = nn.Sequential(nn.Dense(1, 1)).astype(np.float64).load_state_dict({"0.weight": [[2.0]], "0.bias": [0.0]})
     with np.errstate(over="ignore", invalid="ignore"), tg.detect_anomaly():
         with pytest.raises(FloatingPointError) as error:
             line = here(); tg.exp(x)  # noqa: E702
         assert str(error.value).startswith("exp: ") and line in str(error.value)
-        with pytest.raises(FloatingPointError, match="^log: "):
+        with pytest.raises(FloatingPointError, match=r"^log: "):
             tg.log(x - 2000.0)
-        with pytest.raises(FloatingPointError, match=f"{np.__name__ and 'test_graph.py'}:"):
-            nn.Sequential(nn.Dense(1, 2)).initialize(Key(0)).astype(np.float64)(leaf(1e308) * 1e300)
+        with pytest.raises(FloatingPointError, match=r"^dense: .*test_graph\.py:"):
+            doubling(tg.Tensor(np.full((1, 1), 1e308)))
         passed_on = tg.Tensor(np.array([np.inf]), requires_grad=True)
         assert tg.mul(passed_on, 2.0).item() == np.inf  # not where it first appears
     with np.errstate(over="ignore"):

@@ -29,7 +29,7 @@ from .runs.settings import Settings, add_flags, complete
 from .runs.variants import GAN, VARIANTS, VanillaSettings, Variant, find
 from .saving import CheckpointError
 
-__all__ = ["DivergedError", "GAN", "History", "Interrupted", "RunError", "Settings", "VARIANTS", "VanillaSettings",
+__all__ = ["DivergedError", "History", "Interrupted", "RunError", "Settings", "VARIANTS", "VanillaSettings",
            "Variant", "main", "train"]
 
 _PREVIEWS = 64

@@ -8,7 +8,7 @@ from tinygan.backends import backend_of
 from tinygan.context import CONTEXT, override
 from tinygan.graph import Leaf, Node, Op, grad, pullback, reachable
 from tinygan.ops import concatenate, reshape, split
-from tinygan.random import KeyStream, stream
+from tinygan.random import Key, KeyStream, stream
 from tinygan.tensor import Tensor, wrap
 
 
@@ -23,11 +23,10 @@ def checkpoint(fn: Callable[..., Any], *inputs: Any) -> Any:
     context = CONTEXT.get()
     if not context.recording:
         return fn(*inputs)
-    keys = stream()
-    key, count = keys.key, keys.count
+    keys = _Recorder(stream())
     start = Leaf()  # everything that the first run records is younger
     reads: list[Any] = []
-    with override(reads=reads):
+    with override(reads=reads, keys=keys):
         result = fn(*[_detached(x) for x in inputs])
     if context.reads is not None:
         context.reads.extend(reads)
@@ -38,7 +37,7 @@ def checkpoint(fn: Callable[..., Any], *inputs: Any) -> Any:
                                   for parent in node.parents if parent and parent not in found))
 
     def again(*arguments: Any) -> Tensor:
-        with override(training=context.training, updating=frozenset(), keys=KeyStream(key, count)):
+        with override(training=context.training, updating=frozenset(), keys=_Player(keys.drawn)):
             y = fn(*arguments)
         return concatenate([reshape(part, (-1,)) for part in y]) if many else y
 
@@ -59,6 +58,33 @@ def checkpoint(fn: Callable[..., Any], *inputs: Any) -> Any:
         return joined
     parts = split(joined, [a.size for a in arrays])
     return tuple([reshape(part, a.shape) for part, a in zip(parts, arrays, strict=True)])
+
+
+class _Recorder(KeyStream):
+    """Hands on the keys of another stream, from which others may draw in between, and remembers them."""
+
+    def __init__(self, source: KeyStream) -> None:
+        super().__init__(source.key)
+        self.source = source
+        self.drawn: list[Key] = []
+
+    def next_key(self) -> Key:
+        self.drawn.append(self.source.next_key())
+        return self.drawn[-1]
+
+
+class _Player(KeyStream):
+    """Hands out the keys of a list."""
+
+    def __init__(self, drawn: list[Key]) -> None:
+        super().__init__(Key(0))
+        self.drawn = drawn
+
+    def next_key(self) -> Key:
+        if self.count == len(self.drawn):
+            raise RuntimeError("checkpoint: the function draws more random numbers in its second run than in its first")
+        self.count += 1
+        return self.drawn[self.count - 1]
 
 
 def _detached(x: Any) -> Any:

@@ -9,7 +9,7 @@ from functools import cache
 from typing import Any
 
 import numpy as np
-import numpy as xp  # noqa: ICN001
+import numpy as xp
 
 from tinygan.kernels.workspace import empty
 

@@ -60,7 +60,7 @@ def cache_folder() -> Path | None:
     return folder
 
 
-class _Locator(caching._CacheLocator):  # type: ignore[misc]
+class _Locator(caching._CacheLocator):
     """Tells Numba to keep a function's code in our folder, for as long as no kernel file changes."""
 
     def __init__(self, function: Any, source: str) -> None:
@@ -80,11 +80,11 @@ class _Locator(caching._CacheLocator):  # type: ignore[misc]
         return cls(function, source)
 
 
-class _Impl(caching.CompileResultCacheImpl):  # type: ignore[misc]
+class _Impl(caching.CompileResultCacheImpl):
     _locator_classes = (_Locator,)
 
 
-class _Cache(caching.FunctionCache):  # type: ignore[misc]
+class _Cache(caching.FunctionCache):
     """Numba's cache, but a function made by another function is known by what was asked for (`variant`), and not by a
     hash of all it closes over, which differs from process to process."""
 
@@ -128,7 +128,7 @@ def kernel(variant: object = "") -> Callable[[Callable[..., Any]], int]:
         _cached(compiled, function, str(variant))
         compiled.compile()
         _ALIVE.append(compiled)
-        return int(compiled.address)
+        return int(compiled.address or 0)
 
     return compile_it
 

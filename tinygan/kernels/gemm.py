@@ -29,7 +29,7 @@ IDENTITY, RELU, LEAKY_RELU = range(3)
 
 def pointer_to(real: Any) -> Any:
     """The function that makes a pointer to elements of that type of an address."""
-    @intrinsic  # type: ignore[untyped-decorator]
+    @intrinsic
     def pointer(typing: Any, address: Any) -> Any:
         def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
             return builder.inttoptr(args[0], context.get_value_type(real).as_pointer())

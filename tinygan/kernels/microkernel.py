@@ -47,7 +47,7 @@ def make(real: Any, packing: bool = False) -> Any:
     def const(value: int) -> Any:
         return ir.Constant(word, value)
 
-    @intrinsic  # type: ignore[untyped-decorator]
+    @intrinsic
     def microkernel(typing: Any, k: Any, a: Any, row_stride: Any, step: Any, b: Any, c: Any, c_stride: Any,
                     ahead: Any, ahead_step: Any) -> Any:
         def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
@@ -55,15 +55,16 @@ def make(real: Any, packing: bool = False) -> Any:
             module = builder.module
             fma = cgutils.get_or_insert_function(
                 module, ir.FunctionType(vector, [vector] * 3), f"llvm.fma.v{lanes}f{bits}")
+            byte = ir.IntType(8).as_pointer()
             prefetch = cgutils.get_or_insert_function(
-                module, ir.FunctionType(ir.VoidType(), [ir.IntType(8).as_pointer(), small, small, small]), "llvm.prefetch.p0")
+                module, ir.FunctionType(ir.VoidType(), [byte, small, small, small]), "llvm.prefetch.p0")
             a, b, c, ahead = (builder.inttoptr(x, element.as_pointer()) for x in (a, b, c, ahead))
             a_rows = [builder.gep(a, [builder.mul(row_stride, const(i))]) for i in range(ROWS)]
             c_rows = [builder.gep(c, [builder.mul(c_stride, const(i))]) for i in range(ROWS)]
             # C is on its way to the cache while the loop runs.
             for row in c_rows:
                 for end in (0, VECTORS * lanes - 1):
-                    place = builder.bitcast(builder.gep(row, [const(end)]), ir.IntType(8).as_pointer())
+                    place = builder.bitcast(builder.gep(row, [const(end)]), byte)
                     builder.call(prefetch, [place, small(1), small(3), small(1)])  # to write, near, data
 
             start, loop, end = builder.block, builder.append_basic_block("loop"), builder.append_basic_block("end")
@@ -80,12 +81,13 @@ def make(real: Any, packing: bool = False) -> Any:
                 return [builder.bitcast(builder.gep(base, [builder.add(row, const(v * lanes))]), vector.as_pointer())
                         for v in range(VECTORS)]
 
-            b_vectors = [builder.load(x, align=bits // 8) for x in (vectors(ahead, beside) if packing else vectors(b, b_row))]
+            places = vectors(ahead, beside) if packing else vectors(b, b_row)
+            b_vectors = [builder.load(x, align=bits // 8) for x in places]
             if packing:
                 for value, x in zip(b_vectors, vectors(b, b_row), strict=True):
                     builder.store(value, x, align=bits // 8)
             else:
-                place = builder.bitcast(builder.gep(ahead, [beside]), ir.IntType(8).as_pointer())
+                place = builder.bitcast(builder.gep(ahead, [beside]), byte)
                 builder.call(prefetch, [place, small(0), small(2), small(1)])  # to read, less near, data
             a_place = builder.mul(p, step)
             after = []

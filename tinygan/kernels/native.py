@@ -1,7 +1,6 @@
 """The compiled kernels behind Python functions. Importing this module compiles them, or loads them from the cache."""
 from __future__ import annotations
 
-import math
 import sys
 import time
 from collections.abc import Sequence
@@ -12,10 +11,11 @@ import numpy as np
 
 from tinygan.kernels import compiling
 
-_FIRST = compiling.cache_folder() is None or not any(compiling.cache_folder().glob("*.nbi"))  # type: ignore[union-attr]
+_FOLDER = compiling.cache_folder()
+_FIRST = _FOLDER is None or not any(_FOLDER.glob("*.nbi"))
 if _FIRST:
-    place = f"kept in {compiling.cache_folder()}" if compiling.cache_folder() else "not kept: no folder to write to"
-    print(f"tinygan: compiling kernels for this processor, once, about 10 s ({place})", file=sys.stderr, flush=True)
+    where = f"once; kept in {_FOLDER}" if _FOLDER else "at every start; no folder can be written to keep them in"
+    print(f"tinygan: compiling kernels for this processor, about 10 s, {where}", file=sys.stderr, flush=True)
     _START = time.perf_counter()
 
 from numba import types  # noqa: E402
@@ -54,7 +54,7 @@ _bits = cache(philox.make)
 
 
 def _address(array: Array) -> int:
-    return array.__array_interface__["data"][0]  # type: ignore[no-any-return]
+    return array.__array_interface__["data"][0]
 
 
 def _strides(x: Array) -> tuple[Array, int, int]:

@@ -5,8 +5,8 @@ programs (OpenMP); a training step has forty. These workers look at one word in 
 go to sleep when nothing comes. A worker that sleeps, or whose core is busy with something else, is not waited for: the
 caller does the parts that nobody took.
 
-One task runs at a time, behind one lock, so several threads may train at once. After a fork the child has a pool of its
-own. Matrix products are ours too, so no BLAS threads compete for the cores.
+The workers serve one task at a time; a thread that finds them taken does its own task alone. After a fork the child has
+a pool of its own. Matrix products are ours too, so no BLAS threads compete for the cores.
 """
 from __future__ import annotations
 
@@ -27,15 +27,14 @@ from tinygan.kernels.compiling import entry
 # The words that caller and workers share, each on a cache line of its own.
 TICKET, FUNCTION, ARGUMENTS, PARTS, DONE, STOP, WORDS = 0, 8, 16, 24, 32, 40, 48
 CLOSED = (1 << 32) - 1  # as the lower half of the ticket: nothing to take
-SPINS = 20_000  # looks at the ticket before a worker goes to sleep; about 100 microseconds
-WORDS_OF_A_TASK = 32
+SPINS = 200_000  # looks at the ticket before a worker goes to sleep; some milliseconds, longer than the gaps in a step
 
 
 def _pointer(context: Any, builder: Any, array_type: Any, array: Any, index: Any) -> Any:
     return builder.gep(context.make_array(array_type)(context, builder, array).data, [index])
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@intrinsic
 def load(typing: Any, words: Any, index: Any) -> Any:
     """The word at index, read once from memory, in order with the other threads' writes."""
     def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
@@ -44,7 +43,7 @@ def load(typing: Any, words: Any, index: Any) -> Any:
     return types.int64(words, types.intp), code
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@intrinsic
 def store(typing: Any, words: Any, index: Any, value: Any) -> Any:
     """Write the word at index, in order."""
     def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
@@ -54,7 +53,7 @@ def store(typing: Any, words: Any, index: Any, value: Any) -> Any:
     return types.void(words, types.intp, types.int64), code
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@intrinsic
 def increment(typing: Any, words: Any, index: Any) -> Any:
     """Add 1 to the word at index, atomically; returns what it was."""
     def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
@@ -64,7 +63,7 @@ def increment(typing: Any, words: Any, index: Any) -> Any:
     return types.int64(words, types.intp), code
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@intrinsic
 def replace(typing: Any, words: Any, index: Any, old: Any, new: Any) -> Any:
     """Write `new` to the word at index if it still is `old`, atomically; returns whether it was."""
     def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
@@ -74,7 +73,7 @@ def replace(typing: Any, words: Any, index: Any, old: Any, new: Any) -> Any:
     return types.boolean(words, types.intp, types.int64, types.int64), code
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@intrinsic
 def call(typing: Any, function: Any, arguments: Any, part: Any, parts: Any) -> Any:
     """Call the task at an address."""
     def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
@@ -87,7 +86,7 @@ def call(typing: Any, function: Any, arguments: Any, part: Any, parts: Any) -> A
     return types.void(types.int64, types.int64, types.int64, types.int64), code
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@intrinsic
 def pause(typing: Any) -> Any:
     """Tell the processor that this is a waiting loop, where it has a word for that."""
     def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
@@ -125,34 +124,37 @@ def _take_parts(words: Any, once: Any) -> Any:
             pause()
 
 
-@entry((types.int64[::1], types.int64, types.int64, types.int64))
+@entry((types.int64[::1], types.int64, types.int64[::1], types.int64))
 def _run(words: Any, function: Any, arguments: Any, parts: Any) -> Any:
     """Publish a task, take part in it, and return when all of it is done."""
     ticket = load(words, TICKET)
     store(words, FUNCTION, function)
-    store(words, ARGUMENTS, arguments)
+    store(words, ARGUMENTS, np.int64(arguments.ctypes.data))
     store(words, DONE, 0)
     store(words, PARTS, parts)
     store(words, TICKET, ((ticket >> 32) + 1) << 32)
-    part = 0
-    while part < parts:
-        ticket = load(words, TICKET)
-        part = ticket & CLOSED
-        if part < parts and replace(words, TICKET, ticket, ticket + 1):
-            call(function, arguments, part, parts)
-            increment(words, DONE)
+    _take_parts(words, True)
     while load(words, DONE) < parts:
         pause()
+    ticket = load(words, TICKET)
     store(words, TICKET, ((ticket >> 32) << 32) | CLOSED)
 
 
+@entry((types.int64, types.int64[::1], types.int64))
+def _run_alone(function: Any, arguments: Any, parts: Any) -> Any:
+    """Run all parts of a task here."""
+    for part in range(parts):
+        call(function, np.int64(arguments.ctypes.data), part, parts)
+
+
 class Pool:
-    """The caller's thread and `size - 1` workers, started with the first task that is worth it."""
+    """The caller's thread and `size - 1` workers, started with the first task that is shared."""
 
     def __init__(self, size: int) -> None:
         self.size = size
         self._reset()
-        os.register_at_fork(after_in_child=self._reset)
+        if hasattr(os, "register_at_fork"):
+            os.register_at_fork(after_in_child=self._reset)
         atexit.register(self._stop)
 
     def _reset(self) -> None:
@@ -163,23 +165,25 @@ class Pool:
         self._workers: list[threading.Thread] = []
         self._words = np.zeros(WORDS, np.int64)
         self._words[TICKET] = CLOSED
-        self._arguments = np.zeros(WORDS_OF_A_TASK, np.int64)
-        self._address = self._arguments.ctypes.data
 
     def run(self, kernel: int, arguments: tuple[int, ...], parts: int = 1) -> None:
         """Run all parts of a task and wait for them. parts: 1 for what is too small to share."""
-        with self._lock:
-            if parts > 1 and self.size > 1:
-                if not self._workers:
-                    self._start()
-                for _ in range(self._asleep):
-                    self._wake.release()
-            self._arguments[:len(arguments)] = arguments
-            _run(self._words, kernel, self._address, parts)
+        task = np.array(arguments, np.int64)
+        if parts == 1 or self.size == 1 or not self._lock.acquire(blocking=False):
+            _run_alone(kernel, task, parts)  # also while another thread has the workers
+            return
+        try:
+            if not self._workers:
+                self._start()
+            for _ in range(self._asleep):
+                self._wake.release()
+            _run(self._words, kernel, task, parts)
+        finally:
+            self._lock.release()
 
     def _start(self) -> None:
-        for i in range(self.size - 1):
-            worker = threading.Thread(target=self._work, args=(self._words, self._wake), name=f"tinygan-{i + 1}", daemon=True)
+        for i in range(1, self.size):
+            worker = threading.Thread(target=self._work, args=(self._words, self._wake), name=f"tinygan-{i}", daemon=True)
             worker.start()
             self._workers.append(worker)
 
@@ -195,8 +199,8 @@ class Pool:
     def _stop(self) -> None:
         """End the workers before the interpreter takes their code away."""
         self._words[STOP] = 1
-        for worker in self._workers:
-            self._wake.release()
+        self.size = 1  # whatever still comes is done by its caller
+        self._wake.release(max(len(self._workers), 1))
         for worker in self._workers:
             worker.join(1.0)
 

@@ -15,19 +15,19 @@ import numpy as np
 
 SMALL = 65536  # bytes: below, NumPy's own cache of blocks does as well
 ALIGNMENT = 64
-TRIM_EVERY = 256  # allocations
+Array = np.ndarray[Any, Any]
 
 
 class _Buffers(threading.local):
     def __init__(self) -> None:
-        self.by_size: dict[int, list[np.ndarray]] = {}
-        self.count = 0
+        self.by_size: dict[int, list[Array]] = {}
+        self.peak = 0  # bytes: the most that was in use when a buffer had to be made
 
 
 _BUFFERS = _Buffers()
 
 
-def _free(buffers: list[np.ndarray]) -> np.ndarray | None:
+def _free(buffers: list[Array]) -> Array | None:
     for buffer in buffers:
         if sys.getrefcount(buffer) == _UNUSED:
             return buffer
@@ -44,30 +44,38 @@ def _calibrate() -> int:
 _UNUSED = _calibrate()
 
 
-def empty(shape: tuple[int, ...], dtype: Any) -> np.ndarray:
+def empty(shape: tuple[int, ...], dtype: Any) -> Array:
     """An uninitialised array, 64-byte aligned if large."""
     dtype = np.dtype(dtype)
     size = math.prod(shape) * dtype.itemsize
     if size < SMALL:
         return np.empty(shape, dtype)
-    buffers = _BUFFERS.by_size.setdefault(size, [])
-    buffer = _free(buffers)
-    _BUFFERS.count += 1
-    if buffer is None or _BUFFERS.count % TRIM_EVERY == 0:
-        _trim()
+    buffer = _free(_BUFFERS.by_size.get(size, []))
     if buffer is None:
+        _trim()
         buffer = np.empty(size + ALIGNMENT, np.uint8)
-        buffers.append(buffer)
+        _BUFFERS.by_size.setdefault(size, []).append(buffer)
     return np.ndarray(shape, dtype, buffer, -buffer.ctypes.data % ALIGNMENT)
 
 
 def _trim() -> None:
-    """Forgets the free buffers when they are more than those in use."""
+    """Forget the free buffers if they are more than was ever in use, as they become where sizes keep changing."""
     used = free = 0
     for size, buffers in _BUFFERS.by_size.items():
-        idle = sum(sys.getrefcount(buffer) == _UNUSED for buffer in buffers)
-        free += idle * size
-        used += (len(buffers) - idle) * size
-    if free > used:
-        for buffers in _BUFFERS.by_size.values():
-            buffers[:] = [buffer for buffer in buffers if sys.getrefcount(buffer) != _UNUSED]
+        for buffer in buffers:
+            if sys.getrefcount(buffer) == _UNUSED:
+                free += size
+            else:
+                used += size
+    _BUFFERS.peak = max(_BUFFERS.peak, used)
+    if free > _BUFFERS.peak:
+        _BUFFERS.peak = used
+        for size, buffers in list(_BUFFERS.by_size.items()):
+            kept = []
+            for buffer in buffers:
+                if sys.getrefcount(buffer) != _UNUSED:
+                    kept.append(buffer)
+            if kept:
+                _BUFFERS.by_size[size] = kept
+            else:
+                del _BUFFERS.by_size[size]

@@ -177,16 +177,15 @@ def functional_call(module: Module, parameters: Mapping[str, Tensor], *inputs: A
     return _with({id(own[path]): value for path, value in parameters.items()}, module)(*inputs)
 
 
-def _with(values: dict[int, Tensor], module: Module) -> Module:
-    """A shallow copy of the tree with other values for some parameters, given by the parameters' identity."""
-    def changed(value: Any) -> Any:
-        if isinstance(value, Module):
-            return _with(values, value)
-        if isinstance(value, list | tuple):
-            return type(value)([changed(item) for item in value])
-        return values.get(id(value), value) if isinstance(value, Parameter) else value
-
-    twin = copy.copy(module)
-    for name, value in vars(module).items():
-        object.__setattr__(twin, name, changed(value))
+def _with(values: dict[int, Tensor], x: Any) -> Any:
+    """x with other values for some Parameters, given by their identity: modules are copied, not changed."""
+    if isinstance(x, Parameter):
+        return values.get(id(x), x)
+    if isinstance(x, list | tuple) and any(isinstance(item, Module) for item in x):
+        return type(x)([_with(values, item) for item in x])
+    if not isinstance(x, Module):
+        return x
+    twin = copy.copy(x)
+    for name, value in vars(x).items():
+        object.__setattr__(twin, name, _with(values, value))
     return twin

@@ -1,17 +1,14 @@
 """The GANs that the command line knows: a name, its settings, and how its networks and their game are built."""
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-import numpy as np
 import numpy.typing as npt
 
 from .errors import RunError
 from .settings import Settings, count, fraction, option, positive
-
-Images = npt.NDArray[np.float32]
 
 
 class GAN(Protocol):
@@ -21,19 +18,19 @@ class GAN(Protocol):
     generator: Any
     discriminator: Any
 
-    def step(self, real: Images) -> Any:
+    def step(self, real: Any) -> Any:
         """One round of the game on (d_steps * N, C, H, W) images; returns d_loss, g_loss, d_real and d_fake."""
 
-    def latent(self, n: int, key: Any) -> npt.NDArray[np.float32]:
+    def latent(self, n: int, key: Any = None) -> Any:
         """n latent vectors from `key` alone."""
 
-    def sample(self, n: int | None = None, *, z: npt.NDArray[np.float32] | None = None) -> Images:
-        """Images for n fresh latent vectors, or for the given ones."""
+    def sample(self, n: int = 64, z: Any = None) -> npt.NDArray[Any]:
+        """n images, or those of the latent vectors z."""
 
     def state_dict(self) -> dict[str, npt.NDArray[Any]]:
         """Everything that the next step depends on, under flat names."""
 
-    def load_state_dict(self, state: dict[str, npt.NDArray[Any]]) -> None:
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Become the GAN that `state_dict` was taken from."""
 
 
@@ -73,16 +70,15 @@ class VanillaSettings(Settings):
 
 def build_vanilla(settings: VanillaSettings, image_shape: tuple[int, int, int]) -> GAN:
     """The networks of `examples/vanilla_mnist.py` for any image shape, and the game between them."""
-    import tinygan as tg
+    from tinygan import gans, optim, random
 
-    generator, discriminator = tg.gans.vanilla_networks(image_shape, settings.latent_dim)
+    generator, discriminator = gans.vanilla_networks(image_shape, settings.latent_dim)
     betas = (settings.beta1, 0.999)
-    gan: GAN = tg.gans.VanillaGAN(
+    return gans.VanillaGAN(
         generator, discriminator, latent_dim=settings.latent_dim, d_steps=settings.d_steps,
         generator_cost=settings.generator_cost, noise=settings.noise, label_smoothing=settings.label_smoothing,
-        g_optimizer=tg.optim.Adam(settings.learning_rate, betas=betas),
-        d_optimizer=tg.optim.Adam(settings.learning_rate, betas=betas), key=tg.random.Key(settings.seed))
-    return gan
+        g_optimizer=optim.Adam(settings.learning_rate, betas=betas),
+        d_optimizer=optim.Adam(settings.learning_rate, betas=betas), key=random.Key(settings.seed))
 
 
 VANILLA = Variant(VanillaSettings, build_vanilla)

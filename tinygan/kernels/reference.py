@@ -1,0 +1,240 @@
+"""What every kernel computes, in plain loops over Python's own numbers: the oracle of the tests.
+
+Slow, and exact to float64: results are float64 (bits: uint32), whatever the inputs are. Names and arguments are those of
+`tinygan.backends.cpu`.
+"""
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+Array = np.ndarray[Any, Any]
+
+
+# Matrix products
+
+
+def matmul(a: Array, b: Array) -> Array:
+    """(n, k) @ (k, m) -> (n, m)."""
+    rows, columns = a.astype(np.float64).tolist(), b.T.astype(np.float64).tolist()
+    out = np.zeros((a.shape[0], b.shape[1]))
+    for i, row in enumerate(rows):
+        for j, column in enumerate(columns):
+            total = 0.0
+            for x, y in zip(row, column, strict=True):
+                total += x * y
+            out[i, j] = total
+    return out
+
+
+def dense(x: Array, weight: Array, bias: Array, activation_name: str, slope: float) -> Array:
+    """activation(x @ weight.T + bias): x (n, in), weight (out, in), bias (out,) -> (n, out)."""
+    z = matmul(x, weight.T)
+    for i in range(z.shape[0]):
+        for j in range(z.shape[1]):
+            z[i, j] += float(bias[j])
+    return activation(z, activation_name, slope)
+
+
+# Activations
+
+
+def _activated(x: float, name: str, slope: float) -> float:
+    if math.isnan(x) or name == "identity":
+        return x
+    if name == "relu":
+        return x if x > 0 else 0.0
+    if name == "leaky_relu":
+        return x if x > 0 else slope * x
+    if name == "tanh":
+        return math.tanh(x)
+    if name == "sigmoid":
+        small = math.exp(-abs(x))
+        return (1.0 if x >= 0 else small) / (1.0 + small)
+    if name == "softplus":
+        return max(x, 0.0) + math.log1p(math.exp(-abs(x)))
+    assert name == "elu"
+    return x if x > 0 else slope * math.expm1(x)
+
+
+def _slope_at(y: float, name: str, slope: float) -> float:
+    """The slope of an activation where its output is y."""
+    if name == "identity":
+        return 1.0
+    if name == "relu":
+        return 1.0 if y > 0 else 0.0
+    if name == "leaky_relu":
+        return 1.0 if y > 0 else slope
+    if name == "tanh":
+        return 1.0 - y * y
+    if name == "sigmoid":
+        return y * (1.0 - y)
+    if name == "softplus":
+        return -math.expm1(-y)
+    assert name == "elu"
+    return 1.0 if y > 0 else y + slope
+
+
+def activation(x: Array, activation_name: str, slope: float) -> Array:
+    """The activation of every element."""
+    return np.array([_activated(float(v), activation_name, slope) for v in x.flat], np.float64).reshape(x.shape)
+
+
+def activation_grad(g: Array, y: Array, activation_name: str, slope: float) -> Array:
+    """g times the activation's slope where its output is y."""
+    products = [float(a) * _slope_at(float(b), activation_name, slope) for a, b in zip(g.flat, y.flat, strict=True)]
+    return np.array(products, np.float64).reshape(g.shape)
+
+
+# Losses
+
+
+def bce_with_logits(logits: Array, targets: Array | float) -> float:
+    """mean(softplus(logits) - targets * logits)."""
+    total = 0.0
+    for x, t in zip(logits.flat, np.broadcast_to(targets, logits.shape).flat, strict=True):
+        total += _activated(float(x), "softplus", 0.0) - float(t) * float(x)
+    return total / logits.size
+
+
+def bce_with_logits_grad(g: float, logits: Array, targets: Array | float) -> Array:
+    """g * (sigmoid(logits) - targets) / size."""
+    out = np.zeros(logits.shape)
+    for i in np.ndindex(logits.shape):
+        target = float(np.broadcast_to(targets, logits.shape)[i])
+        out[i] = float(g) * (_activated(float(logits[i]), "sigmoid", 0.0) - target) / logits.size
+    return out
+
+
+# Batch normalisation of (N, C, ...)
+
+
+def _channels(x: Array) -> Iterator[tuple[int, list[tuple[int, ...]]]]:
+    """Every channel with the indices of its elements."""
+    for channel in range(x.shape[1]):
+        yield channel, [i for i in np.ndindex(x.shape) if i[1] == channel]
+
+
+def batch_norm(x: Array, weight: Array, bias: Array, eps: float) -> tuple[Array, Array, Array]:
+    """(x normalised per channel, scaled and shifted; the means; the biased variances)."""
+    out, mean, var = np.zeros(x.shape), np.zeros(x.shape[1]), np.zeros(x.shape[1])
+    for c, places in _channels(x):
+        mean[c] = math.fsum(float(x[i]) for i in places) / len(places)
+        var[c] = math.fsum((float(x[i]) - mean[c]) ** 2 for i in places) / len(places)
+        for i in places:
+            out[i] = (float(x[i]) - mean[c]) / math.sqrt(var[c] + eps) * float(weight[c]) + float(bias[c])
+    return out, mean, var
+
+
+def batch_norm_sums(g: Array, x: Array, eps: float, mean: Array, var: Array) -> Array:
+    """Per channel the sum of g, and of g times the normalised x: (2, C)."""
+    sums = np.zeros((2, x.shape[1]))
+    for c, places in _channels(x):
+        deviation = math.sqrt(float(var[c]) + eps)
+        sums[0, c] = math.fsum(float(g[i]) for i in places)
+        sums[1, c] = math.fsum(float(g[i]) * (float(x[i]) - float(mean[c])) / deviation for i in places)
+    return sums
+
+
+def batch_norm_input_grad(g: Array, x: Array, weight: Array, sums: Array, eps: float, mean: Array, var: Array) -> Array:
+    """weight / deviation * (g - (sums[0] + normalised x * sums[1]) / count)."""
+    out = np.zeros(x.shape)
+    for c, places in _channels(x):
+        deviation = math.sqrt(float(var[c]) + eps)
+        for i in places:
+            normalized = (float(x[i]) - float(mean[c])) / deviation
+            common = (float(sums[0, c]) + normalized * float(sums[1, c])) / len(places)
+            out[i] = float(weight[c]) / deviation * (float(g[i]) - common)
+    return out
+
+
+# Optimisers: one array's (parameter, state ...) before -> after
+
+
+def adam(p: Array, g: Array, m: Array, v: Array, settings: Sequence[float]) -> tuple[Array, Array, Array]:
+    """Adam (Kingma, Ba 2015, algorithm 1) or, decoupled, AdamW (Loshchilov, Hutter 2019, algorithm 2).
+
+    settings: learning rate, beta1, beta2, eps, weight decay, decoupled, 1 - beta1^t, 1 - beta2^t.
+    """
+    rate, beta1, beta2, eps, decay, decoupled, correction1, correction2 = settings
+    p, m, v = (x.astype(np.float64) for x in (p, m, v))
+    for i in np.ndindex(p.shape):
+        slope = float(g[i])
+        if decoupled:
+            p[i] -= rate * decay * p[i]
+        else:
+            slope += decay * p[i]
+        m[i] = beta1 * m[i] + (1 - beta1) * slope
+        v[i] = beta2 * v[i] + (1 - beta2) * slope * slope
+        p[i] -= rate * (m[i] / correction1) / (math.sqrt(v[i] / correction2) + eps)
+    return p, m, v
+
+
+def rmsprop(p: Array, g: Array, square: Array, settings: Sequence[float]) -> tuple[Array, Array]:
+    """RMSProp (Tieleman, Hinton 2012). settings: learning rate, decay, eps, weight decay."""
+    rate, alpha, eps, decay = settings
+    p, square = p.astype(np.float64), square.astype(np.float64)
+    for i in np.ndindex(p.shape):
+        slope = float(g[i]) + decay * p[i]
+        square[i] = alpha * square[i] + (1 - alpha) * slope * slope
+        p[i] -= rate * slope / (math.sqrt(square[i]) + eps)
+    return p, square
+
+
+def sgd(p: Array, g: Array, velocity: Array, settings: Sequence[float]) -> tuple[Array, Array]:
+    """Gradient descent with momentum (Sutskever et al. 2013). settings: learning rate, momentum, nesterov, weight decay."""
+    rate, momentum, nesterov, decay = settings
+    p, velocity = p.astype(np.float64), velocity.astype(np.float64)
+    for i in np.ndindex(p.shape):
+        slope = float(g[i]) + decay * p[i]
+        velocity[i] = momentum * velocity[i] + slope
+        p[i] -= rate * (slope + momentum * velocity[i] if nesterov else velocity[i])
+    return p, velocity
+
+
+# Random numbers: element i depends on the key and on i alone
+
+
+def philox(counter: Sequence[int], key: Sequence[int]) -> list[int]:
+    """Philox4x32-10 (Salmon et al. 2011, section 3.3): four words of counter, two of key -> four random words."""
+    c0, c1, c2, c3 = counter
+    k0, k1 = key
+    for _ in range(10):
+        product0, product1 = 0xD2511F53 * c0, 0xCD9E8D57 * c2
+        c0, c1, c2, c3 = (product1 >> 32) ^ c1 ^ k0, product1 % 2**32, (product0 >> 32) ^ c3 ^ k1, product0 % 2**32
+        k0, k1 = (k0 + 0x9E3779B9) % 2**32, (k1 + 0xBB67AE85) % 2**32
+    return [c0, c1, c2, c3]
+
+
+def random_bits(key: Sequence[int], count: int) -> Array:
+    """Word i of a stream is word i % 4 of the block with counter i // 4."""
+    words: list[int] = []
+    for block in range((count + 3) // 4):
+        words += philox((block % 2**32, block >> 32, 0, 0), (int(key[0]), int(key[1])))
+    return np.array(words[:count], np.uint32)
+
+
+def _unit(key: Sequence[int], count: int, single: bool) -> list[float]:
+    """Numbers in [0, 1): the upper 24 bits of a word, or 53 of two words."""
+    if single:
+        return [(int(word) >> 8) / 2**24 for word in random_bits(key, count)]
+    words = [int(word) for word in random_bits(key, 2 * count)]
+    return [(words[2 * i] << 32 | words[2 * i + 1]) // 2**11 / 2**53 for i in range(count)]
+
+
+def random_uniform(key: Sequence[int], count: int, low: float, high: float, single: bool) -> Array:
+    """Uniform in [low, high); single: what a float32 array is filled with."""
+    return np.array([low + (high - low) * u for u in _unit(key, count, single)], np.float64)
+
+
+def random_normal(key: Sequence[int], count: int, single: bool) -> Array:
+    """Normal with mean 0 and variance 1, in pairs (Box, Muller 1958)."""
+    numbers = _unit(key, 2 * ((count + 1) // 2), single)
+    out = []
+    for u, angle in zip(numbers[::2], numbers[1::2], strict=True):
+        radius = math.sqrt(-2 * math.log(1 - u))
+        out += [radius * math.cos(2 * math.pi * angle), radius * math.sin(2 * math.pi * angle)]
+    return np.array(out[:count], np.float64)
