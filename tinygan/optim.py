@@ -16,6 +16,7 @@ import numpy as np
 
 from tinygan.backends import Array, backend_of
 from tinygan.nn import Module
+from tinygan.nn.module import check_state
 from tinygan.ops import add, clip, div, equal, maximum, mul, sqrt, sub, where
 from tinygan.ops import sum as sum_over
 from tinygan.tensor import Parameter, as_array
@@ -102,10 +103,7 @@ class Optimizer:
         self._allocate(self._bound())
         own = {f"{path}.{slot}": array for slot, arrays in self._slots.items()
                for path, array in zip(self._parameters or {}, arrays, strict=True)}
-        wrong = sorted(({"count", *own}) ^ set(state)) + [
-            name for name, array in own.items() if name in state and np.shape(state[name]) != array.shape]
-        if wrong:
-            raise ValueError(f"{type(self).__name__}: missing, unexpected or mis-shaped state: {', '.join(wrong)}")
+        check_state(type(self).__name__, {"count": np.array(0), **own}, state)
         self.count = int(state["count"])
         for name, array in own.items():
             array[...] = state[name]
@@ -327,8 +325,7 @@ class ExponentialMovingAverage:
         return {path: np.array(average, order="C") for path, average in self._averages.items()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Restore what `state_dict` returned."""
-        if set(state) != set(self._averages):
-            raise ValueError(f"ExponentialMovingAverage: expected {sorted(self._averages)}, got {sorted(state)}")
+        """Restore what `state_dict` returned. Raises ValueError naming the entries that do not fit, before a change."""
+        check_state("ExponentialMovingAverage", self._averages, state)
         for path, average in self._averages.items():
             average[...] = state[path]

@@ -5,6 +5,7 @@ The operators are the ops of `tinygan.ops`; that package knows Tensor and Tensor
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
@@ -313,11 +314,7 @@ def _copied(array: Any, dtype: Any) -> Array:
 
 
 def _rebuild(kind: type[Tensor], array: Any, requires_grad: bool) -> Tensor:
-    tensor = kind.__new__(kind)
-    Tensor.__init__(tensor, array, requires_grad)
-    if isinstance(tensor, _Variable):
-        tensor.version = Version()
-    return tensor
+    return kind(array) if issubclass(kind, _Variable) else kind(array, requires_grad)
 
 
 class _Variable(Tensor):
@@ -434,15 +431,9 @@ class Parameter(_Variable):
         return self.array
 
     def __reduce__(self) -> Any:
-        values = self.numpy() if self.initialized else None
-        return _rebuild_parameter, (values, self._shape, self.initializer, self._dtype)
-
-
-def _rebuild_parameter(array: Any, shape: tuple[int, ...], initializer: Any, dtype: Any) -> Parameter:
-    parameter = Parameter(shape=shape, initializer=initializer, dtype=dtype) if initializer else Parameter(array)
-    if array is not None and initializer:
-        parameter.assign(array)
-    return parameter
+        if self.initialized:
+            return super().__reduce__()
+        return partial(Parameter, shape=self._shape, initializer=self.initializer, dtype=self._dtype), ()
 
 
 from tinygan import graph as _graph  # (the cycle named above: Tensor stands, so these can now be read)

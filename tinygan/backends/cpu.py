@@ -76,6 +76,8 @@ def activation(x: Array, activation_name: str, slope: float, out: Array | None =
         np.copyto(out, np.where(x > 0, x, x * kind(slope)))
         return out
     if activation_name == "tanh":
+        if kind is np.float32 and x.size > LARGE and x.flags.c_contiguous and out.flags.c_contiguous:
+            return _native().activation_forward(x, _CODES["tanh"], 0.0, out)
         return np.tanh(x, out=out)
     if activation_name == "sigmoid":  # 1 / (1 + exp(-x)), written so that nothing overflows
         np.multiply(x, kind(0.5), out=out)

@@ -9,6 +9,7 @@ import numpy as np
 from tinygan import nn
 from tinygan.backends import backend_of
 from tinygan.context import no_grad
+from tinygan.nn.module import check_state
 from tinygan.optim import Adam, Optimizer
 from tinygan.random import Key, KeyStream
 from tinygan.tensor import as_array
@@ -49,6 +50,9 @@ class GAN:
         self.d_optimizer = d_optimizer or Adam()
         self.g_optimizer.bind(generator)
         self.d_optimizer.bind(discriminator)
+        # What every step asks the networks for, looked up once.
+        self.g_parameters = generator.parameters()
+        self.d_parameters = discriminator.parameters()
         self.keys = KeyStream(key.fold("training"))
         self.steps = 0
 
@@ -87,13 +91,9 @@ class GAN:
         return state
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Continue where `state_dict` was taken. Raises ValueError naming what is missing, unexpected or mis-shaped."""
-        names = [name for name, _ in self._parts()]
-        counters = ("steps", "key", "key_count")
-        unexpected = [path for path in state if path not in counters and path.partition(".")[0] not in names]
-        missing = [name for name in counters if name not in state]
-        if unexpected or missing:
-            raise ValueError(f"load_state_dict: missing {missing}, unexpected {unexpected}")
+        """Continue where `state_dict` was taken. Raises ValueError, before anything changes, naming what is missing,
+        unexpected or of another shape."""
+        check_state(type(self).__name__, self.state_dict(), state)
         for name, part in self._parts():
             part.load_state_dict({path.removeprefix(name + "."): array for path, array in state.items()
                                   if path.startswith(name + ".")})

@@ -43,6 +43,7 @@ class VanillaGAN(GAN):
         super().__init__(generator, discriminator, latent_dim, noise=noise, g_optimizer=g_optimizer,
                          d_optimizer=d_optimizer, key=key)
         self.d_steps = d_steps
+        self.couples_examples = any(module.couples_examples for _, module in discriminator.named_modules())
         self.generator_cost = generator_cost
         self.label_smoothing = label_smoothing
 
@@ -75,7 +76,7 @@ class VanillaGAN(GAN):
         with no_grad(), nn.update_buffers_of():
             fake = self.generator(z)
         with nn.update_buffers_of(self.discriminator):
-            if any(module.couples_examples for _, module in self.discriminator.named_modules()):
+            if self.couples_examples:
                 real_logits = self.discriminator(real)
                 fake_logits = self.discriminator(fake)
             else:  # one pass over both reads and differentiates the weights once
@@ -83,7 +84,7 @@ class VanillaGAN(GAN):
                 real_logits, fake_logits = split(logits, [real.shape[0], fake.shape[0]])
         loss = (binary_cross_entropy_with_logits(real_logits, 1.0 - self.label_smoothing)
                 + binary_cross_entropy_with_logits(fake_logits, 0.0))
-        return loss, grad(loss, self.discriminator.parameters()), real_logits, fake_logits
+        return loss, grad(loss, self.d_parameters), real_logits, fake_logits
 
     def g_gradients(self, z: Any) -> tuple[Tensor, list[Tensor]]:
         """The generator's loss and its gradients in the order of `generator.parameters()`, for latent vectors z
@@ -96,7 +97,7 @@ class VanillaGAN(GAN):
             loss = binary_cross_entropy_with_logits(logits, 1.0)
         else:
             loss = neg(mean(exp(logits)))
-        return loss, grad(loss, self.generator.parameters())
+        return loss, grad(loss, self.g_parameters)
 
 
 def _mean_probability(logits: Any) -> float:

@@ -4,7 +4,9 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import carray
+from llvmlite import ir
+from numba import carray, types
+from numba.extending import intrinsic
 
 from tinygan.kernels.compiling import inline, kernel
 from tinygan.kernels.gemm import pointer_to
@@ -23,9 +25,50 @@ def share(count: Any, part: Any, parts: Any) -> Any:
     return min(count, units * part // parts * GRAIN), min(count, units * (part + 1) // parts * GRAIN)
 
 
+# tanh(x) / x as a polynomial in x^2 for |x| < 0.625, and exp(r) for |r| < log(2) / 2: least squares at 4,000 Chebyshev
+# nodes. The float32 tanh made of them is within 2 units in the last place of the true one.
+TANH_COEFFICIENTS = (1.0, -0.33333230, 0.13330448, -0.05366739, 0.02042085, -0.00547360)
+EXP_COEFFICIENTS = (1.0, 1.0, 0.5, 0.16666405, 0.04166620, 0.00837598, 0.00139498)
+
+
+@intrinsic
+def power_of_two(typing: Any, exponent: Any) -> Any:
+    """2 to an int32 from -126 to 127, as float32: the exponent goes where the number keeps it."""
+    def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        word = ir.IntType(32)
+        return builder.bitcast(builder.shl(builder.add(args[0], word(127)), word(23)), ir.FloatType())
+
+    return types.float32(types.int32), code
+
+
+@inline
+def tanh(x: Any) -> Any:
+    """tanh of a float32, without a branch, so that loops over it become vector instructions."""
+    real = np.float32
+    size = abs(x)
+    square = x * x
+    near = real(TANH_COEFFICIENTS[5])
+    for i in (4, 3, 2, 1, 0):
+        near = near * square + real(TANH_COEFFICIENTS[i])
+    near *= x
+    # Further out 1 - 2 / (exp(2|x|) + 1), which is 1 from 9 on; exp(t) = 2^n exp(r), log(2) subtracted in two pieces.
+    t = real(2) * size
+    t = t if t < real(18.5) else real(18.5)
+    n = np.int32(t * real(1.44269504) + real(0.5))
+    r = t - real(n) * real(0.693359375) + real(n) * real(2.12194440e-4)
+    e = real(EXP_COEFFICIENTS[6])
+    for i in (5, 4, 3, 2, 1, 0):
+        e = e * r + real(EXP_COEFFICIENTS[i])
+    far = real(1) - real(2) / (e * power_of_two(n) + real(1))
+    result = near if size < real(0.625) else (far if x > real(0) else -far)
+    return result if x == x else x
+
+
 def make_forward(real: Any) -> int:
-    """The address of the task out = activation(x), for relu and leaky_relu (NumPy's own loops serve the others)."""
+    """The address of the task out = activation(x), for relu, leaky_relu and, in float32, tanh; NumPy's loops serve the
+    others."""
     pointer = pointer_to(real)
+    in_float32 = real is types.float32
 
     @kernel(real)
     def forward(task: Any, part: Any, parts: Any) -> Any:
@@ -37,6 +80,9 @@ def make_forward(real: Any) -> int:
         if t[ACTIVATION] == LEAKY_RELU:
             for i in range(x.size):
                 out[i] = x[i] if x[i] > 0 else slope * x[i]
+        elif in_float32 and t[ACTIVATION] == TANH:
+            for i in range(x.size):
+                out[i] = tanh(x[i])
         else:
             for i in range(x.size):
                 out[i] = 0 if x[i] <= 0 else x[i]

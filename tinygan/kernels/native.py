@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import sys
+import threading
 import time
 from collections.abc import Sequence
 from functools import cache
@@ -57,6 +58,35 @@ def _address(array: Array) -> int:
     return array.__array_interface__["data"][0]
 
 
+_NUMBERS: dict[tuple[float, Any], tuple[Array, int]] = {}
+
+
+def _number(value: float, dtype: Any) -> int:
+    """The address of a constant."""
+    if (value, dtype) not in _NUMBERS:
+        array = np.array([value], dtype)
+        _NUMBERS[value, dtype] = array, _address(array)
+    return _NUMBERS[value, dtype][1]
+
+
+class _Scratch(threading.local):
+    """A thread's memory for what a matrix product packs, kept from one to the next."""
+
+    memory = np.empty(0, np.uint8)
+    address = 0
+
+
+_SCRATCH = _Scratch()
+
+
+def _scratch(size: int) -> int:
+    """The address of that many bytes."""
+    if _SCRATCH.memory.size < size + 64:
+        _SCRATCH.memory = np.empty(size + 64, np.uint8)
+        _SCRATCH.address = _address(_SCRATCH.memory) + -_address(_SCRATCH.memory) % 64
+    return _SCRATCH.address
+
+
 def _strides(x: Array) -> tuple[Array, int, int]:
     """x, or a copy if neither of its two axes is contiguous, with its strides in elements."""
     row, column = x.strides
@@ -93,26 +123,23 @@ def product(a: Array, b: Array, out: Array | None = None, bias: Array | None = N
     # Rows of C are shared out where B is what all parts can pack cheaply: in the gradient of a weight.
     split_rows = not direct and not staged
     words = gemm.scratch_elements(m, n, k, direct, staged, out.dtype)
-    scratch = empty((parts * words,), out.dtype)
-    slopes = np.array([slope], out.dtype)
     pool.run(_gemm(out.dtype), (
         _address(a), a_row, a_step, _address(b), b_step, b_column, _address(out), out.shape[1], staged, m, n, k, split_rows,
-        0 if bias is None else _address(bias), activation, _address(slopes), _address(scratch), words), parts)
+        0 if bias is None else _address(bias), activation, _number(slope, out.dtype), _scratch(parts * words * out.itemsize), words),
+        parts)
     return out
 
 
 def activation_forward(x: Array, code: int, slope: float, out: Array) -> Array:
-    """relu or leaky_relu of a contiguous array, into `out`."""
-    slopes = np.array([slope], x.dtype)
-    pool.run(_forward(x.dtype), (_address(x), 0, _address(out), x.size, code, _address(slopes)),
+    """relu, leaky_relu or (float32 only) tanh of a contiguous array, into `out`."""
+    pool.run(_forward(x.dtype), (_address(x), 0, _address(out), x.size, code, _number(slope, x.dtype)),
              1 if x.size < ALONE else pool.size)
     return out
 
 
 def activation_backward(g: Array, y: Array, code: int, slope: float, out: Array) -> Array:
     """g times the activation's slope where its output is y; all contiguous, in the same order."""
-    slopes = np.array([slope], g.dtype)
-    pool.run(_backward(g.dtype), (_address(g), _address(y), _address(out), g.size, code, _address(slopes)),
+    pool.run(_backward(g.dtype), (_address(g), _address(y), _address(out), g.size, code, _number(slope, g.dtype)),
              1 if g.size < ALONE else pool.size)
     return out
 

@@ -53,11 +53,11 @@ class Module:
         for name, child in self.named_children():
             yield from child.named_modules(f"{prefix}.{name}" if prefix else name)
 
-    def _named(self, kind: type[Any]) -> Iterator[tuple[str, Any]]:
+    def _named(self, kind: type[Any], once: bool = True) -> Iterator[tuple[str, Any]]:
         seen = set()
         for path, module in self.named_modules():
             for name, value in vars(module).items():
-                if isinstance(value, kind) and id(value) not in seen:
+                if isinstance(value, kind) and not (once and id(value) in seen):
                     seen.add(id(value))
                     yield f"{path}.{name}" if path else name, value
 
@@ -88,25 +88,21 @@ class Module:
     # -- saving --------------------------------------------------------------------------------------------------
 
     def state_dict(self) -> dict[str, np.ndarray[Any, Any]]:
-        """A copy of every parameter and buffer by path, under the names and in the shapes that PyTorch uses."""
+        """A copy of every parameter and buffer by path, under the names and in the shapes that PyTorch uses (what two
+        layers share stands there twice)."""
         return {path: np.array(value.numpy(), order="C") for path, value in self._state()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> Self:
         """Assign every parameter and buffer. Raises ValueError, before anything is assigned, naming the entries that
         are missing, unexpected or of another shape."""
         own = dict(self._state())
-        problems = [f"missing {path!r}" for path in own if path not in state]
-        problems += [f"unexpected {path!r}" for path in state if path not in own]
-        problems += [f"{path!r} has shape {tuple(np.shape(state[path]))}, expected {value.shape}"
-                     for path, value in own.items() if path in state and tuple(np.shape(state[path])) != value.shape]
-        if problems:
-            raise ValueError(f"load_state_dict: {'; '.join(problems)}")
+        check_state(type(self).__name__, own, state)
         for path, value in own.items():
             value.assign(np.asarray(state[path]))
         return self
 
     def _state(self) -> Iterator[tuple[str, Any]]:
-        return self._named(Parameter | Buffer)  # type: ignore[arg-type]
+        return self._named(Parameter | Buffer, once=False)  # type: ignore[arg-type]
 
     # -- modes ---------------------------------------------------------------------------------------------------
 
@@ -150,6 +146,16 @@ class Module:
         counts = max(len(count) for _, count in lines)
         return "\n".join(f"{line:<{width}}  {count:>{counts}}".rstrip() + (" parameters" if i == 0 and count else "")
                          for i, (line, count) in enumerate(lines))
+
+
+def check_state(owner: str, own: Mapping[str, Any], state: Mapping[str, Any]) -> None:
+    """Raise ValueError if `state` has not exactly the names and shapes of `own`, naming every entry that differs."""
+    problems = [f"missing {name!r}" for name in own if name not in state]
+    problems += [f"unexpected {name!r}" for name in state if name not in own]
+    problems += [f"{name!r} has shape {tuple(np.shape(state[name]))}, expected {value.shape}"
+                 for name, value in own.items() if name in state and tuple(np.shape(state[name])) != value.shape]
+    if problems:
+        raise ValueError(f"load_state_dict of {owner}: {'; '.join(problems)}")
 
 
 def mode(*modules: Module, training: bool) -> AbstractContextManager[None]:

@@ -1,0 +1,70 @@
+"""The vanilla GAN's step as a user of tinygan writes it: `gan.step(real)`."""
+import importlib
+
+import numpy as np
+from models import Dense, Gradients, Layer, LeakyReLU, Model, Start, Tanh, Weights
+
+import tinygan as tg
+from tinygan import nn
+
+# tinygan imports these when it first needs them: that is memory which imports take, not the step.
+for _name in ("numba", "scipy.linalg.blas"):
+    importlib.import_module(_name)
+
+
+def build(layers: tuple[Layer, ...], weights: Weights) -> nn.Sequential:
+    def module(layer: Layer) -> nn.Module:
+        match layer:
+            case Dense(inputs, outputs):
+                return nn.Dense(inputs, outputs)
+            case LeakyReLU(slope):
+                return nn.LeakyReLU(slope)
+            case Tanh():
+                return nn.Tanh()
+        raise ValueError(f"subject_tinygan: no layer for {layer}")
+
+    network = nn.Sequential(*map(module, layers))
+    network.initialize(tg.random.Key(0)).astype(next(iter(weights.values())).dtype)
+    network.load_state_dict(weights)
+    return network
+
+
+class Subject:
+    def __init__(self, model: Model, start: Start, variant: str, threads: int) -> None:
+        self.count = threads
+        self.real = start.real
+        adam = model.optimiser
+        self.gan = tg.gans.VanillaGAN(
+            build(model.generator, start.generator),
+            build(model.discriminator, start.discriminator),
+            latent_dim=model.latent_dim,
+            g_optimizer=tg.optim.Adam(adam.lr, betas=adam.betas, eps=adam.eps),
+            d_optimizer=tg.optim.Adam(adam.lr, betas=adam.betas, eps=adam.eps),
+            key=tg.random.Key(0),
+        )
+
+    def step(self) -> None:
+        self.gan.step(self.real)
+
+    def gradients(self, d_noise: np.ndarray, g_noise: np.ndarray) -> Gradients:
+        d_loss, d_gradients, *_ = self.gan.d_gradients(self.real, d_noise)
+        g_loss, g_gradients, *_ = self.gan.g_gradients(g_noise)
+        d_names, g_names = (
+            [name for name, _ in network.named_parameters()] for network in (self.gan.discriminator, self.gan.generator)
+        )
+        return Gradients(
+            float(d_loss.item()),
+            float(g_loss.item()),
+            {name: np.array(value) for name, value in zip(d_names, d_gradients, strict=True)},
+            {name: np.array(value) for name, value in zip(g_names, g_gradients, strict=True)},
+        )
+
+    def weights(self) -> tuple[Weights, Weights]:
+        """(generator, discriminator), copies."""
+        return self.gan.generator.state_dict(), self.gan.discriminator.state_dict()
+
+    def threads(self) -> int:
+        return self.count
+
+    def blas(self) -> list[str]:
+        return []

@@ -1,0 +1,543 @@
+"""The CPU's kernels against plain loops (`kernels/reference.py`), their threads, their cache on disk, their memory."""
+import os
+import shutil
+import subprocess
+import sys
+import threading
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import stats
+
+import tinygan
+from tinygan.backends import cpu
+from tinygan.kernels import native, reference, workspace
+from tinygan.kernels.pool import Pool, core_count, pool
+
+FLOATS = (np.float32, np.float64)
+ACTIVATIONS = ("identity", "relu", "leaky_relu", "elu", "tanh", "sigmoid", "softplus")
+SETTINGS = {
+    "adam": [[2e-3, 0.5, 0.999, 1e-8, 0.0, 0.0, 0.5, 1e-3], [1e-2, 0.9, 0.99, 1e-6, 0.1, 0.0, 0.19, 0.02],
+             [1e-2, 0.9, 0.99, 1e-6, 0.1, 1.0, 0.19, 0.02]],
+    "rmsprop": [[1e-2, 0.99, 1e-8, 0.0], [1e-2, 0.9, 1e-6, 0.1]],
+    "sgd": [[0.1, 0.0, 0.0, 0.0], [0.1, 0.9, 0.0, 0.01], [0.1, 0.9, 1.0, 0.01]],
+}
+dtypes = st.sampled_from(FLOATS)
+sizes = st.integers(0, 40)
+layouts = st.sampled_from(["C", "F", "strided", "reversed", "read-only"])
+paths = st.sampled_from(["as it is", "compiled", "compiled, shared"])
+seeds = st.integers(0, 2**32 - 1)
+few = settings(max_examples=40, deadline=None)
+KEY = np.array([0xA4093822, 0x299F31D0], np.uint32)
+
+
+@contextmanager
+def path(name):
+    """Small arrays usually go to NumPy, or to one thread; here also through compiled code, and cut into parts."""
+    with pytest.MonkeyPatch.context() as patch:
+        if name != "as it is":
+            patch.setattr(cpu, "LARGE", 0)
+        if name == "compiled, shared":
+            patch.setattr(native, "ALONE", 0)
+            patch.setattr(native, "ALONE_PRODUCT", 0)
+        yield
+
+
+def draw(seed, shape, dtype, layout="C"):
+    """Normal numbers of that shape, lying in memory in that way."""
+    x = np.random.default_rng(seed).standard_normal(shape).astype(dtype)
+    if layout == "F":
+        return np.asfortranarray(x)
+    if layout == "strided" and x.ndim:
+        wide = np.full((*x.shape[:-1], 2 * x.shape[-1] + 3), np.nan, dtype)
+        view = wide[..., 3::2]
+        view[...] = x
+        return view
+    if layout == "reversed" and x.ndim:
+        return np.ascontiguousarray(x[::-1])[::-1]
+    if layout == "read-only":
+        x.flags.writeable = False
+    return x
+
+
+def close(actual, expected, dtype, digits=1.0):
+    """Errors relative to the largest element: `digits` times 32 roundings of it."""
+    assert np.asarray(actual).dtype == dtype
+    assert np.shape(actual) == np.shape(expected)
+    scale = np.max(np.abs(expected), initial=1e-30)
+    assert np.max(np.abs(np.asarray(actual, np.float64) - expected), initial=0.0) <= 32 * digits * np.finfo(dtype).eps * scale
+
+
+# Matrix products
+
+
+@few
+@given(sizes, sizes, sizes, dtypes, layouts, layouts, paths, st.booleans(), seeds)
+def test_matmul(n, k, m, dtype, layout_a, layout_b, which, into, seed):
+    a, b = draw(seed, (n, k), dtype, layout_a), draw(seed + 1, (k, m), dtype, layout_b)
+    out = np.full((n, m), np.nan, dtype) if into else None
+    with path(which):
+        c = cpu.matmul(a, b, out)
+    assert out is None or c is out
+    close(c, reference.matmul(a, b), dtype)
+
+
+@few
+@given(sizes, sizes, sizes, dtypes, layouts, layouts, paths, st.sampled_from(ACTIVATIONS), seeds)
+def test_dense(n, k, m, dtype, layout_x, layout_w, which, name, seed):
+    x, weight = draw(seed, (n, k), dtype, layout_x), draw(seed + 1, (m, k), dtype, layout_w)
+    bias = draw(seed + 2, (m,), dtype)
+    with path(which):
+        y = cpu.dense(x, weight, bias, name, 0.3)
+    close(y, reference.dense(x, weight, bias, name, 0.3), dtype)
+
+
+@pytest.mark.parametrize("dtype", FLOATS)
+@pytest.mark.parametrize("n, k, m", [(128, 100, 256), (97, 1031, 131), (128, 784, 1), (1, 600, 700), (700, 1, 600),
+                                     (300, 300, 17)])
+def test_products_of_the_sizes_that_networks_have(n, k, m, dtype):
+    """Several blocks in every direction; float64's product, of the same numbers, is the oracle."""
+    x, weight, g = draw(1, (n, k), dtype), draw(2, (m, k), dtype), draw(3, (n, m), dtype)
+    bias = draw(4, (m,), dtype)
+    wide = [a.astype(np.longdouble) for a in (x, weight, g)]
+    z = (wide[0] @ wide[1].T + bias).astype(np.float64)
+    close(cpu.dense(x, weight, bias, "leaky_relu", 0.2), np.where(z > 0, z, 0.2 * z), dtype)
+    close(cpu.matmul(g, weight), (wide[2] @ wide[1]).astype(np.float64), dtype)
+    close(cpu.matmul(g.T, x), (wide[2].T @ wide[0]).astype(np.float64), dtype)
+
+
+@pytest.mark.parametrize("which", ["as it is", "compiled", "compiled, shared"])
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_one_bad_element_reaches_its_row_and_no_other(which, bad):
+    x, weight = np.abs(draw(0, (9, 7), np.float32)), np.abs(draw(1, (20, 7), np.float32))
+    x[4, 3] = bad
+    with path(which):
+        y = cpu.dense(x, weight, np.zeros(20, np.float32), "identity", 0.0)
+    assert np.array_equal(np.isfinite(y).all(axis=1), np.arange(9) != 4)
+    assert not np.isfinite(y[4]).any()
+
+
+def test_matmul_of_more_axes_broadcasts():
+    a, b = draw(0, (5, 1, 3, 4), np.float64), draw(1, (2, 4, 6), np.float64)
+    c = cpu.matmul(a, b)
+    for i in range(5):
+        for j in range(2):
+            close(c[i, j], reference.matmul(a[i, 0], b[j]), np.float64)
+
+
+# Activations
+
+
+@few
+@given(st.lists(st.integers(0, 7), max_size=3), dtypes, layouts, layouts, paths, st.sampled_from(ACTIVATIONS), seeds)
+def test_activation_and_its_gradient(shape, dtype, layout, layout_g, which, name, seed):
+    x, g = draw(seed, shape, dtype, layout), draw(seed + 1, shape, dtype, layout_g)
+    with path(which):
+        y = cpu.activation(x, name, 0.3)
+        gx = cpu.activation_grad(g, y, name, 0.3)
+    close(y, reference.activation(x, name, 0.3), dtype)
+    close(gx, reference.activation_grad(g, y, name, 0.3), dtype)
+
+
+@pytest.mark.parametrize("dtype", FLOATS)
+@pytest.mark.parametrize("name", ACTIVATIONS)
+@pytest.mark.parametrize("size", [cpu.LARGE, cpu.LARGE + 1, native.ALONE + 17])
+def test_activation_on_both_sides_of_the_thresholds(size, name, dtype):
+    x, g = 3 * draw(0, (size,), dtype), draw(1, (size,), dtype)
+    y = cpu.activation(x, name, 0.3)
+    close(y, reference.activation(x, name, 0.3), dtype)
+    close(cpu.activation_grad(g, y, name, 0.3), reference.activation_grad(g, y, name, 0.3), dtype)
+
+
+@pytest.mark.parametrize("dtype", FLOATS)
+@pytest.mark.parametrize("name", ACTIVATIONS)
+@pytest.mark.parametrize("which", ["as it is", "compiled"])
+def test_activation_of_extremes(which, name, dtype):
+    x = np.array([np.nan, 0.0, 1e4, -1e4, 100, -100], dtype)
+    with path(which):
+        y = cpu.activation(x, name, 0.5)
+    assert np.isnan(y[0])
+    close(y[1:], reference.activation(x[1:], name, 0.5), dtype)
+
+
+@pytest.mark.parametrize("name", ACTIVATIONS)
+@pytest.mark.parametrize("which", ["as it is", "compiled"])
+def test_a_gradient_that_is_not_a_number_stays_so(which, name):
+    g, y = np.full(3, np.nan, np.float32), np.array([0.5, 0.0, 0.7], np.float32)
+    with path(which):
+        assert np.isnan(cpu.activation_grad(g, y, name, 0.5)).all()
+
+
+@pytest.mark.parametrize("name", ACTIVATIONS)
+@pytest.mark.parametrize("size", [10, cpu.LARGE + 1])
+def test_activation_writes_where_it_is_told(size, name):
+    x = draw(0, (size,), np.float32)
+    expected = reference.activation(x, name, 0.3)
+    out = np.full(size, np.nan, np.float32)
+    assert cpu.activation(x, name, 0.3, out=out) is out
+    close(out, expected, np.float32)
+    assert cpu.activation(x, name, 0.3, out=x) is x  # in place
+    close(x, expected, np.float32)
+
+
+# Losses and batch normalisation
+
+
+@few
+@given(st.lists(st.integers(1, 6), max_size=3), dtypes, layouts, st.booleans(), seeds)
+def test_binary_cross_entropy(shape, dtype, layout, one_target, seed):
+    logits = draw(seed, shape, dtype, layout) * dtype(5)
+    targets = 0.9 if one_target else np.random.default_rng(seed).random(shape).astype(dtype)
+    close(cpu.bce_with_logits(logits, targets), reference.bce_with_logits(logits, targets), dtype)
+    g = np.array(1.7, dtype)
+    close(cpu.bce_with_logits_grad(g, logits, targets), reference.bce_with_logits_grad(1.7, logits, targets), dtype)
+
+
+@pytest.mark.parametrize("target", [0.0, 0.9, 1.0])
+@pytest.mark.parametrize("dtype", FLOATS)
+def test_binary_cross_entropy_of_large_logits(dtype, target):
+    logits = np.array([1e4, -1e4, 0.0], dtype)
+    close(cpu.bce_with_logits(logits, target), reference.bce_with_logits(logits, target), dtype)
+    g = cpu.bce_with_logits_grad(np.array(1.0, dtype), logits, target)
+    close(g, reference.bce_with_logits_grad(1.0, logits, target), dtype)
+
+
+def test_binary_cross_entropy_of_nan_is_nan():
+    logits = np.array([np.nan, 1.0], np.float32)
+    assert np.isnan(cpu.bce_with_logits(logits, 1.0))
+    assert np.array_equal(np.isnan(cpu.bce_with_logits_grad(np.float32(1), logits, 1.0)), [True, False])
+
+
+@few
+@given(st.integers(2, 5), st.integers(0, 4), st.lists(st.integers(1, 3), max_size=2), dtypes, layouts, seeds,
+       st.sampled_from([0.0, 30.0]))
+def test_batch_norm(n, channels, space, dtype, layout, seed, offset):
+    shape = (n, channels, *space)
+    x = draw(seed, shape, dtype, layout) + dtype(offset)
+    g, weight, bias = draw(seed + 1, shape, dtype), draw(seed + 2, (channels,), dtype), draw(seed + 3, (channels,), dtype)
+    mean, var = np.empty(channels, dtype), np.empty(channels, dtype)
+    y = cpu.batch_norm(x, weight, bias, 1e-2, mean, var)
+    expected, exact_mean, exact_var = reference.batch_norm(x, weight, bias, 1e-2)
+    lost = 1 + 10 * offset  # x's own digits that the mean takes with it
+    close(y, expected, dtype, lost)
+    close(mean, exact_mean, dtype)
+    close(var, exact_var, dtype)
+    sums = cpu.batch_norm_sums(g, x, 1e-2, mean, var)
+    close(sums, reference.batch_norm_sums(g, x, 1e-2, mean, var), dtype, lost)
+    close(cpu.batch_norm_input_grad(g, x, weight, sums, 1e-2, mean, var),
+          reference.batch_norm_input_grad(g, x, weight, sums, 1e-2, mean, var), dtype, 10 * lost)
+
+
+# Optimisers
+
+
+@pytest.mark.parametrize("rule, values", [(rule, values) for rule, many in SETTINGS.items() for values in many])
+@settings(max_examples=8, deadline=None)
+@given(st.lists(st.lists(st.integers(0, 9), max_size=3), min_size=1, max_size=4), dtypes, layouts, st.booleans(), seeds)
+def test_optimizer(rule, values, shapes, dtype, layout, shared, seed):
+    slots = 2 if rule == "adam" else 1
+    parameters = [draw(seed + i, shape, dtype) for i, shape in enumerate(shapes)]
+    gradients = [draw(seed + 10 + i, shape, dtype, layout) for i, shape in enumerate(shapes)]
+    states = [[np.abs(draw(seed + 20 + 10 * s + i, shape, dtype)) for i, shape in enumerate(shapes)] for s in range(slots)]
+    expected = [getattr(reference, rule)(p, g, *(state[i] for state in states), values)
+                for i, (p, g) in enumerate(zip(parameters, gradients, strict=True))]
+    with path("compiled, shared" if shared else "as it is"):
+        getattr(cpu, rule)(parameters, gradients, *states, np.array(values))
+    for i, arrays in enumerate(expected):
+        for actual, exact in zip((parameters[i], *(state[i] for state in states)), arrays, strict=True):
+            close(actual, exact, dtype)
+
+
+@pytest.mark.parametrize("rule", SETTINGS)
+def test_a_large_optimizer_step_updates_every_element_once(rule):
+    sizes = [native.ALONE + 5, 3, 40_000]
+    gradients = [np.ones(size, np.float32) for size in sizes]
+    parameters = [np.zeros(size, np.float32) for size in sizes]
+    states = [[np.zeros(size, np.float32) for size in sizes] for _ in range(2 if rule == "adam" else 1)]
+    getattr(cpu, rule)(parameters, gradients, *states, np.array(SETTINGS[rule][0]))
+    assert {float(value) for p in parameters for value in np.unique(p)} == {float(parameters[1][0])} != {0.0}
+
+
+# Random numbers
+
+
+@pytest.mark.parametrize("counter, key, expected", [
+    ((0, 0, 0, 0), (0, 0), "6627e8d5 e169c58d bc57ac4c 9b00dbd8"),
+    ((2**32 - 1,) * 4, (2**32 - 1,) * 2, "408f276d 41c83b0e a20bc7c6 6d5451fd"),
+    ((0x243F6A88, 0x85A308D3, 0x13198A2E, 0x03707344), (0xA4093822, 0x299F31D0), "d16cfe09 94fdcceb 5001e420 24126ea1"),
+])
+def test_philox_known_answers(counter, key, expected):
+    """Random123's test vectors."""
+    assert [f"{word:08x}" for word in reference.philox(counter, key)] == expected.split()
+
+
+def test_the_kernel_starts_at_counter_zero():
+    out = cpu.random_bits(np.zeros(2, np.uint32), np.empty(4, np.uint32))
+    assert [f"{word:08x}" for word in out] == "6627e8d5 e169c58d bc57ac4c 9b00dbd8".split()
+
+
+@few
+@given(st.integers(0, 300), st.tuples(st.integers(0, 2**32 - 1), st.integers(0, 2**32 - 1)), paths)
+def test_random_bits(count, key, which):
+    with path(which):
+        out = cpu.random_bits(np.array(key, np.uint32), np.empty(count, np.uint32))
+    assert np.array_equal(out, reference.random_bits(key, count))
+
+
+@few
+@given(st.integers(0, 60), dtypes, st.tuples(st.integers(0, 2**32 - 1), st.integers(0, 2**32 - 1)))
+def test_uniform_and_normal(count, dtype, key):
+    words, single = np.array(key, np.uint32), dtype is np.float32
+    close(cpu.random_uniform(words, np.empty(count, dtype), -2.0, 5.0),
+          reference.random_uniform(key, count, -2.0, 5.0, single), dtype)
+    close(cpu.random_normal(words, np.empty(count, dtype)), reference.random_normal(key, count, single), dtype)
+
+
+@pytest.mark.parametrize("dtype", FLOATS)
+def test_distributions(dtype):
+    uniform = cpu.random_uniform(KEY, np.empty(100_000, dtype), 2.0, 3.0)
+    normal = cpu.random_normal(KEY, np.empty(100_000, dtype))
+    assert uniform.min() >= 2 and uniform.max() < 3 and np.isfinite(normal).all()
+    assert stats.kstest(uniform[:20_000], stats.uniform(2, 1).cdf).pvalue > 0.01
+    assert stats.kstest(normal[:20_000], stats.norm.cdf).pvalue > 0.01
+    for lag in (1, 2, 4):
+        assert abs(np.corrcoef(normal[:-lag], normal[lag:])[0, 1]) < 0.02
+
+
+def test_uniform_never_reaches_its_upper_end():
+    """2^24 values in an interval that holds 17 floats: rounding would reach the end."""
+    low = np.float32(1.0)
+    high = low + 16 * np.finfo(np.float32).eps
+    drawn = cpu.random_uniform(KEY, np.empty(10_000, np.float32), float(low), float(high))
+    assert drawn.min() == low and drawn.max() < high
+
+
+def test_a_longer_draw_begins_with_the_shorter_one():
+    long = cpu.random_bits(KEY, np.empty(native.ALONE + 13, np.uint32))
+    assert np.array_equal(long[:101], cpu.random_bits(KEY, np.empty(101, np.uint32)))
+
+
+# Threads
+
+
+def workload(seed):
+    """Some of every kernel, large enough to be shared -> the results as one array."""
+    x, weight, bias = draw(seed, (128, 300), np.float32), draw(seed + 1, (260, 300), np.float32), np.ones(260, np.float32)
+    y = cpu.dense(x, weight, bias, "leaky_relu", 0.2)
+    g = cpu.activation_grad(y, y, "leaky_relu", 0.2)
+    gw = cpu.matmul(g.T, x)
+    m, v = np.zeros_like(gw), np.zeros_like(gw)
+    cpu.adam([weight], [gw], [m], [v], np.array(SETTINGS["adam"][0]))
+    bits = cpu.random_bits(KEY, np.empty(native.ALONE + 1, np.uint32))
+    return np.concatenate([y.ravel(), gw.ravel(), weight.ravel(), bits.astype(np.float32)])
+
+
+@pytest.mark.parametrize("workers", [1, 2, 3, 5])
+def test_results_do_not_depend_on_the_number_of_threads(workers, monkeypatch):
+    """No kernel's sum is cut by the parts, so even the bits are equal; three and five are more than some machines have."""
+    expected = workload(0)
+    mine = Pool(workers)
+    monkeypatch.setattr(native, "pool", mine)
+    try:
+        for _ in range(3):
+            assert np.array_equal(workload(0), expected)
+    finally:
+        mine._stop()
+
+
+def test_threads_that_call_kernels_at_once():
+    expected = [workload(seed) for seed in range(4)]
+    wrong = []
+
+    def repeat(seed):
+        for _ in range(15):
+            if not np.array_equal(workload(seed), expected[seed]):
+                wrong.append(seed)
+
+    threads = [threading.Thread(target=repeat, args=(seed,)) for seed in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert not wrong and not any(thread.is_alive() for thread in threads)
+
+
+def python(code, folder, timeout=120, **environment):
+    """Run code in a fresh interpreter with its cache under `folder` -> (stdout, stderr)."""
+    root = str(Path(tinygan.__file__).parents[1])
+    done = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, timeout=timeout,
+                          cwd=folder, env={**os.environ, "PYTHONPATH": root, "XDG_CACHE_HOME": str(folder), **environment})
+    assert done.returncode == 0, done.stderr
+    return done.stdout, done.stderr
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork")
+@pytest.mark.parametrize("busy", [False, True], ids=["idle", "while another thread is in a kernel"])
+def test_a_forked_child_goes_on(busy, tmp_path_factory):
+    code = f"""
+import os, sys, threading, warnings
+sys.path.insert(0, {str(Path(__file__).parent)!r})
+warnings.simplefilter("ignore", DeprecationWarning)  # of fork in a process with threads: what is tested here
+import numpy as np
+from test_kernels import workload
+from tinygan.kernels.pool import pool
+
+expected, over = workload(0), threading.Event()
+
+def other():
+    while not over.is_set():
+        workload(1)
+
+thread = threading.Thread(target=other)
+if {busy}:
+    thread.start()
+for _ in range(4):
+    child = os.fork()
+    if child == 0:
+        right = all(np.array_equal(workload(0), expected) for _ in range(3))
+        right = right and (pool.size == 1 or len(pool._workers) == pool.size - 1)  # the child's own
+        os._exit(0 if right else 1)
+    assert os.waitpid(child, 0)[1] == 0
+    assert np.array_equal(workload(0), expected)
+over.set()
+if {busy}:
+    thread.join()
+"""
+    python(code, tmp_path_factory.mktemp("fork"), XDG_CACHE_HOME=os.environ.get("XDG_CACHE_HOME", ""))
+
+
+def test_the_pool_is_as_large_as_it_should_be(monkeypatch):
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.delenv("NUMBA_NUM_THREADS", raising=False)
+    cores = core_count()
+    assert 1 <= cores <= (os.cpu_count() or 1)
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    assert core_count() == 1
+    monkeypatch.setenv("OMP_NUM_THREADS", "1000")
+    assert core_count() == cores
+    assert pool.size >= 1
+
+
+# The cache on disk
+
+BITS = """
+import numpy as np
+from tinygan.kernels import philox
+from tinygan.kernels.pool import pool
+out = np.zeros(4, np.uint32)
+pool.run(philox.make(), (0, 0, out.__array_interface__["data"][0], 4))
+print(*(f"{word:08x}" for word in out))
+"""
+ANSWER = "6627e8d5 e169c58d bc57ac4c 9b00dbd8"
+
+
+def test_importing_tinygan_compiles_nothing(tmp_path):
+    out, error = python("import sys, tinygan; print('numba' in sys.modules)", tmp_path)
+    assert out.strip() == "False" and error == "" and not any(tmp_path.iterdir())
+
+
+def test_the_message_appears_only_when_something_is_compiled(tmp_path):
+    code = "from tinygan.kernels import native"
+    _, first = python(code, tmp_path)
+    assert "compiling kernels" in first and str(tmp_path) in first
+    _, second = python(code, tmp_path)
+    assert second == ""
+
+
+def test_an_edited_helper_is_not_run_from_the_cache(tmp_path):
+    root = tmp_path / "copy"
+    shutil.copytree(Path(tinygan.__file__).parent, root / "tinygan", ignore=shutil.ignore_patterns("__pycache__"))
+    cache = tmp_path / "tinygan" / "kernels"
+    assert python(BITS, tmp_path, PYTHONPATH=str(root))[0].strip() == ANSWER
+    assert python(BITS, tmp_path, PYTHONPATH=str(root))[0].strip() == ANSWER
+    assert len(list(cache.iterdir())) == 1
+    helpers = root / "tinygan" / "kernels" / "elementwise.py"  # philox.py takes `share` from there
+    text = helpers.read_text()
+    assert text.count("    units = (count + GRAIN - 1) // GRAIN\n") == 1
+    helpers.write_text(text.replace("    units = (count + GRAIN - 1) // GRAIN\n", "    units = 0 * count\n"))
+    assert python(BITS, tmp_path, PYTHONPATH=str(root))[0].strip() == "00000000 " * 3 + "00000000"
+    assert len(list(cache.iterdir())) == 2
+
+
+def test_an_unwritable_cache_folder_works_uncached(tmp_path):
+    blocked = tmp_path / "a file"
+    blocked.touch()
+    out, error = python(BITS, tmp_path, XDG_CACHE_HOME=str(blocked))
+    assert out.strip() == ANSWER and error == ""
+
+
+def test_processes_that_start_at_once_share_an_empty_cache(tmp_path):
+    root = str(Path(tinygan.__file__).parents[1])
+    started = [subprocess.Popen([sys.executable, "-W", "error", "-c", BITS], stdout=subprocess.PIPE, text=True, cwd=tmp_path,
+                                env={**os.environ, "PYTHONPATH": root, "XDG_CACHE_HOME": str(tmp_path)}) for _ in range(3)]
+    for process in started:
+        assert process.communicate(timeout=120)[0].strip() == ANSWER
+        assert process.returncode == 0
+    assert python(BITS, tmp_path)[0].strip() == ANSWER
+
+
+# Memory
+
+LARGE = (workspace.SMALL // 4, 2)
+
+
+def test_a_large_array_takes_the_memory_of_one_that_is_gone():
+    first = workspace.empty(LARGE, np.float32)
+    place = first.ctypes.data
+    del first
+    assert workspace.empty(LARGE, np.float32).ctypes.data == place
+
+
+def test_memory_is_not_taken_while_a_view_of_a_view_lives():
+    first = workspace.empty(LARGE, np.float32)
+    first[...] = 7
+    view = first[3:, 1:].T[:, :5].reshape(-1)[::2]
+    copy = view.copy()
+    del first
+    others = [workspace.empty(LARGE, np.float32) for _ in range(5)]
+    for other in others:
+        other[...] = 0
+    assert np.array_equal(view, copy)
+
+
+@given(st.lists(st.integers(0, 300), max_size=3), st.sampled_from([np.float32, np.float64, np.uint32]))
+def test_workspace_arrays_are_ordinary_arrays(shape, dtype):
+    x = workspace.empty(tuple(shape), dtype)
+    assert x.shape == tuple(shape) and x.dtype == dtype and x.flags.c_contiguous and x.flags.writeable and x.flags.aligned
+    if x.nbytes >= workspace.SMALL:
+        assert x.ctypes.data % workspace.ALIGNMENT == 0
+
+
+def test_threads_have_their_own_memory():
+    held = {}
+    barrier = threading.Barrier(2)
+
+    def take(i):
+        mine = [workspace.empty(LARGE, np.float32) for _ in range(3)]
+        for x in mine:
+            x[...] = i
+        barrier.wait(10)
+        held[i] = all((x == i).all() for x in mine)
+
+    threads = [threading.Thread(target=take, args=(i,)) for i in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(20)
+    assert held == {0: True, 1: True}
+
+
+def test_memory_that_nobody_needs_is_given_back():
+    def kept():
+        return sum(buffer.nbytes for buffers in workspace._BUFFERS.by_size.values() for buffer in buffers)
+
+    many = [workspace.empty((workspace.SMALL + 64 * i,), np.uint8) for i in range(200)]
+    most = kept()
+    del many
+    for i in range(workspace.TRIM_EVERY + 1):
+        workspace.empty((workspace.SMALL + 64 * (i % 3),), np.uint8)
+    assert kept() < most / 10
