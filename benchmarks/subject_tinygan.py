@@ -1,15 +1,10 @@
 """The vanilla GAN's step as a user of tinygan writes it: `gan.step(real)`."""
-import importlib
-
+import numba  # noqa: F401 (tinygan imports it at its first step: that is memory which imports take, not the step)
 import numpy as np
 from models import Dense, Gradients, Layer, LeakyReLU, Model, Start, Tanh, Weights
 
 import tinygan as tg
 from tinygan import nn
-
-# tinygan imports these when it first needs them: that is memory which imports take, not the step.
-for _name in ("numba", "scipy.linalg.blas"):
-    importlib.import_module(_name)
 
 
 def build(layers: tuple[Layer, ...], weights: Weights) -> nn.Sequential:
@@ -31,7 +26,6 @@ def build(layers: tuple[Layer, ...], weights: Weights) -> nn.Sequential:
 
 class Subject:
     def __init__(self, model: Model, start: Start, variant: str, threads: int) -> None:
-        self.count = threads
         self.real = start.real
         adam = model.optimiser
         self.gan = tg.gans.VanillaGAN(
@@ -64,7 +58,9 @@ class Subject:
         return self.gan.generator.state_dict(), self.gan.discriminator.state_dict()
 
     def threads(self) -> int:
-        return self.count
+        from tinygan.kernels.pool import pool  # compiles its kernels when it is imported
+
+        return pool.size
 
     def blas(self) -> list[str]:
-        return []
+        return ["tinygan's own kernels"]

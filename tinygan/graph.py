@@ -130,7 +130,7 @@ def apply(op: Op, inputs: tuple[Any, ...], static: dict[str, Any]) -> Any:
         _check_dtypes(op, arrays)
     try:
         out = op.forward(backend, *arrays, **static)
-    except ValueError as error:
+    except (ValueError, IndexError) as error:
         raise _explained(op, arrays, error) from None
     if type(out) is not np.ndarray:
         out = backend.xp.asarray(out)  # NumPy's reductions return scalars
@@ -348,7 +348,7 @@ def _walk(starts: list[tuple[Node, Any]], ends: list[Node], create_graph: bool, 
                 part = parts[i] if needs[i] else None
                 if part is not None:
                     if shapes is not None and part.shape != shapes[i]:
-                        part = sum_to(part, shapes[i])
+                        part = unbroadcast(part, shapes[i])
                     gradients[parent] = add(gradients[parent], part) if parent in gradients else part  # type: ignore[index]
             if not retain_graph:
                 node.saved = None
@@ -363,11 +363,12 @@ def _as_tensor(node: Node, position: int, value: Any) -> Any:
     return wrap(value, node if position == OUT else node.parents[position])
 
 
-def _explained(op: Op, arrays: list[Any], error: ValueError) -> ValueError:
+def _explained(op: Op, arrays: list[Any], error: Exception) -> Exception:
     if str(error).startswith(op.name + ":"):
         return error
     shapes = ", ".join(str(a.shape) if hasattr(a, "shape") else str(a) for a in arrays)
-    return ValueError(f"{op.name}: inputs of shapes {shapes}: {error}")
+    kind = ValueError if isinstance(error, ValueError) else IndexError
+    return kind(f"{op.name}: input{'s' * (len(arrays) > 1)} of shape {shapes}: {error}")
 
 
 def _check_dtypes(op: Op, arrays: list[Any]) -> None:
@@ -406,4 +407,4 @@ def _users_line() -> str:
 
 
 from tinygan.ops.elementwise import add  # (ops are made by `op`, above)
-from tinygan.ops.shape import sum_to
+from tinygan.ops.shape import unbroadcast

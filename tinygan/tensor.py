@@ -260,10 +260,10 @@ class Tensor:
         return ops.min(self, axis, keepdims)
 
     def reshape(self, *shape: Any) -> Tensor:
-        return ops.reshape(self, shape[0] if len(shape) == 1 and not isinstance(shape[0], int) else shape)
+        return ops.reshape(self, shape[0] if len(shape) == 1 else shape)
 
     def transpose(self, *axes: Any) -> Tensor:
-        return ops.transpose(self, axes[0] if len(axes) == 1 and not isinstance(axes[0], int) else axes or None)
+        return ops.transpose(self, axes[0] if len(axes) == 1 else axes or None)
 
     def exp(self) -> Tensor:
         return ops.exp(self)
@@ -301,6 +301,14 @@ def as_array(value: Any) -> Any:
     return value.array if isinstance(value, Tensor) else value
 
 
+def shape_of(caller: str, value: Any) -> tuple[int, ...]:
+    """The shape of a Tensor or an array; a TypeError that names the caller for anything else."""
+    try:
+        return value.shape
+    except AttributeError:
+        raise TypeError(f"{caller}: expected a Tensor or an array, got {type(value).__name__}") from None
+
+
 def _copied(array: Any, dtype: Any) -> Array:
     if isinstance(array, Tensor):
         array = array.array
@@ -308,8 +316,8 @@ def _copied(array: Any, dtype: Any) -> Array:
         array = np.asarray(array)
         if array.dtype == np.float64 and dtype is None:
             dtype = np.float32  # Python floats carry no precision of their own
-        if array.dtype == object or array.dtype.kind in "USV":
-            raise TypeError(f"Tensor: expected numbers, got an array of {array.dtype}")
+    if array.dtype.kind not in "fiub":
+        raise TypeError(f"Tensor: expected real numbers, got an array of {array.dtype}")
     return backend_of(np.asarray(array) if np.isscalar(array) else array).xp.array(array, dtype=dtype, copy=True)
 
 

@@ -234,7 +234,7 @@ def random_normal(key: Sequence[int], count: int, single: bool) -> Array:
     """Normal with mean 0 and variance 1, in pairs (Box, Muller 1958)."""
     numbers = _unit(key, 2 * ((count + 1) // 2), single)
     out = []
-    for u, angle in zip(numbers[::2], numbers[1::2], strict=True):
-        radius = math.sqrt(-2 * math.log(1 - u))
-        out += [radius * math.cos(2 * math.pi * angle), radius * math.sin(2 * math.pi * angle)]
+    for u, turn in zip(numbers[::2], numbers[1::2], strict=True):
+        radius, angle = math.sqrt(-2 * math.log(1 - u)), 2 * math.pi * turn
+        out += [radius * math.cos(angle), radius * math.sin(angle)]
     return np.array(out[:count], np.float64)

@@ -6,17 +6,20 @@ from typing import Any
 
 from tinygan.graph import OUT, op
 from tinygan.ops.elementwise import exp, mul, sub
-from tinygan.ops.shape import broadcast_to, reshape
-from tinygan.tensor import Axis
+from tinygan.ops.shape import broadcast_to, checked_axes, checked_axis, reshape
+from tinygan.tensor import Axis, shape_of
+
+
+Axes = tuple[int, ...] | None  # what `_checked` makes of an Axis
 
 
 @op()
-def _sum(B: Any, x: Any, axis: Axis, keepdims: bool, shape: tuple[int, ...]) -> Any:
+def _sum(B: Any, x: Any, axis: Axes, keepdims: bool, shape: tuple[int, ...]) -> Any:
     return B.xp.add.reduce(x, axis, keepdims=keepdims)
 
 
 @_sum.vjp
-def _(needs: Any, g: Any, axis: Axis, keepdims: bool, shape: tuple[int, ...]) -> Any:
+def _(needs: Any, g: Any, axis: Axes, keepdims: bool, shape: tuple[int, ...]) -> Any:
     return (_spread(g, axis, keepdims, shape),)
 
 
@@ -27,12 +30,12 @@ def sum(x: Any, axis: Axis = None, keepdims: bool = False) -> Any:
 
 
 @op()
-def _mean(B: Any, x: Any, axis: Axis, keepdims: bool, shape: tuple[int, ...]) -> Any:
+def _mean(B: Any, x: Any, axis: Axes, keepdims: bool, shape: tuple[int, ...]) -> Any:
     return B.xp.mean(x, axis, keepdims=keepdims)
 
 
 @_mean.vjp
-def _(needs: Any, g: Any, axis: Axis, keepdims: bool, shape: tuple[int, ...]) -> Any:
+def _(needs: Any, g: Any, axis: Axes, keepdims: bool, shape: tuple[int, ...]) -> Any:
     return (_spread(mul(g, 1 / _count(axis, shape)), axis, keepdims, shape),)
 
 
@@ -55,24 +58,24 @@ def var(x: Any, axis: Axis = None, keepdims: bool = False, ddof: int = 0) -> Any
 
 
 @op(saves=(0, OUT))
-def _max(B: Any, x: Any, axis: Axis, keepdims: bool, shape: tuple[int, ...]) -> Any:
+def _max(B: Any, x: Any, axis: Axes, keepdims: bool, shape: tuple[int, ...]) -> Any:
     return B.xp.max(x, axis, keepdims=keepdims)
 
 
 @op(saves=(0, OUT))
-def _min(B: Any, x: Any, axis: Axis, keepdims: bool, shape: tuple[int, ...]) -> Any:
+def _min(B: Any, x: Any, axis: Axes, keepdims: bool, shape: tuple[int, ...]) -> Any:
     return B.xp.min(x, axis, keepdims=keepdims)
 
 
 @_max.vjp
 @_min.vjp
-def _(needs: Any, g: Any, x: Any, y: Any, axis: Axis, keepdims: bool, shape: tuple[int, ...]) -> Any:
+def _(needs: Any, g: Any, x: Any, y: Any, axis: Axes, keepdims: bool, shape: tuple[int, ...]) -> Any:
     chosen = _share(x, _spread(y, axis, keepdims, shape), axis=axis)
     return (mul(_spread(g, axis, keepdims, shape), chosen),)
 
 
 @op()
-def _share(B: Any, x: Any, y: Any, axis: Axis) -> Any:
+def _share(B: Any, x: Any, y: Any, axis: Axes) -> Any:
     """Which elements are the extreme ones: 1, or 1/k each where k of them tie."""
     ties = (x == y).astype(x.dtype)
     return ties / B.xp.sum(ties, axis, keepdims=True)
@@ -91,7 +94,7 @@ def min(x: Any, axis: Axis = None, keepdims: bool = False) -> Any:
 
 
 @op(saves=(0, OUT))
-def _logsumexp(B: Any, x: Any, axis: Axis, keepdims: bool, shape: tuple[int, ...]) -> Any:
+def _logsumexp(B: Any, x: Any, axis: Axes, keepdims: bool, shape: tuple[int, ...]) -> Any:
     high = B.xp.max(x, axis, keepdims=True)
     high = B.xp.where(B.xp.isfinite(high), high, 0)  # an infinite maximum would make inf - inf
     total = B.xp.log(B.xp.sum(B.xp.exp(x - high), axis, keepdims=True)) + high
@@ -101,7 +104,7 @@ def _logsumexp(B: Any, x: Any, axis: Axis, keepdims: bool, shape: tuple[int, ...
 
 
 @_logsumexp.vjp
-def _(needs: Any, g: Any, x: Any, y: Any, axis: Axis, keepdims: bool, shape: tuple[int, ...]) -> Any:
+def _(needs: Any, g: Any, x: Any, y: Any, axis: Axes, keepdims: bool, shape: tuple[int, ...]) -> Any:
     return (mul(_spread(g, axis, keepdims, shape), exp(sub(x, _spread(y, axis, keepdims, shape)))),)
 
 
@@ -126,8 +129,7 @@ def _(needs: Any, g: Any, y: Any, axis: int) -> Any:
 
 def softmax(x: Any, axis: int = -1) -> Any:
     """exp(x) / sum(exp(x)) along `axis`, without overflow."""
-    _checked("softmax", x, axis)
-    return _softmax(x, axis=axis)
+    return _softmax(x, axis=checked_axis("softmax", axis, shape_of("softmax", x)))
 
 
 @op(saves=(OUT,))
@@ -143,8 +145,7 @@ def _(needs: Any, g: Any, y: Any, axis: int) -> Any:
 
 def log_softmax(x: Any, axis: int = -1) -> Any:
     """log(softmax(x)) along `axis`, without overflow."""
-    _checked("log_softmax", x, axis)
-    return _log_softmax(x, axis=axis)
+    return _log_softmax(x, axis=checked_axis("log_softmax", axis, shape_of("log_softmax", x)))
 
 
 @op()
@@ -159,42 +160,32 @@ def _argmin(B: Any, x: Any, axis: int | None) -> Any:
 
 def argmax(x: Any, axis: int | None = None) -> Any:
     """The index of the largest element along `axis` (None: of the flattened array); int64, no gradient."""
-    return _argmax(x, axis=axis)
+    return _argmax(x, axis=axis if axis is None else checked_axis("argmax", axis, shape_of("argmax", x)))
 
 
 def argmin(x: Any, axis: int | None = None) -> Any:
     """The index of the smallest element along `axis` (None: of the flattened array); int64, no gradient."""
-    return _argmin(x, axis=axis)
+    return _argmin(x, axis=axis if axis is None else checked_axis("argmin", axis, shape_of("argmin", x)))
 
 
-def _checked(name: str, x: Any, axis: Any) -> Axis:
-    """`axis` as None, an int or a tuple, all of its axes within range."""
-    if not hasattr(x, "shape"):
-        raise TypeError(f"{name}: expected a Tensor or an array, got {type(x).__name__}")
-    if axis is None:
-        return None
-    axes = tuple(axis) if isinstance(axis, tuple | list) else (axis,)
-    for a in axes:
-        if not -len(x.shape) <= a < len(x.shape):
-            raise ValueError(f"{name}: axis {a} is out of range for an input of shape {x.shape}")
-    return axes if isinstance(axis, list) else axis
+def _checked(name: str, x: Any, axis: Any) -> Axes:
+    """`axis` as None or a tuple of distinct axes, counted from the front."""
+    shape = shape_of(name, x)
+    return None if axis is None else checked_axes(name, axis, shape)
 
 
-def _reduced(axis: Axis, shape: tuple[int, ...]) -> list[bool]:
+def _reduced(axis: Axes, shape: tuple[int, ...]) -> list[bool]:
     """For every axis, whether the reduction runs over it."""
-    if axis is None:
-        return [True] * len(shape)
-    axes = {a % len(shape) for a in (axis if isinstance(axis, tuple) else (axis,))}
-    return [i in axes for i in range(len(shape))]
+    return [axis is None or i in axis for i in range(len(shape))]
 
 
-def _spread(g: Any, axis: Axis, keepdims: bool, shape: tuple[int, ...]) -> Any:
+def _spread(g: Any, axis: Axes, keepdims: bool, shape: tuple[int, ...]) -> Any:
     """The result of a reduction, repeated over the shape that was reduced."""
     if axis is not None and not keepdims:
         g = reshape(g, tuple([1 if k else n for n, k in zip(shape, _reduced(axis, shape), strict=True)]))
     return broadcast_to(g, shape)
 
 
-def _count(axis: Axis, shape: tuple[int, ...]) -> int:
+def _count(axis: Axes, shape: tuple[int, ...]) -> int:
     """How many elements go into one result."""
     return math.prod([n for n, k in zip(shape, _reduced(axis, shape), strict=True) if k])

@@ -2,12 +2,46 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+import operator
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from tinygan.graph import op
+from tinygan.tensor import shape_of
 
 Shape = tuple[int, ...]
+
+
+def integers(caller: str, what: str, values: Any) -> tuple[int, ...]:
+    """An integer or a sequence of them as a tuple of Python's integers."""
+    if type(values) is int:
+        return (values,)
+    try:
+        return tuple([operator.index(v) for v in (values if isinstance(values, Iterable) else (values,))])
+    except TypeError:
+        raise TypeError(f"{caller}: {what} should be an integer or integers, got {values!r}") from None
+
+
+def checked_axes(caller: str, axis: Any, shape: Shape, rank: int | None = None) -> tuple[int, ...]:
+    """`axis`, an integer or several, as distinct axes counted from the front, of an array of `rank` axes (None: of
+    `shape`, which the errors quote)."""
+    n = len(shape) if rank is None else rank
+    axes = integers(caller, "axis", axis)
+    for a in axes:
+        if not -n <= a < n:
+            raise ValueError(f"{caller}: axis {a} is out of range for an input of shape {shape}")
+    axes = tuple([a % n for a in axes])
+    if len(set(axes)) != len(axes):
+        raise ValueError(f"{caller}: axis {axis} names one axis of an input of shape {shape} twice")
+    return axes
+
+
+def checked_axis(caller: str, axis: Any, shape: Shape, rank: int | None = None) -> int:
+    """The same for a single axis."""
+    axes = checked_axes(caller, axis, shape, rank)
+    if len(axes) != 1:
+        raise TypeError(f"{caller}: axis should be one integer, got {axis!r}")
+    return axes[0]
 
 
 @op(view=True)
@@ -20,15 +54,16 @@ def _(needs: Any, g: Any, shape: Shape, original: Shape) -> Any:
     return (_reshape(g, shape=original, original=shape),)
 
 
-def reshape(x: Any, shape: Sequence[int]) -> Any:
+def reshape(x: Any, shape: int | Sequence[int]) -> Any:
     """The elements of x in row-major order under another shape; one entry may be -1."""
-    original, shape = x.shape, tuple(shape)
-    if -1 in shape:
-        known = math.prod([n for n in shape if n != -1])
+    original, wanted = shape_of("reshape", x), integers("reshape", "shape", shape)
+    shape = wanted
+    if wanted.count(-1) == 1:
+        known = math.prod([n for n in wanted if n != -1])
         if known and math.prod(original) % known == 0:
-            shape = tuple([math.prod(original) // known if n == -1 else n for n in shape])
+            shape = tuple([math.prod(original) // known if n == -1 else n for n in wanted])
     if math.prod(shape) != math.prod(original) or min(shape, default=0) < 0:
-        raise ValueError(f"reshape: {original} has {math.prod(original)} elements, which {shape} does not hold")
+        raise ValueError(f"reshape: {original} has {math.prod(original)} elements, which {wanted} does not hold")
     return _reshape(x, shape=shape, original=original)
 
 
@@ -44,11 +79,11 @@ def _(needs: Any, g: Any, axes: Shape) -> Any:
 
 def transpose(x: Any, axes: Sequence[int] | None = None) -> Any:
     """x with its axes in another order (None: reversed)."""
-    n = len(x.shape)
-    axes = tuple(range(n))[::-1] if axes is None else tuple([a % n if -n <= a < n else a for a in axes])
-    if sorted(axes) != list(range(n)):
-        raise ValueError(f"transpose: {axes} does not name each axis of an input of shape {x.shape} once")
-    return _transpose(x, axes=axes)
+    shape = shape_of("transpose", x)
+    order = tuple(range(len(shape)))[::-1] if axes is None else checked_axes("transpose", axes, shape)
+    if len(order) != len(shape):
+        raise ValueError(f"transpose: axes {axes} should name each axis of an input of shape {shape} once")
+    return _transpose(x, axes=order)
 
 
 def swap_last(x: Any) -> Any:
@@ -67,9 +102,17 @@ def _(needs: Any, g: Any, shape: Shape, original: Shape) -> Any:
     return (sum_to(g, original),)
 
 
-def broadcast_to(x: Any, shape: Sequence[int]) -> Any:
+def broadcast_to(x: Any, shape: int | Sequence[int]) -> Any:
     """x repeated along new leading axes and along axes of size 1 (a view: nothing is copied)."""
-    return _broadcast_to(x, shape=tuple(shape), original=x.shape)
+    original, shape = shape_of("broadcast_to", x), integers("broadcast_to", "shape", shape)
+    _check_broadcast("broadcast_to", original, shape)
+    return _broadcast_to(x, shape=shape, original=original)
+
+
+def _check_broadcast(caller: str, small: Shape, large: Shape) -> None:
+    new = len(large) - len(small)
+    if new < 0 or min(large, default=0) < 0 or any(n not in (1, large[i + new]) for i, n in enumerate(small)):
+        raise ValueError(f"{caller}: the shape {small} does not broadcast to {large}")
 
 
 @op(view=True)
@@ -84,30 +127,34 @@ def _(needs: Any, g: Any, shape: Shape, original: Shape) -> Any:
     return (broadcast_to(g, original),)
 
 
-def sum_to(x: Any, shape: Sequence[int]) -> Any:
+def sum_to(x: Any, shape: int | Sequence[int]) -> Any:
     """The adjoint of `broadcast_to`: x summed over the axes along which `shape` would be repeated to become x's."""
-    return _sum_to(x, shape=tuple(shape), original=x.shape)
+    original, shape = shape_of("sum_to", x), integers("sum_to", "shape", shape)
+    _check_broadcast("sum_to", shape, original)
+    return _sum_to(x, shape=shape, original=original)
+
+
+def unbroadcast(x: Any, shape: Shape) -> Any:
+    """`sum_to` without its checks, for `grad`."""
+    return _sum_to(x, shape=shape, original=x.shape)
 
 
 def expand_dims(x: Any, axis: int) -> Any:
     """x with a new axis of size 1 at position `axis` of the result."""
-    n = len(x.shape) + 1
-    if not -n <= axis < n:
-        raise ValueError(f"expand_dims: axis {axis} is out of range for an input of shape {x.shape}")
-    axis %= n
-    return reshape(x, (*x.shape[:axis], 1, *x.shape[axis:]))
+    shape = shape_of("expand_dims", x)
+    axis = checked_axis("expand_dims", axis, shape, len(shape) + 1)
+    return reshape(x, (*shape[:axis], 1, *shape[axis:]))
 
 
 def squeeze(x: Any, axis: int | Sequence[int] | None = None) -> Any:
     """x without the named axes of size 1 (None: without any of size 1)."""
-    shape = x.shape
+    shape = shape_of("squeeze", x)
     if axis is None:
         return reshape(x, [n for n in shape if n != 1])
-    axes = set()
-    for a in [axis] if isinstance(axis, int) else axis:
-        if not -len(shape) <= a < len(shape) or shape[a] != 1:
+    axes = checked_axes("squeeze", axis, shape)
+    for a in axes:
+        if shape[a] != 1:
             raise ValueError(f"squeeze: axis {a} of an input of shape {shape} is not of size 1")
-        axes.add(a % len(shape))
     return reshape(x, [n for i, n in enumerate(shape) if i not in axes])
 
 
@@ -126,11 +173,9 @@ def concatenate(tensors: Sequence[Any], axis: int = 0) -> Any:
     tensors = list(tensors)
     if not tensors:
         raise ValueError("concatenate: needs at least one input")
-    shapes = [x.shape for x in tensors]
+    shapes = [shape_of("concatenate", x) for x in tensors]
     n = len(shapes[0])
-    if not -n <= axis < n:
-        raise ValueError(f"concatenate: axis {axis} is out of range for inputs of shape {shapes[0]}")
-    axis %= n
+    axis = checked_axis("concatenate", axis, shapes[0])
     for shape in shapes:
         if len(shape) != n or (shape[:axis], shape[axis + 1:]) != (shapes[0][:axis], shapes[0][axis + 1:]):
             raise ValueError(f"concatenate: inputs of shapes {shapes[0]} and {shape} differ beside axis {axis}")
@@ -139,19 +184,26 @@ def concatenate(tensors: Sequence[Any], axis: int = 0) -> Any:
 
 def stack(tensors: Sequence[Any], axis: int = 0) -> Any:
     """Inputs of one shape joined along a new axis."""
+    shapes = [shape_of("stack", x) for x in tensors]
+    if not shapes or any(shape != shapes[0] for shape in shapes):
+        raise ValueError(f"stack: needs one or more inputs of one shape, got {shapes}")
+    axis = checked_axis("stack", axis, shapes[0], len(shapes[0]) + 1)
     return concatenate([expand_dims(x, axis) for x in tensors], axis)
 
 
 def split(x: Any, sizes: int | Sequence[int], axis: int = 0) -> list[Any]:
     """x cut along `axis` into that many equal parts (an integer), or into parts of the given sizes (views)."""
-    n = x.shape[axis]
-    if isinstance(sizes, int):
-        if sizes < 1 or n % sizes:
-            raise ValueError(f"split: axis {axis} of an input of shape {x.shape} does not divide into {sizes} parts")
-        sizes = [n // sizes] * sizes
-    if sum(sizes) != n or min(sizes, default=0) < 0:
-        raise ValueError(f"split: sizes {list(sizes)} do not add up to axis {axis} of an input of shape {x.shape}")
-    return _parts(x, sizes, axis)
+    shape = shape_of("split", x)
+    axis = checked_axis("split", axis, shape)
+    n, parts = shape[axis], integers("split", "sizes", sizes)
+    if not isinstance(sizes, Iterable):
+        count, = parts
+        if count < 1 or n % count:
+            raise ValueError(f"split: axis {axis} of an input of shape {shape} does not divide into {count} parts")
+        parts = (n // count,) * count
+    if sum(parts) != n or min(parts, default=0) < 0:
+        raise ValueError(f"split: sizes {parts} do not add up to axis {axis} of an input of shape {shape}")
+    return _parts(x, parts, axis)
 
 
 def _parts(x: Any, sizes: Sequence[int], axis: int) -> list[Any]:
@@ -169,8 +221,9 @@ def flip(x: Any, axis: int | Sequence[int]) -> Any:
     """x in reverse order along one or several axes (a view)."""
     from tinygan.ops.indexing import getitem
 
-    axes = [a % len(x.shape) for a in ([axis] if isinstance(axis, int) else axis)]
-    return getitem(x, tuple([slice(None, None, -1 if i in axes else None) for i in range(len(x.shape))]))
+    shape = shape_of("flip", x)
+    axes = checked_axes("flip", axis, shape)
+    return getitem(x, tuple([slice(None, None, -1 if i in axes else None) for i in range(len(shape))]))
 
 
 @op()
@@ -195,7 +248,9 @@ def _inner(shape: Shape, widths: tuple[tuple[int, int], ...]) -> tuple[slice, ..
 
 def pad(x: Any, widths: Sequence[tuple[int, int]], value: float = 0.0) -> Any:
     """x surrounded by `value`. widths: (before, after) for every axis, none negative."""
-    pairs = tuple([(int(before), int(after)) for before, after in widths])
-    if len(pairs) != len(x.shape) or any(n < 0 for pair in pairs for n in pair):
-        raise ValueError(f"pad: widths {pairs} should be a pair of non-negative numbers for each axis of {x.shape}")
+    shape = shape_of("pad", x)
+    pairs = tuple([integers("pad", "widths", pair) for pair in widths]) if isinstance(widths, Iterable) else ()
+    if len(pairs) != len(shape) or any(len(pair) != 2 or min(pair) < 0 for pair in pairs):
+        raise ValueError(f"pad: widths should be a pair (before, after), not negative, for each axis of the input, got "
+                         f"{widths} (input {shape})")
     return _pad(x, widths=pairs, value=value)

@@ -1,0 +1,139 @@
+"""Microseconds per small op: `python benchmarks/op_overhead.py --against torch,autograd,mygrad`.
+
+forward: a chain of ops, recorded for a gradient, per op; forward_backward: the chain and its gradients with respect to all
+inputs, per op; single: one op and its gradients. The arrays are small, so this is what recording and walking a graph cost.
+"""
+import argparse
+import sys
+from contextlib import ExitStack
+from math import exp, fsum, log
+from typing import Any
+
+import harness
+import numpy as np
+from harness import Row, Worker, WorkerError, say
+from ops import CASES, CHAIN
+
+VARIANTS = {"tinygan": ["default"], "torch": ["eager"], "autograd": ["default"], "mygrad": ["default", "unguarded"]}
+PACKAGES = ["tinygan", "numpy", "scipy", "numba", "torch", "autograd", "mygrad"]
+FIGURES = ("forward", "forward_backward", "single")
+TOLERANCE = 1e-4  # relative to the largest element, float32
+COLUMNS = {
+    "op": "op", "framework": "framework", "variant": "variant", "forward_us": "forward, us",
+    "forward_backward_us": "forward and backward, us", "single_us": "single op, both, us",
+}  # fmt: skip
+Values = tuple[np.ndarray, list[np.ndarray]]
+
+
+def arguments(argv: list[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--against", default="torch,autograd,mygrad", help="peers, separated by commas; '' for none")
+    parser.add_argument("--ops", default="", help="run only the ops whose names contain one of these, separated by commas")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--seconds", type=float, default=0.6, help="for each op, framework and round")
+    parser.add_argument("--threads", type=int, default=1, help="cores for each framework; small ops are not shared")
+    parser.add_argument("--json", help="write the result here")
+    options = parser.parse_args(argv)
+    options.against = [name for name in options.against.split(",") if name]
+    for name in options.against:
+        if name not in VARIANTS or name == "tinygan":
+            parser.error(f"--against: no peer {name!r}; there are {', '.join(list(VARIANTS)[1:])}")
+    words = [word for word in options.ops.split(",") if word]
+    options.ops = [name for name in CASES if not words or any(word in name for word in words)]
+    if not options.ops:
+        parser.error(f"--ops: no op contains any of {words}; there are {', '.join(CASES)}")
+    return options
+
+
+def disagreement(op: str, name: str, got: Values, expected: Values) -> str | None:
+    """In words, where two subjects' results or gradients for an op differ; None where they agree."""
+    pairs = [("result", got[0], expected[0])]
+    pairs += [(f"gradient {i}", a, b) for i, (a, b) in enumerate(zip(got[1], expected[1], strict=True))]
+    for what, a, b in pairs:
+        if a.shape != b.shape:
+            return f"{name}, {op}: {what} has shape {a.shape}, expected {b.shape}"
+        if not np.abs(a - b).max() <= TOLERANCE * max(np.abs(b).max(), 1e-30):
+            return f"{name}, {op}: {what} differs by {np.abs(a - b).max():.3g}"
+    return None
+
+
+def run(options: argparse.Namespace) -> dict[str, Any]:
+    """The whole benchmark; the result as it goes into the JSON. WorkerError where two subjects compute other things."""
+    info = harness.machine(PACKAGES)
+    harness.announce(info)
+    chosen = [(f, variant) for f in ["tinygan", *options.against] for variant in VARIANTS[f]]
+    with ExitStack() as stack:
+        workers = {}
+        for framework, variant in chosen:
+            say(f"starting {framework} {variant}")
+            worker = stack.enter_context(Worker(f"ops_{framework}", options.threads))
+            worker.call("create", variant=variant, threads=options.threads)
+            workers[framework, variant] = worker
+        reports = {entry: worker.call("report") for entry, worker in workers.items()}
+        for op in options.ops:
+            values = {entry: worker.call("ask", method="values", name=op) for entry, worker in workers.items()}
+            for entry, value in values.items():
+                if problem := disagreement(op, " ".join(entry), value, values[chosen[0]]):
+                    raise WorkerError(f"void: {problem} (compared with {' '.join(chosen[0])})")
+        turns = {
+            (op, entry): (lambda op=op, worker=worker: worker.call(
+                "ask", method="microseconds", name=op, seconds=options.seconds))
+            for op in options.ops for entry, worker in workers.items()
+        }  # fmt: skip
+        times = harness.take_turns(options.rounds, turns)
+    rows: list[Row] = []
+    for (op, (framework, variant)), rounds in times.items():
+        report = reports[framework, variant]
+        row: Row = {"op": op, "framework": framework, "variant": variant}
+        for figure in FIGURES:
+            spread = harness.spread((round_[figure] for round_ in rounds), "us")
+            row[f"{figure}_us"] = spread["median_us"]
+            row[f"{figure}_min_us"], row[f"{figure}_max_us"] = spread["min_us"], spread["max_us"]
+        rows.append({**row, "threads": report["threads"], "blas": report["blas"]})
+    settings = {
+        "ops": options.ops, "chain": CHAIN, "dtype": "float32", "rounds": options.rounds, "seconds": options.seconds,
+        "threads": options.threads, "removed_from_environment": harness.removed_overrides(),
+    }  # fmt: skip
+    return {"machine": info, "settings": settings, "rows": rows, "ratio": ratios(rows)}
+
+
+def ratios(rows: list[Row]) -> dict[str, dict[str, dict[str, float]]]:
+    """By peer and op, tinygan's figure over that of the peer's best variant, and under "all" their geometric mean."""
+    result: dict[str, dict[str, dict[str, float]]] = {}
+    for op in dict.fromkeys(row["op"] for row in rows):
+        of_op = [row for row in rows if row["op"] == op]
+        for figure in FIGURES:
+            for peer, ratio in harness.ratios(of_op, f"{figure}_us").items():
+                result.setdefault(peer, {}).setdefault(op, {})[figure] = ratio
+    for ops in result.values():
+        means = {figure: exp(fsum(log(of_op[figure]) for of_op in ops.values()) / len(ops)) for figure in FIGURES}
+        ops["all"] = {figure: round(mean, 3) for figure, mean in means.items()}
+    return result
+
+
+def show(result: dict[str, Any]) -> str:
+    """The times, then the ratios to every peer."""
+    rows = sorted(result["rows"], key=lambda row: list(CASES).index(row["op"]))
+    lines = [harness.markdown(rows, COLUMNS)]
+    columns = {"op": "tinygan / peer", **{figure: figure.replace("_", " and ") for figure in FIGURES}}
+    for peer, ops in result["ratio"].items():
+        table = [{"op": f"{peer}: {op}", **figures} for op, figures in ops.items()]
+        lines += ["", harness.markdown(table, columns)]
+    return "\n".join(lines)
+
+
+def main(argv: list[str] | None = None) -> int:
+    options = arguments(argv)
+    try:
+        result = run(options)
+    except WorkerError as error:
+        say(f"{error.details}\n{error}")
+        return 1
+    if options.json:
+        harness.write_json(options.json, result)
+    print(show(result))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,91 @@
+"""How a framework's small ops are timed, given its library and how it records and goes backward."""
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from ops import CASES, CHAIN, Case
+
+
+class OpsSubject:
+    """A framework fills in `library`, `array`, and `pullback`.
+
+    `pullback(function, inputs)` computes function(*inputs), recorded, and returns the result and a function from the
+    gradient of the result to the gradients of all inputs.
+    """
+
+    library: Any
+
+    def array(self, value: np.ndarray) -> Any:
+        """An input that needs a gradient."""
+        raise NotImplementedError
+
+    def constant(self, value: np.ndarray) -> Any:
+        """A gradient to start from."""
+        raise NotImplementedError
+
+    def numpy(self, value: Any) -> np.ndarray:
+        return np.asarray(value)
+
+    def forward(self, function: Callable[[list[Any]], Any], inputs: list[Any]) -> Any:
+        return function(inputs)
+
+    def pullback(self, function: Callable[[list[Any]], Any], inputs: list[Any]) -> tuple[Any, Callable[[Any], list[Any]]]:
+        raise NotImplementedError
+
+    def threads(self) -> int:
+        return self.count
+
+    def __init__(self, variant: str, threads: int) -> None:
+        self.variant, self.count = variant, threads
+
+    def values(self, name: str) -> tuple[np.ndarray, list[np.ndarray]]:
+        """What a case computes and its gradients: the subjects are compared before they are timed."""
+        function, inputs, seed = self._prepare(CASES[name], CHAIN)
+        result, pull = self.pullback(function, inputs)
+        return np.array(self.numpy(result)), [np.array(self.numpy(gradient)) for gradient in pull(seed)]
+
+    def microseconds(self, name: str, seconds: float) -> dict[str, float]:
+        """Microseconds an op: forward, forward with backward, and both for a single op instead of a chain."""
+        case = CASES[name]
+        per_chain = CHAIN if case.chained else 1
+        chain, chain_inputs, chain_seed = self._prepare(case, per_chain)
+        single, single_inputs, single_seed = self._prepare(case, 1)
+
+        def backward(function: Any, inputs: list[Any], seed: Any) -> None:
+            _, pull = self.pullback(function, inputs)
+            pull(seed)
+
+        share = seconds / 3
+        return {
+            "forward": per_call(lambda: self.forward(chain, chain_inputs), share) / per_chain,
+            "forward_backward": per_call(lambda: backward(chain, chain_inputs, chain_seed), share) / per_chain,
+            "single": per_call(lambda: backward(single, single_inputs, single_seed), share),
+        }
+
+    def _prepare(self, case: Case, n: int) -> tuple[Callable[[list[Any]], Any], list[Any], Any]:
+        n = n if case.chained else 1
+        inputs = [self.array(value) for value in case.inputs()]
+
+        def function(arrays: list[Any]) -> Any:
+            return case.function(self.library, arrays, n)
+
+        shape = self.numpy(function(inputs)).shape
+        return function, inputs, self.constant(np.ones(shape, np.float32))
+
+
+def per_call(function: Callable[[], Any], seconds: float, batches: int = 10) -> float:
+    """Microseconds of one call: the median over `batches` of the mean in a batch, in about `seconds` altogether."""
+    for _ in range(5):
+        function()
+    begin = time.perf_counter()
+    function()
+    once = max(time.perf_counter() - begin, 1e-7)
+    calls = max(1, int(seconds / batches / once))
+    figures = []
+    for _ in range(batches):
+        begin = time.perf_counter()
+        for _ in range(calls):
+            function()
+        figures.append((time.perf_counter() - begin) / calls * 1e6)
+    return float(np.median(figures))

@@ -1,0 +1,62 @@
+"""Importing tinygan is cheap and leaves the user's process as it was."""
+import subprocess
+import sys
+
+PROBE = """
+import json, locale, os, random, signal, sys, threading, time, warnings
+import numpy as np
+
+def state():
+    return {
+        "environment": dict(os.environ),
+        "warning filters": list(warnings.filters),
+        "NumPy's error state": np.geterr(),
+        "NumPy's random state": str(np.random.get_state()),
+        "NumPy's print options": str(np.get_printoptions()),
+        "random's state": str(random.getstate()),
+        "threads": [t.name for t in threading.enumerate()],
+        "signal handlers": [str(signal.getsignal(s)) for s in sorted(signal.valid_signals())],
+        "recursion limit": sys.getrecursionlimit(),
+        "switch interval": sys.getswitchinterval(),
+        "hooks": [sys.excepthook is sys.__excepthook__, sys.displayhook is sys.__displayhook__, sys.gettrace()],
+        "affinity": sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None,
+        "locale": locale.setlocale(locale.LC_ALL),
+        "BLAS threads": [(p["filepath"], p["num_threads"]) for p in threadpoolctl.threadpool_info()] if threadpoolctl else None,
+    }
+
+try:
+    import threadpoolctl
+except ImportError:
+    threadpoolctl = None
+before = state()
+start = time.perf_counter()
+import tinygan
+seconds = time.perf_counter() - start
+after = state()
+heavy = ("numba", "llvmlite", "scipy", "matplotlib", "tqdm", "safetensors", "cupy", "torch", "PIL", "multiprocessing", "ssl")
+print(json.dumps({
+    "seconds": seconds,
+    "changed": {k: [str(v), str(after[k])] for k, v in before.items() if v != after[k]},
+    "imported": [name for name in heavy if name in sys.modules],
+}))
+"""
+
+
+def test_import_is_cheap_and_changes_nothing():
+    import json
+
+    result = subprocess.run([sys.executable, "-c", PROBE], capture_output=True, text=True, timeout=60, check=False)
+    assert result.returncode == 0 and result.stderr == "", result.stderr
+    report = json.loads(result.stdout)
+    print(f"import tinygan (NumPy imported before): {report['seconds']:.3f} s")
+    assert report["changed"] == {}
+    assert report["imported"] == []
+
+
+def test_every_public_name_is_there_and_documented():
+    import tinygan
+
+    for name in tinygan.__all__:
+        value = getattr(tinygan, name)
+        assert value.__doc__, name
+    assert len(set(tinygan.__all__)) == len(tinygan.__all__)

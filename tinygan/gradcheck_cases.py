@@ -1,0 +1,64 @@
+"""One small example of every differentiable op, for `tinygan gradcheck`."""
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from tinygan import nn, ops
+from tinygan.random import Key
+
+Case = tuple[str, Callable[..., Any], Sequence[Any]]
+
+
+def cases() -> Iterator[Case]:
+    """(name, function, inputs) of each; the inputs keep clear of kinks and of poles."""
+    key = Key(0)
+    a, b = key.fold("a").normal((3, 4), np.float64), key.fold("b").normal((3, 4), np.float64)
+    positive = np.abs(a) + 0.5
+    away = a + 0.2 * np.sign(a)  # no element near 0, where abs and relu have their kink
+    labels = np.array([0, 2, 3])
+    for name in ("exp", "sin", "cos", "tanh", "sigmoid", "softplus", "neg"):
+        yield name, getattr(ops, name), [a]
+    for name in ("log", "log1p", "sqrt"):
+        yield name, getattr(ops, name), [positive]
+    for name in ("abs", "relu", "leaky_relu", "elu"):
+        yield name, getattr(ops, name), [away]
+    for name in ("add", "sub", "mul", "maximum", "minimum", "mean_squared_error", "mean_absolute_error"):
+        yield name, getattr(ops, name), [a, b]
+    yield "add, broadcast", ops.add, [a, b[:1]]
+    yield "div", ops.div, [a, positive]
+    yield "pow", ops.pow, [positive, b]
+    yield "clip", lambda x: ops.clip(x, -0.1, 0.9), [away]
+    yield "where", lambda x, y: ops.where(a > 0, x, y), [a, b]
+    for name in ("sum", "mean", "var", "max", "min", "logsumexp"):
+        yield name, lambda x, op=getattr(ops, name): op(x, axis=1), [a]
+    for name in ("softmax", "log_softmax"):
+        yield name, lambda x, op=getattr(ops, name): op(x, axis=1), [a]
+    yield "reshape, transpose", lambda x: ops.transpose(ops.reshape(x, (2, 6))), [a]
+    yield "broadcast_to", lambda x: ops.broadcast_to(x, (2, 3, 4)), [a]
+    yield "expand_dims, squeeze", lambda x: ops.mul(ops.squeeze(ops.expand_dims(x, 1), 1), x), [a]
+    yield "concatenate, stack, split", _joined, [a, b]
+    yield "flip, pad", lambda x: ops.mul(ops.pad(ops.flip(x, 0), ((1, 0), (0, 1))), 2.0), [a]
+    yield "getitem, repeated indices", lambda x: ops.mul(ops.getitem(x, labels[[0, 0, 1]]), 2.0), [a]
+    yield "embedding", lambda x: ops.embedding(x, np.array([[0, 2], [2, 2]])), [a]
+    yield "matmul", ops.matmul, [a, b.T]
+    yield "einsum", lambda x, y: ops.einsum("ij,kj->ik", x, y), [a, b]
+    yield "dense, leaky_relu", lambda x, w, c: ops.dense(x, w, c, "leaky_relu"), [a, b[:2], b[2, :2]]
+    yield "batch_norm", ops.batch_norm, [a, positive[0], b[0]]
+    yield "layer_norm", ops.layer_norm, [a, positive[0], b[0]]
+    yield "dropout", lambda x: ops.mul(ops.dropout(x, 0.5), x), [a]
+    yield "cross-entropy with logits", lambda x: ops.binary_cross_entropy_with_logits(x, 0.9), [a]
+    yield "softmax cross-entropy", lambda x: ops.softmax_cross_entropy(x, labels), [a]
+    yield "a discriminator", _network(), [a]
+
+
+def _joined(x: Any, y: Any) -> Any:
+    first, second = ops.split(ops.concatenate([x, y], axis=0), 2)
+    return ops.mul(ops.stack([first, second]), ops.stack([second, first]))
+
+
+def _network() -> Callable[..., Any]:
+    network = nn.Sequential(nn.Dense(4, 5), nn.LeakyReLU(0.2), nn.Dense(5, 1)).initialize(Key(1))
+    return lambda x: ops.softplus(network(x))
