@@ -1,8 +1,8 @@
 """Before anything is timed: do the subjects do the same work? A benchmark of different work is void.
 
 From the same weights, examples and noise, one step's gradients of both players must agree in float64, and the losses in
-float32. Adam itself cannot be compared after its first update, which is little more than the gradient's sign; instead every
-parameter of both players must have moved by about the learning rate after one timed step.
+float32. Adam itself cannot be compared after its first update, which is little more than the gradient's sign; instead
+every parameter of both players must have moved by about the learning rate after one training step.
 """
 from dataclasses import dataclass
 
@@ -30,7 +30,7 @@ class Evidence:
 
 
 def collect(name: str, worker: Worker, model: Model, start: Start, variant: str, threads: int) -> Evidence:
-    """Run one subject's step in both precisions. The worker is spent afterwards: its memory says nothing about a step."""
+    """Run one subject's step in both precisions. Not for a worker to be timed: its memory says nothing afterwards."""
     found = {}
     for dtype in ("float32", "float64"):
         point = start.astype(dtype)
@@ -77,7 +77,7 @@ def compare(reference: Evidence, other: Evidence) -> dict[str, float]:
             if value.dtype != np.float64:
                 raise DifferentWorkError(f"{pair}: the float64 gradient of {player}.{name} came as {value.dtype}")
         errors = {name: relative_l2(got[name], expected[name]) for name in expected}
-        worst = max(errors, key=lambda name: errors[name])
+        worst = max(errors, key=lambda name: np.inf if np.isnan(errors[name]) else errors[name])
         if not errors[worst] <= GRADIENT_TOLERANCE:
             raise DifferentWorkError(
                 f"{pair} disagree about the gradient of {player}.{worst}: relative L2 {errors[worst]:.3g} in float64, "
@@ -97,6 +97,8 @@ def compare(reference: Evidence, other: Evidence) -> dict[str, float]:
 
 
 def relative_l2(got: np.ndarray, expected: np.ndarray) -> float:
-    """|got - expected| / |expected|; a gradient of zeros has to be met exactly."""
-    difference = float(np.linalg.norm(got - expected))
-    return difference / float(np.linalg.norm(expected)) if difference else 0.0 if np.isfinite(difference) else np.nan
+    """|got - expected| / |expected|; infinite where only `expected` is all zeros, NaN where either has a NaN."""
+    difference, size = float(np.linalg.norm(got - expected)), float(np.linalg.norm(expected))
+    if difference == 0:
+        return 0.0
+    return difference / size if size else np.inf

@@ -1,7 +1,7 @@
-"""What the benchmarks share: worker processes that take turns, medians and ratios, a description of the machine, output.
+"""What the benchmarks share: workers that take turns, medians and ratios, a description of the machine, output.
 
 Frameworks never share a process: their thread pools would fight. They never run at the same time either: a worker is
-stopped (SIGSTOP) whenever it is not answering a call, so an idle pool that spins cannot slow the subject that is at work.
+stopped (SIGSTOP) whenever it is not answering a call, so an idle pool that spins cannot slow the subject at work.
 """
 import json
 import os
@@ -12,6 +12,7 @@ import statistics
 import subprocess
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -38,7 +39,7 @@ def removed_overrides() -> dict[str, str]:
 
 
 def worker_environment(threads: int) -> dict[str, str]:
-    """This environment without `OVERRIDES`, every framework told the same number of threads, this checkout importable."""
+    """This environment without `OVERRIDES`; the same number of threads for everybody; this checkout importable."""
     environment = {name: value for name, value in os.environ.items() if name not in OVERRIDES}
     environment.update(dict.fromkeys(THREAD_VARIABLES, str(threads)))
     # torch.compile's pool of compiler processes would outlive the compilation.
@@ -93,10 +94,8 @@ class Worker:
         assert self.process.stdin is not None and self.process.stdout is not None
         self.process.kill()  # works on a stopped process too; there is nothing to save
         self.process.wait()
-        try:
+        with suppress(BrokenPipeError):
             self.process.stdin.close()
-        except BrokenPipeError:
-            pass
         self.process.stdout.close()
 
     def _signal(self, name: str) -> None:
@@ -117,7 +116,7 @@ def take_turns(rounds: int, turns: Mapping[Any, Callable[[], Any]], progress: st
 
 
 def spread(figures: Iterable[float], unit: str = "ms") -> Row:
-    """Median, minimum and maximum over the rounds' figures, rounded to five digits."""
+    """Median, minimum and maximum of figures, rounded to five digits, under names that end in the unit."""
     figures = list(figures)
     values = {"median": statistics.median(figures), "min": min(figures), "max": max(figures)}
     return {f"{name}_{unit}": float(f"{value:.5g}") for name, value in values.items()}

@@ -1,7 +1,8 @@
 """Microseconds per small op: `python benchmarks/op_overhead.py --against torch,autograd,mygrad`.
 
-forward: a chain of ops, recorded for a gradient, per op; forward_backward: the chain and its gradients with respect to all
-inputs, per op; single: one op and its gradients. The arrays are small, so this is what recording and walking a graph cost.
+forward: a chain of ops, recorded for a gradient, per op; forward_backward: the chain and its gradients with respect to
+all inputs, per op; single: one op and its gradients. The arrays are small, so this is what recording and walking a
+graph cost.
 """
 import argparse
 import sys
@@ -28,7 +29,7 @@ Values = tuple[np.ndarray, list[np.ndarray]]
 def arguments(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--against", default="torch,autograd,mygrad", help="peers, separated by commas; '' for none")
-    parser.add_argument("--ops", default="", help="run only the ops whose names contain one of these, separated by commas")
+    parser.add_argument("--ops", default="", help="only the ops whose names contain one of these, separated by commas")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=0.6, help="for each op, framework and round")
     parser.add_argument("--threads", type=int, default=1, help="cores for each framework; small ops are not shared")

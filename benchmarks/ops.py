@@ -1,4 +1,4 @@
-"""The small ops whose overhead is measured, each written once in the words of `Library`, which every framework provides."""
+"""The small ops whose overhead is measured, each written once in terms of `Library`, which every framework provides."""
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol

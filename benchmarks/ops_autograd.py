@@ -1,11 +1,11 @@
-"""Small ops in HIPS autograd. It records only while it is asked for a gradient, so its forward is a recorded `make_vjp`."""
+"""Small ops in HIPS autograd. It records only while asked for a gradient, so its forward is a recorded `make_vjp`."""
 from collections.abc import Callable
 from typing import Any
 
 import autograd.numpy as anp
 import numpy as np
 from autograd import make_vjp
-from ops_subject import OpsSubject
+from ops_subject import OpsSubject, Pull
 
 
 class Library:
@@ -42,7 +42,7 @@ class Subject(OpsSubject):
     def forward(self, function: Callable[[list[Any]], Any], inputs: list[Any]) -> Any:
         return self.pullback(function, inputs)[0]
 
-    def pullback(self, function: Callable[[list[Any]], Any], inputs: list[Any]) -> tuple[Any, Callable[[Any], list[Any]]]:
+    def pullback(self, function: Callable[[list[Any]], Any], inputs: list[Any]) -> tuple[Any, Pull]:
         if len(inputs) == 1:
             pull, result = make_vjp(lambda x: function([x]), 0)(inputs[0])
             return result, lambda seed: [pull(seed)]

@@ -4,7 +4,7 @@ from typing import Any
 
 import mygrad as mg
 import numpy as np
-from ops_subject import OpsSubject
+from ops_subject import OpsSubject, Pull
 
 
 class Library:
@@ -43,7 +43,7 @@ class Subject(OpsSubject):
     def constant(self, value: np.ndarray) -> np.ndarray:
         return value
 
-    def pullback(self, function: Callable[[list[Any]], Any], inputs: list[Any]) -> tuple[Any, Callable[[Any], list[Any]]]:
+    def pullback(self, function: Callable[[list[Any]], Any], inputs: list[Any]) -> tuple[Any, Pull]:
         result = function(inputs)
 
         def pull(seed: np.ndarray) -> list[Any]:

@@ -6,6 +6,8 @@ from typing import Any
 import numpy as np
 from ops import CASES, CHAIN, Case
 
+Pull = Callable[[Any], list[Any]]  # from the gradient of a result to those of all inputs
+
 
 class OpsSubject:
     """A framework fills in `library`, `array`, and `pullback`.
@@ -30,7 +32,7 @@ class OpsSubject:
     def forward(self, function: Callable[[list[Any]], Any], inputs: list[Any]) -> Any:
         return function(inputs)
 
-    def pullback(self, function: Callable[[list[Any]], Any], inputs: list[Any]) -> tuple[Any, Callable[[Any], list[Any]]]:
+    def pullback(self, function: Callable[[list[Any]], Any], inputs: list[Any]) -> tuple[Any, Pull]:
         raise NotImplementedError
 
     def threads(self) -> int:

@@ -3,7 +3,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from ops_subject import OpsSubject
+from ops_subject import OpsSubject, Pull
 
 import tinygan as tg
 
@@ -35,7 +35,7 @@ class Subject(OpsSubject):
     def constant(self, value: np.ndarray) -> np.ndarray:
         return value
 
-    def pullback(self, function: Callable[[list[Any]], Any], inputs: list[Any]) -> tuple[Any, Callable[[Any], list[Any]]]:
+    def pullback(self, function: Callable[[list[Any]], Any], inputs: list[Any]) -> tuple[Any, Pull]:
         result = function(inputs)
         return result, lambda seed: tg.grad(result, inputs, seed)
 

@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from ops_subject import OpsSubject
+from ops_subject import OpsSubject, Pull
 
 
 class Library:
@@ -45,7 +45,7 @@ class Subject(OpsSubject):
     def numpy(self, value: Any) -> np.ndarray:
         return value.detach().numpy()
 
-    def pullback(self, function: Callable[[list[Any]], Any], inputs: list[Any]) -> tuple[Any, Callable[[Any], list[Any]]]:
+    def pullback(self, function: Callable[[list[Any]], Any], inputs: list[Any]) -> tuple[Any, Pull]:
         result = function(inputs)
         return result, lambda seed: list(torch.autograd.grad(result, inputs, seed))
 

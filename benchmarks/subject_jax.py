@@ -1,7 +1,7 @@
 """The vanilla GAN's step in JAX: one jitted function, its state donated, so that weights are updated in place.
 
-Variants are words: `jit`; `joined` gives the real and the generated half to the discriminator as one batch; `rbg` draws the
-noise with XLA's own bit generator, which is faster than JAX's default, threefry.
+Variants are words: `jit`; `joined` gives the real and the generated half to the discriminator as one batch; `rbg` draws
+the noise with XLA's own bit generator instead of JAX's default, threefry.
 """
 from functools import partial
 

@@ -1,7 +1,7 @@
 """The vanilla GAN's step as a PyTorch user who cares about speed writes it.
 
-Variants are words: `eager` or `compiled` (torch.compile of both losses, forward and backward); `joined` gives the real and
-the generated half to the discriminator as one batch (the same value where no layer couples the examples of a batch).
+Variants are words: `eager` or `compiled` (torch.compile of both losses, forward and backward); `joined` gives the real
+and the generated half to the discriminator as one batch (the same value where no layer couples a batch's examples).
 Always: fused Adam, no graph through the generator in D's update, D frozen in G's update.
 """
 import numpy as np

@@ -1,8 +1,10 @@
-"""A whole training step of a GAN, side by side: `python benchmarks/train_step.py --model vanilla --batch 128 --against torch,jax`.
+"""A whole training step of a GAN, side by side:
 
-A step is both players' updates with fresh noise for each, drawing the noise included. Every framework's variant lives in a
-process of its own; they take turns, a few dozen steps each, round after round. The figure is the median over the rounds of
-the median step in a round. See README.md in this folder.
+    python benchmarks/train_step.py --model vanilla --batch 128 --against torch,jax --json result.json
+
+A step is both players' updates with fresh noise for each, drawing the noise included. Every framework's variant lives
+in a process of its own; they take turns, a few dozen steps each, round after round. The figure is the median over the
+rounds of the median step in a round. See README.md in this folder.
 """
 import argparse
 import sys

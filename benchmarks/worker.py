@@ -1,8 +1,8 @@
 """One subject in a process of its own: `worker.py MODULE CORES` imports MODULE, then answers calls over its pipes.
 
 Requests and answers are pickles on the original standard input and output; whatever a framework prints goes to standard
-error. The first thing that a worker does is to bind itself to the cores that all subjects share, the second to import its
-framework, the third to note how much memory that took.
+error. A worker first binds itself to the cores that all subjects share, then imports its framework, then notes how much
+memory that took.
 """
 import ctypes
 import importlib
@@ -12,6 +12,7 @@ import signal
 import sys
 import time
 import traceback
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -33,10 +34,8 @@ def resident_mib() -> float:
 
 def reset_peak() -> None:
     """Let the high-water mark of the resident set start anew (Linux only; elsewhere it is that of the whole life)."""
-    try:
+    with suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5")
-    except OSError:
-        pass
 
 
 def peak_mib() -> float:
@@ -63,7 +62,7 @@ def die_with_parent() -> None:
 
 
 class Served:
-    """What the parent may call: `create` the subject, `time` its steps, ask for `report`, or `ask` it for anything else."""
+    """What the parent may call: `create` the subject, `time` its steps, get a `report`, or `ask` it for anything else."""
 
     def __init__(self, module: str) -> None:
         self.module = importlib.import_module(module)

@@ -80,7 +80,7 @@ def test_threads_share_one_network():
 
 
 FORK = """
-import os, sys, threading, warnings
+import io, os, signal, sys, threading, warnings
 sys.path.insert(0, {tests!r})
 # Python 3.12 warns of any fork of a process with threads; that it goes well is what this shows.
 warnings.filterwarnings("ignore", category=DeprecationWarning, message=".*fork.*")
@@ -93,6 +93,7 @@ train(gan, 3, 3)
 read, write = os.pipe()
 child = os.fork()
 if child == 0:
+    signal.alarm(60)  # a child that hangs should not outlive the test
     code = 1
     try:
         os.close(read)
@@ -104,7 +105,6 @@ if child == 0:
         os._exit(code)
 os.close(write)
 with os.fdopen(read, "rb") as pipe:
-    import io
     content = pipe.read()
 _, status = os.waitpid(child, 0)
 assert status == 0, status

@@ -50,7 +50,7 @@ def path(name):
 def draw(seed, shape, dtype, layout="C"):
     """Normal numbers of that shape, lying in memory in that way."""
     x = np.array(np.random.default_rng(seed).standard_normal(shape), dtype)
-    if layout == "F":
+    if layout == "F" and x.ndim:
         return np.asfortranarray(x)
     if layout == "strided" and x.ndim:
         wide = np.full((*x.shape[:-1], 2 * x.shape[-1] + 3), np.nan, dtype)
@@ -136,7 +136,7 @@ def test_matmul_of_more_axes_broadcasts():
 @given(st.lists(st.integers(0, 7), max_size=3), dtypes, layouts, layouts, paths, st.sampled_from(ACTIVATIONS), seeds)
 def test_activation_and_its_gradient(shape, dtype, layout, layout_g, which, name, seed):
     x, g = draw(seed, shape, dtype, layout), draw(seed + 1, shape, dtype, layout_g)
-    with path(which):
+    with path(which if shape else "as it is"):  # compiled code has never to do with less than one axis
         y = cpu.activation(x, name, 0.3)
         gx = cpu.activation_grad(g, y, name, 0.3)
     close(y, reference.activation(x, name, 0.3), dtype)
@@ -158,7 +158,7 @@ def test_activation_on_both_sides_of_the_thresholds(size, name, dtype):
 @pytest.mark.parametrize("which", ["as it is", "compiled"])
 def test_activation_of_extremes(which, name, dtype):
     x = np.array([np.nan, 0.0, 1e4, -1e4, 100, -100], dtype)
-    with path(which):
+    with path(which), np.errstate(invalid="ignore"):
         y = cpu.activation(x, name, 0.5)
     assert np.isnan(y[0])
     close(y[1:], reference.activation(x[1:], name, 0.5), dtype)
@@ -208,12 +208,13 @@ def test_binary_cross_entropy_of_large_logits(dtype, target):
 
 def test_binary_cross_entropy_of_nan_is_nan():
     logits = np.array([np.nan, 1.0], np.float32)
-    assert np.isnan(cpu.bce_with_logits(logits, 1.0))
+    with np.errstate(invalid="ignore"):
+        assert np.isnan(cpu.bce_with_logits(logits, 1.0))
     assert np.array_equal(np.isnan(cpu.bce_with_logits_grad(np.float32(1), logits, 1.0)), [True, False])
 
 
 @few
-@given(st.integers(2, 5), st.integers(0, 4), st.lists(st.integers(1, 3), max_size=2), dtypes, layouts, seeds,
+@given(st.integers(2, 5), st.integers(1, 4), st.lists(st.integers(1, 3), max_size=2), dtypes, layouts, seeds,
        st.sampled_from([0.0, 30.0]))
 def test_batch_norm(n, channels, space, dtype, layout, seed, offset):
     shape = (n, channels, *space)
@@ -242,7 +243,8 @@ def test_optimizer(rule, values, shapes, dtype, layout, shared, seed):
     slots = 2 if rule == "adam" else 1
     parameters = [draw(seed + i, shape, dtype) for i, shape in enumerate(shapes)]
     gradients = [draw(seed + 10 + i, shape, dtype, layout) for i, shape in enumerate(shapes)]
-    states = [[np.abs(draw(seed + 20 + 10 * s + i, shape, dtype)) for i, shape in enumerate(shapes)] for s in range(slots)]
+    states = [[np.array(draw(seed + 20 + 10 * s + i, shape, dtype) ** 2) for i, shape in enumerate(shapes)]
+              for s in range(slots)]
     expected = [getattr(reference, rule)(p, g, *(state[i] for state in states), values)
                 for i, (p, g) in enumerate(zip(parameters, gradients, strict=True))]
     with path("compiled, shared" if shared else "as it is"):
@@ -529,13 +531,16 @@ def test_threads_have_their_own_memory():
     assert held == {0: True, 1: True}
 
 
-def test_memory_that_nobody_needs_is_given_back():
-    def kept():
-        return sum(buffer.nbytes for buffers in workspace._BUFFERS.by_size.values() for buffer in buffers)
+def test_sizes_that_keep_changing_do_not_fill_the_memory():
+    """What is kept stays below twice what was ever in use at once, and one array."""
+    most = []
 
-    many = [workspace.empty((workspace.SMALL + 64 * i,), np.uint8) for i in range(200)]
-    most = kept()
-    del many
-    for i in range(workspace.TRIM_EVERY + 1):
-        workspace.empty((workspace.SMALL + 64 * (i % 3),), np.uint8)
-    assert kept() < most / 10
+    def change():  # in a thread of its own, whose list of buffers starts empty
+        for i in range(500):
+            workspace.empty((workspace.SMALL + 64 * i,), np.uint8)
+            most.append(sum(x.nbytes for buffers in workspace._BUFFERS.by_size.values() for x in buffers))
+
+    thread = threading.Thread(target=change)
+    thread.start()
+    thread.join(20)
+    assert len(most) == 500 and max(most) < 4 * workspace.SMALL

@@ -22,7 +22,7 @@ from tinygan.ops import (
     binary_cross_entropy_with_logits, mean_absolute_error, mean_squared_error, softmax_cross_entropy,
 )
 
-from tinygan import data, gans, nn, optim, random
+from tinygan import data, gans, nn, optim, random, saving, training
 
 __version__ = "0.1.0"
 
@@ -43,5 +43,5 @@ __all__ = [
     "dense", "einsum", "matmul",
     "batch_norm", "batch_norm_inference", "dropout", "layer_norm",
     "binary_cross_entropy_with_logits", "mean_absolute_error", "mean_squared_error", "softmax_cross_entropy",
-    "data", "gans", "nn", "optim", "random",
+    "data", "gans", "nn", "optim", "random", "saving", "training",
 ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,8 @@ from .runs.folder import read_checkpoint
 from .runs.history import QUANTITIES
 from .runs.settings import complete, count, natural, read_config
 from .runs.variants import GAN, VARIANTS, Variant, find
-from .training import guarded, main as train_main, train
+from .training import guarded, train
+from .training import main as train_main
 
 _CHUNK = 1024
 

@@ -82,12 +82,13 @@ def _compare(fn: Callable[..., Tensor], arrays: list[Any], what: str, step: floa
             continue
         difference = np.abs(numeric - gradient)
         difference = np.where(np.isnan(difference), np.inf, difference)
+        bound = atol + rtol * np.abs(numeric).max()
         worst = max(worst, float(difference.max()))
-        if difference.max() > atol + rtol * np.abs(numeric).max():
+        if not difference.max() <= bound:  # a bound that is NaN included
             index = np.unravel_index(difference.argmax(), array.shape)
             where = last if last and i == len(arrays) - 1 else f"input {i}"
             raise GradientError(f"{what} with respect to {where} at element {tuple(map(int, index))}: grad gives "
                                 f"{gradient[index]:.10g}, the central difference {numeric[index]:.10g} (they differ by "
-                                f"{difference[index]:.3g}; {int((difference > atol + rtol * np.abs(numeric).max()).sum())} "
+                                f"{difference[index]:.3g}; {int((~(difference <= bound)).sum())} "
                                 f"of {array.size} elements disagree)")
     return worst

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -32,10 +33,8 @@ def cases() -> Iterator[Case]:
     yield "pow", ops.pow, [positive, b]
     yield "clip", lambda x: ops.clip(x, -0.1, 0.9), [away]
     yield "where", lambda x, y: ops.where(a > 0, x, y), [a, b]
-    for name in ("sum", "mean", "var", "max", "min", "logsumexp"):
-        yield name, lambda x, op=getattr(ops, name): op(x, axis=1), [a]
-    for name in ("softmax", "log_softmax"):
-        yield name, lambda x, op=getattr(ops, name): op(x, axis=1), [a]
+    for name in ("sum", "mean", "var", "max", "min", "logsumexp", "softmax", "log_softmax"):
+        yield name, partial(getattr(ops, name), axis=1), [a]
     yield "reshape, transpose", lambda x: ops.transpose(ops.reshape(x, (2, 6))), [a]
     yield "broadcast_to", lambda x: ops.broadcast_to(x, (2, 3, 4)), [a]
     yield "expand_dims, squeeze", lambda x: ops.mul(ops.squeeze(ops.expand_dims(x, 1), 1), x), [a]
@@ -51,14 +50,16 @@ def cases() -> Iterator[Case]:
     yield "dropout", lambda x: ops.mul(ops.dropout(x, 0.5), x), [a]
     yield "cross-entropy with logits", lambda x: ops.binary_cross_entropy_with_logits(x, 0.9), [a]
     yield "softmax cross-entropy", lambda x: ops.softmax_cross_entropy(x, labels), [a]
-    yield "a discriminator", _network(), [a]
+    network = nn.Sequential(nn.Dense(4, 5), nn.LeakyReLU(0.2), nn.Dense(5, 1))
+    names, parameters = zip(*network.named_parameters(), strict=True)
+    weights = [key.fold(name).normal(parameter.shape, np.float64) for name, parameter in zip(names, parameters, strict=True)]
+    yield "a network and its weights", partial(_call, network, names), [a, *weights]
+
+
+def _call(network: nn.Module, names: Sequence[str], x: Any, *weights: Any) -> Any:
+    return nn.functional_call(network, dict(zip(names, weights, strict=True)), x)
 
 
 def _joined(x: Any, y: Any) -> Any:
     first, second = ops.split(ops.concatenate([x, y], axis=0), 2)
     return ops.mul(ops.stack([first, second]), ops.stack([second, first]))
-
-
-def _network() -> Callable[..., Any]:
-    network = nn.Sequential(nn.Dense(4, 5), nn.LeakyReLU(0.2), nn.Dense(5, 1)).initialize(Key(1))
-    return lambda x: ops.softplus(network(x))

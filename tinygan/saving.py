@@ -10,12 +10,15 @@ import hashlib
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 
 if TYPE_CHECKING:
     from .nn import Module
+
+Array = npt.NDArray[Any]
 
 FORMAT_VERSION = 1
 _TEMPORARY = ".tmp"
@@ -72,7 +75,7 @@ def remove_strays(folder: str | os.PathLike[str]) -> list[Path]:
     return strays
 
 
-def save(path: str | os.PathLike[str], arrays: Mapping[str, np.ndarray], metadata: Mapping[str, str] | None = None) -> None:
+def save(path: str | os.PathLike[str], arrays: Mapping[str, Array], metadata: Mapping[str, str] | None = None) -> None:
     """Write `arrays` (flat names, any shapes) and `metadata` (strings) to `path`, atomically.
 
     The file is an ordinary safetensors file whose metadata also states the format version and a SHA-256 over metadata,
@@ -87,7 +90,7 @@ def save(path: str | os.PathLike[str], arrays: Mapping[str, np.ndarray], metadat
     write_atomically(path, serialise(contiguous, metadata=notes))
 
 
-def load(path: str | os.PathLike[str]) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+def load(path: str | os.PathLike[str]) -> tuple[dict[str, Array], dict[str, str]]:
     """Read what `save` wrote: (arrays, metadata). The arrays are the caller's own, writable.
 
     Raises `FileNotFoundError`, or `CheckpointError` that names the file and what is wrong with it.
@@ -97,9 +100,8 @@ def load(path: str | os.PathLike[str]) -> tuple[dict[str, np.ndarray], dict[str,
     if version is None:
         raise CheckpointError(f"{path} states no format version: tinygan did not write it")
     if version != str(FORMAT_VERSION):
-        raise CheckpointError(
-            f"{path} has format version {version}, this tinygan reads version {FORMAT_VERSION}: use the tinygan that wrote it"
-        )
+        raise CheckpointError(f"{path} has format version {version}, this tinygan reads version {FORMAT_VERSION}: use "
+                              "the tinygan that wrote it")
     if "sha256" not in metadata:
         raise CheckpointError(f"{path} is damaged: it states no checksum")
     return arrays, {name: text for name, text in metadata.items() if name not in ("tinygan_format", "sha256")}
@@ -122,7 +124,7 @@ def load_weights(module: Module, path: str | os.PathLike[str]) -> None:
     module.load_state_dict(arrays)
 
 
-def _read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+def _read(path: Path) -> tuple[dict[str, Array], dict[str, str]]:
     from safetensors import SafetensorError, safe_open
 
     if path.is_dir():
@@ -140,7 +142,7 @@ def _read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
     return arrays, metadata
 
 
-def _digest(arrays: Mapping[str, np.ndarray], metadata: Mapping[str, str]) -> str:
+def _digest(arrays: Mapping[str, Array], metadata: Mapping[str, str]) -> str:
     digest = hashlib.sha256()
     for name in sorted(metadata.keys() - {"sha256"}):
         digest.update(f"{name!r} {metadata[name]!r}\n".encode())

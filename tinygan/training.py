@@ -125,7 +125,8 @@ class _Run:
         if not saved:
             self._folder.flush_metrics()
             self._save()
-        print(f"Stopped and saved after step {len(self._history)}. Go on with:  {report.command(self._settings)}", flush=True)
+        print(f"Stopped and saved after step {len(self._history)}. Go on with:  {report.command(self._settings)}",
+              flush=True)
         self._draw_overview()
         raise Interrupted(number)
 
@@ -184,7 +185,9 @@ class _Signals:
     def __enter__(self) -> _Signals:
         if threading.current_thread() is threading.main_thread():
             for number in (signal.SIGINT, signal.SIGTERM):
-                self._before[number] = signal.signal(number, self._catch)
+                before = signal.getsignal(number)
+                if before not in (None, signal.SIG_IGN):  # nohup ignores Ctrl-C, and so must the run
+                    self._before[number] = signal.signal(number, self._catch)
         return self
 
     def _catch(self, number: int, frame: FrameType | None) -> None:

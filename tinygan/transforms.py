@@ -33,10 +33,14 @@ def checkpoint(fn: Callable[..., Any], *inputs: Any) -> Any:
     many = not isinstance(result, Tensor)
     outputs = list(result) if many else [result]
     found = set(reachable([y.node for y in outputs if y.node], start.order))
-    captured = list(dict.fromkeys(parent for node in sorted(found, key=lambda node: node.order)
-                                  for parent in node.parents if parent and parent not in found))
+    inside = sorted(found, key=lambda node: node.order)
+    used = [y.node for y in outputs] + [parent for node in inside for parent in node.parents]
+    captured = list(dict.fromkeys(node for node in used if node and node not in found))
+    tensors = [isinstance(x, Tensor) for x in inputs]
 
     def again(*arguments: Any) -> Tensor:
+        arguments = tuple([wrap(x) if tensor and not isinstance(x, Tensor) else x
+                           for x, tensor in zip(arguments, tensors, strict=True)])
         with override(training=context.training, updating=frozenset(), keys=_Player(keys.drawn)):
             y = fn(*arguments)
         return concatenate([reshape(part, (-1,)) for part in y]) if many else y

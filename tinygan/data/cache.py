@@ -22,10 +22,17 @@ def cache_folder() -> Path:
         return Path(chosen) / "tinygan"
     if sys.platform == "win32":
         local = os.environ.get("LOCALAPPDATA")
-        return (Path(local) if local else Path.home() / "AppData" / "Local") / "tinygan"
+        return (Path(local) if local else _home() / "AppData" / "Local") / "tinygan"
     if sys.platform == "darwin":
-        return Path.home() / "Library" / "Caches" / "tinygan"
-    return Path.home() / ".cache" / "tinygan"
+        return _home() / "Library" / "Caches" / "tinygan"
+    return _home() / ".cache" / "tinygan"
+
+
+def _home() -> Path:
+    try:
+        return Path.home()
+    except RuntimeError:  # a user without a home, as in some containers; what is kept is verified, so anywhere will do
+        return Path(tempfile.gettempdir())
 
 
 def keep(path: Path, write: Callable[[IO[bytes]], object]) -> bool:

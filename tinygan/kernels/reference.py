@@ -160,13 +160,11 @@ def adam(p: Array, g: Array, m: Array, v: Array, settings: Sequence[float]) -> t
     settings: learning rate, beta1, beta2, eps, weight decay, decoupled, 1 - beta1^t, 1 - beta2^t.
     """
     rate, beta1, beta2, eps, decay, decoupled, correction1, correction2 = settings
-    p, m, v = (x.astype(np.float64) for x in (p, m, v))
+    p, m, v = p.astype(np.float64), m.astype(np.float64), v.astype(np.float64)
     for i in np.ndindex(p.shape):
-        slope = float(g[i])
         if decoupled:
             p[i] -= rate * decay * p[i]
-        else:
-            slope += decay * p[i]
+        slope = float(g[i]) + (0.0 if decoupled else decay * float(p[i]))
         m[i] = beta1 * m[i] + (1 - beta1) * slope
         v[i] = beta2 * v[i] + (1 - beta2) * slope * slope
         p[i] -= rate * (m[i] / correction1) / (math.sqrt(v[i] / correction2) + eps)

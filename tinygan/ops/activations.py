@@ -12,8 +12,8 @@ NAMES = ("identity", "relu", "leaky_relu", "elu", "tanh", "sigmoid", "softplus")
 def checked_activation(caller: str, activation: str, slope: float) -> None:
     if activation not in NAMES:
         raise ValueError(f"{caller}: unknown activation {activation!r}, expected one of {', '.join(NAMES)}")
-    if slope < 0:  # the output's sign would no longer tell the input's
-        raise ValueError(f"{caller}: slope should not be negative, got {slope}")
+    if not slope >= 0:  # the output's sign would no longer tell the input's
+        raise ValueError(f"{caller}: the slope where the input is negative should be 0 or more, got {slope}")
 
 
 @op(saves=(OUT,))
@@ -57,13 +57,13 @@ def relu(x: Any) -> Any:
 def leaky_relu(x: Any, slope: float = 0.2) -> Any:
     """x where positive, slope * x elsewhere; slope >= 0."""
     checked_activation("leaky_relu", "leaky_relu", slope)
-    return _activation(x, activation="leaky_relu", slope=slope)
+    return _activation(x, activation="leaky_relu", slope=float(slope))
 
 
 def elu(x: Any, alpha: float = 1.0) -> Any:
     """x where positive, alpha * (exp(x) - 1) elsewhere; alpha >= 0 (Clevert et al. 2016)."""
     checked_activation("elu", "elu", alpha)
-    return _activation(x, activation="elu", slope=alpha)
+    return _activation(x, activation="elu", slope=float(alpha))
 
 
 def tanh(x: Any) -> Any:
@@ -84,4 +84,4 @@ def softplus(x: Any) -> Any:
 def activation(x: Any, name: str, slope: float = 0.2) -> Any:
     """The activation of that name: identity, relu, leaky_relu, elu (with `slope`), tanh, sigmoid or softplus."""
     checked_activation("activation", name, slope)
-    return x if name == "identity" else _activation(x, activation=name, slope=slope)
+    return x if name == "identity" else _activation(x, activation=name, slope=float(slope))

@@ -6,7 +6,7 @@ from typing import Any
 from tinygan.backends import backend_of
 from tinygan.ops.elementwise import mul
 from tinygan.random import Key, next_key
-from tinygan.tensor import as_array
+from tinygan.tensor import FLOATS, as_array, shape_of
 
 
 def dropout(x: Any, rate: float = 0.5, key: Key | None = None) -> Any:
@@ -16,7 +16,10 @@ def dropout(x: Any, rate: float = 0.5, key: Key | None = None) -> Any:
     """
     if not 0 <= rate < 1:
         raise ValueError(f"dropout: rate should be in [0, 1), got {rate}")
+    shape = shape_of("dropout", x)
+    if x.dtype not in FLOATS:
+        raise TypeError(f"dropout: needs float32 or float64, got {x.dtype}; convert with tinygan.astype first")
     if rate == 0:
         return x
-    draws = (key or next_key()).uniform(x.shape, dtype=x.dtype, backend=backend_of(as_array(x)))
+    draws = (key or next_key()).uniform(shape, dtype=x.dtype, backend=backend_of(as_array(x)))
     return mul(x, (draws >= rate).astype(x.dtype) / x.dtype.type(1 - rate))

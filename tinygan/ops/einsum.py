@@ -10,6 +10,7 @@ from tinygan.graph import Op
 from tinygan.ops.indexing import getitem
 from tinygan.ops.reduce import sum as sum_over
 from tinygan.ops.shape import broadcast_to
+from tinygan.tensor import shape_of
 
 LETTERS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
 Shape = tuple[int, ...]
@@ -20,7 +21,7 @@ def einsum(subscripts: str, *operands: Any) -> Any:
 
     Raises ValueError if the subscripts do not fit the operands.
     """
-    inputs, output = _parse(subscripts, [x.shape for x in operands])
+    inputs, output = _parse(subscripts, [shape_of("einsum", x) for x in operands])
     tensors = list(operands)
     for i, letters in enumerate(inputs):
         tensors[i], letters = _take_diagonals(tensors[i], letters)

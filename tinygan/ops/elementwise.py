@@ -1,12 +1,13 @@
 """Elementwise ops with broadcasting: each forward with its gradient beside it, and the comparisons, which have none."""
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
 
 from tinygan.graph import OUT, op
-from tinygan.tensor import FLOATS, Tensor, as_array
+from tinygan.tensor import FLOATS, Tensor, as_array, shape_of
 
 
 @op(broadcasts=True)
@@ -76,12 +77,15 @@ def _(needs: Any, g: Any, a: Any, b: Any, y: Any) -> Any:
     ga = gb = None
     if needs[0]:
         if isinstance(b, int | float):
-            ga = mul(g, mul(float(b), pow(a, b - 1))) if b else mul(g, mul(a, 0.0))
+            ga = mul(g, mul(float(b), pow(a, b - 1))) if b else None
         else:
             zero = equal(b, 0)
-            ga = where(zero, mul(mul(g, a), 0.0), mul(mul(g, b), pow(a, sub(where(zero, add(b, 1.0), b), 1.0))))
+            ga = where(zero, 0.0, mul(mul(g, b), pow(a, sub(where(zero, 1.0, b), 1.0))))
     if needs[1]:
-        gb = mul(mul(g, y), log(where(greater(a, 0), a, add(mul(a, 0.0), 1.0))) if hasattr(a, "shape") else float(np.log(a)))
+        if isinstance(a, int | float):
+            gb = mul(mul(g, y), math.log(a)) if a > 0 else None
+        else:
+            gb = mul(mul(g, y), log(where(greater(a, 0), a, 1.0)))
     return ga, gb
 
 
@@ -188,7 +192,7 @@ def _(needs: Any, g: Any, a: Any, b: Any) -> Any:
 def _preference(B: Any, a: Any, b: Any) -> Any:
     """1 where a > b, 1/2 where they are equal, else 0."""
     dtype = getattr(a, "dtype", None) or b.dtype
-    return ((B.xp.sign(B.xp.subtract(a, b)) + 1) * 0.5).astype(dtype)
+    return B.xp.add(B.xp.greater(a, b), B.xp.greater_equal(a, b), dtype=dtype) * 0.5
 
 
 @op(saves=(0,))
@@ -213,6 +217,13 @@ def _inside(B: Any, x: Any, low: float | None, high: float | None) -> Any:
 
 def clip(x: Any, low: float | None, high: float | None) -> Any:
     """x limited to [low, high] (None: no limit on that side). Gradient 1 inside, the limits included, else 0."""
+    for name, limit in (("low", low), ("high", high)):
+        if not (limit is None or isinstance(limit, int | float | np.integer | np.floating)):
+            raise TypeError(f"clip: {name} should be a number or None, got {type(limit).__name__}")
+    low = None if low is None else float(low)
+    high = None if high is None else float(high)
+    if not (-math.inf if low is None else low) <= (math.inf if high is None else high):
+        raise ValueError(f"clip: low should not be above high, got {low} and {high}")
     return _clip(x, low=low, high=high)
 
 
@@ -233,7 +244,13 @@ def _(needs: Any, g: Any, condition: Any) -> Any:
 
 def where(condition: Any, a: Any, b: Any) -> Any:
     """a where condition holds, b elsewhere; all three broadcast. condition: booleans, an array or a Tensor."""
-    return _where(a, b, condition=as_array(condition))
+    if isinstance(condition, Tensor) and not isinstance(a, Tensor) and not isinstance(b, Tensor):
+        a = Tensor(a if hasattr(a, "dtype") else float(a))  # a Tensor in, a Tensor out
+    condition = np.asarray(condition) if isinstance(condition, list | bool) else as_array(condition)
+    shape_of("where", condition)
+    if condition.dtype.kind != "b":
+        raise TypeError(f"where: condition should be booleans (such as x > 0), got {condition.dtype}")
+    return _where(a, b, condition=condition)
 
 
 @op()
@@ -254,6 +271,7 @@ def _cast(B: Any, x: Any, dtype: Any) -> Any:
 def astype(x: Any, dtype: Any) -> Any:
     """x converted to dtype; differentiable between float32 and float64, a constant to `grad` otherwise."""
     dtype = np.dtype(dtype)
+    shape_of("astype", x)
     if x.dtype in FLOATS and dtype in FLOATS:
         return _astype(x, dtype=dtype, original=x.dtype)
     return _cast(x, dtype=dtype)

@@ -5,8 +5,10 @@ from typing import Any
 
 import numpy as np
 
+from tinygan.backends import backend_of
 from tinygan.graph import op
-from tinygan.tensor import Tensor, as_array
+from tinygan.ops.shape import broadcast_to, integers
+from tinygan.tensor import Tensor, as_array, shape_of
 
 Shape = tuple[int, ...]
 
@@ -46,11 +48,11 @@ def getitem(x: Any, index: Any) -> Any:
 
     Raises IndexError where NumPy does. The gradient of an element that is picked several times is the sum.
     """
-    if isinstance(index, tuple):
-        index = tuple([_plain(part) for part in index])
-    else:
-        index = _plain(index)
-    return _getitem(x, index=index, shape=x.shape)
+    return _getitem(x, index=_plain_index(index), shape=shape_of("getitem", x))
+
+
+def _plain_index(index: Any) -> Any:
+    return tuple([_plain(part) for part in index]) if isinstance(index, tuple) else _plain(index)
 
 
 def _plain(part: Any) -> Any:
@@ -60,13 +62,22 @@ def _plain(part: Any) -> Any:
 
 
 def scatter_add(values: Any, index: Any, shape: Shape) -> Any:
-    """The adjoint of `getitem`: zeros of `shape` with `values` added at `index`, repeated places adding up."""
-    return _scatter_add(values, index=index, shape=tuple(shape))
+    """The adjoint of `getitem`: zeros of `shape` with `values` added at `index`, repeated places adding up.
+
+    values: of the shape of `zeros[index]`, or one that broadcasts to it.
+    """
+    shape_of("scatter_add", values)
+    index, shape = _plain_index(index), integers("scatter_add", "shape", shape)
+    xp = backend_of(as_array(values)).xp
+    picked = _getitem(xp.broadcast_to(xp.zeros((), bool), shape), index=index, shape=shape).shape
+    return _scatter_add(broadcast_to(values, picked), index=index, shape=shape)
 
 
 def embedding(weight: Any, indices: Any) -> Any:
     """Rows of weight (count, dimension) by integer indices of any shape -> (*indices.shape, dimension)."""
-    indices = np.asarray(indices) if isinstance(indices, list | int) else as_array(indices)
+    indices = as_array(_plain(indices) if isinstance(indices, list | Tensor) else np.asarray(indices))
+    if not shape_of("embedding", weight):
+        raise ValueError(f"embedding: weight should be of shape (count, ...), got {weight.shape}")
     if indices.dtype.kind not in "iu":
         raise TypeError(f"embedding: indices should be integers, got {indices.dtype}")
     count = weight.shape[0]

@@ -13,7 +13,7 @@ from tinygan.ops.indexing import getitem
 from tinygan.ops.reduce import logsumexp, mean
 from tinygan.ops.reduce import sum as sum_over
 from tinygan.ops.shape import broadcast_to
-from tinygan.tensor import as_array
+from tinygan.tensor import as_array, shape_of
 
 
 @op(saves=(0, 1))
@@ -45,13 +45,14 @@ def binary_cross_entropy_with_logits(logits: Any, targets: Any) -> Any:
 
     targets: a number, or an array or Tensor of the shape of logits. Finite for every finite logit.
     """
-    _check("binary_cross_entropy_with_logits", logits, targets if hasattr(targets, "shape") else logits)
+    _check("binary_cross_entropy_with_logits", logits, targets)
     return _bce_with_logits(logits, targets)
 
 
 def softmax_cross_entropy(logits: Any, labels: Any) -> Any:
     """Mean over rows of -log softmax(logits)[label]: logits (N, classes), labels (N,) integers -> a scalar."""
     labels = np.asarray(labels) if isinstance(labels, list | int) else as_array(labels)
+    shape_of("softmax_cross_entropy", logits), shape_of("softmax_cross_entropy", labels)
     if len(logits.shape) != 2 or labels.shape != logits.shape[:1] or not logits.size:
         raise ValueError(f"softmax_cross_entropy: logits (N, classes) and labels (N,) expected, got {logits.shape} and "
                          f"{labels.shape}")
@@ -65,18 +66,20 @@ def softmax_cross_entropy(logits: Any, labels: Any) -> Any:
 
 
 def mean_squared_error(predictions: Any, targets: Any) -> Any:
-    """mean((predictions - targets)^2), both of one shape."""
+    """mean((predictions - targets)^2), both of one shape, or targets a number."""
     _check("mean_squared_error", predictions, targets)
     difference = sub(predictions, targets)
     return mean(mul(difference, difference))
 
 
 def mean_absolute_error(predictions: Any, targets: Any) -> Any:
-    """mean(|predictions - targets|), both of one shape."""
+    """mean(|predictions - targets|), both of one shape, or targets a number."""
     _check("mean_absolute_error", predictions, targets)
     return mean(absolute(sub(predictions, targets)))
 
 
 def _check(caller: str, x: Any, targets: Any) -> None:
-    if x.shape != targets.shape or not x.size:
-        raise ValueError(f"{caller}: two inputs of one shape, not empty, expected, got {x.shape} and {targets.shape}")
+    shape = shape_of(caller, x)
+    other = shape if isinstance(targets, int | float | np.generic) else shape_of(caller, targets)
+    if shape != other or not x.size:
+        raise ValueError(f"{caller}: two inputs of one shape, not empty, expected, got {shape} and {other}")

@@ -9,6 +9,7 @@ from tinygan.ops.activations import activation as activate
 from tinygan.ops.activations import activation_grad, checked_activation
 from tinygan.ops.reduce import sum as sum_over
 from tinygan.ops.shape import reshape, swap_last
+from tinygan.tensor import shape_of
 
 
 @op(saves=(0, 1), broadcasts=True)
@@ -24,9 +25,8 @@ def _(needs: Any, g: Any, a: Any, b: Any) -> Any:
 def matmul(a: Any, b: Any) -> Any:
     """a @ b: (..., n, k) times (..., k, m) -> (..., n, m), leading axes broadcast; a 1-D input is a row (a) or a
     column (b) whose axis disappears again."""
-    for place, x in (("first", a), ("second", b)):
-        if not getattr(x, "shape", ()):
-            raise ValueError(f"matmul: the {place} input should have at least one axis, got {x!r}")
+    if not shape_of("matmul", a) or not shape_of("matmul", b):
+        raise ValueError(f"matmul: each input should have an axis or more, got shapes {a.shape} and {b.shape}")
     row, column = len(a.shape) == 1, len(b.shape) == 1
     if a.shape[-1] != b.shape[-1 if column else -2]:
         raise ValueError(f"matmul: {a.shape} @ {b.shape}: {a.shape[-1]} columns meet {b.shape[-1 if column else -2]} rows")
@@ -58,6 +58,8 @@ def dense(x: Any, weight: Any, bias: Any = None, activation: str = "identity", s
     activation: identity, relu, leaky_relu, elu (both with `slope`), tanh, sigmoid or softplus.
     """
     checked_activation("dense", activation, slope)
+    for value in (x, weight) if bias is None else (x, weight, bias):
+        shape_of("dense", value)
     if len(weight.shape) != 2 or not x.shape or x.shape[-1] != weight.shape[1]:
         raise ValueError(f"dense: the last axis of the input should match the second of the weight (input {x.shape}, "
                          f"weight {weight.shape})")
@@ -69,5 +71,5 @@ def dense(x: Any, weight: Any, bias: Any = None, activation: str = "identity", s
     if bias is None:
         y = activate(_matmul(x, swap_last(weight)), activation, slope)
     else:
-        y = _dense(x, weight, bias, activation=activation, slope=slope)
+        y = _dense(x, weight, bias, activation=activation, slope=float(slope))
     return y if len(leading) == 1 else reshape(y, (*leading, weight.shape[0]))

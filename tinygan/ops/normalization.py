@@ -13,6 +13,7 @@ from tinygan.ops.elementwise import add, div, mul, sqrt, sub
 from tinygan.ops.reduce import mean, var
 from tinygan.ops.reduce import sum as sum_over
 from tinygan.ops.shape import reshape, stack
+from tinygan.tensor import shape_of
 
 Statistics = tuple[Any, Any]
 
@@ -66,7 +67,7 @@ def batch_norm(x: Any, weight: Any, bias: Any, eps: float = 1e-5, statistics: St
     weight, bias: (C,). statistics: two arrays (C,) into which the mean and the (biased) variance of the batch are
     written. Raises ValueError for a batch of one value per channel, whose variance says nothing.
     """
-    _check("batch_norm", x, weight, bias)
+    eps = _check("batch_norm", eps, x, weight, bias)
     if x.size // max(x.shape[1], 1) < 2:
         raise ValueError(f"batch_norm: expected more than one value per channel in training, got input {x.shape}")
     if statistics is None:
@@ -76,7 +77,7 @@ def batch_norm(x: Any, weight: Any, bias: Any, eps: float = 1e-5, statistics: St
 
 def batch_norm_inference(x: Any, mean: Any, variance: Any, weight: Any, bias: Any, eps: float = 1e-5) -> Any:
     """x (N, C, ...) normalised by a given mean and variance (C,), then scaled and shifted by weight and bias (C,)."""
-    _check("batch_norm_inference", x, weight, bias)
+    eps = _check("batch_norm_inference", eps, x, weight, bias, mean, variance)
     scale = div(weight, sqrt(add(variance, eps)))
     shift = sub(bias, mul(mean, scale))
     return add(mul(x, _per_channel(scale, x)), _per_channel(shift, x))
@@ -84,8 +85,11 @@ def batch_norm_inference(x: Any, mean: Any, variance: Any, weight: Any, bias: An
 
 def layer_norm(x: Any, weight: Any, bias: Any, eps: float = 1e-5) -> Any:
     """x normalised over its last axes, those of weight's shape, then scaled and shifted (Ba, Kiros, Hinton 2016)."""
+    eps = _check_eps("layer_norm", eps)
+    for value in (x, weight, bias):
+        shape_of("layer_norm", value)
     n = len(weight.shape)
-    if x.shape[len(x.shape) - n:] != weight.shape or bias.shape != weight.shape:
+    if not n or x.shape[len(x.shape) - n:] != weight.shape or bias.shape != weight.shape:
         raise ValueError(f"layer_norm: weight and bias should have the shape of the input's last axes (input {x.shape}, "
                          f"weight {weight.shape}, bias {bias.shape})")
     axes = tuple(range(-n, 0))
@@ -94,10 +98,19 @@ def layer_norm(x: Any, weight: Any, bias: Any, eps: float = 1e-5) -> Any:
     return add(mul(div(centred, sqrt(add(variance, eps))), weight), bias)
 
 
-def _check(caller: str, x: Any, weight: Any, bias: Any) -> None:
-    if len(x.shape) < 2 or weight.shape != (x.shape[1],) or bias.shape != weight.shape:
-        raise ValueError(f"{caller}: input (N, C, ...) with weight and bias (C,) expected, got input {x.shape}, weight "
-                         f"{weight.shape}, bias {bias.shape}")
+def _check(caller: str, eps: float, x: Any, *per_channel: Any) -> float:
+    shape, others = shape_of(caller, x), [shape_of(caller, value) for value in per_channel]
+    if len(shape) < 2 or any(other != (shape[1],) for other in others):
+        names = "weight, bias" if len(others) == 2 else "weight, bias, mean, variance"
+        raise ValueError(f"{caller}: input (N, C, ...) and, each (C,), {names} expected, got input {shape}, {names} "
+                         f"{', '.join(map(str, others))}")
+    return _check_eps(caller, eps)
+
+
+def _check_eps(caller: str, eps: float) -> float:
+    if not eps > 0:
+        raise ValueError(f"{caller}: eps should be positive, got {eps}")
+    return float(eps)
 
 
 def empty_statistics(x: Any) -> Statistics:

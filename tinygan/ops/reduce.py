@@ -6,9 +6,8 @@ from typing import Any
 
 from tinygan.graph import OUT, op
 from tinygan.ops.elementwise import exp, mul, sub
-from tinygan.ops.shape import broadcast_to, checked_axes, checked_axis, reshape
+from tinygan.ops.shape import _broadcast_to, _reshape, checked_axes, checked_axis
 from tinygan.tensor import Axis, shape_of
-
 
 Axes = tuple[int, ...] | None  # what `_checked` makes of an Axis
 
@@ -182,8 +181,9 @@ def _reduced(axis: Axes, shape: tuple[int, ...]) -> list[bool]:
 def _spread(g: Any, axis: Axes, keepdims: bool, shape: tuple[int, ...]) -> Any:
     """The result of a reduction, repeated over the shape that was reduced."""
     if axis is not None and not keepdims:
-        g = reshape(g, tuple([1 if k else n for n, k in zip(shape, _reduced(axis, shape), strict=True)]))
-    return broadcast_to(g, shape)
+        kept = tuple([1 if i in axis else n for i, n in enumerate(shape)])
+        g = _reshape(g, shape=kept, original=g.shape)
+    return _broadcast_to(g, shape=shape, original=g.shape)
 
 
 def _count(axis: Axes, shape: tuple[int, ...]) -> int:

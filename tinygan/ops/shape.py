@@ -118,7 +118,7 @@ def _check_broadcast(caller: str, small: Shape, large: Shape) -> None:
 @op(view=True)
 def _sum_to(B: Any, x: Any, shape: Shape, original: Shape) -> Any:
     new = len(original) - len(shape)
-    axes = tuple([*range(new), *[i + new for i, n in enumerate(shape) if n == 1 and original[i + new] != 1]])
+    axes = (*range(new), *[i + new for i, n in enumerate(shape) if n == 1 and original[i + new] != 1])
     return B.xp.sum(x, axes).reshape(shape)
 
 

@@ -16,8 +16,8 @@ class DivergedError(RunError):
     exit_status = 1
 
 
-class Interrupted(KeyboardInterrupt):  # noqa: N818 (like KeyboardInterrupt: no error, and not caught as one)
-    """Ctrl-C or SIGTERM ended the run after it saved a checkpoint."""
+class Interrupted(KeyboardInterrupt):
+    """Ctrl-C or SIGTERM ended the run after it saved a checkpoint; like its base it is no `Exception`."""
 
     def __init__(self, number: int) -> None:
         super().__init__(f"interrupted by {signal.Signals(number).name}")

@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterator
 from contextlib import ExitStack, suppress
 from dataclasses import asdict
 from pathlib import Path
@@ -77,15 +78,12 @@ class RunFolder:
     def _agree_with(self, stored: dict[str, Any]) -> None:
         """Refuse to go on with a run under other settings or other data; note another machine."""
         new = self._config
-        for group, then, now in (("", {"variant": stored["variant"]}, {"variant": new["variant"]}),
-                                 ("", stored["settings"], new["settings"]), ("data set's ", stored["data"], new["data"])):
-            for name in sorted((then.keys() | now.keys()) - {"data_dir"}):
-                old, value = then.get(name), now.get(name)
-                if old != value and not (name == "epochs" and not group and value > old):
-                    flag = f"{group}{name}" if group or name == "variant" else f"--{name.replace('_', '-')}"
-                    advice = "may only grow (it is the total)" if name == "epochs" and not group else \
-                        "must stay the same; start another run with another --run-dir"
-                    raise RunError(f"cannot resume {self.path}: {flag} was {old}, now {value}; it {advice}")
+        for name, old, value in _changes(stored, new):
+            if name == "--epochs" and int(value) > int(old):
+                continue
+            advice = "it is the total and may only grow" if name == "--epochs" else \
+                "it must stay the same: start another run with another --run-dir"
+            raise RunError(f"cannot resume {self.path}: {name} was {old}, now {value}; {advice}")
         changed = machine.differences(stored, new)
         if changed:
             self.notes.append(f"resuming on another machine or other versions ({'; '.join(changed)}): the run goes on, "
@@ -199,6 +197,17 @@ def _configuration(settings: Settings, dataset: Any) -> dict[str, Any]:
                  "checksum": dataset.checksum, "data_dir": every["data_dir"]},
         **machine.describe(),
     }
+
+
+def _changes(stored: dict[str, Any], new: dict[str, Any]) -> Iterator[tuple[str, Any, Any]]:
+    """(name, old value, new value) of everything that decides what is computed and differs."""
+    if stored["variant"] != new["variant"]:
+        yield "the variant", stored["variant"], new["variant"]
+    for group, prefix, separator in (("settings", "--", "-"), ("data", "the data set's ", " ")):
+        for name in sorted((stored[group].keys() | new[group].keys()) - {"data_dir"}):
+            old, value = stored[group].get(name), new[group].get(name)
+            if old != value:
+                yield prefix + name.replace("_", separator), old, value
 
 
 def _is_vacant(folder: Path) -> bool:

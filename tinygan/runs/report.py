@@ -1,7 +1,6 @@
 """What a run says: a progress bar, a line an epoch, the summary, and what its end looks like."""
 from __future__ import annotations
 
-import os
 import shlex
 import shutil
 import sys
@@ -109,18 +108,23 @@ def mean_distance(images: npt.NDArray[np.float32]) -> float:
 def command(settings: Settings, *, sample: bool = False) -> str:
     """The command line that resumes this run, or (`sample`) that draws from it, as this process was started."""
     script = Path(sys.argv[0])
-    tinygan = "tinygan" if shutil.which("tinygan") else f"{_python()} -m tinygan.cli"
+    tinygan = _program("tinygan") or f"{_program('python')} -m tinygan.cli"
     if sample:
         return f"{tinygan} sample {shlex.quote(settings.run_dir)}"
     from_script = script.suffix == ".py" and script.is_file() and script.stem not in ("cli", "__main__")
-    start = f"{_python()} {shlex.quote(str(script))}" if from_script else f"{tinygan} train {settings.variant}"
+    start = f"{_program('python')} {shlex.quote(str(script))}" if from_script else f"{tinygan} train {settings.variant}"
     return f"{start} --run-dir {shlex.quote(settings.run_dir)} --resume"
 
 
-def _python() -> str:
-    found = shutil.which("python")
-    return "python" if found and os.path.samefile(found, sys.executable) and sys.prefix == sys.base_prefix else \
-        shlex.quote(sys.executable)
+def _program(name: str) -> str | None:
+    """How to call a program of this Python's environment: by name where that finds it, else by path."""
+    path = Path(sys.executable) if name == "python" else Path(sys.executable).with_name(name)
+    found = shutil.which(name)
+    if found and Path(found).absolute() == path.with_name(name):
+        return name
+    if not path.exists():
+        return None
+    return shlex.quote(str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path))
 
 
 def summary(settings: Settings, paths: dict[str, Path]) -> str:

@@ -16,7 +16,7 @@ PLACEMENT = frozenset({"data_dir", "run_dir", "resume", "quiet", "device"})
 """Settings that say where and how a run happens, not what it computes: they may differ from one start to the next."""
 
 
-def option(default: Any, help: str, kind: Callable[[str], Any], choices: tuple[str, ...] | None = None) -> Any:  # noqa: A002
+def option(default: Any, help: str, kind: Callable[[str], Any], choices: tuple[str, ...] | None = None) -> Any:
     """A dataclass field that is also a flag: `latent_dim` becomes `--latent-dim`."""
     return field(default=default, metadata={"help": help, "kind": kind, "choices": choices})
 
@@ -40,6 +40,8 @@ count = checked(int, lambda value: value >= 1, "a whole number of at least 1")
 natural = checked(int, lambda value: value >= 0, "a whole number of at least 0")
 positive = checked(float, lambda value: 0 < value < float("inf"), "a positive number")
 fraction = checked(float, lambda value: 0 <= value < 1, "a number from 0 up to, not including, 1")
+
+_METAVARS = {count: "N", natural: "N", positive: "X", fraction: "X"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,12 +91,12 @@ def add_flags(parser: argparse.ArgumentParser, settings: type[Settings]) -> None
     for item in fields(settings):
         flag = "--" + item.name.replace("_", "-")
         text = item.metadata["help"]
-        if item.default not in (None, False, ""):
+        if not (item.default is None or item.default is False or item.default == ""):
             text += f" (default: {item.default})"
         if item.metadata["kind"] is bool:
             parser.add_argument(flag, action="store_true", default=argparse.SUPPRESS, help=text)
         else:
-            metavar = None if item.metadata["choices"] else item.name.rpartition("_")[2].upper()
+            metavar = None if item.metadata["choices"] else _METAVARS.get(item.metadata["kind"], "DIR")
             parser.add_argument(flag, type=item.metadata["kind"], choices=item.metadata["choices"], metavar=metavar,
                                 default=argparse.SUPPRESS, help=text)
 

@@ -1,0 +1,449 @@
+"""The contract of a run: resuming bit for bit, refusing what would mix runs up, and losing nothing when something fails."""
+import csv
+import dataclasses
+import errno
+import io
+import json
+import os
+import signal
+import threading
+
+import numpy as np
+import pytest
+from PIL import Image
+from tiny_run import SHAPE, content, tiny_data, tiny_gan, tiny_settings, tiny_train
+
+from tinygan import saving, training
+from tinygan.runs import report
+from tinygan.runs.folder import RunFolder
+from tinygan.runs.history import History, Row
+
+
+@pytest.fixture(scope="module")
+def reference(tmp_path_factory):
+    """A run of four epochs at once."""
+    folder = tmp_path_factory.mktemp("reference") / "run"
+    tiny_train(folder)
+    return folder
+
+
+def train_until(folder, step, action, **changes):
+    """Train, and do `action` within the given step (from 1) of this process."""
+    settings = tiny_settings(folder, **changes)
+    gan = tiny_gan(settings)
+    original, steps = gan.step, iter(range(1, 10_000))
+
+    def hooked(real):
+        stats = original(real)
+        return (action(stats) or stats) if next(steps) == step else stats
+
+    gan.step = hooked
+    return training.train(gan, tiny_data(), settings)
+
+
+def test_a_run_folder_holds_what_it_should(reference):
+    assert sorted(path.name for path in reference.iterdir()) == [
+        ".lock", "checkpoint.safetensors", "config.json", "losses.png", "metrics.csv", "samples", "samples.gif"]
+    assert sorted(path.name for path in (reference / "samples").iterdir()) == [f"epoch_000{i}.png" for i in (1, 2, 3, 4)]
+    config = json.loads((reference / "config.json").read_text())
+    assert config["settings"]["epochs"] == 4 and config["settings"]["seed"] == 0
+    assert config["data"] == {"name": "tiny", "images": 43, "image_shape": [1, 4, 4], "checksum": "sha256:of-seed-0",
+                              "data_dir": None}
+    assert {"tinygan", "python", "numpy"} <= config["versions"].keys() and config["machine"]["threads"] >= 1
+    with open(reference / "metrics.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert list(rows[0]) == ["epoch", "step", "d_loss", "g_loss", "d_real", "d_fake", "seconds"]
+    assert [int(row["step"]) for row in rows] == list(range(1, 21))
+    assert [int(row["epoch"]) for row in rows] == [epoch for epoch in (1, 2, 3, 4) for _ in range(5)]
+    assert all(0 < float(row["d_real"]) < 1 and float(row["d_loss"]) > 0 for row in rows)
+    seconds = [float(row["seconds"]) for row in rows]
+    assert seconds == sorted(seconds)
+    with Image.open(reference / "samples/epoch_0003.png") as image:
+        assert image.text["Title"] == "vanilla GAN on tiny, epoch 3"
+    with Image.open(reference / "losses.png") as image:
+        assert image.text["Title"] == "vanilla GAN on tiny, epoch 4 of 4"
+    with Image.open(reference / "samples.gif") as image:
+        assert image.n_frames == 4
+
+
+def test_the_metrics_are_what_the_gan_reported(reference, tmp_path):
+    settings, data = tiny_settings(tmp_path), tiny_data()
+    gan = tiny_gan(settings)
+    seen = []
+    original = gan.step
+    gan.step = lambda real: (seen.append((real.copy(), original(real))), seen[-1][1])[1]
+    history = training.train(gan, data, settings)
+    np.testing.assert_array_equal(history["d_loss"], np.array([stats.d_loss for _, stats in seen], np.float32))
+    np.testing.assert_array_equal(history["d_fake"], np.array([stats.d_fake for _, stats in seen], np.float32))
+    for epoch in range(4):  # a pass over the data: 40 different images of the 43, in a new order each time
+        batch = np.concatenate([real for real, _ in seen[5 * epoch:5 * epoch + 5]]).reshape(40, -1)
+        known = {image.tobytes() for image in data.batch(np.arange(43))}
+        assert len({image.tobytes() for image in batch}) == 40 and {image.tobytes() for image in batch} <= known
+    assert not np.array_equal(seen[0][0], seen[5][0])
+
+
+def test_several_discriminator_steps_share_the_data_of_an_epoch(tmp_path):
+    assert len(tiny_train(tmp_path, d_steps=2, epochs=3)) == 3 * (43 // 16)
+
+
+@pytest.mark.parametrize("first", [1, 3])
+def test_two_halves_equal_the_whole(reference, tmp_path, first):
+    tiny_train(tmp_path, epochs=first)
+    history = tiny_train(tmp_path, epochs=4, resume=True)
+    assert len(history) == 20
+    assert content(tmp_path) == content(reference)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("step", [2, 5, 13])
+def test_interrupted_within_an_epoch_and_resumed_equals_the_whole(reference, tmp_path, step, number, capsys):
+    handlers = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
+    with pytest.raises(training.Interrupted) as caught:
+        train_until(tmp_path, step, lambda _: signal.raise_signal(number))
+    assert caught.value.exit_status == 128 + number
+    assert handlers == (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM))
+    said = capsys.readouterr().out
+    assert f"saved after step {step}" in said and "--resume" in said
+    assert len((tmp_path / "metrics.csv").read_text().splitlines()) == 1 + step
+    assert len(tiny_train(tmp_path, resume=True)) == 20
+    assert content(tmp_path) == content(reference)
+
+
+def test_a_second_interrupt_ends_the_run_at_once(tmp_path):
+    def twice(_):
+        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt) as caught:
+        train_until(tmp_path, 2, twice)
+    assert not isinstance(caught.value, training.Interrupted)
+    assert not (tmp_path / "checkpoint.safetensors").exists()
+
+
+def test_a_long_epoch_is_saved_on_the_way(reference, tmp_path, monkeypatch):
+    monkeypatch.setattr(training, "_SAVE_SECONDS", 0.0)
+
+    def crash(_):
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        train_until(tmp_path, 8, crash)
+    arrays, _ = saving.load(tmp_path / "checkpoint.safetensors")
+    assert arrays["cursor"].tolist() == [1, 2]
+    monkeypatch.undo()
+    tiny_train(tmp_path, resume=True)
+    assert content(tmp_path) == content(reference)
+
+
+def test_a_crash_loses_only_what_came_after_the_checkpoint(reference, tmp_path):
+    def crash(_):
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        train_until(tmp_path, 8, crash)
+    with open(tmp_path / "metrics.csv", "a") as file:
+        file.write("2,8,0.1")  # half a row, as a killed process leaves it
+    (tmp_path / ".config.json.99.tmp").touch()
+    (tmp_path / "samples/.epoch_0002.png.99.tmp").touch()
+    tiny_train(tmp_path, resume=True)
+    assert content(tmp_path) == content(reference)
+    assert not [path for path in tmp_path.rglob("*.tmp")]
+
+
+def test_resuming_before_the_first_checkpoint_starts_afresh(reference, tmp_path):
+    def crash(_):
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        train_until(tmp_path, 3, crash)
+    assert not (tmp_path / "checkpoint.safetensors").exists()
+    tiny_train(tmp_path, resume=True)
+    assert content(tmp_path) == content(reference)
+
+
+def test_resuming_a_complete_run_changes_nothing(reference, tmp_path):
+    tiny_train(tmp_path)
+    before = (tmp_path / "checkpoint.safetensors").read_bytes()
+    tiny_train(tmp_path, resume=True)
+    assert (tmp_path / "checkpoint.safetensors").read_bytes() == before
+    assert content(tmp_path) == content(reference)
+
+
+def test_previews_do_not_disturb_training(reference, tmp_path, monkeypatch):
+    monkeypatch.setattr(training, "_PREVIEWS", 9)
+    tiny_train(tmp_path)
+    assert content(tmp_path)[:2] == content(reference)[:2]
+
+
+def test_another_seed_is_another_run(reference, tmp_path):
+    tiny_train(tmp_path, seed=1)
+    assert content(tmp_path)[1] != content(reference)[1]
+
+
+def test_a_new_run_is_refused_where_something_lies(reference, tmp_path):
+    before = content(reference)
+    with pytest.raises(training.RunError, match="already holds a run: --resume goes on with it, another --run-dir"):
+        tiny_train(reference)
+    assert content(reference) == before
+    (tmp_path / "thesis.tex").touch()
+    with pytest.raises(training.RunError, match="already holds other files: another --run-dir"):
+        tiny_train(tmp_path)
+    with pytest.raises(training.RunError, match=r"thesis\.tex is a file"):
+        tiny_train(tmp_path / "thesis.tex")
+    with pytest.raises(training.RunError, match="absent does not exist, so there is nothing to resume"):
+        tiny_train(tmp_path / "absent", resume=True)
+
+
+@pytest.mark.parametrize("changes, message", [
+    ({"batch_size": 4}, "--batch-size was 8, now 4"), ({"seed": 1}, "--seed was 0, now 1"),
+    ({"learning_rate": 1e-3}, r"--learning-rate was 0\.0002, now 0\.001"), ({"limit_train": 20}, "--limit-train was None, now 20"),
+    ({"epochs": 1}, "--epochs was 2, now 1; it is the total and may only grow")])
+def test_resuming_under_other_settings_is_refused(tmp_path, changes, message):
+    tiny_train(tmp_path, epochs=2)
+    before = content(tmp_path)
+    with pytest.raises(training.RunError, match=f"cannot resume .*{message}"):
+        tiny_train(tmp_path, resume=True, **{"epochs": 2, **changes})
+    assert content(tmp_path) == before
+
+
+@pytest.mark.parametrize("data, message", [
+    (tiny_data(seed=1), "the data set's checksum was sha256:of-seed-0, now sha256:of-seed-1"),
+    (dataclasses.replace(tiny_data(), name="glyphs"), "the data set's name was tiny, now glyphs"),
+    (dataclasses.replace(tiny_data(), images=np.zeros((43, 1, 5, 4), np.uint8)), r"image shape was \[1, 4, 4\], now \[1, 5, 4\]")])
+def test_resuming_on_other_data_is_refused(tmp_path, data, message):
+    tiny_train(tmp_path, epochs=1)
+    settings = tiny_settings(tmp_path, epochs=2, resume=True)
+    with pytest.raises(training.RunError, match=message):
+        training.train(tiny_gan(settings), data, settings)
+
+
+def test_where_and_how_a_run_goes_on_may_change(reference, tmp_path):
+    tiny_train(tmp_path / "a", epochs=2)
+    (tmp_path / "a").rename(tmp_path / "b")
+    tiny_train(tmp_path / "b", resume=True, quiet=True, device="cpu")
+    assert content(tmp_path / "b") == content(reference)
+
+
+def test_another_machine_is_noted_and_remembered(tmp_path, capsys):
+    tiny_train(tmp_path, epochs=1)
+    path = tmp_path / "config.json"
+    config = json.loads(path.read_text())
+    config["versions"]["numpy"] = "1.0"
+    path.write_text(json.dumps(config))
+    tiny_train(tmp_path, epochs=2, resume=True)
+    assert "numpy 1.0 -> " + np.__version__ in capsys.readouterr().err
+    config = json.loads(path.read_text())
+    assert config["versions"]["numpy"] == "1.0" and config["resumed"][0]["versions"]["numpy"] == np.__version__
+    assert config["settings"]["epochs"] == 2
+
+
+def test_a_folder_in_use_is_locked(tmp_path):
+    settings = tiny_settings(tmp_path)
+    with RunFolder(settings, tiny_data()):
+        with pytest.raises(training.RunError, match=rf"is in use by another run \(process {os.getpid()}\)"):
+            tiny_train(tmp_path, resume=True)
+    tiny_train(tmp_path, resume=True)
+
+
+def test_two_new_runs_cannot_both_get_an_empty_folder(tmp_path):
+    with RunFolder(tiny_settings(tmp_path), tiny_data()), pytest.raises(training.RunError, match="already holds a run|in use"):
+        tiny_train(tmp_path)
+
+
+@pytest.mark.parametrize("player, field", [("discriminator", "d_loss"), ("generator", "g_loss")])
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
+def test_a_broken_loss_stops_the_run_and_spares_the_checkpoint(reference, tmp_path, player, field, value):
+    with pytest.raises(training.DivergedError) as caught:
+        train_until(tmp_path, 13, lambda stats: stats._replace(**{field: value}))
+    message = str(caught.value)
+    assert f"step 13 (epoch 3): the {player}'s loss is {value}" in message
+    assert "checkpoint.safetensors, after epoch 2" in message
+    assert caught.value.exit_status == 1
+    assert saving.load(tmp_path / "checkpoint.safetensors")[0]["cursor"].tolist() == [2, 0]
+    tiny_train(tmp_path, resume=True)
+    assert content(tmp_path) == content(reference)
+
+
+def test_broken_weights_never_become_a_checkpoint(tmp_path):
+    settings = tiny_settings(tmp_path)
+    gan = tiny_gan(settings)
+    original, steps = gan.step, iter(range(1, 100))
+
+    def poisoned(real):
+        stats = original(real)
+        if next(steps) == 10:  # the last step of the second epoch: its losses are still finite
+            state = gan.state_dict()
+            name = next(name for name in state if name.startswith("generator") and name.endswith("weight"))
+            gan.load_state_dict({**state, name: np.full_like(state[name], np.inf)})
+        return stats
+
+    gan.step = poisoned
+    with pytest.raises(training.DivergedError, match=r"step 10: generator\.0\.weight holds NaN or infinity.*after epoch 1"):
+        training.train(gan, tiny_data(), settings)
+    assert saving.load(tmp_path / "checkpoint.safetensors")[0]["cursor"].tolist() == [1, 0]
+
+
+def test_a_full_disk_while_saving_keeps_the_last_checkpoint(reference, tmp_path, monkeypatch):
+    original = os.replace
+
+    def full(source, target):
+        if str(target).endswith("checkpoint.safetensors") and os.path.exists(target):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        original(source, target)
+
+    monkeypatch.setattr(saving.os, "replace", full)
+    with pytest.raises(OSError, match=r"cannot write .*checkpoint\.safetensors: No space left on device; the previous one is"):
+        tiny_train(tmp_path)
+    monkeypatch.undo()
+    assert saving.load(tmp_path / "checkpoint.safetensors")[0]["cursor"].tolist() == [1, 0]
+    assert not list(tmp_path.rglob("*.tmp"))
+    tiny_train(tmp_path, resume=True)
+    assert content(tmp_path) == content(reference)
+
+
+def test_a_full_disk_while_writing_metrics_is_named(tmp_path, monkeypatch):
+    class Full(io.StringIO):
+        def flush(self):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+        def close(self):
+            self.flush()
+
+    original = RunFolder.start_metrics
+
+    def start(self, history):
+        original(self, history)
+        self._csv.close()
+        self._csv = Full()
+
+    monkeypatch.setattr(RunFolder, "start_metrics", start)
+    with pytest.raises(OSError, match=r"cannot write .*metrics\.csv: No space left on device; there is no checkpoint yet"):
+        tiny_train(tmp_path)
+
+
+def test_a_file_size_limit_stops_the_run_and_keeps_the_checkpoint(reference, tmp_path):
+    resource = pytest.importorskip("resource", reason="needs POSIX resource limits")
+    tiny_train(tmp_path, epochs=1)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, ((tmp_path / "checkpoint.safetensors").stat().st_size - 1, before[1]))
+    try:
+        with pytest.raises(OSError, match="cannot write .*the previous one is intact|cannot write .*File too large"):
+            tiny_train(tmp_path, resume=True)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    tiny_train(tmp_path, resume=True)
+    assert content(tmp_path) == content(reference)
+
+
+def test_an_unwritable_place_is_a_clear_error(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(OSError, match=r"cannot create the run folder .*file/run"):
+        tiny_train(tmp_path / "file" / "run")
+
+
+@pytest.mark.skipif(not os.path.isdir("/proc/self"), reason="no /proc here, a folder that even root cannot write to")
+def test_a_folder_that_even_root_cannot_write_is_a_clear_error():
+    with pytest.raises(OSError, match="cannot create the run folder /proc/tinygan"):
+        tiny_train("/proc/tinygan")
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may write anywhere")
+def test_a_read_only_folder_is_a_clear_error(tmp_path):
+    tmp_path.chmod(0o500)
+    try:
+        with pytest.raises(OSError, match=r"cannot create the run folder .*: Permission denied"):
+            tiny_train(tmp_path / "run")
+    finally:
+        tmp_path.chmod(0o700)
+
+
+@pytest.mark.parametrize("damage", [lambda b: b[:-5], lambda b: b[:40], lambda b: b"", lambda b: b[:-9] + b"12345" + b[-4:]])
+def test_a_damaged_checkpoint_is_named_and_not_trained_on(tmp_path, damage):
+    tiny_train(tmp_path, epochs=1)
+    path = tmp_path / "checkpoint.safetensors"
+    path.write_bytes(damage(path.read_bytes()))
+    with pytest.raises(saving.CheckpointError, match=r"checkpoint\.safetensors is (truncated or )?damaged"):
+        tiny_train(tmp_path, epochs=2, resume=True)
+
+
+def test_a_checkpoint_of_another_run_or_network_is_refused(reference, tmp_path):
+    tiny_train(tmp_path / "a", epochs=1, seed=1)
+    (tmp_path / "a/checkpoint.safetensors").write_bytes((reference / "checkpoint.safetensors").read_bytes())
+    with pytest.raises(saving.CheckpointError, match="belongs to another run"):
+        tiny_train(tmp_path / "a", seed=1, resume=True)
+    tiny_train(tmp_path / "b", epochs=1)
+    settings = tiny_settings(tmp_path / "b", resume=True)
+    gan = training.VARIANTS["vanilla"].build(settings, SHAPE)
+    with pytest.raises(saving.CheckpointError, match="does not fit this GAN"):
+        training.train(gan, tiny_data(), settings)
+
+
+def test_a_damaged_configuration_is_named(tmp_path):
+    tiny_train(tmp_path, epochs=1)
+    (tmp_path / "config.json").write_text('{"settings"')
+    with pytest.raises(training.RunError, match=r"config\.json is damaged"):
+        tiny_train(tmp_path, resume=True)
+
+
+def test_less_data_than_a_batch_is_refused(tmp_path):
+    with pytest.raises(training.RunError, match=r"tiny has 7 images, a step takes 8 .*lower --batch-size"):
+        tiny_train(tmp_path, limit_train=7)
+
+
+@pytest.mark.parametrize("changes", [{"epochs": 0}, {"batch_size": -1}, {"noise": "pink"}, {"learning_rate": float("nan")}])
+def test_impossible_settings_are_refused(tmp_path, changes):
+    with pytest.raises(ValueError, match=f"VanillaSettings: {next(iter(changes))}: expected"):
+        tiny_settings(tmp_path, **changes)
+
+
+def test_a_run_in_another_thread_leaves_signals_alone(reference, tmp_path):
+    thread = threading.Thread(target=tiny_train, args=(tmp_path,))
+    thread.start()
+    thread.join()
+    assert content(tmp_path) == content(reference)
+
+
+def history_of(*rows):
+    history = History(steps_per_epoch=2)
+    for row in rows:
+        history.append(Row(*row))
+    return history
+
+
+def test_saturation_and_collapse_are_said_with_what_to_try():
+    rng = np.random.default_rng(0)
+    real = rng.uniform(-1, 1, (64, 1, 8, 8)).astype(np.float32)
+    healthy, won = (1.2, 0.9, 0.6, 0.4, 1.0), (0.001, 9.0, 0.999, 0.001, 1.0)
+    assert report.warnings(history_of(won, won, healthy, healthy), real[::-1], real) == []
+    (warning,) = report.warnings(history_of(healthy, healthy, won, won), real[::-1], real)
+    assert "discriminator has won" in warning and "--label-smoothing" in warning
+    alike = np.broadcast_to(real[:1], real.shape) + 0.01 * real
+    (warning,) = report.warnings(history_of(healthy, healthy), alike.astype(np.float32), real)
+    assert "nearly alike" in warning and "collapsed" in warning
+
+
+def test_the_mean_distance_is_that_over_all_pairs():
+    images = np.random.default_rng(0).normal(size=(7, 2, 3, 3)).astype(np.float32)
+    pairs = [np.linalg.norm((images[i] - images[j]).ravel()) for i in range(7) for j in range(i)]
+    assert report.mean_distance(images) == pytest.approx(np.mean(pairs), rel=1e-5)
+
+
+def test_a_line_an_epoch_and_the_way_on_are_printed(tmp_path, capsys):
+    tiny_train(tmp_path, epochs=2)
+    out = capsys.readouterr().out.splitlines()
+    assert "on tiny: 43 images of 1 x 4 x 4; 2 epochs of 5 steps of 8 images" in out[0]
+    assert out[1].startswith("epoch 1/2  d_loss ") and "images/s" in out[1] and "to go" in out[1]
+    assert out[2].startswith("epoch 2/2  d_loss ") and "to go" not in out[2]
+    told = "\n".join(out[3:])
+    assert f"sample {tmp_path}" in told and f"--run-dir {tmp_path} --resume --epochs 4" in told
+
+
+def test_a_terminal_gets_a_bar_unless_quiet(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(report.sys.stderr, "isatty", lambda: True, raising=False)
+    tiny_train(tmp_path / "a", epochs=1)
+    seen = capsys.readouterr()
+    assert "epoch 1/1:" in seen.err and "epoch 1/1  d_loss" in seen.out
+    monkeypatch.setattr(report.sys.stderr, "isatty", lambda: True, raising=False)
+    tiny_train(tmp_path / "b", epochs=1, quiet=True)
+    seen = capsys.readouterr()
+    assert "epoch 1/1:" not in seen.err and "epoch 1/1  d_loss" in seen.out
