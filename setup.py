@@ -21,7 +21,7 @@ setup(
         "numpy>=2.0",
         "scipy>=1.13",
         "numba>=0.61",
-        "matplotlib>=3.9",
+        "matplotlib>=3.10",
         "tqdm>=4.66",
         "safetensors>=0.4.5",
         "threadpoolctl>=3.5",

@@ -1,4 +1,4 @@
-"""The networks that are benchmarked, each written once as a list of layers, and the numbers that all subjects start from.
+"""The networks that are benchmarked, each written once as a list of layers, and the numbers that subjects start from.
 
 A `subject_*.py` file turns these lists into its own framework's layers. Parameters are named as PyTorch names those of
 a `Sequential`: "0.weight" (out, in), "0.bias" (out,), then the index of the next layer that has any.

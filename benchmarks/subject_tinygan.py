@@ -1,10 +1,12 @@
 """The vanilla GAN's step as a user of tinygan writes it: `gan.step(real)`."""
-import numba  # noqa: F401 (tinygan imports it at its first step: that is memory which imports take, not the step)
 import numpy as np
 from models import Dense, Gradients, Layer, LeakyReLU, Model, Start, Tanh, Weights
 
 import tinygan as tg
 from tinygan import nn
+
+# tinygan imports its kernels, and Numba with them, at its first step: that is memory which imports take, not the step.
+from tinygan.kernels import native
 
 
 def build(layers: tuple[Layer, ...], weights: Weights) -> nn.Sequential:
@@ -58,9 +60,7 @@ class Subject:
         return self.gan.generator.state_dict(), self.gan.discriminator.state_dict()
 
     def threads(self) -> int:
-        from tinygan.kernels.pool import pool  # compiles its kernels when it is imported
-
-        return pool.size
+        return native.pool.size
 
     def blas(self) -> list[str]:
         return ["tinygan's own kernels"]

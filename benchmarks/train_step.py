@@ -114,6 +114,7 @@ def measure(model: Model, point: Start, chosen: list[Entry], options: argparse.N
                 "framework": framework, "variant": variant, **harness.spread(medians),
                 "peak_mib": round(report["peak_mib"], 1), "threads": report["threads"], "blas": report["blas"],
                 "start_peak_mib": round(starts[framework, variant], 1), "rounds_ms": medians,
+                "imports_mib": round(report["imports_mib"], 1),
             })  # fmt: skip
     return rows
 

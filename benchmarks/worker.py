@@ -62,7 +62,7 @@ def die_with_parent() -> None:
 
 
 class Served:
-    """What the parent may call: `create` the subject, `time` its steps, get a `report`, or `ask` it for anything else."""
+    """What the parent may call: `create` the subject, `time` its steps, get a `report`, `ask` it for anything else."""
 
     def __init__(self, module: str) -> None:
         self.module = importlib.import_module(module)
@@ -98,6 +98,7 @@ class Served:
         """Peak memory above the imports since `reset_peak`, threads, and the BLAS libraries in use."""
         return {
             "peak_mib": peak_mib() - self.imported_mib,
+            "imports_mib": self.imported_mib,
             "threads": self.subject.threads(),
             "blas": "; ".join(dict.fromkeys([*self.subject.blas(), *loaded_blas()])),
         }

@@ -9,14 +9,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tinygan.data import DataError, Dataset, cache_folder, load
-from tinygan.data import glyphs, mnist
-from tinygan.data.cache import keep
+from tinygan.data import DataError, Dataset, cache_folder, glyphs, load, mnist
+from tinygan.cache import keep
 from tinygan.data.dataset import content_checksum
+from tinygan.random import Key
 
 
 @pytest.fixture(autouse=True)
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    Key(0).bits(1)  # compiles what random draws need, if anything, before the cache folder moves
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.delenv("TINYGAN_DATA", raising=False)
     monkeypatch.setattr(mnist, "MIRRORS", ())  # the tests never reach for the network
@@ -114,6 +115,7 @@ def test_the_argument_comes_before_the_environment(tmp_path: Path, monkeypatch: 
 
 def test_the_cache_folder_is_the_users(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     assert cache_folder() == tmp_path / "cache" / "tinygan"
+    Key(0).bits(1)  # compiles what random draws need, if anything, before the cache folder moves
     monkeypatch.setenv("XDG_CACHE_HOME", "relative")
     assert cache_folder().is_absolute()
     monkeypatch.delenv("XDG_CACHE_HOME")

@@ -270,7 +270,8 @@ def test_a_cache_folder_that_cannot_be_written_is_said_and_does_no_harm(
 
 
 @pytest.mark.skipif(not REAL, reason="TINYGAN_DATA does not name a folder with the real MNIST")
-@pytest.mark.parametrize(("split", "count", "first"), [("train", 60_000, [5, 0, 4, 1, 9]), ("test", 10_000, [7, 2, 1, 0, 4])])
+@pytest.mark.parametrize(("split", "count", "first"), [
+    ("train", 60_000, [5, 0, 4, 1, 9]), ("test", 10_000, [7, 2, 1, 0, 4])])
 def test_the_real_mnist(split: str, count: int, first: list[int]) -> None:
     data = load(REAL, split=split)  # type: ignore[arg-type]
     assert data.name == "mnist" and data.image_shape == (1, 28, 28) and len(data) == count

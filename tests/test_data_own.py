@@ -23,7 +23,8 @@ def noise(*shape: int) -> np.ndarray:
 
 
 def test_a_folder_of_images_in_the_order_of_their_names(tmp_path: Path) -> None:
-    pixels = {name: picture(tmp_path / name, noise(6, 5, 3) // (i + 1)) for i, name in enumerate(("b.png", "c.PNG", "a.png"))}
+    names = ("b.png", "c.PNG", "a.png")
+    pixels = {name: picture(tmp_path / name, noise(6, 5, 3) // (i + 1)) for i, name in enumerate(names)}
     (tmp_path / ".hidden.png").write_bytes(b"not an image")
     (tmp_path / "readme.txt").write_text("not an image either")
     data = load(tmp_path)

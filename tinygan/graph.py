@@ -115,10 +115,12 @@ def apply(op: Op, inputs: tuple[Any, ...], static: dict[str, Any]) -> Any:
             if x.version is not None:
                 versioned = True
             arrays[i] = x = x.array
-        elif isinstance(x, int | float):
+        elif type(x) is float or type(x) is int:
             continue
-        elif isinstance(x, np.generic):
+        elif isinstance(x, np.generic):  # np.float64 too, although it is a float
             arrays[i] = x.item()  # like Python's numbers, NumPy's scalars don't promote the arrays they meet
+            continue
+        elif isinstance(x, int | float):
             continue
         backend = cpu if type(x) is np.ndarray else _backend(op, x)
         if x.dtype is not _FLOAT32:
@@ -388,7 +390,8 @@ def _check_finite(op: Op, out: Array, arrays: list[Any]) -> None:
 
 def _check_finite_gradients(node: Node, needs: list[bool], parts: Sequence[Any]) -> None:
     for i, need in enumerate(needs):
-        if need and parts[i] is not None and not np.isfinite(parts[i].array if isinstance(parts[i], Tensor) else parts[i]).all():
+        part = parts[i] if need else None
+        if part is not None and not np.isfinite(part.array if isinstance(part, Tensor) else part).all():
             raise FloatingPointError(f"{node.op}: the gradient of input {i} is where the first NaN or infinity "
                                      f"appears; the op was called from {node.line or 'a line outside detect_anomaly'}")
 

@@ -40,8 +40,8 @@ class Optimizer:
     slot_names: tuple[str, ...] = ()
 
     def __init__(self, learning_rate: float | Schedule, weight_decay: float = 0.0) -> None:
-        if not callable(learning_rate) and not learning_rate > 0:
-            raise ValueError(f"{type(self).__name__}: learning_rate should be positive, got {learning_rate}")
+        if not callable(learning_rate):
+            _check_positive(type(self).__name__, "learning_rate", learning_rate)
         if weight_decay < 0:
             raise ValueError(f"{type(self).__name__}: weight_decay should not be negative, got {weight_decay}")
         self.learning_rate = learning_rate
@@ -84,6 +84,9 @@ class Optimizer:
     def _allocate(self, parameters: list[Parameter]) -> None:
         if not self._slots:
             self._slots = {name: [np.zeros_like(p.array) for p in parameters] for name in self.slot_names}
+        elif any(a.dtype != p.dtype for a, p in zip(self._slots[self.slot_names[0]], parameters, strict=True)):
+            self._slots = {name: [a.astype(p.dtype) for a, p in zip(arrays, parameters, strict=True)]
+                           for name, arrays in self._slots.items()}  # the module was converted in between
 
     def state(self) -> State:
         """The state as the pure `update` takes it. The arrays are those that `step` writes to: copy what must last."""
@@ -161,6 +164,9 @@ class RMSProp(Optimizer):
     def __init__(self, learning_rate: float | Schedule, decay: float = 0.99, eps: float = 1e-8,
                  weight_decay: float = 0.0) -> None:
         super().__init__(learning_rate, weight_decay)
+        if not 0 <= decay < 1:
+            raise ValueError(f"RMSProp: decay should be in [0, 1), got {decay}")
+        _check_positive("RMSProp", "eps", eps)
         self.decay = decay
         self.eps = eps
 
@@ -195,6 +201,7 @@ class Adam(Optimizer):
         super().__init__(learning_rate, weight_decay)
         if not all(0 <= beta < 1 for beta in betas):
             raise ValueError(f"{type(self).__name__}: betas should be in [0, 1), got {betas}")
+        _check_positive(type(self).__name__, "eps", eps)
         self.betas = betas
         self.eps = eps
 
@@ -239,12 +246,19 @@ def _root(v: Any) -> Any:
     return where(zero, 0.0, sqrt(where(zero, 1.0, v)))
 
 
+def _check_positive(caller: str, name: str, value: float) -> None:
+    if not value > 0:
+        raise ValueError(f"{caller}: {name} should be positive, got {value}")
+
+
 def _check_gradients(caller: str, parameters: list[Parameter], gradients: Sequence[Any]) -> None:
     if len(gradients) != len(parameters):
         raise ValueError(f"{caller}: {len(parameters)} parameters but {len(gradients)} gradients")
     for i, (p, g) in enumerate(zip(parameters, gradients, strict=True)):
         if g.shape != p.shape or g.dtype != p.dtype:
             raise ValueError(f"{caller}: gradient {i} is {g.shape} {g.dtype}, its parameter {p.shape} {p.dtype}")
+        if p.dtype != parameters[0].dtype:
+            raise ValueError(f"{caller}: parameters of different precision ({parameters[0].dtype}, {p.dtype})")
 
 
 # Learning-rate schedules: from the index of an update (0, 1, ...) to the learning rate.
@@ -277,16 +291,19 @@ def warmup(schedule: float | Schedule, updates: int) -> Schedule:
 
 def clip_by_value(gradients: Sequence[Any], limit: float) -> list[Any]:
     """Every element limited to [-limit, limit]; differentiable."""
+    _check_positive("clip_by_value", "limit", limit)
     return [clip(g, -limit, limit) for g in gradients]
 
 
 def clip_by_norm(gradients: Sequence[Any], limit: float) -> tuple[list[Any], Any]:
     """All gradients scaled by one factor, so that their joint L2 norm is at most `limit`; and the norm before.
     Differentiable (Pascanu et al. 2013, algorithm 1)."""
-    total: Any = None
+    _check_positive("clip_by_norm", "limit", limit)
+    if not gradients:
+        return [], 0.0
+    total: Any = 0.0
     for g in gradients:
-        square = sum_over(mul(g, g))
-        total = square if total is None else add(total, square)
+        total = add(total, sum_over(mul(g, g)))
     norm = _root(total)
     factor = div(limit, maximum(norm, limit))
     return [mul(g, factor) for g in gradients], norm

@@ -318,7 +318,7 @@ def _copied(array: Any, dtype: Any) -> Array:
             dtype = np.float32  # Python floats carry no precision of their own
     if array.dtype.kind not in "fiub":
         raise TypeError(f"Tensor: expected real numbers, got an array of {array.dtype}")
-    return backend_of(np.asarray(array) if np.isscalar(array) else array).xp.array(array, dtype=dtype, copy=True)
+    return backend_of(np.asarray(array) if np.isscalar(array) else array).xp.array(array, dtype=dtype, copy=True, order="C")
 
 
 def _rebuild(kind: type[Tensor], array: Any, requires_grad: bool) -> Tensor:
@@ -427,7 +427,7 @@ class Parameter(_Variable):
         if self.initialized:
             super().assign(array)
         else:
-            self.array = array
+            self.array = backend_of(array).xp.asarray(array, order="C")  # as the optimisers' kernels need it
 
     def __getattr__(self, name: str) -> Any:
         # Python comes here only when the slot is unset, so reading `array` costs nothing once there are values.

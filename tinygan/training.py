@@ -51,7 +51,8 @@ def train(gan: GAN, dataset: Dataset, settings: Settings) -> History:
         raise RunError(f"{dataset.name} has {len(dataset)} images, a step takes {per_step} (d_steps {gan.d_steps} * "
                        f"batch size {settings.batch_size}): lower --batch-size")
     history = History(steps)
-    with RunFolder(settings, dataset) as folder, _Signals() as signals:
+    # NumPy need not warn of overflow as well: the loop looks at every loss, and at all weights before saving them.
+    with RunFolder(settings, dataset) as folder, _Signals() as signals, np.errstate(over="ignore", invalid="ignore"):
         folder.load(gan, history)
         folder.start_metrics(history)
         for note in folder.notes:
@@ -76,7 +77,7 @@ class _Run:
         self._per_step = gan.d_steps * settings.batch_size
         self._progress = report.Progress(settings, self._per_step)
         self._earlier, self._started = history.seconds, time.perf_counter()
-        self._saved = self._drawn = -np.inf
+        self._saved = self._drawn = self._started
 
     def epoch(self, signals: _Signals) -> None:
         """The rest of the epoch that the history is in, then its samples and the checkpoint."""
@@ -92,12 +93,13 @@ class _Run:
                 if signals.caught is not None and not last:
                     self._interrupt(signals.caught)
                 if time.perf_counter() - self._saved > _SAVE_SECONDS and not last:
-                    self._save()
+                    self._save(self._finite_state())
         finally:
             self._progress.stop()
         self._folder.flush_metrics()
+        state = self._finite_state()
         self._draw_samples(epoch + 1)  # before the checkpoint: then every epoch that it counts has its grid
-        self._save()
+        self._save(state)
         self._progress.end_epoch(epoch + 1, history)
         if signals.caught is not None:
             self._interrupt(signals.caught, saved=True)
@@ -116,15 +118,24 @@ class _Run:
             raise DivergedError(f"step {len(self._history)} (epoch {epoch}): {broken}; {self._folder.last_good()}")
         self._progress.step(row)
 
-    def _save(self) -> None:
-        self._folder.save(self._gan, self._history)
+    def _finite_state(self) -> dict[str, npt.NDArray[Any]]:
+        """The GAN's state, which must be finite to become a checkpoint: the last update may have broken weights whose
+        losses nobody has seen yet."""
+        state = self._gan.state_dict()
+        for name, values in state.items():
+            if values.dtype.kind == "f" and not np.isfinite(values).all():
+                raise DivergedError(f"step {len(self._history)}: {name} holds NaN or infinity; {self._folder.last_good()}")
+        return state
+
+    def _save(self, state: dict[str, npt.NDArray[Any]]) -> None:
+        self._folder.save(state, self._history)
         self._saved = time.perf_counter()
 
     def _interrupt(self, number: int, saved: bool = False) -> None:
         self._progress.stop()
         if not saved:
             self._folder.flush_metrics()
-            self._save()
+            self._save(self._finite_state())
         print(f"Stopped and saved after step {len(self._history)}. Go on with:  {report.command(self._settings)}",
               flush=True)
         self._draw_overview()

@@ -41,7 +41,7 @@ def to_numpy(array: Array) -> Array:
 
 def matmul(a: Array, b: Array, out: Array | None = None) -> Array:
     """a @ b, leading axes broadcast."""
-    if a.ndim == 2 and b.ndim == 2 and a.size * b.shape[1] > 64 * LARGE:
+    if a.ndim == 2 and b.ndim == 2 and a.size * b.shape[1] > 64 * LARGE and (out is None or out.flags.c_contiguous):
         return _native().product(a, b, out)
     return np.matmul(a, b, out=out)
 
@@ -49,7 +49,7 @@ def matmul(a: Array, b: Array, out: Array | None = None) -> Array:
 def dense(x: Array, weight: Array, bias: Array, activation_name: str, slope: float, out: Array | None = None) -> Array:
     """activation(x @ weight.T + bias): x (N, in), weight (out, in), bias (out,) -> (N, out)."""
     fused = {"identity": 0, "relu": 1, "leaky_relu": 2}.get(activation_name)
-    if x.size * weight.shape[0] > 64 * LARGE:
+    if x.size * weight.shape[0] > 64 * LARGE and (out is None or out.flags.c_contiguous):
         y = _native().product(x, weight.T, out, bias, fused or 0, slope)
     else:
         y = np.matmul(x, weight.T, out=out)
@@ -79,19 +79,21 @@ def activation(x: Array, activation_name: str, slope: float, out: Array | None =
         if kind is np.float32 and x.size > LARGE and x.flags.c_contiguous and out.flags.c_contiguous:
             return _native().activation_forward(x, _CODES["tanh"], 0.0, out)
         return np.tanh(x, out=out)
-    if activation_name == "sigmoid":  # 1 / (1 + exp(-x)), written so that nothing overflows
-        np.multiply(x, kind(0.5), out=out)
-        np.tanh(out, out=out)
-        out += kind(1)
-        out *= kind(0.5)
-        return out
+    if activation_name == "sigmoid":  # 1 / (1 + exp(-x)), written so that nothing overflows and small tails survive
+        tail = np.exp(-np.abs(x))
+        return np.divide(np.where(x < 0, tail, kind(1)), kind(1) + tail, out=out)
     if activation_name == "softplus":
-        return np.logaddexp(x, kind(0), out=out)
+        return _softplus(x, out)
     if activation_name == "elu":
         np.copyto(out, np.where(x > 0, x, kind(slope) * np.expm1(np.minimum(x, kind(0)))))
         return out
     np.copyto(out, x)
     return out
+
+
+def _softplus(x: Array, out: Array | None = None) -> Array:
+    """log(1 + exp(x)) without overflow."""
+    return np.add(np.maximum(x, x.dtype.type(0)), np.log1p(np.exp(-np.abs(x))), out=out)
 
 
 def activation_grad(g: Array, y: Array, activation_name: str, slope: float, out: Array | None = None) -> Array:
@@ -101,6 +103,7 @@ def activation_grad(g: Array, y: Array, activation_name: str, slope: float, out:
         g, y = np.ascontiguousarray(g), np.ascontiguousarray(y)
         if out is None:
             out = empty(g.shape, g.dtype)
+    if g.size > LARGE and activation_name != "identity" and out is not None and out.flags.c_contiguous:
         return _native().activation_backward(g, y, _CODES[activation_name], slope, out)
     if activation_name == "tanh":
         slopes = kind(1) - y * y
@@ -120,7 +123,7 @@ def activation_grad(g: Array, y: Array, activation_name: str, slope: float, out:
 
 def bce_with_logits(logits: Array, targets: Any) -> Array:
     """mean(softplus(logits) - targets * logits)."""
-    return np.mean(np.logaddexp(logits, logits.dtype.type(0)) - targets * logits)
+    return np.mean(_softplus(logits) - targets * logits)
 
 
 def bce_with_logits_grad(g: Array, logits: Array, targets: Any) -> Array:
@@ -179,19 +182,27 @@ def batch_norm_input_grad(g: Array, x: Array, weight: Array, sums: Array, eps: f
 # Optimisers: in place, over lists of arrays; `settings` are float64
 
 
+def _update(rule: str, settings: Array, parameters: list[Array], gradients: list[Array], *slots: list[Array]) -> None:
+    """One task for all the arrays of a dtype."""
+    for dtype in {p.dtype for p in parameters}:
+        rows = [i for i, p in enumerate(parameters) if p.dtype == dtype]
+        lists = [[arrays[i] for i in rows] for arrays in (parameters, gradients, *slots)]
+        _native().optimizer_step(rule, settings, *lists)
+
+
 def adam(parameters: list[Array], gradients: list[Array], m: list[Array], v: list[Array], settings: Array) -> None:
     """settings: learning rate, beta1, beta2, eps, weight decay, decoupled, 1 - beta1^t, 1 - beta2^t."""
-    _native().optimizer_step("adam", settings, parameters, gradients, m, v)
+    _update("adam", settings, parameters, gradients, m, v)
 
 
 def rmsprop(parameters: list[Array], gradients: list[Array], square: list[Array], settings: Array) -> None:
     """settings: learning rate, decay, eps, weight decay."""
-    _native().optimizer_step("rmsprop", settings, parameters, gradients, square)
+    _update("rmsprop", settings, parameters, gradients, square)
 
 
 def sgd(parameters: list[Array], gradients: list[Array], velocity: list[Array], settings: Array) -> None:
     """settings: learning rate, momentum, nesterov, weight decay."""
-    _native().optimizer_step("sgd", settings, parameters, gradients, velocity)
+    _update("sgd", settings, parameters, gradients, velocity)
 
 
 # Random numbers: element i depends on the key and on i alone

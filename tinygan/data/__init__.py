@@ -4,7 +4,7 @@
 and `arrays.py` each read one kind; `download.py` and `cache.py` are what they share.
 """
 
-from tinygan.data.cache import cache_folder
+from tinygan.cache import cache_folder
 from tinygan.data.dataset import DataError, Dataset
 from tinygan.data.loading import load
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import zipfile
-import zlib
 from pathlib import Path
 from typing import Any
 
@@ -34,10 +32,11 @@ def read(path: Path) -> Dataset:
 
 def _load(path: Path) -> tuple[npt.NDArray[Any], npt.NDArray[Any] | None]:
     try:
-        loaded = np.load(path, mmap_mode="r", allow_pickle=False)
-        if isinstance(loaded, np.ndarray):
-            return loaded, None
-        with loaded as archive:
+        with path.open("rb") as file:
+            if file.read(2) != b"PK":
+                return np.lib.format.open_memmap(path, mode="r"), None  # raises on objects, too
+            file.seek(0)
+            archive = np.load(file, allow_pickle=False)
             candidates = [name for name in archive.files if name != "labels"]
             if "images" in candidates:
                 candidates = ["images"]
@@ -46,7 +45,7 @@ def _load(path: Path) -> tuple[npt.NDArray[Any], npt.NDArray[Any] | None]:
             return archive[candidates[0]], archive["labels"] if "labels" in archive.files else None
     except DataError:
         raise
-    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as error:
+    except Exception as error:  # a damaged file makes NumPy and zipfile raise almost anything
         raise DataError(f"{path}: cannot be read as an array file: {error}") from error
 
 

@@ -8,12 +8,13 @@ on every machine.
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
-from tinygan.data.cache import cache_folder, keep, say
+from tinygan.cache import cache_folder, keep, say
 from tinygan.data.dataset import Dataset, Split, content_checksum
 from tinygan.random import Key
 
@@ -57,7 +58,7 @@ def load(split: Split) -> Dataset:
 
 def _read(path: Path, split: Split) -> Dataset | None:
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             images, labels = archive["images"], archive["labels"]
         checksum = content_checksum(images, labels)
     except Exception:  # missing, or damaged in one of many ways: either way it is drawn anew
@@ -79,7 +80,7 @@ def draw(split: Split, count: int | None = None) -> tuple[npt.NDArray[np.uint8],
         ("down", -32, 33),
         ("stroke", 750, 1200),    # units: half the width of the widest stroke, 2.4 to 3.9 pixels in all
     )}
-    fields = np.stack([_distance_field(outline) for font in FONTS for outline in _outlines(font)])
+    fields = _distance_fields()
     images = np.empty((len(drawn["digit"]), 1, SIDE, SIDE), np.uint8)
     for start in range(0, len(images), 256):  # few enough to stay in the processor's cache
         part = slice(start, start + 256)
@@ -110,6 +111,12 @@ def _render(fields: npt.NDArray[np.int32], drawn: dict[str, npt.NDArray[np.int32
     distance += np.clip(drawn["stroke"] - widest, -PIXEL // 2, PIXEL * 4 // 5)
     images: npt.NDArray[np.uint8] = np.clip(distance * 255 // PIXEL + 128, 0, 255).astype(np.uint8)
     return images
+
+
+@functools.cache
+def _distance_fields() -> npt.NDArray[np.int32]:
+    """Those of digit d in font f at index 10 f + d."""
+    return np.stack([_distance_field(outline) for font in FONTS for outline in _outlines(font)])
 
 
 def _outlines(font: str) -> list[npt.NDArray[np.float64]]:

@@ -65,7 +65,9 @@ def _read_file(path: Path, size: int | None, channels: int | None) -> npt.NDArra
             grey = channels == 1 or (channels is None and opened.mode in GREY)
             image = _opaque(PIL.ImageOps.exif_transpose(opened)).convert("L" if grey else "RGB")
         if size is not None:
-            image = PIL.ImageOps.fit(image, (size, size), method=PIL.Image.Resampling.LANCZOS)
+            side = min(image.size)
+            left, top = (image.width - side) // 2, (image.height - side) // 2
+            image = image.crop((left, top, left + side, top + side)).resize((size, size), PIL.Image.Resampling.LANCZOS)
         pixels = np.asarray(image)
     except DataError:
         raise

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from tinygan.data.cache import cache_folder, keep, say
+from tinygan.cache import cache_folder, keep, say
 from tinygan.data.dataset import DataError, Dataset, Split
 from tinygan.data.download import UnavailableError, download
 

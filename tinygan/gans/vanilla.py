@@ -75,6 +75,9 @@ class VanillaGAN(GAN):
         (N, ...) and latent vectors z (M, latent_dim); then the logits of the real and of the generated images."""
         with no_grad(), nn.update_buffers_of():
             fake = self.generator(z)
+        if real.shape[1:] != fake.shape[1:]:
+            raise ValueError(f"{type(self).__name__}: the images have shape {real.shape[1:]}, the generator makes "
+                             f"{fake.shape[1:]}")
         with nn.update_buffers_of(self.discriminator):
             if self.couples_examples:
                 real_logits = self.discriminator(real)

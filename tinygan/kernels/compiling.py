@@ -8,7 +8,6 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
-import sys
 import time
 from collections.abc import Callable
 from functools import cache
@@ -19,6 +18,8 @@ import numba
 from numba import types
 from numba.core import caching
 from numba.core.ccallback import CFunc
+
+from tinygan.cache import cache_folder as user_cache
 
 # Reassociation lets reductions vectorise. NaN and infinities keep their meaning.
 FAST = {"contract", "reassoc", "nsz"}
@@ -38,25 +39,22 @@ def fingerprint() -> str:
 @cache
 def cache_folder() -> Path | None:
     """Where compiled kernels are kept; None if no such folder can be written."""
-    if sys.platform == "win32":
-        base = os.environ.get("LOCALAPPDATA") or "~/AppData/Local"
-    elif sys.platform == "darwin":
-        base = "~/Library/Caches"
-    else:
-        base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    kernels = Path(base).expanduser() / "tinygan" / "kernels"
-    folder = kernels / fingerprint()
     try:
+        Path.home()  # without one the cache would be a public folder, and Numba unpickles what it finds
+        kernels = user_cache() / "kernels"
+        folder = kernels / fingerprint()
         folder.mkdir(parents=True, exist_ok=True)
         probe = folder / f".writable-{os.getpid()}"
         probe.touch()
         probe.unlink()
-    except OSError:
+        month = time.time() - 30 * 86400
+        for other in kernels.iterdir():  # what older versions left behind
+            if other != folder and other.stat().st_mtime < month:
+                shutil.rmtree(other, ignore_errors=True)
+    except FileNotFoundError:  # another process was quicker to remove it
+        pass
+    except (OSError, RuntimeError):  # RuntimeError: this user has no home
         return None
-    month = time.time() - 30 * 86400
-    for other in kernels.iterdir():  # what older versions left behind
-        if other != folder and other.stat().st_mtime < month:
-            shutil.rmtree(other, ignore_errors=True)
     return folder
 
 
@@ -85,20 +83,18 @@ class _Impl(caching.CompileResultCacheImpl):
 
 
 class _Cache(caching.FunctionCache):
-    """Numba's cache, but a function made by another function is known by what was asked for (`variant`), and not by a
-    hash of all it closes over, which differs from process to process."""
+    """Numba's cache, but a function made by another function is known by its name, and not by a hash of all it closes
+    over, which differs from process to process."""
 
     _impl_class = _Impl
-    variant = ""
 
     def _index_key(self, signature: Any, codegen: Any) -> Any:
-        return signature, codegen.magic_tuple(), self.variant
+        return signature, codegen.magic_tuple()
 
 
-def _cached(compiled: Any, function: Callable[..., Any], variant: str = "") -> Any:
+def _cached(compiled: Any, function: Callable[..., Any]) -> Any:
     if cache_folder() is not None:
         compiled._cache = _Cache(function)
-        compiled._cache.variant = variant
     return compiled
 
 
@@ -117,15 +113,17 @@ def entry(signature: Any) -> Callable[[Callable[..., Any]], Any]:
     return compile_it
 
 
-def kernel(variant: object = "") -> Callable[[Callable[..., Any]], int]:
+def kernel(variant: str = "") -> Callable[[Callable[..., Any]], int]:
     """Decorator: the address of `function(arguments, part, parts)`, a task for the pool, which does the part-th of
     `parts` shares of the work that the int64 words at `arguments` describe (sizes, and addresses of arrays).
 
     variant: what tells this function from others made by the same code, such as the type of its elements.
     """
     def compile_it(function: Callable[..., Any]) -> int:
+        if variant:
+            function.__qualname__ += f"-{variant}"  # also names the file in the cache
         compiled = CFunc(function, (TASK.args, TASK.return_type), locals={}, options=dict(OPTIONS))
-        _cached(compiled, function, str(variant))
+        _cached(compiled, function)
         compiled.compile()
         _ALIVE.append(compiled)
         return int(compiled.address or 0)

@@ -70,7 +70,7 @@ def make_forward(real: Any) -> int:
     pointer = pointer_to(real)
     in_float32 = real is types.float32
 
-    @kernel(real)
+    @kernel(str(real))
     def forward(task: Any, part: Any, parts: Any) -> Any:
         t = carray(task, (8,))
         start, end = share(t[COUNT], part, parts)
@@ -94,7 +94,7 @@ def make_backward(real: Any) -> int:
     """The address of the task out = g * (the activation's slope where its output is y)."""
     pointer = pointer_to(real)
 
-    @kernel(real)
+    @kernel(str(real))
     def backward(task: Any, part: Any, parts: Any) -> Any:
         t = carray(task, (8,))
         start, end = share(t[COUNT], part, parts)

@@ -129,7 +129,7 @@ def make(real: Any) -> int:
                 for i in range(rows):
                     out[i] = values[i]
 
-    @kernel(real)
+    @kernel(str(real))
     def gemm(task: Any, part: Any, parts: Any) -> Any:
         t = carray(task, (32,))
         k, a_row, c_stride = t[K], t[A_ROW], t[C_STRIDE]

@@ -99,17 +99,12 @@ def _strides(x: Array) -> tuple[Array, int, int]:
 
 def product(a: Array, b: Array, out: Array | None = None, bias: Array | None = None, activation: int = gemm.IDENTITY,
             slope: float = 0.0) -> Array:
-    """activation(a @ b + bias) for 2-D arrays of one dtype; bias (columns of b,) or None, and with it b must have
-    contiguous columns (be the transpose of a C-ordered array)."""
+    """activation(a @ b + bias) for 2-D arrays of one dtype, not empty; bias (columns of b,) or None, and with it b must
+    have contiguous columns (be the transpose of a C-ordered array). out is C-contiguous."""
     m, k = a.shape
     n = b.shape[1]
     if out is None:
         out = empty((m, n), a.dtype)
-    if not (m and n):
-        return out
-    if not k:
-        out[...] = 0.0 if bias is None else bias
-        return out
     a, a_row, a_column = _strides(a)
     b, b_row, b_column = _strides(b)
     staged = bias is not None or (b_row == 1 and k > 1)
@@ -146,7 +141,7 @@ def activation_backward(g: Array, y: Array, code: int, slope: float, out: Array)
 
 def optimizer_step(rule: str, settings: Array, parameters: Sequence[Array], gradients: Sequence[Array],
                    *slots: Sequence[Array]) -> None:
-    """Update contiguous parameters and slots of one dtype in place. settings: float64, as the rule has them."""
+    """Update C-contiguous parameters and slots of one dtype in place. settings: float64, as the rule has them."""
     gradients = [np.ascontiguousarray(g) for g in gradients]
     second = slots[1] if len(slots) > 1 else slots[0]
     table = np.array([[_address(p), _address(g), _address(a), _address(b), p.size]

@@ -49,7 +49,7 @@ def make(rule: str, real: Any) -> int:
 
     update = inline({"adam": update_adam, "rmsprop": update_rmsprop, "sgd": update_sgd}[rule])
 
-    @kernel((rule, real))
+    @kernel(f"{rule}-{real}")
     def step(task: Any, part: Any, parts: Any) -> Any:
         t = carray(task, (4,))
         table = carray(integers(t[TABLE]), (t[ARRAYS], COLUMNS))

@@ -7,7 +7,7 @@ import numpy as np
 
 from tinygan.backends import backend_of
 from tinygan.graph import op
-from tinygan.ops.shape import broadcast_to, integers
+from tinygan.ops.shape import broadcast_to, check_broadcast, integers
 from tinygan.tensor import Tensor, as_array, shape_of
 
 Shape = tuple[int, ...]
@@ -69,7 +69,8 @@ def scatter_add(values: Any, index: Any, shape: Shape) -> Any:
     shape_of("scatter_add", values)
     index, shape = _plain_index(index), integers("scatter_add", "shape", shape)
     xp = backend_of(as_array(values)).xp
-    picked = _getitem(xp.broadcast_to(xp.zeros((), bool), shape), index=index, shape=shape).shape
+    picked = _getitem(xp.broadcast_to(xp.zeros((), np.float32), shape), index=index, shape=shape).shape
+    check_broadcast("scatter_add", values.shape, picked)
     return _scatter_add(broadcast_to(values, picked), index=index, shape=shape)
 
 

@@ -105,11 +105,11 @@ def _(needs: Any, g: Any, shape: Shape, original: Shape) -> Any:
 def broadcast_to(x: Any, shape: int | Sequence[int]) -> Any:
     """x repeated along new leading axes and along axes of size 1 (a view: nothing is copied)."""
     original, shape = shape_of("broadcast_to", x), integers("broadcast_to", "shape", shape)
-    _check_broadcast("broadcast_to", original, shape)
+    check_broadcast("broadcast_to", original, shape)
     return _broadcast_to(x, shape=shape, original=original)
 
 
-def _check_broadcast(caller: str, small: Shape, large: Shape) -> None:
+def check_broadcast(caller: str, small: Shape, large: Shape) -> None:
     new = len(large) - len(small)
     if new < 0 or min(large, default=0) < 0 or any(n not in (1, large[i + new]) for i, n in enumerate(small)):
         raise ValueError(f"{caller}: the shape {small} does not broadcast to {large}")
@@ -130,7 +130,7 @@ def _(needs: Any, g: Any, shape: Shape, original: Shape) -> Any:
 def sum_to(x: Any, shape: int | Sequence[int]) -> Any:
     """The adjoint of `broadcast_to`: x summed over the axes along which `shape` would be repeated to become x's."""
     original, shape = shape_of("sum_to", x), integers("sum_to", "shape", shape)
-    _check_broadcast("sum_to", shape, original)
+    check_broadcast("sum_to", shape, original)
     return _sum_to(x, shape=shape, original=original)
 
 

@@ -26,7 +26,8 @@ def save_losses(path: str | os.PathLike[str], d_loss: npt.ArrayLike, g_loss: npt
     if losses[0].ndim != 1 or losses[0].shape != losses[1].shape or not losses[0].size:
         raise ValueError(f"save_losses: d_loss {losses[0].shape} and g_loss {losses[1].shape} must be one axis, not "
                          "empty, of the same length")
-    figure = Figure(figsize=(11, 4.2), layout="constrained")
+    figure = Figure(figsize=(11, 4.2))
+    figure.subplots_adjust(left=0.055, right=0.985, bottom=0.12, top=0.84, wspace=0.14)  # a layout engine draws twice
     canvas = FigureCanvasAgg(figure)
     first, every = figure.subplots(1, 2)
     for loss, (player, colour) in zip(losses, _PLAYERS, strict=True):

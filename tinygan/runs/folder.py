@@ -16,7 +16,7 @@ import numpy.typing as npt
 from tinygan.saving import CheckpointError, load, remove_strays, save, write_atomically
 
 from . import machine
-from .errors import DivergedError, RunError
+from .errors import RunError
 from .history import History
 from .lock import NAME as LOCK_NAME
 from .lock import FolderLock
@@ -93,15 +93,8 @@ class RunFolder:
         elif "resumed" in stored:
             new["resumed"] = stored["resumed"]
 
-    def save(self, gan: GAN, history: History) -> None:
-        """Write the checkpoint; the data cursor is the number of steps in the history.
-
-        Weights that are not finite are refused, and the last good checkpoint stays.
-        """
-        state = gan.state_dict()
-        for name, values in state.items():
-            if values.dtype.kind == "f" and not np.isfinite(values).all():
-                raise DivergedError(f"step {len(history)}: {name} holds NaN or infinity; {self.last_good()}")
+    def save(self, state: dict[str, npt.NDArray[Any]], history: History) -> None:
+        """Write the checkpoint: the GAN's state, the history, and from that the data cursor."""
         arrays: dict[str, npt.NDArray[Any]] = {f"gan.{name}": values for name, values in state.items()}
         arrays |= {f"history.{name}": column for name, column in history.state().items()}
         arrays["cursor"] = np.array(divmod(len(history), history.steps_per_epoch), dtype=np.int64)  # epochs, steps

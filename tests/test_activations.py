@@ -1,0 +1,103 @@
+"""Activations: values, slopes at 0 and at the extremes, gradients of both orders."""
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from helpers import agree, check, check_both_modes, gradients, layouts, seeds, shapes, values
+from hypothesis import given
+
+import tinygan as tg
+
+FORMULAS = {
+    "relu": lambda x: np.maximum(x, 0),
+    "leaky_relu": lambda x: np.where(x > 0, x, 0.2 * x),
+    "elu": lambda x: np.where(x > 0, x, np.expm1(x)),
+    "tanh": np.tanh,
+    "sigmoid": lambda x: 1 / (1 + np.exp(-x)),
+    "softplus": lambda x: np.log(1 + np.exp(x)),
+}
+
+
+@pytest.mark.parametrize("name", FORMULAS)
+@given(shape=shapes(), layout=layouts, seed=seeds)
+def test_values_and_gradients(name, shape, layout, seed):
+    a = values(seed, shape, -3, 3)
+    check_both_modes(getattr(tg, name), FORMULAS[name](a), a, layout=layout)
+    check(getattr(tg, name), a, layout=layout)
+
+
+@pytest.mark.oracle
+@pytest.mark.parametrize("name", FORMULAS)
+@given(shape=shapes(), layout=layouts, seed=seeds)
+def test_against_torch(device, name, shape, layout, seed):
+    torch = pytest.importorskip("torch")
+    functions = torch.nn.functional
+    theirs = (lambda x: functions.leaky_relu(x, 0.2)) if name == "leaky_relu" else getattr(functions, name)
+    agree(getattr(tg, name), theirs, values(seed, shape, -3, 3), device=device, layout=layout)
+
+
+@pytest.mark.oracle
+@pytest.mark.parametrize("slope", [0.0, 0.01, 1.5, np.float64(0.3)])
+def test_slopes_against_torch(slope):
+    torch = pytest.importorskip("torch")
+    a = values(3, (4, 5))
+    agree(lambda x: tg.leaky_relu(x, slope), lambda x: torch.nn.functional.leaky_relu(x, float(slope)), a)
+    agree(lambda x: tg.elu(x, slope), lambda x: torch.nn.functional.elu(x, float(slope)), a)
+
+
+@pytest.mark.parametrize("name, at_zero", [("relu", 0), ("leaky_relu", 0.2), ("elu", 1), ("tanh", 1), ("sigmoid", 0.25),
+                                           ("softplus", 0.5)])
+def test_slope_at_zero(name, at_zero):
+    np.testing.assert_allclose(gradients(getattr(tg, name), [0.0, -0.0])[0], [at_zero] * 2, rtol=1e-15)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("name, low, high, slope_low, slope_high", [
+    ("relu", 0, 1e4, 0, 1), ("leaky_relu", -2e3, 1e4, 0.2, 1), ("elu", -1, 1e4, 0, 1), ("tanh", -1, 1, 0, 0), ("sigmoid", 0, 1, 0, 0),
+    ("softplus", 0, 1e4, 0, 1),
+])
+def test_extremes_do_not_overflow(device, dtype, name, low, high, slope_low, slope_high):
+    from helpers import to_device, to_numpy
+
+    x = tg.Tensor(to_device(np.array([-1e4, 1e4], dtype), device), requires_grad=True)
+    y = getattr(tg, name)(x)
+    np.testing.assert_allclose(to_numpy(y), [low, high], rtol=1e-6, atol=1e-30)
+    g = tg.grad(y.sum(), x, create_graph=True)
+    np.testing.assert_allclose(to_numpy(g), [slope_low, slope_high], rtol=1e-6, atol=1e-30)
+    assert not g.requires_grad or np.isfinite(to_numpy(tg.grad(g.sum(), x))).all()
+
+
+def test_nan_stays_nan():
+    with np.errstate(invalid="ignore"):
+        for name in FORMULAS:
+            assert np.isnan(getattr(tg, name)(np.array([np.nan], np.float32)))[0], name
+
+
+@pytest.mark.parametrize("name", FORMULAS)
+def test_by_name(name):
+    a = values(0, (2, 3))
+    np.testing.assert_array_equal(tg.activation(a, name), getattr(tg, name)(a) if name != "elu" else tg.elu(a, 0.2))
+    assert tg.activation(a, "identity") is a
+
+
+def test_a_number_as_slope_keeps_float32():
+    for slope in (np.float64(0.1), 1):
+        assert tg.leaky_relu(np.ones(3, np.float32), slope).dtype == np.float32
+        assert tg.elu(-np.ones(3, np.float32), slope).dtype == np.float32
+
+
+@pytest.mark.parametrize("call", [lambda x: tg.leaky_relu(x, -0.1), lambda x: tg.elu(x, -1), lambda x: tg.leaky_relu(x, np.nan),
+                                  lambda x: tg.activation(x, "elu", -0.1)])
+def test_negative_slopes_are_refused(call):
+    with pytest.raises(ValueError, match=r"(leaky_relu|elu|activation): the slope .* should be 0 or more, got"):
+        call(np.ones(3))
+
+
+def test_unknown_names_and_dtypes_are_refused():
+    with pytest.raises(ValueError, match="activation: unknown activation 'gelu', expected one of identity, relu"):
+        tg.activation(np.ones(3), "gelu")
+    for dtype in ("int64", "float16"):
+        with pytest.raises(TypeError, match=f"needs float32 or float64, got {dtype}"):
+            tg.relu(np.ones(3, dtype))
+    with pytest.raises(TypeError, match="expected a Tensor, an array or a number, got list"):
+        tg.tanh([1.0])

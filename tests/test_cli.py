@@ -1,0 +1,229 @@
+"""The command line as its users meet it: what it writes, what it says, and its exit status."""
+import os
+import re
+import runpy
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from tiny_run import content
+
+from tinygan import cli, saving
+from tinygan.data import mnist
+
+EXAMPLE = Path(__file__).parents[1] / "examples" / "vanilla_mnist.py"
+
+
+@pytest.fixture
+def images(tmp_path):
+    """A file of 40 images of 1 x 5 x 4."""
+    path = tmp_path / "images.npy"
+    np.save(path, np.random.default_rng(0).integers(0, 256, (40, 1, 5, 4), dtype=np.uint8))
+    return path
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """Two epochs of `tinygan train vanilla` on tiny images."""
+    folder = tmp_path_factory.mktemp("cli")
+    np.save(folder / "images.npy", np.random.default_rng(0).integers(0, 256, (40, 1, 5, 4), dtype=np.uint8))
+    assert train(folder / "run", folder / "images.npy", "--epochs", 2) == 0
+    return folder / "run"
+
+
+def train(folder, data, *flags):
+    return cli.main(["train", "vanilla", "--run-dir", str(folder), "--data-dir", str(data), "--batch-size", "8",
+                     *map(str, flags)])
+
+
+def failure(capsys, status, *arguments):
+    """The one line that a failing command prints."""
+    assert cli.main([str(argument) for argument in arguments]) == status
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 1 and lines[0].startswith("tinygan: error: "), lines
+    return lines[0]
+
+
+def test_the_example_and_the_command_are_the_same_run(run, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", [str(EXAMPLE), "--run-dir", str(tmp_path / "b"), "--epochs", "2", "--batch-size", "8",
+                                      "--data-dir", str(run.parent / "images.npy")])
+    with pytest.raises(SystemExit) as ended:
+        runpy.run_path(str(EXAMPLE), run_name="__main__")
+    assert ended.value.code == 0
+    assert content(tmp_path / "b") == content(run)
+    assert f"{EXAMPLE} --run-dir {tmp_path / 'b'} --resume --epochs 4" in capsys.readouterr().out
+
+
+def test_the_example_is_short():
+    assert len(EXAMPLE.read_text().splitlines()) <= 60
+
+
+def test_resuming_needs_no_other_flag_and_may_grow(images, tmp_path, capsys):
+    assert train(tmp_path / "a", images, "--epochs", 1, "--seed", 5, "--latent-dim", 7) == 0
+    assert cli.main(["train", "vanilla", "--resume", "--run-dir", str(tmp_path / "a"), "--epochs", "2"]) == 0
+    assert train(tmp_path / "b", images, "--epochs", 2, "--seed", 5, "--latent-dim", 7) == 0
+    assert content(tmp_path / "a") == content(tmp_path / "b")
+
+
+def test_sample_depends_on_the_seed_alone(run, tmp_path, capsys):
+    for name, flags in {"a": [], "b": [], "c": ["--seed", "1"], "d": ["--n", "1030"]}.items():
+        assert cli.main(["sample", str(run), "--out", str(tmp_path / f"{name}.npy"), *flags]) == 0
+    a, b, c, d = (np.load(tmp_path / f"{name}.npy") for name in "abcd")
+    assert a.shape == (64, 1, 5, 4) and a.dtype == np.float32 and np.abs(a).max() <= 1
+    np.testing.assert_array_equal(a, b)
+    assert not np.array_equal(a, c)
+    assert d.shape == (1030, 1, 5, 4)
+    assert capsys.readouterr().out.splitlines()[0] == str(tmp_path / "a.npy")
+
+
+def test_sample_draws_a_grid_that_names_the_data(run, tmp_path):
+    assert cli.main(["sample", str(run), "--n", "6", "--out", str(tmp_path / "a.png")]) == 0
+    with Image.open(tmp_path / "a.png") as image:
+        assert image.text["Title"].startswith("vanilla GAN on array:images.npy")
+
+
+def test_info_shows_settings_progress_networks_and_files(run, capsys):
+    assert cli.main(["info", str(run)]) == 0
+    out = capsys.readouterr().out
+    for expected in ("vanilla on array:images.npy, 40 images of (1, 5, 4)", "generator_cost   non-saturating", "epoch    2 of 2",
+                     "step     10 of 10", "Dense(100 -> 256)", "25,856", "losses.png", "samples/epoch_0002.png"):
+        assert expected in out
+
+
+def test_info_on_a_run_without_a_checkpoint(run, tmp_path, capsys):
+    (tmp_path / "config.json").write_text((run / "config.json").read_text())
+    assert cli.main(["info", str(tmp_path)]) == 0
+    assert "No checkpoint yet" in capsys.readouterr().out
+    assert "checkpoint.safetensors does not exist" in failure(capsys, 2, "sample", tmp_path)
+
+
+def test_every_mistake_is_one_clear_line(run, images, tmp_path, capsys):
+    assert "already holds a run" in failure(capsys, 2, "train", "vanilla", "--run-dir", run, "--data-dir", images)
+    resumed = ("train", "vanilla", "--run-dir", run, "--resume")
+    assert "--batch-size was 8, now 9" in failure(capsys, 2, *resumed, "--batch-size", 9)
+    assert "--epochs was 2, now 1" in failure(capsys, 2, *resumed, "--epochs", 1)
+    assert "tinygan computes on the CPU only" in failure(capsys, 2, "train", "vanilla", "--device", "cuda")
+    new = ("train", "vanilla", "--run-dir", tmp_path / "new")
+    assert "no such file or folder" in failure(capsys, 2, *new, "--data-dir", tmp_path / "absent")
+    assert "lower --batch-size" in failure(capsys, 2, *new, "--data-dir", images)
+    assert "does not exist, so there is nothing to resume" in failure(capsys, 2, *new[:3], tmp_path / "x", "--resume")
+    assert "is a file" in failure(capsys, 2, *new[:3], images, "--data-dir", images)
+    for command in ("sample", "info"):
+        assert "absent is no folder" in failure(capsys, 2, command, tmp_path / "absent")
+        assert "is not a run folder: it has no config.json" in failure(capsys, 2, command, tmp_path)
+    assert "expected a name that ends in .png or .npy" in failure(capsys, 2, "sample", run, "--out", "x.jpg")
+    assert "cannot write" in failure(capsys, 2, "sample", run, "--out", tmp_path / "absent" / "x.png")
+
+
+def test_images_of_different_or_other_sizes(run, tmp_path, capsys):
+    for i, side in enumerate((8, 9)):
+        Image.new("L", (side, side)).save(tmp_path / f"{i}.png")
+    line = failure(capsys, 2, "train", "vanilla", "--run-dir", tmp_path / "new", "--data-dir", tmp_path)
+    assert "1.png" in line
+    np.save(tmp_path / "other.npy", np.zeros((40, 1, 6, 6), np.uint8))
+    line = failure(capsys, 2, "train", "vanilla", "--run-dir", run, "--resume", "--data-dir", tmp_path / "other.npy")
+    assert "cannot resume" in line and "the data set's" in line
+
+
+@pytest.mark.parametrize("arguments, message", [
+    (["train", "vanilla", "--epochs", "0"], "--epochs: expected a whole number of at least 1, got '0'"),
+    (["train", "vanilla", "--label-smoothing", "1"], "--label-smoothing: expected a number from 0"),
+    (["train", "vanila"], "invalid choice: 'vanila'"), (["train", "vanilla", "--epoch-count", "3"], "--epoch-count"), ([], "COMMAND")])
+def test_wrong_usage_is_explained(capsys, arguments, message):
+    with pytest.raises(SystemExit) as ended:
+        cli.main(arguments)
+    assert ended.value.code == 2
+    assert message in capsys.readouterr().err
+
+
+def test_help_gives_the_defaults(capsys):
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["train", "vanilla", "--help"])
+    assert ended.value.code == 0
+    words = " ".join(capsys.readouterr().out.partition("options:")[2].split())
+    for flag, default in {"--epochs": 60, "--batch-size": 128, "--seed": 0, "--device": "auto", "--learning-rate": 0.0002,
+                          "--beta1": 0.5, "--label-smoothing": 0.0, "--run-dir": "runs/vanilla"}.items():
+        assert re.search(rf"{flag} (N|X|DIR|{{.*?}}) [^()]*\(default: {default}\)", words), flag
+
+
+def test_a_damaged_checkpoint_is_one_line(run, tmp_path, capsys):
+    (tmp_path / "config.json").write_text((run / "config.json").read_text())
+    whole = (run / "checkpoint.safetensors").read_bytes()
+    (tmp_path / "checkpoint.safetensors").write_bytes(whole[:-100])
+    for command in (["info"], ["sample"], ["train", "vanilla", "--resume", "--run-dir"]):
+        assert "checkpoint.safetensors is truncated or damaged" in failure(capsys, 2, *command, tmp_path)
+
+
+def test_a_run_that_diverges_ends_with_status_1(images, tmp_path, capsys):
+    assert train(tmp_path / "run", images, "--epochs", 60, "--learning-rate", "1e30") == 1
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if "error" in line]
+    assert line.startswith("tinygan: error: step ")
+
+
+def test_without_data_and_network_the_run_says_glyphs_everywhere(tmp_path, monkeypatch, capsys):
+    monkeypatch.delenv("TINYGAN_DATA", raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(mnist, "MIRRORS", ())
+    run = tmp_path / "run"
+    assert cli.main(["train", "vanilla", "--run-dir", str(run), "--epochs", "1", "--limit-train", "256"]) == 0
+    said = capsys.readouterr()
+    assert "no MNIST" in said.err and "on glyphs: 256 images" in said.out
+    assert '"name": "glyphs"' in (run / "config.json").read_text()
+    for name in ("samples/epoch_0001.png", "losses.png"):
+        with Image.open(run / name) as image:
+            assert "on glyphs" in image.text["Title"]
+
+
+def test_real_mnist_trains(tmp_path, capsys):
+    if not os.environ.get("TINYGAN_DATA"):
+        pytest.skip("TINYGAN_DATA does not name a folder with MNIST")
+    run = tmp_path / "run"
+    assert cli.main(["train", "vanilla", "--run-dir", str(run), "--epochs", "1", "--limit-train", "2560"]) == 0
+    assert '"name": "mnist"' in (run / "config.json").read_text()
+    arrays, _ = saving.load(run / "checkpoint.safetensors")
+    assert arrays["history.d_loss"].shape == (20,) and arrays["gan.generator.6.weight"].shape == (784, 1024)
+
+
+def test_gradcheck_passes_and_reports_a_wrong_gradient(capsys, monkeypatch):
+    assert cli.main(["gradcheck"]) == 0
+    out = capsys.readouterr().out
+    assert "FAILED" not in out and "batch_norm" in out
+
+    import tinygan as tg
+    from tinygan import gradcheck_cases
+
+    wrong = [("wrong", lambda x: tg.mul(x, tg.detach(x)), [np.ones(2)])]
+    monkeypatch.setattr(gradcheck_cases, "cases", lambda: iter(wrong))
+    assert cli.main(["gradcheck"]) == 2
+    assert "FAILED: the gradient with respect to input 0" in capsys.readouterr().out
+
+
+def test_version(capsys):
+    with pytest.raises(SystemExit):
+        cli.main(["--version"])
+    assert capsys.readouterr().out.startswith("tinygan ")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGTERM to catch")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_from_outside_saves_and_says_how_to_go_on(images, tmp_path, number):
+    process = subprocess.Popen(
+        [sys.executable, str(EXAMPLE), "--run-dir", str(tmp_path / "run"), "--data-dir", str(images), "--batch-size", "8",
+         "--epochs", "100000"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))})
+    checkpoint = tmp_path / "run" / "checkpoint.safetensors"
+    deadline = time.monotonic() + 60
+    while not checkpoint.exists() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    process.send_signal(number)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 128 + number, err
+    assert "Stopped and saved after step" in out and "--resume" in out
+    assert "Traceback" not in err
+    steps = len(saving.load(checkpoint)[0]["history.d_loss"])
+    assert len((tmp_path / "run" / "metrics.csv").read_text().splitlines()) == steps + 1

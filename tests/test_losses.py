@@ -1,0 +1,154 @@
+"""Losses: from logits, finite for every finite logit, and what they refuse."""
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from helpers import agree, check, check_both_modes, gradients, layouts, seeds, shapes, to_device, to_numpy, values
+from hypothesis import given
+
+import tinygan as tg
+
+BCE = tg.binary_cross_entropy_with_logits
+
+
+def numpy_bce(x, t):
+    p = 1 / (1 + np.exp(-x))
+    return np.mean(-t * np.log(p) - (1 - t) * np.log(1 - p))
+
+
+@given(shape=shapes(min_side=1), layout=layouts, seed=seeds)
+def test_binary_cross_entropy(shape, layout, seed):
+    x, t = values(seed, shape, -4, 4), values(seed + 1, shape, 0, 1)
+    check_both_modes(BCE, numpy_bce(x, t), x, t, layout=layout, rtol=1e-11)
+    check(BCE, x, t, layout=layout)
+    for target in (1, 0.0, 0.9, np.float64(0.25), True):
+        check_both_modes(lambda x, target=target: BCE(x, target), numpy_bce(x, float(target)), x, layout=layout, rtol=1e-11)
+        check(lambda x, target=target: BCE(x, target), x, layout=layout)
+
+
+@pytest.mark.oracle
+@pytest.mark.parametrize("shape", [(), (3,), (4, 1), (2, 3, 2)], ids=str)
+def test_binary_cross_entropy_against_torch(device, shape):
+    torch = pytest.importorskip("torch")
+    theirs = torch.nn.functional.binary_cross_entropy_with_logits
+    agree(BCE, theirs, values(0, shape, -4, 4), values(1, shape, 0, 1), device=device)
+    for target in (0.0, 0.9, 1):
+        agree(lambda x, target=target: BCE(x, target), lambda x, target=target: theirs(x, torch.full_like(x, target)),
+              values(0, shape, -4, 4), device=device)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("logit, target, loss, slope", [
+    (1e4, 1.0, 0.0, 0.0), (-1e4, 1.0, 1e4, -1.0), (1e4, 0.0, 1e4, 1.0), (-1e4, 0.0, 0.0, 0.0), (0.0, 0.5, np.log(2), 0.0),
+    (-1e30, 1.0, 1e30, -1.0),
+])
+def test_binary_cross_entropy_is_finite(device, dtype, logit, target, loss, slope):
+    for as_array in (False, True):
+        x = tg.Tensor(to_device(np.array([logit], dtype), device), requires_grad=True)
+        y = BCE(x, to_device(np.array([target], dtype), device) if as_array else target)
+        np.testing.assert_allclose(to_numpy(y), loss, rtol=1e-6)
+        g = tg.grad(y, x, create_graph=True)
+        np.testing.assert_allclose(to_numpy(g), [slope], atol=1e-7)
+        assert np.isfinite(to_numpy(tg.grad(g.sum(), x)))
+
+
+def test_binary_cross_entropy_of_small_losses_is_exact():
+    """log(1 + exp(-x)) for large x, not log(1)."""
+    np.testing.assert_allclose(BCE(np.array([40.0]), 1.0), np.exp(-40), rtol=1e-12)
+
+
+def numpy_cross_entropy(x, labels):
+    p = np.exp(x) / np.exp(x).sum(1, keepdims=True)
+    return -np.mean([np.log(p[i, label]) for i, label in enumerate(labels)])
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (3, 4), (5, 2), (4, 1)], ids=str)
+@given(layout=layouts, seed=seeds)
+def test_softmax_cross_entropy(shape, layout, seed):
+    x = values(seed, shape)
+    labels = np.random.default_rng(seed).integers(0, shape[1], shape[0])
+    for given_as in (labels, labels.tolist(), tg.Tensor(labels), labels.astype(np.uint8)):
+        check_both_modes(lambda x, y=given_as: tg.softmax_cross_entropy(x, y), numpy_cross_entropy(x, labels), x, layout=layout)
+    check(lambda x: tg.softmax_cross_entropy(x, labels), x, layout=layout)
+
+
+@pytest.mark.oracle
+def test_softmax_cross_entropy_against_torch(device):
+    torch = pytest.importorskip("torch")
+    labels = np.array([0, 3, 3, 1])
+    agree(lambda x: tg.softmax_cross_entropy(x, labels), lambda x: torch.nn.functional.cross_entropy(x, torch.tensor(labels)),
+          values(0, (4, 5), -3, 3), device=device)
+
+
+def test_softmax_cross_entropy_is_finite():
+    x = tg.Tensor(np.array([[1e4, -1e4], [1e4, -1e4]], np.float32), requires_grad=True)
+    y = tg.softmax_cross_entropy(x, [0, 1])
+    assert y.item() == 1e4
+    np.testing.assert_allclose(tg.grad(y, x).numpy(), [[0, 0], [0.5, -0.5]], atol=1e-7)
+
+
+@pytest.mark.parametrize("name, formula", [("mean_squared_error", lambda d: np.mean(d**2)),
+                                           ("mean_absolute_error", lambda d: np.mean(np.abs(d)))])
+@given(shape=shapes(min_side=1), layout=layouts, seed=seeds)
+def test_errors_of_predictions(name, formula, shape, layout, seed):
+    loss = getattr(tg, name)
+    x, t = values(seed, shape, -2, -0.1), values(seed + 1, shape, 0.1, 2)
+    check_both_modes(loss, formula(x - t), x, t, layout=layout)
+    check(loss, x, t, layout=layout)
+    check_both_modes(lambda x: loss(x, 1.0), formula(x - 1.0), x, layout=layout)
+    check(lambda x: loss(x, 1), x, layout=layout)
+
+
+@pytest.mark.oracle
+def test_errors_of_predictions_against_torch(device):
+    functions = pytest.importorskip("torch").nn.functional
+    x, t = values(0, (3, 4)), values(1, (3, 4))
+    agree(tg.mean_squared_error, functions.mse_loss, x, t, device=device)
+    agree(tg.mean_absolute_error, functions.l1_loss, x, t, device=device)
+
+
+def test_mean_absolute_error_at_zero():
+    np.testing.assert_array_equal(gradients(lambda x: tg.mean_absolute_error(x, np.zeros(2)), [0.0, 2.0])[0], [0, 0.5])
+
+
+LOSSES = ["binary_cross_entropy_with_logits", "mean_squared_error", "mean_absolute_error"]
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_shapes_are_not_broadcast(name):
+    """(N, 1) against (N,) would silently become (N, N)."""
+    loss = getattr(tg, name)
+    for shapes_ in (((3, 1), (3,)), ((3,), ()), ((0,), (0,))):
+        a, b = map(np.ones, shapes_)
+        with pytest.raises(ValueError, match=rf"{name}: two inputs of one shape, not empty, expected, got \({shapes_[0][0]},"):
+            loss(tg.Tensor(a), b)
+    with pytest.raises(ValueError, match="not empty"):
+        loss(np.ones(0), 1.0)
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_other_types_are_refused(name):
+    loss = getattr(tg, name)
+    for x, t in (([1.0], np.ones(1)), (np.ones(1), [1.0]), (np.ones(1), None), (1.0, 1.0)):
+        with pytest.raises(TypeError, match=f"{name}: expected a Tensor or an array, got (list|NoneType|float)"):
+            loss(x, t)
+    with pytest.raises(TypeError, match="needs float32 or float64, got int64"):
+        loss(np.ones(3), np.ones(3, int))
+    with pytest.raises(TypeError, match="different precision"):
+        loss(np.ones(3), np.ones(3, np.float32))
+
+
+@pytest.mark.parametrize("logits, labels, error, message", [
+    ((2, 3), [0, 3], ValueError, r"softmax_cross_entropy: labels from 0 to 3, expected 0 to 2 \(logits \(2, 3\)\)"),
+    ((2, 3), [-1, 0], ValueError, "softmax_cross_entropy: labels from -1 to 0"),
+    ((2, 3), [0.0, 1.0], TypeError, "softmax_cross_entropy: labels should be integers, got float64"),
+    ((2, 3), np.eye(2, 3), ValueError, r"softmax_cross_entropy: logits \(N, classes\) .* got \(2, 3\) and \(2, 3\)"),
+    ((2, 3), [0], ValueError, r"got \(2, 3\) and \(1,\)"),
+    ((3,), [0, 1, 2], ValueError, r"got \(3,\) and \(3,\)"),
+    ((0, 3), [], ValueError, r"got \(0, 3\)"),
+    ((2, 0), [0, 0], ValueError, r"got \(2, 0\)"),
+    ((2, 3), None, TypeError, "softmax_cross_entropy: expected a Tensor or an array, got NoneType"),
+])
+def test_softmax_cross_entropy_refuses(logits, labels, error, message):
+    with pytest.raises(error, match=message):
+        tg.softmax_cross_entropy(tg.Tensor(np.ones(logits)), labels)

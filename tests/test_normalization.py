@@ -1,0 +1,172 @@
+"""Batch and layer normalisation: nothing is held constant, at any order."""
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from helpers import agree, check, check_both_modes, layouts, seeds, to_device, to_numpy, values
+from hypothesis import given
+from hypothesis import strategies as st
+
+import tinygan as tg
+
+BATCHES = [(4, 3), (2, 3, 2, 2), (1, 2, 3, 3), (5, 1), (2, 2, 3), (3, 2, 1, 1), (2, 1, 2, 1, 2)]
+
+
+def numpy_batch_norm(x, w, b, eps=1e-5, mean=None, variance=None):
+    axes = (0, *range(2, x.ndim))
+    shape = (1, -1) + (1,) * (x.ndim - 2)
+    mean = x.mean(axes) if mean is None else mean
+    variance = x.var(axes) if variance is None else variance
+    return (x - mean.reshape(shape)) / np.sqrt(variance.reshape(shape) + eps) * w.reshape(shape) + b.reshape(shape)
+
+
+def inputs(shape, seed=0):
+    return values(seed, shape), values(seed + 1, shape[1:2]), values(seed + 2, shape[1:2])
+
+
+@pytest.mark.parametrize("shape", BATCHES, ids=str)
+@given(layout=layouts, seed=seeds, eps=st.sampled_from([1e-5, 0.3]))
+def test_batch_norm_values(device, shape, layout, seed, eps):
+    arrays = inputs(shape, seed)
+    check_both_modes(lambda x, w, b: tg.batch_norm(x, w, b, eps), numpy_batch_norm(*arrays, eps), *arrays, device=device,
+                     layout=layout, rtol=1e-10)
+
+
+@pytest.mark.parametrize("shape", BATCHES, ids=str)
+def test_batch_norm_gradients(shape):
+    check(lambda x, w, b: tg.batch_norm(x, w, b, 0.1), *inputs(shape))
+
+
+@given(layout=layouts, seed=seeds)
+def test_batch_norm_gradients_of_strided_inputs(layout, seed):
+    check(lambda x, w, b: tg.batch_norm(x, w, b, 0.1), *inputs((2, 2, 2, 2), seed), layout=layout)
+
+
+@pytest.mark.oracle
+@pytest.mark.parametrize("shape", BATCHES, ids=str)
+@given(layout=layouts, seed=seeds)
+def test_batch_norm_against_torch(device, shape, layout, seed):
+    torch = pytest.importorskip("torch")
+    agree(lambda x, w, b: tg.batch_norm(x, w, b, 1e-2),
+          lambda x, w, b: torch.nn.functional.batch_norm(x, None, None, w, b, training=True, eps=1e-2), *inputs(shape, seed),
+          device=device, layout=layout)
+
+
+@pytest.mark.oracle
+def test_batch_norm_of_a_larger_batch_against_torch(device):
+    """Larger than a vector register and a thread's share."""
+    torch = pytest.importorskip("torch")
+    for shape in ((70, 37), (9, 5, 17, 13)):
+        agree(lambda x, w, b: tg.batch_norm(x, w, b),
+              lambda x, w, b: torch.nn.functional.batch_norm(x, None, None, w, b, training=True), *inputs(shape), device=device)
+
+
+@pytest.mark.parametrize("place", [0, 1, 2])
+def test_batch_norm_needs_only_what_is_asked_for(place):
+    arrays = list(map(tg.Tensor, inputs((4, 3))))
+    every = [tg.Tensor(a, requires_grad=True) for a in arrays]
+    weights = tg.Tensor(values(9, (4, 3)))
+    expected = tg.grad(tg.batch_norm(*every), every, weights)[place]
+    arrays[place] = every[place]
+    np.testing.assert_array_equal(tg.grad(tg.batch_norm(*arrays), every[place], weights).numpy(), expected.numpy())
+
+
+def test_batch_norm_in_float32_with_a_large_mean(device):
+    """The variance is not the difference of two large numbers."""
+    rng = np.random.default_rng(0)
+    x = (rng.standard_normal((64, 2, 4, 4)) + 1000).astype(np.float32)
+    w, b = np.ones(2, np.float32), np.zeros(2, np.float32)
+    ours = to_numpy(tg.batch_norm(*[to_device(a, device) for a in (x, w, b)]))
+    np.testing.assert_allclose(ours, numpy_batch_norm(x.astype(np.float64), w, b), atol=2e-3)
+
+
+def test_batch_norm_statistics(device):
+    x, w, b = inputs((4, 3, 2))
+    mean, variance = to_device(np.empty(3), device), to_device(np.empty(3), device)
+    tg.batch_norm(to_device(x, device), to_device(w, device), to_device(b, device), statistics=(mean, variance))
+    np.testing.assert_allclose(to_numpy(mean), x.mean((0, 2)), rtol=1e-13)
+    np.testing.assert_allclose(to_numpy(variance), x.var((0, 2)), rtol=1e-12)
+
+
+def test_batch_norm_of_a_constant_channel():
+    x, w, b = np.full((4, 2), 3.0), np.array([1.0, 2.0]), np.array([0.5, -1.0])
+    np.testing.assert_allclose(tg.batch_norm(x, w, b), np.broadcast_to(b, (4, 2)), atol=1e-12)
+    t = tg.Tensor(x, requires_grad=True)
+    np.testing.assert_allclose(tg.grad(tg.batch_norm(t, w, b).sum(), t).numpy(), 0, atol=1e-9)
+
+
+@pytest.mark.parametrize("shape", [(4, 3), (2, 3, 2, 2), (1, 2), (0, 3), (0, 3, 2)], ids=str)
+@given(layout=layouts, seed=seeds)
+def test_batch_norm_inference(shape, layout, seed):
+    x, w, b = inputs(shape, seed)
+    mean, variance = values(seed + 3, shape[1:2]), values(seed + 4, shape[1:2], 0.5, 2)
+
+    def op(x, mean, variance, w, b):
+        return tg.batch_norm_inference(x, mean, variance, w, b, 1e-3)
+
+    arrays = x, mean, variance, w, b
+    check_both_modes(op, numpy_batch_norm(x, w, b, 1e-3, mean, variance), *arrays, layout=layout, rtol=1e-11)
+    check(op, *arrays, layout=layout)
+
+
+@st.composite
+def layer_norms(draw):
+    normalized = tuple(draw(st.lists(st.integers(1, 3), min_size=1, max_size=2)))
+    return (*draw(st.lists(st.integers(0, 3), max_size=2)), *normalized), normalized
+
+
+def numpy_layer_norm(x, w, b, eps):
+    axes = tuple(range(x.ndim - w.ndim, x.ndim))
+    return (x - x.mean(axes, keepdims=True)) / np.sqrt(x.var(axes, keepdims=True) + eps) * w + b
+
+
+@given(case=layer_norms(), layout=layouts, seed=seeds)
+def test_layer_norm(case, layout, seed):
+    arrays = values(seed, case[0]), values(seed + 1, case[1]), values(seed + 2, case[1])
+    check_both_modes(lambda x, w, b: tg.layer_norm(x, w, b, 0.1), numpy_layer_norm(*arrays, 0.1), *arrays, layout=layout, rtol=1e-11)
+    check(lambda x, w, b: tg.layer_norm(x, w, b, 0.1), *arrays, layout=layout)
+
+
+@pytest.mark.oracle
+@given(case=layer_norms(), layout=layouts, seed=seeds)
+def test_layer_norm_against_torch(device, case, layout, seed):
+    torch = pytest.importorskip("torch")
+    if 0 in case[0]:
+        return  # PyTorch's second derivative fails there
+    agree(lambda x, w, b: tg.layer_norm(x, w, b, 1e-2), lambda x, w, b: torch.nn.functional.layer_norm(x, case[1], w, b, 1e-2),
+          values(seed, case[0]), values(seed + 1, case[1]), values(seed + 2, case[1]), device=device, layout=layout)
+
+
+def ones(*shapes):
+    return [np.ones(shape) for shape in shapes]
+
+
+@pytest.mark.parametrize("call, error, message", [
+    (lambda: tg.batch_norm(*ones((2, 3), 2, 3)), ValueError,
+     r"batch_norm: input \(N, C, ...\) and, each \(C,\), weight, bias expected, got input \(2, 3\), weight, bias \(2,\), \(3,\)"),
+    (lambda: tg.batch_norm(*ones(3, 3, 3)), ValueError, r"batch_norm: .* got input \(3,\)"),
+    (lambda: tg.batch_norm(*ones((1, 3), 3, 3)), ValueError, r"batch_norm: expected more than one value per channel .* \(1, 3\)"),
+    (lambda: tg.batch_norm(*ones((0, 3), 3, 3)), ValueError, r"batch_norm: expected more than one value per channel .* \(0, 3\)"),
+    (lambda: tg.batch_norm(*ones((4, 3), 3, 3), eps=-1), ValueError, "batch_norm: eps should be positive, got -1"),
+    (lambda: tg.batch_norm(*ones((4, 3), 3, 3), eps=0.0), ValueError, "batch_norm: eps should be positive, got 0"),
+    (lambda: tg.batch_norm(np.ones((4, 3)), None, None), TypeError, "batch_norm: expected a Tensor or an array, got NoneType"),
+    (lambda: tg.batch_norm(np.ones((4, 3), np.float32), *ones(3, 3)), TypeError, "batch_norm: inputs of different precision"),
+    (lambda: tg.batch_norm(*[a.astype(int) for a in ones((4, 3), 3, 3)]), TypeError, "batch_norm: needs float32 or float64, got int64"),
+    (lambda: tg.batch_norm_inference(*ones((2, 3), 2, 3, 3, 3)), ValueError, r"batch_norm_inference: .* got input \(2, 3\), .*\(2,\)"),
+    (lambda: tg.layer_norm(*ones((2, 3), 2, 2)), ValueError, r"layer_norm: .* \(input \(2, 3\), weight \(2,\), bias \(2,\)\)"),
+    (lambda: tg.layer_norm(*ones((2, 3), 3, 2)), ValueError, r"layer_norm: .* \(input \(2, 3\), weight \(3,\), bias \(2,\)\)"),
+    (lambda: tg.layer_norm(*ones((2, 3), (), ())), ValueError, r"layer_norm: .* weight \(\)"),
+    (lambda: tg.layer_norm(*ones((3,), (1, 3), (1, 3))), ValueError, r"layer_norm: .* weight \(1, 3\)"),
+    (lambda: tg.layer_norm(*ones((2, 0), 0, 0)), ValueError, r"\(2, 0\)"),
+    (lambda: tg.layer_norm(*ones((2, 3), 3, 3), eps=0), ValueError, "layer_norm: eps should be positive, got 0"),
+    (lambda: tg.layer_norm([[1.0]], *ones(1, 1)), TypeError, "layer_norm: expected a Tensor or an array, got list"),
+])
+def test_errors(call, error, message):
+    with pytest.raises(error, match=message):
+        call()
+
+
+def test_numpy_eps_keeps_float32():
+    x, w, b = (a.astype(np.float32) for a in inputs((4, 3)))
+    assert tg.batch_norm(x, w, b, np.float64(1e-5)).dtype == np.float32
+    assert tg.layer_norm(x, w, b, np.float64(1e-5)).dtype == np.float32

@@ -1,0 +1,185 @@
+"""Reductions over any axes, with ties, negative axes, empty arrays and 0-d arrays."""
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from helpers import agree, check, check_both_modes, gradients, layouts, seeds, shapes, values
+from hypothesis import given
+from hypothesis import strategies as st
+
+import tinygan as tg
+
+
+def logsumexp(x, axis=None, keepdims=False):
+    return np.log(np.sum(np.exp(x), axis, keepdims=keepdims))
+
+
+NUMPY = {"sum": np.sum, "mean": np.mean, "var": np.var, "max": np.max, "min": np.min, "logsumexp": logsumexp}
+TORCH = {
+    "sum": lambda x, axes, keep: x.sum(axes, keepdim=keep),
+    "mean": lambda x, axes, keep: x.mean(axes, keepdim=keep),
+    "var": lambda x, axes, keep: x.var(axes, correction=0, keepdim=keep),
+    "max": lambda x, axes, keep: x.amax(axes, keepdim=keep),
+    "min": lambda x, axes, keep: x.amin(axes, keepdim=keep),
+    "logsumexp": lambda x, axes, keep: x.logsumexp(axes, keepdim=keep),
+}
+
+
+@st.composite
+def reductions(draw, min_side=0):
+    """A shape, an axis argument that leaves something to reduce, and keepdims."""
+    shape = draw(shapes(min_dims=1, min_side=min_side))
+    n = len(shape)
+    usable = [i for i in range(n) if shape[i]]
+    axes = draw(st.lists(st.sampled_from(usable), unique=True)) if usable else []
+    axes = tuple(a - n if draw(st.booleans()) else a for a in axes)
+    axis = None if 0 not in shape and draw(st.booleans()) else axes[0] if len(axes) == 1 and draw(st.booleans()) else axes
+    return shape, axis, draw(st.booleans())
+
+
+@pytest.mark.parametrize("name", NUMPY)
+@given(case=reductions(), layout=layouts, seed=seeds)
+def test_values_and_gradients(name, case, layout, seed):
+    shape, axis, keepdims = case
+    a = values(seed, shape)
+
+    def op(x):
+        return getattr(tg, name)(x, axis, keepdims)
+
+    check_both_modes(op, NUMPY[name](a, axis=axis, keepdims=keepdims), a, layout=layout)
+    check(op, a, layout=layout)
+
+
+@pytest.mark.oracle
+@pytest.mark.parametrize("name", NUMPY)
+@given(case=reductions(), layout=layouts, seed=seeds)
+def test_against_torch(device, name, case, layout, seed):
+    shape, axis, keepdims = case
+    axes = tuple(range(len(shape))) if axis is None else axis if isinstance(axis, tuple) else (axis,)
+    if axes and not (name == "var" and 0 in shape):  # to PyTorch no axes are all axes, and it warns of empty variances
+        agree(lambda x: getattr(tg, name)(x, axis, keepdims), lambda x: TORCH[name](x, axes, keepdims), values(seed, shape),
+              device=device, layout=layout)
+
+
+@pytest.mark.parametrize("name", NUMPY)
+def test_zero_d(name):
+    check_both_modes(getattr(tg, name), NUMPY[name](np.array(1.5)), np.array(1.5))
+    check(getattr(tg, name), np.array(1.5))
+
+
+@pytest.mark.parametrize("name", NUMPY)
+def test_axis_as_list_and_numpy_integer(name):
+    a = values(0, (2, 3, 2))
+    op = getattr(tg, name)
+    np.testing.assert_allclose(op(a, [0, 2]), NUMPY[name](a, axis=(0, 2)))
+    np.testing.assert_allclose(op(a, np.int64(-2)), NUMPY[name](a, axis=1))
+
+
+@pytest.mark.parametrize("ddof", [0, 1, 2])
+def test_var_ddof(ddof):
+    a = values(1, (3, 4))
+    check_both_modes(lambda x: tg.var(x, 1, ddof=ddof), np.var(a, axis=1, ddof=ddof), a)
+    check(lambda x: tg.var(x, 1, ddof=ddof), a)
+    with pytest.raises(ValueError, match=r"var: 3 elements along axis .* needs more than ddof=3"):
+        tg.var(a, 0, ddof=3)
+
+
+def test_ties_share_the_gradient():
+    a = [[1.0, 3.0, 3.0], [2.0, 2.0, 2.0]]
+    np.testing.assert_allclose(gradients(lambda x: tg.max(x, 1), a)[0], [[0, 0.5, 0.5], [1 / 3] * 3])
+    np.testing.assert_allclose(gradients(lambda x: tg.min(x, 1), a)[0], [[1, 0, 0], [1 / 3] * 3])
+    np.testing.assert_allclose(gradients(lambda x: tg.max(x, keepdims=True), a)[0], [[0, 0.5, 0.5], [0, 0, 0]])
+
+
+@pytest.mark.parametrize("name", ["softmax", "log_softmax"])
+@given(shape=shapes(min_dims=1), layout=layouts, seed=seeds, place=st.integers(0, 5))
+def test_softmax(name, shape, layout, seed, place):
+    axis = place % (2 * len(shape)) - len(shape)
+    if not shape[axis]:
+        return
+    a = values(seed, shape)
+    expected = np.exp(a) / np.exp(a).sum(axis, keepdims=True)
+    op = getattr(tg, name)
+    check_both_modes(lambda x: op(x, axis), expected if name == "softmax" else np.log(expected), a, layout=layout)
+    check(lambda x: op(x, axis), a, layout=layout)
+
+
+@pytest.mark.oracle
+@pytest.mark.parametrize("name", ["softmax", "log_softmax"])
+@pytest.mark.parametrize("axis", [0, 1, -1])
+def test_softmax_against_torch(device, name, axis):
+    torch = pytest.importorskip("torch")
+    agree(lambda x: getattr(tg, name)(x, axis), lambda x: getattr(torch, name)(x, axis), values(1, (3, 2, 4)), device=device)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_exponentials_do_not_overflow(device, dtype):
+    a = np.array([[1e4, 1e4 - 1, -1e4], [-np.inf, 0, 1], [-1e4, -1e4, -1e4]], dtype)
+    with np.errstate(over="ignore", under="ignore"):
+        highest = a.max(1, keepdims=True)
+        parts = np.exp((a - highest).astype(np.float64))
+        softmax = parts / parts.sum(1, keepdims=True)
+    lse = np.log(parts.sum(1)) + highest[:, 0]
+    check_both_modes(lambda x: tg.softmax(x, 1), softmax.astype(dtype), a, device=device, rtol=1e-6)
+    check_both_modes(lambda x: tg.logsumexp(x, 1), lse.astype(dtype), a, device=device, rtol=1e-6)
+    x = tg.Tensor(a, requires_grad=True)
+    np.testing.assert_allclose(tg.grad(tg.logsumexp(x, 1).sum(), x).numpy(), softmax, rtol=2e-3, atol=1e-7)
+    assert np.isfinite(tg.log_softmax(a, 1)[[0, 2]]).all()
+
+
+def test_logsumexp_of_infinities():
+    np.testing.assert_array_equal(tg.logsumexp(np.array([[np.inf, 1.0]]), 1), [np.inf])
+    with np.errstate(divide="ignore"):
+        np.testing.assert_array_equal(tg.logsumexp(np.array([[-np.inf, -np.inf]]), 1), [-np.inf])
+
+
+@pytest.mark.parametrize("name", ["argmax", "argmin"])
+def test_arg(device, name):
+    a = values(5, (3, 4, 2))
+    a[:, 2] = a[:, 1]  # of equal ones the first counts
+    for axis in (None, 0, 1, -1):
+        check_both_modes(lambda x, axis=axis: getattr(tg, name)(x, axis), getattr(np, name)(a, axis), a, device=device)
+    assert not getattr(tg, name)(tg.Tensor(a, requires_grad=True)).requires_grad
+    assert getattr(tg, name)(np.array([3, 1, 2])) == {"argmax": 0, "argmin": 1}[name]
+
+
+ALL = [*NUMPY, "argmax", "argmin", "softmax", "log_softmax"]
+
+
+@pytest.mark.parametrize("name", ALL)
+@pytest.mark.parametrize("axis", [2, -3])
+def test_axes_out_of_range_are_refused(name, axis):
+    with pytest.raises(ValueError, match=rf"{name}: axis {axis} is out of range for an input of shape \(2, 3\)"):
+        getattr(tg, name)(tg.Tensor(np.ones((2, 3))), axis)
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_strange_axes_and_inputs_are_refused(name):
+    op = getattr(tg, name)
+    for axis in ("a", 1.0, [0.5]):
+        with pytest.raises(TypeError, match=f"{name}: axis should be an integer"):
+            op(np.ones((2, 3)), axis)
+    for x in ([1.0], 1.0, None):
+        with pytest.raises(TypeError, match=f"{name}: expected a Tensor or an array, got {type(x).__name__}"):
+            op(x, 0)
+    with pytest.raises((ValueError, TypeError), match=f"{name}: axis"):
+        op(np.ones((2, 3)), (1, -1))
+
+
+@pytest.mark.parametrize("name", ["mean", "var", "max", "min", "softmax", "log_softmax", "logsumexp", "argmax", "argmin"])
+def test_nothing_to_reduce_is_refused(name):
+    with pytest.raises(ValueError, match=rf"{name}: .*\(2, 0\)"):
+        getattr(tg, name)(tg.Tensor(np.ones((2, 0))), 1)
+
+
+def test_the_sum_of_nothing_is_zero():
+    x = tg.Tensor(np.ones((2, 0)), requires_grad=True)
+    np.testing.assert_array_equal(tg.sum(x, 1).numpy(), [0, 0])
+    assert tg.grad(tg.sum(x), x).shape == (2, 0)
+
+
+@pytest.mark.parametrize("name", [*NUMPY, "softmax", "log_softmax"])
+def test_integers_are_refused(name):
+    for dtype in ("int64", "float16"):
+        with pytest.raises(TypeError, match=f"needs float32 or float64, got {dtype}"):
+            getattr(tg, name)(np.ones(3, dtype), 0)
