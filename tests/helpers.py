@@ -135,7 +135,8 @@ def agree(ours: Callable[..., Any], theirs: Callable[..., Any], *arrays: np.ndar
             t_again = torch.autograd.grad([c for c, _ in t_pairs], [*t_leaves, t_g], [v for _, v in t_pairs],
                                           materialize_grads=True)
             for i, (a, c) in enumerate(zip(again, t_again, strict=True)):
-                close(to_numpy(a), c.numpy(force=True), 10 * rtol, f"the second gradient, with respect to input {i} in {dtype}")
+                close(to_numpy(a), c.numpy(force=True), 10 * rtol,
+                      f"the second gradient, with respect to input {i} in {dtype}")
 
 
 def gradients(fn: Callable[..., Any], *arrays: Any) -> list[np.ndarray]:

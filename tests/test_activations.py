@@ -53,7 +53,8 @@ def test_slope_at_zero(name, at_zero):
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("name, low, high, slope_low, slope_high", [
-    ("relu", 0, 1e4, 0, 1), ("leaky_relu", -2e3, 1e4, 0.2, 1), ("elu", -1, 1e4, 0, 1), ("tanh", -1, 1, 0, 0), ("sigmoid", 0, 1, 0, 0),
+    ("relu", 0, 1e4, 0, 1), ("leaky_relu", -2e3, 1e4, 0.2, 1), ("elu", -1, 1e4, 0, 1), ("tanh", -1, 1, 0, 0),
+    ("sigmoid", 0, 1, 0, 0),
     ("softplus", 0, 1e4, 0, 1),
 ])
 def test_extremes_do_not_overflow(device, dtype, name, low, high, slope_low, slope_high):
@@ -86,7 +87,8 @@ def test_a_number_as_slope_keeps_float32():
         assert tg.elu(-np.ones(3, np.float32), slope).dtype == np.float32
 
 
-@pytest.mark.parametrize("call", [lambda x: tg.leaky_relu(x, -0.1), lambda x: tg.elu(x, -1), lambda x: tg.leaky_relu(x, np.nan),
+@pytest.mark.parametrize("call",
+                         [lambda x: tg.leaky_relu(x, -0.1), lambda x: tg.elu(x, -1), lambda x: tg.leaky_relu(x, np.nan),
                                   lambda x: tg.activation(x, "elu", -0.1)])
 def test_negative_slopes_are_refused(call):
     with pytest.raises(ValueError, match=r"(leaky_relu|elu|activation): the slope .* should be 0 or more, got"):

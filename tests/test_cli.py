@@ -90,8 +90,8 @@ def test_sample_draws_a_grid_that_names_the_data(run, tmp_path):
 def test_info_shows_settings_progress_networks_and_files(run, capsys):
     assert cli.main(["info", str(run)]) == 0
     out = capsys.readouterr().out
-    for expected in ("vanilla on array:images.npy, 40 images of (1, 5, 4)", "generator_cost   non-saturating", "epoch    2 of 2",
-                     "step     10 of 10", "Dense(100 -> 256)", "25,856", "losses.png", "samples/epoch_0002.png"):
+    for expected in ("vanilla on array:images.npy, 40 images of (1, 5, 4)", "generator_cost   non-saturating",
+                     "epoch    2 of 2", "step     10 of 10", "Dense(100 -> 256)", "25,856", "losses.png", "samples/epoch_0002.png"):
         assert expected in out
 
 
@@ -133,7 +133,8 @@ def test_images_of_different_or_other_sizes(run, tmp_path, capsys):
 @pytest.mark.parametrize("arguments, message", [
     (["train", "vanilla", "--epochs", "0"], "--epochs: expected a whole number of at least 1, got '0'"),
     (["train", "vanilla", "--label-smoothing", "1"], "--label-smoothing: expected a number from 0"),
-    (["train", "vanila"], "invalid choice: 'vanila'"), (["train", "vanilla", "--epoch-count", "3"], "--epoch-count"), ([], "COMMAND")])
+    (["train", "vanila"], "invalid choice: 'vanila'"), (["train", "vanilla", "--epoch-count", "3"], "--epoch-count"),
+    ([], "COMMAND")])
 def test_wrong_usage_is_explained(capsys, arguments, message):
     with pytest.raises(SystemExit) as ended:
         cli.main(arguments)

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tinygan.data import DataError, Dataset, cache_folder, glyphs, load, mnist
 from tinygan.cache import keep
+from tinygan.data import DataError, Dataset, cache_folder, glyphs, load, mnist
 from tinygan.data.dataset import content_checksum
 from tinygan.random import Key
 

@@ -12,7 +12,8 @@ UNARY = {  # name: where it is tried
     "neg": (-2, 2), "exp": (-2, 2), "log": (0.1, 3), "log1p": (-0.8, 3), "sqrt": (0.1, 3), "abs": (-2, 2), "sin": (-4, 4),
     "cos": (-4, 4),
 }
-BINARY = {"add": (-2, 2), "sub": (-2, 2), "mul": (-2, 2), "div": (0.5, 2), "pow": (0.2, 2), "maximum": (-2, 2), "minimum": (-2, 2)}
+BINARY = {"add": (-2, 2), "sub": (-2, 2), "mul": (-2, 2), "div": (0.5, 2), "pow": (0.2, 2), "maximum": (-2, 2),
+          "minimum": (-2, 2)}
 NUMPY = {"neg": "negative", "sub": "subtract", "mul": "multiply", "div": "divide", "pow": "power"}
 TORCH = {"pow": "pow"}
 COMPARISONS = ["equal", "not_equal", "less", "less_equal", "greater", "greater_equal"]
@@ -135,7 +136,8 @@ def test_sqrt_gradient_at_zero_is_infinite():
 def test_clip(device, low, high, shape, layout, seed):
     a = values(seed, shape)
     lower, upper = -np.inf if low is None else low, np.inf if high is None else high
-    check_both_modes(lambda x: tg.clip(x, low, high), np.minimum(np.maximum(a, lower), upper), a, device=device, layout=layout)
+    check_both_modes(lambda x: tg.clip(x, low, high), np.minimum(np.maximum(a, lower), upper), a, device=device,
+                     layout=layout)
     if device == "cpu" and not np.any(np.isclose(a, lower, atol=1e-3) | np.isclose(a, upper, atol=1e-3)):
         check(lambda x: tg.clip(x, low, high), a, layout=layout)
 
@@ -230,7 +232,8 @@ def test_scalars_are_weakly_typed(name, number):
     for dtype in (np.float32, np.float64):
         a = np.array([0.5, 1.5], dtype)
         for x in (a, tg.Tensor(a, requires_grad=True)):
-            for y, expected in ((op(x, number), numpy_op(name)(a, float(number))), (op(number, x), numpy_op(name)(float(number), a))):
+            for y, expected in ((op(x, number), numpy_op(name)(a, float(number))),
+                                (op(number, x), numpy_op(name)(float(number), a))):
                 assert y.dtype == dtype
                 np.testing.assert_allclose(np.asarray(y), expected, rtol=1e-6)
                 if isinstance(x, tg.Tensor):

@@ -28,8 +28,9 @@ def test_wrong_first_order_names_the_input_the_element_and_both_values():
         return (tg.mul(g, np.where(np.arange(6).reshape(2, 3) == 4, 1.25, 1.0)),)
 
     wrong = wrong_op(lambda B, x: x.copy(), rule)
-    with pytest.raises(GradientError, match=r"the gradient with respect to input 1 at element \(1, 1\): grad gives .*, the central "
-                                            r"difference .* \(they differ by .*; 1 of 6 elements disagree\)") as caught:
+    message = (r"the gradient with respect to input 1 at element \(1, 1\): grad gives .*, the central difference .* "
+               r"\(they differ by .*; 1 of 6 elements disagree\)")
+    with pytest.raises(GradientError, match=message) as caught:
         check_gradients(lambda a, b: tg.add(a, wrong(b)), X, X)
     assert isinstance(caught.value, AssertionError)
 

@@ -90,6 +90,28 @@ def test_a_walk_frees_what_it_passes_while_the_output_lives():
     assert array() is None
 
 
+def test_a_walk_drops_each_gradient_once_it_is_used():
+    alive = []
+
+    @tg.op()
+    def noted(B, x):
+        return x * 1.0
+
+    @noted.vjp
+    def _(needs, g):
+        alive.append(weakref.ref(g))
+        living.append(sum(array() is not None for array in alive))
+        return (tg.mul(g, 1.0),)
+
+    living = []
+    x = matrix(0, 3)
+    y = x
+    for _ in range(10):
+        y = noted(y)
+    tg.grad(tg.sum(y), x)
+    assert len(living) == 10 and max(living) <= 2
+
+
 def test_reference_counting_alone_frees_higher_orders():
     x = matrix(0, 4, 3)
     with reference_counting_alone():

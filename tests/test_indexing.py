@@ -135,7 +135,8 @@ def test_scatter_add(device, name):
 
 def test_scatter_add_broadcasts_its_values():
     for index in (slice(0, 2), np.array([0, 0, 2])):
-        check_both_modes(lambda x, index=index: tg.scatter_add(x, index, (3,)), np.bincount(np.arange(3)[index], minlength=3) * 2.5,
+        check_both_modes(lambda x, index=index: tg.scatter_add(x, index, (3,)),
+                         np.bincount(np.arange(3)[index], minlength=3) * 2.5,
                          np.array([2.5]))
         check(lambda x, index=index: tg.exp(tg.scatter_add(x, index, 3)), np.array([0.5]))
 
@@ -166,7 +167,8 @@ def test_embedding(indices, seed, layout):
 def test_embedding_against_torch(device):
     torch = pytest.importorskip("torch")
     indices = np.array([[0, 3], [3, 3]])
-    agree(lambda w: tg.exp(tg.embedding(w, indices)), lambda w: torch.exp(torch.nn.functional.embedding(torch.tensor(indices), w)),
+    agree(lambda w: tg.exp(tg.embedding(w, indices)),
+          lambda w: torch.exp(torch.nn.functional.embedding(torch.tensor(indices), w)),
           values(0, (4, 3)), device=device)
 
 

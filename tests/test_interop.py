@@ -20,8 +20,10 @@ OPERATORS = [operator.add, operator.sub, operator.mul, operator.truediv, operato
 
 
 @pytest.mark.parametrize("op", OPERATORS, ids=lambda op: op.__name__)
-@pytest.mark.parametrize("left, right", [(A, B), (A, 2.0), (3, A), (np.float32(2), A), (A, np.float64(2)), (np.float64(3), A), (A, True)],
-                         ids=["arrays", "number right", "number left", "scalar left", "scalar right", "float64 left", "bool"])
+@pytest.mark.parametrize("left, right",
+                         [(A, B), (A, 2.0), (3, A), (np.float32(2), A), (A, np.float64(2)), (np.float64(3), A), (A, True)],
+                         ids=["arrays", "number right", "number left", "scalar left", "scalar right", "float64 left",
+                              "bool"])
 def test_operators(op, left, right):
     expected = op(*[float(x) if np.isscalar(x) else x for x in (left, right)])
     choices = [(Tensor(left), Tensor(right))] if not np.isscalar(left) and not np.isscalar(right) else []
@@ -52,8 +54,8 @@ def test_in_place_operators_make_new_tensors():
     np.testing.assert_array_equal(x.numpy(), [1, 2])
     np.testing.assert_array_equal(tg.grad(y.sum(), x).numpy(), [3, 5])
     array = np.ones(2, np.float32)
-    array += x
-    assert isinstance(array, Tensor)
+    with pytest.raises(TypeError, match="does not support ufuncs"):  # an array cannot hold a graph
+        array += x
 
 
 def test_gradients_reach_through_numpy_on_the_left():
@@ -63,8 +65,10 @@ def test_gradients_reach_through_numpy_on_the_left():
 
 
 @pytest.mark.parametrize("method, expected", [
-    (lambda x: x.sum(), A.sum()), (lambda x: x.sum(1), A.sum(1)), (lambda x: x.mean(0, keepdims=True), A.mean(0, keepdims=True)),
-    (lambda x: x.max(1), A.max(1)), (lambda x: x.min(), A.min()), (lambda x: x.exp(), np.exp(A)), (lambda x: x.log(), np.log(A)),
+    (lambda x: x.sum(), A.sum()), (lambda x: x.sum(1), A.sum(1)),
+    (lambda x: x.mean(0, keepdims=True), A.mean(0, keepdims=True)),
+    (lambda x: x.max(1), A.max(1)), (lambda x: x.min(), A.min()), (lambda x: x.exp(), np.exp(A)),
+    (lambda x: x.log(), np.log(A)),
     (lambda x: x.sqrt(), np.sqrt(A)), (lambda x: x.tanh(), np.tanh(A)), (lambda x: x.sigmoid(), 1 / (1 + np.exp(-A))),
     (lambda x: x.relu(), A), (lambda x: x.T, A.T), (lambda x: x.astype(np.float64), A.astype(np.float64)),
 ])
@@ -125,8 +129,10 @@ def test_numpy_functions_do_not_run_on_tensors_by_accident():
 
 
 @pytest.mark.parametrize("value, dtype", [
-    (1.0, "float32"), ([1, 2.0], "float32"), (np.float64(1), "float64"), (np.ones(2), "float64"), (np.ones(2, np.float32), "float32"),
-    (1, "int64"), ([True], "bool"), (np.arange(2, dtype=np.uint8), "uint8"), (np.ones(2, np.float16), "float16"), ([], "float32"),
+    (1.0, "float32"), ([1, 2.0], "float32"), (np.float64(1), "float64"), (np.ones(2), "float64"),
+    (np.ones(2, np.float32), "float32"),
+    (1, "int64"), ([True], "bool"), (np.arange(2, dtype=np.uint8), "uint8"), (np.ones(2, np.float16), "float16"),
+    ([], "float32"),
     ((1.0, 2.0), "float32"), (range(3), "int64"),
 ], ids=repr)
 def test_dtypes(value, dtype):
@@ -134,7 +140,9 @@ def test_dtypes(value, dtype):
     assert Tensor(value, dtype=np.float64).dtype == np.float64
 
 
-@pytest.mark.parametrize("value", [None, "a", ["a"], 1j, np.ones(2, complex), np.array([None]), np.array(["a"]), {}, object()], ids=repr)
+@pytest.mark.parametrize("value",
+                         [None, "a", ["a"], 1j, np.ones(2, complex), np.array([None]), np.array(["a"]), {}, object()],
+                         ids=repr)
 def test_only_numbers(value):
     with pytest.raises(TypeError, match="Tensor: expected real numbers, got an array of"):
         Tensor(value)
@@ -181,7 +189,8 @@ COPIES = {"pickle": lambda x: pickle.loads(pickle.dumps(x)), "deepcopy": copy.de
 
 
 @pytest.mark.parametrize("how", COPIES)
-@pytest.mark.parametrize("value", [A, np.float64(1.5), np.arange(3), np.ones((0, 2), np.float32), A.T[::-1], [True, False]], ids=str)
+@pytest.mark.parametrize("value",
+                         [A, np.float64(1.5), np.arange(3), np.ones((0, 2), np.float32), A.T[::-1], [True, False]], ids=str)
 def test_copies_are_equal_and_apart(how, value):
     x = Tensor(value)
     y = COPIES[how](x)

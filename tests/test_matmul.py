@@ -41,7 +41,8 @@ def test_matmul_against_torch(device, case, layout, seed):
 
 
 @pytest.mark.parametrize("a, b", [((3,), (3,)), ((3,), (3, 2)), ((2, 3), (3,)), ((3,), (4, 3, 2)), ((4, 2, 3), (3,)),
-                                  ((1, 2, 3), (4, 3, 2)), ((2, 3), (4, 3, 2)), ((2, 0), (0, 3)), ((0, 3), (3, 2)), ((1, 1), (1, 1))],
+                                  ((1, 2, 3), (4, 3, 2)), ((2, 3), (4, 3, 2)), ((2, 0), (0, 3)), ((0, 3), (3, 2)),
+                                  ((1, 1), (1, 1))],
                          ids=str)
 def test_matmul_of_every_rank(device, a, b):
     a, b = values(0, a), values(1, b)
@@ -64,7 +65,8 @@ def test_large_products_match_numpy(device):
         for dtype, rtol in ((np.float32, 1e-5), (np.float64, 1e-13)):
             a, b = rng.standard_normal((n, k)), rng.standard_normal((k, m))
             exact = a.astype(dtype).astype(np.float64) @ b.astype(dtype).astype(np.float64)
-            for x, y in ((a, b), (np.asfortranarray(a), b), (a, np.asfortranarray(b)), (np.asfortranarray(a), np.asfortranarray(b))):
+            for x, y in ((a, b), (np.asfortranarray(a), b), (a, np.asfortranarray(b)),
+                         (np.asfortranarray(a), np.asfortranarray(b))):
                 ours = to_numpy(tg.matmul(to_device(x.astype(dtype), device), to_device(y.astype(dtype), device)))
                 assert ours.dtype == dtype
                 np.testing.assert_allclose(ours, exact, rtol=0, atol=rtol * np.abs(exact).max())
@@ -122,7 +124,8 @@ def test_dense(name, leading, sizes, bias, layout, seed):
 def test_dense_against_torch(device, name, bias):
     torch = pytest.importorskip("torch")
     functions = torch.nn.functional
-    theirs = {"identity": lambda y: y, "leaky_relu": lambda y: functions.leaky_relu(y, 0.3), "elu": lambda y: functions.elu(y, 0.3)}
+    theirs = {"identity": lambda y: y, "leaky_relu": lambda y: functions.leaky_relu(y, 0.3),
+              "elu": lambda y: functions.elu(y, 0.3)}
     activation = theirs.get(name) or getattr(functions, name)
     for shape in ((5, 4), (2, 3, 4), (4,), (0, 4)):
         arrays = [values(0, shape), values(1, (3, 4))] + [values(2, (3,))] * bias
@@ -146,7 +149,8 @@ def test_dense_needs_only_what_is_asked_for():
     ((2, 3), (3,), None, {}, ValueError, r"dense: .* \(input \(2, 3\), weight \(3,\)\)"),
     ((2, 3), (4, 3), (3,), {}, ValueError, r"dense: bias has shape \(3,\), expected \(4,\) \(weight \(4, 3\)\)"),
     ((2, 3), (4, 3), (4,), {"activation": "gelu"}, ValueError, "dense: unknown activation 'gelu', expected one of identity"),
-    ((2, 3), (4, 3), (4,), {"activation": "leaky_relu", "slope": -1}, ValueError, "dense: the slope .* should be 0 or more, got -1"),
+    ((2, 3), (4, 3), (4,), {"activation": "leaky_relu", "slope": -1}, ValueError,
+     "dense: the slope .* should be 0 or more, got -1"),
 ])
 def test_dense_refuses(x, w, b, extra, error, message):
     with pytest.raises(error, match=message):

@@ -58,7 +58,8 @@ def test_batch_norm_of_a_larger_batch_against_torch(device):
     torch = pytest.importorskip("torch")
     for shape in ((70, 37), (9, 5, 17, 13)):
         agree(lambda x, w, b: tg.batch_norm(x, w, b),
-              lambda x, w, b: torch.nn.functional.batch_norm(x, None, None, w, b, training=True), *inputs(shape), device=device)
+              lambda x, w, b: torch.nn.functional.batch_norm(x, None, None, w, b, training=True), *inputs(shape),
+              device=device)
 
 
 @pytest.mark.parametrize("place", [0, 1, 2])
@@ -123,7 +124,8 @@ def numpy_layer_norm(x, w, b, eps):
 @given(case=layer_norms(), layout=layouts, seed=seeds)
 def test_layer_norm(case, layout, seed):
     arrays = values(seed, case[0]), values(seed + 1, case[1]), values(seed + 2, case[1])
-    check_both_modes(lambda x, w, b: tg.layer_norm(x, w, b, 0.1), numpy_layer_norm(*arrays, 0.1), *arrays, layout=layout, rtol=1e-11)
+    check_both_modes(lambda x, w, b: tg.layer_norm(x, w, b, 0.1), numpy_layer_norm(*arrays, 0.1), *arrays,
+                     layout=layout, rtol=1e-11)
     check(lambda x, w, b: tg.layer_norm(x, w, b, 0.1), *arrays, layout=layout)
 
 
@@ -133,7 +135,8 @@ def test_layer_norm_against_torch(device, case, layout, seed):
     torch = pytest.importorskip("torch")
     if 0 in case[0]:
         return  # PyTorch's second derivative fails there
-    agree(lambda x, w, b: tg.layer_norm(x, w, b, 1e-2), lambda x, w, b: torch.nn.functional.layer_norm(x, case[1], w, b, 1e-2),
+    agree(lambda x, w, b: tg.layer_norm(x, w, b, 1e-2),
+          lambda x, w, b: torch.nn.functional.layer_norm(x, case[1], w, b, 1e-2),
           values(seed, case[0]), values(seed + 1, case[1]), values(seed + 2, case[1]), device=device, layout=layout)
 
 
@@ -143,7 +146,7 @@ def ones(*shapes):
 
 @pytest.mark.parametrize("call, error, message", [
     (lambda: tg.batch_norm(*ones((2, 3), 2, 3)), ValueError,
-     r"batch_norm: input \(N, C, ...\) and, each \(C,\), weight, bias expected, got input \(2, 3\), weight, bias \(2,\), \(3,\)"),
+     r"batch_norm: input \(N, C, ...\) with weight, bias \(C,\) expected, got input \(2, 3\) with weight, bias \(2,\), \(3,\)"),
     (lambda: tg.batch_norm(*ones(3, 3, 3)), ValueError, r"batch_norm: .* got input \(3,\)"),
     (lambda: tg.batch_norm(*ones((1, 3), 3, 3)), ValueError, r"batch_norm: expected more than one value per channel .* \(1, 3\)"),
     (lambda: tg.batch_norm(*ones((0, 3), 3, 3)), ValueError, r"batch_norm: expected more than one value per channel .* \(0, 3\)"),

@@ -147,7 +147,7 @@ def test_a_crash_loses_only_what_came_after_the_checkpoint(reference, tmp_path):
     (tmp_path / "samples/.epoch_0002.png.99.tmp").touch()
     tiny_train(tmp_path, resume=True)
     assert content(tmp_path) == content(reference)
-    assert not [path for path in tmp_path.rglob("*.tmp")]
+    assert not list(tmp_path.rglob("*.tmp"))
 
 
 def test_resuming_before_the_first_checkpoint_starts_afresh(reference, tmp_path):
@@ -196,7 +196,8 @@ def test_a_new_run_is_refused_where_something_lies(reference, tmp_path):
 
 @pytest.mark.parametrize("changes, message", [
     ({"batch_size": 4}, "--batch-size was 8, now 4"), ({"seed": 1}, "--seed was 0, now 1"),
-    ({"learning_rate": 1e-3}, r"--learning-rate was 0\.0002, now 0\.001"), ({"limit_train": 20}, "--limit-train was None, now 20"),
+    ({"learning_rate": 1e-3}, r"--learning-rate was 0\.0002, now 0\.001"),
+    ({"limit_train": 20}, "--limit-train was None, now 20"),
     ({"epochs": 1}, "--epochs was 2, now 1; it is the total and may only grow")])
 def test_resuming_under_other_settings_is_refused(tmp_path, changes, message):
     tiny_train(tmp_path, epochs=2)
@@ -209,7 +210,8 @@ def test_resuming_under_other_settings_is_refused(tmp_path, changes, message):
 @pytest.mark.parametrize("data, message", [
     (tiny_data(seed=1), "the data set's checksum was sha256:of-seed-0, now sha256:of-seed-1"),
     (dataclasses.replace(tiny_data(), name="glyphs"), "the data set's name was tiny, now glyphs"),
-    (dataclasses.replace(tiny_data(), images=np.zeros((43, 1, 5, 4), np.uint8)), r"image shape was \[1, 4, 4\], now \[1, 5, 4\]")])
+    (dataclasses.replace(tiny_data(), images=np.zeros((43, 1, 5, 4), np.uint8)),
+     r"image shape was \[1, 4, 4\], now \[1, 5, 4\]")])
 def test_resuming_on_other_data_is_refused(tmp_path, data, message):
     tiny_train(tmp_path, epochs=1)
     settings = tiny_settings(tmp_path, epochs=2, resume=True)
@@ -239,14 +241,14 @@ def test_another_machine_is_noted_and_remembered(tmp_path, capsys):
 
 def test_a_folder_in_use_is_locked(tmp_path):
     settings = tiny_settings(tmp_path)
-    with RunFolder(settings, tiny_data()):
-        with pytest.raises(training.RunError, match=rf"is in use by another run \(process {os.getpid()}\)"):
-            tiny_train(tmp_path, resume=True)
+    expected = rf"is in use by another run \(process {os.getpid()}\)"
+    with RunFolder(settings, tiny_data()), pytest.raises(training.RunError, match=expected):
+        tiny_train(tmp_path, resume=True)
     tiny_train(tmp_path, resume=True)
 
 
 def test_two_new_runs_cannot_both_get_an_empty_folder(tmp_path):
-    with RunFolder(tiny_settings(tmp_path), tiny_data()), pytest.raises(training.RunError, match="already holds a run|in use"):
+    with RunFolder(tiny_settings(tmp_path), tiny_data()), pytest.raises(training.RunError, match=r"already holds a run|in use"):
         tiny_train(tmp_path)
 
 
@@ -292,7 +294,7 @@ def test_a_full_disk_while_saving_keeps_the_last_checkpoint(reference, tmp_path,
         original(source, target)
 
     monkeypatch.setattr(saving.os, "replace", full)
-    with pytest.raises(OSError, match=r"cannot write .*checkpoint\.safetensors: No space left on device; the previous one is"):
+    with pytest.raises(OSError, match=r"cannot write .*checkpoint\.safetensors: No space left on device; the previous"):
         tiny_train(tmp_path)
     monkeypatch.undo()
     assert saving.load(tmp_path / "checkpoint.safetensors")[0]["cursor"].tolist() == [1, 0]
@@ -327,7 +329,7 @@ def test_a_file_size_limit_stops_the_run_and_keeps_the_checkpoint(reference, tmp
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, ((tmp_path / "checkpoint.safetensors").stat().st_size - 1, before[1]))
     try:
-        with pytest.raises(OSError, match="cannot write .*the previous one is intact|cannot write .*File too large"):
+        with pytest.raises(OSError, match=r"cannot write .*the previous one is intact|cannot write .*File too large"):
             tiny_train(tmp_path, resume=True)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)

@@ -11,6 +11,8 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -38,13 +40,13 @@ def start(folder: Path, fatal_call: int | None = None) -> int:
 
 def die_at(fatal_call: int) -> None:
     calls = iter(range(1, 1 << 30))
-    for name in ("fsync", "replace"):
-        def fatal(*arguments, original=getattr(os, name)):
-            if next(calls) == fatal_call:
-                os.kill(os.getpid(), signal.SIGKILL)
-            original(*arguments)
 
-        setattr(os, name, fatal)
+    def fatal(original: Callable[..., None], *arguments: object) -> None:
+        if next(calls) == fatal_call:
+            os.kill(os.getpid(), signal.SIGKILL)
+        original(*arguments)
+
+    os.fsync, os.replace = partial(fatal, os.fsync), partial(fatal, os.replace)
 
 
 def wait(child: int) -> bool:
@@ -78,8 +80,8 @@ def kill_at(folder: Path, epoch: int, chance: random.Random) -> bool:
 
 
 def main(root: Path) -> None:
-    import matplotlib.backends.backend_agg  # noqa: F401 (once, not in every child)
-    import matplotlib.figure  # noqa: F401
+    import matplotlib.backends.backend_agg
+    import matplotlib.figure  # noqa: F401 (once, not in every child)
 
     tiny_train(root / "warm", epochs=1)
     assert wait(start(root / "whole"))

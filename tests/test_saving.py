@@ -57,7 +57,7 @@ def test_what_is_no_checkpoint_is_named(tmp_path):
     with pytest.raises(saving.CheckpointError, match="foreign states no format version"):
         saving.load(tmp_path / "foreign")
     safetensors.numpy.save_file({"x": np.zeros(2)}, tmp_path / "future", metadata={"tinygan_format": "99"})
-    with pytest.raises(saving.CheckpointError, match="format version 99.*reads version 1"):
+    with pytest.raises(saving.CheckpointError, match=r"format version 99.*reads version 1"):
         saving.load(tmp_path / "future")
 
 
@@ -84,7 +84,7 @@ def test_a_file_size_limit_leaves_the_previous_file_and_nothing_else(tmp_path):
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, before[1]))
     try:
-        with pytest.raises(OSError, match="cannot write .*the previous one is intact"):
+        with pytest.raises(OSError, match=r"cannot write .*the previous one is intact"):
             saving.save(path, {"x": np.zeros(10_000)})
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
@@ -123,7 +123,8 @@ def test_weights_move_to_pytorch_and_back(tmp_path):
     from safetensors.torch import load_file, save_file
 
     ours = network(0)
-    theirs = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.BatchNorm1d(4), torch.nn.ReLU(), torch.nn.Linear(4, 2)).eval()
+    theirs = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.BatchNorm1d(4), torch.nn.ReLU(), torch.nn.Linear(4, 2))
+    theirs.eval()
     x = Key(5).normal((6, 3))
     saving.save_weights(ours, tmp_path / "ours")
     theirs.load_state_dict(load_file(tmp_path / "ours"))

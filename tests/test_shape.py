@@ -137,7 +137,8 @@ def test_flip(shape, layout, seed, data):
 def test_pad(shape, layout, seed, data):
     widths = [data.draw(st.tuples(st.integers(0, 2), st.integers(0, 2))) for _ in shape]
     a = values(seed, shape)
-    check_both_modes(lambda x: tg.pad(x, widths, 0.5), np.pad(a, widths, constant_values=0.5) if shape else a, a, layout=layout)
+    check_both_modes(lambda x: tg.pad(x, widths, 0.5), np.pad(a, widths, constant_values=0.5) if shape else a, a,
+                     layout=layout)
     check(squared(lambda x: tg.pad(x, widths, 0.5)), a, layout=layout)
 
 
@@ -171,12 +172,15 @@ ONE = np.ones((1, 3))
     (lambda: tg.reshape(X, (2.0, 3)), TypeError, r"reshape: shape should be an integer or integers, got \(2.0, 3\)"),
     (lambda: tg.reshape(X, "ab"), TypeError, r"reshape: shape should be an integer or integers, got 'ab'"),
     (lambda: tg.reshape([1.0], (1,)), TypeError, "reshape: expected a Tensor or an array, got list"),
-    (lambda: tg.transpose(X, (0, 0)), ValueError, r"transpose: axis \(0, 0\) names one axis of an input of shape \(2, 3\) twice"),
-    (lambda: tg.transpose(X, (0,)), ValueError, r"transpose: axes \(0,\) should name each axis of an input of shape \(2, 3\) once"),
+    (lambda: tg.transpose(X, (0, 0)), ValueError,
+     r"transpose: axis \(0, 0\) names one axis of an input of shape \(2, 3\) twice"),
+    (lambda: tg.transpose(X, (0,)), ValueError,
+     r"transpose: axes \(0,\) should name each axis of an input of shape \(2, 3\) once"),
     (lambda: tg.transpose(X, (0, 5)), ValueError, r"transpose: axis 5 is out of range for an input of shape \(2, 3\)"),
     (lambda: tg.broadcast_to(X, (3, 3)), ValueError, r"broadcast_to: the shape \(2, 3\) does not broadcast to \(3, 3\)"),
     (lambda: tg.broadcast_to(X, 3), ValueError, r"broadcast_to: the shape \(2, 3\) does not broadcast to \(3,\)"),
-    (lambda: tg.broadcast_to(X, (-1, 2, 3)), ValueError, r"broadcast_to: the shape \(2, 3\) does not broadcast to \(-1, 2, 3\)"),
+    (lambda: tg.broadcast_to(X, (-1, 2, 3)), ValueError,
+     r"broadcast_to: the shape \(2, 3\) does not broadcast to \(-1, 2, 3\)"),
     (lambda: tg.sum_to(X, (3, 2)), ValueError, r"sum_to: the shape \(3, 2\) does not broadcast to \(2, 3\)"),
     (lambda: tg.sum_to(np.ones(4), (2, 2)), ValueError, r"sum_to: the shape \(2, 2\) does not broadcast to \(4,\)"),
     (lambda: tg.expand_dims(X, 3), ValueError, r"expand_dims: axis 3 is out of range for an input of shape \(2, 3\)"),
@@ -184,8 +188,10 @@ ONE = np.ones((1, 3))
     (lambda: tg.squeeze(X, 1), ValueError, r"squeeze: axis 1 of an input of shape \(2, 3\) is not of size 1"),
     (lambda: tg.squeeze(ONE, 2), ValueError, r"squeeze: axis 2 is out of range for an input of shape \(1, 3\)"),
     (lambda: tg.concatenate([]), ValueError, "concatenate: needs at least one input"),
-    (lambda: tg.concatenate([X, ONE], 1), ValueError, r"concatenate: inputs of shapes \(2, 3\) and \(1, 3\) differ beside axis 1"),
-    (lambda: tg.concatenate([X, X[0]]), ValueError, r"concatenate: inputs of shapes \(2, 3\) and \(3,\) differ beside axis 0"),
+    (lambda: tg.concatenate([X, ONE], 1), ValueError,
+     r"concatenate: inputs of shapes \(2, 3\) and \(1, 3\) differ beside axis 1"),
+    (lambda: tg.concatenate([X, X[0]]), ValueError,
+     r"concatenate: inputs of shapes \(2, 3\) and \(3,\) differ beside axis 0"),
     (lambda: tg.concatenate([X, X], 2), ValueError, r"concatenate: axis 2 is out of range for an input of shape \(2, 3\)"),
     (lambda: tg.concatenate([np.array(1.0)]), ValueError, r"concatenate: axis 0 is out of range for an input of shape \(\)"),
     (lambda: tg.concatenate([[1.0]]), TypeError, "concatenate: expected a Tensor or an array, got list"),
@@ -196,7 +202,8 @@ ONE = np.ones((1, 3))
     (lambda: tg.stack([1.0]), TypeError, "stack: expected a Tensor or an array, got float"),
     (lambda: tg.split(X, 4, 1), ValueError, r"split: axis 1 of an input of shape \(2, 3\) does not divide into 4 parts"),
     (lambda: tg.split(X, 0), ValueError, "split: .* does not divide into 0 parts"),
-    (lambda: tg.split(X, [1, 3], 1), ValueError, r"split: sizes \(1, 3\) do not add up to axis 1 of an input of shape \(2, 3\)"),
+    (lambda: tg.split(X, [1, 3], 1), ValueError,
+     r"split: sizes \(1, 3\) do not add up to axis 1 of an input of shape \(2, 3\)"),
     (lambda: tg.split(X, [-1, 4], 1), ValueError, r"split: sizes \(-1, 4\) do not add up"),
     (lambda: tg.split(X, 2, 2), ValueError, r"split: axis 2 is out of range for an input of shape \(2, 3\)"),
     (lambda: tg.split(np.array(1.0), 1), ValueError, r"split: axis 0 is out of range for an input of shape \(\)"),

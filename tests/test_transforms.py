@@ -129,6 +129,24 @@ def test_checkpoint_refuses_a_function_that_draws_differently_the_second_time():
         tg.grad(tg.sum(y), x)
 
 
+def test_checkpoint_of_a_function_that_returns_what_it_was_given_or_found():
+    x, w = matrix(0, 3), matrix(1, 3)
+    for fn in (lambda t: w, lambda t: t, lambda t: (w, t * w, t)):
+        outputs = tg.checkpoint(fn, x)
+        plain = fn(x)
+        outputs, plain = (y if isinstance(y, tuple) else (y,) for y in (outputs, plain))
+        ours = tg.grad(sum(tg.sum(y * float(i + 2)) for i, y in enumerate(outputs)), [x, w])
+        expected = tg.grad(sum(tg.sum(y * float(i + 2)) for i, y in enumerate(plain)), [x, w])
+        for a, b in zip(ours, expected, strict=True):
+            np.testing.assert_allclose(a, b, rtol=1e-13)
+
+
+def test_checkpoint_hands_a_constant_tensor_on_as_a_tensor():
+    x, constant = matrix(0, 3), tg.Tensor(np.arange(3.0))
+    y = tg.checkpoint(lambda t, c: tg.sum(t * c.exp()), x, constant)
+    np.testing.assert_allclose(tg.grad(y, x), np.exp(np.arange(3.0)), rtol=1e-13)
+
+
 # -- derivatives in a direction --------------------------------------------------------------------------------------
 
 
@@ -165,6 +183,28 @@ def test_hvp_of_a_linear_function_is_zero():
     for fn in (lambda t: tg.sum(t * 2.0), lambda t: tg.sum(tg.Tensor(np.ones(3)))):
         product, = tg.hvp(fn, [np.ones(3)], [np.ones(3)])
         assert product.shape == (3,) and not product.numpy().any()
+
+
+@pytest.mark.parametrize("fn", [
+    lambda x: tg.sum(tg.batch_norm(x, np.ones(3), np.zeros(3)) * np.arange(15.0).reshape(5, 3)),
+    lambda x: tg.sum(tg.softmax(x) * tg.sin(x)),
+    lambda x: tg.binary_cross_entropy_with_logits(x, 0.9),
+    lambda x: tg.mean(tg.checkpoint(tg.tanh, x) ** 3),
+], ids=["batch norm", "softmax", "loss", "checkpoint"])
+def test_jvp_and_hvp_against_finite_differences(fn):
+    rng = np.random.default_rng(5)
+    x, v = rng.normal(size=(2, 5, 3))
+    step = 1e-5
+    ahead, behind = x + step * v, x - step * v
+    y, dy = tg.jvp(fn, [x], [v])
+    np.testing.assert_allclose(y, fn(tg.Tensor(x)), rtol=1e-13)
+    np.testing.assert_allclose(dy, (fn(tg.Tensor(ahead)).item() - fn(tg.Tensor(behind)).item()) / (2 * step), rtol=1e-6)
+    gradients = []
+    for point in (ahead, behind):
+        leaf = tg.Tensor(point, requires_grad=True)
+        gradients.append(tg.grad(fn(leaf), leaf).numpy())
+    product, = tg.hvp(fn, [x], [v])
+    np.testing.assert_allclose(product, (gradients[0] - gradients[1]) / (2 * step), rtol=1e-5, atol=1e-7)
 
 
 def test_directions_that_do_not_fit_are_refused():

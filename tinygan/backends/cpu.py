@@ -123,7 +123,8 @@ def activation_grad(g: Array, y: Array, activation_name: str, slope: float, out:
 
 def bce_with_logits(logits: Array, targets: Any) -> Array:
     """mean(softplus(logits) - targets * logits)."""
-    return np.mean(_softplus(logits) - targets * logits)
+    tails = np.log1p(np.exp(-np.abs(logits)))  # added last, so that a small loss is not lost in a large logit
+    return np.mean(np.maximum(logits, 0) - targets * logits + tails)
 
 
 def bce_with_logits_grad(g: Array, logits: Array, targets: Any) -> Array:

@@ -6,8 +6,8 @@ import os
 from pathlib import Path
 from typing import get_args
 
-from tinygan.data import arrays, glyphs, images, mnist
 from tinygan.cache import cache_folder, say
+from tinygan.data import arrays, glyphs, images, mnist
 from tinygan.data.dataset import DataError, Dataset, Split
 from tinygan.data.download import UnavailableError
 

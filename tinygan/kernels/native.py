@@ -65,7 +65,7 @@ def _number(value: float, dtype: Any) -> int:
     """The address of a constant."""
     if (value, dtype) not in _NUMBERS:
         array = np.array([value], dtype)
-        _NUMBERS[value, dtype] = array, _address(array)
+        _NUMBERS.setdefault((value, dtype), (array, _address(array)))  # never replaced: another thread may be using it
     return _NUMBERS[value, dtype][1]
 
 
@@ -120,8 +120,8 @@ def product(a: Array, b: Array, out: Array | None = None, bias: Array | None = N
     words = gemm.scratch_elements(m, n, k, direct, staged, out.dtype)
     pool.run(_gemm(out.dtype), (
         _address(a), a_row, a_step, _address(b), b_step, b_column, _address(out), out.shape[1], staged, m, n, k, split_rows,
-        0 if bias is None else _address(bias), activation, _number(slope, out.dtype), _scratch(parts * words * out.itemsize), words),
-        parts)
+        0 if bias is None else _address(bias), activation, _number(slope, out.dtype),
+        _scratch(parts * words * out.itemsize), words), parts)
     return out
 
 

@@ -72,9 +72,9 @@ def _trim() -> None:
         _BUFFERS.peak = used
         for size, buffers in list(_BUFFERS.by_size.items()):
             kept = []
-            for buffer in buffers:
+            for buffer in buffers:  # a loop like the one that _UNUSED was counted in
                 if sys.getrefcount(buffer) != _UNUSED:
-                    kept.append(buffer)
+                    kept.append(buffer)  # noqa: PERF401
             if kept:
                 _BUFFERS.by_size[size] = kept
             else:

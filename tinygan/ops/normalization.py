@@ -102,7 +102,7 @@ def _check(caller: str, eps: float, x: Any, *per_channel: Any) -> float:
     shape, others = shape_of(caller, x), [shape_of(caller, value) for value in per_channel]
     if len(shape) < 2 or any(other != (shape[1],) for other in others):
         names = "weight, bias" if len(others) == 2 else "weight, bias, mean, variance"
-        raise ValueError(f"{caller}: input (N, C, ...) and, each (C,), {names} expected, got input {shape}, {names} "
+        raise ValueError(f"{caller}: input (N, C, ...) with {names} (C,) expected, got input {shape} with {names} "
                          f"{', '.join(map(str, others))}")
     return _check_eps(caller, eps)
 
