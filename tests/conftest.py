@@ -6,7 +6,7 @@ import importlib.util
 import pytest
 from hypothesis import settings
 
-settings.register_profile("tinygan", deadline=None, derandomize=True, max_examples=15, database=None)
+settings.register_profile("tinygan", deadline=None, derandomize=True, max_examples=12, database=None)
 settings.load_profile("tinygan")
 
 

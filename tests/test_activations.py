@@ -3,7 +3,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from helpers import agree, check, check_both_modes, gradients, layouts, seeds, shapes, values
+from helpers import agree, check, check_both_modes, gradients, layouts, seeds, shapes, to_device, to_numpy, values
 from hypothesis import given
 
 import tinygan as tg
@@ -58,14 +58,29 @@ def test_slope_at_zero(name, at_zero):
     ("softplus", 0, 1e4, 0, 1),
 ])
 def test_extremes_do_not_overflow(device, dtype, name, low, high, slope_low, slope_high):
-    from helpers import to_device, to_numpy
-
     x = tg.Tensor(to_device(np.array([-1e4, 1e4], dtype), device), requires_grad=True)
     y = getattr(tg, name)(x)
     np.testing.assert_allclose(to_numpy(y), [low, high], rtol=1e-6, atol=1e-30)
     g = tg.grad(y.sum(), x, create_graph=True)
     np.testing.assert_allclose(to_numpy(g), [slope_low, slope_high], rtol=1e-6, atol=1e-30)
     assert not g.requires_grad or np.isfinite(to_numpy(tg.grad(g.sum(), x))).all()
+
+
+@pytest.mark.parametrize("name", FORMULAS)
+@pytest.mark.parametrize("dtype, rtol", [("float32", 1e-5), ("float64", 1e-13)])
+def test_large_arrays(device, name, dtype, rtol):
+    """Large enough for a kernel of its own, contiguous and not, and in parts that no vector register divides."""
+    a = np.random.default_rng(0).normal(size=(517, 301)).astype(dtype)
+    exact = a.astype(np.float64)
+    expected = FORMULAS[name](exact)
+    step = 1e-6
+    slopes = (FORMULAS[name](exact + step) - FORMULAS[name](exact - step)) / (2 * step)
+    smooth = np.abs(exact) > 2 * step
+    for store, view in ((a, lambda x: x), (np.ascontiguousarray(a.T), tg.transpose)):
+        check_both_modes(lambda x, view=view: getattr(tg, name)(view(x)), expected.astype(dtype), store, device=device, rtol=rtol)
+        x = tg.Tensor(to_device(store, device), requires_grad=True)
+        g = to_numpy(view(tg.grad(getattr(tg, name)(view(x)).sum(), x)))
+        np.testing.assert_allclose(g[smooth], slopes[smooth], rtol=0, atol=2e-6 if dtype == "float32" else 1e-8)
 
 
 def test_nan_stays_nan():

@@ -91,7 +91,8 @@ def test_info_shows_settings_progress_networks_and_files(run, capsys):
     assert cli.main(["info", str(run)]) == 0
     out = capsys.readouterr().out
     for expected in ("vanilla on array:images.npy, 40 images of (1, 5, 4)", "generator_cost   non-saturating",
-                     "epoch    2 of 2", "step     10 of 10", "Dense(100 -> 256)", "25,856", "losses.png", "samples/epoch_0002.png"):
+                     "epoch    2 of 2", "step     10 of 10", "Dense(100 -> 256)", "25,856", "losses.png",
+                     "samples/epoch_0002.png"):
         assert expected in out
 
 

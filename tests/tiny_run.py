@@ -1,6 +1,7 @@
 """A run of a real VanillaGAN that takes milliseconds a step, for the tests of runs."""
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,20 @@ def tiny_settings(folder: Path, **changes: Any) -> training.VanillaSettings:
 def tiny_train(folder: Path, **changes: Any) -> training.History:
     settings = tiny_settings(folder, **changes)
     return training.train(tiny_gan(settings), tiny_data(), settings)
+
+
+def train_until(folder: Path, step: int, action: Callable[[Any], Any], **changes: Any) -> training.History:
+    """Train, and do `action` within the given step (from 1) of this process."""
+    settings = tiny_settings(folder, **changes)
+    gan = tiny_gan(settings)
+    original, steps = gan.step, iter(range(1, 10_000))
+
+    def hooked(real: Any) -> Any:
+        stats = original(real)
+        return (action(stats) or stats) if next(steps) == step else stats
+
+    gan.step = hooked  # type: ignore[method-assign]
+    return training.train(gan, tiny_data(), settings)
 
 
 def content(folder: Path) -> tuple[dict[str, bytes], list[str], dict[str, bytes]]:

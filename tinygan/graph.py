@@ -22,7 +22,82 @@ from tinygan.tensor import FLOATS, Tensor, Version, wrap
 OUT = -1  # in `Op.saves`: the op's own output
 _FLOAT32 = FLOATS[0]
 _ORDER = itertools.count()
+_new_tensor = Tensor.__new__
 _PACKAGE = __name__.partition(".")[0]
+
+
+def apply(op: Op, *inputs: Any, **static: Any) -> Any:
+    """Run `op`: pick the backend, run the kernel, record the node. Every op goes through here, forward and backward.
+
+    (Most ops of a small network take longer here than in their kernel, hence the plain loops.)
+    """
+    context = CONTEXT.get()
+    arrays: list[Any] = []
+    parents: list[Node | None] = []
+    backend = version = None
+    any_tensor = tracked = unusual = False
+    for x in inputs:
+        node = None
+        if isinstance(x, Tensor):
+            any_tensor = True
+            node = x.node
+            if node is not None:
+                tracked = True
+            if x.version is not None:
+                version = x.version
+            x = x.array
+        elif not isinstance(x, np.ndarray):
+            if isinstance(x, np.generic):
+                x = x.item()  # like Python's numbers, NumPy's scalars don't promote the arrays they meet
+            if isinstance(x, int | float):
+                arrays.append(x)
+                parents.append(None)
+                continue
+        arrays.append(x)
+        parents.append(node)
+        backend = cpu if type(x) is np.ndarray else _backend(op, x)
+        if x.dtype is not _FLOAT32:
+            unusual = True
+    if backend is None:  # only numbers
+        backend = cpu
+        arrays = [np.asarray(x, dtype=np.float32 if any_tensor else None) for x in arrays]
+    rule = op.rule
+    if unusual and rule is not None:
+        _check_dtypes(op, arrays)
+    try:
+        out = op.forward(backend, *arrays, **static)
+    except (ValueError, IndexError) as error:
+        raise _explained(op, arrays, error) from None
+    if type(out) is not np.ndarray:
+        out = backend.xp.asarray(out)  # NumPy's reductions return scalars
+    if context.detect_anomaly:
+        _check_finite(op, out, arrays)
+    if not any_tensor:
+        return out
+
+    result = _new_tensor(Tensor)
+    result.array = out
+    result.node = result.version = None
+    if version is not None:
+        if op.view:
+            result.version = _version_of_view(out, inputs)
+        if context.reads is not None:
+            context.reads.extend(_reads(inputs))
+    if tracked and context.recording and rule is not None:
+        saves = op.saves
+        result.node = node = Node(op, tuple(parents), tuple([out if i == OUT else arrays[i] for i in saves]) if saves else (),
+                                  static)
+        if version is not None:
+            node.versions = _reads([inputs[i] for i in saves if i != OUT])
+        if op.broadcasts:
+            shape = out.shape
+            for a in arrays:
+                if type(a) is not float and getattr(a, "shape", shape) != shape:
+                    node.shapes = tuple([getattr(a, "shape", None) for a in arrays])
+                    break
+        if context.detect_anomaly:
+            node.line = _users_line()
+    return result
 
 
 class Op:
@@ -35,7 +110,8 @@ class Op:
     broadcasts: the inputs broadcast against each other; gradients are then summed back to each input's shape.
     view: the output may share the memory of an input.
 
-    Tensors in, Tensor out; without a Tensor the bare array is returned.
+    Tensors in, Tensor out; without a Tensor the bare array is returned. A bare array among Tensors is kept as it is,
+    not copied: do not write to it before the backward pass.
     """
 
     def __init__(self, name: str, forward: Callable[..., Array], saves: tuple[int, ...] = (),
@@ -56,8 +132,7 @@ class Op:
     def __repr__(self) -> str:
         return f"<op {self.name}>"
 
-    def __call__(self, *inputs: Any, **static: Any) -> Any:
-        return apply(self, inputs, static)
+    __call__ = apply
 
 
 def op(saves: tuple[int, ...] = (), broadcasts: bool = False, view: bool = False) -> Callable[[Callable[..., Array]], Op]:
@@ -99,68 +174,6 @@ class Leaf(Node):
     def __init__(self) -> None:
         super().__init__(None)
         self.grad: Tensor | None = None
-
-
-def apply(op: Op, inputs: tuple[Any, ...], static: dict[str, Any]) -> Any:
-    """Run `op`: pick the backend, run the kernel, record the node. Every op goes through here, forward and backward."""
-    context = CONTEXT.get()
-    arrays = list(inputs)
-    backend = None
-    any_tensor = tracked = versioned = unusual = False
-    for i, x in enumerate(inputs):
-        if isinstance(x, Tensor):
-            any_tensor = True
-            if x.node is not None:
-                tracked = True
-            if x.version is not None:
-                versioned = True
-            arrays[i] = x = x.array
-        elif type(x) is float or type(x) is int:
-            continue
-        elif isinstance(x, np.generic):  # np.float64 too, although it is a float
-            arrays[i] = x.item()  # like Python's numbers, NumPy's scalars don't promote the arrays they meet
-            continue
-        elif isinstance(x, int | float):
-            continue
-        backend = cpu if type(x) is np.ndarray else _backend(op, x)
-        if x.dtype is not _FLOAT32:
-            unusual = True
-    if backend is None:  # only numbers
-        backend = cpu
-        arrays = [np.asarray(x, dtype=np.float32 if any_tensor else None) for x in arrays]
-    if unusual and op.rule is not None:
-        _check_dtypes(op, arrays)
-    try:
-        out = op.forward(backend, *arrays, **static)
-    except (ValueError, IndexError) as error:
-        raise _explained(op, arrays, error) from None
-    if type(out) is not np.ndarray:
-        out = backend.xp.asarray(out)  # NumPy's reductions return scalars
-    if context.detect_anomaly:
-        _check_finite(op, out, arrays)
-    if not any_tensor:
-        return out
-
-    result = wrap(out)
-    if versioned:
-        if op.view:
-            result.version = _version_of_view(out, inputs)
-        if context.reads is not None:
-            context.reads.extend(_reads(inputs))
-    if tracked and context.recording and op.rule is not None:
-        result.node = node = Node(op, tuple([x.node if isinstance(x, Tensor) else None for x in inputs]),
-                                  tuple([out if i == OUT else arrays[i] for i in op.saves]), static)
-        if versioned:
-            node.versions = _reads([inputs[i] for i in op.saves if i != OUT])
-        if op.broadcasts:
-            shape = out.shape
-            for a in arrays:
-                if type(a) is not float and getattr(a, "shape", shape) != shape:
-                    node.shapes = tuple([getattr(a, "shape", None) for a in arrays])
-                    break
-        if context.detect_anomaly:
-            node.line = _users_line()
-    return result
 
 
 def _backend(op: Op, x: Any) -> Any:

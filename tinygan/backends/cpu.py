@@ -5,6 +5,7 @@ checks of shapes and dtypes.
 """
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cache
 from typing import Any
 
@@ -63,47 +64,52 @@ def dense(x: Array, weight: Array, bias: Array, activation_name: str, slope: flo
 # Activations
 
 
+def _softplus(x: Array, slope: float = 0.0, out: Array | None = None) -> Array:
+    return np.add(np.maximum(x, 0), np.log1p(np.exp(-np.abs(x))), out=out)  # nothing overflows
+
+
+def _sigmoid(x: Array, slope: float, out: Array | None) -> Array:
+    tail = np.exp(-np.abs(x))  # nothing overflows, and a small tail survives
+    return np.divide(np.where(x < 0, tail, 1), 1 + tail, out=out)
+
+
+def _leaky_relu(x: Array, slope: float, out: Array | None) -> Array:
+    return np.multiply(x, np.where(x > 0, x.dtype.type(1), x.dtype.type(slope)), out=out)
+
+
+def _elu(x: Array, slope: float, out: Array | None) -> Array:
+    return np.add(np.maximum(x, 0), slope * np.expm1(np.minimum(x, 0)), out=out)
+
+
+_IN_NUMPY: dict[str, Callable[[Array, float, Array | None], Array]] = {
+    "identity": lambda x, slope, out: np.positive(x, out=out),
+    "relu": lambda x, slope, out: np.maximum(x, 0, out=out),
+    "leaky_relu": _leaky_relu,
+    "elu": _elu,
+    "tanh": lambda x, slope, out: np.tanh(x, out=out),
+    "sigmoid": _sigmoid,
+    "softplus": _softplus,
+}
+
+
 def activation(x: Array, activation_name: str, slope: float, out: Array | None = None) -> Array:
     """The activation of that name; leaky_relu and elu use `slope`."""
-    kind = x.dtype.type
-    if out is None:
-        out = empty(x.shape, x.dtype) if x.flags.c_contiguous else np.empty_like(x)
-    if activation_name in ("relu", "leaky_relu"):
-        if x.size > LARGE and x.flags.c_contiguous and out.flags.c_contiguous:
+    if x.size > LARGE and x.flags.c_contiguous:
+        if out is None:
+            out = empty(x.shape, x.dtype)
+        compiled = activation_name in ("relu", "leaky_relu") or (activation_name == "tanh" and x.dtype == np.float32)
+        if compiled and out.flags.c_contiguous:
             return _native().activation_forward(x, _CODES[activation_name], slope, out)
-        if activation_name == "relu":
-            return np.maximum(x, kind(0), out=out)
-        np.copyto(out, np.where(x > 0, x, x * kind(slope)))
-        return out
-    if activation_name == "tanh":
-        if kind is np.float32 and x.size > LARGE and x.flags.c_contiguous and out.flags.c_contiguous:
-            return _native().activation_forward(x, _CODES["tanh"], 0.0, out)
-        return np.tanh(x, out=out)
-    if activation_name == "sigmoid":  # 1 / (1 + exp(-x)), written so that nothing overflows and small tails survive
-        tail = np.exp(-np.abs(x))
-        return np.divide(np.where(x < 0, tail, kind(1)), kind(1) + tail, out=out)
-    if activation_name == "softplus":
-        return _softplus(x, out)
-    if activation_name == "elu":
-        np.copyto(out, np.where(x > 0, x, kind(slope) * np.expm1(np.minimum(x, kind(0)))))
-        return out
-    np.copyto(out, x)
-    return out
-
-
-def _softplus(x: Array, out: Array | None = None) -> Array:
-    """log(1 + exp(x)) without overflow."""
-    return np.add(np.maximum(x, x.dtype.type(0)), np.log1p(np.exp(-np.abs(x))), out=out)
+    return _IN_NUMPY[activation_name](x, slope, out)
 
 
 def activation_grad(g: Array, y: Array, activation_name: str, slope: float, out: Array | None = None) -> Array:
     """g times the activation's slope where its output is y."""
     kind = g.dtype.type
-    if g.size > LARGE and activation_name != "identity":
-        g, y = np.ascontiguousarray(g), np.ascontiguousarray(y)
+    if g.size > LARGE and activation_name != "identity" and (out is None or out.flags.c_contiguous):
         if out is None:
             out = empty(g.shape, g.dtype)
-    if g.size > LARGE and activation_name != "identity" and out is not None and out.flags.c_contiguous:
+        g, y = np.ascontiguousarray(g), np.ascontiguousarray(y)
         return _native().activation_backward(g, y, _CODES[activation_name], slope, out)
     if activation_name == "tanh":
         slopes = kind(1) - y * y

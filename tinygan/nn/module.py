@@ -170,7 +170,8 @@ def update_buffers_of(*modules: Module) -> AbstractContextManager[None]:
 
 
 def functional_call(module: Module, parameters: Mapping[str, Tensor], *inputs: Any) -> Any:
-    """`module(*inputs)` with other values in the place of some parameters, by path; the module itself is not touched.
+    """`module(*inputs)` with other values in the place of some parameters, by path; the parameters are not touched (running
+    statistics move in training, as in any call: see `update_buffers_of`).
 
     Gradients flow to the given values. Raises ValueError for a path that the module does not have, or another shape.
     """

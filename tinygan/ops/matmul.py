@@ -25,15 +25,16 @@ def _(needs: Any, g: Any, a: Any, b: Any) -> Any:
 def matmul(a: Any, b: Any) -> Any:
     """a @ b: (..., n, k) times (..., k, m) -> (..., n, m), leading axes broadcast; a 1-D input is a row (a) or a
     column (b) whose axis disappears again."""
-    if not shape_of("matmul", a) or not shape_of("matmul", b):
-        raise ValueError(f"matmul: each input should have an axis or more, got shapes {a.shape} and {b.shape}")
-    row, column = len(a.shape) == 1, len(b.shape) == 1
-    if a.shape[-1] != b.shape[-1 if column else -2]:
-        raise ValueError(f"matmul: {a.shape} @ {b.shape}: {a.shape[-1]} columns meet {b.shape[-1 if column else -2]} rows")
+    left, right = shape_of("matmul", a), shape_of("matmul", b)
+    if not left or not right:
+        raise ValueError(f"matmul: each input should have an axis or more, got shapes {left} and {right}")
+    row, column = len(left) == 1, len(right) == 1
+    if left[-1] != right[-1 if column else -2]:
+        raise ValueError(f"matmul: {left} @ {right}: {left[-1]} columns meet {right[-1 if column else -2]} rows")
     if row:
-        a = reshape(a, (1, *a.shape))
+        a = reshape(a, (1, *left))
     if column:
-        b = reshape(b, (*b.shape, 1))
+        b = reshape(b, (*right, 1))
     y = _matmul(a, b)
     if row or column:
         y = reshape(y, y.shape[:-2] + (() if row else y.shape[-2:-1]) + (() if column else y.shape[-1:]))

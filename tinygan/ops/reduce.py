@@ -24,8 +24,10 @@ def _(needs: Any, g: Any, axis: Axes, keepdims: bool, shape: tuple[int, ...]) ->
 
 def sum(x: Any, axis: Axis = None, keepdims: bool = False) -> Any:
     """The sum over `axis`."""
-    axis = _checked("sum", x, axis)
-    return _sum(x, axis=axis, keepdims=keepdims, shape=x.shape)
+    shape = shape_of("sum", x)
+    if axis is not None:
+        axis = checked_axes("sum", axis, shape)
+    return _sum(x, axis=axis, keepdims=keepdims, shape=shape)
 
 
 @op()

@@ -36,6 +36,7 @@ def save_losses(path: str | os.PathLike[str], d_loss: npt.ArrayLike, g_loss: npt
     first.set(title="first epoch, every step", xlabel="step", ylabel="loss")
     every.set(title="all epochs: mean, and the middle 90 % of the steps", xlabel="epoch", ylabel="loss")
     every.xaxis.get_major_locator().set_params(integer=True)
+    every.set_xlim(0.5, -(-losses[0].size // steps_per_epoch) + 0.5)
     for axes in (first, every):
         axes.grid(alpha=0.3)
         axes.legend(frameon=False)

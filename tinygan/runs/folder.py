@@ -44,7 +44,7 @@ class RunFolder:
         self._config = _configuration(settings, dataset)
         self._closing = ExitStack()
         self._csv: IO[str] | None = None
-        self._flushed = 0.0
+        self._flushed = float("-inf")
 
     def __enter__(self) -> RunFolder:
         refuse_occupied(self._settings)
@@ -131,7 +131,7 @@ class RunFolder:
         """Add a row, and hand rows to the operating system about once a second."""
         assert self._csv is not None
         self._csv.write(line + "\n")
-        if not 0 <= seconds - self._flushed < _FLUSH_SECONDS:
+        if seconds - self._flushed >= _FLUSH_SECONDS:
             self.flush_metrics()
             self._flushed = seconds
 
