@@ -3,7 +3,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from helpers import agree, check, check_both_modes, layouts, seeds, values
+from helpers import LAYOUTS, agree, check, check_both_modes, layouts, seeds, values
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -131,6 +131,18 @@ def test_dense_against_torch(device, name, bias):
         arrays = [values(0, shape), values(1, (3, 4))] + [values(2, (3,))] * bias
         agree(lambda x, w, b=None: tg.dense(x, w, b, name, 0.3),
               lambda x, w, b=None: activation(functions.linear(x, w, b)), *arrays, device=device)
+
+
+@pytest.mark.oracle
+@pytest.mark.parametrize("name", ["identity", "leaky_relu", "tanh"])
+def test_large_dense_against_torch(device, name):
+    """Large enough for the compiled kernels, and with edges that no block divides."""
+    torch = pytest.importorskip("torch")
+    activation = {"identity": lambda y: y, "leaky_relu": lambda y: torch.nn.functional.leaky_relu(y, 0.2), "tanh": torch.tanh}
+    arrays = values(0, (131, 301), -0.1, 0.1), values(1, (197, 301)), values(2, (197,))
+    for layout in (LAYOUTS["contiguous"], LAYOUTS["transposed"]):
+        agree(lambda x, w, b: tg.dense(x, w, b, name), lambda x, w, b: activation[name](torch.nn.functional.linear(x, w, b)),
+              *arrays, device=device, layout=layout, dtypes=("float64",))
 
 
 def test_dense_needs_only_what_is_asked_for():

@@ -85,8 +85,8 @@ def apply(op: Op, *inputs: Any, **static: Any) -> Any:
             context.reads.extend(_reads(inputs))
     if tracked and context.recording and rule is not None:
         saves = op.saves
-        result.node = node = Node(op, tuple(parents), tuple([out if i == OUT else arrays[i] for i in saves]) if saves else (),
-                                  static)
+        saved = tuple([out if i == OUT else arrays[i] for i in saves]) if saves else ()
+        result.node = node = Node(op, tuple(parents), saved, static)
         if version is not None:
             node.versions = _reads([inputs[i] for i in saves if i != OUT])
         if op.broadcasts:
