@@ -142,7 +142,8 @@ def test_large_dense_against_torch(device, name):
     arrays = values(0, (131, 301), -0.1, 0.1), values(1, (197, 301)), values(2, (197,))
     for layout in (LAYOUTS["contiguous"], LAYOUTS["transposed"]):
         agree(lambda x, w, b: tg.dense(x, w, b, name), lambda x, w, b: activation[name](torch.nn.functional.linear(x, w, b)),
-              *arrays, device=device, layout=layout, dtypes=("float64",))
+              *arrays, device=device, layout=layout,
+              dtypes=("float64",) if name == "leaky_relu" else ("float64", "float32"))  # float32 may round across 0
 
 
 def test_dense_needs_only_what_is_asked_for():
