@@ -53,6 +53,8 @@ class GAN:
         # What every step asks the networks for, looked up once.
         self.g_parameters = generator.parameters()
         self.d_parameters = discriminator.parameters()
+        self.g_identities = nn.identities(generator)
+        self.d_identities = nn.identities(discriminator)
         self.keys = KeyStream(key.fold("training"))
         self.steps = 0
 

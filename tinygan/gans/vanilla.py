@@ -5,7 +5,7 @@ import math
 from typing import Any
 
 from tinygan import nn
-from tinygan.context import no_grad
+from tinygan.context import override
 from tinygan.gans.gan import GAN, Stats
 from tinygan.graph import grad
 from tinygan.ops import binary_cross_entropy_with_logits, concatenate, exp, mean, neg, sigmoid, split
@@ -73,12 +73,12 @@ class VanillaGAN(GAN):
     def d_gradients(self, real: Any, z: Any) -> tuple[Tensor, list[Tensor], Any, Any]:
         """The discriminator's loss and its gradients in the order of `discriminator.parameters()`, for real images
         (N, ...) and latent vectors z (M, latent_dim); then the logits of the real and of the generated images."""
-        with no_grad(), nn.update_buffers_of():
+        with override(recording=False, updating=frozenset()):
             fake = self.generator(z)
         if real.shape[1:] != fake.shape[1:]:
             raise ValueError(f"{type(self).__name__}: the images have shape {real.shape[1:]}, the generator makes "
                              f"{fake.shape[1:]}")
-        with nn.update_buffers_of(self.discriminator):
+        with override(updating=self.d_identities):
             if self.couples_examples:
                 real_logits = self.discriminator(real)
                 fake_logits = self.discriminator(fake)
@@ -92,7 +92,7 @@ class VanillaGAN(GAN):
     def g_gradients(self, z: Any) -> tuple[Tensor, list[Tensor]]:
         """The generator's loss and its gradients in the order of `generator.parameters()`, for latent vectors z
         (N, latent_dim). `grad` goes through the discriminator to the images, and never to its weights."""
-        with nn.update_buffers_of(self.generator):
+        with override(updating=self.g_identities):
             logits = self.discriminator(self.generator(z))
         if self.generator_cost == "minimax":
             loss = neg(binary_cross_entropy_with_logits(logits, 0.0))

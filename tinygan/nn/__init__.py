@@ -17,10 +17,10 @@ from tinygan.nn.layers import (
     Softplus,
     Tanh,
 )
-from tinygan.nn.module import Module, functional_call, mode, update_buffers_of
+from tinygan.nn.module import Module, functional_call, identities, mode, update_buffers_of
 
 __all__ = [
-    "Module", "Sequential", "functional_call", "mode", "update_buffers_of", "initializers",
+    "Module", "Sequential", "functional_call", "mode", "update_buffers_of", "identities", "initializers",
     "Dense", "BatchNorm", "LayerNorm", "Dropout", "Embedding", "Flatten", "Reshape",
     "Activation", "ReLU", "LeakyReLU", "ELU", "Tanh", "Sigmoid", "Softplus",
 ]

@@ -166,7 +166,12 @@ def mode(*modules: Module, training: bool) -> AbstractContextManager[None]:
 
 def update_buffers_of(*modules: Module) -> AbstractContextManager[None]:
     """`with update_buffers_of(discriminator):` no running statistics move but those of these modules and all below."""
-    return override(updating=frozenset(m._identity for module in modules for _, m in module.named_modules()))
+    return override(updating=identities(*modules))
+
+
+def identities(*modules: Module) -> frozenset[object]:
+    """What the context knows these modules and all below by."""
+    return frozenset(m._identity for module in modules for _, m in module.named_modules())
 
 
 def functional_call(module: Module, parameters: Mapping[str, Tensor], *inputs: Any) -> Any:
