@@ -268,3 +268,13 @@ def test_repr_of_a_large_tensor_is_short():
 def test_ops_show_their_names_and_docs():
     assert repr(tg.exp) == "<op exp>"
     assert tg.mul.__doc__.startswith("mul(a, b)")
+
+
+def test_labels_can_be_indexed_and_reshaped_but_not_computed_with():
+    labels = tg.Tensor([3, 1, 2, 0], dtype=np.int64)
+    assert labels[1:3].tolist() == [1, 2]
+    assert labels.reshape(2, 2).T.tolist() == [[3, 2], [1, 0]]
+    assert labels.dtype == labels[[0, 0]].dtype == np.int64
+    assert not labels[1:3].requires_grad
+    with pytest.raises(TypeError, match="mul: needs float32 or float64, got int64"):
+        labels * 2.0

@@ -62,7 +62,7 @@ def apply(op: Op, *inputs: Any, **static: Any) -> Any:
         backend = cpu
         arrays = [np.asarray(x, dtype=np.float32 if any_tensor else None) for x in arrays]
     rule = op.rule
-    if unusual and rule is not None:
+    if unusual and rule is not None and not op.view:
         _check_dtypes(op, arrays)
     try:
         out = op.forward(backend, *arrays, **static)
@@ -108,7 +108,7 @@ class Op:
         (whatever stands in the place of an input that does not is ignored). None: no dependence.
     saves: what of the inputs (by position) and the output (`OUT`) the vjp is given as `saved`, in this order.
     broadcasts: the inputs broadcast against each other; gradients are then summed back to each input's shape.
-    view: the output may share the memory of an input.
+    view: the output may share the memory of an input, which may be of any dtype: labels are indexed and reshaped too.
 
     Tensors in, Tensor out; without a Tensor the bare array is returned. A bare array among Tensors is kept as it is,
     not copied: do not write to it before the backward pass.

@@ -35,7 +35,8 @@ def einsum(subscripts: str, *operands: Any) -> Any:
 
 
 def _forward(B: Any, *arrays: Any, inputs: tuple[str, ...], output: str, shapes: tuple[Shape, ...]) -> Any:
-    return B.xp.einsum(",".join(inputs) + "->" + output, *arrays, optimize=True)
+    y = B.xp.einsum(",".join(inputs) + "->" + output, *arrays, optimize=True)
+    return y.copy() if len(arrays) == 1 else y  # of one operand it may be a view
 
 
 def _rule(needs: Any, g: Any, *arrays: Any, inputs: tuple[str, ...], output: str, shapes: tuple[Shape, ...]) -> Any:
@@ -53,7 +54,7 @@ def _rule(needs: Any, g: Any, *arrays: Any, inputs: tuple[str, ...], output: str
 @cache
 def _op(count: int) -> Op:
     """The op for that many operands: it saves them all."""
-    einsum_op = Op("einsum", _forward, saves=tuple(range(count)), broadcasts=True, view=True)
+    einsum_op = Op("einsum", _forward, saves=tuple(range(count)), broadcasts=True)
     einsum_op.vjp(_rule)
     return einsum_op
 
