@@ -3,7 +3,7 @@ from pathlib import Path
 
 from setuptools import find_packages, setup
 
-TEST = ["pytest>=8", "hypothesis>=6.100"]
+TEST = ["pytest>=8", "hypothesis>=6.100", "scipy>=1.13", "threadpoolctl>=3.5"]
 ORACLE = ["torch>=2.4"]
 
 setup(
@@ -19,19 +19,17 @@ setup(
     package_data={"tinygan": ["py.typed"]},
     install_requires=[
         "numpy>=2.0",
-        "scipy>=1.13",
         "numba>=0.61",
         "matplotlib>=3.10",
         "tqdm>=4.66",
         "safetensors>=0.4.5",
-        "threadpoolctl>=3.5",
     ],
     extras_require={
         "cuda12": ["cupy-cuda12x>=13.4"],
         "cuda13": ["cupy-cuda13x>=13.6"],
         "test": TEST,
         "oracle": ORACLE,
-        "bench": [*ORACLE, "jax>=0.4.35", "autograd>=1.7", "mygrad>=2.2", "psutil>=6"],
+        "bench": [*ORACLE, "jax>=0.4.35", "autograd>=1.7", "mygrad>=2.2", "psutil>=6", "threadpoolctl>=3.5"],
         "dev": [*TEST, "ruff>=0.9", "mypy>=1.14"],
     },
     entry_points={"console_scripts": ["tinygan = tinygan.cli:main"]},

@@ -1,18 +1,17 @@
 """What results depend on bit for bit, besides the settings: versions, processor, threads."""
 from __future__ import annotations
 
-import os
 import platform
 from importlib import metadata
 from typing import Any
 
-PACKAGES = ("tinygan", "numpy", "scipy", "numba")
+PACKAGES = ("tinygan", "numpy", "numba")
 
 
 def describe() -> dict[str, Any]:
     """The versions and the processor of this process, as `config.json` records them."""
     return {"versions": {"python": platform.python_version(), **{name: _version(name) for name in PACKAGES}},
-            "machine": {"system": platform.system(), "processor": _processor(), "threads": _threads(), "blas": _blas()}}
+            "machine": {"system": platform.system(), "processor": _processor(), "threads": _threads()}}
 
 
 def differences(then: dict[str, Any], now: dict[str, Any]) -> list[str]:
@@ -43,15 +42,6 @@ def _processor() -> str:
 
 
 def _threads() -> int:
-    import numba
+    from tinygan.kernels.pool import pool
 
-    return int(numba.get_num_threads())
-
-
-def _blas() -> list[str]:
-    """The BLAS libraries in use and the core type each chose (a different one rounds differently)."""
-    import scipy.linalg  # noqa: F401 (loads SciPy's BLAS, which the kernels use)
-    from threadpoolctl import threadpool_info
-
-    return sorted({f"{os.path.basename(info['filepath'])} {info['version']} {info.get('architecture', '')}".strip()
-                   for info in threadpool_info() if info["user_api"] == "blas"})
+    return pool.size
