@@ -17,7 +17,7 @@ from typing import Any
 import harness
 from harness import say
 
-PACKAGES = ["tinygan", "numpy", "scipy", "numba", "matplotlib"]
+PACKAGES = ["tinygan", "numpy", "numba", "matplotlib"]
 EXAMPLE = [sys.executable, str(harness.ROOT / "examples" / "vanilla_mnist.py")]
 COLUMNS = {"start": "start", "median_s": "seconds to the first step (median)", "min_s": "min", "max_s": "max"}
 

@@ -16,7 +16,7 @@ from harness import Row, Worker, WorkerError, say
 from ops import CASES, CHAIN
 
 VARIANTS = {"tinygan": ["default"], "torch": ["eager"], "autograd": ["default"], "mygrad": ["default", "unguarded"]}
-PACKAGES = ["tinygan", "numpy", "scipy", "numba", "torch", "autograd", "mygrad"]
+PACKAGES = ["tinygan", "numpy", "numba", "torch", "autograd", "mygrad"]
 FIGURES = ("forward", "forward_backward", "single")
 TOLERANCE = 1e-4  # relative to the largest element, float32
 COLUMNS = {

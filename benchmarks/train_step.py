@@ -21,7 +21,7 @@ VARIANTS = {
     "torch": ["eager", "eager joined", "compiled", "compiled joined"],
     "jax": ["jit", "jit joined", "jit rbg", "jit joined rbg"],
 }
-PACKAGES = ["tinygan", "numpy", "scipy", "numba", "torch", "jax", "jaxlib"]
+PACKAGES = ["tinygan", "numpy", "numba", "torch", "jax", "jaxlib"]
 COLUMNS = {
     "framework": "framework", "variant": "variant", "median_ms": "step, ms (median)", "min_ms": "min", "max_ms": "max",
     "peak_mib": "peak memory, MiB", "threads": "threads", "ratio": "tinygan / this",
