@@ -143,3 +143,48 @@ def test_a_process_with_running_workers_ends_at_once():
     """)
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
     assert result.stdout == "trained\n" and result.returncode == 0, result.stderr
+
+
+FORK_WHILE_LOADING = """
+import os, threading, time
+import numpy as np
+import tinygan as tg
+a = np.ones((256, 256), np.float32)
+threads = [threading.Thread(target=tg.matmul, args=(a, a)) for _ in range(2)]
+for thread in threads:
+    thread.start()
+child = os.fork()
+if child == 0:
+    os._exit(0 if tg.matmul(a, a)[0, 0] == 256 else 1)
+for _ in range(600):
+    done, status = os.waitpid(child, os.WNOHANG)
+    if done:
+        break
+    time.sleep(0.1)
+else:
+    os.kill(child, 9)
+    raise SystemExit("the child hangs")
+for thread in threads:
+    thread.join()
+raise SystemExit(os.waitstatus_to_exitcode(status))
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork")
+def test_a_fork_waits_for_kernels_that_are_being_loaded():
+    done = subprocess.run([sys.executable, "-W", "ignore", "-c", FORK_WHILE_LOADING], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_process_that_gets_no_more_threads_computes_alone(monkeypatch):
+    from tinygan.kernels import native, pool
+
+    def refuse(thread):
+        raise RuntimeError("can't start new thread")
+
+    alone = pool.Pool(4)
+    monkeypatch.setattr(native, "pool", alone)
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    a = np.random.default_rng(0).normal(size=(200, 200)).astype(np.float32)
+    np.testing.assert_allclose(tg.matmul(a, a), a.astype(np.float64) @ a, atol=1e-3)
+    assert alone.size == 1

@@ -393,3 +393,11 @@ def test_detect_anomaly_names_the_op_and_the_line_backward():
             tg.sum(root).backward()
     with np.errstate(divide="ignore"):
         assert tg.grad(tg.sum(tg.sqrt(x)), x).numpy()[0] == np.inf
+
+
+def test_a_gradient_does_not_share_the_memory_of_the_array_that_it_started_from():
+    x, seed = tg.Tensor(np.ones(3), requires_grad=True), np.ones(3)
+    (x + 0.0).backward(seed)
+    g = tg.grad(x + 0.0, x, seed)
+    seed[:] = 99
+    assert x.grad.tolist() == g.tolist() == [1, 1, 1]

@@ -427,3 +427,15 @@ def test_functional_calls_in_two_threads_do_not_meet():
     for thread in threads:
         thread.join(30)
     assert not wrong and not any(thread.is_alive() for thread in threads)
+
+
+def test_an_initializer_gives_values_of_the_parameters_own_in_its_dtype_or_is_refused():
+    shared = np.zeros(4)
+    first, second = (tg.Parameter(shape=(4,), initializer=lambda key, shape, dtype: shared) for _ in range(2))
+    first.initialize(Key(0))
+    second.initialize(Key(0))
+    assert first.array.dtype == np.float32
+    first.assign(np.ones(4))
+    assert second.tolist() == [0, 0, 0, 0] == shared.tolist()
+    with pytest.raises(ValueError, match=r"the initializer made shape \(3,\), expected \(4,\)"):
+        tg.Parameter(shape=(4,), initializer=lambda key, shape, dtype: np.zeros(3)).initialize(Key(0))

@@ -297,6 +297,8 @@ def _seeds(caller: str, outputs: list[Tensor], gradients: Any, create_graph: boo
         elif g.shape != tensor.shape or g.dtype != tensor.dtype:
             raise ValueError(f"{caller}: the gradient of an output has shape {g.shape} and dtype {g.dtype}, expected "
                              f"{tensor.shape} and {tensor.dtype}")
+        elif not isinstance(g, Tensor):
+            g = g.copy()  # it may become a gradient as it is, and the caller may write to it
         if create_graph:
             seeds.append(g if isinstance(g, Tensor) else wrap(g))
         else:

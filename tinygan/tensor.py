@@ -427,7 +427,10 @@ class Parameter(_Variable):
         if self.initialized:
             super().assign(array)
         else:
-            self.array = backend_of(array).xp.asarray(array, order="C")  # as the optimisers' kernels need it
+            if np.shape(array) != self._shape:
+                raise ValueError(f"Parameter: the initializer made shape {np.shape(array)}, expected {self._shape}")
+            # A copy of its own, in C order: optimisers write to it.
+            self.array = backend_of(array).xp.array(array, dtype=self._dtype, order="C", copy=True)
 
     def __getattr__(self, name: str) -> Any:
         # Python comes here only when the slot is unset, so reading `array` costs nothing once there are values.

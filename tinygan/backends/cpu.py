@@ -6,12 +6,12 @@ checks of shapes and dtypes.
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cache
 from typing import Any
 
 import numpy as np
 import numpy as xp
 
+from tinygan.kernels import COMPILING
 from tinygan.kernels.workspace import empty
 
 name = "cpu"
@@ -25,11 +25,17 @@ __all__ = ["activation", "activation_grad", "adam", "batch_norm", "batch_norm_in
            "random_normal", "random_uniform", "rmsprop", "sgd", "to_numpy", "xp"]
 
 
-@cache
-def _native() -> Any:
-    from tinygan.kernels import native
+_loaded: Any = None
 
-    return native
+
+def _native() -> Any:
+    global _loaded
+    if _loaded is None:
+        with COMPILING:
+            from tinygan.kernels import native
+
+            _loaded = native
+    return _loaded
 
 
 def to_numpy(array: Array) -> Array:

@@ -41,9 +41,11 @@ class GAN:
             raise ValueError(f"GAN: unknown noise {noise!r}, expected one of {', '.join(NOISES)}")
         if latent_dim < 1:
             raise ValueError(f"GAN: latent_dim should be at least 1, got {latent_dim}")
+        if not generator.parameters() or not discriminator.parameters():
+            raise ValueError("GAN: both networks should have parameters")
         key = key or Key(0)
-        self.generator = generator.initialize(key.fold("generator"))
-        self.discriminator = discriminator.initialize(key.fold("discriminator"))
+        self._generator = generator.initialize(key.fold("generator"))
+        self._discriminator = discriminator.initialize(key.fold("discriminator"))
         self.latent_dim = latent_dim
         self.noise = noise
         self.g_optimizer = g_optimizer or Adam()
@@ -58,6 +60,16 @@ class GAN:
         self.keys = KeyStream(key.fold("training"))
         self.steps = 0
 
+    @property
+    def generator(self) -> nn.Module:
+        """Latent vectors (N, latent_dim) -> images. To train another one, make another GAN."""
+        return self._generator
+
+    @property
+    def discriminator(self) -> nn.Module:
+        """Images -> logits (N, 1)."""
+        return self._discriminator
+
     def step(self, real: Any) -> Stats:
         """One round of training on a batch of real images."""
         raise TypeError(f"{type(self).__name__} does not define step")
@@ -65,7 +77,7 @@ class GAN:
     def latent(self, n: int, key: Key | None = None) -> Any:
         """n latent vectors (n, latent_dim), from `key` or else from the training's own stream."""
         key = key or self.keys.next_key()
-        weight = self.generator.parameters()[0]
+        weight = self.g_parameters[0]
         backend = backend_of(weight.array)
         if self.noise == "uniform":
             return key.uniform((n, self.latent_dim), -1.0, 1.0, weight.dtype, backend=backend)

@@ -36,7 +36,7 @@ class VanillaGAN(GAN):
         if generator_cost not in GENERATOR_COSTS:
             raise ValueError(f"VanillaGAN: unknown generator_cost {generator_cost!r}, expected one of "
                              f"{', '.join(GENERATOR_COSTS)}")
-        if d_steps < 1:
+        if not isinstance(d_steps, int) or d_steps < 1:
             raise ValueError(f"VanillaGAN: d_steps should be at least 1, got {d_steps}")
         if not 0 <= label_smoothing < 1:
             raise ValueError(f"VanillaGAN: label_smoothing should be in [0, 1), got {label_smoothing}")
@@ -53,6 +53,9 @@ class VanillaGAN(GAN):
         The statistics of the discriminator are means over its updates.
         """
         real = as_array(real)
+        if not hasattr(real, "dtype") or real.dtype != self.g_parameters[0].dtype:
+            raise TypeError(f"step: expected images in [-1, 1] as an array of {self.g_parameters[0].dtype}, got "
+                            f"{getattr(real, 'dtype', type(real).__name__)}")
         if not real.shape or real.shape[0] % self.d_steps or not real.size:
             raise ValueError(f"step: expected d_steps * N images, got shape {real.shape} for d_steps={self.d_steps}")
         n = real.shape[0] // self.d_steps
@@ -85,6 +88,9 @@ class VanillaGAN(GAN):
             else:  # one pass over both reads and differentiates the weights once
                 logits = self.discriminator(concatenate([real, fake]))
                 real_logits, fake_logits = split(logits, [real.shape[0], fake.shape[0]])
+        if real_logits.size != real.shape[0]:
+            raise ValueError(f"{type(self).__name__}: the discriminator should make one logit an image, got shape "
+                             f"{real_logits.shape} for {real.shape[0]} images")
         loss = (binary_cross_entropy_with_logits(real_logits, 1.0 - self.label_smoothing)
                 + binary_cross_entropy_with_logits(fake_logits, 0.0))
         return loss, grad(loss, self.d_parameters), real_logits, fake_logits

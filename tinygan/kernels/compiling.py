@@ -14,12 +14,14 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import llvmlite
 import numba
 from numba import types
 from numba.core import caching
 from numba.core.ccallback import CFunc
 
 from tinygan.cache import cache_folder as user_cache
+from tinygan.kernels import COMPILING
 
 # Reassociation lets reductions vectorise. NaN and infinities keep their meaning.
 FAST = {"contract", "reassoc", "nsz"}
@@ -30,7 +32,7 @@ TASK = types.void(types.CPointer(types.int64), types.int64, types.int64)
 @cache
 def fingerprint() -> str:
     """A hash over the source of all kernels."""
-    digest = hashlib.sha256(numba.__version__.encode())
+    digest = hashlib.sha256(f"{numba.__version__} {llvmlite.__version__}".encode())
     for path in sorted(Path(__file__).parent.glob("*.py")):
         digest.update(path.read_bytes())
     return digest.hexdigest()[:16]
@@ -122,9 +124,10 @@ def kernel(variant: str = "") -> Callable[[Callable[..., Any]], int]:
     def compile_it(function: Callable[..., Any]) -> int:
         if variant:
             function.__qualname__ += f"-{variant}"  # also names the file in the cache
-        compiled = CFunc(function, (TASK.args, TASK.return_type), locals={}, options=dict(OPTIONS))
-        _cached(compiled, function)
-        compiled.compile()
+        with COMPILING:
+            compiled = CFunc(function, (TASK.args, TASK.return_type), locals={}, options=dict(OPTIONS))
+            _cached(compiled, function)
+            compiled.compile()
         _ALIVE.append(compiled)
         return int(compiled.address or 0)
 

@@ -2,8 +2,8 @@
 
 Numba's own pools take 130 microseconds to start a parallel loop here (workqueue), or keep the cores from other
 programs (OpenMP); a training step has forty. These workers look at one word in memory for a moment after each task, and
-go to sleep when nothing comes. A worker that sleeps, or whose core is busy with something else, is not waited for: the
-caller does the parts that nobody took.
+go to sleep when nothing comes. A worker that sleeps, or whose core is busy with something else, is not waited for unless
+it has taken a part: the caller does the parts that nobody took.
 
 The workers serve one task at a time; a thread that finds them taken does its own task alone. After a fork the child has
 a pool of its own. Matrix products are ours too, so no BLAS threads compete for the cores.
@@ -25,7 +25,7 @@ from numba.extending import intrinsic
 from tinygan.kernels.compiling import entry
 
 # The words that caller and workers share, each on a cache line of its own.
-TICKET, FUNCTION, ARGUMENTS, PARTS, DONE, STOP, WORDS = 0, 8, 16, 24, 32, 40, 48
+TICKET, FUNCTION, ARGUMENTS, PARTS, DONE, STOP, BUSY, WORDS = 0, 8, 16, 24, 32, 40, 48, 56
 CLOSED = (1 << 32) - 1  # as the lower half of the ticket: nothing to take
 SPINS = 200_000  # looks at the ticket before a worker goes to sleep; some milliseconds, longer than the gaps in a step
 
@@ -106,7 +106,7 @@ def _take_parts(words: Any, once: Any) -> Any:
     what was read beside it (function, arguments, parts) belongs to the same task.
     """
     spins = 0
-    while spins < SPINS and load(words, STOP) == 0:
+    while once or (spins < SPINS and load(words, STOP) == 0):
         ticket = load(words, TICKET)
         part = ticket & CLOSED
         parts = load(words, PARTS)
@@ -126,7 +126,12 @@ def _take_parts(words: Any, once: Any) -> Any:
 
 @entry((types.int64[::1], types.int64, types.int64[::1], types.int64))
 def _run(words: Any, function: Any, arguments: Any, parts: Any) -> Any:
-    """Publish a task, take part in it, and return when all of it is done."""
+    """Publish a task, take part in it, and return True when all of it is done; False if the workers are taken.
+
+    Taken and given back in here, where no signal handler's exception can come in between.
+    """
+    if not replace(words, BUSY, 0, 1):
+        return False
     ticket = load(words, TICKET)
     store(words, FUNCTION, function)
     store(words, ARGUMENTS, np.int64(arguments.ctypes.data))
@@ -138,6 +143,8 @@ def _run(words: Any, function: Any, arguments: Any, parts: Any) -> Any:
         pause()
     ticket = load(words, TICKET)
     store(words, TICKET, ((ticket >> 32) << 32) | CLOSED)
+    store(words, BUSY, 0)
+    return True
 
 
 @entry((types.int64, types.int64[::1], types.int64))
@@ -158,10 +165,9 @@ class Pool:
         atexit.register(self._stop)
 
     def _reset(self) -> None:
-        self._lock = threading.Lock()
         self._wake = threading.Semaphore(0)
         self._asleep = 0
-        self._counting = threading.Lock()
+        self._changing = threading.Lock()  # of what stands above and below; not held while a task runs
         self._workers: list[threading.Thread] = []
         self._words = np.zeros(WORDS, np.int64)
         self._words[TICKET] = CLOSED
@@ -169,32 +175,36 @@ class Pool:
     def run(self, kernel: int, arguments: tuple[int, ...], parts: int = 1) -> None:
         """Run all parts of a task and wait for them. parts: 1 for what is too small to share."""
         task = np.array(arguments, np.int64)
-        if parts == 1 or self.size == 1 or not self._lock.acquire(blocking=False):
-            _run_alone(kernel, task, parts)  # also while another thread has the workers
-            return
-        try:
-            if not self._workers:
+        if parts > 1 and self.size > 1:
+            if len(self._workers) < self.size - 1:
                 self._start()
-            for _ in range(self._asleep):
-                self._wake.release()
-            _run(self._words, kernel, task, parts)
-        finally:
-            self._lock.release()
+            if self._asleep:
+                with self._changing:
+                    sleepers, self._asleep = self._asleep, 0
+                for _ in range(sleepers):
+                    self._wake.release()
+            if _run(self._words, kernel, task, parts):
+                return
+        _run_alone(kernel, task, parts)  # also while another thread has the workers
 
     def _start(self) -> None:
-        for i in range(1, self.size):
-            worker = threading.Thread(target=self._work, args=(self._words, self._wake), name=f"tinygan-{i}", daemon=True)
-            worker.start()
-            self._workers.append(worker)
+        with self._changing:
+            while len(self._workers) < self.size - 1:
+                worker = threading.Thread(target=self._work, args=(self._words, self._wake),
+                                          name=f"tinygan-{len(self._workers) + 1}", daemon=True)
+                try:
+                    worker.start()
+                except RuntimeError:  # no more threads for this process: the caller works alone
+                    self.size = len(self._workers) + 1
+                    return
+                self._workers.append(worker)
 
     def _work(self, words: Any, wake: threading.Semaphore) -> None:
         while not words[STOP]:
             _take_parts(words, False)
-            with self._counting:
+            with self._changing:
                 self._asleep += 1
             wake.acquire()
-            with self._counting:
-                self._asleep -= 1
 
     def _stop(self) -> None:
         """End the workers before the interpreter takes their code away."""

@@ -15,8 +15,14 @@ class GAN(Protocol):
     """What the training loop needs of a GAN; every class in `tinygan.gans` is one."""
 
     d_steps: int
-    generator: Any
-    discriminator: Any
+
+    @property
+    def generator(self) -> Any:
+        """Latent vectors -> images."""
+
+    @property
+    def discriminator(self) -> Any:
+        """Images -> logits."""
 
     def step(self, real: Any) -> Any:
         """One round of the game on (d_steps * N, C, H, W) images; returns d_loss, g_loss, d_real and d_fake."""
