@@ -8,6 +8,7 @@ needs for them and waits for nobody. The micro-kernel writes rows of C; where C'
 """
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -44,6 +45,7 @@ def columns(dtype: Any) -> int:
     return microkernel.columns(np.dtype(dtype).itemsize)
 
 
+@cache
 def scratch_elements(m: int, n: int, k: int, direct: bool, staged: bool, dtype: Any) -> int:
     """How many elements of scratch memory one part of a task needs."""
     width = columns(dtype)

@@ -154,7 +154,7 @@ def optimizer_step(rule: str, settings: Array, parameters: Sequence[Array], grad
 
 def random_bits(key: Array, out: Array) -> Array:
     """Fill a contiguous uint32 array with the words of the stream of a key (two uint32 words)."""
-    pool.run(_bits(), (int(key[0]), int(key[1]), _address(out), out.size), 1 if out.size < ALONE else pool.size)
+    pool.run(_bits(), (int(key[0]), int(key[1]), _address(out), out.size), 1 if out.size < ALONE // 4 else pool.size)
     return out
 
 
