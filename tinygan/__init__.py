@@ -17,6 +17,7 @@ from tinygan.ops import argmax, argmin, log_softmax, logsumexp, max, mean, min, 
 from tinygan.ops import broadcast_to, concatenate, expand_dims, flip, pad, reshape, split, squeeze, stack, sum_to, transpose
 from tinygan.ops import embedding, getitem, scatter_add
 from tinygan.ops import dense, einsum, matmul
+from tinygan.ops import conv2d, conv2d_weight_grad, conv_algorithm, conv_transpose2d
 from tinygan.ops import batch_norm, batch_norm_inference, dropout, layer_norm
 from tinygan.ops import (
     binary_cross_entropy_with_logits, mean_absolute_error, mean_squared_error, softmax_cross_entropy,
@@ -41,6 +42,7 @@ __all__ = [
     "sum_to", "transpose",
     "embedding", "getitem", "scatter_add",
     "dense", "einsum", "matmul",
+    "conv2d", "conv2d_weight_grad", "conv_algorithm", "conv_transpose2d",
     "batch_norm", "batch_norm_inference", "dropout", "layer_norm",
     "binary_cross_entropy_with_logits", "mean_absolute_error", "mean_squared_error", "softmax_cross_entropy",
     "data", "gans", "nn", "optim", "random", "saving", "training",

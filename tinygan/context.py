@@ -25,6 +25,8 @@ class Context(NamedTuple):
     """Where dropout and first-use initialisation draw from; None: the process's default stream."""
     detect_anomaly: bool = False
     """Whether the first NaN or infinity is an error that names the op and the user's line."""
+    conv_algorithm: str = "auto"
+    """How convolutions are computed: "auto", "direct" or "tiled"."""
     reads: list[Any] | None = None
     """Where `apply` notes the versions of the Parameters and Buffers that it meets; None: nowhere."""
 

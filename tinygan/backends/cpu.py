@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy as xp
 
-from tinygan.kernels import COMPILING
+from tinygan.kernels import COMPILING, im2col
 from tinygan.kernels.workspace import empty
 
 name = "cpu"
@@ -21,8 +21,8 @@ LARGE = 4096  # elements, or 64 times as many multiplications, from which the co
 _CODES = {"relu": 1, "leaky_relu": 2, "tanh": 3, "sigmoid": 4, "softplus": 5, "elu": 6}
 
 __all__ = ["activation", "activation_grad", "adam", "batch_norm", "batch_norm_input_grad", "batch_norm_sums",
-           "bce_with_logits", "bce_with_logits_grad", "dense", "empty", "matmul", "name", "random_bits",
-           "random_normal", "random_uniform", "rmsprop", "sgd", "to_numpy", "xp"]
+           "bce_with_logits", "bce_with_logits_grad", "conv2d", "conv2d_input_grad", "conv2d_weight_grad", "dense", "empty",
+           "matmul", "name", "random_bits", "random_normal", "random_uniform", "rmsprop", "sgd", "to_numpy", "xp"]
 
 
 _loaded: Any = None
@@ -67,6 +67,32 @@ def dense(x: Array, weight: Array, bias: Array, activation_name: str, slope: flo
     if fused is None or (fused == 0 and activation_name != "identity"):
         activation(y, activation_name, slope, out=y)
     return y
+
+
+# Convolutions: `g` is their Geometry
+
+
+def conv2d(x: Array, weight: Array, g: Any, bias: Array | None = None, activation_name: str = "identity",
+           slope: float = 0.0) -> Array:
+    """activation(x * weight + bias): (N, C, H, W), (K, C / groups, kH, kW), (K,) -> (N, K, OH, OW)."""
+    return _finished(im2col.conv2d(x, weight, g), bias, activation_name, slope)
+
+
+def conv2d_input_grad(y: Array, weight: Array, g: Any, bias: Array | None = None, activation_name: str = "identity",
+                      slope: float = 0.0) -> Array:
+    """The adjoint in x, with bias and activation: (N, K, OH, OW), (K, C / groups, kH, kW), (C,) -> (N, C, H, W)."""
+    return _finished(im2col.conv2d_input_grad(y, weight, g), bias, activation_name, slope)
+
+
+def conv2d_weight_grad(x: Array, y: Array, g: Any) -> Array:
+    """The adjoint in weight: (N, C, H, W), (N, K, OH, OW) -> (K, C / groups, kH, kW)."""
+    return im2col.conv2d_weight_grad(x, y, g)
+
+
+def _finished(y: Array, bias: Array | None, activation_name: str, slope: float) -> Array:
+    if bias is not None:
+        y += bias[:, None, None]
+    return y if activation_name == "identity" else activation(y, activation_name, slope, out=y)
 
 
 # Activations

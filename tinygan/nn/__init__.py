@@ -1,5 +1,6 @@
 """Networks: modules with named parameters, the layers, and the initial values of their weights."""
 from tinygan.nn import initializers
+from tinygan.nn.convolution import Conv2d, ConvTranspose2d
 from tinygan.nn.layers import (
     ELU,
     Activation,
@@ -22,5 +23,6 @@ from tinygan.nn.module import Module, functional_call, identities, mode, update_
 __all__ = [
     "Module", "Sequential", "functional_call", "mode", "update_buffers_of", "identities", "initializers",
     "Dense", "BatchNorm", "LayerNorm", "Dropout", "Embedding", "Flatten", "Reshape",
+    "Conv2d", "ConvTranspose2d",
     "Activation", "ReLU", "LeakyReLU", "ELU", "Tanh", "Sigmoid", "Softplus",
 ]

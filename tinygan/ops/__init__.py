@@ -1,5 +1,6 @@
 """The ops, each with its gradient beside it. All take Tensors or bare arrays, and give back the same kind."""
 from tinygan.ops.activations import activation, elu, leaky_relu, relu, sigmoid, softplus, tanh
+from tinygan.ops.conv import conv2d, conv2d_weight_grad, conv_algorithm, conv_transpose2d
 from tinygan.ops.dropout import dropout
 from tinygan.ops.einsum import einsum
 from tinygan.ops.elementwise import (
