@@ -18,6 +18,7 @@ name = "cpu"
 Array = np.ndarray[Any, Any]
 
 LARGE = 4096  # elements, or 64 times as many multiplications, from which the compiled kernels are faster than NumPy
+_FUSED = {"identity": 0, "relu": 1, "leaky_relu": 2}  # what matrix products apply themselves
 _CODES = {"relu": 1, "leaky_relu": 2, "tanh": 3, "sigmoid": 4, "softplus": 5, "elu": 6}
 
 __all__ = ["activation", "activation_grad", "adam", "batch_norm", "batch_norm_input_grad", "batch_norm_sums",
@@ -36,6 +37,13 @@ def _native() -> Any:
 
             _loaded = native
     return _loaded
+
+
+def _convolution() -> Any:
+    _native()
+    from tinygan.kernels import convolution
+
+    return convolution
 
 
 def to_numpy(array: Array) -> Array:
@@ -57,7 +65,7 @@ def matmul(a: Array, b: Array, out: Array | None = None) -> Array:
 
 def dense(x: Array, weight: Array, bias: Array, activation_name: str, slope: float, out: Array | None = None) -> Array:
     """activation(x @ weight.T + bias): x (N, in), weight (out, in), bias (out,) -> (N, out)."""
-    fused = {"identity": 0, "relu": 1, "leaky_relu": 2}.get(activation_name)
+    fused = _FUSED.get(activation_name)
     if x.size * weight.shape[0] > 64 * LARGE and (out is None or out.flags.c_contiguous):
         y = _native().product(x, weight.T, out, bias, fused or 0, slope)
     else:
@@ -75,18 +83,29 @@ def dense(x: Array, weight: Array, bias: Array, activation_name: str, slope: flo
 def conv2d(x: Array, weight: Array, g: Any, bias: Array | None = None, activation_name: str = "identity",
            slope: float = 0.0) -> Array:
     """activation(x * weight + bias): (N, C, H, W), (K, C / groups, kH, kW), (K,) -> (N, K, OH, OW)."""
-    return _finished(im2col.conv2d(x, weight, g), bias, activation_name, slope)
+    if not _is_large(x.shape[0], weight.size, g):
+        return _finished(im2col.conv2d(x, weight, g), bias, activation_name, slope)
+    fused = None if bias is None else _FUSED.get(activation_name)
+    y = _convolution().conv2d(x, weight, g, bias, fused or 0, slope)
+    return _finished(y, None, "identity" if fused is not None else activation_name, slope)
 
 
 def conv2d_input_grad(y: Array, weight: Array, g: Any, bias: Array | None = None, activation_name: str = "identity",
                       slope: float = 0.0) -> Array:
     """The adjoint in x, with bias and activation: (N, K, OH, OW), (K, C / groups, kH, kW), (C,) -> (N, C, H, W)."""
-    return _finished(im2col.conv2d_input_grad(y, weight, g), bias, activation_name, slope)
+    kernels = _convolution() if _is_large(y.shape[0], weight.size, g) else im2col
+    return _finished(kernels.conv2d_input_grad(y, weight, g), bias, activation_name, slope)
 
 
 def conv2d_weight_grad(x: Array, y: Array, g: Any) -> Array:
     """The adjoint in weight: (N, C, H, W), (N, K, OH, OW) -> (K, C / groups, kH, kW)."""
-    return im2col.conv2d_weight_grad(x, y, g)
+    size = y.shape[1] * x.shape[1] // g.groups * g.kernel[0] * g.kernel[1]
+    kernels = _convolution() if _is_large(x.shape[0], size, g) else im2col
+    return kernels.conv2d_weight_grad(x, y, g)
+
+
+def _is_large(images: int, weight_size: int, g: Any) -> bool:
+    return images * g.output[0] * g.output[1] * weight_size > 64 * LARGE
 
 
 def _finished(y: Array, bias: Array | None, activation_name: str, slope: float) -> Array:

@@ -115,9 +115,8 @@ def entry(signature: Any) -> Callable[[Callable[..., Any]], Any]:
     return compile_it
 
 
-def kernel(variant: str = "") -> Callable[[Callable[..., Any]], int]:
-    """Decorator: the address of `function(arguments, part, parts)`, a task for the pool, which does the part-th of
-    `parts` shares of the work that the int64 words at `arguments` describe (sizes, and addresses of arrays).
+def compiled(signature: Any, variant: str = "") -> Callable[[Callable[..., Any]], int]:
+    """Decorator: the address of a function of that signature, for other compiled code to call.
 
     variant: what tells this function from others made by the same code, such as the type of its elements.
     """
@@ -125,13 +124,19 @@ def kernel(variant: str = "") -> Callable[[Callable[..., Any]], int]:
         if variant:
             function.__qualname__ += f"-{variant}"  # also names the file in the cache
         with COMPILING:
-            compiled = CFunc(function, (TASK.args, TASK.return_type), locals={}, options=dict(OPTIONS))
-            _cached(compiled, function)
-            compiled.compile()
-        _ALIVE.append(compiled)
-        return int(compiled.address or 0)
+            code = CFunc(function, (signature.args, signature.return_type), locals={}, options=dict(OPTIONS))
+            _cached(code, function)
+            code.compile()
+        _ALIVE.append(code)
+        return int(code.address or 0)
 
     return compile_it
+
+
+def kernel(variant: str = "") -> Callable[[Callable[..., Any]], int]:
+    """Decorator: the address of `function(arguments, part, parts)`, a task for the pool, which does the part-th of
+    `parts` shares of the work that the int64 words at `arguments` describe (sizes, and addresses of arrays)."""
+    return compiled(TASK, variant)
 
 
 _ALIVE: list[Any] = []  # the code behind an address lives as long as the object that compiled it

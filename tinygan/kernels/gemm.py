@@ -25,6 +25,7 @@ BLOCK_BYTES = 256 * 1024
 # What a task is told, by position.
 (A, A_ROW, A_STEP, B, B_STEP, B_COLUMN, C, C_STRIDE, STAGED, M, N, K, SPLIT_ROWS, BIAS, ACTIVATION, SLOPE, SCRATCH,
  SCRATCH_WORDS) = range(18)
+WORDS = 18
 IDENTITY, RELU, LEAKY_RELU = range(3)
 
 
@@ -38,6 +39,9 @@ def pointer_to(real: Any) -> Any:
         return types.CPointer(real)(types.int64), code
 
     return pointer
+
+
+address_of_words = pointer_to(types.int64)
 
 
 def columns(dtype: Any) -> int:
@@ -55,8 +59,9 @@ def scratch_elements(m: int, n: int, k: int, direct: bool, staged: bool, dtype: 
     return panels + packed_rows + width * ROWS + stage
 
 
-def make(real: Any) -> int:
-    """The address of the task for elements of that type."""
+@cache
+def _share(real: Any) -> Any:
+    """The function that does one part's share of a product."""
     pointer = pointer_to(real)
     multiply = microkernel.make(real)
     multiply_and_pack = microkernel.make(real, packing=True)
@@ -131,9 +136,8 @@ def make(real: Any) -> int:
                 for i in range(rows):
                     out[i] = values[i]
 
-    @kernel(str(real))
-    def gemm(task: Any, part: Any, parts: Any) -> Any:
-        t = carray(task, (32,))
+    @inline
+    def share(t: Any, part: Any, parts: Any, scratch: Any) -> Any:
         k, a_row, c_stride = t[K], t[A_ROW], t[C_STRIDE]
         top, bottom, left, right = np.int64(0), t[M], np.int64(0), t[N]
         if t[SPLIT_ROWS]:
@@ -150,7 +154,6 @@ def make(real: Any) -> int:
         slope = at(t[SLOPE], np.int64(1))[0] if t[SLOPE] else real(0)
         staged = t[STAGED] != 0
 
-        scratch = t[SCRATCH] + part * t[SCRATCH_WORDS] * item
         panels_address = scratch
         panel_elements = max(np.int64(block), width * k)
         rows_address = panels_address + panel_elements * item
@@ -222,4 +225,36 @@ def make(real: Any) -> int:
                 if staged:
                     flush(stage, i1 - i0, i0, j1 - j0, j0, c, c_stride, bias, t[ACTIVATION], slope)
 
+    return share
+
+
+@cache
+def make(real: Any) -> int:
+    """The address of the task C = activation(A @ B + bias) for elements of that type."""
+    share = _share(real)
+    item = real.bitwidth // 8
+
+    @kernel(str(real))
+    def gemm(task: Any, part: Any, parts: Any) -> Any:
+        t = carray(task, (WORDS,))
+        share(t, part, parts, t[SCRATCH] + part * t[SCRATCH_WORDS] * item)
+
     return gemm
+
+
+@cache
+def make_batch(real: Any) -> int:
+    """The address of the task that does many products: how many, the address of their words (WORDS each), into how many
+    shares each is cut, the address of the parts' scratch memory, and the elements of it that each part has."""
+    share = _share(real)
+    item = real.bitwidth // 8
+
+    @kernel(str(real))
+    def batch(task: Any, part: Any, parts: Any) -> Any:
+        t = carray(task, (5,))
+        products, shares = carray(address_of_words(t[1]), (t[0], WORDS)), t[2]
+        units = t[0] * shares
+        for unit in range(units * part // parts, units * (part + 1) // parts):
+            share(products[unit // shares], unit % shares, shares, t[3] + part * t[4] * item)
+
+    return batch

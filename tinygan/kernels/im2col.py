@@ -4,6 +4,7 @@ For what is too small to compile kernels for. Images are (N, C, H, W); results a
 """
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -34,7 +35,7 @@ def _patches(x: Array, g: Any) -> Array:
 def _rows(images: Array, groups: int) -> Array:
     """(..., C) -> (groups, everything else, C / groups)."""
     size = images.shape[-1] // groups
-    return np.moveaxis(images.reshape(-1, groups, size), 1, 0)
+    return np.moveaxis(images.reshape(math.prod(images.shape[:-1]), groups, size), 1, 0)
 
 
 def _patch_rows(x: Array, g: Any) -> Array:

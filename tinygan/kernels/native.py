@@ -26,46 +26,46 @@ from tinygan.kernels.pool import pool  # noqa: E402
 from tinygan.kernels.workspace import empty  # noqa: E402
 
 Array = np.ndarray[Any, Any]
-_REALS = {np.dtype(np.float32): types.float32, np.dtype(np.float64): types.float64}
+REALS = {np.dtype(np.float32): types.float32, np.dtype(np.float64): types.float64}
 ALONE = 32 * 1024  # elements of an elementwise task, below which sharing it costs more than it gives
 ALONE_PRODUCT = 200_000  # multiplications of a matrix product, likewise
 
 
 @cache
 def _gemm(dtype: Any) -> int:
-    return gemm.make(_REALS[dtype])
+    return gemm.make(REALS[dtype])
 
 
 @cache
 def _forward(dtype: Any) -> int:
-    return elementwise.make_forward(_REALS[dtype])
+    return elementwise.make_forward(REALS[dtype])
 
 
 @cache
 def _backward(dtype: Any) -> int:
-    return elementwise.make_backward(_REALS[dtype])
+    return elementwise.make_backward(REALS[dtype])
 
 
 @cache
 def _optimizer(rule: str, dtype: Any) -> int:
-    return optimizers.make(rule, _REALS[dtype])
+    return optimizers.make(rule, REALS[dtype])
 
 
 _bits = cache(philox.make)
 
 
-def _address(array: Array) -> int:
+def address(array: Array) -> int:
     return array.__array_interface__["data"][0]
 
 
 _NUMBERS: dict[tuple[float, Any], tuple[Array, int]] = {}
 
 
-def _number(value: float, dtype: Any) -> int:
+def number(value: float, dtype: Any) -> int:
     """The address of a constant."""
     if (value, dtype) not in _NUMBERS:
         array = np.array([value], dtype)
-        _NUMBERS.setdefault((value, dtype), (array, _address(array)))  # never replaced: another thread may be using it
+        _NUMBERS.setdefault((value, dtype), (array, address(array)))  # never replaced: another thread may be using it
     return _NUMBERS[value, dtype][1]
 
 
@@ -83,7 +83,7 @@ def _scratch(size: int) -> int:
     """The address of that many bytes."""
     if _SCRATCH.memory.size < size + 64:
         _SCRATCH.memory = np.empty(size + 64, np.uint8)
-        _SCRATCH.address = _address(_SCRATCH.memory) + -_address(_SCRATCH.memory) % 64
+        _SCRATCH.address = address(_SCRATCH.memory) + -address(_SCRATCH.memory) % 64
     return _SCRATCH.address
 
 
@@ -119,22 +119,22 @@ def product(a: Array, b: Array, out: Array | None = None, bias: Array | None = N
     split_rows = not direct and not staged
     words = gemm.scratch_elements(m, n, k, direct, staged, out.dtype)
     pool.run(_gemm(out.dtype), (
-        _address(a), a_row, a_step, _address(b), b_step, b_column, _address(out), out.shape[1], staged, m, n, k, split_rows,
-        0 if bias is None else _address(bias), activation, _number(slope, out.dtype),
+        address(a), a_row, a_step, address(b), b_step, b_column, address(out), out.shape[1], staged, m, n, k, split_rows,
+        0 if bias is None else address(bias), activation, number(slope, out.dtype),
         _scratch(parts * words * out.itemsize), words), parts)
     return out
 
 
 def activation_forward(x: Array, code: int, slope: float, out: Array) -> Array:
     """relu, leaky_relu or (float32 only) tanh of a contiguous array, into `out`."""
-    pool.run(_forward(x.dtype), (_address(x), 0, _address(out), x.size, code, _number(slope, x.dtype)),
+    pool.run(_forward(x.dtype), (address(x), 0, address(out), x.size, code, number(slope, x.dtype)),
              1 if x.size < ALONE else pool.size)
     return out
 
 
 def activation_backward(g: Array, y: Array, code: int, slope: float, out: Array) -> Array:
     """g times the activation's slope where its output is y; all contiguous, in the same order."""
-    pool.run(_backward(g.dtype), (_address(g), _address(y), _address(out), g.size, code, _number(slope, g.dtype)),
+    pool.run(_backward(g.dtype), (address(g), address(y), address(out), g.size, code, number(slope, g.dtype)),
              1 if g.size < ALONE else pool.size)
     return out
 
@@ -144,17 +144,17 @@ def optimizer_step(rule: str, settings: Array, parameters: Sequence[Array], grad
     """Update C-contiguous parameters and slots of one dtype in place. settings: float64, as the rule has them."""
     gradients = [np.ascontiguousarray(g) for g in gradients]
     second = slots[1] if len(slots) > 1 else slots[0]
-    table = np.array([[_address(p), _address(g), _address(a), _address(b), p.size]
+    table = np.array([[address(p), address(g), address(a), address(b), p.size]
                       for p, g, a, b in zip(parameters, gradients, slots[0], second, strict=True)], np.int64)
     total = int(table[:, -1].sum())
     settings = np.resize(np.asarray(settings, np.float64), 8)
-    pool.run(_optimizer(rule, parameters[0].dtype), (_address(table), len(table), total, _address(settings)),
+    pool.run(_optimizer(rule, parameters[0].dtype), (address(table), len(table), total, address(settings)),
              1 if total < ALONE else pool.size)
 
 
 def random_bits(key: Array, out: Array) -> Array:
     """Fill a contiguous uint32 array with the words of the stream of a key (two uint32 words)."""
-    pool.run(_bits(), (int(key[0]), int(key[1]), _address(out), out.size), 1 if out.size < ALONE // 4 else pool.size)
+    pool.run(_bits(), (int(key[0]), int(key[1]), address(out), out.size), 1 if out.size < ALONE // 4 else pool.size)
     return out
 
 

@@ -39,6 +39,46 @@ def dense(x: Array, weight: Array, bias: Array, activation_name: str, slope: flo
     return activation(z, activation_name, slope)
 
 
+# Convolutions: one list of products, added up in three places. `g` is their Geometry.
+
+Index = tuple[int, int, int, int]
+
+
+def _products(images: int, kernels: int, per_group: int, g: Any) -> Iterator[tuple[Index, Index, Index]]:
+    """Where in x (N, C, H, W), weight (K, C / groups, kH, kW) and y (N, K, OH, OW) the factors and the sum lie."""
+    for n, k, row, column in np.ndindex(images, kernels, *g.output):
+        first = k // (kernels // g.groups) * per_group  # the first channel of this kernel's group
+        for c, i, j in np.ndindex(per_group, *g.kernel):
+            v = row * g.stride[0] + i * g.dilation[0] - g.padding[0]
+            h = column * g.stride[1] + j * g.dilation[1] - g.padding[1]
+            if 0 <= v < g.input[0] and 0 <= h < g.input[1]:
+                yield (n, first + c, v, h), (k, c, i, j), (n, k, row, column)
+
+
+def conv2d(x: Array, weight: Array, g: Any) -> Array:
+    """(N, C, H, W), (K, C / groups, kH, kW) -> (N, K, OH, OW)."""
+    y = np.zeros((x.shape[0], weight.shape[0], *g.output))
+    for at_x, at_weight, at_y in _products(x.shape[0], weight.shape[0], weight.shape[1], g):
+        y[at_y] += float(x[at_x]) * float(weight[at_weight])
+    return y
+
+
+def conv2d_input_grad(y: Array, weight: Array, g: Any) -> Array:
+    """(N, K, OH, OW), (K, C / groups, kH, kW) -> (N, C, H, W)."""
+    x = np.zeros((y.shape[0], weight.shape[1] * g.groups, *g.input))
+    for at_x, at_weight, at_y in _products(y.shape[0], weight.shape[0], weight.shape[1], g):
+        x[at_x] += float(y[at_y]) * float(weight[at_weight])
+    return x
+
+
+def conv2d_weight_grad(x: Array, y: Array, g: Any) -> Array:
+    """(N, C, H, W), (N, K, OH, OW) -> (K, C / groups, kH, kW)."""
+    weight = np.zeros((y.shape[1], x.shape[1] // g.groups, *g.kernel))
+    for at_x, at_weight, at_y in _products(x.shape[0], weight.shape[0], weight.shape[1], g):
+        weight[at_weight] += float(x[at_x]) * float(y[at_y])
+    return weight
+
+
 # Activations
 
 

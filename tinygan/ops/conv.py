@@ -18,9 +18,9 @@ from tinygan.ops.activations import activation as activate
 from tinygan.ops.activations import activation_grad, checked_activation
 from tinygan.ops.reduce import sum as sum_over
 from tinygan.ops.shape import pad
+from tinygan.ops.windows import Pair, is_whole, pair, two
 from tinygan.tensor import shape_of
 
-Pair = tuple[int, int]
 ALGORITHMS = ("auto", "direct", "tiled")
 
 
@@ -125,27 +125,23 @@ def conv2d(x: Any, weight: Any, bias: Any = None, stride: int | Sequence[int] = 
     output has the input's size; stride 1). activation: as for `dense`. Raises ValueError for sizes that don't fit.
     """
     name = "conv2d"
-    _, channels, height, width = _image_shape(name, "input", x)
-    kernels, per_group, *kernel = _image_shape(name, "weight", weight)
-    _check_groups(name, groups, kernels, "kernels", x, weight)
+    (n, channels, *size), (kernels, per_group, *kernel), shapes = _two_images(name, x, weight, "weight")
+    groups = _checked_groups(name, groups, kernels, "kernels", shapes)
     if channels != per_group * groups:
-        raise ValueError(f"{name}: input has {channels} channels, weight expects {per_group * groups}{_shapes(x, weight)}")
-    _check_kernel(name, kernel, x, weight)
-    stride, dilation = _pair(name, "stride", stride, 1), _pair(name, "dilation", dilation, 1)
+        raise ValueError(f"{name}: input has {channels} channels, weight expects {per_group * groups}{shapes}")
+    kernel_size = pair(name, "the weight's kernel", kernel, 1, shapes)
+    stride, dilation = pair(name, "stride", stride, 1, shapes), pair(name, "dilation", dilation, 1, shapes)
     if isinstance(padding, str):
-        x, padding = _named_padding(padding, x, kernel, stride, dilation)
-        height, width = x.shape[2:]
-    padding = _pair(name, "padding", padding, 0)
-    output = []
-    for i, size in enumerate((height, width)):
-        room = size + 2 * padding[i] - dilation[i] * (kernel[i] - 1) - 1
-        if room < 0:
-            raise ValueError(f"{name}: the kernel is larger than the input with its padding of {padding}"
-                             f"{_shapes(x, weight)}")
-        output.append(room // stride[i] + 1)
-    geometry = Geometry((height, width), _two(kernel), _two(output), stride, padding, dilation, groups,
-                        CONTEXT.get().conv_algorithm)
-    return _with_bias(name, _conv2d, _conv2d_fused, x, weight, bias, kernels, geometry, activation, slope)
+        x, padding = _named_padding(name, padding, x, kernel_size, stride, dilation, shapes)
+        size = x.shape[2:]
+    padding = pair(name, "padding", padding, 0, shapes)
+    if not min(size) and n and channels:  # an image of padding only
+        raise ValueError(f"{name}: the images hold no pixel{shapes}")
+    output = _output_size(size, kernel_size, stride, padding, dilation)
+    if min(output) < 1:
+        raise ValueError(f"{name}: the kernel is larger than the input with its padding of {padding}{shapes}")
+    geometry = Geometry(two(size), kernel_size, output, stride, padding, dilation, groups, CONTEXT.get().conv_algorithm)
+    return _with_bias(name, _conv2d, _conv2d_fused, x, weight, bias, kernels, geometry, activation, slope, shapes)
 
 
 def conv_transpose2d(x: Any, weight: Any, bias: Any = None, stride: int | Sequence[int] = 1,
@@ -159,26 +155,26 @@ def conv_transpose2d(x: Any, weight: Any, bias: Any = None, stride: int | Sequen
     dilation. The rest as for `conv2d`.
     """
     name = "conv_transpose2d"
-    _, channels, height, width = _image_shape(name, "input", x)
-    rows, per_group, *kernel = _image_shape(name, "weight", weight)
-    _check_groups(name, groups, rows, "input channels", x, weight)
+    (n, channels, *size), (rows, per_group, *kernel), shapes = _two_images(name, x, weight, "weight")
+    groups = _checked_groups(name, groups, rows, "input channels", shapes)
     if channels != rows:
-        raise ValueError(f"{name}: input has {channels} channels, weight expects {rows}{_shapes(x, weight)}")
-    _check_kernel(name, kernel, x, weight)
-    stride, dilation = _pair(name, "stride", stride, 1), _pair(name, "dilation", dilation, 1)
-    padding, extra = _pair(name, "padding", padding, 0), _pair(name, "output_padding", output_padding, 0)
-    output = []
-    for i, size in enumerate((height, width)):
-        if extra[i] >= max(stride[i], dilation[i]):
-            raise ValueError(f"{name}: output_padding {extra} should be smaller than stride {stride} or dilation {dilation}"
-                             f"{_shapes(x, weight)}")
-        output.append((size - 1) * stride[i] - 2 * padding[i] + dilation[i] * (kernel[i] - 1) + extra[i] + 1)
-    if min(output) < 1:
-        raise ValueError(f"{name}: nothing is left of the output, {output[0]} x {output[1]}{_shapes(x, weight)}")
-    geometry = Geometry(_two(output), _two(kernel), (height, width), stride, padding, dilation, groups,
-                        CONTEXT.get().conv_algorithm)
+        raise ValueError(f"{name}: input has {channels} channels, weight expects {rows}{shapes}")
+    if not per_group:
+        raise ValueError(f"{name}: the weight makes no channel{shapes}")
+    kernel_size = pair(name, "the weight's kernel", kernel, 1, shapes)
+    stride, dilation = pair(name, "stride", stride, 1, shapes), pair(name, "dilation", dilation, 1, shapes)
+    padding, extra = pair(name, "padding", padding, 0, shapes), pair(name, "output_padding", output_padding, 0, shapes)
+    if any(extra[i] >= max(stride[i], dilation[i]) for i in (0, 1)):
+        raise ValueError(f"{name}: output_padding {extra} should be smaller than stride {stride} or dilation {dilation}"
+                         f"{shapes}")
+    output = two([(size[i] - 1) * stride[i] - 2 * padding[i] + dilation[i] * (kernel[i] - 1) + extra[i] + 1
+                   for i in (0, 1)])
+    if min(*size, *output) < (1 if n else 0):  # of no images, even of size zero, nothing is left
+        raise ValueError(f"{name}: expected a pixel or more, got an input of {size[0]} x {size[1]} and an output of "
+                         f"{output[0]} x {output[1]}{shapes}")
+    geometry = Geometry(output, kernel_size, two(size), stride, padding, dilation, groups, CONTEXT.get().conv_algorithm)
     return _with_bias(name, _conv2d_input_grad, _conv_transpose2d_fused, x, weight, bias, per_group * groups, geometry,
-                      activation, slope)
+                      activation, slope, shapes)
 
 
 def conv2d_weight_grad(x: Any, y: Any, kernel_size: int | Sequence[int], stride: int | Sequence[int] = 1,
@@ -186,79 +182,63 @@ def conv2d_weight_grad(x: Any, y: Any, kernel_size: int | Sequence[int], stride:
     """The gradient of `conv2d`'s weight: the input x (N, C, H, W) of the convolution and the gradient y (N, K, OH, OW) of
     its output -> (K, C / groups, kH, kW). It is bilinear, and itself differentiable in both."""
     name = "conv2d_weight_grad"
-    n, channels, *size = _image_shape(name, "input", x)
-    m, kernels, *output = _image_shape(name, "output's gradient", y)
-    kernel, stride = _pair(name, "kernel_size", kernel_size, 1), _pair(name, "stride", stride, 1)
-    padding, dilation = _pair(name, "padding", padding, 0), _pair(name, "dilation", dilation, 1)
-    if not isinstance(groups, int) or groups < 1 or channels % groups or kernels % groups:
-        raise ValueError(f"{name}: groups ({groups}) should divide both numbers of channels (input {x.shape}, "
-                         f"output's gradient {y.shape})")
-    expected = [(size[i] + 2 * padding[i] - dilation[i] * (kernel[i] - 1) - 1) // stride[i] + 1 for i in (0, 1)]
-    if n != m or expected != list(output) or min(expected) < 1:
-        raise ValueError(f"{name}: the output's gradient should be ({n}, K, {expected[0]}, {expected[1]}) (input {x.shape}, "
-                         f"output's gradient {y.shape})")
-    geometry = Geometry(_two(size), kernel, _two(output), stride, padding, dilation, groups, CONTEXT.get().conv_algorithm)
+    (n, channels, *size), (m, kernels, *given), shapes = _two_images(name, x, y, "output's gradient")
+    kernel, stride = pair(name, "kernel_size", kernel_size, 1, shapes), pair(name, "stride", stride, 1, shapes)
+    padding, dilation = pair(name, "padding", padding, 0, shapes), pair(name, "dilation", dilation, 1, shapes)
+    groups = _checked_groups(name, groups, kernels, "channels of the output", shapes)
+    if channels % groups:
+        raise ValueError(f"{name}: groups should divide the {channels} channels of the input, got {groups}{shapes}")
+    output = _output_size(size, kernel, stride, padding, dilation)
+    if min(output) < 1:
+        raise ValueError(f"{name}: the kernel {kernel} is larger than the input with its padding of {padding}{shapes}")
+    if n != m or list(output) != given:
+        raise ValueError(f"{name}: the output's gradient should be of shape ({n}, K, {output[0]}, {output[1]}){shapes}")
+    geometry = Geometry(two(size), kernel, output, stride, padding, dilation, groups, CONTEXT.get().conv_algorithm)
     return _conv2d_weight_grad(x, y, geometry=geometry)
 
 
 def _with_bias(name: str, plain: Any, fused: Any, x: Any, weight: Any, bias: Any, channels: int, geometry: Geometry,
-               activation: str, slope: float) -> Any:
+               activation: str, slope: float, shapes: str) -> Any:
     checked_activation(name, activation, slope)
     if bias is None:
         return activate(plain(x, weight, geometry=geometry), activation, slope)
     if shape_of(name, bias) != (channels,):
-        raise ValueError(f"{name}: bias has shape {bias.shape}, expected ({channels},){_shapes(x, weight)}")
+        raise ValueError(f"{name}: bias has shape {bias.shape}, expected ({channels},){shapes}")
     return fused(x, weight, bias, geometry=geometry, activation=activation, slope=float(slope))
 
 
-def _named_padding(padding: str, x: Any, kernel: Sequence[int], stride: Pair, dilation: Pair) -> tuple[Any, Pair]:
+def _named_padding(name: str, padding: str, x: Any, kernel: Pair, stride: Pair, dilation: Pair,
+                   shapes: str) -> tuple[Any, Pair]:
     """The (padded) input and what to pad it by further. "same" pads one more at the end where it can't halve."""
     if padding not in ("same", "valid"):
-        raise ValueError(f'conv2d: unknown padding {padding!r}, expected numbers, "same" or "valid"')
+        raise ValueError(f'{name}: unknown padding {padding!r}, expected numbers, "same" or "valid"{shapes}')
     if padding == "valid":
         return x, (0, 0)
     if stride != (1, 1):
-        raise ValueError(f'conv2d: padding "same" needs stride 1, got {stride}')
+        raise ValueError(f'{name}: padding "same" needs stride 1, got {stride}{shapes}')
     total = [dilation[i] * (kernel[i] - 1) for i in (0, 1)]
-    half = (total[0] // 2, total[1] // 2)
     if total[0] % 2 or total[1] % 2:
         x = pad(x, ((0, 0), (0, 0), (0, total[0] % 2), (0, total[1] % 2)))
-    return x, half
+    return x, (total[0] // 2, total[1] // 2)
 
 
-def _image_shape(name: str, what: str, x: Any) -> tuple[int, ...]:
-    shape = shape_of(name, x)
-    if len(shape) != 4:
-        axes = "(N, C, H, W)" if what != "weight" else "(channels, channels, kH, kW)"
-        raise ValueError(f"{name}: {what} should have four axes, {axes}, got shape {shape}")
-    return shape
+def _output_size(size: Sequence[int], kernel: Pair, stride: Pair, padding: Pair, dilation: Pair) -> Pair:
+    """Of a convolution; less than 1 where the kernel does not fit."""
+    return two([(size[i] + 2 * padding[i] - dilation[i] * (kernel[i] - 1) - 1) // stride[i] + 1 for i in (0, 1)])
 
 
-def _check_groups(name: str, groups: int, channels: int, what: str, x: Any, weight: Any) -> None:
-    if not isinstance(groups, int) or groups < 1 or channels % groups:
-        raise ValueError(f"{name}: groups should divide the {channels} {what}, got {groups}{_shapes(x, weight)}")
+def _two_images(name: str, x: Any, other: Any, what: str) -> tuple[tuple[int, ...], tuple[int, ...], str]:
+    """Two shapes of four axes each, and how errors quote them."""
+    first, second = shape_of(name, x), shape_of(name, other)
+    shapes = f" (input {first}, {what} {second})"
+    if len(first) != 4 or len(second) != 4:
+        raise ValueError(f"{name}: input and {what} should have four axes each, (N, C, H, W) and "
+                         f"({'K, C' if what == 'weight' else 'N, K'}, height, width){shapes}")
+    return first, second, shapes
 
 
-def _check_kernel(name: str, kernel: Sequence[int], x: Any, weight: Any) -> None:
-    if min(kernel) < 1:
-        raise ValueError(f"{name}: the kernel has no element{_shapes(x, weight)}")
-
-
-def _shapes(x: Any, weight: Any) -> str:
-    return f" (input {x.shape}, weight {weight.shape})"
-
-
-def _two(values: Sequence[int]) -> Pair:
-    return int(values[0]), int(values[1])
-
-
-def _pair(name: str, what: str, value: Any, least: int) -> Pair:
-    """One whole number for both directions, or two."""
-    values = [value, value] if not isinstance(value, Sequence) else list(value) * (2 if len(value) == 1 else 1)
-    try:
-        whole = [int(v) for v in values if int(v) == v]
-    except (TypeError, ValueError):
-        whole = []
-    if len(whole) != 2 or len(values) != 2 or min(whole) < least:
-        raise ValueError(f"{name}: {what} should be one or two whole numbers, {least} or more, got {value!r}")
-    return whole[0], whole[1]
+def _checked_groups(name: str, groups: int, channels: int, what: str, shapes: str) -> int:
+    if not is_whole(groups) or groups < 1 or channels < 1 or channels % groups:
+        raise ValueError(f"{name}: groups should be 1 or more and divide the {channels} {what}, of which there should be "
+                         f"one or more, got {groups}{shapes}")
+    return int(groups)
