@@ -62,6 +62,28 @@ def test_batch_norm_of_a_larger_batch_against_torch(device):
               device=device)
 
 
+@pytest.mark.parametrize("activation", ["relu", "leaky_relu", "tanh"])
+@pytest.mark.parametrize("shape", [(4, 3), (2, 3, 2, 2)], ids=str)
+def test_batch_norm_with_an_activation(shape, activation):
+    """In the same pass or not: the same function."""
+    arrays = inputs(shape, 4)
+    plain = getattr(tg, activation)(tg.batch_norm(*arrays, 0.1))
+    np.testing.assert_allclose(tg.batch_norm(*arrays, 0.1, activation=activation), plain, rtol=1e-12, atol=1e-15)
+    check(lambda x, w, b: tg.batch_norm(x, w, b, 0.1, activation=activation), *arrays)
+
+
+@pytest.mark.oracle
+@pytest.mark.parametrize("activation", ["relu", "leaky_relu"])
+def test_batch_norm_of_a_larger_batch_with_an_activation_against_torch(device, activation):
+    torch = pytest.importorskip("torch")
+    theirs = {"relu": torch.relu, "leaky_relu": lambda x: torch.nn.functional.leaky_relu(x, 0.2)}[activation]
+    for shape in ((70, 37), (40, 128), (9, 5, 17, 13), (64, 16, 7, 7)):
+        x, w, b = inputs(shape, 7)
+        agree(lambda x, w, b: tg.batch_norm(x, w, b, activation=activation),
+              lambda x, w, b: theirs(torch.nn.functional.batch_norm(x, None, None, w, b, training=True)), x, w, b + 0.1,
+              device=device, second=shape == (70, 37))
+
+
 @pytest.mark.parametrize("place", [0, 1, 2])
 def test_batch_norm_needs_only_what_is_asked_for(place):
     arrays = list(map(tg.Tensor, inputs((4, 3))))

@@ -194,49 +194,75 @@ def bce_with_logits_grad(g: Array, logits: Array, targets: Any) -> Array:
     return slopes
 
 
-# Batch normalisation of (N, C, ...)
+# Batch normalisation of (N, C, ...), with relu, leaky_relu or the identity after it
 
 
-def _axes(x: Array) -> tuple[int, ...]:
-    return (0, *range(2, x.ndim))
+def _rows(x: Array) -> Array:
+    """(N, C, ...) -> (N * ..., C), C-contiguous: the same memory if x lies channels-last."""
+    last = np.moveaxis(x, 1, -1)
+    return np.ascontiguousarray(last).reshape(-1, x.shape[1])
 
 
-def _column(value: Array, x: Array) -> Array:
-    return value.reshape((1, -1) + (1,) * (x.ndim - 2))
+def _images(rows: Array, like: Array) -> Array:
+    return np.moveaxis(rows.reshape(like.shape[0], *like.shape[2:], like.shape[1]), -1, 1)
 
 
-def _normalized(x: Array, eps: float, mean: Array, var: Array) -> tuple[Array, Array]:
-    deviation = _column(np.sqrt(var + x.dtype.type(eps)), x)
-    return (x - _column(mean, x)) / deviation, deviation
+def _slopes(z: Array, activation_name: str, slope: float) -> Any:
+    below = {"identity": 1.0, "relu": 0.0, "leaky_relu": slope}[activation_name]
+    return np.where(z > 0, z.dtype.type(1), z.dtype.type(below))
 
 
-def batch_norm(x: Array, weight: Array, bias: Array, eps: float, mean: Array, var: Array) -> Array:
-    """x normalised per channel, scaled and shifted; writes the batch's mean and biased variance."""
-    wide = x.astype(np.float64)  # sums over a large batch lose digits in float32
-    mean[...] = wide.mean(_axes(x))
-    var[...] = wide.var(_axes(x))
-    y, _ = _normalized(x, eps, mean, var)
-    y *= _column(weight, x)
-    y += _column(bias, x)
-    return y
+def _standardized(x: Array, eps: float, mean: Array, var: Array) -> Array:
+    return (x - mean) / np.sqrt(var + x.dtype.type(eps))
 
 
-def batch_norm_sums(g: Array, x: Array, eps: float, mean: Array, var: Array) -> Array:
-    """The sums per channel of g, and of g times the normalised x: (2, C)."""
-    normalized, _ = _normalized(x, eps, mean, var)
-    sums = [g.sum(_axes(x), dtype=np.float64), (g * normalized).sum(_axes(x), dtype=np.float64)]
-    return np.array(sums, x.dtype)
+def batch_norm(x: Array, weight: Array, bias: Array, eps: float, mean: Array, var: Array, activation_name: str,
+               slope: float) -> Array:
+    """x normalised per channel, scaled and shifted, and activated; writes the batch's mean and biased variance."""
+    rows = _rows(x)
+    if x.size > LARGE:
+        out = empty(rows.shape, rows.dtype)
+        return _images(_native().batch_norm(rows, weight, bias, eps, mean, var, _FUSED[activation_name], slope, out), x)
+    wide = rows.astype(np.float64)  # sums over a large batch lose digits in float32
+    mean[...] = wide.mean(0)
+    var[...] = wide.var(0)
+    y = _standardized(rows, eps, mean, var)
+    y *= weight
+    y += bias
+    if activation_name != "identity":
+        y *= _slopes(y, activation_name, slope)
+    return _images(y, x)
 
 
-def batch_norm_input_grad(g: Array, x: Array, weight: Array, sums: Array, eps: float, mean: Array, var: Array) -> Array:
+def batch_norm_sums(g: Array, x: Array, weight: Array, bias: Array, eps: float, mean: Array, var: Array, activation_name: str,
+                    slope: float) -> Array:
+    """The sums per channel of the gradient before the activation, and of that times the normalised x: (2, C)."""
+    g, x = _rows(g), _rows(x)
+    if x.size > LARGE:
+        return _native().batch_norm_sums(g, x, weight, bias, eps, mean, var, _FUSED[activation_name], slope)
+    normal = _standardized(x, eps, mean, var)
+    if activation_name != "identity":
+        g = g * _slopes(normal * weight + bias, activation_name, slope)
+    return np.array([g.sum(0, dtype=np.float64), (g * normal).sum(0, dtype=np.float64)], x.dtype)
+
+
+def batch_norm_input_grad(g: Array, x: Array, weight: Array, bias: Array, sums: Array, eps: float, mean: Array, var: Array,
+                          activation_name: str, slope: float) -> Array:
     """The gradient of x: weight / deviation * (g - (sums[0] + normalised x * sums[1]) / count)."""
-    normalized, deviation = _normalized(x, eps, mean, var)
-    normalized *= _column(sums[1], x)
-    normalized += _column(sums[0], x)
-    normalized /= x.dtype.type(x.size // x.shape[1])
-    np.subtract(g, normalized, out=normalized)
-    normalized *= _column(weight, x) / deviation
-    return normalized
+    like, g, x = x, _rows(g), _rows(x)
+    if x.size > LARGE:
+        out = empty(x.shape, x.dtype)
+        return _images(_native().batch_norm_input_grad(g, x, weight, bias, sums, eps, mean, var, _FUSED[activation_name], slope,
+                                                       out), like)
+    normal = _standardized(x, eps, mean, var)
+    if activation_name != "identity":
+        g = g * _slopes(normal * weight + bias, activation_name, slope)
+    normal *= sums[1]
+    normal += sums[0]
+    normal /= x.dtype.type(x.shape[0])
+    np.subtract(g, normal, out=normal)
+    normal *= weight / np.sqrt(var + x.dtype.type(eps))
+    return _images(normal, like)
 
 
 # Optimisers: in place, over lists of arrays; `settings` are float64

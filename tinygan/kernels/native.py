@@ -21,7 +21,7 @@ if _FIRST:
 
 from numba import types  # noqa: E402
 
-from tinygan.kernels import elementwise, gemm, optimizers, philox  # noqa: E402
+from tinygan.kernels import elementwise, gemm, normalization, optimizers, philox  # noqa: E402
 from tinygan.kernels.pool import pool  # noqa: E402
 from tinygan.kernels.workspace import empty  # noqa: E402
 
@@ -150,6 +150,48 @@ def optimizer_step(rule: str, settings: Array, parameters: Sequence[Array], grad
     settings = np.resize(np.asarray(settings, np.float64), 8)
     pool.run(_optimizer(rule, parameters[0].dtype), (address(table), len(table), total, address(settings)),
              1 if total < ALONE else pool.size)
+
+
+def _normalization(task: str, x: Array, mean: Array, variance: Array, weight: Array, bias: Array, eps: float,
+                   activation: int, slope: float, gradient: Array | None = None, out: Array | None = None,
+                   sums: Array | None = None, partial: Array | None = None) -> None:
+    """Run a task of `normalization` on x (rows, channels), C-contiguous as all the others."""
+    inverse = 1 / np.sqrt(variance + variance.dtype.type(eps))
+    others = [0 if a is None else address(a) for a in (gradient, out)]
+    vectors = [np.ascontiguousarray(a) for a in (mean, inverse, weight, bias)]
+    pool.run(getattr(normalization.make(REALS[x.dtype]), task), (
+        address(x), *others, *x.shape, *map(address, vectors), 0 if sums is None else address(sums),
+        0 if partial is None else address(partial), activation, number(slope, x.dtype)),
+        1 if x.size < ALONE else pool.size)
+
+
+def batch_norm(x: Array, weight: Array, bias: Array, eps: float, mean: Array, variance: Array, activation: int, slope: float,
+               out: Array) -> Array:
+    """activation(normalised x * weight + bias); the batch's moments are written to mean and variance."""
+    mean[...], variance[...] = x[0], 1
+    partial = np.zeros((pool.size, 2, x.shape[1]))
+    _normalization("moments", x, mean, variance, weight, bias, eps, activation, slope, partial=partial)
+    first, second = partial.sum(0) / x.shape[0]
+    variance[...] = np.maximum(second - first * first, 0)
+    mean += first.astype(mean.dtype)
+    _normalization("normalize", x, mean, variance, weight, bias, eps, activation, slope, out=out)
+    return out
+
+
+def batch_norm_sums(g: Array, x: Array, weight: Array, bias: Array, eps: float, mean: Array, variance: Array, activation: int,
+                    slope: float) -> Array:
+    """The sums over the rows of the gradient before the activation, and of that times the normalised x: (2, channels)."""
+    partial = np.zeros((pool.size, 2, x.shape[1]))
+    _normalization("gradient_sums", x, mean, variance, weight, bias, eps, activation, slope, g, partial=partial)
+    return partial.sum(0).astype(x.dtype)
+
+
+def batch_norm_input_grad(g: Array, x: Array, weight: Array, bias: Array, sums: Array, eps: float, mean: Array,
+                          variance: Array, activation: int, slope: float, out: Array) -> Array:
+    """The gradient of x, from that of the result and the sums above."""
+    means = sums / x.dtype.type(x.shape[0])
+    _normalization("input_gradient", x, mean, variance, weight, bias, eps, activation, slope, g, out, means)
+    return out
 
 
 def random_bits(key: Array, out: Array) -> Array:

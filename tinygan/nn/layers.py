@@ -111,6 +111,8 @@ class BatchNorm(Module):
     momentum: the share of the batch in the running statistics; their variance is the unbiased one, as PyTorch's.
     """
 
+    fuses_activation = True
+
     def __init__(self, channels: int, eps: float = 1e-5, momentum: float = 0.1,
                  initializer: Initializer = initializers.ones) -> None:
         self.weight = Parameter(shape=(channels,), initializer=initializer)
@@ -121,11 +123,12 @@ class BatchNorm(Module):
         self.eps = eps
         self.momentum = momentum
 
-    def forward(self, x: Any) -> Any:
+    def forward(self, x: Any, activation: Activation = IDENTITY) -> Any:
         if not self.training:
-            return ops.batch_norm_inference(x, self.running_mean, self.running_var, self.weight, self.bias, self.eps)
+            y = ops.batch_norm_inference(x, self.running_mean, self.running_var, self.weight, self.bias, self.eps)
+            return activation(y)
         statistics = ops.empty_statistics(x)
-        y = ops.batch_norm(x, self.weight, self.bias, self.eps, statistics)
+        y = ops.batch_norm(x, self.weight, self.bias, self.eps, statistics, activation.name, activation.slope)
         if self.updates_buffers:
             self._update(*statistics, count=as_array(x).size // x.shape[1])
         return y

@@ -1,14 +1,16 @@
 """Batch and layer normalisation.
 
-Batch normalisation is fused: one kernel forward, and backward two kernels that are ops themselves, `_batch_norm_sums`
-and `_batch_norm_input_grad`. Their own gradients are derived from their definitions in simple ops, with nothing held
-constant: the mean and the variance depend on the input at every order.
+Batch normalisation is fused, with a piecewise linear activation after it: one kernel forward, and backward two kernels
+that are ops themselves, `_batch_norm_sums` and `_batch_norm_input_grad`. Their own gradients are derived from their
+definitions in simple ops, with nothing held constant: the mean and the variance depend on the input at every order.
 """
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 from tinygan.graph import op, pullback
+from tinygan.ops.activations import activation as activate
+from tinygan.ops.activations import activation_grad, checked_activation
 from tinygan.ops.elementwise import add, div, mul, sqrt, sub
 from tinygan.ops.reduce import mean, var
 from tinygan.ops.reduce import sum as sum_over
@@ -18,61 +20,86 @@ from tinygan.tensor import shape_of
 Statistics = tuple[Any, Any]
 
 
-@op(saves=(0, 1))
-def _batch_norm(B: Any, x: Any, weight: Any, bias: Any, eps: float, statistics: Statistics) -> Any:
-    return B.batch_norm(x, weight, bias, eps, *statistics)
+class Settings(NamedTuple):
+    """Of batch normalisation and the activation after it; the statistics are written forward and read backward."""
+
+    eps: float
+    statistics: Statistics
+    activation: str
+    slope: float
+
+
+@op(saves=(0, 1, 2))
+def _batch_norm(B: Any, x: Any, weight: Any, bias: Any, settings: Settings) -> Any:
+    return B.batch_norm(x, weight, bias, settings.eps, *settings.statistics, settings.activation, settings.slope)
 
 
 @_batch_norm.vjp
-def _(needs: Any, g: Any, x: Any, weight: Any, eps: float, statistics: Statistics) -> Any:
-    sums = _batch_norm_sums(g, x, eps=eps, statistics=statistics)
-    gx = needs[0] and _batch_norm_input_grad(g, x, weight, sums, eps=eps, statistics=statistics)
+def _(needs: Any, g: Any, x: Any, weight: Any, bias: Any, settings: Settings) -> Any:
+    sums = _batch_norm_sums(g, x, weight, bias, settings=settings)
+    gx = needs[0] and _batch_norm_input_grad(g, x, weight, bias, sums, settings=settings)
     return gx, needs[1] and sums[1], needs[2] and sums[0]
 
 
-@op(saves=(0, 1))
-def _batch_norm_sums(B: Any, g: Any, x: Any, eps: float, statistics: Statistics) -> Any:
-    """The sums per channel of g and of g times the normalised x -> (2, C): the gradients of bias and weight."""
-    return B.batch_norm_sums(g, x, eps, *statistics)
+@op(saves=(0, 1, 2, 3))
+def _batch_norm_sums(B: Any, g: Any, x: Any, weight: Any, bias: Any, settings: Settings) -> Any:
+    """The sums per channel of the gradient before the activation, and of that times the normalised x -> (2, C): the
+    gradients of bias and weight."""
+    return B.batch_norm_sums(g, x, weight, bias, settings.eps, *settings.statistics, settings.activation, settings.slope)
 
 
 @_batch_norm_sums.vjp
-def _(needs: Any, gg: Any, g: Any, x: Any, eps: float, statistics: Statistics) -> Any:
-    def definition(g: Any, x: Any) -> Any:
-        axes = _axes(x)
-        return stack([sum_over(g, axes), sum_over(mul(g, _normalized(x, eps)), axes)])
+def _(needs: Any, gg: Any, g: Any, x: Any, weight: Any, bias: Any, settings: Settings) -> Any:
+    def definition(g: Any, x: Any, weight: Any, bias: Any) -> Any:
+        axes, normal = _axes(x), _normalized(x, settings.eps)
+        g = _before_activation(g, normal, weight, bias, settings)
+        return stack([sum_over(g, axes), sum_over(mul(g, normal), axes)])
 
-    return pullback(definition, (g, x), gg, needs)
+    return pullback(definition, (g, x, weight, bias), gg, needs)
 
 
-@op(saves=(0, 1, 2, 3))
-def _batch_norm_input_grad(B: Any, g: Any, x: Any, weight: Any, sums: Any, eps: float, statistics: Statistics) -> Any:
-    return B.batch_norm_input_grad(g, x, weight, sums, eps, *statistics)
+@op(saves=(0, 1, 2, 3, 4))
+def _batch_norm_input_grad(B: Any, g: Any, x: Any, weight: Any, bias: Any, sums: Any, settings: Settings) -> Any:
+    return B.batch_norm_input_grad(g, x, weight, bias, sums, settings.eps, *settings.statistics, settings.activation, settings.slope)
 
 
 @_batch_norm_input_grad.vjp
-def _(needs: Any, gg: Any, g: Any, x: Any, weight: Any, sums: Any, eps: float, statistics: Statistics) -> Any:
-    def definition(g: Any, x: Any, weight: Any, sums: Any) -> Any:
-        count = x.size // x.shape[1]
-        centred = sub(g, div(add(_per_channel(sums[0], x), mul(_normalized(x, eps), _per_channel(sums[1], x))), count))
-        deviation = sqrt(add(var(x, _axes(x), keepdims=True), eps))
+def _(needs: Any, gg: Any, g: Any, x: Any, weight: Any, bias: Any, sums: Any, settings: Settings) -> Any:
+    def definition(g: Any, x: Any, weight: Any, bias: Any, sums: Any) -> Any:
+        count, normal = x.size // x.shape[1], _normalized(x, settings.eps)
+        g = _before_activation(g, normal, weight, bias, settings)
+        centred = sub(g, div(add(_per_channel(sums[0], x), mul(normal, _per_channel(sums[1], x))), count))
+        deviation = sqrt(add(var(x, _axes(x), keepdims=True), settings.eps))
         return mul(div(_per_channel(weight, x), deviation), centred)
 
-    return pullback(definition, (g, x, weight, sums), gg, needs)
+    return pullback(definition, (g, x, weight, bias, sums), gg, needs)
 
 
-def batch_norm(x: Any, weight: Any, bias: Any, eps: float = 1e-5, statistics: Statistics | None = None) -> Any:
-    """x (N, C, ...) normalised per channel over the batch, then scaled and shifted (Ioffe, Szegedy 2015, algorithm 1).
+def _before_activation(g: Any, normal: Any, weight: Any, bias: Any, settings: Settings) -> Any:
+    """The gradient g before the activation, whose slope is constant wherever it has one."""
+    if settings.activation == "identity":
+        return g
+    z = add(mul(normal, _per_channel(weight, normal)), _per_channel(bias, normal))
+    return activation_grad(g, z, activation=settings.activation, slope=settings.slope)
 
-    weight, bias: (C,). statistics: two arrays (C,) into which the mean and the (biased) variance of the batch are
-    written. Raises ValueError for a batch of one value per channel, whose variance says nothing.
+
+def batch_norm(x: Any, weight: Any, bias: Any, eps: float = 1e-5, statistics: Statistics | None = None,
+               activation: str = "identity", slope: float = 0.2) -> Any:
+    """activation(x normalised per channel over the batch, scaled and shifted): x (N, C, ...), weight, bias (C,) (Ioffe,
+    Szegedy 2015, algorithm 1).
+
+    statistics: two arrays (C,) into which the mean and the (biased) variance of the batch are written. activation: as
+    for `dense`. Raises ValueError for a batch of one value per channel, whose variance says nothing.
     """
     eps = _check("batch_norm", eps, x, weight, bias)
+    checked_activation("batch_norm", activation, slope)
     if x.size // max(x.shape[1], 1) < 2:
         raise ValueError(f"batch_norm: expected more than one value per channel in training, got input {x.shape}")
     if statistics is None:
         statistics = empty_statistics(x)
-    return _batch_norm(x, weight, bias, eps=eps, statistics=statistics)
+    fused = activation in ("identity", "relu", "leaky_relu")
+    y = _batch_norm(x, weight, bias, settings=Settings(eps, statistics, activation if fused else "identity", float(slope)))
+    return y if fused else activate(y, activation, slope)
 
 
 def batch_norm_inference(x: Any, mean: Any, variance: Any, weight: Any, bias: Any, eps: float = 1e-5) -> Any:
