@@ -1,22 +1,23 @@
 """Before anything is timed: do the subjects do the same work? A benchmark of different work is void.
 
-From the same weights, examples and noise, one step's gradients of both players must agree in float64, and the losses in
-float32. Adam itself cannot be compared after its first update, which is little more than the gradient's sign; instead
-every parameter of both players must have moved by about the learning rate after one training step.
+From the same weights, examples and noise, one step's gradients of both players and the running statistics that it
+leaves must agree in float64, and the losses in float32; each subject's float32 gradients must be those of its own
+float64, but for rounding. Adam itself cannot be compared after its first update, which is little more than the
+gradient's sign; instead every parameter of both players must have moved by about the learning rate after one step.
 """
 from dataclasses import dataclass
 
 import numpy as np
-from harness import Worker
+from harness import DifferentWorkError, Worker
 from models import Gradients, Model, Start, Weights
 
 GRADIENT_TOLERANCE = 1e-8  # relative L2, float64, parameter by parameter
 LOSS_TOLERANCE = 1e-4  # relative, float32
+ROUNDING_TOLERANCE = 1e-2  # relative L2, float32 against float64, parameter by parameter
 MOVE_TOLERANCE = 1e-2  # of the learning rate
-
-
-class DifferentWorkError(Exception):
-    """Two subjects do not compute the same step."""
+GROUPS = {
+    "discriminator": "discriminator gradients", "generator": "generator gradients", "statistics": "running statistics",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,21 @@ def moved(before: tuple[Weights, Weights], after: tuple[Weights, Weights]) -> di
     }
 
 
+def check_rounding(evidence: Evidence) -> float:
+    """The largest relative L2 error of a float32 gradient, taking the subject's own float64 ones for exact."""
+    worst = 0.0
+    for player in ("discriminator", "generator"):
+        for name, exact in getattr(evidence.double, player).items():
+            error = relative_l2(getattr(evidence.single, player)[name], exact)
+            if not error <= ROUNDING_TOLERANCE:
+                raise DifferentWorkError(
+                    f"{evidence.name}: its gradients of {player}.{name} in float32 and in float64 differ: relative L2 "
+                    f"{error:.3g}, allowed {ROUNDING_TOLERANCE:g}"
+                )
+            worst = max(worst, error)
+    return worst
+
+
 def check_moves(evidence: Evidence, learning_rate: float) -> None:
     """Adam's first update moves nearly every element by the learning rate."""
     for name, move in evidence.moves.items():
@@ -63,27 +79,30 @@ def check_moves(evidence: Evidence, learning_rate: float) -> None:
 
 
 def compare(reference: Evidence, other: Evidence) -> dict[str, float]:
-    """The largest disagreements: relative L2 of the gradients in float64, relative difference of the losses in float32.
+    """The largest disagreements: relative L2 of gradients and running statistics in float64, relative difference of the
+    losses in float32.
 
     DifferentWorkError names what differs most when one is beyond its tolerance, or when the parameters do not match.
     """
     pair = f"{other.name} and {reference.name}"
     result = {}
-    for player in ("discriminator", "generator"):
-        expected, got = getattr(reference.double, player), getattr(other.double, player)
+    for group, what in GROUPS.items():
+        expected, got = getattr(reference.double, group), getattr(other.double, group)
         if {k: v.shape for k, v in expected.items()} != {k: v.shape for k, v in got.items()}:
-            raise DifferentWorkError(f"{pair} have different parameters in the {player}: {list(got)}, {list(expected)}")
+            raise DifferentWorkError(f"{pair} have different {what}: {list(got)}, {list(expected)}")
         for name, value in {**expected, **got}.items():
             if value.dtype != np.float64:
-                raise DifferentWorkError(f"{pair}: the float64 gradient of {player}.{name} came as {value.dtype}")
+                raise DifferentWorkError(f"{pair}: of the float64 {what}, {name} came as {value.dtype}")
+        if not expected:
+            continue  # a model without batch norm has no statistics
         errors = {name: relative_l2(got[name], expected[name]) for name in expected}
         worst = max(errors, key=lambda name: np.inf if np.isnan(errors[name]) else errors[name])
         if not errors[worst] <= GRADIENT_TOLERANCE:
             raise DifferentWorkError(
-                f"{pair} disagree about the gradient of {player}.{worst}: relative L2 {errors[worst]:.3g} in float64, "
+                f"{pair} disagree about the {what}, most about {worst}: relative L2 {errors[worst]:.3g} in float64, "
                 f"allowed {GRADIENT_TOLERANCE:g}"
             )
-        result[f"{player}_gradients"] = errors[worst]
+        result[what.replace(" ", "_")] = errors[worst]
     for loss in ("d_loss", "g_loss"):
         expected, got = getattr(reference.single, loss), getattr(other.single, loss)
         error = abs(got - expected) / max(abs(expected), 1e-30)

@@ -103,16 +103,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def main(argv: list[str] | None = None) -> int:
-    options = arguments(argv)
-    try:
-        result = run(options)
-    except RuntimeError as error:
-        say(str(error))
-        return 1
-    if options.json:
-        harness.write_json(options.json, result)
-    print(harness.markdown(result["rows"], COLUMNS))
-    return 0
+    return harness.main(arguments(argv), run, lambda result: harness.markdown(result["rows"], COLUMNS))
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 Frameworks never share a process: their thread pools would fight. They never run at the same time either: a worker is
 stopped (SIGSTOP) whenever it is not answering a call, so an idle pool that spins cannot slow the subject at work.
 """
+import argparse
 import json
 import os
 import pickle
@@ -47,6 +48,10 @@ def worker_environment(threads: int) -> dict[str, str]:
     paths = [str(ROOT), str(HERE), *filter(None, [environment.get("PYTHONPATH")])]
     environment["PYTHONPATH"] = os.pathsep.join(paths)
     return environment
+
+
+class DifferentWorkError(RuntimeError):
+    """Two subjects do not compute the same: a benchmark of different work is void."""
 
 
 class WorkerError(RuntimeError):
@@ -103,6 +108,54 @@ class Worker:
             self.process.send_signal(getattr(signal, name))
 
 
+def flags(description: str | None, peers: Sequence[str], rounds: int, threads: int) -> argparse.ArgumentParser:
+    """A parser with the flags of every benchmark that compares frameworks."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--against", default=",".join(peers), help="peers, separated by commas; '' for tinygan alone")
+    parser.add_argument("--rounds", type=count, default=rounds)
+    parser.add_argument("--threads", type=count, default=threads, help="cores for each framework")
+    parser.add_argument("--json", help="write the result here")
+    return parser
+
+
+def parse(parser: argparse.ArgumentParser, argv: list[str] | None, peers: Sequence[str]) -> argparse.Namespace:
+    """Parse, with `against` as a list of known peers; the cores that are asked for must be there."""
+    options = parser.parse_args(argv)
+    if options.threads > len(cores()):
+        parser.error(f"--threads {options.threads}: only {len(cores())} cores are available")
+    options.against = words(options.against)
+    for name in options.against:
+        if name not in peers:
+            parser.error(f"--against: no peer {name!r}; there are {', '.join(peers)}")
+    return options
+
+
+def count(text: str) -> int:
+    """A whole number of at least 1, for argparse."""
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"must be at least 1, got {value}")
+    return value
+
+
+def words(text: str) -> list[str]:
+    """"a,b" -> ["a", "b"]; "" -> []."""
+    return [word for word in text.split(",") if word]
+
+
+def main(options: argparse.Namespace, run: Callable[[Any], dict[str, Any]], show: Callable[[dict[str, Any]], str]) -> int:
+    """Run, keep the JSON, print the table; the exit status. An error is one line, below a worker's traceback."""
+    try:
+        result = run(options)
+    except RuntimeError as error:
+        say(f"{getattr(error, 'details', '')}\n{'void: ' * isinstance(error, DifferentWorkError)}{error}".strip())
+        return 1
+    if options.json:
+        write_json(options.json, result)
+    print(show(result))
+    return 0
+
+
 def take_turns(rounds: int, turns: Mapping[Any, Callable[[], Any]], progress: str = "round") -> dict[Any, list[Any]]:
     """Call every turn once a round, one after the other, each round beginning with the next; results by key."""
     results: dict[Any, list[Any]] = {key: [] for key in turns}
@@ -130,6 +183,27 @@ def ratios(rows: Sequence[Row], figure: str = "median_ms", ours: str = "tinygan"
     if ours not in best:
         return {}
     return {peer: round(best[ours] / time, 3) for peer, time in best.items() if peer != ours}
+
+
+def ratio_table(cells: Iterable[tuple[str, str, Mapping[str, float]]]) -> dict[str, dict[str, dict[str, float]]]:
+    """From (row, column, ratio by peer): by peer, row and column; under the row "all" a column's geometric mean."""
+    table: dict[str, dict[str, dict[str, float]]] = {}
+    for row, column, by_peer in cells:
+        for peer, ratio in by_peer.items():
+            table.setdefault(peer, {}).setdefault(row, {})[column] = ratio
+    for rows in table.values():
+        columns = list(next(iter(rows.values())))
+        rows["all"] = {name: round(statistics.geometric_mean(row[name] for row in rows.values()), 3) for name in columns}
+    return table
+
+
+def ratio_markdown(table: Mapping[str, Mapping[str, Mapping[str, float]]], ours: str = "tinygan") -> str:
+    """A Markdown table of ratios for each peer."""
+    parts = []
+    for peer, rows in table.items():
+        names = {"row": f"{ours} / best of {peer}", **{column: column.replace("_", " and ") for column in rows["all"]}}
+        parts.append(markdown([{"row": row, **figures} for row, figures in rows.items()], names))
+    return "\n\n".join(parts)
 
 
 def machine(packages: Sequence[str]) -> dict[str, Any]:

@@ -1,12 +1,15 @@
 """The networks that are benchmarked, each written once as a list of layers, and the numbers that subjects start from.
 
 A `subject_*.py` file turns these lists into its own framework's layers. Parameters are named as PyTorch names those of
-a `Sequential`: "0.weight" (out, in), "0.bias" (out,), then the index of the next layer that has any.
+a `Sequential`: "0.weight" (out, in), "0.bias" (out,), then the index of the next layer that has any. Images are
+(N, C, H, W).
 """
-from dataclasses import dataclass
-from math import sqrt
+from dataclasses import dataclass, field
+from math import prod, sqrt
 
 import numpy as np
+
+Shapes = dict[str, tuple[int, ...]]
 
 
 @dataclass(frozen=True)
@@ -15,13 +18,52 @@ class Dense:
 
     inputs: int
     outputs: int
+    bias: bool = True
 
-    def parameter_shapes(self) -> dict[str, tuple[int, ...]]:
-        return {"weight": (self.outputs, self.inputs), "bias": (self.outputs,)}
+    def parameter_shapes(self) -> Shapes:
+        return {"weight": (self.outputs, self.inputs), **({"bias": (self.outputs,)} if self.bias else {})}
 
-    @property
-    def fan_in(self) -> int:
-        return self.inputs
+
+@dataclass(frozen=True)
+class Conv:
+    """A square convolution, weight (outputs, inputs, kernel, kernel), bias (outputs,)."""
+
+    inputs: int
+    outputs: int
+    kernel: int
+    stride: int = 1
+    padding: int = 0
+    bias: bool = True
+
+    def parameter_shapes(self) -> Shapes:
+        shape = (self.outputs, self.inputs, self.kernel, self.kernel)
+        return {"weight": shape, **({"bias": (self.outputs,)} if self.bias else {})}
+
+
+@dataclass(frozen=True)
+class ConvTranspose(Conv):
+    """Its transpose, weight (inputs, outputs, kernel, kernel), bias (outputs,)."""
+
+    def parameter_shapes(self) -> Shapes:
+        shapes = super().parameter_shapes()
+        return {**shapes, "weight": (self.inputs, self.outputs, self.kernel, self.kernel)}
+
+
+@dataclass(frozen=True)
+class BatchNorm:
+    """In training mode; running mean and unbiased variance, of which each batch becomes the share `momentum`."""
+
+    channels: int
+    eps: float = 1e-5
+    momentum: float = 0.1
+
+    def parameter_shapes(self) -> Shapes:
+        return {"weight": (self.channels,), "bias": (self.channels,)}
+
+
+@dataclass(frozen=True)
+class ReLU:
+    pass
 
 
 @dataclass(frozen=True)
@@ -34,7 +76,20 @@ class Tanh:
     pass
 
 
-Layer = Dense | LeakyReLU | Tanh
+@dataclass(frozen=True)
+class Reshape:
+    """(N, ...) -> (N, *shape), shape (C, H, W)."""
+
+    shape: tuple[int, int, int]
+
+
+@dataclass(frozen=True)
+class Flatten:
+    """(N, C, H, W) -> (N, C * H * W)."""
+
+
+Layer = Dense | Conv | ConvTranspose | BatchNorm | ReLU | LeakyReLU | Tanh | Reshape | Flatten
+Layers = tuple[Layer, ...]
 Weights = dict[str, np.ndarray]
 
 
@@ -49,14 +104,66 @@ class Adam:
 
 @dataclass(frozen=True)
 class Model:
-    """Two players. `image_shape` is the shape of one example as the discriminator takes it."""
+    """Two players. `image_shape` is the shape of one example as the discriminator takes it.
+
+    dcgan_width: tinygan's players are then those of its own `dcgan_networks` at that width, which must have the
+    parameters that the lists say.
+    """
 
     name: str
     latent_dim: int
     image_shape: tuple[int, ...]
-    generator: tuple[Layer, ...]
-    discriminator: tuple[Layer, ...]
+    generator: Layers
+    discriminator: Layers
     optimiser: Adam = Adam()
+    dcgan_width: int | None = None
+
+    @property
+    def convolutional(self) -> bool:
+        """Whether the examples are images with axes of their own. Only dense models' examples never couple."""
+        return len(self.image_shape) == 3
+
+
+def dcgan28(channels: int = 1, latent_dim: int = 100, width: int = 64) -> Model:
+    """DCGAN for 28 x 28."""
+    flat = 2 * width * 7 * 7
+    return Model(
+        "dcgan28", latent_dim, (channels, 28, 28),
+        generator=(
+            Dense(latent_dim, flat, bias=False), Reshape((2 * width, 7, 7)), BatchNorm(2 * width), ReLU(),
+            *up(2 * width, width), ConvTranspose(width, channels, 4, 2, 1), Tanh(),
+        ),
+        discriminator=(
+            Conv(channels, width, 4, 2, 1), LeakyReLU(0.2), *down(width, 2 * width), Flatten(), Dense(flat, 1),
+        ),
+        dcgan_width=width,
+    )  # fmt: skip
+
+
+def dcgan64(channels: int = 3, latent_dim: int = 100, width: int = 64) -> Model:
+    """DCGAN for 64 x 64."""
+    w = width
+    return Model(
+        "dcgan64", latent_dim, (channels, 64, 64),
+        generator=(
+            Reshape((latent_dim, 1, 1)), *up(latent_dim, 8 * w, stride=1, padding=0), *up(8 * w, 4 * w), *up(4 * w, 2 * w),
+            *up(2 * w, w), ConvTranspose(w, channels, 4, 2, 1), Tanh(),
+        ),
+        discriminator=(
+            Conv(channels, w, 4, 2, 1), LeakyReLU(0.2), *down(w, 2 * w), *down(2 * w, 4 * w), *down(4 * w, 8 * w),
+            Conv(8 * w, 1, 4), Flatten(),
+        ),
+        dcgan_width=width,
+    )  # fmt: skip
+
+
+def up(inputs: int, outputs: int, stride: int = 2, padding: int = 1) -> Layers:
+    """Without a bias, which batch norm would take away again: its gradient would be noise."""
+    return ConvTranspose(inputs, outputs, 4, stride, padding, bias=False), BatchNorm(outputs), ReLU()
+
+
+def down(inputs: int, outputs: int) -> Layers:
+    return Conv(inputs, outputs, 4, 2, 1, bias=False), BatchNorm(outputs), LeakyReLU(0.2)
 
 
 MODELS = {
@@ -70,17 +177,22 @@ MODELS = {
         ),
         discriminator=(Dense(784, 512), LeakyReLU(0.2), Dense(512, 256), LeakyReLU(0.2), Dense(256, 1)),
     ),
+    "dcgan28": dcgan28(),
+    "dcgan64": dcgan64(),
 }  # fmt: skip
 
 
-def initial_weights(layers: tuple[Layer, ...], rng: np.random.Generator) -> Weights:
-    """Uniform in +-1 / sqrt(fan_in), biases too (a bias of zero would hide a mistake), float64, named as PyTorch's."""
+def initial_weights(layers: Layers, rng: np.random.Generator) -> Weights:
+    """Float64, named as PyTorch's: uniform in +-1 / sqrt(fan_in), biases too (a bias of zero would hide a mistake);
+    batch norm's weights around 1."""
     weights: Weights = {}
     for index, layer in enumerate(layers):
-        if isinstance(layer, Dense):
-            bound = 1 / sqrt(layer.fan_in)
-            for name, shape in layer.parameter_shapes().items():
-                weights[f"{index}.{name}"] = rng.uniform(-bound, bound, shape)
+        if isinstance(layer, Dense | Conv | BatchNorm):
+            shapes = layer.parameter_shapes()
+            bound = 0.25 if isinstance(layer, BatchNorm) else 1 / sqrt(prod(shapes["weight"][1:]))
+            for name, shape in shapes.items():
+                centre = 1 if isinstance(layer, BatchNorm) and name == "weight" else 0
+                weights[f"{index}.{name}"] = centre + rng.uniform(-bound, bound, shape)
     return weights
 
 
@@ -119,9 +231,21 @@ def start(model: Model, batch: int, seed: int = 0) -> Start:
 
 @dataclass(frozen=True)
 class Gradients:
-    """Both players' losses and gradients at one point, by parameter name, in the shapes of `initial_weights`."""
+    """Both players' losses and gradients at one point, by parameter name, in the shapes of `initial_weights`; and the
+    running statistics afterwards ("generator.1.running_mean"), each player's moved by its own loss alone."""
 
     d_loss: float
     g_loss: float
     discriminator: Weights
     generator: Weights
+    statistics: Weights = field(default_factory=dict)
+
+
+def running_statistics(generator: Weights, discriminator: Weights) -> Weights:
+    """What `Gradients.statistics` wants, from all the arrays of both players under PyTorch's names."""
+    return {
+        f"{player}.{name}": value
+        for player, arrays in (("generator", generator), ("discriminator", discriminator))
+        for name, value in arrays.items()
+        if name.endswith(("running_mean", "running_var"))
+    }

@@ -7,12 +7,11 @@ graph cost.
 import argparse
 import sys
 from contextlib import ExitStack
-from math import exp, fsum, log
 from typing import Any
 
 import harness
 import numpy as np
-from harness import Row, Worker, WorkerError, say
+from harness import DifferentWorkError, Row, Worker, say
 from ops import CASES, CHAIN
 
 VARIANTS = {"tinygan": ["default"], "torch": ["eager"], "autograd": ["default"], "mygrad": ["default", "unguarded"]}
@@ -27,19 +26,12 @@ Values = tuple[np.ndarray, list[np.ndarray]]
 
 
 def arguments(argv: list[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--against", default="torch,autograd,mygrad", help="peers, separated by commas; '' for none")
+    peers = [name for name in VARIANTS if name != "tinygan"]
+    parser = harness.flags(__doc__, peers, rounds=5, threads=1)  # small ops are not shared between cores
     parser.add_argument("--ops", default="", help="only the ops whose names contain one of these, separated by commas")
-    parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=0.6, help="for each op, framework and round")
-    parser.add_argument("--threads", type=int, default=1, help="cores for each framework; small ops are not shared")
-    parser.add_argument("--json", help="write the result here")
-    options = parser.parse_args(argv)
-    options.against = [name for name in options.against.split(",") if name]
-    for name in options.against:
-        if name not in VARIANTS or name == "tinygan":
-            parser.error(f"--against: no peer {name!r}; there are {', '.join(list(VARIANTS)[1:])}")
-    words = [word for word in options.ops.split(",") if word]
+    options = harness.parse(parser, argv, peers)
+    words = harness.words(options.ops)
     options.ops = [name for name in CASES if not words or any(word in name for word in words)]
     if not options.ops:
         parser.error(f"--ops: no op contains any of {words}; there are {', '.join(CASES)}")
@@ -59,7 +51,7 @@ def disagreement(op: str, name: str, got: Values, expected: Values) -> str | Non
 
 
 def run(options: argparse.Namespace) -> dict[str, Any]:
-    """The whole benchmark; the result as it goes into the JSON. WorkerError where two subjects compute other things."""
+    """The whole benchmark; the result as it goes into the JSON. DifferentWorkError where two subjects differ."""
     info = harness.machine(PACKAGES)
     harness.announce(info)
     chosen = [(f, variant) for f in ["tinygan", *options.against] for variant in VARIANTS[f]]
@@ -75,7 +67,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
             values = {entry: worker.call("ask", method="values", name=op) for entry, worker in workers.items()}
             for entry, value in values.items():
                 if problem := disagreement(op, " ".join(entry), value, values[chosen[0]]):
-                    raise WorkerError(f"void: {problem} (compared with {' '.join(chosen[0])})")
+                    raise DifferentWorkError(f"{problem} (compared with {' '.join(chosen[0])})")
         turns = {
             (op, entry): (lambda op=op, worker=worker: worker.call(
                 "ask", method="microseconds", name=op, seconds=options.seconds))
@@ -100,40 +92,20 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
 
 def ratios(rows: list[Row]) -> dict[str, dict[str, dict[str, float]]]:
     """By peer and op, tinygan's figure over that of the peer's best variant, and under "all" their geometric mean."""
-    result: dict[str, dict[str, dict[str, float]]] = {}
-    for op in dict.fromkeys(row["op"] for row in rows):
-        of_op = [row for row in rows if row["op"] == op]
-        for figure in FIGURES:
-            for peer, ratio in harness.ratios(of_op, f"{figure}_us").items():
-                result.setdefault(peer, {}).setdefault(op, {})[figure] = ratio
-    for ops in result.values():
-        means = {figure: exp(fsum(log(of_op[figure]) for of_op in ops.values()) / len(ops)) for figure in FIGURES}
-        ops["all"] = {figure: round(mean, 3) for figure, mean in means.items()}
-    return result
+    return harness.ratio_table(
+        (op, figure, harness.ratios([row for row in rows if row["op"] == op], f"{figure}_us"))
+        for op in dict.fromkeys(row["op"] for row in rows) for figure in FIGURES
+    )  # fmt: skip
 
 
 def show(result: dict[str, Any]) -> str:
     """The times, then the ratios to every peer."""
     rows = sorted(result["rows"], key=lambda row: list(CASES).index(row["op"]))
-    lines = [harness.markdown(rows, COLUMNS)]
-    columns = {"op": "tinygan / peer", **{figure: figure.replace("_", " and ") for figure in FIGURES}}
-    for peer, ops in result["ratio"].items():
-        table = [{"op": f"{peer}: {op}", **figures} for op, figures in ops.items()]
-        lines += ["", harness.markdown(table, columns)]
-    return "\n".join(lines)
+    return "\n\n".join([harness.markdown(rows, COLUMNS), harness.ratio_markdown(result["ratio"])]).rstrip()
 
 
 def main(argv: list[str] | None = None) -> int:
-    options = arguments(argv)
-    try:
-        result = run(options)
-    except WorkerError as error:
-        say(f"{error.details}\n{error}")
-        return 1
-    if options.json:
-        harness.write_json(options.json, result)
-    print(show(result))
-    return 0
+    return harness.main(arguments(argv), run, show)
 
 
 if __name__ == "__main__":

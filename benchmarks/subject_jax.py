@@ -1,7 +1,7 @@
-"""The vanilla GAN's step in JAX: one jitted function, its state donated, so that weights are updated in place.
+"""The GAN's step in JAX: one jitted function, its state donated, so that weights are updated in place.
 
-Variants are words: `jit`; `joined` gives the real and the generated half to the discriminator as one batch; `rbg` draws
-the noise with XLA's own bit generator instead of JAX's default, threefry.
+Variants are words: `jit`; `nhwc` or `nchw` is the layout of images; `joined` gives the real and the generated half to
+the discriminator as one batch; `rbg` draws the noise with XLA's own bit generator instead of JAX's default, threefry.
 """
 from functools import partial
 
@@ -9,32 +9,124 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.nn import softplus
-from models import Adam, Dense, Gradients, Layer, LeakyReLU, Model, Start, Tanh, Weights
+from models import (
+    Adam,
+    BatchNorm,
+    Conv,
+    ConvTranspose,
+    Dense,
+    Flatten,
+    Gradients,
+    Layer,
+    Layers,
+    LeakyReLU,
+    Model,
+    ReLU,
+    Reshape,
+    Start,
+    Tanh,
+    Weights,
+    running_statistics,
+)
 
 Parameters = dict[str, jax.Array]
+TO_NHWC, TO_NCHW = (0, 2, 3, 1), (0, 3, 1, 2)
 
 
-def from_numpy(weights: Weights) -> Parameters:
-    """Dense weights are kept (in, out), as JAX's libraries keep them."""
-    return {name: jnp.array(value.T if value.ndim == 2 else value) for name, value in weights.items()}
+def axes_of(layer: Layer, images: str) -> tuple[int, ...] | None:
+    """The order in which JAX keeps the axes of a layer's weight: (in, out) as its libraries have it, HWIO with NHWC."""
+    match layer:
+        case Dense():
+            return (1, 0)
+        case ConvTranspose():
+            return (2, 3, 0, 1) if images == "NHWC" else (1, 0, 2, 3)
+        case Conv():
+            return (2, 3, 1, 0) if images == "NHWC" else (0, 1, 2, 3)
+    return None
 
 
-def to_numpy(parameters: Parameters) -> Weights:
-    return {name: np.array(value.T if value.ndim == 2 else value) for name, value in parameters.items()}
+def from_numpy(layers: Layers, weights: Weights, images: str) -> Parameters:
+    """A transposed convolution is one of an image with gaps by the kernel upside down, and that is kept."""
+
+    def convert(layer: Layer, value: np.ndarray) -> jax.Array:
+        axes = axes_of(layer, images)
+        if axes is None or value.ndim == 1:
+            return jnp.array(value)
+        value = value[:, :, ::-1, ::-1] if isinstance(layer, ConvTranspose) else value
+        return jnp.array(value.transpose(axes))
+
+    return {name: convert(layers[int(name.split(".")[0])], value) for name, value in weights.items()}
 
 
-def apply(layers: tuple[Layer, ...], parameters: Parameters, x: jax.Array) -> jax.Array:
+def to_numpy(layers: Layers, parameters: Parameters, images: str) -> Weights:
+    def convert(layer: Layer, value: np.ndarray) -> np.ndarray:
+        axes = axes_of(layer, images)
+        if axes is None or value.ndim == 1:
+            return value
+        value = value.transpose(np.argsort(axes))
+        return value[:, :, ::-1, ::-1] if isinstance(layer, ConvTranspose) else value
+
+    return {name: convert(layers[int(name.split(".")[0])], np.array(value)) for name, value in parameters.items()}
+
+
+def initial_statistics(layers: Layers, dtype: np.dtype) -> Parameters:
+    statistics = {}
     for index, layer in enumerate(layers):
+        if isinstance(layer, BatchNorm):
+            statistics[f"{index}.running_mean"] = jnp.zeros(layer.channels, dtype)
+            statistics[f"{index}.running_var"] = jnp.ones(layer.channels, dtype)
+    return statistics
+
+
+def convolve(layer: Conv, weight: jax.Array, x: jax.Array, images: str) -> jax.Array:
+    kernel = "HWIO" if images == "NHWC" else "OIHW"
+    strides, gaps, padding = layer.stride, 1, layer.padding
+    if isinstance(layer, ConvTranspose):
+        strides, gaps, padding = 1, layer.stride, layer.kernel - 1 - layer.padding
+    return jax.lax.conv_general_dilated(
+        x, weight, (strides, strides), [(padding, padding)] * 2, lhs_dilation=(gaps, gaps),
+        dimension_numbers=(images, kernel, images),
+    )  # fmt: skip
+
+
+def apply(layers: Layers, parameters: Parameters, statistics: Parameters, x: jax.Array,
+          images: str) -> tuple[jax.Array, Parameters]:
+    """The output in training mode, and the running statistics with this batch in them."""
+    statistics = dict(statistics)
+    per_channel = (1, 1, 1, -1) if images == "NHWC" else (1, -1, 1, 1)
+    for i, layer in enumerate(layers):
         match layer:
             case Dense():
-                x = x @ parameters[f"{index}.weight"] + parameters[f"{index}.bias"]
+                x = x @ parameters[f"{i}.weight"]
+            case Conv():
+                x = convolve(layer, parameters[f"{i}.weight"], x, images)
+            case BatchNorm(_, eps, momentum):
+                axes = tuple(axis for axis in range(4) if per_channel[axis] == 1)
+                mean, variance = x.mean(axes), x.var(axes)
+                unbiased = variance * (x.size / (x.size - mean.size))
+                for name, value in (("mean", mean), ("var", unbiased)):
+                    running = statistics[f"{i}.running_{name}"]
+                    statistics[f"{i}.running_{name}"] = running + momentum * (value - running)
+                scale = parameters[f"{i}.weight"] * jax.lax.rsqrt(variance + eps)
+                x = x * scale.reshape(per_channel) + (parameters[f"{i}.bias"] - mean * scale).reshape(per_channel)
+            case ReLU():
+                x = jax.nn.relu(x)
             case LeakyReLU(slope):
                 x = jax.nn.leaky_relu(x, slope)
             case Tanh():
                 x = jnp.tanh(x)
+            case Reshape(shape):
+                x = x.reshape(len(x), *shape)
+                x = x.transpose(TO_NHWC) if images == "NHWC" else x
+            case Flatten():
+                x = x.transpose(TO_NCHW) if images == "NHWC" else x
+                x = x.reshape(len(x), -1)
             case _:
                 raise ValueError(f"subject_jax: no layer for {layer}")
-    return x
+        if isinstance(layer, Dense | Conv) and layer.bias:
+            bias = parameters[f"{i}.bias"]
+            x = x + (bias if x.ndim == 2 else bias.reshape(per_channel))
+    return x, statistics
 
 
 def adam(parameters: Parameters, gradients: Parameters, state: dict, rule: Adam) -> tuple[Parameters, dict]:
@@ -55,41 +147,55 @@ def adam_state(parameters: Parameters) -> dict:
     return {"m": zeros(), "v": zeros(), "t": jnp.zeros(())}
 
 
-def d_loss(d: Parameters, real: jax.Array, fake: jax.Array, model: Model, joined: bool) -> jax.Array:
-    if joined:
-        logits = apply(model.discriminator, d, jnp.concatenate([real, fake]))
-        real_logits, fake_logits = logits[: len(real)], logits[len(real) :]
-    else:
-        real_logits, fake_logits = apply(model.discriminator, d, real), apply(model.discriminator, d, fake)
-    return softplus(-real_logits).mean() + softplus(fake_logits).mean()
-
-
-def g_loss(g: Parameters, d: Parameters, z: jax.Array, model: Model) -> jax.Array:
-    return softplus(-apply(model.discriminator, d, apply(model.generator, g, z))).mean()
-
-
-def step(state: dict, real: jax.Array, shape: tuple[int, int], model: Model, joined: bool) -> tuple[dict, tuple]:
-    key, d_key, g_key = jax.random.split(state["key"], 3)
-    g, d = state["g"], state["d"]
-    fake = apply(model.generator, g, jax.random.normal(d_key, shape, real.dtype))
-    d_value, gradients = jax.value_and_grad(d_loss)(d, real, fake, model, joined)
-    d, d_adam = adam(d, gradients, state["d_adam"], model.optimiser)
-    g_value, gradients = jax.value_and_grad(g_loss)(g, d, jax.random.normal(g_key, shape, real.dtype), model)
-    g, g_adam = adam(g, gradients, state["g_adam"], model.optimiser)
-    return {"g": g, "d": d, "g_adam": g_adam, "d_adam": d_adam, "key": key}, (d_value, g_value)
-
-
 class Subject:
     def __init__(self, model: Model, start: Start, variant: str, threads: int) -> None:
         jax.config.update("jax_enable_x64", start.real.dtype == np.float64)
         words = variant.split()
         self.model, self.count, self.joined = model, threads, "joined" in words
-        self.real = jnp.array(start.real)
-        g, d = from_numpy(start.generator), from_numpy(start.discriminator)
-        key = jax.random.key(0, impl="rbg" if "rbg" in words else None)
-        self.state = {"g": g, "d": d, "g_adam": adam_state(g), "d_adam": adam_state(d), "key": key}
-        whole = partial(step, shape=start.d_noise.shape, model=model, joined=self.joined)
-        self.jitted = jax.jit(whole, donate_argnums=0)
+        self.images = "NHWC" if "nhwc" in words else "NCHW"
+        self.shape = start.d_noise.shape
+        self.real = jnp.array(start.real.transpose(TO_NHWC) if model.convolutional and self.images == "NHWC" else start.real)
+        g = from_numpy(model.generator, start.generator, self.images)
+        d = from_numpy(model.discriminator, start.discriminator, self.images)
+        self.state = {
+            "g": g, "d": d, "g_adam": adam_state(g), "d_adam": adam_state(d),
+            "g_statistics": initial_statistics(model.generator, start.real.dtype),
+            "d_statistics": initial_statistics(model.discriminator, start.real.dtype),
+            "key": jax.random.key(0, impl="rbg" if "rbg" in words else None),
+        }  # fmt: skip
+        self.jitted = jax.jit(self._step, donate_argnums=0)
+
+    def _d_loss(self, d: Parameters, state: dict, real: jax.Array, z: jax.Array) -> tuple[jax.Array, Parameters]:
+        """The loss, and the discriminator's statistics afterwards. The generator's do not move here."""
+        discriminate = partial(apply, self.model.discriminator, d, images=self.images)
+        fake, _ = apply(self.model.generator, state["g"], state["g_statistics"], z, self.images)
+        if self.joined:
+            logits, statistics = discriminate(state["d_statistics"], jnp.concatenate([real, fake]))
+            real_logits, fake_logits = logits[: len(real)], logits[len(real) :]
+        else:
+            real_logits, statistics = discriminate(state["d_statistics"], real)
+            fake_logits, statistics = discriminate(statistics, fake)
+        return softplus(-real_logits).mean() + softplus(fake_logits).mean(), statistics
+
+    def _g_loss(self, g: Parameters, state: dict, z: jax.Array) -> tuple[jax.Array, Parameters]:
+        """The loss, and the generator's statistics afterwards. The discriminator's do not move here."""
+        fake, statistics = apply(self.model.generator, g, state["g_statistics"], z, self.images)
+        logits, _ = apply(self.model.discriminator, state["d"], state["d_statistics"], fake, self.images)
+        return softplus(-logits).mean(), statistics
+
+    def _step(self, state: dict, real: jax.Array) -> tuple[dict, tuple[jax.Array, jax.Array]]:
+        key, d_key, g_key = jax.random.split(state["key"], 3)
+        state = {**state, "key": key}
+        losses = []
+        for player, loss, inputs in (
+            ("d", self._d_loss, (real, jax.random.normal(d_key, self.shape, real.dtype))),
+            ("g", self._g_loss, (jax.random.normal(g_key, self.shape, real.dtype),)),
+        ):
+            (value, statistics), gradients = jax.value_and_grad(loss, has_aux=True)(state[player], state, *inputs)
+            parameters, moments = adam(state[player], gradients, state[f"{player}_adam"], self.model.optimiser)
+            state = {**state, player: parameters, f"{player}_adam": moments, f"{player}_statistics": statistics}
+            losses.append(value)
+        return state, tuple(losses)
 
     def step(self) -> None:
         self.state, losses = self.jitted(self.state, self.real)
@@ -97,17 +203,26 @@ class Subject:
 
     def gradients(self, d_noise: np.ndarray, g_noise: np.ndarray) -> Gradients:
         @jax.jit
-        def both(g: Parameters, d: Parameters, real: jax.Array, d_z: jax.Array, g_z: jax.Array) -> tuple:
-            fake = apply(self.model.generator, g, d_z)
-            of_d = jax.value_and_grad(d_loss)(d, real, fake, self.model, self.joined)
-            return of_d, jax.value_and_grad(g_loss)(g, d, g_z, self.model)
+        def both(state: dict, real: jax.Array, d_z: jax.Array, g_z: jax.Array) -> tuple:
+            of_d = jax.value_and_grad(self._d_loss, has_aux=True)(state["d"], state, real, d_z)
+            return of_d, jax.value_and_grad(self._g_loss, has_aux=True)(state["g"], state, g_z)
 
-        of_d, of_g = both(self.state["g"], self.state["d"], self.real, jnp.array(d_noise), jnp.array(g_noise))
-        return Gradients(float(of_d[0]), float(of_g[0]), to_numpy(of_d[1]), to_numpy(of_g[1]))
+        of_d, of_g = both(self.state, self.real, jnp.array(d_noise), jnp.array(g_noise))
+        ((d_value, d_statistics), d_gradients), ((g_value, g_statistics), g_gradients) = of_d, of_g
+        return Gradients(
+            float(d_value),
+            float(g_value),
+            to_numpy(self.model.discriminator, d_gradients, self.images),
+            to_numpy(self.model.generator, g_gradients, self.images),
+            running_statistics(*(
+                {name: np.array(value) for name, value in arrays.items()} for arrays in (g_statistics, d_statistics)
+            )),
+        )  # fmt: skip
 
     def weights(self) -> tuple[Weights, Weights]:
         """(generator, discriminator), copies."""
-        return to_numpy(self.state["g"]), to_numpy(self.state["d"])
+        generator = to_numpy(self.model.generator, self.state["g"], self.images)
+        return generator, to_numpy(self.model.discriminator, self.state["d"], self.images)
 
     def threads(self) -> int:
         return self.count  # XLA's pool has as many as the cores that the worker is bound to

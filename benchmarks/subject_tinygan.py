@@ -1,6 +1,6 @@
-"""The vanilla GAN's step as a user of tinygan writes it: `gan.step(real)`."""
+"""The GAN's step as a user of tinygan writes it: `gan.step(real)`."""
 import numpy as np
-from models import Dense, Gradients, Layer, LeakyReLU, Model, Start, Tanh, Weights
+from models import Dense, Gradients, Layer, Layers, LeakyReLU, Model, Start, Tanh, Weights, running_statistics
 
 import tinygan as tg
 from tinygan import nn
@@ -9,30 +9,43 @@ from tinygan import nn
 from tinygan.kernels import native
 
 
-def build(layers: tuple[Layer, ...], weights: Weights) -> nn.Sequential:
+def build(layers: Layers) -> nn.Sequential:
     def module(layer: Layer) -> nn.Module:
         match layer:
-            case Dense(inputs, outputs):
-                return nn.Dense(inputs, outputs)
+            case Dense(inputs, outputs, bias):
+                return nn.Dense(inputs, outputs, bias)
             case LeakyReLU(slope):
                 return nn.LeakyReLU(slope)
             case Tanh():
                 return nn.Tanh()
         raise ValueError(f"subject_tinygan: no layer for {layer}")
 
-    network = nn.Sequential(*map(module, layers))
+    return nn.Sequential(*map(module, layers))
+
+
+def players(model: Model) -> tuple[nn.Sequential, nn.Sequential]:
+    """(generator, discriminator). A DCGAN is the library's own: what is measured is what its users train."""
+    if model.dcgan_width is None:
+        return build(model.generator), build(model.discriminator)
+    channels, height, width = model.image_shape
+    return tg.gans.dcgan_networks((channels, height, width), model.latent_dim, model.dcgan_width)
+
+
+def start_from(network: nn.Sequential, weights: Weights) -> nn.Sequential:
+    """The same network with these parameters, all of which it must have, and no others; in their dtype."""
     network.initialize(tg.random.Key(0)).astype(next(iter(weights.values())).dtype)
-    network.load_state_dict(weights)
-    return network
+    buffers = {name: buffer.numpy() for name, buffer in network.named_buffers()}
+    return network.load_state_dict({**buffers, **weights})
 
 
 class Subject:
     def __init__(self, model: Model, start: Start, variant: str, threads: int) -> None:
         self.real = start.real
         adam = model.optimiser
+        generator, discriminator = players(model)
         self.gan = tg.gans.VanillaGAN(
-            build(model.generator, start.generator),
-            build(model.discriminator, start.discriminator),
+            start_from(generator, start.generator),
+            start_from(discriminator, start.discriminator),
             latent_dim=model.latent_dim,
             g_optimizer=tg.optim.Adam(adam.lr, betas=adam.betas, eps=adam.eps),
             d_optimizer=tg.optim.Adam(adam.lr, betas=adam.betas, eps=adam.eps),
@@ -53,11 +66,16 @@ class Subject:
             float(g_loss.item()),
             {name: np.array(value) for name, value in zip(d_names, d_gradients, strict=True)},
             {name: np.array(value) for name, value in zip(g_names, g_gradients, strict=True)},
+            running_statistics(self.gan.generator.state_dict(), self.gan.discriminator.state_dict()),
         )
 
     def weights(self) -> tuple[Weights, Weights]:
         """(generator, discriminator), copies."""
-        return self.gan.generator.state_dict(), self.gan.discriminator.state_dict()
+        generator, discriminator = (
+            {name: parameter.numpy().copy() for name, parameter in network.named_parameters()}
+            for network in (self.gan.generator, self.gan.discriminator)
+        )
+        return generator, discriminator
 
     def threads(self) -> int:
         return native.pool.size

@@ -1,50 +1,37 @@
-"""The vanilla GAN's step as a PyTorch user who cares about speed writes it.
+"""The GAN's step as a PyTorch user who cares about speed writes it.
 
-Variants are words: `eager` or `compiled` (torch.compile of both losses, forward and backward); `joined` gives the real
-and the generated half to the discriminator as one batch (the same value where no layer couples a batch's examples).
-Always: fused Adam, no graph through the generator in D's update, D frozen in G's update.
+Variants are words: `eager` or `compiled` (torch.compile of both losses, forward and backward); `channels-last` keeps
+images and the weights of convolutions so; `joined` gives the real and the generated half to the discriminator as one
+batch (the same value where no layer couples a batch's examples). Always: fused Adam, no graph through the generator in
+D's update, D frozen in G's update. Batch norm's running statistics move in their own player's update alone, as in
+tinygan; plain PyTorch would move them in every pass, which is more work.
 """
 import numpy as np
 import torch
-from models import Dense, Gradients, Layer, LeakyReLU, Model, Start, Tanh, Weights
-from torch import Tensor, nn
+from models import Gradients, Model, Start, Weights, running_statistics
+from torch import Tensor
 from torch.nn.functional import softplus
+from torch_networks import build, frozen, statistics_still, to_numpy
 
 # Torch would import these at its first step or compilation: that is memory which imports take, not the step.
 import torch._dynamo  # isort: skip
 import torch._inductor.compile_fx  # isort: skip
 
 
-def build(layers: tuple[Layer, ...], weights: Weights) -> nn.Sequential:
-    def module(layer: Layer) -> nn.Module:
-        match layer:
-            case Dense(inputs, outputs):
-                return nn.Linear(inputs, outputs)
-            case LeakyReLU(slope):
-                return nn.LeakyReLU(slope, inplace=True)
-            case Tanh():
-                return nn.Tanh()
-        raise ValueError(f"subject_torch: no layer for {layer}")
-
-    network = nn.Sequential(*map(module, layers))
-    arrays = {name: torch.tensor(value) for name, value in weights.items()}
-    network.to(next(iter(arrays.values())).dtype).load_state_dict(arrays)
-    return network
-
-
 class Subject:
     def __init__(self, model: Model, start: Start, variant: str, threads: int) -> None:
         torch.set_num_threads(threads)
+        words = variant.split()
+        layout = {"memory_format": torch.channels_last if "channels-last" in words else torch.contiguous_format}
         self.shape = start.d_noise.shape
-        self.generator = build(model.generator, start.generator)
-        self.discriminator = build(model.discriminator, start.discriminator)
-        self.real = torch.tensor(start.real)
+        self.generator = build(model.generator, start.generator).to(**layout)
+        self.discriminator = build(model.discriminator, start.discriminator).to(**layout)
+        self.real = torch.tensor(start.real).contiguous(**layout)
         adam = model.optimiser
         self.g_optimiser, self.d_optimiser = (
             torch.optim.Adam(network.parameters(), adam.lr, adam.betas, adam.eps, fused=True)
             for network in (self.generator, self.discriminator)
         )
-        words = variant.split()
         self.joined = "joined" in words
         self.d_loss, self.g_loss = self._d_loss, self._g_loss
         if "compiled" in words:
@@ -64,16 +51,16 @@ class Subject:
 
     def _d_backward(self, real: Tensor, z: Tensor) -> Tensor:
         self.d_optimiser.zero_grad(set_to_none=True)
-        loss = self.d_loss(real, z)
+        with statistics_still(self.generator):
+            loss = self.d_loss(real, z)
         loss.backward()
         return loss
 
     def _g_backward(self, z: Tensor) -> Tensor:
         self.g_optimiser.zero_grad(set_to_none=True)
-        self.discriminator.requires_grad_(False)
-        loss = self.g_loss(z)
-        loss.backward()
-        self.discriminator.requires_grad_(True)
+        with frozen(self.discriminator):
+            loss = self.g_loss(z)
+            loss.backward()
         return loss
 
     def step(self) -> None:
@@ -90,15 +77,12 @@ class Subject:
             g_loss.item(),
             {name: p.grad.numpy().copy() for name, p in self.discriminator.named_parameters()},
             {name: p.grad.numpy().copy() for name, p in self.generator.named_parameters()},
+            running_statistics(to_numpy(self.generator.named_buffers()), to_numpy(self.discriminator.named_buffers())),
         )
 
     def weights(self) -> tuple[Weights, Weights]:
         """(generator, discriminator), copies."""
-        generator, discriminator = (
-            {name: p.detach().numpy().copy() for name, p in network.named_parameters()}
-            for network in (self.generator, self.discriminator)
-        )
-        return generator, discriminator
+        return to_numpy(self.generator.named_parameters()), to_numpy(self.discriminator.named_parameters())
 
     def threads(self) -> int:
         return torch.get_num_threads()

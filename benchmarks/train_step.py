@@ -4,7 +4,7 @@
 
 A step is both players' updates with fresh noise for each, drawing the noise included. Every framework's variant lives
 in a process of its own; they take turns, a few dozen steps each, round after round. The figure is the median over the
-rounds of the median step in a round. See README.md in this folder.
+rounds of the median step in a round. Models: vanilla, dcgan28, dcgan64. See README.md in this folder.
 """
 import argparse
 import sys
@@ -16,11 +16,17 @@ import harness
 from harness import Row, Worker, WorkerError, say
 from models import MODELS, Model, Start, start
 
-VARIANTS = {
+DENSE = {
     "tinygan": ["default"],
     "torch": ["eager", "eager joined", "compiled", "compiled joined"],
     "jax": ["jit", "jit joined", "jit rbg", "jit joined rbg"],
 }
+CONVOLUTIONAL = {  # their batch norm couples examples: real and generated ones may not be joined
+    "tinygan": ["default"],
+    "torch": ["eager", "eager channels-last", "compiled", "compiled channels-last"],
+    "jax": ["jit nchw", "jit nhwc"],
+}
+PEERS = ["torch", "jax"]
 PACKAGES = ["tinygan", "numpy", "numba", "torch", "jax", "jaxlib"]
 COLUMNS = {
     "framework": "framework", "variant": "variant", "median_ms": "step, ms (median)", "min_ms": "min", "max_ms": "max",
@@ -30,36 +36,26 @@ Entry = tuple[str, str]  # framework, variant
 
 
 def arguments(argv: list[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = harness.flags(__doc__, PEERS, rounds=9, threads=len(harness.cores()))
     parser.add_argument("--model", choices=MODELS, default="vanilla")
-    parser.add_argument("--batch", type=int, default=128, help="examples in a batch")
-    parser.add_argument("--against", default="torch,jax", help="peers, separated by commas; '' for tinygan alone")
+    parser.add_argument("--batch", type=harness.count, default=128, help="examples in a batch")
     parser.add_argument("--only", default="", help="run these variants of the peers only, separated by commas")
-    parser.add_argument("--rounds", type=int, default=9)
-    parser.add_argument("--steps", type=int, default=40, help="timed steps a round")
+    parser.add_argument("--steps", type=harness.count, default=40, help="timed steps a round")
     parser.add_argument("--warm-up", type=int, default=5, help="untimed steps before them, in every round")
-    parser.add_argument("--threads", type=int, default=len(harness.cores()), help="cores for each framework")
-    parser.add_argument("--json", help="write the result here")
-    options = parser.parse_args(argv)
-    for name in ("batch", "rounds", "steps", "threads"):
-        if getattr(options, name) < 1:
-            parser.error(f"--{name} must be at least 1, got {getattr(options, name)}")
-    if options.threads > len(harness.cores()):
-        parser.error(f"--threads {options.threads}: only {len(harness.cores())} cores are available")
-    options.against = [name for name in options.against.split(",") if name]
-    options.only = [name for name in options.only.split(",") if name]
-    for name in options.against:
-        if name not in VARIANTS or name == "tinygan":
-            parser.error(f"--against: no peer {name!r}; there are {', '.join(list(VARIANTS)[1:])}")
+    parser.add_argument("--check-batch", type=harness.count,
+                        help="in the check for the same work (default: --batch, but 4 for convolutions in float64)")
+    options = harness.parse(parser, argv, PEERS)
+    options.only = harness.words(options.only)
     return options
 
 
-def entries(frameworks: list[str], only: list[str]) -> list[Entry]:
+def entries(model: Model, frameworks: list[str], only: list[str]) -> list[Entry]:
     """Every variant of every framework to run, tinygan's first: it is what the others are compared with."""
+    variants = CONVOLUTIONAL if model.convolutional else DENSE
     return [
         (framework, variant)
         for framework in frameworks
-        for variant in VARIANTS[framework]
+        for variant in variants[framework]
         if framework == "tinygan" or not only or variant in only
     ]
 
@@ -82,10 +78,11 @@ def check(model: Model, point: Start, chosen: list[Entry], threads: int) -> tupl
             failed.append({"framework": framework, "variant": variant, "error": str(error)})
             continue
         equality.check_moves(evidence, model.optimiser.lr)
+        results[name] = {"float32_gradients": equality.check_rounding(evidence)}
         if reference is None:
             reference = evidence
         else:
-            results[name] = equality.compare(reference, evidence)
+            results[name] |= equality.compare(reference, evidence)
     return results, failed
 
 
@@ -119,19 +116,21 @@ def measure(model: Model, point: Start, chosen: list[Entry], options: argparse.N
     return rows
 
 
-def run(options: argparse.Namespace, frameworks: list[str]) -> dict[str, Any]:
+def run(options: argparse.Namespace) -> dict[str, Any]:
     """The whole benchmark; the result as it goes into the JSON."""
     info = harness.machine(PACKAGES)
     harness.announce(info)
     model = MODELS[options.model]
-    point = start(model, options.batch)
-    chosen = entries(frameworks, options.only)
-    agreement, failed = check(model, point, chosen, options.threads)
+    chosen = entries(model, ["tinygan", *options.against], options.only)
+    check_batch = options.check_batch or (min(options.batch, 4) if model.convolutional else options.batch)
+    agreement, failed = check(model, start(model, check_batch), chosen, options.threads)
     broken = {(row["framework"], row["variant"]) for row in failed}
-    rows = measure(model, point.astype("float32"), [entry for entry in chosen if entry not in broken], options)
+    point = start(model, options.batch).astype("float32")
+    rows = measure(model, point, [entry for entry in chosen if entry not in broken], options)
     settings = {
         "model": options.model, "batch": options.batch, "dtype": "float32", "optimiser": vars(model.optimiser),
-        "rounds": options.rounds, "steps": options.steps, "warm_up": options.warm_up, "threads": options.threads,
+        "check_batch": check_batch, "rounds": options.rounds, "steps": options.steps, "warm_up": options.warm_up,
+        "threads": options.threads,
         "removed_from_environment": harness.removed_overrides(),
     }  # fmt: skip
     return {
@@ -152,19 +151,7 @@ def show(result: dict[str, Any]) -> str:
 
 
 def main(argv: list[str] | None = None) -> int:
-    options = arguments(argv)
-    try:
-        result = run(options, ["tinygan", *options.against])
-    except equality.DifferentWorkError as error:
-        say(f"void: {error}")
-        return 1
-    except WorkerError as error:
-        say(f"{error.details}\n{error}")
-        return 1
-    if options.json:
-        harness.write_json(options.json, result)
-    print(show(result))
-    return 0
+    return harness.main(arguments(argv), run, show)
 
 
 if __name__ == "__main__":

@@ -19,14 +19,19 @@ from typing import Any
 MIB = 2**20
 
 
+def status_mib(field: str) -> float | None:
+    """A size that Linux states of this process, MiB; None elsewhere."""
+    with suppress(OSError):
+        for line in Path("/proc/self/status").read_text().splitlines():
+            if line.startswith(f"{field}:"):
+                return int(line.split()[1]) / 1024
+    return None
+
+
 def resident_mib() -> float:
     """Resident set of this process, MiB."""
-    try:
-        for line in Path("/proc/self/status").read_text().splitlines():
-            if line.startswith("VmRSS:"):
-                return int(line.split()[1]) / 1024
-    except OSError:
-        pass
+    if (resident := status_mib("VmRSS")) is not None:
+        return resident
     import psutil
 
     return float(psutil.Process().memory_info().rss) / MIB
@@ -40,12 +45,8 @@ def reset_peak() -> None:
 
 def peak_mib() -> float:
     """Highest resident set since `reset_peak`, MiB."""
-    try:
-        for line in Path("/proc/self/status").read_text().splitlines():
-            if line.startswith("VmHWM:"):
-                return int(line.split()[1]) / 1024
-    except OSError:
-        pass
+    if (highest := status_mib("VmHWM")) is not None:
+        return highest
     if sys.platform == "win32":
         import psutil
 

@@ -1,7 +1,7 @@
 """What the tests of the ops share: arrays to try, and the comparison with an oracle, forward, first and second order."""
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -99,13 +99,14 @@ def close(ours: Any, expected: Any, rtol: float, what: str = "the result") -> No
 
 
 def agree(ours: Callable[..., Any], theirs: Callable[..., Any], *arrays: np.ndarray, device: str = "cpu",
-          layout: Layout = CONTIGUOUS, dtypes: Sequence[str] = ("float64", "float32"), second: bool = True) -> None:
+          layout: Layout = CONTIGUOUS, dtypes: Sequence[str] = ("float64", "float32"), second: bool = True,
+          tolerances: Mapping[str, float] = TOLERANCES) -> None:
     """`ours` against `theirs`, the same function in PyTorch: values of bare arrays and of Tensors, the gradient with
     respect to every array, and the gradient of that gradient with respect to every array and the output's weights."""
     torch = pytest.importorskip("torch")
     rng = np.random.default_rng(0)
     for dtype in dtypes:
-        rtol = TOLERANCES[dtype]
+        rtol = tolerances[dtype]
         inputs = [a.astype(dtype) for a in arrays]
         t_leaves = [torch.tensor(a, requires_grad=True) for a in inputs]
         t_y = theirs(*t_leaves)

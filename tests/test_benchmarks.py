@@ -11,8 +11,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+import tinygan as tg
+from tinygan import cli
+
 BENCHMARKS = Path(__file__).resolve().parent.parent / "benchmarks"
-MODULES = ("harness", "models", "equality", "train_step", "op_overhead", "ops", "first_start")
+MODULES = ("harness", "models", "equality", "train_step", "op_overhead", "ops", "conv", "conv_layers", "first_start")
 
 
 @pytest.fixture
@@ -144,17 +147,35 @@ def test_equality_check_accepts_the_same_work(bench: Any) -> None:
 def test_equality_check_names_a_gradient_that_differs(bench: Any, factor: float) -> None:
     ours, theirs = evidence(bench), evidence(bench)
     theirs.double.generator["2.bias"][...] *= factor
-    with pytest.raises(bench.equality.DifferentWorkError, match=r"gradient of generator\.2\.bias"):
+    with pytest.raises(bench.harness.DifferentWorkError, match=r"generator gradients, most about 2\.bias"):
         bench.equality.compare(ours, theirs)
 
 
 def test_equality_check_names_a_loss_that_differs_and_a_player_that_stands_still(bench: Any) -> None:
     ours = evidence(bench)
     other = bench.models.Gradients(ours.single.d_loss * 1.001, ours.single.g_loss, {}, {})
-    with pytest.raises(bench.equality.DifferentWorkError, match="disagree about d_loss"):
+    with pytest.raises(bench.harness.DifferentWorkError, match="disagree about d_loss"):
         bench.equality.compare(ours, evidence(bench, single=other))
-    with pytest.raises(bench.equality.DifferentWorkError, match=r"moved generator\.0\.weight by 0 "):
+    with pytest.raises(bench.harness.DifferentWorkError, match=r"moved generator\.0\.weight by 0 "):
         bench.equality.check_moves(evidence(bench, moves={"generator.0.weight": 0.0}), 2e-4)
+
+
+def test_equality_check_names_running_statistics_that_differ(bench: Any) -> None:
+    ours, theirs = evidence(bench), evidence(bench)
+    ours.double.statistics["generator.1.running_mean"] = np.ones(3)
+    with pytest.raises(bench.harness.DifferentWorkError, match=r"different running statistics: \[\], \['generator"):
+        bench.equality.compare(ours, theirs)
+    theirs.double.statistics["generator.1.running_mean"] = np.array([1, 1, 1.1])
+    with pytest.raises(bench.harness.DifferentWorkError, match=r"running statistics, most about generator\.1"):
+        bench.equality.compare(ours, theirs)
+
+
+def test_equality_check_judges_float32_by_the_subjects_own_float64(bench: Any) -> None:
+    ours, rough = evidence(bench), evidence(bench).double
+    assert bench.equality.check_rounding(ours) == 0
+    rough.generator["2.bias"][...] *= 1.1
+    with pytest.raises(bench.harness.DifferentWorkError, match=r"x: its gradients of generator\.2\.bias in float32"):
+        bench.equality.check_rounding(evidence(bench, single=rough))
 
 
 @pytest.mark.parametrize("framework", ["tinygan", pytest.param("torch", marks=pytest.mark.oracle), "jax"])
@@ -162,7 +183,7 @@ def test_subjects_compute_the_gradients_that_differences_give(bench: Any, framew
     needs(framework)
     model = tiny_model(bench.models)
     start = bench.models.start(model, 4)
-    variant = bench.train_step.VARIANTS[framework][0]
+    variant = bench.train_step.DENSE[framework][0]
     with bench.harness.Worker(f"subject_{framework}", 1) as worker:
         found = bench.equality.collect(framework, worker, model, start, variant, 1)
     bench.equality.check_moves(found, model.optimiser.lr)
@@ -181,7 +202,44 @@ def test_vanilla_step_is_the_same_work_in_torch(bench: Any) -> None:
     model = bench.models.MODELS["vanilla"]
     results, failed = bench.train_step.check(model, bench.models.start(model, 4), chosen, 1)
     assert not failed
-    assert set(results) == {"torch eager joined"}
+    assert set(results) == {"tinygan default", "torch eager joined"}
+
+
+def small_dcgan(models: Any, side: int) -> Any:
+    return models.dcgan28(1, 3, 2) if side == 28 else models.dcgan64(3, 3, 1)
+
+
+@pytest.mark.parametrize("side", [28, 64])
+def test_the_dcgan_that_is_compared_is_the_librarys(bench: Any, side: int) -> None:
+    model = small_dcgan(bench.models, side)
+    point = bench.models.start(model, 1)
+    networks = tg.gans.dcgan_networks(model.image_shape, model.latent_dim, model.dcgan_width)
+    for network, weights in zip(networks, (point.generator, point.discriminator), strict=True):
+        shapes = {name: parameter.shape for name, parameter in network.named_parameters()}
+        assert shapes == {name: value.shape for name, value in weights.items()}
+
+
+@pytest.mark.oracle
+@pytest.mark.parametrize("side", [28, 64])
+def test_a_dcgan_step_is_the_same_work_in_torch(bench: Any, side: int) -> None:
+    needs("torch")
+    model = small_dcgan(bench.models, side)
+    chosen = [("tinygan", "default"), ("torch", "eager channels-last")]
+    results, failed = bench.train_step.check(model, bench.models.start(model, 4), chosen, 1)
+    assert not failed
+    assert {"generator_gradients", "running_statistics"} < set(results["torch eager channels-last"])
+
+
+def test_a_dcgan_step_is_the_same_work_in_jax(bench: Any) -> None:
+    needs("jax")
+    model = small_dcgan(bench.models, 28)
+    point, found = bench.models.start(model, 4), []
+    for framework, variant in (("tinygan", "default"), ("jax", "jit nhwc")):
+        with bench.harness.Worker(f"subject_{framework}", 1) as worker:
+            worker.call("create", model=model, start=point, variant=variant, threads=1)
+            gradients = worker.call("ask", method="gradients", d_noise=point.d_noise, g_noise=point.g_noise)
+            found.append(bench.equality.Evidence(framework, gradients, gradients, {}))
+    assert "running_statistics" in bench.equality.compare(*found)
 
 
 def test_train_step_end_to_end(bench: Any, tmp_path: Path, capsys: Any) -> None:
@@ -221,6 +279,54 @@ def test_op_overhead_ratios_are_per_op_and_their_geometric_mean(bench: Any) -> N
             for op, framework, time in times]  # fmt: skip
     ratios = bench.op_overhead.ratios(rows)["torch"]
     assert (ratios["a"]["single"], ratios["b"]["single"], ratios["all"]["single"]) == (0.5, 2.0, 1.0)
+
+
+def test_conv_counts_direct_operations_and_knows_the_networks_layers(bench: Any) -> None:
+    first, second = bench.conv_layers.LAYERS["dcgan28"]
+    assert (first.output, second.output, second.conv.outputs) == (14, 7, 128)
+    assert second.gflop(64) == pytest.approx(2 * 64 * 7 * 7 * 128 * 64 * 4 * 4 / 1e9)
+    assert [layer.output for layer in bench.conv_layers.LAYERS["dcgan5x5"]] == [32, 16, 8, 4]
+
+
+@pytest.mark.oracle
+def test_conv_end_to_end(bench: Any, tmp_path: Path, capsys: Any, monkeypatch: Any) -> None:
+    needs("torch")
+    layer = bench.conv_layers.Layer("odd", bench.models.Conv(2, 3, 4, 2, 1), 7)  # its stride passes over a row
+    monkeypatch.setitem(bench.conv_layers.LAYERS, "dcgan28", [layer])
+    path = tmp_path / "conv.json"
+    flags = ["--layers", "dcgan28", "--batch", "2", "--rounds", "1", "--seconds", "0", "--json", str(path)]
+    assert bench.conv.main(flags) == 0
+    result = json.loads(path.read_text())
+    assert len(result["rows"]) == 5 * len(bench.conv_layers.MAPS)
+    assert all(row["median_ms"] > 0 and row["error"] < 1e-5 for row in result["rows"])
+    assert set(result["ratio"]["torch"]) == {layer.describe(), "all"}
+    assert "| forward | torch | channels-last |" in capsys.readouterr().out
+
+
+@pytest.mark.oracle
+def test_dcgan_quality_trains_what_tinygan_trains_and_resumes(tmp_path: Path, monkeypatch: Any) -> None:
+    pytest.importorskip("torch")
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    quality = importlib.import_module("dcgan_quality")
+    images = tmp_path / "images.npy"
+    np.save(images, np.random.default_rng(0).integers(0, 256, (12, 1, 28, 28), dtype=np.uint8))
+
+    def flags(folder: str, epochs: int) -> list[str]:
+        return ["--run-dir", str(tmp_path / folder), "--epochs", str(epochs), "--data-dir", str(images), "--quiet",
+                "--batch-size", "4", "--width", "2", "--latent-dim", "3"]  # fmt: skip
+
+    def losses(folder: str) -> np.ndarray:
+        lines = (tmp_path / folder / "metrics.csv").read_text().splitlines()[1:]
+        return np.array([[float(x) for x in line.split(",")[2:4]] for line in lines])
+
+    assert cli.main(["train", "dcgan", *flags("ours", 2)]) == 0
+    assert quality.main(flags("theirs", 2)) == 0
+    np.testing.assert_allclose(losses("theirs"), losses("ours"), rtol=1e-4)
+    assert quality.main(flags("halves", 1)) == 0
+    assert quality.main([*flags("halves", 2), "--resume"]) == 0
+    np.testing.assert_array_equal(losses("halves"), losses("theirs"))
+    assert quality.main(["--run-dir", str(tmp_path / "theirs"), "--compare", str(tmp_path / "ours"), "--at", "1", "2"]) == 0
+    assert {"compare_samples.png", "compare_losses.png"} <= {path.name for path in (tmp_path / "theirs").iterdir()}
 
 
 def test_first_start_reads_only_whole_lines_and_allows_for_the_delay(bench: Any, tmp_path: Path) -> None:

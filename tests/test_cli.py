@@ -87,6 +87,37 @@ def test_sample_draws_a_grid_that_names_the_data(run, tmp_path):
         assert image.text["Title"].startswith("vanilla GAN on array:images.npy")
 
 
+def test_interpolate_draws_walks_candidates_and_sums(run, tmp_path, capsys):
+    assert cli.main(["interpolate", str(run), "--rows", "3", "--steps", "4", "--out", str(tmp_path / "new")]) == 0
+    said = capsys.readouterr().out
+    assert "3 walks of 4 images, spherical, since the latent vectors are normal" in said and "look alike" in said
+    names = ("interpolation.png", "candidates.png", "arithmetic.png")
+    for name in names:
+        with Image.open(tmp_path / "new" / name) as image:
+            assert image.text["Title"].startswith("vanilla GAN on array:images.npy, step 10")
+    chosen = re.search(r"--arithmetic (\S+) (\S+) (\S+)", said).groups()
+    assert cli.main(["interpolate", str(run), "--arithmetic", *chosen, "--out", str(tmp_path / "again")]) == 0
+    assert "look alike" not in capsys.readouterr().out
+    same = [(tmp_path / "new" / name).read_bytes() == (tmp_path / "again" / name).read_bytes() for name in names]
+    assert same == [False, True, True]  # fewer and shorter walks, but the same candidates and the same groups
+
+
+def test_interpolation_is_linear_for_uniform_noise(images, tmp_path, capsys):
+    assert train(tmp_path / "run", images, "--epochs", 1, "--noise", "uniform") == 0
+    assert cli.main(["interpolate", str(tmp_path / "run")]) == 0
+    assert "linear, since the latent vectors are uniform" in capsys.readouterr().out
+    assert (tmp_path / "run" / "interpolation.png").is_file()
+
+
+@pytest.mark.parametrize("player", ["generator", "discriminator"])
+def test_architecture_draws_a_player(run, tmp_path, capsys, player):
+    assert cli.main(["architecture", str(run), "--player", player]) == 0
+    assert capsys.readouterr().out == f"{run / (player + '.png')}\n"
+    with Image.open(run / f"{player}.png") as image:
+        assert image.text["Title"] == f"vanilla GAN on array:images.npy: the {player}"
+    assert "ends in .png, .pdf, .svg" in failure(capsys, 2, "architecture", run, "--out", tmp_path / "x.jpg")
+
+
 def test_info_shows_settings_progress_networks_and_files(run, capsys):
     assert cli.main(["info", str(run)]) == 0
     out = capsys.readouterr().out
@@ -94,6 +125,15 @@ def test_info_shows_settings_progress_networks_and_files(run, capsys):
                      "epoch    2 of 2", "step     10 of 10", "Dense(100 -> 256)", "25,856", "losses.png",
                      "samples/epoch_0002.png"):
         assert expected in out
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="a closed pipe is another error there")
+def test_a_reader_that_goes_away_ends_the_command_quietly(run):
+    reading, writing = os.pipe()
+    os.close(reading)  # as `tinygan info RUN | head -1` does before the end
+    ended = subprocess.run([sys.executable, "-m", "tinygan.cli", "info", str(run)], stdout=writing, stderr=subprocess.PIPE)
+    os.close(writing)
+    assert (ended.returncode, ended.stderr) == (141, b"")
 
 
 def test_info_on_a_run_without_a_checkpoint(run, tmp_path, capsys):
@@ -114,7 +154,7 @@ def test_every_mistake_is_one_clear_line(run, images, tmp_path, capsys):
     assert "lower --batch-size" in failure(capsys, 2, *new, "--data-dir", images)
     assert "does not exist, so there is nothing to resume" in failure(capsys, 2, *new[:3], tmp_path / "x", "--resume")
     assert "is a file" in failure(capsys, 2, *new[:3], images, "--data-dir", images)
-    for command in ("sample", "info"):
+    for command in ("sample", "info", "interpolate", "architecture"):
         assert "absent is no folder" in failure(capsys, 2, command, tmp_path / "absent")
         assert "is not a run folder: it has no config.json" in failure(capsys, 2, command, tmp_path)
     assert "expected a name that ends in .png or .npy" in failure(capsys, 2, "sample", run, "--out", "x.jpg")
@@ -134,6 +174,8 @@ def test_images_of_different_or_other_sizes(run, tmp_path, capsys):
 @pytest.mark.parametrize("arguments, message", [
     (["train", "vanilla", "--epochs", "0"], "--epochs: expected a whole number of at least 1, got '0'"),
     (["train", "vanilla", "--label-smoothing", "1"], "--label-smoothing: expected a number from 0"),
+    (["interpolate", "x", "--arithmetic", "1,2", "3", "64"], "expected numbers from 0 to 63 with commas between, got '64'"),
+    (["interpolate", "x", "--steps", "1"], "--steps: expected a whole number of at least 2, got '1'"),
     (["train", "vanila"], "invalid choice: 'vanila'"), (["train", "vanilla", "--epoch-count", "3"], "--epoch-count"),
     ([], "COMMAND")])
 def test_wrong_usage_is_explained(capsys, arguments, message):

@@ -10,6 +10,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 import tinygan as tg
+from tinygan.backends import cpu
 from tinygan.kernels import im2col, reference
 from tinygan.ops.conv import ALGORITHMS, Geometry
 
@@ -298,6 +299,38 @@ def test_conv_transpose2d_against_loops(algorithm, case, layout, seed):
     check_both_modes(ours(algorithm, lambda y, w: tg.conv_transpose2d(y, w, **options)), expected, y, w, layout=layout)
 
 
+@pytest.mark.parametrize("dtype", TOLERANCES)
+@given(algorithm=drawn_algorithms, case=convolutions() | convolutions(transposed=True), layout=memory, seed=seeds,
+       activation=st.sampled_from(["identity", "leaky_relu", "tanh"]))
+@settings(max_examples=60)
+def test_compiled_kernels_of_any_sizes_against_loops(dtype, algorithm, case, layout, seed, activation):
+    """Small ones are left to NumPy otherwise."""
+    shape, weight, options = case
+    if isinstance(options["padding"], str):
+        return
+    transposed = "output_padding" in options
+    g = geometry_of(shape, weight, options, transposed)
+    images = (shape[0], weight[1] * g.groups, *g.input)
+    maps = (shape[0], weight[0], *g.output)
+    x, y, w, bias = (values(seed + i, shape).astype(dtype) for i, shape in
+                     enumerate([images, maps, weight, (images[1] if transposed else maps[1],)]))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(cpu, "LARGE", 0)
+
+        def run(function, *arrays):
+            return np.asarray(ours(algorithm, function)(*[layout.view(layout.store(a)) for a in arrays]))
+
+        if transposed:
+            expected = reference.conv2d_input_grad(y, w, g)
+            found = run(lambda y, w: tg.conv_transpose2d(y, w, bias, **options, activation=activation), y, w)
+        else:
+            expected = reference.conv2d(x, w, g)
+            found = run(lambda x, w: tg.conv2d(x, w, bias, **options, activation=activation), x, w)
+            close(run(lambda x, y: tg.conv2d_weight_grad(x, y, weight[2:], **options), x, y),
+                  reference.conv2d_weight_grad(x, y, g), TOLERANCES[dtype])
+        close(found, reference.activation(expected + bias[:, None, None], activation, 0.2), TOLERANCES[dtype])
+
+
 @algorithms
 def test_a_kernel_laid_over_an_image_by_hand(algorithm):
     x, w = np.array([[[[1.0, 2], [3, 4]]]]), np.array([[[[10.0, 1], [0, 100]]]])
@@ -312,7 +345,9 @@ def test_a_kernel_laid_over_an_image_by_hand(algorithm):
     {"groups": 2, "stride": 2, "padding": 1}, {"activation": "tanh", "stride": 2}, {"activation": "leaky_relu"},
 ], ids=str)
 @algorithms
-def test_gradients(algorithm, options):
+def test_gradients(algorithm, options, monkeypatch):
+    if algorithm != "auto":
+        monkeypatch.setattr(cpu, "LARGE", 0)  # compiled, small as they are
     groups = options.get("groups", 1)
     bias = values(3, (2,))
     check(ours(algorithm, lambda x, w, b: tg.conv2d(x, w, b, **options)), values(1, (1, 2, 3, 4)),
@@ -364,6 +399,49 @@ def test_layers_of_a_dcgan_against_numpy(device, algorithm, kind, size, dtype):
                                     activation="relu"), np.maximum(expected, 0))
 
 
+@algorithms
+@pytest.mark.parametrize("maps, weight, stride, padding", [
+    ((1, 2, 4, 4), (2, 2, 4, 4), 2, 1), ((1, 2, 3, 2), (2, 2, 3, 2), 1, 0), ((1, 64, 7, 7), (64, 32, 4, 4), 2, 1),
+], ids=str)
+def test_threads_never_add_to_one_pixel_at_once(algorithm, maps, weight, stride, padding, monkeypatch):
+    """The windows of a transposed convolution overlap, so the work has to be divided with care; tried often, for chance
+    decides whether two threads meet."""
+    y, w = values(0, maps), values(1, weight)
+    monkeypatch.setattr(cpu, "LARGE", 10**12)
+    expected = tg.conv_transpose2d(y, w, stride=stride, padding=padding)
+    monkeypatch.setattr(cpu, "LARGE", 0)
+    with tg.conv_algorithm(algorithm):
+        for _ in range(500):
+            close(tg.conv_transpose2d(y, w, stride=stride, padding=padding), expected, 1e-10)
+
+
+@algorithms
+def test_a_weight_is_used_as_it_is_now(algorithm, monkeypatch):
+    """What is derived from a weight may be kept, but not beyond a change, nor for another view of it."""
+    monkeypatch.setattr(cpu, "LARGE", 0)
+    x = values(0, (2, 4, 6, 6))
+    weight = tg.Parameter(values(1, (4, 4, 3, 3)))
+    flips = [lambda w: w, lambda w: tg.flip(w, (2, 3)), lambda w: tg.transpose(w, (1, 0, 2, 3)), lambda w: tg.flip(w, 0)]
+    with tg.conv_algorithm(algorithm):
+        for i in range(3):
+            for _ in range(2):
+                for flip in flips:
+                    for options in ({}, {"stride": 2, "padding": 1}, {"dilation": 2}, {"padding": 1}):
+                        for function in (tg.conv2d, tg.conv_transpose2d):
+                            plain = np.array(flip(weight).numpy())
+                            np.testing.assert_array_equal(function(x, flip(weight), **options).numpy(),
+                                                          function(x, plain, **options))
+            weight.assign(values(2 + i, (4, 4, 3, 3)))
+    wide = tg.Parameter(values(9, (2, 2, 5, 5)))
+    for stride in (1, 2, 3, 4, 5):
+        for function in (tg.conv2d, tg.conv_transpose2d):
+            with tg.conv_algorithm(algorithm):
+                found = function(values(0, (1, 2, 9, 9)), wide, stride=stride).numpy()
+            monkeypatch.setattr(cpu, "LARGE", 10**12)
+            close(found, function(values(0, (1, 2, 9, 9)), wide.numpy(), stride=stride), 1e-10)
+            monkeypatch.setattr(cpu, "LARGE", 0)
+
+
 def test_the_weight_of_a_transposed_convolution_is_that_of_the_convolution_it_reverses():
     """sum(y * conv(x, w)) = sum(x * conv_transpose(y, w))."""
     x, w, y = values(0, (2, 3, 7, 6)), values(1, (4, 3, 4, 4)), values(2, (2, 4, 3, 3))
@@ -372,8 +450,6 @@ def test_the_weight_of_a_transposed_convolution_is_that_of_the_convolution_it_re
 
 
 def test_only_the_gradients_that_are_asked_for_are_computed(monkeypatch):
-    from tinygan.backends import cpu
-
     def never(*args):
         raise AssertionError("nobody asked for this gradient")
 
@@ -386,8 +462,6 @@ def test_only_the_gradients_that_are_asked_for_are_computed(monkeypatch):
 
 
 def test_the_algorithm_of_the_forward_pass_is_that_of_its_gradients(monkeypatch):
-    from tinygan.backends import cpu
-
     seen = []
 
     def spy(name, original):

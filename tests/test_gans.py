@@ -353,6 +353,15 @@ def test_batches_that_do_not_fit_are_refused_and_change_no_weights(real, error, 
         same(parts(after, prefix), parts(before, prefix))
 
 
+def test_images_of_0_to_255_are_refused_at_the_first_step():
+    gan = make(norm=False)
+    with pytest.raises(ValueError, match=r"step: expected images in \[-1, 1\], got values from 0 to 255"):
+        gan.step(np.linspace(0, 255, 20, dtype=np.float32).reshape(4, 5))
+    assert gan.steps == 0
+    gan.step(3 * images(4))  # data around [-1, 1] are anybody's own business
+    gan.step(100 * images(4))  # and only the first step pays for looking
+
+
 def test_latents_that_do_not_fit_are_refused():
     with pytest.raises(ValueError, match=r"sample: z should have shape \(n, 3\), got \(2, 4\)"):
         make().sample(z=np.ones((2, 4), np.float32))

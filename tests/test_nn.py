@@ -8,6 +8,7 @@ import pytest
 
 import tinygan as tg
 from tinygan import nn
+from tinygan.nn import initializers
 from tinygan.random import Key, use_key
 
 
@@ -326,9 +327,15 @@ def test_copies_are_whole_and_apart(copied):
     assert all(g.shape == p.shape for g, p in zip(tg.grad(loss, twin.parameters()), twin.parameters(), strict=True))
 
 
-def test_a_copy_before_initialisation_draws_the_same_values():
-    model = nn.Sequential(nn.Dense(3, 4), nn.BatchNorm(4))
-    twin = copy.deepcopy(model)
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda model: pickle.loads(pickle.dumps(model))])
+@pytest.mark.parametrize("initializer", [
+    None, initializers.constant(2.0), initializers.normal(0.1, 1.0), initializers.uniform(0.0, 1.0), initializers.dcgan,
+    initializers.glorot_uniform(), initializers.glorot_normal(), initializers.he_uniform(0.1), initializers.he_normal(),
+    initializers.orthogonal(),
+])
+def test_a_copy_before_initialisation_draws_the_same_values(copied, initializer):
+    model = nn.Sequential(nn.Dense(3, 4, initializer=initializer), nn.BatchNorm(4))
+    twin = copied(model)
     a, b = model.initialize(Key(0)).state_dict(), twin.initialize(Key(0)).state_dict()
     for name in a:
         np.testing.assert_array_equal(a[name], b[name])

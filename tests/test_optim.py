@@ -294,6 +294,10 @@ def test_errors_name_what_is_wrong():
     (lambda: optim.ExponentialMovingAverage(nn.Dense(1, 1), 1.0), "decay should be in"),
     (lambda: optim.clip_by_norm([np.ones(2)], 0.0), "clip_by_norm: limit should be positive, got 0.0"),
     (lambda: optim.clip_by_value([np.ones(2)], -1.0), "clip_by_value: limit should be positive, got -1.0"),
+    (lambda: optim.step_decay(1.0, 0.5, 0), "step_decay: every should be at least 1, got 0"),
+    (lambda: optim.linear_decay(1.0, 0.0, -1), "linear_decay: updates should be at least 1, got -1"),
+    (lambda: optim.cosine_decay(1.0, 0.0, 0), "cosine_decay: updates should be at least 1, got 0"),
+    (lambda: optim.warmup(1.0, 0), "warmup: updates should be at least 1, got 0"),
 ])
 def test_settings_without_sense_are_refused(make, message):
     with pytest.raises(ValueError, match=message):

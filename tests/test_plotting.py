@@ -1,4 +1,4 @@
-"""Grids, animations and the loss figure: what a reader of the file sees."""
+"""Grids, animations, losses, networks, latent vectors: what a reader of the file sees."""
 import subprocess
 import sys
 
@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tinygan import plotting
+import tinygan as tg
+from tinygan import nn, plotting
+from tinygan.random import Key
 
 
 def pixels(path):
@@ -86,3 +88,91 @@ plotting.save_losses({str(tmp_path / 'l.png')!r}, [1.0, 2.0], [1.0, 2.0], steps_
 assert "matplotlib.pyplot" not in sys.modules
 """
     subprocess.run([sys.executable, "-W", "error", "-c", script], check=True)
+
+
+# -- networks and latent vectors -------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def figures(monkeypatch):
+    """Every matplotlib figure that is written."""
+    import matplotlib.figure
+
+    written = []
+    original = matplotlib.figure.Figure.savefig
+    monkeypatch.setattr(matplotlib.figure.Figure, "savefig",
+                        lambda self, *args, **options: (written.append(self), original(self, *args, **options))[1])
+    return written
+
+
+def words(figure):
+    return [text.get_text() for text in figure.axes[0].texts]
+
+
+def test_a_generator_is_drawn_with_its_shapes_and_kernels(tmp_path, figures):
+    generator, _ = tg.gans.dcgan_networks((3, 28, 28), 10, 4)
+    plotting.save_architecture(tmp_path / "g.png", generator.initialize(Key(0)), Key(1).normal((1, 10)), title="G",
+                               names=("z", "G(z)"))
+    seen = words(figures[0])
+    for expected, times in {"z": 1, "G(z)": 1, "10": 1, "8": 1, "7": 2, "4": 1, "14": 2, "3": 1, "28": 2}.items():
+        assert seen.count(expected) == times, expected
+    assert "dense\nreshape\nbatch norm\nReLU" in seen
+    assert "transposed\nconvolution\n4\N{MULTIPLICATION SIGN}4, stride 2\ntanh" in seen
+    assert len(figures[0].axes[0].images) == 1  # the generated image, on the face of its block
+    with Image.open(tmp_path / "g.png") as image:
+        assert image.text["Title"] == "G"
+
+
+def test_blocks_grow_with_rows_columns_and_channels(tmp_path, figures):
+    network = nn.Sequential(nn.Conv2d(2, 32, 3, (2, 1), 1), nn.ReLU(), nn.Flatten(), nn.Dense(32 * 4 * 6, 9))
+    plotting.save_architecture(tmp_path / "d.svg", network.initialize(Key(0)), np.zeros((1, 2, 8, 6), np.float32), title="D",
+                               names=("x", "y"))
+    faces = [patch.get_xy() for patch in figures[0].axes[0].patches if patch.get_facecolor()[3] == 1 and patch.fill]
+    fronts = [face for face in faces if face[0][1] == face[1][1] and face[1][0] == face[2][0]]
+    (first, second, vector) = ((face[1][0] - face[0][0], face[2][1] - face[1][1]) for face in fronts)
+    assert second[0] / first[0] == pytest.approx(4) and first[1] / second[1] == pytest.approx(2**0.5)
+    assert vector[1] < first[1]
+    assert "convolution\n3\N{MULTIPLICATION SIGN}3, stride 2\N{MULTIPLICATION SIGN}1\nReLU\nflatten" in words(figures[0])
+
+
+@pytest.mark.parametrize("suffix, start", [("png", b"\x89PNG"), ("pdf", b"%PDF"), ("svg", b"<?xml")])
+def test_dense_networks_are_drawn_too_in_three_formats(tmp_path, suffix, start):
+    generator, _ = tg.gans.vanilla_networks((1, 4, 4), 3)
+    path = tmp_path / f"g.{suffix}"
+    plotting.save_architecture(path, generator.initialize(Key(0)), Key(1).normal((1, 3)), title="G", names=("z", "G(z)"))
+    assert path.read_bytes().startswith(start)
+
+
+def test_what_cannot_be_drawn_is_refused(tmp_path):
+    generator = tg.gans.vanilla_networks((1, 4, 4), 3)[0].initialize(Key(0))
+    draw = {"x": Key(1).normal((1, 3)), "title": "", "names": ("z", "y")}
+    with pytest.raises(ValueError, match=r"expected a name that ends in .png, .pdf, .svg, got .*g.jpg"):
+        plotting.save_architecture(tmp_path / "g.jpg", generator, **draw)
+    with pytest.raises(TypeError, match="expected a Sequential, got Dense"):
+        plotting.save_architecture(tmp_path / "g.png", generator[0], **draw)
+
+
+def test_candidates_are_numbered(tmp_path, figures):
+    plotting.save_candidates(tmp_path / "c.png", np.zeros((11, 1, 4, 4)), title="eleven", columns=4)
+    assert words(figures[0]) == ["eleven", *map(str, range(11))]
+    places = [image.get_extent() for image in figures[0].axes[0].images]
+    assert len({left for left, *_ in places}) == 4 and len({top for *_, top in places}) == 3
+
+
+def test_arithmetic_shows_groups_means_sum_and_neighbourhood(tmp_path, figures):
+    rng = np.random.default_rng(0)
+    groups = [rng.uniform(-1, 1, (n, 3, 4, 4)) for n in (3, 2, 4)]
+    around = rng.uniform(-1, 1, (9, 3, 4, 4))
+    plotting.save_arithmetic(tmp_path / "a.png", groups, np.zeros((3, 3, 4, 4)), around, np.ones((3, 4, 4)),
+                             names=["A: 1", "B: 2", "C: 3"], title="A - B + C")
+    seen = words(figures[0])
+    assert {"A - B + C", "A: 1", "B: 2", "C: 3", "\N{MINUS SIGN}", "+", "="} <= set(seen)
+    axes = figures[0].axes[0]
+    assert len(axes.images) == 3 + 2 + 4 + 3 + 9 + 1
+    (frame,) = axes.patches  # around the sum itself
+    framed = [image for image in axes.images if image.get_extent()[0] == frame.get_x() and image.get_extent()[3] == frame.get_y()]
+    np.testing.assert_array_equal(framed[0].get_array(), np.rint(around[4].transpose(1, 2, 0) * 127.5 + 127.5))
+    (low, high), (bottom, top) = axes.get_xlim(), axes.get_ylim()
+    for image in axes.images:
+        left, right, under, over = image.get_extent()
+        assert low < left < right < high and top < over < under < bottom

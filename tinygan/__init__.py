@@ -18,12 +18,13 @@ from tinygan.ops import broadcast_to, concatenate, expand_dims, flip, pad, resha
 from tinygan.ops import embedding, getitem, scatter_add
 from tinygan.ops import dense, einsum, matmul
 from tinygan.ops import conv2d, conv2d_weight_grad, conv_algorithm, conv_transpose2d
+from tinygan.ops import avg_pool2d, max_pool2d, upsample
 from tinygan.ops import batch_norm, batch_norm_inference, dropout, layer_norm
 from tinygan.ops import (
     binary_cross_entropy_with_logits, mean_absolute_error, mean_squared_error, softmax_cross_entropy,
 )
 
-from tinygan import data, gans, nn, optim, random, saving, training
+from tinygan import data, gans, metrics, nn, optim, random, saving, training
 
 __version__ = "0.1.0"
 
@@ -43,7 +44,8 @@ __all__ = [
     "embedding", "getitem", "scatter_add",
     "dense", "einsum", "matmul",
     "conv2d", "conv2d_weight_grad", "conv_algorithm", "conv_transpose2d",
+    "avg_pool2d", "max_pool2d", "upsample",
     "batch_norm", "batch_norm_inference", "dropout", "layer_norm",
     "binary_cross_entropy_with_logits", "mean_absolute_error", "mean_squared_error", "softmax_cross_entropy",
-    "data", "gans", "nn", "optim", "random", "saving", "training",
+    "data", "gans", "metrics", "nn", "optim", "random", "saving", "training",
 ]

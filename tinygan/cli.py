@@ -1,4 +1,4 @@
-"""The command `tinygan`: train, sample, info, gradcheck."""
+"""The command `tinygan`: train, sample, interpolate, architecture, info, gradcheck."""
 from __future__ import annotations
 
 import argparse
@@ -9,14 +9,15 @@ from pathlib import Path
 from typing import Any
 
 from .runs.errors import RunError
-from .runs.folder import read_checkpoint
 from .runs.history import QUANTITIES
-from .runs.settings import complete, count, natural, read_config
+from .runs.opening import open_run, run_config
+from .runs.settings import checked, count, natural
 from .runs.variants import GAN, VARIANTS, Variant, find
 from .training import guarded, train
 from .training import main as train_main
 
 _CHUNK = 1024
+_CANDIDATES = 64
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -48,6 +49,26 @@ def _parser() -> argparse.ArgumentParser:
                          help="a .png grid, or .npy: float32 (N, C, H, W) in [-1, 1] (default: RUN/sample.png)")
     command.set_defaults(action=sample)
 
+    command = commands.add_parser("interpolate", help="draw walks and sums in the space of a run's latent vectors")
+    command.add_argument("run", type=Path, metavar="RUN", help="the run's folder")
+    command.add_argument("--rows", type=count, default=8, metavar="N", help="walks from one vector to another (default: 8)")
+    command.add_argument("--steps", type=checked(int, lambda n: n >= 2, "a whole number of at least 2"), default=10,
+                         metavar="N", help="images in a walk, both ends included (default: 10)")
+    command.add_argument("--arithmetic", nargs=3, type=_numbers, metavar=("A", "B", "C"),
+                         help="A - B + C of the mean vectors of three groups: numbers of images in candidates.png, such as "
+                              "3,17,40 8,9,21 0,5,33 (default: groups of three that look alike)")
+    command.add_argument("--seed", type=natural, default=0, metavar="S", help="of the latent vectors (default: 0)")
+    command.add_argument("--out", type=Path, metavar="DIR", help="where the three pictures go (default: RUN)")
+    command.set_defaults(action=interpolate)
+
+    command = commands.add_parser("architecture", help="draw a run's generator or discriminator, layer by layer")
+    command.add_argument("run", type=Path, metavar="RUN", help="the run's folder")
+    command.add_argument("--player", choices=("generator", "discriminator"), default="generator",
+                         help="whose network (default: generator)")
+    command.add_argument("--seed", type=natural, default=0, metavar="S", help="of the latent vector (default: 0)")
+    command.add_argument("--out", type=Path, metavar="FILE", help="a .png, .pdf or .svg (default: RUN/PLAYER.png)")
+    command.set_defaults(action=architecture)
+
     command = commands.add_parser("info", help="show a run's settings, progress and networks")
     command.add_argument("run", type=Path, metavar="RUN", help="the run's folder")
     command.set_defaults(action=info)
@@ -60,34 +81,8 @@ def _parser() -> argparse.ArgumentParser:
 def _train(variant: Variant, settings: Any) -> None:
     from . import data
 
-    dataset = data.load(settings.data_dir)
+    dataset = data.load(settings.data_dir, size=settings.image_size, channels=settings.channels)
     train(variant.build(settings, dataset.image_shape), dataset, settings)
-
-
-def open_run(run: Path) -> tuple[GAN, dict[str, Any], dict[str, Any]]:
-    """(the GAN as the run's checkpoint left it, the run's configuration, its history's columns)."""
-    config = _config(run)
-    state, history = read_checkpoint(run / "checkpoint.safetensors", config)
-    gan = _build(run, config)
-    try:
-        gan.load_state_dict(state)
-    except (KeyError, ValueError) as error:
-        raise RunError(f"{run}: the checkpoint does not fit the networks of {config['variant']!r}: {error}") from error
-    return gan, config, history
-
-
-def _config(run: Path) -> dict[str, Any]:
-    config = read_config(run)
-    if config is None:
-        raise RunError(f"{run} is not a run folder: it has no config.json" if run.is_dir() else f"{run} is no folder")
-    return config
-
-
-def _build(run: Path, config: dict[str, Any]) -> GAN:
-    variant = find(config["variant"])
-    settings = complete(variant.settings, {"run_dir": str(run), "resume": True})
-    channels, height, width = config["data"]["image_shape"]
-    return variant.build(settings, (channels, height, width))
 
 
 def sample(parsed: argparse.Namespace) -> None:
@@ -116,10 +111,79 @@ def sample(parsed: argparse.Namespace) -> None:
     print(out)
 
 
+def _numbers(text: str) -> list[int]:
+    """"3,17,40" as numbers of candidates."""
+    try:
+        numbers = [int(part) for part in text.split(",")]
+    except ValueError:
+        numbers = []
+    if not numbers or not all(0 <= n < _CANDIDATES for n in numbers):
+        raise argparse.ArgumentTypeError(f"expected numbers from 0 to {_CANDIDATES - 1} with commas between, got {text!r}")
+    return numbers
+
+
+def interpolate(parsed: argparse.Namespace) -> None:
+    """`tinygan interpolate RUN`: interpolation.png, candidates.png and arithmetic.png (DCGAN's sections 6.1 and 6.3.2)."""
+    import numpy as np
+
+    from .gans import latent
+    from .plotting import save_arithmetic, save_candidates, save_grid
+    from .random import Key
+
+    gan, config, history = open_run(parsed.run)
+    out = parsed.out or parsed.run
+    out.mkdir(parents=True, exist_ok=True)
+    key = Key(parsed.seed)
+    settings = find(config["variant"]).settings
+    about = f"{settings.title} on {config['data']['name']}, step {len(history['d_loss'])}"
+
+    ends = gan.latent(2 * parsed.rows, key.fold("interpolation"))
+    walks = latent.interpolate(ends[:parsed.rows], ends[parsed.rows:], parsed.steps, gan.noise)
+    kind = "linear" if gan.noise == "uniform" else "spherical"
+    save_grid(out / "interpolation.png", gan.sample(z=walks.reshape(-1, ends.shape[1])), columns=parsed.steps,
+              title=f"{about}: {kind} interpolation")
+
+    z = gan.latent(_CANDIDATES, key.fold("candidates"))
+    images = gan.sample(z=z)
+    save_candidates(out / "candidates.png", images, title=f"{about}: candidates, seed {parsed.seed}")
+    groups = parsed.arithmetic or latent.alike(images, 3, 3)
+    *means, total = latent.arithmetic(z, *groups)
+    around = latent.neighbourhood(total, key.fold("neighbourhood"))
+    a, b, c = (images[group].mean(axis=0) for group in groups)
+    save_arithmetic(out / "arithmetic.png", [images[group] for group in groups], gan.sample(z=np.stack(means)),
+                    gan.sample(z=around), a - b + c, title=f"{about}: A \N{MINUS SIGN} B + C",
+                    names=[f"{name}: {', '.join(map(str, group))}" for name, group in zip("ABC", groups, strict=True)])
+    why = ("they fill a cube, in which straight lines stay" if gan.noise == "uniform" else
+           "they lie near a sphere, and straight lines leave it")
+    print(f"{out / 'interpolation.png'}: {parsed.rows} walks of {parsed.steps} images, {kind}, since the latent vectors are "
+          f"{gan.noise}: {why}")
+    print(f"{out / 'candidates.png'}: {_CANDIDATES} numbered images to choose groups from")
+    chosen = " ".join(",".join(map(str, group)) for group in groups)
+    print(f"{out / 'arithmetic.png'}: --arithmetic {chosen}" + ("" if parsed.arithmetic else " (groups that look alike)"))
+
+
+def architecture(parsed: argparse.Namespace) -> None:
+    """`tinygan architecture RUN`: a figure of a network, drawn from what its layers make of one latent vector."""
+    from .plotting import FORMATS, save_architecture
+    from .random import Key
+
+    out = parsed.out or parsed.run / f"{parsed.player}.png"
+    if out.suffix.lower() not in FORMATS:
+        raise RunError(f"--out {out}: expected a name that ends in {', '.join(FORMATS)}")
+    gan, config, _ = open_run(parsed.run)
+    z = gan.latent(1, Key(parsed.seed).fold("sample"))
+    title = f"{find(config['variant']).settings.title} on {config['data']['name']}: the {parsed.player}"
+    if parsed.player == "generator":
+        save_architecture(out, gan.generator, z, title=title, names=("z", "G(z)"))
+    else:
+        save_architecture(out, gan.discriminator, gan.sample(z=z), title=title, names=("x", "logit"))
+    print(out)
+
+
 def info(parsed: argparse.Namespace) -> None:
     """`tinygan info RUN`: what it was told, how far it is, what its networks are, which files it has."""
     run = parsed.run
-    config = _config(run)
+    config = run_config(run)
     data = config["data"]
     print(f"{run}: {config['variant']} on {data['name']}, {data['images']:,} images of {tuple(data['image_shape'])}, "
           f"{data['checksum']}")

@@ -45,6 +45,18 @@ def cases() -> Iterator[Case]:
     yield "matmul", ops.matmul, [a, b.T]
     yield "einsum", lambda x, y: ops.einsum("ij,kj->ik", x, y), [a, b]
     yield "dense, leaky_relu", lambda x, w, c: ops.dense(x, w, c, "leaky_relu"), [a, b[:2], b[2, :2]]
+    images = key.fold("images").normal((2, 2, 5, 4), np.float64)
+    kernels = key.fold("kernels").normal((2, 2, 3, 2), np.float64)
+    yield "conv2d, tanh", partial(ops.conv2d, stride=2, padding=1, activation="tanh"), [images, kernels, b[0, :2]]
+    yield "conv2d, groups, dilation", partial(ops.conv2d, groups=2, dilation=(1, 2)), [images, kernels[:, :1]]
+    yield "conv_transpose2d", partial(ops.conv_transpose2d, stride=2, padding=1, output_padding=(1, 0)), [
+        images, kernels, b[0, :2]]
+    yield "conv2d_weight_grad", partial(ops.conv2d_weight_grad, kernel_size=(4, 2), stride=(1, 2)), [
+        images, images[:, :1, :2, :2]]
+    yield "max_pool2d", lambda x: ops.mul(ops.max_pool2d(x, 2), 2.0), [images]
+    yield "avg_pool2d", partial(ops.avg_pool2d, kernel_size=3, stride=2, padding=1), [images]
+    for mode in ("nearest", "bilinear"):
+        yield f"upsample, {mode}", partial(ops.upsample, size=(7, 6), mode=mode), [images]
     yield "batch_norm", ops.batch_norm, [a, positive[0], b[0]]
     yield "layer_norm", ops.layer_norm, [a, positive[0], b[0]]
     yield "dropout", lambda x: ops.mul(ops.dropout(x, 0.5), x), [a]

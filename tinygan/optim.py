@@ -251,6 +251,11 @@ def _check_positive(caller: str, name: str, value: float) -> None:
         raise ValueError(f"{caller}: {name} should be positive, got {value}")
 
 
+def _check_count(caller: str, name: str, value: int) -> None:
+    if not value >= 1:
+        raise ValueError(f"{caller}: {name} should be at least 1, got {value}")
+
+
 def _check_gradients(caller: str, parameters: list[Parameter], gradients: Sequence[Any]) -> None:
     if len(gradients) != len(parameters):
         raise ValueError(f"{caller}: {len(parameters)} parameters but {len(gradients)} gradients")
@@ -265,7 +270,8 @@ def _check_gradients(caller: str, parameters: list[Parameter], gradients: Sequen
 
 
 def step_decay(start: float, factor: float, every: int) -> Schedule:
-    """start, multiplied by `factor` after every `every` updates."""
+    """start, multiplied by `factor` after every `every` updates (at least 1)."""
+    _check_count("step_decay", "every", every)
     return lambda count: start * factor ** (count // every)
 
 
@@ -275,17 +281,20 @@ def exponential_decay(start: float, factor: float) -> Schedule:
 
 
 def linear_decay(start: float, end: float, updates: int) -> Schedule:
-    """From start to end in a straight line over that many updates, then end."""
+    """From start to end in a straight line over that many updates (at least 1), then end."""
+    _check_count("linear_decay", "updates", updates)
     return lambda count: start + (end - start) * min(count / updates, 1.0)
 
 
 def cosine_decay(start: float, end: float, updates: int) -> Schedule:
-    """From start to end along half a cosine over that many updates, then end (Loshchilov, Hutter 2017)."""
+    """From start to end along half a cosine over that many updates (at least 1), then end (Loshchilov, Hutter 2017)."""
+    _check_count("cosine_decay", "updates", updates)
     return lambda count: end + (start - end) * (1 + math.cos(math.pi * min(count / updates, 1.0))) / 2
 
 
 def warmup(schedule: float | Schedule, updates: int) -> Schedule:
-    """A straight line from near 0 up to `schedule` over the first updates, then `schedule`."""
+    """A straight line from near 0 up to `schedule` over the first updates (at least 1), then `schedule`."""
+    _check_count("warmup", "updates", updates)
     return lambda count: (schedule(count) if callable(schedule) else schedule) * min((count + 1) / updates, 1.0)
 
 

@@ -5,7 +5,6 @@ The operators are the ops of `tinygan.ops`; that package knows Tensor and Tensor
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from functools import partial
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
@@ -23,12 +22,16 @@ FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
 
 
 class Version:
-    """Counts the writes to one piece of memory; views share it, and `grad` refuses what was saved before a write."""
+    """Counts the writes to one piece of memory; views share it, and `grad` refuses what was saved before a write.
 
-    __slots__ = ("count",)
+    derived: what kernels have made of the values and keep until the next write, as (count, made) by a key of theirs.
+    """
+
+    __slots__ = ("count", "derived")
 
     def __init__(self) -> None:
         self.count = 0
+        self.derived: dict[Any, tuple[int, Any]] = {}
 
 
 class Tensor:
@@ -444,7 +447,12 @@ class Parameter(_Variable):
     def __reduce__(self) -> Any:
         if self.initialized:
             return super().__reduce__()
-        return partial(Parameter, shape=self._shape, initializer=self.initializer, dtype=self._dtype), ()
+        # As an argument, so that a deep copy is deep: SpectralNorm's initializer writes to the Buffers beside it.
+        return _undrawn, (self._shape, self.initializer, self._dtype)
+
+
+def _undrawn(shape: tuple[int, ...], initializer: Initializer, dtype: Any) -> Parameter:
+    return Parameter(shape=shape, initializer=initializer, dtype=dtype)
 
 
 from tinygan import graph as _graph  # (the cycle named above: Tensor stands, so these can now be read)

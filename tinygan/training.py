@@ -8,6 +8,8 @@ decides.
 from __future__ import annotations
 
 import argparse
+import contextlib
+import os
 import signal
 import sys
 import threading
@@ -25,12 +27,13 @@ from .runs import report
 from .runs.errors import DivergedError, Interrupted, RunError
 from .runs.folder import RunFolder, refuse_occupied
 from .runs.history import History, Row
+from .runs.opening import OpenedRun, open_run, untrained
 from .runs.settings import Settings, add_flags, complete
-from .runs.variants import GAN, VARIANTS, VanillaSettings, Variant, find
+from .runs.variants import GAN, VARIANTS, DCGANSettings, VanillaSettings, Variant, find
 from .saving import CheckpointError
 
-__all__ = ["DivergedError", "History", "Interrupted", "RunError", "Settings", "VARIANTS", "VanillaSettings",
-           "Variant", "main", "train"]
+__all__ = ["DCGANSettings", "DivergedError", "History", "Interrupted", "OpenedRun", "RunError", "Settings", "VARIANTS",
+           "VanillaSettings", "Variant", "main", "open_run", "train", "untrained"]
 
 _PREVIEWS = 64
 _SAVE_SECONDS = 600.0
@@ -217,7 +220,8 @@ def main(body: Callable[[Any], object], variant: str, arguments: Sequence[str] |
          program: str | None = None) -> int:
     """A training script's entry: parse the flags, call `body(settings)`, turn what can go wrong into one clear line.
 
-    Returns the exit status: 0, 2 for what the user can mend, 1 for a diverged run, 130 and 143 for Ctrl-C and SIGTERM.
+    Returns the exit status: 0, 2 for what the user can mend, 1 for a diverged run, 130 and 143 for Ctrl-C and SIGTERM,
+    141 if whoever read its output has gone (`| head -1`).
     """
     chosen = find(variant)
     parser = argparse.ArgumentParser(prog=program, description=f"Train a {chosen.settings.title}.")
@@ -236,6 +240,10 @@ def guarded(action: Callable[[], object]) -> int:
     """Run `action`; an error that its user can mend becomes a line on stderr and an exit status."""
     try:
         action()
+        print(end="", flush=True)  # a reader that has gone is noticed here, and not when the interpreter ends
+    except BrokenPipeError:
+        _discard_output()
+        return 128 + 13  # as if SIGPIPE had ended it, which is what its reader meant
     except (RunError, CheckpointError, DataError, OSError) as error:
         message = (error.strerror if isinstance(error, OSError) and error.filename is None else None) or str(error)
         print(f"tinygan: error: {message}", file=sys.stderr)
@@ -246,3 +254,13 @@ def guarded(action: Callable[[], object]) -> int:
         print("tinygan: interrupted", file=sys.stderr)
         return 130
     return 0
+
+
+def _discard_output() -> None:
+    """Send what standard output still holds nowhere: else the interpreter complains of it at its end."""
+    with contextlib.suppress(OSError, ValueError):  # a standard output that is no file has nothing to lose
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        try:
+            os.dup2(nowhere, sys.stdout.fileno())
+        finally:
+            os.close(nowhere)

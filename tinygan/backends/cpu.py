@@ -77,24 +77,27 @@ def dense(x: Array, weight: Array, bias: Array, activation_name: str, slope: flo
     return y
 
 
-# Convolutions: `g` is their Geometry
+# Convolutions: `g` is their Geometry, `version` the Version of a weight that is a Parameter
 
 
-def conv2d(x: Array, weight: Array, g: Any, bias: Array | None = None, activation_name: str = "identity",
-           slope: float = 0.0) -> Array:
+def conv2d(x: Array, weight: Array, g: Any, version: Any = None, bias: Array | None = None,
+           activation_name: str = "identity", slope: float = 0.0) -> Array:
     """activation(x * weight + bias): (N, C, H, W), (K, C / groups, kH, kW), (K,) -> (N, K, OH, OW)."""
     if not _is_large(x.shape[0], weight.size, g):
         return _finished(im2col.conv2d(x, weight, g), bias, activation_name, slope)
     fused = None if bias is None else _FUSED.get(activation_name)
-    y = _convolution().conv2d(x, weight, g, bias, fused or 0, slope)
+    y = _convolution().conv2d(x, weight, g, version, bias, fused or 0, slope)
     return _finished(y, None, "identity" if fused is not None else activation_name, slope)
 
 
-def conv2d_input_grad(y: Array, weight: Array, g: Any, bias: Array | None = None, activation_name: str = "identity",
-                      slope: float = 0.0) -> Array:
+def conv2d_input_grad(y: Array, weight: Array, g: Any, version: Any = None, bias: Array | None = None,
+                      activation_name: str = "identity", slope: float = 0.0) -> Array:
     """The adjoint in x, with bias and activation: (N, K, OH, OW), (K, C / groups, kH, kW), (C,) -> (N, C, H, W)."""
-    kernels = _convolution() if _is_large(y.shape[0], weight.size, g) else im2col
-    return _finished(kernels.conv2d_input_grad(y, weight, g), bias, activation_name, slope)
+    if _is_large(y.shape[0], weight.size, g):
+        x = _convolution().conv2d_input_grad(y, weight, g, version)
+    else:
+        x = im2col.conv2d_input_grad(y, weight, g)
+    return _finished(x, bias, activation_name, slope)
 
 
 def conv2d_weight_grad(x: Array, y: Array, g: Any) -> Array:
@@ -115,6 +118,19 @@ def _finished(y: Array, bias: Array | None, activation_name: str, slope: float) 
 
 
 # Activations
+
+
+def _is_dense(x: Array) -> bool:
+    """Whether the elements fill one piece of memory, row-major or channels-last."""
+    return x.flags.c_contiguous or (x.ndim == 4 and x.transpose(0, 2, 3, 1).flags.c_contiguous)
+
+
+def _empty_like(x: Array) -> Array:
+    """Memory for as many elements in the same order."""
+    if x.flags.c_contiguous:
+        return empty(x.shape, x.dtype)
+    n, c, height, width = x.shape
+    return empty((n, height, width, c), x.dtype).transpose(0, 3, 1, 2)
 
 
 def _softplus(x: Array, slope: float = 0.0, out: Array | None = None) -> Array:
@@ -147,11 +163,11 @@ _IN_NUMPY: dict[str, Callable[[Array, float, Array | None], Array]] = {
 
 def activation(x: Array, activation_name: str, slope: float, out: Array | None = None) -> Array:
     """The activation of that name; leaky_relu and elu use `slope`."""
-    if x.size > LARGE and x.flags.c_contiguous:
+    compiled = activation_name in ("relu", "leaky_relu") or (activation_name == "tanh" and x.dtype == np.float32)
+    if x.size > LARGE and compiled and _is_dense(x):
         if out is None:
-            out = empty(x.shape, x.dtype)
-        compiled = activation_name in ("relu", "leaky_relu") or (activation_name == "tanh" and x.dtype == np.float32)
-        if compiled and out.flags.c_contiguous:
+            out = _empty_like(x)
+        if out.strides == x.strides:
             return _native().activation_forward(x, _CODES[activation_name], slope, out)
     return _IN_NUMPY[activation_name](x, slope, out)
 
@@ -159,11 +175,15 @@ def activation(x: Array, activation_name: str, slope: float, out: Array | None =
 def activation_grad(g: Array, y: Array, activation_name: str, slope: float, out: Array | None = None) -> Array:
     """g times the activation's slope where its output is y."""
     kind = g.dtype.type
-    if g.size > LARGE and activation_name != "identity" and (out is None or out.flags.c_contiguous):
+    if g.size > LARGE and activation_name != "identity" and _is_dense(y):
         if out is None:
-            out = empty(g.shape, g.dtype)
-        g, y = np.ascontiguousarray(g), np.ascontiguousarray(y)
-        return _native().activation_backward(g, y, _CODES[activation_name], slope, out)
+            out = _empty_like(y)
+        if out.strides == y.strides:
+            if g.strides != y.strides:
+                aligned = _empty_like(y)
+                aligned[...] = g
+                g = aligned
+            return _native().activation_backward(g, y, _CODES[activation_name], slope, out)
     if activation_name == "tanh":
         slopes = kind(1) - y * y
     elif activation_name == "sigmoid":

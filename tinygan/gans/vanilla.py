@@ -13,6 +13,9 @@ from tinygan.optim import Optimizer
 from tinygan.random import Key, use_key
 from tinygan.tensor import Tensor, as_array
 
+LIMIT = 10.0
+"""The first batch may hold nothing beyond this: images of 0 to 255 are far beyond, toy data around [-1, 1] are not."""
+
 GENERATOR_COSTS = ("minimax", "non-saturating", "maximum-likelihood")
 
 
@@ -46,11 +49,13 @@ class VanillaGAN(GAN):
         self.couples_examples = any(module.couples_examples for _, module in discriminator.named_modules())
         self.generator_cost = generator_cost
         self.label_smoothing = label_smoothing
+        self._seen_data = False
 
     def step(self, real: Any) -> Stats:
         """One round of Algorithm 1. real: (d_steps * N, ...) images in [-1, 1], N for each discriminator update.
 
-        The statistics of the discriminator are means over its updates.
+        The statistics of the discriminator are means over its updates. ValueError if the first batch that this object
+        sees has values beyond `LIMIT`: those are images of 0 to 255, which no tanh makes.
         """
         real = as_array(real)
         if not hasattr(real, "dtype") or real.dtype != self.g_parameters[0].dtype:
@@ -58,6 +63,9 @@ class VanillaGAN(GAN):
                             f"{getattr(real, 'dtype', type(real).__name__)}")
         if not real.shape or real.shape[0] % self.d_steps or not real.size:
             raise ValueError(f"step: expected d_steps * N images, got shape {real.shape} for d_steps={self.d_steps}")
+        if not self._seen_data:
+            _check_range(real)
+            self._seen_data = True
         n = real.shape[0] // self.d_steps
         d_losses, d_reals, d_fakes = [], [], []
         with use_key(self.keys):
@@ -107,6 +115,13 @@ class VanillaGAN(GAN):
         else:
             loss = neg(mean(exp(logits)))
         return loss, grad(loss, self.g_parameters)
+
+
+def _check_range(real: Any) -> None:
+    low, high = float(real.min()), float(real.max())
+    if low < -LIMIT or high > LIMIT:
+        raise ValueError(f"step: expected images in [-1, 1], got values from {low:g} to {high:g}; a byte x is x / 127.5 - 1 "
+                         "there")
 
 
 def _mean_probability(logits: Any) -> float:

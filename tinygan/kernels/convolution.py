@@ -32,11 +32,12 @@ class Tile(NamedTuple):
 
 
 DIRECT = Tile(1, 1)
+THIN = 4  # channels of an image up to which the pixels under a row of the kernel are read as one
 
 
 @cache
-def best_tile(g: Any) -> Tile:
-    """What computes a convolution fastest."""
+def best_tile(g: Any, channels: int, kernels: int) -> Tile:
+    """What computes a convolution of that many channels of the image and of the map fastest."""
     if g.algorithm == "direct" or g.groups != 1 or g.dilation != (1, 1) or g.stride[0] != g.stride[1]:
         return DIRECT
     taps = {-(-k // g.stride[0]) for k in g.kernel}
@@ -51,7 +52,9 @@ def best_tile(g: Any) -> Tile:
         return DIRECT
     best = min(fitting, key=products)
     direct = g.output[0] * g.output[1] * g.kernel[0] * g.kernel[1] / g.stride[0] ** 2
-    return best if g.algorithm == "tiled" or products(best) < 0.75 * direct else DIRECT
+    if g.algorithm == "tiled":
+        return best
+    return best if min(channels, kernels) >= 16 and products(best) < 0.75 * direct else DIRECT
 
 
 def _tiles(g: Any, tile: Tile) -> tuple[int, int]:
@@ -78,10 +81,6 @@ def _transforms(real: Any, tile: Tile) -> dict[str, int]:
 def channels_last(images: Array) -> Array:
     """(N, C, H, W) -> (N, H, W, C), C-contiguous: the same memory if it lies so."""
     return np.ascontiguousarray(images.transpose(0, 2, 3, 1))
-
-
-def _new_images(n: int, size: tuple[int, int], channels: int, dtype: Any) -> Array:
-    return empty((n, *size, channels), dtype)
 
 
 def _scratch(size: int) -> tuple[Array, dict[str, int]]:
@@ -113,8 +112,15 @@ def _words(real: Any, g: Any, tile: Tile, images: int, image_pixel: int, map_pix
     }
 
 
-def _packed(weight: Array, words: dict[str, int], tile: Tile, adjoint: bool) -> Array:
-    """weight (K, C, kH, kW), transformed and packed."""
+def _packed(weight: Array, words: dict[str, int], tile: Tile, adjoint: bool, version: Any) -> Array:
+    """weight (K, C, kH, kW), transformed and packed; kept until the parameter that it is changes."""
+    key = (address(weight), weight.shape, weight.strides, tile, adjoint)
+    if version is not None:
+        count, u = version.derived.get(key, (-1, None))
+        if count == version.count:
+            return u
+        version.derived.pop(key, None)  # its memory is free for the next
+        u = None
     width, item = gemm.columns(weight.dtype), weight.itemsize
     kernels, channels = weight.shape[:2]
     phases = words["phases_high"] * words["phases_wide"]
@@ -123,9 +129,12 @@ def _packed(weight: Array, words: dict[str, int], tile: Tile, adjoint: bool) -> 
     else:
         panels, depth = -(-kernels // width), phases * channels
     u = empty((tile.points, panels, depth, width), weight.dtype)
-    scratch, where = _scratch(phases * tile.r ** 2 * width * item)
+    source = np.ascontiguousarray(weight)
+    _patch, where = _scratch(phases * tile.r ** 2 * width * item)
     _run(conv.make(REALS[weight.dtype]).weights,
-         {**words, **where, "image": address(weight), "weights": address(u), "adjoint": adjoint})
+         {**words, **where, "image": address(source), "weights": address(u), "adjoint": adjoint})
+    if version is not None:
+        version.derived[key] = (version.count, u)
     return u
 
 
@@ -141,50 +150,83 @@ def _chunk(rows: int, wide: int, depth_bytes: int) -> int:
     return min(range((most + 1) // 2, most + 1), key=lambda count: (waste(count), -count))
 
 
-def _convolve(source: Array, weight: Array, g: Any, adjoint: bool, bias: Array | None, activation: int,
+def _is_thin(g: Any, tile: Tile, channels: int) -> bool:
+    return tile == DIRECT and channels <= THIN and g.groups == 1 and g.dilation[1] == 1 and g.kernel[1] > 1
+
+
+def _thin(g: Any, channels: int) -> tuple[Any, int]:
+    """The same convolution of an image with its padding, where the pixels under a row of the kernel are one long pixel
+    (the next one overlaps with it), and the size of that."""
+    height, width = (g.input[i] + 2 * g.padding[i] for i in (0, 1))
+    return g._replace(input=(height, width), kernel=(g.kernel[0], 1), padding=(0, 0)), g.kernel[1] * channels
+
+
+def _padded(image: Array, g: Any) -> Array:
+    n, height, width, channels = image.shape
+    top, left = g.padding
+    padded = empty((n, height + 2 * top, width + 2 * left, channels), image.dtype)
+    padded[:, :top] = padded[:, height + top:] = 0
+    padded[:, :, :left] = padded[:, :, width + left:] = 0
+    padded[:, top:height + top, left:width + left] = image
+    return padded
+
+
+def _convolve(source: Array, weight: Array, g: Any, adjoint: bool, version: Any, bias: Array | None, activation: int,
               slope: float) -> Array:
     """The map of an image (N, H, W, C), or, `adjoint`, the image of a map."""
-    tile = best_tile(g)
-    images, dtype, item = source.shape[0], source.dtype, source.itemsize
     kernels, channels = weight.shape[0], weight.shape[1] * g.groups
-    words = _words(REALS[dtype], g, tile, images, channels, kernels)
+    tile = best_tile(g, channels, kernels)
+    images, dtype, item = source.shape[0], source.dtype, source.itemsize
+    real = REALS[dtype]
+    crop = None
+    pixel = channels
+    if _is_thin(g, tile, channels):
+        if adjoint:
+            crop = (slice(None), slice(g.padding[0], g.padding[0] + g.input[0]), slice(g.padding[1], g.padding[1] + g.input[1]))
+        else:
+            source = _padded(source, g)
+        g, channels = _thin(g, channels)
+        weight = np.ascontiguousarray(weight.transpose(0, 3, 1, 2)).reshape(kernels, channels, g.kernel[0], 1)
+        version = None
+    words = _words(real, g, tile, images, channels, kernels)
+    words["image_pixel"] = pixel
     high, wide = words["tiles_high"], words["tiles_wide"]
-    target = _new_images(images, g.input if adjoint else g.output, channels if adjoint else kernels, dtype)
+    target = empty((images, *(g.input if adjoint else g.output), pixel if adjoint else kernels), dtype)
     width = gemm.columns(dtype)
     phases = words["phases_high"] * words["phases_wide"]
     padded = -(-(words["image_channels"] if adjoint else words["map_channels"]) // width) * width
     depth, columns = (words["map_channels"], phases * padded) if adjoint else (phases * words["image_channels"], padded)
-    share = images * high * wide < 32 * pool.size  # too few tiles: every part would read all the weights for a few of them
+    # With few tiles every part would read all the weights for a few of them, so the parts share the channels. (Where tiles
+    # of one pixel overlap they must not: an image's channels lie in many places among the products then.)
+    share = images * high * wide <= 32 * pool.size and not (adjoint and tile == DIRECT and high * wide > 1)
     words["chunk"] = images * high if share else _chunk(images * high, wide, depth * item * tile.points)
     words["share_channels"] = share
-    clear = adjoint and g.groups == 1 and not share
-    words["clear"] = clear
+    words["clear"] = clear = adjoint and g.groups == 1 and not share
     if adjoint and not clear:
         target[...] = 0
-    memory, where = _scratch(conv.scratch_bytes(tile.points, words["chunk"] * wide, depth, columns, item))
-    words.update(where, activation=activation, slope=number(slope, dtype))
-    weight = np.ascontiguousarray(weight)
+    _memory, where = _scratch(conv.scratch_bytes(tile.points, words["chunk"] * wide, depth, columns, item))
+    words.update(where, activation=activation, slope=number(slope, dtype), adjoint=adjoint)
     image, result = (target, source) if adjoint else (source, target)
     per_group = kernels // g.groups
     for i in range(g.groups):
-        u = _packed(weight[i * per_group:(i + 1) * per_group], words, tile, adjoint)
-        _run(conv.make(REALS[dtype]).convolve, {
-            **words, "adjoint": adjoint, "image": address(image) + i * words["image_channels"] * item, "weights": address(u),
+        u = _packed(weight[i * per_group:(i + 1) * per_group], words, tile, adjoint, version)
+        _run(conv.make(real).convolve, {
+            **words, "image": address(image) + i * words["image_channels"] * item, "weights": address(u),
             "map": address(result) + i * per_group * item,
-            "bias": 0 if bias is None or adjoint else address(bias) + i * per_group * item})
-    return target
+            "bias": 0 if bias is None else address(bias) + i * per_group * item})
+    return target if crop is None else np.ascontiguousarray(target[crop])
 
 
-def conv2d(x: Array, weight: Array, g: Any, bias: Array | None, activation: int, slope: float) -> Array:
+def conv2d(x: Array, weight: Array, g: Any, version: Any, bias: Array | None, activation: int, slope: float) -> Array:
     """activation(x * weight + bias); activation: a code of `gemm`'s."""
     if bias is not None:
         bias = np.ascontiguousarray(bias)
-    return _convolve(channels_last(x), weight, g, False, bias, activation, slope).transpose(0, 3, 1, 2)
+    return _convolve(channels_last(x), weight, g, False, version, bias, activation, slope).transpose(0, 3, 1, 2)
 
 
-def conv2d_input_grad(y: Array, weight: Array, g: Any) -> Array:
+def conv2d_input_grad(y: Array, weight: Array, g: Any, version: Any) -> Array:
     """The adjoint in x."""
-    return _convolve(channels_last(y), weight, g, True, None, gemm.IDENTITY, 0.0).transpose(0, 3, 1, 2)
+    return _convolve(channels_last(y), weight, g, True, version, None, gemm.IDENTITY, 0.0).transpose(0, 3, 1, 2)
 
 
 def _gathered(words: dict[str, int], tile: Tile, of_map: bool, real: Any, item: int, **where: int) -> tuple[Array, int, int]:
@@ -194,33 +236,48 @@ def _gathered(words: dict[str, int], tile: Tile, of_map: bool, real: Any, item: 
     row = conv.row_bytes.py_func(depth * item)
     plane = conv.plane_bytes.py_func(count, row)
     v = empty((tile.points * plane,), np.uint8)
-    memory, scratch = _scratch(tile.points * microkernel.VECTOR_BYTES)
+    _patch, scratch = _scratch(tile.points * microkernel.VECTOR_BYTES)
     _run(conv.make(real).gather, {**words, **scratch, **where, "weights": address(v), "adjoint": of_map})
     return v, plane, row
 
 
 def conv2d_weight_grad(x: Array, y: Array, g: Any) -> Array:
     """The adjoint in weight: for each point a product that sums over all tiles."""
-    tile = best_tile(g)
+    tile = best_tile(g, x.shape[1], y.shape[1])
     x, y = channels_last(x), channels_last(y)
+    if _is_thin(g, tile, x.shape[3]):
+        channels = x.shape[3]
+        x = _padded(x, g)
+        thin, size = _thin(g, channels)
+        gradient = _weight_grad(x, y, thin, tile, size).reshape(y.shape[3], g.kernel[1], channels, g.kernel[0])
+        return np.ascontiguousarray(gradient.transpose(0, 2, 3, 1))
+    return _weight_grad(x, y, g, tile, x.shape[3])
+
+
+def _weight_grad(x: Array, y: Array, g: Any, tile: Tile, channels: int) -> Array:
     dtype, item, real = x.dtype, x.itemsize, REALS[x.dtype]
-    words = _words(real, g, tile, x.shape[0], x.shape[3], y.shape[3])
+    words = _words(real, g, tile, x.shape[0], channels, y.shape[3])
+    words["image_pixel"] = x.shape[3]
     kernels, channels = words["map_channels"], words["image_channels"]
     depth = words["phases_high"] * words["phases_wide"] * channels
     count = x.shape[0] * words["tiles_high"] * words["tiles_wide"]
     pieces = max(1, count // K_AT_ONCE) if tile == DIRECT else 1
+    points, starts = np.arange(tile.points), np.arange(pieces + 1) * count // pieces
+    first = starts[:-1, None]
     out = empty((y.shape[3], channels, *g.kernel), dtype)
     for i in range(g.groups):
         vx, x_plane, x_row = _gathered(words, tile, False, real, item, image=address(x) + i * channels * item)
-        vy, y_plane, y_row = _gathered(words, tile, True, real, item, map=address(y) + i * kernels * item)
+        if tile == DIRECT:  # the map is what would be gathered
+            vy, y_plane, y_row, y_address = y, 0, y.shape[3] * item, address(y) + i * kernels * item
+        else:
+            vy, y_plane, y_row = _gathered(words, tile, True, real, item, map=address(y) + i * kernels * item)
+            y_address = address(vy)
         # The last vector of channels may be read past its end.
         memory = empty((pieces * tile.points * kernels * depth + 64,), dtype)
         products = memory[:-64].reshape(pieces, -1)
-        starts = np.arange(pieces + 1) * count // pieces
         table = np.zeros((pieces, tile.points, gemm.WORDS), np.int64)
-        points, first = np.arange(tile.points), starts[:-1, None]
         table[..., gemm.A], table[..., gemm.A_ROW], table[..., gemm.A_STEP] = (
-            address(vy) + points * y_plane + first * y_row, 1, y_row // item)
+            y_address + points * y_plane + first * y_row, 1, y_row // item)
         table[..., gemm.B], table[..., gemm.B_STEP], table[..., gemm.B_COLUMN] = (
             address(vx) + points * x_plane + first * x_row, x_row // item, 1)
         table[..., gemm.C], table[..., gemm.C_STRIDE] = (
@@ -228,13 +285,13 @@ def conv2d_weight_grad(x: Array, y: Array, g: Any) -> Array:
         table[..., gemm.M], table[..., gemm.N], table[..., gemm.SPLIT_ROWS] = kernels, depth, 1
         table[..., gemm.K] = np.diff(starts)[:, None]
         size = gemm.scratch_elements(kernels, depth, int(np.diff(starts).max()), False, False, dtype)
-        scratch, where = _scratch(size * item)
+        _panels, where = _scratch(size * item)
         pool.run(gemm.make_batch(real), (pieces * tile.points, address(table), pool.size, where["scratch"],
                                          where["scratch_bytes"] // item), pool.size)
         if pieces > 1:
             np.sum(products[1:], axis=0, out=products[1])
             products[0] += products[1]
-        scratch, where = _scratch(tile.r ** 2 * microkernel.VECTOR_BYTES)
+        _patch, where = _scratch(tile.r ** 2 * microkernel.VECTOR_BYTES)
         _run(conv.make(real).weight_grad, {**words, **where, "weights": address(products),
-                                                  "image": address(out) + i * kernels * out.strides[0]})
+                                           "image": address(out) + i * kernels * out.strides[0]})
     return out

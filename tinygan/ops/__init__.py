@@ -41,6 +41,7 @@ from tinygan.ops.losses import (
 )
 from tinygan.ops.matmul import dense, matmul
 from tinygan.ops.normalization import batch_norm, batch_norm_inference, empty_statistics, layer_norm
+from tinygan.ops.pooling import avg_pool2d, max_pool2d
 from tinygan.ops.reduce import (
     argmax,
     argmin,
@@ -66,3 +67,4 @@ from tinygan.ops.shape import (
     sum_to,
     transpose,
 )
+from tinygan.ops.upsample import upsample

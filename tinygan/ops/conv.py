@@ -19,7 +19,7 @@ from tinygan.ops.activations import activation_grad, checked_activation
 from tinygan.ops.reduce import sum as sum_over
 from tinygan.ops.shape import pad
 from tinygan.ops.windows import Pair, is_whole, pair, two
-from tinygan.tensor import shape_of
+from tinygan.tensor import Tensor, Version, shape_of
 
 ALGORITHMS = ("auto", "direct", "tiled")
 
@@ -50,25 +50,29 @@ def conv_algorithm(name: str) -> Any:
     return override(conv_algorithm=name)
 
 
+# `version` is that of a weight which is a Parameter: what a backend derives from its values it may keep as long as the
+# version's count stays.
+
+
 @op(saves=(0, 1))
-def _conv2d(B: Any, x: Any, weight: Any, geometry: Geometry) -> Any:
-    return B.conv2d(x, weight, geometry)
+def _conv2d(B: Any, x: Any, weight: Any, geometry: Geometry, version: Version | None = None) -> Any:
+    return B.conv2d(x, weight, geometry, version)
 
 
 @_conv2d.vjp
-def _(needs: Any, g: Any, x: Any, weight: Any, geometry: Geometry) -> Any:
-    return (needs[0] and _conv2d_input_grad(g, weight, geometry=geometry),
+def _(needs: Any, g: Any, x: Any, weight: Any, geometry: Geometry, version: Version | None = None) -> Any:
+    return (needs[0] and _conv2d_input_grad(g, weight, geometry=geometry, version=version),
             needs[1] and _conv2d_weight_grad(x, g, geometry=geometry))
 
 
 @op(saves=(0, 1))
-def _conv2d_input_grad(B: Any, y: Any, weight: Any, geometry: Geometry) -> Any:
-    return B.conv2d_input_grad(y, weight, geometry)
+def _conv2d_input_grad(B: Any, y: Any, weight: Any, geometry: Geometry, version: Version | None = None) -> Any:
+    return B.conv2d_input_grad(y, weight, geometry, version)
 
 
 @_conv2d_input_grad.vjp
-def _(needs: Any, g: Any, y: Any, weight: Any, geometry: Geometry) -> Any:
-    return (needs[0] and _conv2d(g, weight, geometry=geometry),
+def _(needs: Any, g: Any, y: Any, weight: Any, geometry: Geometry, version: Version | None = None) -> Any:
+    return (needs[0] and _conv2d(g, weight, geometry=geometry, version=version),
             needs[1] and _conv2d_weight_grad(g, y, geometry=geometry))
 
 
@@ -87,29 +91,32 @@ def _(needs: Any, g: Any, x: Any, y: Any, geometry: Geometry) -> Any:
 
 
 @op(saves=(0, 1, OUT))
-def _conv2d_fused(B: Any, x: Any, weight: Any, bias: Any, geometry: Geometry, activation: str, slope: float) -> Any:
-    return B.conv2d(x, weight, geometry, bias, activation, slope)
+def _conv2d_fused(B: Any, x: Any, weight: Any, bias: Any, geometry: Geometry, version: Version | None, activation: str,
+                  slope: float) -> Any:
+    return B.conv2d(x, weight, geometry, version, bias, activation, slope)
 
 
 @_conv2d_fused.vjp
-def _(needs: Any, g: Any, x: Any, weight: Any, y: Any, geometry: Geometry, activation: str, slope: float) -> Any:
+def _(needs: Any, g: Any, x: Any, weight: Any, y: Any, geometry: Geometry, version: Version | None, activation: str,
+      slope: float) -> Any:
     if activation != "identity":
         g = activation_grad(g, y, activation=activation, slope=slope)
-    return (needs[0] and _conv2d_input_grad(g, weight, geometry=geometry),
+    return (needs[0] and _conv2d_input_grad(g, weight, geometry=geometry, version=version),
             needs[1] and _conv2d_weight_grad(x, g, geometry=geometry), needs[2] and sum_over(g, (0, 2, 3)))
 
 
 @op(saves=(0, 1, OUT))
-def _conv_transpose2d_fused(B: Any, y: Any, weight: Any, bias: Any, geometry: Geometry, activation: str,
-                            slope: float) -> Any:
-    return B.conv2d_input_grad(y, weight, geometry, bias, activation, slope)
+def _conv_transpose2d_fused(B: Any, y: Any, weight: Any, bias: Any, geometry: Geometry, version: Version | None,
+                            activation: str, slope: float) -> Any:
+    return B.conv2d_input_grad(y, weight, geometry, version, bias, activation, slope)
 
 
 @_conv_transpose2d_fused.vjp
-def _(needs: Any, g: Any, y: Any, weight: Any, out: Any, geometry: Geometry, activation: str, slope: float) -> Any:
+def _(needs: Any, g: Any, y: Any, weight: Any, out: Any, geometry: Geometry, version: Version | None, activation: str,
+      slope: float) -> Any:
     if activation != "identity":
         g = activation_grad(g, out, activation=activation, slope=slope)
-    return (needs[0] and _conv2d(g, weight, geometry=geometry),
+    return (needs[0] and _conv2d(g, weight, geometry=geometry, version=version),
             needs[1] and _conv2d_weight_grad(g, y, geometry=geometry), needs[2] and sum_over(g, (0, 2, 3)))
 
 
@@ -200,11 +207,12 @@ def conv2d_weight_grad(x: Any, y: Any, kernel_size: int | Sequence[int], stride:
 def _with_bias(name: str, plain: Any, fused: Any, x: Any, weight: Any, bias: Any, channels: int, geometry: Geometry,
                activation: str, slope: float, shapes: str) -> Any:
     checked_activation(name, activation, slope)
+    version = weight.version if isinstance(weight, Tensor) else None
     if bias is None:
-        return activate(plain(x, weight, geometry=geometry), activation, slope)
+        return activate(plain(x, weight, geometry=geometry, version=version), activation, slope)
     if shape_of(name, bias) != (channels,):
         raise ValueError(f"{name}: bias has shape {bias.shape}, expected ({channels},){shapes}")
-    return fused(x, weight, bias, geometry=geometry, activation=activation, slope=float(slope))
+    return fused(x, weight, bias, geometry=geometry, version=version, activation=activation, slope=float(slope))
 
 
 def _named_padding(name: str, padding: str, x: Any, kernel: Pair, stride: Pair, dilation: Pair,

@@ -1,9 +1,14 @@
-"""Pictures of a run: sample grids and their animation (`grids.py`), the losses (`losses.py`).
+"""Pictures of a run: sample grids and their animation (`grids.py`), the losses (`losses.py`), the networks
+(`architecture.py`), sums of latent vectors (`latent.py`).
 
 Nothing here touches matplotlib's global state (no pyplot, no backend), so it works without a display and beside a
 user's own figures.
 """
+from .architecture import save_architecture
+from .figures import FORMATS
 from .grids import animate, draw_grid, save_grid
+from .latent import save_arithmetic, save_candidates
 from .losses import save_losses
 
-__all__ = ["animate", "draw_grid", "save_grid", "save_losses"]
+__all__ = ["FORMATS", "animate", "draw_grid", "save_architecture", "save_arithmetic", "save_candidates", "save_grid",
+           "save_losses"]

@@ -28,10 +28,7 @@ def draw_grid(images: npt.ArrayLike, *, columns: int | None = None, caption: str
     """
     from PIL import Image, ImageDraw
 
-    pixels = np.asarray(images, dtype=np.float32)
-    if pixels.ndim != 4 or 0 in pixels.shape:
-        raise ValueError(f"draw_grid: images must be (N, C, H, W) with no empty axis, got {pixels.shape}")
-    pixels = pixels[:, :3] if pixels.shape[1] >= 3 else pixels[:, :1]
+    pixels = _drawable(images, "draw_grid")
     grid = _tile(_to_bytes(pixels), columns or math.ceil(math.sqrt(len(pixels))))
     scale = max(1, 64 // max(pixels.shape[2:]))
     grid = grid.repeat(scale, axis=0).repeat(scale, axis=1)
@@ -42,6 +39,20 @@ def draw_grid(images: npt.ArrayLike, *, columns: int | None = None, caption: str
     framed.paste(picture, (0, 0))
     ImageDraw.Draw(framed).text((4, picture.height + 2), caption, fill="black")
     return framed
+
+
+def to_pixels(images: npt.ArrayLike) -> npt.NDArray[np.uint8]:
+    """(N, C, H, W) in [-1, 1] -> (N, H, W, 3) in 0...255, in the colours of `draw_grid`."""
+    pixels = _to_bytes(_drawable(images, "to_pixels")).transpose(0, 2, 3, 1)
+    return pixels.repeat(3 // pixels.shape[3], axis=3)
+
+
+def _drawable(images: npt.ArrayLike, caller: str) -> npt.NDArray[np.float32]:
+    """The channels that are drawn, one or three."""
+    pixels = np.asarray(images, dtype=np.float32)
+    if pixels.ndim != 4 or 0 in pixels.shape:
+        raise ValueError(f"{caller}: images must be (N, C, H, W) with no empty axis, got {pixels.shape}")
+    return pixels[:, :3] if pixels.shape[1] >= 3 else pixels[:, :1]
 
 
 def _to_bytes(images: npt.NDArray[np.float32]) -> npt.NDArray[np.uint8]:

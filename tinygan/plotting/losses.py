@@ -1,14 +1,13 @@
 """The loss figure of a run."""
 from __future__ import annotations
 
-import io
 import os
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from tinygan.saving import write_atomically
+from .figures import write_figure
 
 _PLAYERS = (("discriminator", "#1f77b4"), ("generator", "#d62728"))
 
@@ -19,7 +18,6 @@ def save_losses(path: str | os.PathLike[str], d_loss: npt.ArrayLike, g_loss: npt
 
     d_loss, g_loss: (steps,), in nats. The second panel shows each epoch's mean, and the band that holds its middle 90 %.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     losses = [np.asarray(loss, dtype=np.float64) for loss in (d_loss, g_loss)]
@@ -28,7 +26,6 @@ def save_losses(path: str | os.PathLike[str], d_loss: npt.ArrayLike, g_loss: npt
                          "empty, of the same length")
     figure = Figure(figsize=(11, 4.2))
     figure.subplots_adjust(left=0.055, right=0.985, bottom=0.12, top=0.84, wspace=0.14)  # a layout engine draws twice
-    canvas = FigureCanvasAgg(figure)
     first, every = figure.subplots(1, 2)
     for loss, (player, colour) in zip(losses, _PLAYERS, strict=True):
         _draw_steps(first, loss[:steps_per_epoch], player, colour)
@@ -41,9 +38,7 @@ def save_losses(path: str | os.PathLike[str], d_loss: npt.ArrayLike, g_loss: npt
         axes.grid(alpha=0.3)
         axes.legend(frameon=False)
     figure.suptitle(title)
-    buffer = io.BytesIO()
-    canvas.print_figure(buffer, format="png", dpi=120, metadata={"Title": title, "Software": "tinygan"})
-    write_atomically(path, buffer.getbuffer())
+    write_figure(path, figure, title, dpi=120)
 
 
 def _draw_steps(axes: Any, loss: npt.NDArray[np.float64], player: str, colour: str) -> None:

@@ -1,5 +1,6 @@
 """What a run consists of, apart from the loop (`tinygan.training`).
 
 `settings.py`: the flags; `variants.py`: which GANs the command line knows; `folder.py`: the run folder, its lock and its
-files; `machine.py`: what bit-for-bit results depend on; `report.py`: what a run says.
+files; `opening.py`: a run's networks, read back; `machine.py`: what bit-for-bit results depend on; `report.py`: what a
+run says.
 """

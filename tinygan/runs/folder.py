@@ -175,7 +175,8 @@ def read_checkpoint(path: Path, config: dict[str, Any]) -> tuple[dict[str, Any],
 
 def digest(config: dict[str, Any]) -> str:
     """A SHA-256 over what must stay the same when a run is resumed."""
-    settings = {name: value for name, value in config["settings"].items() if name != "epochs"}
+    left_out = ("epochs", "image_size", "channels")  # what the last two did, the shape and checksum of the data say
+    settings = {name: value for name, value in config["settings"].items() if name not in left_out}
     data = {name: value for name, value in config["data"].items() if name != "data_dir"}
     return hashlib.sha256(json.dumps([config["variant"], settings, data], sort_keys=True).encode()).hexdigest()
 

@@ -40,8 +40,9 @@ count = checked(int, lambda value: value >= 1, "a whole number of at least 1")
 natural = checked(int, lambda value: value >= 0, "a whole number of at least 0")
 positive = checked(float, lambda value: 0 < value < float("inf"), "a positive number")
 fraction = checked(float, lambda value: 0 <= value < 1, "a number from 0 up to, not including, 1")
+grey_or_rgb = checked(int, lambda value: value in (1, 3), "1 or 3")
 
-_METAVARS = {count: "N", natural: "N", positive: "X", fraction: "X"}
+_METAVARS = {count: "N", natural: "N", positive: "X", fraction: "X", grey_or_rgb: "N"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,6 +57,8 @@ class Settings:
     title: ClassVar[str] = "GAN"
 
     data_dir: str | None = option(None, "the images: MNIST's files, a folder of PNG/JPEG, or one .npy/.npz file", str)
+    image_size: int | None = option(None, "crop and resize the images of a folder to N x N pixels", count)
+    channels: int | None = option(None, "convert the images of a folder to grey (1) or RGB (3)", grey_or_rgb)
     epochs: int = option(60, "passes over the data, in total", count)
     batch_size: int = option(128, "images in one update of one player", count)
     seed: int = option(0, "everything random follows from it", natural)

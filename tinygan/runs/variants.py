@@ -15,6 +15,7 @@ class GAN(Protocol):
     """What the training loop needs of a GAN; every class in `tinygan.gans` is one."""
 
     d_steps: int
+    noise: str
 
     @property
     def generator(self) -> Any:
@@ -58,12 +59,9 @@ class Variant:
 
 
 @dataclass(frozen=True, kw_only=True)
-class VanillaSettings(Settings):
-    """The settings of the original GAN (Goodfellow et al. 2014)."""
+class GameSettings(Settings):
+    """The settings of Algorithm 1 (Goodfellow et al. 2014), whatever networks play it."""
 
-    variant = "vanilla"
-    title = "vanilla GAN"
-    run_dir: str = option("runs/vanilla", "where the run's files go", str)
     latent_dim: int = option(100, "length of a latent vector", count)
     d_steps: int = option(1, "discriminator updates a generator update: k in Algorithm 1", count)
     generator_cost: str = option("non-saturating", "what the generator minimises", str,
@@ -74,11 +72,48 @@ class VanillaSettings(Settings):
     beta1: float = option(0.5, "of both players' Adam", fraction)
 
 
+@dataclass(frozen=True, kw_only=True)
+class VanillaSettings(GameSettings):
+    """The settings of the original GAN (Goodfellow et al. 2014)."""
+
+    variant = "vanilla"
+    title = "vanilla GAN"
+    run_dir: str = option("runs/vanilla", "where the run's files go", str)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DCGANSettings(GameSettings):
+    """The settings of DCGAN (Radford, Metz, Chintala 2015): batch size, Adam and uniform latent vectors are the paper's."""
+
+    variant = "dcgan"
+    title = "DCGAN"
+    epochs: int = option(20, "passes over the data, in total", count)
+    run_dir: str = option("runs/dcgan", "where the run's files go", str)
+    noise: str = option("uniform", "distribution of the latent vectors", str, ("normal", "uniform"))
+    width: int = option(64, "channels of the layers next to the image; smaller ones have multiples of it", count)
+
+
 def build_vanilla(settings: VanillaSettings, image_shape: tuple[int, int, int]) -> GAN:
     """The networks of `examples/vanilla_mnist.py` for any image shape, and the game between them."""
+    from tinygan import gans
+
+    return _game(settings, *gans.vanilla_networks(image_shape, settings.latent_dim))
+
+
+def build_dcgan(settings: DCGANSettings, image_shape: tuple[int, int, int]) -> GAN:
+    """The networks of `examples/dcgan_mnist.py` for images of 28x28 or 64x64, and the game between them."""
+    from tinygan import gans
+
+    if image_shape[1:] not in [(side, side) for side in gans.IMAGE_SIZES]:
+        sizes = " or ".join(map(str, gans.IMAGE_SIZES))
+        raise RunError(f"DCGAN makes images of {sizes} pixels a side, the data are {image_shape[1]} x {image_shape[2]}: "
+                       f"--image-size ({sizes}) crops and resizes the images of a folder")
+    return _game(settings, *gans.dcgan_networks(image_shape, settings.latent_dim, settings.width))
+
+
+def _game(settings: GameSettings, generator: Any, discriminator: Any) -> GAN:
     from tinygan import gans, optim, random
 
-    generator, discriminator = gans.vanilla_networks(image_shape, settings.latent_dim)
     betas = (settings.beta1, 0.999)
     return gans.VanillaGAN(
         generator, discriminator, latent_dim=settings.latent_dim, d_steps=settings.d_steps,
@@ -89,7 +124,9 @@ def build_vanilla(settings: VanillaSettings, image_shape: tuple[int, int, int]) 
 
 VANILLA = Variant(VanillaSettings, build_vanilla)
 
-VARIANTS = {variant.name: variant for variant in (VANILLA,)}
+DCGAN = Variant(DCGANSettings, build_dcgan)
+
+VARIANTS = {variant.name: variant for variant in (VANILLA, DCGAN)}
 
 
 def find(name: str) -> Variant:

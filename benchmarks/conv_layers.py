@@ -1,0 +1,100 @@
+"""The convolution layers that are benchmarked, and how a framework's three maps of one are run and timed."""
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from models import Conv, dcgan28, dcgan64
+
+MAPS = ("forward", "input gradient", "weight gradient")
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A convolution of square images. Its transpose has the same three maps: that one's forward map is this one's
+    gradient with respect to the input, and the other way round."""
+
+    name: str
+    conv: Conv
+    size: int  # of the input, pixels
+
+    @property
+    def output(self) -> int:
+        return (self.size + 2 * self.conv.padding - self.conv.kernel) // self.conv.stride + 1
+
+    def describe(self) -> str:
+        c = self.conv
+        return f"{self.name}: {c.inputs} x {self.size}² to {c.outputs} x {self.output}², {c.kernel}x{c.kernel}/{c.stride}"
+
+    def gflop(self, batch: int) -> float:
+        """Of any of the three maps, as the definition has it: a multiplication and an addition for each tap."""
+        return 2e-9 * batch * self.output**2 * self.conv.outputs * self.conv.inputs * self.conv.kernel**2
+
+    def inputs(self, batch: int, dtype: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Images (N, C, H, W), weight (K, C, k, k) and the output's gradient (N, K, OH, OW); float32 values."""
+        c, rng = self.conv, np.random.default_rng(0)
+        shapes = (
+            (batch, c.inputs, self.size, self.size), (c.outputs, c.inputs, c.kernel, c.kernel),
+            (batch, c.outputs, self.output, self.output),
+        )  # fmt: skip
+        x, weight, gradient = (rng.standard_normal(shape, np.float32).astype(dtype) for shape in shapes)
+        return x, weight, gradient
+
+
+def of_discriminator(name: str, layers: tuple[Any, ...], size: int) -> list[Layer]:
+    found = []
+    for conv in layers:
+        if isinstance(conv, Conv):
+            found.append(Layer(f"{name} {len(found) + 1}", conv, size))
+            size = found[-1].output
+    return found
+
+
+PAPER = tuple(Conv(inputs, outputs, 5, 2, 2) for inputs, outputs in ((3, 64), (64, 128), (128, 256), (256, 512)))
+LAYERS = {
+    "dcgan28": of_discriminator("dcgan28", dcgan28().discriminator, 28),
+    # The generator's convolutions are the transposes of the discriminator's, but for the one that begins.
+    "dcgan64": [*of_discriminator("dcgan64", dcgan64().discriminator, 64), Layer("dcgan64 latent", Conv(512, 100, 4), 4)],
+    "dcgan5x5": of_discriminator("dcgan5x5", PAPER, 64),
+}
+
+
+class ConvSubject:
+    """A framework fills in `maps`, `array` and `numpy`."""
+
+    def __init__(self, variant: str, threads: int) -> None:
+        self.variant, self.count = variant, threads
+        self._ready: dict[tuple[str, int], dict[str, Callable[[], Any]]] = {}
+
+    def array(self, value: np.ndarray) -> Any:
+        """In the framework's form and the variant's layout."""
+        raise NotImplementedError
+
+    def numpy(self, value: Any) -> np.ndarray:
+        return np.asarray(value)
+
+    def maps(self, layer: Layer, x: Any, weight: Any, gradient: Any) -> dict[str, Callable[[], Any]]:
+        """By the names in MAPS: y = conv(x, weight), the gradients of sum(gradient * y) by x and by weight."""
+        raise NotImplementedError
+
+    def results(self, layer: Layer, batch: int, dtype: str = "float32") -> dict[str, np.ndarray]:
+        """What the three maps compute, in C order."""
+        maps = self.maps(layer, *map(self.array, layer.inputs(batch, dtype)))
+        return {name: np.array(self.numpy(function()), order="C") for name, function in maps.items()}
+
+    def milliseconds(self, layer: Layer, batch: int, name: str, seconds: float) -> float:
+        """The median time of a call, of those that fit into `seconds` (at least three), after one that is not timed."""
+        if (layer.name, batch) not in self._ready:
+            self._ready[layer.name, batch] = self.maps(layer, *map(self.array, layer.inputs(batch, "float32")))
+        function = self._ready[layer.name, batch][name]
+        function()
+        times: list[float] = []
+        while len(times) < 3 or sum(times) < 1e3 * seconds:
+            begin = time.perf_counter_ns()
+            function()
+            times.append((time.perf_counter_ns() - begin) / 1e6)
+        return float(np.median(times))
+
+    def threads(self) -> int:
+        return self.count

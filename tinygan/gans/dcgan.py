@@ -1,0 +1,79 @@
+"""DCGAN's networks (Radford, Metz, Chintala 2015, "Unsupervised representation learning with deep convolutional
+generative adversarial networks", section 3).
+
+DCGAN plays the game of `VanillaGAN`, non-saturating cost and all; what is new is who plays. So this file has networks,
+and no class.
+"""
+from __future__ import annotations
+
+from tinygan import nn
+from tinygan.nn.initializers import dcgan, normal
+
+IMAGE_SIZES = (28, 64)
+"""The sides of the images, in pixels, that `dcgan_networks` makes networks for."""
+
+
+def dcgan_networks(image_shape: tuple[int, int, int] = (1, 28, 28), latent_dim: int = 100,
+                   width: int = 64) -> tuple[nn.Sequential, nn.Sequential]:
+    """The generator (N, latent_dim) -> images (N, *image_shape) in [-1, 1] and the discriminator images -> logits (N, 1).
+
+    image_shape: (channels, 28, 28) or (channels, 64, 64). width: the channels next to the image; each halving of the
+    image doubles them, up to 2 * width on 7 x 7, 8 * width on 4 x 4. As the paper has it: convolutions with strides
+    instead of pooling, batch norm but for G's output and D's input, ReLU in G and tanh at its end, leaky ReLU 0.2 in D,
+    weights from N(0, 0.02). Batch norm's scales start from N(1, 0.02); what stands before batch norm has no bias, which
+    it would take away again. Raises ValueError for other sizes.
+    """
+    channels, *size = image_shape
+    if size not in [[side, side] for side in IMAGE_SIZES]:
+        sizes = " or ".join(f"(channels, {side}, {side})" for side in IMAGE_SIZES)
+        raise ValueError(f"dcgan_networks: image_shape should be {sizes}, got {tuple(image_shape)}")
+    for name, value in (("the number of channels", channels), ("latent_dim", latent_dim), ("width", width)):
+        if not isinstance(value, int) or value < 1:
+            raise ValueError(f"dcgan_networks: {name} should be a whole number of at least 1, got {value!r}")
+    return (_networks_28 if size[0] == 28 else _networks_64)(channels, latent_dim, width)
+
+
+def _networks_28(channels: int, latent_dim: int, width: int) -> tuple[nn.Sequential, nn.Sequential]:
+    """7 x 7, 14 x 14, 28 x 28 and back, with a dense layer at the latent vector and at the logit."""
+    flat = 2 * width * 7 * 7
+    generator = nn.Sequential(
+        nn.Dense(latent_dim, flat, bias=False, initializer=dcgan), nn.Reshape(2 * width, 7, 7), _norm(2 * width), nn.ReLU(),
+        *_up(2 * width, width),
+        nn.ConvTranspose2d(width, channels, 4, 2, 1, initializer=dcgan), nn.Tanh(),
+    )
+    discriminator = nn.Sequential(
+        nn.Conv2d(channels, width, 4, 2, 1, initializer=dcgan), nn.LeakyReLU(0.2),
+        *_down(width, 2 * width),
+        nn.Flatten(), nn.Dense(flat, 1, initializer=dcgan),
+    )
+    return generator, discriminator
+
+
+def _networks_64(channels: int, latent_dim: int, width: int) -> tuple[nn.Sequential, nn.Sequential]:
+    """4 x 4, 8 x 8, 16 x 16, 32 x 32, 64 x 64 and back, by convolutions alone."""
+    generator = nn.Sequential(
+        nn.Reshape(latent_dim, 1, 1), *_up(latent_dim, 8 * width, stride=1, padding=0),
+        *_up(8 * width, 4 * width), *_up(4 * width, 2 * width), *_up(2 * width, width),
+        nn.ConvTranspose2d(width, channels, 4, 2, 1, initializer=dcgan), nn.Tanh(),
+    )
+    discriminator = nn.Sequential(
+        nn.Conv2d(channels, width, 4, 2, 1, initializer=dcgan), nn.LeakyReLU(0.2),
+        *_down(width, 2 * width), *_down(2 * width, 4 * width), *_down(4 * width, 8 * width),
+        nn.Conv2d(8 * width, 1, 4, 1, 0, initializer=dcgan), nn.Flatten(),
+    )
+    return generator, discriminator
+
+
+def _up(inputs: int, outputs: int, stride: int = 2, padding: int = 1) -> tuple[nn.Module, ...]:
+    """Twice the size (a stride of 1 without padding: from 1 x 1 to 4 x 4)."""
+    return (nn.ConvTranspose2d(inputs, outputs, 4, stride, padding, bias=False, initializer=dcgan), _norm(outputs),
+            nn.ReLU())
+
+
+def _down(inputs: int, outputs: int) -> tuple[nn.Module, ...]:
+    """Half the size."""
+    return nn.Conv2d(inputs, outputs, 4, 2, 1, bias=False, initializer=dcgan), _norm(outputs), nn.LeakyReLU(0.2)
+
+
+def _norm(channels: int) -> nn.BatchNorm:
+    return nn.BatchNorm(channels, initializer=normal(0.02, mean=1.0))

@@ -1,0 +1,121 @@
+"""Spectral normalisation: a layer whose weight is divided by its largest singular value."""
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Iterator
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from tinygan import ops
+from tinygan.nn.convolution import ConvTranspose2d
+from tinygan.nn.initializers import Initializer
+from tinygan.nn.module import Module
+from tinygan.random import Key, next_key
+from tinygan.tensor import Buffer, Parameter, as_array
+
+_ORIGINAL, _U, _V = "parametrizations.weight.original", "parametrizations.weight.0._u", "parametrizations.weight.0._v"
+_FIRST_ITERATIONS = 15  # from a random vector, as PyTorch does when it wraps a layer
+
+
+class SpectralNorm(Module):
+    """`layer` (Dense, Conv2d, ConvTranspose2d or another with a `weight`) with the weight W / sigma(W), sigma the largest
+    singular value of W as a matrix (outputs, everything else) (Miyato, Kataoka, Koyama, Yoshida 2018, algorithm 1).
+
+    sigma = u^T W v, where u and v follow W by `n_power_iterations` power iterations in every forward pass in training
+    that updates buffers; to gradients they are constants. State under the names that PyTorch's
+    `parametrizations.spectral_norm` gives it. eps: the least norm that a vector is divided by. Raises ValueError for a
+    layer without a weight of two axes or more, and for a weight of zeros.
+    """
+
+    couples_examples = False
+
+    def __init__(self, layer: Module, n_power_iterations: int = 1, eps: float = 1e-12) -> None:
+        weight = getattr(layer, "weight", None)
+        if not isinstance(weight, Parameter) or len(weight.shape) < 2:
+            raise ValueError(f"SpectralNorm: expected a layer with a weight of two axes or more, got {layer!r}")
+        if n_power_iterations < 1 or not eps > 0:
+            raise ValueError(f"SpectralNorm: n_power_iterations should be 1 or more and eps positive, got "
+                             f"{n_power_iterations} and {eps}")
+        self.n_power_iterations, self.eps = n_power_iterations, eps
+        self.fuses_activation = getattr(layer, "fuses_activation", False)
+        self.couples_examples = layer.couples_examples
+        self._layer = copy.copy(layer)
+        self._layer.__dict__["weight"] = None
+        self._outputs = 1 if isinstance(layer, ConvTranspose2d) else 0  # the weight's axis of them
+        for name, value in vars(self._layer).items():
+            if isinstance(value, Parameter | Buffer):
+                setattr(self, name, value)
+        rows = weight.shape[self._outputs]
+        u, v = (Buffer(np.full(n, n**-0.5, np.float32)) for n in (rows, weight.size // max(rows, 1)))
+        for path, tensor in ((_ORIGINAL, weight), (_U, u), (_V, v)):  # (PyTorch's names have dots, which vars don't mind)
+            setattr(self, path, tensor)
+        begin = partial(_begin, u, v, self._outputs, eps)
+        if weight.initialized:
+            begin(next_key(), weight.array)
+        else:
+            assert weight.initializer is not None
+            weight.initializer = partial(_draw, weight.initializer, begin)
+
+    def named_children(self) -> Iterator[tuple[str, Module]]:
+        return iter(())  # the layer inside has no state of its own
+
+    @property
+    def weight(self) -> Any:
+        """The normalised weight, by u and v as they are."""
+        original = getattr(self, _ORIGINAL)
+        # Copies: u and v may move before the backward pass.
+        u, v = (getattr(self, path).array.astype(original.dtype) for path in (_U, _V))
+        sigma = ops.sum(ops.mul(u, ops.matmul(_matrix(original, self._outputs), v)))
+        return ops.div(original, sigma)
+
+    def forward(self, *inputs: Any) -> Any:
+        if self.training and self.updates_buffers:
+            _iterate(as_array(getattr(self, _ORIGINAL)), getattr(self, _U), getattr(self, _V), self._outputs, self.eps,
+                     self.n_power_iterations)
+        return self._with(self.weight)(*inputs)
+
+    def _with(self, weight: Any) -> Module:
+        layer = copy.copy(self._layer)
+        layer.__dict__["weight"] = weight
+        return layer
+
+    def describe(self) -> str:
+        return f"{type(self._layer).__name__}: {self._with(getattr(self, _ORIGINAL)).describe()}"
+
+
+def _matrix(weight: Any, outputs: int) -> Any:
+    """weight, a Tensor or an array, as (outputs, everything else)."""
+    if outputs:
+        weight = ops.transpose(weight, (outputs, 0, *range(2, len(weight.shape))))
+    return ops.reshape(weight, (weight.shape[0], -1))
+
+
+def _iterate(weight: Any, u: Buffer, v: Buffer, outputs: int, eps: float, count: int) -> None:
+    """u and v closer to the singular vectors of the largest singular value."""
+    matrix = _matrix(weight, outputs)
+    right = v.array.astype(matrix.dtype)
+    for _ in range(count):
+        left = matrix @ right
+        left /= max(math.sqrt((left * left).sum()), eps)
+        right = matrix.T @ left
+        norm = math.sqrt((right * right).sum())
+        if norm == 0:
+            raise ValueError(f"SpectralNorm: a weight of zeros has no singular vectors (weight {weight.shape})")
+        right /= max(norm, eps)
+    u.assign(left)
+    v.assign(right)
+
+
+def _begin(u: Buffer, v: Buffer, outputs: int, eps: float, key: Key, weight: Any) -> None:
+    v.assign(key.fold("v").normal(v.shape))
+    _iterate(weight, u, v, outputs, eps, _FIRST_ITERATIONS)
+
+
+def _draw(initializer: Initializer, begin: Any, key: Key, shape: tuple[int, ...], dtype: Any) -> Any:
+    """An initial weight, and u and v for it."""
+    weight = initializer(key, shape, dtype)
+    begin(key, weight)
+    return weight

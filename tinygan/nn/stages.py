@@ -1,0 +1,51 @@
+"""A network taken apart while it runs: which layer made which shape. For figures of it and features from it."""
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+from tinygan.context import no_grad
+from tinygan.nn.convolution import Conv2d, ConvTranspose2d
+from tinygan.nn.layers import Dense, Sequential
+from tinygan.nn.module import Module, mode
+from tinygan.tensor import as_array
+
+
+class Stage(NamedTuple):
+    """A dense or convolution layer with what follows it up to the next one, and the array (N, ...) that each made."""
+
+    layers: tuple[Module, ...]
+    outputs: tuple[Any, ...]
+
+    @property
+    def output(self) -> Any:
+        """The last of the outputs that are images (N, C, H, W), or the last one where none is."""
+        return next((y for y in reversed(self.outputs) if y.ndim == 4), self.outputs[-1])
+
+
+def stages(network: Module, x: Any) -> list[Stage]:
+    """Run a Sequential (of Sequentials) on x (N, ...) as it stands after training, and cut it before every dense and
+    convolution layer. What comes before the first of them is part of no stage. TypeError for another kind of module,
+    ValueError for one without such a layer."""
+    found: list[tuple[list[Module], list[Any]]] = []
+    with no_grad(), mode(network, training=False):
+        for layer in _layers(network):
+            x = as_array(layer(x))
+            if isinstance(layer, Dense | Conv2d | ConvTranspose2d):
+                found.append(([], []))
+            if found:
+                found[-1][0].append(layer)
+                found[-1][1].append(x)
+    if not found:
+        raise ValueError("stages: the network has no dense or convolution layer")
+    return [Stage(tuple(layers), tuple(outputs)) for layers, outputs in found]
+
+
+def _layers(network: Module) -> Iterator[Module]:
+    if not isinstance(network, Sequential):
+        raise TypeError(f"stages: expected a Sequential, got {type(network).__name__}: only its layers run one by one")
+    for layer in network:
+        if isinstance(layer, Sequential):
+            yield from _layers(layer)
+        else:
+            yield layer

@@ -1,0 +1,123 @@
+"""Upsampling: images at another size, every pixel a weighted mean of the one or two nearest along each axis.
+
+One axis after the other; `_resample` and `_resample_grad` are each other's adjoint.
+"""
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from tinygan.graph import op
+from tinygan.ops.windows import image_shape, pair
+
+MODES = ("nearest", "bilinear")
+
+
+class Taps(NamedTuple):
+    """Where the pixels of a new axis come from: from pixel `low` and, by the weight `share`, from pixel `high`."""
+
+    size: int
+    low: tuple[int, ...]
+    high: tuple[int, ...] = ()
+    share: tuple[float, ...] = ()
+
+
+@op()
+def _resample(B: Any, x: Any, axis: int, taps: Taps) -> Any:
+    """x (N, C, H, W) with axis 2 or 3 made anew (channels-last in memory)."""
+    pixels = x.transpose(0, 2, 3, 1)
+    y = pixels.take(B.xp.asarray(taps.low), axis - 1)
+    if taps.high:
+        share = _along(B, taps.share, axis, x.dtype)
+        y *= 1 - share
+        y += pixels.take(B.xp.asarray(taps.high), axis - 1) * share
+    return y.transpose(0, 3, 1, 2)
+
+
+@op()
+def _resample_grad(B: Any, g: Any, axis: int, taps: Taps) -> Any:
+    pixels = g.transpose(0, 2, 3, 1)
+    shape = list(pixels.shape)
+    shape[axis - 1] = taps.size
+    out = B.xp.zeros(shape, g.dtype)
+    target, source = out.swapaxes(0, axis - 1), pixels.swapaxes(0, axis - 1)  # what is added up comes first
+    for i, place in enumerate(taps.low):
+        target[place] += source[i] * g.dtype.type(1 - taps.share[i]) if taps.high else source[i]
+    for i, place in enumerate(taps.high):
+        target[place] += source[i] * g.dtype.type(taps.share[i])
+    return out.transpose(0, 3, 1, 2)
+
+
+@_resample.vjp
+def _(needs: Any, g: Any, axis: int, taps: Taps) -> Any:
+    return (_resample_grad(g, axis=axis, taps=taps),)
+
+
+@_resample_grad.vjp
+def _(needs: Any, g: Any, axis: int, taps: Taps) -> Any:
+    return (_resample(g, axis=axis, taps=taps),)
+
+
+def _along(B: Any, values: Sequence[float], axis: int, dtype: Any) -> Any:
+    """values in a shape that broadcasts along that axis of channels-last images."""
+    return B.xp.asarray(values, dtype).reshape((-1, 1, 1) if axis == 2 else (-1, 1))
+
+
+def upsample(x: Any, size: int | Sequence[int] | None = None, scale_factor: float | Sequence[float] | None = None,
+             mode: str = "nearest", align_corners: bool = False) -> Any:
+    """Images x (N, C, H, W) at another size -> (N, C, OH, OW), as PyTorch's `interpolate` has it.
+
+    size: (OH, OW), or scale_factor: OH = floor(H scale_factor); one number or (vertical, horizontal).
+    mode: "nearest" copies pixel floor(i H / OH); "bilinear" weighs the four around ((i + 1/2) H / OH - 1/2), or, with
+    align_corners, around i (H - 1) / (OH - 1), so that the corners keep their values.
+    """
+    name = "upsample"
+    shape = image_shape(name, x)
+    if mode not in MODES:
+        raise ValueError(f"{name}: unknown mode {mode!r}, expected one of {', '.join(MODES)}")
+    if align_corners and mode == "nearest":
+        raise ValueError(f'{name}: align_corners is for mode "bilinear"')
+    if (size is None) == (scale_factor is None):
+        raise ValueError(f"{name}: expected either size or scale_factor, got size {size} and scale_factor {scale_factor}")
+    steps: tuple[float | None, float | None] = (None, None)
+    if size is not None:
+        output = pair(name, "size", size, 1, f" (input {shape})")
+    else:
+        output, steps = _scaled(name, scale_factor, shape)
+    for axis, count, step in zip((2, 3), output, steps, strict=True):
+        if count != shape[axis]:
+            taps = _nearest if mode == "nearest" else _bilinear
+            x = _resample(x, axis=axis, taps=taps(shape[axis], count, step, align_corners))
+    return x
+
+
+def _scaled(name: str, scale_factor: Any, shape: Sequence[int]) -> tuple[tuple[int, int], tuple[float, float]]:
+    """The output's size, and by how much its pixels step through the input's."""
+    factors = tuple(scale_factor) if isinstance(scale_factor, Sequence) else (scale_factor,) * 2
+    if len(factors) != 2 or not all(isinstance(f, int | float | np.number) and 0 < f < math.inf for f in factors):
+        raise ValueError(f"{name}: scale_factor should be one or two positive numbers, got {scale_factor!r} (input {shape})")
+    output = int(shape[2] * factors[0]), int(shape[3] * factors[1])
+    if min(output) < 1:
+        raise ValueError(f"{name}: scale_factor {scale_factor} leaves nothing of the input {shape}")
+    return output, (1 / float(factors[0]), 1 / float(factors[1]))
+
+
+def _nearest(size: int, count: int, step: float | None, align_corners: bool) -> Taps:
+    if step is None or count == 2 * size:
+        step = size / count
+    # In float32, as PyTorch: where i * size / count is a whole number but for rounding, the rounding decides.
+    places = np.arange(count, dtype=np.float32) * np.float32(step)
+    return Taps(size, tuple(np.minimum(places.astype(int), size - 1).tolist()))
+
+
+def _bilinear(size: int, count: int, step: float | None, align_corners: bool) -> Taps:
+    if align_corners:
+        places = np.arange(count) * ((size - 1) / max(count - 1, 1))
+    else:
+        places = np.maximum((np.arange(count) + 0.5) * (size / count if step is None else step) - 0.5, 0.0)
+    low = np.minimum(places.astype(int), size - 1)
+    high, share = np.minimum(low + 1, size - 1), np.clip(places - low, 0.0, 1.0)
+    return Taps(size, tuple(low.tolist()), tuple(high.tolist()), tuple(share.tolist()))
