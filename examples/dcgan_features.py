@@ -4,7 +4,7 @@
 
 trains classifiers of digits with 100, 1,000 and 10,000 labels on raw pixels, on the features of a discriminator with its
 first, random weights, and on those of the run's trained one, and prints their accuracy on all test images as a table in
-Markdown; `features.json` in the run's folder says it, too. It takes some ten minutes.
+Markdown; `features.json` in the run's folder says it, too. It takes minutes.
 """
 import argparse
 import json

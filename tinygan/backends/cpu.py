@@ -254,8 +254,8 @@ def batch_norm(x: Array, weight: Array, bias: Array, eps: float, mean: Array, va
     return _images(y, x)
 
 
-def batch_norm_sums(g: Array, x: Array, weight: Array, bias: Array, eps: float, mean: Array, var: Array, activation_name: str,
-                    slope: float) -> Array:
+def batch_norm_sums(g: Array, x: Array, weight: Array, bias: Array, eps: float, mean: Array, var: Array,
+                    activation_name: str, slope: float) -> Array:
     """The sums per channel of the gradient before the activation, and of that times the normalised x: (2, C)."""
     g, x = _rows(g), _rows(x)
     if x.size > LARGE:
@@ -272,8 +272,9 @@ def batch_norm_input_grad(g: Array, x: Array, weight: Array, bias: Array, sums: 
     like, g, x = x, _rows(g), _rows(x)
     if x.size > LARGE:
         out = empty(x.shape, x.dtype)
-        return _images(_native().batch_norm_input_grad(g, x, weight, bias, sums, eps, mean, var, _FUSED[activation_name], slope,
-                                                       out), like)
+        activation_code = _FUSED[activation_name]
+        _native().batch_norm_input_grad(g, x, weight, bias, sums, eps, mean, var, activation_code, slope, out)
+        return _images(out, like)
     normal = _standardized(x, eps, mean, var)
     if activation_name != "identity":
         g = g * _slopes(normal * weight + bias, activation_name, slope)

@@ -29,10 +29,10 @@ from tinygan.kernels.gemm import LEAKY_RELU, RELU, pointer_to
 # What a task is told, by position. *_PIXEL: elements from one pixel to the next (more than the channels, where the
 # convolution sees a group of them). PHASE: from phase to phase, STEP: from tile to tile, SPACING: from element to
 # element of a patch, all in pixels of the image. TILE, POINTS: m and n; from IMAGE_TO_POINTS on: transforms' addresses.
-(IMAGE, IMAGE_HEIGHT, IMAGE_WIDTH, IMAGE_CHANNELS, IMAGE_PIXEL, MAP, MAP_HEIGHT, MAP_WIDTH, MAP_CHANNELS, MAP_PIXEL, IMAGES,
- TILES_HIGH, TILES_WIDE, PHASES_HIGH, PHASES_WIDE, PHASE_HIGH, PHASE_WIDE, STEP_HIGH, STEP_WIDE, SPACING, TOP, LEFT,
- WEIGHTS, CHUNK, SHARE_CHANNELS, CLEAR, SCRATCH, SCRATCH_BYTES, BIAS, ACTIVATION, SLOPE, KERNEL_HEIGHT, KERNEL_WIDTH, ADJOINT,
- TILE, POINTS, TAPS, IMAGE_TO_POINTS, MAP_TO_POINTS, POINTS_TO_IMAGE, POINTS_TO_MAP, WEIGHTS_TO_POINTS,
+(IMAGE, IMAGE_HEIGHT, IMAGE_WIDTH, IMAGE_CHANNELS, IMAGE_PIXEL, MAP, MAP_HEIGHT, MAP_WIDTH, MAP_CHANNELS, MAP_PIXEL,
+ IMAGES, TILES_HIGH, TILES_WIDE, PHASES_HIGH, PHASES_WIDE, PHASE_HIGH, PHASE_WIDE, STEP_HIGH, STEP_WIDE, SPACING, TOP, LEFT,
+ WEIGHTS, CHUNK, SHARE_CHANNELS, CLEAR, SCRATCH, SCRATCH_BYTES, BIAS, ACTIVATION, SLOPE, KERNEL_HEIGHT, KERNEL_WIDTH,
+ ADJOINT, TILE, POINTS, TAPS, IMAGE_TO_POINTS, MAP_TO_POINTS, POINTS_TO_IMAGE, POINTS_TO_MAP, WEIGHTS_TO_POINTS,
  POINTS_TO_WEIGHTS) = range(43)
 WORDS = 43
 ROWS = microkernel.ROWS
@@ -67,10 +67,10 @@ def _side(t: Any, of_map: Any, item: Any) -> Any:
     phases (high, wide), steps from phase to phase, from tile to tile, and in a patch, the first patch's corner, its size."""
     zero, one = np.int64(0), np.int64(1)
     if of_map:
-        return (t[MAP], t[MAP_HEIGHT], t[MAP_WIDTH], t[MAP_CHANNELS], t[MAP_PIXEL] * item, one, one, zero, zero, t[TILE], t[TILE],
-                one, zero, zero, t[TILE])
-    return (t[IMAGE], t[IMAGE_HEIGHT], t[IMAGE_WIDTH], t[IMAGE_CHANNELS], t[IMAGE_PIXEL] * item, t[PHASES_HIGH], t[PHASES_WIDE],
-            t[PHASE_HIGH], t[PHASE_WIDE], t[STEP_HIGH], t[STEP_WIDE], t[SPACING], t[TOP], t[LEFT], t[POINTS])
+        return (t[MAP], t[MAP_HEIGHT], t[MAP_WIDTH], t[MAP_CHANNELS], t[MAP_PIXEL] * item, one, one, zero, zero, t[TILE],
+                t[TILE], one, zero, zero, t[TILE])
+    return (t[IMAGE], t[IMAGE_HEIGHT], t[IMAGE_WIDTH], t[IMAGE_CHANNELS], t[IMAGE_PIXEL] * item, t[PHASES_HIGH],
+            t[PHASES_WIDE], t[PHASE_HIGH], t[PHASE_WIDE], t[STEP_HIGH], t[STEP_WIDE], t[SPACING], t[TOP], t[LEFT], t[POINTS])
 
 
 @inline
@@ -140,8 +140,8 @@ def make(real: Any) -> Tasks:
     def gather(t: Any, of_map: Any, first: Any, end: Any, v: Any, v_row: Any, plane: Any, patch: Any) -> Any:
         """V of the rows of tiles from first to end: row t of plane p is tile t at point p, the channels of phase after
         phase. Pixels beyond the image are zero."""
-        (image, height, image_width, channels, pixel_bytes, high, wide, phase_high, phase_wide, step_high, step_wide, spacing,
-         top, left, size) = _side(t, of_map, item)
+        (image, height, image_width, channels, pixel_bytes, high, wide, phase_high, phase_wide, step_high, step_wide,
+         spacing, top, left, size) = _side(t, of_map, item)
         row = image_width * pixel_bytes
         extent = (size - 1) * spacing
         to_points = t[MAP_TO_POINTS] if of_map else t[IMAGE_TO_POINTS]
@@ -167,8 +167,8 @@ def make(real: Any) -> Tasks:
                     for c in range(0, channels, lanes):
                         count = min(np.int64(lanes), channels - c)
                         if inside and count == lanes:
-                            call(to_points, pixel + c * item, spacing * row, spacing * pixel_bytes, target + c * item, n * plane,
-                                 plane)
+                            call(to_points, pixel + c * item, spacing * row, spacing * pixel_bytes, target + c * item,
+                                 n * plane, plane)
                             continue
                         for k in range(size * size):
                             yy, xx = y + k // size * spacing, x + k % size * spacing
@@ -184,8 +184,8 @@ def make(real: Any) -> Tasks:
                 high_column: Any, phase_columns: Any, slope: Any, patch: Any) -> Any:
         """The other way, for the columns of the products from low to high, of which each phase has `phase_columns`: the
         tiles of a map are written, with bias and activation, those of an image overlap and add up."""
-        (image, height, image_width, channels, pixel_bytes, high, wide, phase_high, phase_wide, step_high, step_wide, spacing,
-         top, left, size) = _side(t, of_map, item)
+        (image, height, image_width, channels, pixel_bytes, high, wide, phase_high, phase_wide, step_high, step_wide,
+         spacing, top, left, size) = _side(t, of_map, item)
         row = image_width * pixel_bytes
         extent = (size - 1) * spacing
         n, bias, activation = t[POINTS], t[BIAS], t[ACTIVATION]
@@ -285,7 +285,8 @@ def make(real: Any) -> Tasks:
                         multiply(depth, v + p * v_plane + k * v_row, v_row // item, np.int64(1), panel,
                                  product + p * m_plane + k * m_row + j * width * item, m_row // item,
                                  panel + depth * width * item, ahead)
-            scatter(t, not adjoint, i, stop, product, m_row, m_plane, first * width, last * width, phase_columns, slope, patch)
+            scatter(t, not adjoint, i, stop, product, m_row, m_plane, first * width, last * width, phase_columns, slope,
+                    patch)
 
     @kernel(str(real))
     def gather_all(task: Any, part: Any, parts: Any) -> Any:
@@ -297,7 +298,8 @@ def make(real: Any) -> Tasks:
         rows = t[IMAGES] * t[TILES_HIGH]
         plane = plane_bytes(rows * t[TILES_WIDE], row)
         begin, end = rows * part // parts, rows * (part + 1) // parts
-        gather(t, of_map, begin, end, t[WEIGHTS] + begin * t[TILES_WIDE] * row, row, plane, t[SCRATCH] + part * t[SCRATCH_BYTES])
+        v, patch = t[WEIGHTS] + begin * t[TILES_WIDE] * row, t[SCRATCH] + part * t[SCRATCH_BYTES]
+        gather(t, of_map, begin, end, v, row, plane, patch)
 
     @kernel(str(real))
     def weights(task: Any, part: Any, parts: Any) -> Any:

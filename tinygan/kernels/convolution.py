@@ -103,8 +103,9 @@ def _words(real: Any, g: Any, tile: Tile, images: int, image_pixel: int, map_pix
     phases, s = _phases(g, tile), g.stride
     phase = g.dilation if tile == DIRECT else (1, 1)
     return {
-        **_transforms(real, tile), "image_height": g.input[0], "image_width": g.input[1], "image_channels": image_pixel // g.groups,
-        "image_pixel": image_pixel, "map_height": g.output[0], "map_width": g.output[1],
+        **_transforms(real, tile), "image_height": g.input[0], "image_width": g.input[1],
+        "image_channels": image_pixel // g.groups, "image_pixel": image_pixel, "map_height": g.output[0],
+        "map_width": g.output[1],
         "map_channels": map_pixel // g.groups, "map_pixel": map_pixel, "images": images, "tiles_high": high,
         "tiles_wide": wide, "phases_high": phases[0], "phases_wide": phases[1], "phase_high": phase[0],
         "phase_wide": phase[1], "step_high": s[0] * tile.m, "step_wide": s[1] * tile.m, "spacing": s[0],
@@ -182,7 +183,7 @@ def _convolve(source: Array, weight: Array, g: Any, adjoint: bool, version: Any,
     pixel = channels
     if _is_thin(g, tile, channels):
         if adjoint:
-            crop = (slice(None), slice(g.padding[0], g.padding[0] + g.input[0]), slice(g.padding[1], g.padding[1] + g.input[1]))
+            crop = (slice(None), *[slice(pad, pad + size) for pad, size in zip(g.padding, g.input, strict=True)])
         else:
             source = _padded(source, g)
         g, channels = _thin(g, channels)
@@ -196,8 +197,8 @@ def _convolve(source: Array, weight: Array, g: Any, adjoint: bool, version: Any,
     phases = words["phases_high"] * words["phases_wide"]
     padded = -(-(words["image_channels"] if adjoint else words["map_channels"]) // width) * width
     depth, columns = (words["map_channels"], phases * padded) if adjoint else (phases * words["image_channels"], padded)
-    # With few tiles every part would read all the weights for a few of them, so the parts share the channels. (Where tiles
-    # of one pixel overlap they must not: an image's channels lie in many places among the products then.)
+    # With few tiles every part would read all the weights for a few of them, so the parts share the channels. (Where
+    # tiles of one pixel overlap they must not: a channel of the image has many places among the products then.)
     share = images * high * wide <= 32 * pool.size and not (adjoint and tile == DIRECT and high * wide > 1)
     words["chunk"] = images * high if share else _chunk(images * high, wide, depth * item * tile.points)
     words["share_channels"] = share

@@ -178,8 +178,8 @@ def batch_norm(x: Array, weight: Array, bias: Array, eps: float, mean: Array, va
     return out
 
 
-def batch_norm_sums(g: Array, x: Array, weight: Array, bias: Array, eps: float, mean: Array, variance: Array, activation: int,
-                    slope: float) -> Array:
+def batch_norm_sums(g: Array, x: Array, weight: Array, bias: Array, eps: float, mean: Array, variance: Array,
+                    activation: int, slope: float) -> Array:
     """The sums over the rows of the gradient before the activation, and of that times the normalised x: (2, channels)."""
     partial = np.zeros((pool.size, 2, x.shape[1]))
     _normalization("gradient_sums", x, mean, variance, weight, bias, eps, activation, slope, g, partial=partial)

@@ -2,8 +2,8 @@
 
 A correlation of r taps that makes m outputs of n = m + r - 1 inputs is y = A^T [(G w) * (B^T x)], with n products instead
 of m r (Toom 1963, Cook 1966; Winograd 1980). Evaluating at points p_0 .. p_{n-2} and at infinity, let V_k be the n x k
-Vandermonde matrix whose last row picks the leading coefficient: A = V_m, G = V_r, B = V_n^-1. The points decide the rounding error: small
-fractions, of either sign.
+Vandermonde matrix whose last row picks the leading coefficient: A = V_m, G = V_r, B = V_n^-1. The points decide the
+rounding error: small fractions, of either sign. In one dimension m = 1, r = 1 is plain multiplication.
 """
 from __future__ import annotations
 

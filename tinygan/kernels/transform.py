@@ -106,7 +106,8 @@ def make(real: Any, matrix: tuple[Row, ...], add: bool = False) -> int:
             def place(base: Any, row_step: Any, i: int, column_step: Any, j: int) -> Any:
                 word = ir.IntType(64)
                 row = builder.add(base, builder.mul(row_step, ir.Constant(word, i)))
-                return builder.inttoptr(builder.add(row, builder.mul(column_step, ir.Constant(word, j))), vector.as_pointer())
+                column = builder.mul(column_step, ir.Constant(word, j))
+                return builder.inttoptr(builder.add(row, column), vector.as_pointer())
 
             emitter = _Emitter(builder, vector, f"v{lanes}f{real.bitwidth}")
             columns = [emitter.product(matrix, [builder.load(place(args[0], args[1], i, args[2], j), align=align)

@@ -60,7 +60,8 @@ def _(needs: Any, gg: Any, g: Any, x: Any, weight: Any, bias: Any, settings: Set
 
 @op(saves=(0, 1, 2, 3, 4))
 def _batch_norm_input_grad(B: Any, g: Any, x: Any, weight: Any, bias: Any, sums: Any, settings: Settings) -> Any:
-    return B.batch_norm_input_grad(g, x, weight, bias, sums, settings.eps, *settings.statistics, settings.activation, settings.slope)
+    return B.batch_norm_input_grad(g, x, weight, bias, sums, settings.eps, *settings.statistics, settings.activation,
+                                   settings.slope)
 
 
 @_batch_norm_input_grad.vjp
