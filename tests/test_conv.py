@@ -401,7 +401,7 @@ def test_layers_of_a_dcgan_against_numpy(device, algorithm, kind, size, dtype):
 
 @algorithms
 @pytest.mark.parametrize("maps, weight, stride, padding", [
-    ((1, 2, 4, 4), (2, 2, 4, 4), 2, 1), ((1, 2, 3, 2), (2, 2, 3, 2), 1, 0), ((1, 64, 7, 7), (64, 32, 4, 4), 2, 1),
+    ((1, 8, 4, 4), (8, 8, 4, 4), 2, 1), ((1, 8, 5, 5), (8, 8, 3, 3), 1, 0),
 ], ids=str)
 def test_threads_never_add_to_one_pixel_at_once(algorithm, maps, weight, stride, padding, monkeypatch):
     """The windows of a transposed convolution overlap, so the work has to be divided with care; tried often, for chance
@@ -411,8 +411,8 @@ def test_threads_never_add_to_one_pixel_at_once(algorithm, maps, weight, stride,
     expected = tg.conv_transpose2d(y, w, stride=stride, padding=padding)
     monkeypatch.setattr(cpu, "LARGE", 0)
     with tg.conv_algorithm(algorithm):
-        for _ in range(500):
-            close(tg.conv_transpose2d(y, w, stride=stride, padding=padding), expected, 1e-10)
+        worst = max(np.abs(tg.conv_transpose2d(y, w, stride=stride, padding=padding) - expected).max() for _ in range(500))
+    assert worst < 1e-10 * np.abs(expected).max()
 
 
 @algorithms

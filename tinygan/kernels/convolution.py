@@ -115,7 +115,7 @@ def _words(real: Any, g: Any, tile: Tile, images: int, image_pixel: int, map_pix
 
 def _packed(weight: Array, words: dict[str, int], tile: Tile, adjoint: bool, version: Any) -> Array:
     """weight (K, C, kH, kW), transformed and packed; kept until the parameter that it is changes."""
-    key = (address(weight), weight.shape, weight.strides, tile, adjoint)
+    key = (address(weight), weight.shape, weight.strides, tile, adjoint, words["phases_high"], words["phases_wide"])
     if version is not None:
         count, u = version.derived.get(key, (-1, None))
         if count == version.count:
