@@ -27,38 +27,29 @@ from tinygan.kernels.compiling import inline, kernel
 from tinygan.kernels.gemm import LEAKY_RELU, RELU, pointer_to
 
 # What a task is told, by position. *_PIXEL: elements from one pixel to the next (more than the channels, where the
-# convolution sees a group of them). PHASE: from phase to phase, STEP: from tile to tile, SPACING: from element to
-# element of a patch, all in pixels of the image. TILE, POINTS: m and n; from IMAGE_TO_POINTS on: transforms' addresses.
-(IMAGE, IMAGE_HEIGHT, IMAGE_WIDTH, IMAGE_CHANNELS, IMAGE_PIXEL, MAP, MAP_HEIGHT, MAP_WIDTH, MAP_CHANNELS, MAP_PIXEL,
- IMAGES, TILES_HIGH, TILES_WIDE, PHASES_HIGH, PHASES_WIDE, PHASE_HIGH, PHASE_WIDE, STEP_HIGH, STEP_WIDE, SPACING, TOP, LEFT,
- WEIGHTS, CHUNK, SHARE_CHANNELS, CLEAR, SCRATCH, SCRATCH_BYTES, BIAS, ACTIVATION, SLOPE, KERNEL_HEIGHT, KERNEL_WIDTH,
- ADJOINT, TILE, POINTS, TAPS, IMAGE_TO_POINTS, MAP_TO_POINTS, POINTS_TO_IMAGE, POINTS_TO_MAP, WEIGHTS_TO_POINTS,
- POINTS_TO_WEIGHTS) = range(43)
-WORDS = 43
+# convolution sees a group of them; fewer, where neighbours are read as one). PHASE: from phase to phase, STEP: from tile
+# to tile, SPACING: from element to element of a patch, all in pixels of the image. TILE, POINTS, TAPS: m, n and r; from
+# IMAGE_TO_POINTS on: the addresses of transforms. V, PRODUCTS: matrices, a plane for each point, with the bytes from
+# row to row and from plane to plane. Of *_EACH, every part has so many bytes for itself.
+(IMAGE, IMAGE_HEIGHT, IMAGE_WIDTH, IMAGE_CHANNELS, IMAGE_PIXEL, MAP, MAP_HEIGHT, MAP_WIDTH, MAP_CHANNELS, MAP_PIXEL, IMAGES,
+ KERNEL, KERNEL_HEIGHT, KERNEL_WIDTH, ADJOINT, BIAS, ACTIVATION, SLOPE, TILES_HIGH, TILES_WIDE, PHASES_HIGH, PHASES_WIDE,
+ PHASE_HIGH, PHASE_WIDE, STEP_HIGH, STEP_WIDE, SPACING, TOP, LEFT, TILE, POINTS, TAPS, IMAGE_TO_POINTS, MAP_TO_POINTS,
+ POINTS_TO_IMAGE, POINTS_ADDED_TO_IMAGE, POINTS_TO_MAP, KERNEL_TO_POINTS, POINTS_TO_KERNEL, CHUNK, WEIGHTS, WEIGHTS_EACH,
+ V, V_EACH, V_ROW, V_PLANE, PRODUCTS, PRODUCTS_EACH, PRODUCTS_ROW, PRODUCTS_PLANE, PATCH, PATCH_EACH, ACCUMULATE) = range(53)
+WORDS = 53
 ROWS = microkernel.ROWS
 LINE = 64  # bytes of a cache line
 
 
-@inline
-def row_bytes(size: Any) -> Any:
+def row_bytes(size: int) -> int:
     """The stride of rows of that many bytes: one cache line more than a multiple of some power of two, so that rows
     that are used together don't compete for one place in the cache."""
-    return (size + LINE - 1) // LINE * LINE + LINE
+    return -(-size // LINE) * LINE + LINE
 
 
-@inline
-def plane_bytes(rows: Any, row: Any) -> Any:
+def plane_bytes(rows: int, row: int) -> int:
     """The stride of planes of that many rows, an odd number of cache lines for the same reason."""
-    size = rows * row
-    return size + LINE if size // LINE % 2 == 0 else size
-
-
-def scratch_bytes(points: int, tiles_at_once: int, depth: int, columns: int, item: int) -> int:
-    """What one part of a task needs: V and the products of a chunk, and a patch."""
-    rows = -(-tiles_at_once // ROWS) * ROWS
-    v = points * plane_bytes.py_func(rows, row_bytes.py_func(depth * item))
-    m = points * plane_bytes.py_func(rows, row_bytes.py_func(columns * item))
-    return int(v + m + points * microkernel.VECTOR_BYTES + 2 * LINE)
+    return rows * row + LINE if rows * row // LINE % 2 == 0 else rows * row
 
 
 @inline
@@ -82,9 +73,9 @@ def _zero(values: Any) -> Any:
 class Tasks(NamedTuple):
     """The addresses of the tasks."""
 
-    convolve: int
     gather: int
-    weights: int
+    pack: int
+    convolve: int
     weight_grad: int
 
 
@@ -103,22 +94,26 @@ def make(real: Any) -> Tasks:
     def at(address: Any, size: Any) -> Any:
         return carray(pointer(address), (size,))
 
-    @inline
-    def move(source: Any, target: Any, count: Any) -> Any:
-        """Copy up to a vector of channels."""
-        a, b = at(source, lanes), at(target, lanes)
-        if count == lanes:
-            for i in range(lanes):
-                b[i] = a[i]
-        else:
-            for i in range(count):
-                b[i] = a[i]
+    copy_vector, add_vector = transform.vector_moves(real)
 
     @inline
-    def add(source: Any, target: Any, count: Any) -> Any:
+    def move(source: Any, target: Any, count: Any, adding: Any) -> Any:
+        """Copy, or add, up to a vector of channels."""
+        if count == lanes:
+            if adding:
+                add_vector(source, target)
+            else:
+                copy_vector(source, target)
+            return
         a, b = at(source, count), at(target, count)
         for i in range(count):
-            b[i] += a[i]
+            b[i] = b[i] + a[i] if adding else a[i]
+
+    @inline
+    def within(first: Any, spacing: Any, size: Any, end: Any) -> Any:
+        """Which of the `size` elements of a patch, from `first` on, lie from 0 up to `end`: from which to which."""
+        low = np.int64(0) if first >= 0 else min(size, (spacing - 1 - first) // spacing)
+        return low, max(low, min(size, (end - first + spacing - 1) // spacing))
 
     @inline
     def finish(source: Any, target: Any, bias: Any, count: Any, activation: Any, slope: Any) -> Any:
@@ -164,199 +159,203 @@ def make(real: Any) -> Tasks:
                         else:
                             _zero(values)
                         continue
+                    top_row, bottom_row = within(y, spacing, size, height)
+                    left_column, right_column = within(x, spacing, size, image_width)
                     for c in range(0, channels, lanes):
                         count = min(np.int64(lanes), channels - c)
                         if inside and count == lanes:
                             call(to_points, pixel + c * item, spacing * row, spacing * pixel_bytes, target + c * item,
                                  n * plane, plane)
                             continue
-                        for k in range(size * size):
-                            yy, xx = y + k // size * spacing, x + k % size * spacing
-                            place = patch + k * vector
-                            _zero(at(place, lanes))
-                            if 0 <= yy < height and 0 <= xx < image_width:
-                                move(base + yy * row + xx * pixel_bytes + c * item, place, count)
+                        _zero(at(patch, size * size * lanes))
+                        for j in range(top_row, bottom_row):
+                            for k in range(left_column, right_column):
+                                move(pixel + (j * row + k * pixel_bytes) * spacing + c * item, patch + (j * size + k) * vector,
+                                     count, False)
                         # Where a phase's channels end, the lanes left over reach into what is written next.
                         call(to_points, patch, size * vector, np.int64(vector), target + c * item, n * plane, plane)
 
     @inline
-    def scatter(t: Any, of_map: Any, first: Any, end: Any, products: Any, products_row: Any, plane: Any, low_column: Any,
-                high_column: Any, phase_columns: Any, slope: Any, patch: Any) -> Any:
-        """The other way, for the columns of the products from low to high, of which each phase has `phase_columns`: the
-        tiles of a map are written, with bias and activation, those of an image overlap and add up."""
+    def scatter(t: Any, of_map: Any, first: Any, end: Any, products: Any, low: Any, high_channel: Any, columns: Any,
+                slope: Any, patch: Any) -> Any:
+        """The other way, for the channels from low to high, which have `columns` columns of the products for each phase:
+        the tiles of a map are written, with bias and activation, those of an image overlap and add up."""
         (image, height, image_width, channels, pixel_bytes, high, wide, phase_high, phase_wide, step_high, step_wide,
          spacing, top, left, size) = _side(t, of_map, item)
         row = image_width * pixel_bytes
         extent = (size - 1) * spacing
-        n, bias, activation = t[POINTS], t[BIAS], t[ACTIVATION]
+        n, plane, bias, activation = t[POINTS], t[PRODUCTS_PLANE], t[BIAS], t[ACTIVATION]
         from_points = t[POINTS_TO_MAP] if of_map else t[POINTS_TO_IMAGE]
         for i in range(first, end):
-            base = image + i // t[TILES_HIGH] * height * row
+            base = image + i // t[TILES_HIGH] * height * row + low * item
             for tx in range(t[TILES_WIDE]):
                 for q in range(high * wide):
                     y = i % t[TILES_HIGH] * step_high + q // wide * phase_high - top
                     x = tx * step_wide + q % wide * phase_wide - left
                     inside = y >= 0 and x >= 0 and y + extent < height and x + extent < image_width
                     pixel = base + y * row + x * pixel_bytes
-                    source = products + ((i - first) * t[TILES_WIDE] + tx) * products_row + q * phase_columns * item
-                    low = max(low_column - q * phase_columns, np.int64(0))
-                    end_channel = min(high_column - q * phase_columns, channels)
+                    source = products + ((i - first) * t[TILES_WIDE] + tx) * t[PRODUCTS_ROW] + q * columns * item
                     if n == 1:
-                        if inside and low < end_channel:
-                            where, target, count = source + low * item, pixel + low * item, end_channel - low
-                            if not of_map:
-                                add(where, target, count)
-                            elif bias:
-                                finish(where, target, bias + low * item, count, activation, slope)
-                            else:
-                                values, result = at(where, count), at(target, count)
-                                for c in range(count):
-                                    result[c] = values[c]
-                        continue
-                    for c in range(low, end_channel, lanes):
-                        count = min(np.int64(lanes), end_channel - c)
-                        if inside and count == lanes and not (of_map and bias):
-                            call(from_points, source + c * item, n * plane, plane, pixel + c * item, spacing * row,
-                                 spacing * pixel_bytes)
+                        if not inside:
                             continue
+                        values, result = at(source, high_channel - low), at(pixel, high_channel - low)
                         if not of_map:
-                            _zero(at(patch, size * size * lanes))  # it is added to
+                            for c in range(values.size):
+                                result[c] += values[c]
+                        elif bias:
+                            finish(source, pixel, bias + low * item, high_channel - low, activation, slope)
+                        else:
+                            for c in range(values.size):
+                                result[c] = values[c]
+                        continue
+                    top_row, bottom_row = within(y, spacing, size, height)
+                    left_column, right_column = within(x, spacing, size, image_width)
+                    for c in range(0, high_channel - low, lanes):
+                        count = min(np.int64(lanes), high_channel - low - c)
+                        if inside and count == lanes and not (of_map and bias):
+                            call(from_points if of_map else t[POINTS_ADDED_TO_IMAGE], source + c * item, n * plane, plane,
+                                 pixel + c * item, spacing * row, spacing * pixel_bytes)
+                            continue
                         call(from_points, source + c * item, n * plane, plane, patch, size * vector, np.int64(vector))
-                        for k in range(size * size):
-                            yy, xx = y + k // size * spacing, x + k % size * spacing
-                            if 0 <= yy < height and 0 <= xx < image_width:
-                                place, target = patch + k * vector, base + yy * row + xx * pixel_bytes + c * item
-                                if not of_map:
-                                    add(place, target, count)
-                                elif bias:
-                                    finish(place, target, bias + c * item, count, activation, slope)
+                        for j in range(top_row, bottom_row):
+                            for k in range(left_column, right_column):
+                                place = patch + (j * size + k) * vector
+                                target = pixel + (j * row + k * pixel_bytes) * spacing + c * item
+                                if of_map and bias:
+                                    finish(place, target, bias + (low + c) * item, count, activation, slope)
                                 else:
-                                    move(place, target, count)
+                                    move(place, target, count, not of_map)
+
+    @inline
+    def pack_block(t: Any, block: Any, first: Any, end: Any, weights: Any, patch: Any) -> Any:
+        """Rows first to end of a block of the weights, transformed.
+
+        The weights lie at KERNEL, (K, C, kH, kW), K being MAP_CHANNELS and C IMAGE_CHANNELS. A block is some columns of U,
+        as many as the micro-kernel takes: forward of k, and its rows are those of c; for the adjoint the other way. It is laid
+        out as (points, phases, rows, columns).
+        """
+        adjoint = t[ADJOINT] != 0
+        high, wide, kernels, channels = t[PHASES_HIGH], t[PHASES_WIDE], t[MAP_CHANNELS], t[IMAGE_CHANNELS]
+        height, kernel_width, n, r = t[KERNEL_HEIGHT], t[KERNEL_WIDTH], t[POINTS], t[TAPS]
+        phases, taps, side = high * wide, height * kernel_width, wide * r
+        rows, columns = (kernels, channels) if adjoint else (channels, kernels)
+        row_step, column_step = (channels * taps, taps) if adjoint else (taps, channels * taps)
+        plane = phases * rows * width * item
+        source, elements = at(t[KERNEL], kernels * channels * taps), at(patch, phases * r * r * width)
+        _zero(elements)  # what lies beyond the kernel stays so
+        many = min(np.int64(width), columns - block * width)
+        for i in range(first, end):
+            for k in range(many):
+                start = i * row_step + (block * width + k) * column_step
+                for y in range(height):
+                    for x in range(kernel_width):
+                        elements[(y * side + x) * width + k] = source[start + y * kernel_width + x]
+            for q in range(phases):
+                target = weights + (q * rows + i) * width * item
+                corner = patch + (q // wide * side + q % wide) * width * item
+                for k in range(0, width, lanes):
+                    call(t[KERNEL_TO_POINTS], corner + k * item, high * side * width * item, wide * width * item,
+                         target + k * item, n * plane, plane)
+
+    @kernel(str(real))
+    def gather_all(task: Any, part: Any, parts: Any) -> Any:
+        """V of all images, or (ADJOINT) of all maps."""
+        t = carray(task, (WORDS,))
+        rows = t[IMAGES] * t[TILES_HIGH]
+        begin, end = rows * part // parts, rows * (part + 1) // parts
+        v = t[V] + begin * t[TILES_WIDE] * t[V_ROW]
+        gather(t, t[ADJOINT] != 0, begin, end, v, t[V_ROW], t[V_PLANE], t[PATCH] + part * t[PATCH_EACH])
+
+    @kernel(str(real))
+    def pack(task: Any, part: Any, parts: Any) -> Any:
+        """All blocks of the weights, at WEIGHTS."""
+        t = carray(task, (WORDS,))
+        rows, columns = t[IMAGE_CHANNELS], t[MAP_CHANNELS]
+        if t[ADJOINT]:
+            rows, columns = columns, rows
+        block = t[POINTS] * t[POINTS] * t[PHASES_HIGH] * t[PHASES_WIDE] * rows * width * item
+        patch = t[PATCH] + part * t[PATCH_EACH]
+        units = (columns + width - 1) // width * rows
+        unit, end = units * part // parts, units * (part + 1) // parts
+        while unit < end:
+            j, first = unit // rows, unit % rows
+            last = min(rows, first + end - unit)
+            pack_block(t, j, first, last, t[WEIGHTS] + j * block, patch)
+            unit += last - first
 
     @kernel(str(real))
     def convolve(task: Any, part: Any, parts: Any) -> Any:
         """map = activation(image * weights + bias), or with ADJOINT the image from the map (without bias and activation).
 
-        WEIGHTS: as `weights` makes them. CHUNK: rows of tiles at once. With SHARE_CHANNELS the parts share the channels of
-        the result instead of its rows. An adjoint's image must be zero to begin with, or be cleared here (CLEAR), which
-        does not go with SHARE_CHANNELS or groups.
+        Without V_EACH, V has been gathered, and the parts share the channels of the result; otherwise each gathers a
+        CHUNK of rows of tiles at a time. Without WEIGHTS_EACH all weights have been packed, otherwise each part packs a
+        block of them at a time, which then never leave the cache.
         """
         t = carray(task, (WORDS,))
         zero = np.int64(0)
         adjoint = t[ADJOINT] != 0
-        phases = t[PHASES_HIGH] * t[PHASES_WIDE]
-        points = t[POINTS] * t[POINTS]
-        depth = t[MAP_CHANNELS] if adjoint else phases * t[IMAGE_CHANNELS]
-        phase_columns = ((t[IMAGE_CHANNELS] if adjoint else t[MAP_CHANNELS]) + width - 1) // width * width
-        panels = (phases if adjoint else np.int64(1)) * phase_columns // width
-        high, wide = t[TILES_HIGH], t[TILES_WIDE]
-
-        first, last = zero, panels
-        if t[SHARE_CHANNELS]:
-            begin, end = zero, t[IMAGES] * high
-            first, last = panels * part // parts, panels * (part + 1) // parts
+        phases, points, wide = t[PHASES_HIGH] * t[PHASES_WIDE], t[POINTS] * t[POINTS], t[TILES_WIDE]
+        rows, channels = (t[MAP_CHANNELS], t[IMAGE_CHANNELS]) if adjoint else (t[IMAGE_CHANNELS], t[MAP_CHANNELS])
+        panels, depth = (phases, rows) if adjoint else (np.int64(1), phases * rows)
+        block = points * phases * rows * width * item
+        first, last = zero, (channels + width - 1) // width
+        if t[V_EACH] == 0:
+            begin, end = zero, t[IMAGES] * t[TILES_HIGH]
+            first, last = last * part // parts, last * (part + 1) // parts
         elif adjoint:  # the tiles of an image overlap, so one part does all of them
-            begin, end = t[IMAGES] * part // parts * high, t[IMAGES] * (part + 1) // parts * high
+            begin, end = t[IMAGES] * part // parts * t[TILES_HIGH], t[IMAGES] * (part + 1) // parts * t[TILES_HIGH]
         else:
-            begin, end = t[IMAGES] * high * part // parts, t[IMAGES] * high * (part + 1) // parts
-        most = (t[CHUNK] * wide + ROWS - 1) // ROWS * ROWS
-        v_row, m_row = row_bytes(depth * item), row_bytes(panels * width * item)
-        v_plane, m_plane = plane_bytes(most, v_row), plane_bytes(most, m_row)
-        v = (t[SCRATCH] + part * t[SCRATCH_BYTES] + LINE - 1) // LINE * LINE
-        product = v + points * v_plane
-        patch = product + points * m_plane
+            begin, end = t[IMAGES] * t[TILES_HIGH] * part // parts, t[IMAGES] * t[TILES_HIGH] * (part + 1) // parts
+        v, v_row, v_plane = t[V] + part * t[V_EACH], t[V_ROW], t[V_PLANE]
+        product, product_row, product_plane = t[PRODUCTS] + part * t[PRODUCTS_EACH], t[PRODUCTS_ROW], t[PRODUCTS_PLANE]
+        patch = t[PATCH] + part * t[PATCH_EACH]
         slope = at(t[SLOPE], np.int64(1))[0]
-        if t[CLEAR]:
-            image = t[IMAGE_HEIGHT] * t[IMAGE_WIDTH] * t[IMAGE_PIXEL]
-            _zero(at(t[IMAGE] + begin // high * image * item, (end - begin) // high * image))
+        at_once = np.int64(1) if t[WEIGHTS_EACH] else max(last - first, np.int64(1))
 
+        if adjoint:  # the tiles will be added up
+            low, high = first * width, min(last * width, channels)
+            pixels = t[IMAGE_HEIGHT] * t[IMAGE_WIDTH]
+            for i in range(begin // t[TILES_HIGH] * pixels, end // t[TILES_HIGH] * pixels):
+                _zero(at(t[IMAGE] + (i * t[IMAGE_PIXEL] + low) * item, min(high, t[IMAGE_PIXEL]) - low))
         for i in range(begin, end, t[CHUNK]):
             stop = min(i + t[CHUNK], end)
-            count = (stop - i) * wide
-            rows = (count + ROWS - 1) // ROWS * ROWS
-            gather(t, adjoint, i, stop, v, v_row, v_plane, patch)
-            for p in range(points):
-                for k in range(count, rows):  # these fill the last block: any numbers, but no denormal ones, which are slow
-                    _zero(at(v + p * v_plane + k * v_row, depth))
-                for j in range(first, last):
-                    panel = t[WEIGHTS] + (p * panels + j) * depth * width * item
-                    for k in range(0, rows, ROWS):
-                        ahead = np.int64(width if k == 0 else 0)  # with the first rows the next panel is fetched
-                        multiply(depth, v + p * v_plane + k * v_row, v_row // item, np.int64(1), panel,
-                                 product + p * m_plane + k * m_row + j * width * item, m_row // item,
-                                 panel + depth * width * item, ahead)
-            scatter(t, not adjoint, i, stop, product, m_row, m_plane, first * width, last * width, phase_columns, slope,
-                    patch)
-
-    @kernel(str(real))
-    def gather_all(task: Any, part: Any, parts: Any) -> Any:
-        """V of a whole batch, of images or (ADJOINT) of maps, at WEIGHTS."""
-        t = carray(task, (WORDS,))
-        of_map = t[ADJOINT] != 0
-        depth = t[MAP_CHANNELS] if of_map else t[PHASES_HIGH] * t[PHASES_WIDE] * t[IMAGE_CHANNELS]
-        row = row_bytes(depth * item)
-        rows = t[IMAGES] * t[TILES_HIGH]
-        plane = plane_bytes(rows * t[TILES_WIDE], row)
-        begin, end = rows * part // parts, rows * (part + 1) // parts
-        v, patch = t[WEIGHTS] + begin * t[TILES_WIDE] * row, t[SCRATCH] + part * t[SCRATCH_BYTES]
-        gather(t, of_map, begin, end, v, row, plane, patch)
-
-    @kernel(str(real))
-    def weights(task: Any, part: Any, parts: Any) -> Any:
-        """The weights (K, C, kH, kW) at IMAGE, transformed and packed, to WEIGHTS; K is MAP_CHANNELS and C IMAGE_CHANNELS.
-
-        Panels of a few columns, point by point: forward the rows are (phase, c) and the columns k, for the adjoint rows k
-        and columns (phase, c).
-        """
-        t = carray(task, (WORDS,))
-        adjoint = t[ADJOINT] != 0
-        high, wide, kernels, channels = t[PHASES_HIGH], t[PHASES_WIDE], t[MAP_CHANNELS], t[IMAGE_CHANNELS]
-        n, r = t[POINTS], t[TAPS]
-        phases, taps, side = high * wide, t[KERNEL_HEIGHT] * t[KERNEL_WIDTH], wide * r
-        rows, columns = (kernels, channels) if adjoint else (channels, kernels)
-        row_step, column_step = (channels * taps, taps) if adjoint else (taps, channels * taps)
-        blocks = (columns + width - 1) // width
-        depth = rows if adjoint else phases * rows
-        plane = (phases * blocks if adjoint else blocks) * depth * width * item
-        source = at(t[IMAGE], kernels * channels * taps)
-        block_address = t[SCRATCH] + part * t[SCRATCH_BYTES]
-        block = at(block_address, phases * r * r * width)
-        _zero(block)  # what lies beyond the kernel stays so
-        units = rows * blocks
-        for unit in range(units * part // parts, units * (part + 1) // parts):
-            j, row = unit // rows, unit % rows
-            many = min(np.int64(width), columns - j * width)
-            for k in range(width):
-                start = row * row_step + (j * width + k) * column_step
-                for y in range(t[KERNEL_HEIGHT]):
-                    for x in range(t[KERNEL_WIDTH]):
-                        block[(y * side + x) * width + k] = source[start + y * t[KERNEL_WIDTH] + x] if k < many else 0
-            for q in range(phases):
-                if adjoint:
-                    target = t[WEIGHTS] + ((q * blocks + j) * depth + row) * width * item
-                else:
-                    target = t[WEIGHTS] + (j * depth + q * rows + row) * width * item
-                for k in range(0, width, lanes):
-                    corner = block_address + ((q // wide * side + q % wide) * width + k) * item
-                    call(t[WEIGHTS_TO_POINTS], corner, high * side * width * item, wide * width * item, target + k * item,
-                         n * plane, plane)
+            tiles = (stop - i) * wide
+            if t[V_EACH]:
+                gather(t, adjoint, i, stop, v, v_row, v_plane, patch)
+            for j0 in range(first, last, at_once):
+                j1 = min(j0 + at_once, last)
+                weights = t[WEIGHTS] + j0 * block
+                if t[WEIGHTS_EACH]:
+                    weights = t[WEIGHTS] + part * t[WEIGHTS_EACH]
+                    pack_block(t, j0, zero, rows, weights, patch)
+                for p in range(points):
+                    for j in range(j1 - j0):
+                        for q in range(panels):
+                            panel = weights + j * block + (p * phases + q) * rows * width * item
+                            column = (q * (j1 - j0) + j) * width * item
+                            for k in range(0, tiles, ROWS):  # the last block of rows may reach beyond the tiles
+                                ahead = np.int64(width if k == 0 else 0)  # with the first rows the next panel is fetched
+                                multiply(depth, v + p * v_plane + k * v_row, v_row // item, np.int64(1), panel,
+                                         product + p * product_plane + k * product_row + column, product_row // item,
+                                         panel + depth * width * item, ahead)
+                scatter(t, not adjoint, i, stop, product, j0 * width, min(j1 * width, channels), (j1 - j0) * width, slope,
+                        patch)
 
     @kernel(str(real))
     def weight_grad(task: Any, part: Any, parts: Any) -> Any:
-        """The products of the points at WEIGHTS, (K, channels of all phases), transformed back to the gradient of the
-        weights (K, C, kH, kW) at IMAGE."""
+        """The PRODUCTS of the points, (K, channels of all phases), transformed back to the gradient of the weights
+        (K, C, kH, kW) at KERNEL, or added to it (ACCUMULATE)."""
         t = carray(task, (WORDS,))
         high, wide, kernels, channels = t[PHASES_HIGH], t[PHASES_WIDE], t[MAP_CHANNELS], t[IMAGE_CHANNELS]
         height, kernel_width, phases = t[KERNEL_HEIGHT], t[KERNEL_WIDTH], high * wide
-        n, r = t[POINTS], t[TAPS]
-        plane = kernels * phases * channels * item
-        patch_address = t[SCRATCH] + part * t[SCRATCH_BYTES]
+        n, r, plane = t[POINTS], t[TAPS], t[PRODUCTS_PLANE]
+        patch_address = t[PATCH] + part * t[PATCH_EACH]
         patch = at(patch_address, r * r * lanes)
-        target = at(t[IMAGE], kernels * channels * height * kernel_width)
+        target = at(t[KERNEL], kernels * channels * height * kernel_width)
         for k in range(kernels * part // parts, kernels * (part + 1) // parts):
             for c in range(0, channels, lanes):
                 for q in range(phases):
-                    call(t[POINTS_TO_WEIGHTS], t[WEIGHTS] + ((k * phases + q) * channels + c) * item, n * plane, plane,
+                    call(t[POINTS_TO_KERNEL], t[PRODUCTS] + ((k * phases + q) * channels + c) * item, n * plane, plane,
                          patch_address, r * vector, np.int64(vector))
                     for i in range(r):
                         y = i * high + q // wide
@@ -364,7 +363,8 @@ def make(real: Any) -> Tasks:
                             x = j * wide + q % wide
                             if y < height and x < kernel_width:
                                 for b in range(min(np.int64(lanes), channels - c)):
-                                    target[((k * channels + c + b) * height + y) * kernel_width + x] = patch[
-                                        (i * r + j) * lanes + b]
+                                    place = ((k * channels + c + b) * height + y) * kernel_width + x
+                                    value = patch[(i * r + j) * lanes + b]
+                                    target[place] = target[place] + value if t[ACCUMULATE] else value
 
-    return Tasks(convolve, gather_all, weights, weight_grad)
+    return Tasks(gather_all, pack, convolve, weight_grad)

@@ -4,6 +4,7 @@
 """
 from __future__ import annotations
 
+import ctypes
 from functools import cache
 from typing import Any, NamedTuple
 
@@ -12,12 +13,16 @@ import numpy as np
 from tinygan.kernels import conv, gemm, microkernel, tiles, transform
 from tinygan.kernels.native import REALS, address, number
 from tinygan.kernels.pool import pool
-from tinygan.kernels.workspace import empty
+from tinygan.kernels.workspace import empty, scratch
 
 Array = np.ndarray[Any, Any]
 TILES_AT_ONCE = 64  # and with less depth more of them, as many as make
 V_BYTES = 256 * 1024  # of V, which so stays in the second-level cache
-K_AT_ONCE = 2048  # pixels that a product in a weight's gradient sums over
+SHARED_TILES = 40  # for each part; with fewer the parts share the channels of the result
+KEPT_WEIGHTS = 16 * 2**20  # bytes of packed weights; more than that are packed as they are needed, and not kept
+GRADIENT_BYTES = 16 * 2**20  # of V, in the gradient of a weight
+PRODUCTS_BYTES = 8 * 2**20  # of products, likewise
+ROWS_AT_ONCE = 2048  # of V that a product sums over, likewise
 
 
 class Tile(NamedTuple):
@@ -72,22 +77,15 @@ def _transforms(real: Any, tile: Tile) -> dict[str, int]:
     rows = tiles.transposed
     return {
         "tile": tile.m, "taps": tile.r, "points": len(bt), "image_to_points": transform.make(real, bt),
-        "map_to_points": transform.make(real, rows(at)), "points_to_image": transform.make(real, rows(bt), add=True),
-        "points_to_map": transform.make(real, at), "weights_to_points": transform.make(real, g),
-        "points_to_weights": transform.make(real, rows(g)),
+        "map_to_points": transform.make(real, rows(at)), "points_to_image": transform.make(real, rows(bt)),
+        "points_added_to_image": transform.make(real, rows(bt), add=True), "points_to_map": transform.make(real, at),
+        "kernel_to_points": transform.make(real, g), "points_to_kernel": transform.make(real, rows(g)),
     }
 
 
 def channels_last(images: Array) -> Array:
     """(N, C, H, W) -> (N, H, W, C), C-contiguous: the same memory if it lies so."""
     return np.ascontiguousarray(images.transpose(0, 2, 3, 1))
-
-
-def _scratch(size: int) -> tuple[Array, dict[str, int]]:
-    """That many bytes for each part of a task, and the words that say where."""
-    size = -(-size // conv.LINE) * conv.LINE
-    memory = empty((pool.size * size,), np.uint8)
-    return memory, {"scratch": address(memory), "scratch_bytes": size}
 
 
 def _run(task: int, words: dict[str, int]) -> None:
@@ -122,21 +120,25 @@ def _packed(weight: Array, words: dict[str, int], tile: Tile, adjoint: bool, ver
             return u
         version.derived.pop(key, None)  # its memory is free for the next
         u = None
-    width, item = gemm.columns(weight.dtype), weight.itemsize
-    kernels, channels = weight.shape[:2]
-    phases = words["phases_high"] * words["phases_wide"]
-    if adjoint:
-        panels, depth = phases * -(-channels // width), kernels
-    else:
-        panels, depth = -(-kernels // width), phases * channels
-    u = empty((tile.points, panels, depth, width), weight.dtype)
+    u = empty((_weights_bytes(words, adjoint, weight.itemsize) // weight.itemsize,), weight.dtype)
     source = np.ascontiguousarray(weight)
-    _patch, where = _scratch(phases * tile.r ** 2 * width * item)
-    _run(conv.make(REALS[weight.dtype]).weights,
-         {**words, **where, "image": address(source), "weights": address(u), "adjoint": adjoint})
+    each = words["patch_each"]
+    patch, = scratch(pool.size * each)
+    _run(conv.make(REALS[weight.dtype]).pack,
+         {**words, "kernel": address(source), "weights": address(u), "adjoint": adjoint, "patch": patch})
     if version is not None:
         version.derived[key] = (version.count, u)
     return u
+
+
+def _weights_bytes(words: dict[str, int], adjoint: bool, item: int, blocks: int | None = None) -> int:
+    """The size of the packed weights, or of some blocks of them."""
+    width = microkernel.columns(item)
+    rows, columns = words["image_channels"], words["map_channels"]
+    if adjoint:
+        rows, columns = columns, rows
+    blocks = -(-columns // width) if blocks is None else blocks
+    return words["points"] ** 2 * words["phases_high"] * words["phases_wide"] * rows * blocks * width * item
 
 
 def _chunk(rows: int, wide: int, depth_bytes: int) -> int:
@@ -190,32 +192,57 @@ def _convolve(source: Array, weight: Array, g: Any, adjoint: bool, version: Any,
         weight = np.ascontiguousarray(weight.transpose(0, 3, 1, 2)).reshape(kernels, channels, g.kernel[0], 1)
         version = None
     words = _words(real, g, tile, images, channels, kernels)
-    words["image_pixel"] = pixel
-    high, wide = words["tiles_high"], words["tiles_wide"]
+    words["image_pixel"], words["adjoint"] = pixel, adjoint
+    high, wide, phases = words["tiles_high"], words["tiles_wide"], words["phases_high"] * words["phases_wide"]
     target = empty((images, *(g.input if adjoint else g.output), pixel if adjoint else kernels), dtype)
-    width = gemm.columns(dtype)
-    phases = words["phases_high"] * words["phases_wide"]
-    padded = -(-(words["image_channels"] if adjoint else words["map_channels"]) // width) * width
-    depth, columns = (words["map_channels"], phases * padded) if adjoint else (phases * words["image_channels"], padded)
-    # With few tiles every part would read all the weights for a few of them, so the parts share the channels. (Where
-    # tiles of one pixel overlap they must not: a channel of the image has many places among the products then.)
-    share = images * high * wide <= 32 * pool.size and not (adjoint and tile == DIRECT and high * wide > 1)
+    out_channels = words["image_channels"] if adjoint else words["map_channels"]
+    depth, panels = (words["map_channels"], phases) if adjoint else (phases * words["image_channels"], 1)
+    blocks = -(-out_channels // gemm.columns(dtype))
+    # With few tiles every part would read all the weights for a few of them, so the parts share the channels instead.
+    # (Not where pixels overlap: a channel of one is a channel of the next.)
+    share = images * high * wide <= SHARED_TILES * pool.size and blocks >= pool.size and pixel >= words["image_channels"]
+    as_needed = share and _weights_bytes(words, adjoint, item) > KEPT_WEIGHTS
     words["chunk"] = images * high if share else _chunk(images * high, wide, depth * item * tile.points)
-    words["share_channels"] = share
-    words["clear"] = clear = adjoint and g.groups == 1 and not share
-    if adjoint and not clear:
-        target[...] = 0
-    _memory, where = _scratch(conv.scratch_bytes(tile.points, words["chunk"] * wide, depth, columns, item))
-    words.update(where, activation=activation, slope=number(slope, dtype), adjoint=adjoint)
+    tiles_at_once = words["chunk"] * wide
+    row, columns = conv.row_bytes(depth * item), panels * gemm.columns(dtype) * (1 if as_needed else blocks)
+    words["v_row"], words["v_plane"] = row, conv.plane_bytes(tiles_at_once, row)
+    whole_rows = -(-tiles_at_once // conv.ROWS) * conv.ROWS
+    words["products_row"] = conv.row_bytes(columns * item)
+    words["products_plane"] = conv.plane_bytes(whole_rows, words["products_row"])
+    words["patch_each"] = _patch_bytes(words, tile, item)
     image, result = (target, source) if adjoint else (source, target)
     per_group = kernels // g.groups
     for i in range(g.groups):
-        u = _packed(weight[i * per_group:(i + 1) * per_group], words, tile, adjoint, version)
-        _run(conv.make(real).convolve, {
-            **words, "image": address(image) + i * words["image_channels"] * item, "weights": address(u),
-            "map": address(result) + i * per_group * item,
-            "bias": 0 if bias is None else address(bias) + i * per_group * item})
+        part_of_weight = np.ascontiguousarray(weight[i * per_group:(i + 1) * per_group])
+        words.update({"image": address(image) + i * words["image_channels"] * item,
+                      "map": address(result) + i * per_group * item, "kernel": address(part_of_weight),
+                      "bias": 0 if bias is None else address(bias) + i * per_group * item,
+                      "activation": activation, "slope": number(slope, dtype)})
+        if not as_needed:
+            u = _packed(weight[i * per_group:(i + 1) * per_group], words, tile, adjoint, version)
+        v_bytes = tile.points * words["v_plane"] + conv.ROWS * row  # rows beyond the tiles are read, whatever they hold
+        products_bytes = tile.points * words["products_plane"]
+        weights_bytes = _weights_bytes(words, adjoint, item, 1) if as_needed else 0
+        v_each, weights_each = 0 if share else _lines(v_bytes), _lines(weights_bytes)
+        where = scratch(v_bytes if share else pool.size * v_each, pool.size * _lines(products_bytes),
+                        pool.size * weights_each, pool.size * words["patch_each"])
+        words.update({"v": where[0], "v_each": v_each, "products": where[1], "products_each": _lines(products_bytes),
+                      "weights": where[2] if as_needed else address(u), "weights_each": weights_each, "patch": where[3]})
+        if share:
+            _run(conv.make(real).gather, words)
+        _run(conv.make(real).convolve, words)
     return target if crop is None else np.ascontiguousarray(target[crop])
+
+
+def _lines(size: int) -> int:
+    """That many bytes, in whole cache lines."""
+    return -(-size // conv.LINE) * conv.LINE
+
+
+def _patch_bytes(words: dict[str, int], tile: Tile, item: int) -> int:
+    """Room for a patch of the image, or for the elements of the kernel that a block of the weights has in a row."""
+    phases = words["phases_high"] * words["phases_wide"]
+    return _lines(max(tile.points * microkernel.VECTOR_BYTES, phases * tile.r ** 2 * microkernel.columns(item) * item))
 
 
 def conv2d(x: Array, weight: Array, g: Any, version: Any, bias: Array | None, activation: int, slope: float) -> Array:
@@ -228,18 +255,6 @@ def conv2d(x: Array, weight: Array, g: Any, version: Any, bias: Array | None, ac
 def conv2d_input_grad(y: Array, weight: Array, g: Any, version: Any) -> Array:
     """The adjoint in x."""
     return _convolve(channels_last(y), weight, g, True, version, None, gemm.IDENTITY, 0.0).transpose(0, 3, 1, 2)
-
-
-def _gathered(words: dict[str, int], tile: Tile, of_map: bool, real: Any, item: int, **where: int) -> tuple[Array, int, int]:
-    """V of all images or maps, with the strides of its planes and rows in bytes."""
-    count = words["images"] * words["tiles_high"] * words["tiles_wide"]
-    depth = words["map_channels"] if of_map else words["phases_high"] * words["phases_wide"] * words["image_channels"]
-    row = conv.row_bytes.py_func(depth * item)
-    plane = conv.plane_bytes.py_func(count, row)
-    v = empty((tile.points * plane,), np.uint8)
-    _patch, scratch = _scratch(tile.points * microkernel.VECTOR_BYTES)
-    _run(conv.make(real).gather, {**words, **scratch, **where, "weights": address(v), "adjoint": of_map})
-    return v, plane, row
 
 
 def conv2d_weight_grad(x: Array, y: Array, g: Any) -> Array:
@@ -259,40 +274,69 @@ def _weight_grad(x: Array, y: Array, g: Any, tile: Tile, channels: int) -> Array
     dtype, item, real = x.dtype, x.itemsize, REALS[x.dtype]
     words = _words(real, g, tile, x.shape[0], channels, y.shape[3])
     words["image_pixel"] = x.shape[3]
+    words["patch_each"] = _patch_bytes(words, tile, item)
     kernels, channels = words["map_channels"], words["image_channels"]
-    depth = words["phases_high"] * words["phases_wide"] * channels
-    count = x.shape[0] * words["tiles_high"] * words["tiles_wide"]
-    pieces = max(1, count // K_AT_ONCE) if tile == DIRECT else 1
-    points, starts = np.arange(tile.points), np.arange(pieces + 1) * count // pieces
-    first = starts[:-1, None]
+    depth, tiles_each = words["phases_high"] * words["phases_wide"] * channels, words["tiles_high"] * words["tiles_wide"]
+    x_row, y_row = conv.row_bytes(depth * item), conv.row_bytes(kernels * item)
     out = empty((y.shape[3], channels, *g.kernel), dtype)
-    for i in range(g.groups):
-        vx, x_plane, x_row = _gathered(words, tile, False, real, item, image=address(x) + i * channels * item)
-        if tile == DIRECT:  # the map is what would be gathered
-            vy, y_plane, y_row, y_address = y, 0, y.shape[3] * item, address(y) + i * kernels * item
-        else:
-            vy, y_plane, y_row = _gathered(words, tile, True, real, item, map=address(y) + i * kernels * item)
-            y_address = address(vy)
-        # The last vector of channels may be read past its end.
-        memory = empty((pieces * tile.points * kernels * depth + 64,), dtype)
-        products = memory[:-64].reshape(pieces, -1)
-        table = np.zeros((pieces, tile.points, gemm.WORDS), np.int64)
-        table[..., gemm.A], table[..., gemm.A_ROW], table[..., gemm.A_STEP] = (
-            y_address + points * y_plane + first * y_row, 1, y_row // item)
-        table[..., gemm.B], table[..., gemm.B_STEP], table[..., gemm.B_COLUMN] = (
-            address(vx) + points * x_plane + first * x_row, x_row // item, 1)
-        table[..., gemm.C], table[..., gemm.C_STRIDE] = (
-            address(products) + np.arange(pieces * tile.points).reshape(pieces, -1) * kernels * depth * item, depth)
-        table[..., gemm.M], table[..., gemm.N], table[..., gemm.SPLIT_ROWS] = kernels, depth, 1
-        table[..., gemm.K] = np.diff(starts)[:, None]
-        size = gemm.scratch_elements(kernels, depth, int(np.diff(starts).max()), False, False, dtype)
-        _panels, where = _scratch(size * item)
-        pool.run(gemm.make_batch(real), (pieces * tile.points, address(table), pool.size, where["scratch"],
-                                         where["scratch_bytes"] // item), pool.size)
-        if pieces > 1:
-            np.sum(products[1:], axis=0, out=products[1])
-            products[0] += products[1]
-        _patch, where = _scratch(tile.r ** 2 * microkernel.VECTOR_BYTES)
-        _run(conv.make(real).weight_grad, {**words, **where, "weights": address(products),
-                                           "image": address(out) + i * kernels * out.strides[0]})
+    each = tile.points * tiles_each * (x_row + y_row)
+    chunks = max(1, min(x.shape[0], -(-x.shape[0] * each // GRADIENT_BYTES)))
+    for group in range(g.groups):
+        for chunk in range(chunks):
+            begin, end = x.shape[0] * chunk // chunks, x.shape[0] * (chunk + 1) // chunks
+            words.update({"images": end - begin, "image": address(x[begin:]) + group * channels * item,
+                          "map": address(y[begin:]) + group * kernels * item,
+                          "kernel": address(out) + group * kernels * out.strides[0], "accumulate": chunk > 0})
+            _add_weight_grad(words, tile, dtype, (x_row, y_row), y.shape[3] * item)
     return out
+
+
+def _add_weight_grad(words: dict[str, int], tile: Tile, dtype: Any, rows: tuple[int, int], map_pixel: int) -> None:
+    """The gradient from some images of a batch, to what `words` says."""
+    item, real = dtype.itemsize, REALS[dtype]
+    kernels, kernel_bytes = words["map_channels"], words["image_channels"] * words["kernel_height"] * words["kernel_width"] * item
+    depth = words["phases_high"] * words["phases_wide"] * words["image_channels"]
+    count = words["images"] * words["tiles_high"] * words["tiles_wide"]
+    planes = [conv.plane_bytes(count, row) for row in rows]
+    pieces = max(1, count // ROWS_AT_ONCE) if tile == DIRECT else 1
+    at_once = max(microkernel.ROWS, min(kernels, PRODUCTS_BYTES // (pieces * tile.points * depth * item)))
+    starts = np.arange(pieces + 1) * count // pieces
+    longest = int(np.diff(starts).max())
+    # The last vector of channels may be read past its end.
+    products_bytes = pieces * tile.points * at_once * depth * item + conv.LINE
+    panels = _lines(gemm.scratch_elements(at_once, depth, longest, False, False, dtype) * item)
+    vx, vy, products, memory, patch = scratch(
+        tile.points * planes[0], 0 if tile == DIRECT else tile.points * planes[1], products_bytes, pool.size * panels,
+        pool.size * words["patch_each"])
+    words = {**words, "patch": patch}
+    _run(conv.make(real).gather, {**words, "v": vx, "v_row": rows[0], "v_plane": planes[0], "adjoint": 0})
+    if tile == DIRECT:  # the map is what would be gathered
+        vy, rows, planes = words["map"], (rows[0], map_pixel), [planes[0], 0]
+    else:
+        _run(conv.make(real).gather, {**words, "v": vy, "v_row": rows[1], "v_plane": planes[1], "adjoint": 1})
+    points, first = np.arange(tile.points), starts[:-1, None]
+    table = np.zeros((pieces, tile.points, gemm.WORDS), np.int64)
+    table[..., gemm.A_ROW], table[..., gemm.A_STEP] = 1, rows[1] // item
+    table[..., gemm.B] = vx + points * planes[0] + first * rows[0]
+    table[..., gemm.B_STEP], table[..., gemm.B_COLUMN] = rows[0] // item, 1
+    table[..., gemm.C_STRIDE], table[..., gemm.N], table[..., gemm.SPLIT_ROWS] = depth, depth, 1
+    table[..., gemm.K] = np.diff(starts)[:, None]
+    for k in range(0, kernels, at_once):
+        some = min(at_once, kernels - k)
+        table[..., gemm.A] = vy + points * planes[1] + first * rows[1] + k * item
+        table[..., gemm.C] = products + np.arange(table.shape[0] * tile.points).reshape(pieces, -1) * some * depth * item
+        table[..., gemm.M] = some
+        pool.run(gemm.make_batch(real), (pieces * tile.points, address(table), pool.size, memory, panels // item), pool.size)
+        if pieces > 1:
+            size = tile.points * some * depth
+            parts = np.ctypeslib.as_array(_pointer(products, dtype), (pieces * size,)).reshape(pieces, size)
+            np.sum(parts[1:], axis=0, out=parts[1])
+            parts[0] += parts[1]
+        _run(conv.make(real).weight_grad, {
+            **words, "map_channels": some, "kernel": words["kernel"] + k * kernel_bytes, "products": products,
+            "products_plane": some * depth * item})
+
+
+def _pointer(place: int, dtype: Any) -> Any:
+    """A C pointer to elements of that type."""
+    return ctypes.cast(place, ctypes.POINTER(ctypes.c_float if dtype == np.float32 else ctypes.c_double))

@@ -2,7 +2,6 @@
 from __future__ import annotations
 
 import sys
-import threading
 import time
 from collections.abc import Sequence
 from functools import cache
@@ -23,7 +22,7 @@ from numba import types  # noqa: E402
 
 from tinygan.kernels import elementwise, gemm, normalization, optimizers, philox  # noqa: E402
 from tinygan.kernels.pool import pool  # noqa: E402
-from tinygan.kernels.workspace import empty  # noqa: E402
+from tinygan.kernels.workspace import empty, scratch  # noqa: E402
 
 Array = np.ndarray[Any, Any]
 REALS = {np.dtype(np.float32): types.float32, np.dtype(np.float64): types.float64}
@@ -69,24 +68,6 @@ def number(value: float, dtype: Any) -> int:
     return _NUMBERS[value, dtype][1]
 
 
-class _Scratch(threading.local):
-    """A thread's memory for what a matrix product packs, kept from one to the next."""
-
-    memory = np.empty(0, np.uint8)
-    address = 0
-
-
-_SCRATCH = _Scratch()
-
-
-def _scratch(size: int) -> int:
-    """The address of that many bytes."""
-    if _SCRATCH.memory.size < size + 64:
-        _SCRATCH.memory = np.empty(size + 64, np.uint8)
-        _SCRATCH.address = address(_SCRATCH.memory) + -address(_SCRATCH.memory) % 64
-    return _SCRATCH.address
-
-
 def _strides(x: Array) -> tuple[Array, int, int]:
     """x, or a copy if neither of its two axes is contiguous, with its strides in elements."""
     row, column = x.strides
@@ -121,7 +102,7 @@ def product(a: Array, b: Array, out: Array | None = None, bias: Array | None = N
     pool.run(_gemm(out.dtype), (
         address(a), a_row, a_step, address(b), b_step, b_column, address(out), out.shape[1], staged, m, n, k, split_rows,
         0 if bias is None else address(bias), activation, number(slope, out.dtype),
-        _scratch(parts * words * out.itemsize), words), parts)
+        scratch(parts * words * out.itemsize)[0], words), parts)
     return out
 
 

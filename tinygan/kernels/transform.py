@@ -129,6 +129,29 @@ def make(real: Any, matrix: tuple[Row, ...], add: bool = False) -> int:
     return transform
 
 
+def vector_moves(real: Any) -> tuple[Any, Any]:
+    """Functions for kernels, (source, target): copy one vector of channels from address to address, or add it there."""
+    vector = ir.VectorType(ir.FloatType() if real.bitwidth == 32 else ir.DoubleType(), lanes_of(real))
+    align = real.bitwidth // 8
+
+    def make_move(adding: bool) -> Any:
+        @intrinsic
+        def move(typing: Any, source: Any, target: Any) -> Any:
+            def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+                source, target = (builder.inttoptr(arg, vector.as_pointer()) for arg in args)
+                value = builder.load(source, align=align)
+                if adding:
+                    value = builder.fadd(builder.load(target, align=align), value)
+                builder.store(value, target, align=align)
+                return context.get_dummy_value()
+
+            return types.void(types.int64, types.int64), code
+
+        return move
+
+    return make_move(False), make_move(True)
+
+
 @intrinsic
 def call(typing: Any, function: Any, source: Any, source_row: Any, source_column: Any, target: Any, target_row: Any,
          target_column: Any) -> Any:

@@ -1,4 +1,4 @@
-"""`empty(shape, dtype)`: memory for results that is used again from step to step.
+"""Memory that is used again from step to step: `empty(shape, dtype)` for results, `scratch` for what a kernel needs meanwhile.
 
 Large fresh memory is slow: the system hands it out page by page, zeroed. So large arrays are views of buffers that stay
 in a list of their thread; a buffer whose reference count says that no view is left is free for the next array of its
@@ -79,3 +79,23 @@ def _trim() -> None:
                 _BUFFERS.by_size[size] = kept
             else:
                 del _BUFFERS.by_size[size]
+
+
+class _Scratch(threading.local):
+    memory = np.empty(0, np.uint8)
+
+
+_SCRATCH = _Scratch()
+
+
+def scratch(*sizes: int) -> list[int]:
+    """The addresses of pieces of that many bytes, which are this thread's until it asks again."""
+    starts = [0]
+    for size in sizes:
+        starts.append(starts[-1] + -(-size // ALIGNMENT) * ALIGNMENT)
+    if _SCRATCH.memory.size < starts[-1] + ALIGNMENT:
+        _SCRATCH.memory = np.empty(0, np.uint8)  # so that the old one's memory is free for the new
+        _SCRATCH.memory = np.empty(starts[-1] + ALIGNMENT, np.uint8)
+    first = _SCRATCH.memory.ctypes.data
+    first += -first % ALIGNMENT
+    return [first + start for start in starts[:-1]]
