@@ -35,8 +35,8 @@ from tinygan.kernels.gemm import LEAKY_RELU, RELU, pointer_to
  KERNEL, KERNEL_HEIGHT, KERNEL_WIDTH, ADJOINT, BIAS, ACTIVATION, SLOPE, TILES_HIGH, TILES_WIDE, PHASES_HIGH, PHASES_WIDE,
  PHASE_HIGH, PHASE_WIDE, STEP_HIGH, STEP_WIDE, SPACING, TOP, LEFT, TILE, POINTS, TAPS, IMAGE_TO_POINTS, MAP_TO_POINTS,
  POINTS_TO_IMAGE, POINTS_ADDED_TO_IMAGE, POINTS_TO_MAP, KERNEL_TO_POINTS, POINTS_TO_KERNEL, CHUNK, WEIGHTS, WEIGHTS_EACH,
- V, V_EACH, V_ROW, V_PLANE, PRODUCTS, PRODUCTS_EACH, PRODUCTS_ROW, PRODUCTS_PLANE, PATCH, PATCH_EACH, ACCUMULATE) = range(53)
-WORDS = 53
+ WEIGHTS_PLANE, V, V_EACH, V_ROW, V_PLANE, PRODUCTS, PRODUCTS_EACH, PRODUCTS_ROW, PRODUCTS_PLANE, PATCH, PATCH_EACH, ACCUMULATE) = range(54)
+WORDS = 54
 ROWS = microkernel.ROWS
 LINE = 64  # bytes of a cache line
 
@@ -230,9 +230,9 @@ def make(real: Any) -> Tasks:
     def pack_block(t: Any, block: Any, first: Any, end: Any, weights: Any, patch: Any) -> Any:
         """Rows first to end of a block of the weights, transformed.
 
-        The weights lie at KERNEL, (K, C, kH, kW), K being MAP_CHANNELS and C IMAGE_CHANNELS. A block is some columns of U,
-        as many as the micro-kernel takes: forward of k, and its rows are those of c; for the adjoint the other way. It is laid
-        out as (points, phases, rows, columns).
+        The weights lie at KERNEL, (K, C, kH, kW), K being MAP_CHANNELS and C IMAGE_CHANNELS. A block is some columns of
+        U, as many as the micro-kernel takes: forward of k, and its rows are those of c; for the adjoint the other way. It is
+        laid out as (points, phases, rows, columns), with WEIGHTS_PLANE bytes from point to point.
         """
         adjoint = t[ADJOINT] != 0
         high, wide, kernels, channels = t[PHASES_HIGH], t[PHASES_WIDE], t[MAP_CHANNELS], t[IMAGE_CHANNELS]
@@ -240,7 +240,7 @@ def make(real: Any) -> Tasks:
         phases, taps, side = high * wide, height * kernel_width, wide * r
         rows, columns = (kernels, channels) if adjoint else (channels, kernels)
         row_step, column_step = (channels * taps, taps) if adjoint else (taps, channels * taps)
-        plane = phases * rows * width * item
+        plane = t[WEIGHTS_PLANE]
         source, elements = at(t[KERNEL], kernels * channels * taps), at(patch, phases * r * r * width)
         _zero(elements)  # what lies beyond the kernel stays so
         many = min(np.int64(width), columns - block * width)
@@ -273,7 +273,7 @@ def make(real: Any) -> Tasks:
         rows, columns = t[IMAGE_CHANNELS], t[MAP_CHANNELS]
         if t[ADJOINT]:
             rows, columns = columns, rows
-        block = t[POINTS] * t[POINTS] * t[PHASES_HIGH] * t[PHASES_WIDE] * rows * width * item
+        block = t[POINTS] * t[POINTS] * t[WEIGHTS_PLANE]
         patch = t[PATCH] + part * t[PATCH_EACH]
         units = (columns + width - 1) // width * rows
         unit, end = units * part // parts, units * (part + 1) // parts
@@ -297,7 +297,7 @@ def make(real: Any) -> Tasks:
         phases, points, wide = t[PHASES_HIGH] * t[PHASES_WIDE], t[POINTS] * t[POINTS], t[TILES_WIDE]
         rows, channels = (t[MAP_CHANNELS], t[IMAGE_CHANNELS]) if adjoint else (t[IMAGE_CHANNELS], t[MAP_CHANNELS])
         panels, depth = (phases, rows) if adjoint else (np.int64(1), phases * rows)
-        block = points * phases * rows * width * item
+        block = points * t[WEIGHTS_PLANE]
         first, last = zero, (channels + width - 1) // width
         if t[V_EACH] == 0:
             begin, end = zero, t[IMAGES] * t[TILES_HIGH]
@@ -331,7 +331,7 @@ def make(real: Any) -> Tasks:
                 for p in range(points):
                     for j in range(j1 - j0):
                         for q in range(panels):
-                            panel = weights + j * block + (p * phases + q) * rows * width * item
+                            panel = weights + j * block + p * t[WEIGHTS_PLANE] + q * rows * width * item
                             column = (q * (j1 - j0) + j) * width * item
                             for k in range(0, tiles, ROWS):  # the last block of rows may reach beyond the tiles
                                 ahead = np.int64(width if k == 0 else 0)  # with the first rows the next panel is fetched

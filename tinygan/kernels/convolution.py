@@ -120,7 +120,8 @@ def _packed(weight: Array, words: dict[str, int], tile: Tile, adjoint: bool, ver
             return u
         version.derived.pop(key, None)  # its memory is free for the next
         u = None
-    u = empty((_weights_bytes(words, adjoint, weight.itemsize) // weight.itemsize,), weight.dtype)
+    columns = words["image_channels"] if adjoint else words["map_channels"]
+    u = empty((_weights_bytes(words, -(-columns // gemm.columns(weight.dtype))),), np.uint8)
     source = np.ascontiguousarray(weight)
     each = words["patch_each"]
     patch, = scratch(pool.size * each)
@@ -131,14 +132,9 @@ def _packed(weight: Array, words: dict[str, int], tile: Tile, adjoint: bool, ver
     return u
 
 
-def _weights_bytes(words: dict[str, int], adjoint: bool, item: int, blocks: int | None = None) -> int:
-    """The size of the packed weights, or of some blocks of them."""
-    width = microkernel.columns(item)
-    rows, columns = words["image_channels"], words["map_channels"]
-    if adjoint:
-        rows, columns = columns, rows
-    blocks = -(-columns // width) if blocks is None else blocks
-    return words["points"] ** 2 * words["phases_high"] * words["phases_wide"] * rows * blocks * width * item
+def _weights_bytes(words: dict[str, int], blocks: int) -> int:
+    """The size of some blocks of the packed weights."""
+    return words["points"] ** 2 * words["weights_plane"] * blocks
 
 
 def _chunk(rows: int, wide: int, depth_bytes: int) -> int:
@@ -201,7 +197,9 @@ def _convolve(source: Array, weight: Array, g: Any, adjoint: bool, version: Any,
     # With few tiles every part would read all the weights for a few of them, so the parts share the channels instead.
     # (Not where pixels overlap: a channel of one is a channel of the next.)
     share = images * high * wide <= SHARED_TILES * pool.size and blocks >= pool.size and pixel >= words["image_channels"]
-    as_needed = share and _weights_bytes(words, adjoint, item) > KEPT_WEIGHTS
+    panel_rows = words["map_channels"] if adjoint else words["image_channels"]
+    words["weights_plane"] = conv.plane_bytes(phases * panel_rows, gemm.columns(dtype) * item)
+    as_needed = share and _weights_bytes(words, blocks) > KEPT_WEIGHTS
     words["chunk"] = images * high if share else _chunk(images * high, wide, depth * item * tile.points)
     tiles_at_once = words["chunk"] * wide
     row, columns = conv.row_bytes(depth * item), panels * gemm.columns(dtype) * (1 if as_needed else blocks)
@@ -222,7 +220,7 @@ def _convolve(source: Array, weight: Array, g: Any, adjoint: bool, version: Any,
             u = _packed(weight[i * per_group:(i + 1) * per_group], words, tile, adjoint, version)
         v_bytes = tile.points * words["v_plane"] + conv.ROWS * row  # rows beyond the tiles are read, whatever they hold
         products_bytes = tile.points * words["products_plane"]
-        weights_bytes = _weights_bytes(words, adjoint, item, 1) if as_needed else 0
+        weights_bytes = _weights_bytes(words, 1) if as_needed else 0
         v_each, weights_each = 0 if share else _lines(v_bytes), _lines(weights_bytes)
         where = scratch(v_bytes if share else pool.size * v_each, pool.size * _lines(products_bytes),
                         pool.size * weights_each, pool.size * words["patch_each"])
@@ -294,7 +292,8 @@ def _weight_grad(x: Array, y: Array, g: Any, tile: Tile, channels: int) -> Array
 def _add_weight_grad(words: dict[str, int], tile: Tile, dtype: Any, rows: tuple[int, int], map_pixel: int) -> None:
     """The gradient from some images of a batch, to what `words` says."""
     item, real = dtype.itemsize, REALS[dtype]
-    kernels, kernel_bytes = words["map_channels"], words["image_channels"] * words["kernel_height"] * words["kernel_width"] * item
+    kernels = words["map_channels"]
+    kernel_bytes = words["image_channels"] * words["kernel_height"] * words["kernel_width"] * item
     depth = words["phases_high"] * words["phases_wide"] * words["image_channels"]
     count = words["images"] * words["tiles_high"] * words["tiles_wide"]
     planes = [conv.plane_bytes(count, row) for row in rows]
@@ -302,8 +301,7 @@ def _add_weight_grad(words: dict[str, int], tile: Tile, dtype: Any, rows: tuple[
     at_once = max(microkernel.ROWS, min(kernels, PRODUCTS_BYTES // (pieces * tile.points * depth * item)))
     starts = np.arange(pieces + 1) * count // pieces
     longest = int(np.diff(starts).max())
-    # The last vector of channels may be read past its end.
-    products_bytes = pieces * tile.points * at_once * depth * item + conv.LINE
+    products_bytes = pieces * tile.points * (at_once * depth * item + conv.LINE) + conv.LINE  # vectors are read to the end
     panels = _lines(gemm.scratch_elements(at_once, depth, longest, False, False, dtype) * item)
     vx, vy, products, memory, patch = scratch(
         tile.points * planes[0], 0 if tile == DIRECT else tile.points * planes[1], products_bytes, pool.size * panels,
@@ -324,17 +322,18 @@ def _add_weight_grad(words: dict[str, int], tile: Tile, dtype: Any, rows: tuple[
     for k in range(0, kernels, at_once):
         some = min(at_once, kernels - k)
         table[..., gemm.A] = vy + points * planes[1] + first * rows[1] + k * item
-        table[..., gemm.C] = products + np.arange(table.shape[0] * tile.points).reshape(pieces, -1) * some * depth * item
+        plane = conv.plane_bytes(some, depth * item)
+        table[..., gemm.C] = products + np.arange(table.shape[0] * tile.points).reshape(pieces, -1) * plane
         table[..., gemm.M] = some
         pool.run(gemm.make_batch(real), (pieces * tile.points, address(table), pool.size, memory, panels // item), pool.size)
         if pieces > 1:
-            size = tile.points * some * depth
+            size = plane // item
             parts = np.ctypeslib.as_array(_pointer(products, dtype), (pieces * size,)).reshape(pieces, size)
             np.sum(parts[1:], axis=0, out=parts[1])
             parts[0] += parts[1]
         _run(conv.make(real).weight_grad, {
             **words, "map_channels": some, "kernel": words["kernel"] + k * kernel_bytes, "products": products,
-            "products_plane": some * depth * item})
+            "products_plane": plane})
 
 
 def _pointer(place: int, dtype: Any) -> Any:
