@@ -22,8 +22,8 @@ _FUSED = {"identity": 0, "relu": 1, "leaky_relu": 2}  # what matrix products app
 _CODES = {"relu": 1, "leaky_relu": 2, "tanh": 3, "sigmoid": 4, "softplus": 5, "elu": 6}
 
 __all__ = ["activation", "activation_grad", "adam", "batch_norm", "batch_norm_input_grad", "batch_norm_sums",
-           "bce_with_logits", "bce_with_logits_grad", "conv2d", "conv2d_input_grad", "conv2d_weight_grad", "dense", "empty",
-           "matmul", "name", "random_bits", "random_normal", "random_uniform", "rmsprop", "sgd", "to_numpy", "xp"]
+           "bce_with_logits", "bce_with_logits_grad", "channels_last", "conv2d", "conv2d_input_grad", "conv2d_weight_grad", "dense", "empty",
+           "matmul", "name", "random_bits", "random_normal", "random_uniform", "reshape", "rmsprop", "sgd", "to_numpy", "xp"]
 
 
 _loaded: Any = None
@@ -49,6 +49,26 @@ def _convolution() -> Any:
 def to_numpy(array: Array) -> Array:
     """The array in the CPU's memory."""
     return np.asarray(array)
+
+
+# Layouts
+
+
+def channels_last(x: Array) -> Array:
+    """(N, C, ...) -> (N, ..., C), C-contiguous: the same memory if it lies so."""
+    if x.size > LARGE and x.ndim > 2 and x.flags.c_contiguous and x.dtype.kind == "f":
+        rows = _native().transposed(x.reshape(*x.shape[:2], -1))
+        return rows.reshape(x.shape[0], *x.shape[2:], x.shape[1])
+    return np.ascontiguousarray(np.moveaxis(x, 1, -1))
+
+
+def reshape(x: Array, shape: tuple[int, ...]) -> Array:
+    """The elements in row-major order under another shape; a view where that can be."""
+    if x.ndim == 4 and x.size > LARGE and x.dtype.kind == "f" and not x.flags.c_contiguous:
+        last = x.transpose(0, 2, 3, 1)
+        if last.flags.c_contiguous and min(last.strides) > 0:
+            return _native().transposed(last.reshape(x.shape[0], -1, x.shape[1])).reshape(shape)
+    return x.reshape(shape)
 
 
 # Matrix products
@@ -86,15 +106,15 @@ def conv2d(x: Array, weight: Array, g: Any, version: Any = None, bias: Array | N
     if not _is_large(x.shape[0], weight.size, g):
         return _finished(im2col.conv2d(x, weight, g), bias, activation_name, slope)
     fused = None if bias is None else _FUSED.get(activation_name)
-    y = _convolution().conv2d(x, weight, g, version, bias, fused or 0, slope)
-    return _finished(y, None, "identity" if fused is not None else activation_name, slope)
+    y = _convolution().conv2d(channels_last(x), weight, g, version, bias, fused or 0, slope)
+    return _finished(y.transpose(0, 3, 1, 2), None, "identity" if fused is not None else activation_name, slope)
 
 
 def conv2d_input_grad(y: Array, weight: Array, g: Any, version: Any = None, bias: Array | None = None,
                       activation_name: str = "identity", slope: float = 0.0) -> Array:
     """The adjoint in x, with bias and activation: (N, K, OH, OW), (K, C / groups, kH, kW), (C,) -> (N, C, H, W)."""
     if _is_large(y.shape[0], weight.size, g):
-        x = _convolution().conv2d_input_grad(y, weight, g, version)
+        x = _convolution().conv2d_input_grad(channels_last(y), weight, g, version).transpose(0, 3, 1, 2)
     else:
         x = im2col.conv2d_input_grad(y, weight, g)
     return _finished(x, bias, activation_name, slope)
@@ -103,8 +123,9 @@ def conv2d_input_grad(y: Array, weight: Array, g: Any, version: Any = None, bias
 def conv2d_weight_grad(x: Array, y: Array, g: Any) -> Array:
     """The adjoint in weight: (N, C, H, W), (N, K, OH, OW) -> (K, C / groups, kH, kW)."""
     size = y.shape[1] * x.shape[1] // g.groups * g.kernel[0] * g.kernel[1]
-    kernels = _convolution() if _is_large(x.shape[0], size, g) else im2col
-    return kernels.conv2d_weight_grad(x, y, g)
+    if _is_large(x.shape[0], size, g):
+        return _convolution().conv2d_weight_grad(channels_last(x), channels_last(y), g)
+    return im2col.conv2d_weight_grad(x, y, g)
 
 
 def _is_large(images: int, weight_size: int, g: Any) -> bool:
@@ -219,8 +240,7 @@ def bce_with_logits_grad(g: Array, logits: Array, targets: Any) -> Array:
 
 def _rows(x: Array) -> Array:
     """(N, C, ...) -> (N * ..., C), C-contiguous: the same memory if x lies channels-last."""
-    last = np.moveaxis(x, 1, -1)
-    return np.ascontiguousarray(last).reshape(-1, x.shape[1])
+    return channels_last(x).reshape(-1, x.shape[1])
 
 
 def _images(rows: Array, like: Array) -> Array:

@@ -138,42 +138,42 @@ def make(real: Any) -> Tasks:
         (image, height, image_width, channels, pixel_bytes, high, wide, phase_high, phase_wide, step_high, step_wide,
          spacing, top, left, size) = _side(t, of_map, item)
         row = image_width * pixel_bytes
-        extent = (size - 1) * spacing
         to_points = t[MAP_TO_POINTS] if of_map else t[IMAGE_TO_POINTS]
-        n = t[POINTS]
+        n, tiles_high, tiles_wide = t[POINTS], t[TILES_HIGH], t[TILES_WIDE]
         for i in range(first, end):
-            base = image + i // t[TILES_HIGH] * height * row
-            for tx in range(t[TILES_WIDE]):
-                for q in range(high * wide):
-                    y = i % t[TILES_HIGH] * step_high + q // wide * phase_high - top
-                    x = tx * step_wide + q % wide * phase_wide - left
-                    inside = y >= 0 and x >= 0 and y + extent < height and x + extent < image_width
-                    pixel = base + y * row + x * pixel_bytes
-                    target = v + ((i - first) * t[TILES_WIDE] + tx) * v_row + q * channels * item
-                    if n == 1:
-                        values = at(target, channels)
-                        if inside:
-                            source = at(pixel, channels)
-                            for c in range(channels):
-                                values[c] = source[c]
-                        else:
-                            _zero(values)
-                        continue
+            base = image + i // tiles_high * height * row
+            for tx in range(tiles_wide):
+                target = v + ((i - first) * tiles_wide + tx) * v_row
+                for phase_y in range(high):
+                    y = i % tiles_high * step_high + phase_y * phase_high - top
                     top_row, bottom_row = within(y, spacing, size, height)
-                    left_column, right_column = within(x, spacing, size, image_width)
-                    for c in range(0, channels, lanes):
-                        count = min(np.int64(lanes), channels - c)
-                        if inside and count == lanes:
-                            call(to_points, pixel + c * item, spacing * row, spacing * pixel_bytes, target + c * item,
-                                 n * plane, plane)
-                            continue
-                        _zero(at(patch, size * size * lanes))
-                        for j in range(top_row, bottom_row):
-                            for k in range(left_column, right_column):
-                                move(pixel + (j * row + k * pixel_bytes) * spacing + c * item, patch + (j * size + k) * vector,
-                                     count, False)
-                        # Where a phase's channels end, the lanes left over reach into what is written next.
-                        call(to_points, patch, size * vector, np.int64(vector), target + c * item, n * plane, plane)
+                    for phase_x in range(wide):
+                        x = tx * step_wide + phase_x * phase_wide - left
+                        left_column, right_column = within(x, spacing, size, image_width)
+                        inside = bottom_row - top_row == size and right_column - left_column == size
+                        pixel = base + y * row + x * pixel_bytes
+                        if n == 1:
+                            values = at(target, channels)
+                            if inside:
+                                source = at(pixel, channels)
+                                for c in range(channels):
+                                    values[c] = source[c]
+                            else:
+                                _zero(values)
+                        for c in range(0, channels if n > 1 else np.int64(0), lanes):
+                            count = min(np.int64(lanes), channels - c)
+                            if inside and count == lanes:
+                                call(to_points, pixel + c * item, spacing * row, spacing * pixel_bytes, target + c * item,
+                                     n * plane, plane)
+                                continue
+                            _zero(at(patch, size * size * lanes))
+                            for j in range(top_row, bottom_row):
+                                for k in range(left_column, right_column):
+                                    move(pixel + (j * row + k * pixel_bytes) * spacing + c * item,
+                                         patch + (j * size + k) * vector, count, False)
+                            # Where a phase's channels end, the lanes left over reach into what is written next.
+                            call(to_points, patch, size * vector, np.int64(vector), target + c * item, n * plane, plane)
+                        target += channels * item
 
     @inline
     def scatter(t: Any, of_map: Any, first: Any, end: Any, products: Any, low: Any, high_channel: Any, columns: Any,
@@ -183,48 +183,48 @@ def make(real: Any) -> Tasks:
         (image, height, image_width, channels, pixel_bytes, high, wide, phase_high, phase_wide, step_high, step_wide,
          spacing, top, left, size) = _side(t, of_map, item)
         row = image_width * pixel_bytes
-        extent = (size - 1) * spacing
         n, plane, bias, activation = t[POINTS], t[PRODUCTS_PLANE], t[BIAS], t[ACTIVATION]
-        from_points = t[POINTS_TO_MAP] if of_map else t[POINTS_TO_IMAGE]
+        tiles_high, tiles_wide, products_row = t[TILES_HIGH], t[TILES_WIDE], t[PRODUCTS_ROW]
+        from_points, added = t[POINTS_TO_MAP] if of_map else t[POINTS_TO_IMAGE], t[POINTS_ADDED_TO_IMAGE]
+        many = high_channel - low
         for i in range(first, end):
-            base = image + i // t[TILES_HIGH] * height * row + low * item
-            for tx in range(t[TILES_WIDE]):
-                for q in range(high * wide):
-                    y = i % t[TILES_HIGH] * step_high + q // wide * phase_high - top
-                    x = tx * step_wide + q % wide * phase_wide - left
-                    inside = y >= 0 and x >= 0 and y + extent < height and x + extent < image_width
-                    pixel = base + y * row + x * pixel_bytes
-                    source = products + ((i - first) * t[TILES_WIDE] + tx) * t[PRODUCTS_ROW] + q * columns * item
-                    if n == 1:
-                        if not inside:
-                            continue
-                        values, result = at(source, high_channel - low), at(pixel, high_channel - low)
-                        if not of_map:
-                            for c in range(values.size):
-                                result[c] += values[c]
-                        elif bias:
-                            finish(source, pixel, bias + low * item, high_channel - low, activation, slope)
-                        else:
-                            for c in range(values.size):
-                                result[c] = values[c]
-                        continue
+            base = image + i // tiles_high * height * row + low * item
+            for tx in range(tiles_wide):
+                source = products + ((i - first) * tiles_wide + tx) * products_row
+                for phase_y in range(high):
+                    y = i % tiles_high * step_high + phase_y * phase_high - top
                     top_row, bottom_row = within(y, spacing, size, height)
-                    left_column, right_column = within(x, spacing, size, image_width)
-                    for c in range(0, high_channel - low, lanes):
-                        count = min(np.int64(lanes), high_channel - low - c)
-                        if inside and count == lanes and not (of_map and bias):
-                            call(from_points if of_map else t[POINTS_ADDED_TO_IMAGE], source + c * item, n * plane, plane,
-                                 pixel + c * item, spacing * row, spacing * pixel_bytes)
-                            continue
-                        call(from_points, source + c * item, n * plane, plane, patch, size * vector, np.int64(vector))
-                        for j in range(top_row, bottom_row):
-                            for k in range(left_column, right_column):
-                                place = patch + (j * size + k) * vector
-                                target = pixel + (j * row + k * pixel_bytes) * spacing + c * item
-                                if of_map and bias:
-                                    finish(place, target, bias + (low + c) * item, count, activation, slope)
-                                else:
-                                    move(place, target, count, not of_map)
+                    for phase_x in range(wide):
+                        x = tx * step_wide + phase_x * phase_wide - left
+                        left_column, right_column = within(x, spacing, size, image_width)
+                        inside = bottom_row - top_row == size and right_column - left_column == size
+                        pixel = base + y * row + x * pixel_bytes
+                        if n == 1 and inside:
+                            values, result = at(source, many), at(pixel, many)
+                            if not of_map:
+                                for c in range(many):
+                                    result[c] += values[c]
+                            elif bias:
+                                finish(source, pixel, bias + low * item, many, activation, slope)
+                            else:
+                                for c in range(many):
+                                    result[c] = values[c]
+                        for c in range(0, many if n > 1 else np.int64(0), lanes):
+                            count = min(np.int64(lanes), many - c)
+                            if inside and count == lanes and not (of_map and bias):
+                                call(from_points if of_map else added, source + c * item, n * plane, plane, pixel + c * item,
+                                     spacing * row, spacing * pixel_bytes)
+                                continue
+                            call(from_points, source + c * item, n * plane, plane, patch, size * vector, np.int64(vector))
+                            for j in range(top_row, bottom_row):
+                                for k in range(left_column, right_column):
+                                    place = patch + (j * size + k) * vector
+                                    target = pixel + (j * row + k * pixel_bytes) * spacing + c * item
+                                    if of_map and bias:
+                                        finish(place, target, bias + (low + c) * item, count, activation, slope)
+                                    else:
+                                        move(place, target, count, not of_map)
+                        source += columns * item
 
     @inline
     def pack_block(t: Any, block: Any, first: Any, end: Any, weights: Any, patch: Any) -> Any:
@@ -244,18 +244,25 @@ def make(real: Any) -> Tasks:
         source, elements = at(t[KERNEL], kernels * channels * taps), at(patch, phases * r * r * width)
         _zero(elements)  # what lies beyond the kernel stays so
         many = min(np.int64(width), columns - block * width)
+        to_points = t[KERNEL_TO_POINTS]
         for i in range(first, end):
             for k in range(many):
                 start = i * row_step + (block * width + k) * column_step
-                for y in range(height):
-                    for x in range(kernel_width):
-                        elements[(y * side + x) * width + k] = source[start + y * kernel_width + x]
-            for q in range(phases):
-                target = weights + (q * rows + i) * width * item
-                corner = patch + (q // wide * side + q % wide) * width * item
-                for k in range(0, width, lanes):
-                    call(t[KERNEL_TO_POINTS], corner + k * item, high * side * width * item, wide * width * item,
-                         target + k * item, n * plane, plane)
+                if side == kernel_width:
+                    for tap in range(taps):
+                        elements[tap * width + k] = source[start + tap]
+                else:
+                    for y in range(height):
+                        for x in range(kernel_width):
+                            elements[(y * side + x) * width + k] = source[start + y * kernel_width + x]
+            target = weights + i * width * item
+            for y in range(high):
+                for x in range(wide):
+                    corner = patch + (y * side + x) * width * item
+                    for k in range(0, width, lanes):
+                        call(to_points, corner + k * item, high * side * width * item, wide * width * item, target + k * item,
+                             n * plane, plane)
+                    target += rows * width * item
 
     @kernel(str(real))
     def gather_all(task: Any, part: Any, parts: Any) -> Any:
@@ -348,23 +355,28 @@ def make(real: Any) -> Tasks:
         t = carray(task, (WORDS,))
         high, wide, kernels, channels = t[PHASES_HIGH], t[PHASES_WIDE], t[MAP_CHANNELS], t[IMAGE_CHANNELS]
         height, kernel_width, phases = t[KERNEL_HEIGHT], t[KERNEL_WIDTH], high * wide
-        n, r, plane = t[POINTS], t[TAPS], t[PRODUCTS_PLANE]
+        n, r, plane, to_kernel, accumulate = t[POINTS], t[TAPS], t[PRODUCTS_PLANE], t[POINTS_TO_KERNEL], t[ACCUMULATE] != 0
+        taps = height * kernel_width
         patch_address = t[PATCH] + part * t[PATCH_EACH]
         patch = at(patch_address, r * r * lanes)
-        target = at(t[KERNEL], kernels * channels * height * kernel_width)
+        target = at(t[KERNEL], kernels * channels * taps)
+        source = t[PRODUCTS]
         for k in range(kernels * part // parts, kernels * (part + 1) // parts):
             for c in range(0, channels, lanes):
+                count = min(np.int64(lanes), channels - c)
+                first = (k * channels + c) * taps
                 for q in range(phases):
-                    call(t[POINTS_TO_KERNEL], t[PRODUCTS] + ((k * phases + q) * channels + c) * item, n * plane, plane,
-                         patch_address, r * vector, np.int64(vector))
-                    for i in range(r):
-                        y = i * high + q // wide
-                        for j in range(r):
-                            x = j * wide + q % wide
-                            if y < height and x < kernel_width:
-                                for b in range(min(np.int64(lanes), channels - c)):
-                                    place = ((k * channels + c + b) * height + y) * kernel_width + x
-                                    value = patch[(i * r + j) * lanes + b]
-                                    target[place] = target[place] + value if t[ACCUMULATE] else value
+                    call(to_kernel, source + ((k * phases + q) * channels + c) * item, n * plane, plane, patch_address,
+                         r * vector, np.int64(vector))
+                    for y in range(q // wide, height, high):
+                        for x in range(q % wide, kernel_width, wide):
+                            place = first + y * kernel_width + x
+                            element = (y // high * r + x // wide) * lanes
+                            if accumulate:
+                                for b in range(count):
+                                    target[place + b * taps] += patch[element + b]
+                            else:
+                                for b in range(count):
+                                    target[place + b * taps] = patch[element + b]
 
     return Tasks(gather_all, pack, convolve, weight_grad)

@@ -83,20 +83,19 @@ def _transforms(real: Any, tile: Tile) -> dict[str, int]:
     }
 
 
-def channels_last(images: Array) -> Array:
-    """(N, C, H, W) -> (N, H, W, C), C-contiguous: the same memory if it lies so."""
-    return np.ascontiguousarray(images.transpose(0, 2, 3, 1))
+_PLACES = {name.lower(): place for name, place in vars(conv).items() if name.isupper() and isinstance(place, int)}
 
 
 def _run(task: int, words: dict[str, int]) -> None:
     values = [0] * conv.WORDS
     for name, value in words.items():
-        values[getattr(conv, name.upper())] = value
+        values[_PLACES[name]] = value
     pool.run(task, tuple(values), pool.size)
 
 
+@cache
 def _words(real: Any, g: Any, tile: Tile, images: int, image_pixel: int, map_pixel: int) -> dict[str, int]:
-    """What all tasks are told of a convolution's sizes. *_pixel: the number of channels."""
+    """What all tasks are told of a convolution's sizes (to be copied). *_pixel: the number of channels."""
     high, wide = _tiles(g, tile)
     phases, s = _phases(g, tile), g.stride
     phase = g.dilation if tile == DIRECT else (1, 1)
@@ -187,7 +186,7 @@ def _convolve(source: Array, weight: Array, g: Any, adjoint: bool, version: Any,
         g, channels = _thin(g, channels)
         weight = np.ascontiguousarray(weight.transpose(0, 3, 1, 2)).reshape(kernels, channels, g.kernel[0], 1)
         version = None
-    words = _words(real, g, tile, images, channels, kernels)
+    words = dict(_words(real, g, tile, images, channels, kernels))
     words["image_pixel"], words["adjoint"] = pixel, adjoint
     high, wide, phases = words["tiles_high"], words["tiles_wide"], words["phases_high"] * words["phases_wide"]
     target = empty((images, *(g.input if adjoint else g.output), pixel if adjoint else kernels), dtype)
@@ -244,21 +243,18 @@ def _patch_bytes(words: dict[str, int], tile: Tile, item: int) -> int:
 
 
 def conv2d(x: Array, weight: Array, g: Any, version: Any, bias: Array | None, activation: int, slope: float) -> Array:
-    """activation(x * weight + bias); activation: a code of `gemm`'s."""
-    if bias is not None:
-        bias = np.ascontiguousarray(bias)
-    return _convolve(channels_last(x), weight, g, False, version, bias, activation, slope).transpose(0, 3, 1, 2)
+    """activation(x * weight + bias), channels-last as all images here; activation: a code of `gemm`'s."""
+    return _convolve(x, weight, g, False, version, None if bias is None else np.ascontiguousarray(bias), activation, slope)
 
 
 def conv2d_input_grad(y: Array, weight: Array, g: Any, version: Any) -> Array:
     """The adjoint in x."""
-    return _convolve(channels_last(y), weight, g, True, version, None, gemm.IDENTITY, 0.0).transpose(0, 3, 1, 2)
+    return _convolve(y, weight, g, True, version, None, gemm.IDENTITY, 0.0)
 
 
 def conv2d_weight_grad(x: Array, y: Array, g: Any) -> Array:
     """The adjoint in weight: for each point a product that sums over all tiles."""
-    tile = best_tile(g, x.shape[1], y.shape[1])
-    x, y = channels_last(x), channels_last(y)
+    tile = best_tile(g, x.shape[3], y.shape[3])
     if _is_thin(g, tile, x.shape[3]):
         channels = x.shape[3]
         x = _padded(x, g)
@@ -270,7 +266,7 @@ def conv2d_weight_grad(x: Array, y: Array, g: Any) -> Array:
 
 def _weight_grad(x: Array, y: Array, g: Any, tile: Tile, channels: int) -> Array:
     dtype, item, real = x.dtype, x.itemsize, REALS[x.dtype]
-    words = _words(real, g, tile, x.shape[0], channels, y.shape[3])
+    words = dict(_words(real, g, tile, x.shape[0], channels, y.shape[3]))
     words["image_pixel"] = x.shape[3]
     words["patch_each"] = _patch_bytes(words, tile, item)
     kernels, channels = words["map_channels"], words["image_channels"]

@@ -20,6 +20,7 @@ from tinygan.kernels.compiling import inline, kernel
 
 ROWS = microkernel.ROWS
 STRIP = 48 // ROWS  # row blocks that are staged together
+FEW_PANELS = 6  # of B, for which packing a transposed A does not pay
 BLOCK_BYTES = 256 * 1024
 
 # What a task is told, by position.
@@ -157,7 +158,7 @@ def _share(real: Any) -> Any:
         panels_address = scratch
         panel_elements = max(np.int64(block), width * k)
         rows_address = panels_address + panel_elements * item
-        direct = t[A_STEP] == 1
+        direct = t[A_STEP] == 1 or t[N] <= FEW_PANELS * width  # A is read where it lies
         b_rows_contiguous = t[B_COLUMN] == 1
         tile_address = rows_address + ((np.int64(0) if direct else bottom - top) + ROWS) * k * item
         stage_address = tile_address + width * ROWS * item
@@ -171,7 +172,7 @@ def _share(real: Any) -> Any:
             for i in range(ROWS):
                 source = a[min(last + i, bottom - 1) * a_row:]
                 for p in range(k):
-                    packed[i * k + p] = source[p]
+                    packed[i * k + p] = source[p * t[A_STEP]]
 
         per_block = max(np.int64(1), block // (width * k) if k else np.int64(1)) * width
         for j0 in range(left, right, per_block):
@@ -188,7 +189,7 @@ def _share(real: Any) -> Any:
                     if not direct:
                         a_address, a_stride, a_step = rows_address + (i - top) * k * item, np.int64(1), np.int64(ROWS)
                     elif rows == ROWS:
-                        a_address, a_stride, a_step = t[A] + i * a_row * item, a_row, np.int64(1)
+                        a_address, a_stride, a_step = t[A] + i * a_row * item, a_row, t[A_STEP]
                     else:
                         a_address, a_stride, a_step = rows_address, k, np.int64(1)
                     for j in range(j0, j1, width):

@@ -20,7 +20,7 @@ if _FIRST:
 
 from numba import types  # noqa: E402
 
-from tinygan.kernels import elementwise, gemm, normalization, optimizers, philox  # noqa: E402
+from tinygan.kernels import elementwise, gemm, layout, normalization, optimizers, philox  # noqa: E402
 from tinygan.kernels.pool import pool  # noqa: E402
 from tinygan.kernels.workspace import empty, scratch  # noqa: E402
 
@@ -131,6 +131,15 @@ def optimizer_step(rule: str, settings: Array, parameters: Sequence[Array], grad
     settings = np.resize(np.asarray(settings, np.float64), 8)
     pool.run(_optimizer(rule, parameters[0].dtype), (address(table), len(table), total, address(settings)),
              1 if total < ALONE else pool.size)
+
+
+def transposed(matrices: Array) -> Array:
+    """(N, rows, columns), C-contiguous -> (N, columns, rows), C-contiguous."""
+    n, rows, columns = matrices.shape
+    out = empty((n, columns, rows), matrices.dtype)
+    pool.run(layout.make(REALS[matrices.dtype]), (address(matrices), address(out), n, rows, columns),
+             1 if matrices.size < ALONE else pool.size)
+    return out
 
 
 def _normalization(task: str, x: Array, mean: Array, variance: Array, weight: Array, bias: Array, eps: float,

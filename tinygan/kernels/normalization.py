@@ -67,12 +67,19 @@ def make(real: Any) -> Tasks:
         first, end = rows_of(t, part, parts)
         total, squares = partial(t, part)
         centre = row(t, MEAN, 0)
-        for i in range(first, end):
-            x = row(t, X, i)
-            for c in range(x.size):
-                d = np.float64(x[c] - centre[c])
-                total[c] += d
-                squares[c] += d * d
+        quads = first + (end - first) // 4 * 4
+        for i in range(first, quads, 4):  # four rows in the elements' own precision, the sums of those in float64
+            x0, x1, x2, x3 = row(t, X, i), row(t, X, i + 1), row(t, X, i + 2), row(t, X, i + 3)
+            for c in range(x0.size):
+                d0, d1, d2, d3 = x0[c] - centre[c], x1[c] - centre[c], x2[c] - centre[c], x3[c] - centre[c]
+                total[c] += np.float64((d0 + d1) + (d2 + d3))
+                squares[c] += np.float64((d0 * d0 + d1 * d1) + (d2 * d2 + d3 * d3))
+        for i in range(quads, end):
+            x0 = row(t, X, i)
+            for c in range(x0.size):
+                d0 = x0[c] - centre[c]
+                total[c] += np.float64(d0)
+                squares[c] += np.float64(d0 * d0)
 
     @kernel(str(real))
     def normalize(task: Any, part: Any, parts: Any) -> Any:
@@ -94,13 +101,22 @@ def make(real: Any) -> Tasks:
         plain, weighted = partial(t, part)
         mean, inverse, weight, bias = row(t, MEAN, 0), row(t, INVERSE, 0), row(t, WEIGHT, 0), row(t, BIAS, 0)
         below = slope_below(t)
-        for i in range(first, end):
-            x, gradient = row(t, X, i), row(t, GRADIENT, i)
-            for c in range(x.size):
-                normal = (x[c] - mean[c]) * inverse[c]
-                g = gradient[c] if normal * weight[c] + bias[c] > 0 else below * gradient[c]
-                plain[c] += np.float64(g)
-                weighted[c] += np.float64(g * normal)
+        pairs = first + (end - first) // 2 * 2
+        for i in range(first, pairs, 2):
+            x0, x1, g0, g1 = row(t, X, i), row(t, X, i + 1), row(t, GRADIENT, i), row(t, GRADIENT, i + 1)
+            for c in range(x0.size):
+                normal0, normal1 = (x0[c] - mean[c]) * inverse[c], (x1[c] - mean[c]) * inverse[c]
+                a = g0[c] if normal0 * weight[c] + bias[c] > 0 else below * g0[c]
+                b = g1[c] if normal1 * weight[c] + bias[c] > 0 else below * g1[c]
+                plain[c] += np.float64(a + b)
+                weighted[c] += np.float64(a * normal0 + b * normal1)
+        for i in range(pairs, end):
+            x0, g0 = row(t, X, i), row(t, GRADIENT, i)
+            for c in range(x0.size):
+                normal0 = (x0[c] - mean[c]) * inverse[c]
+                a = g0[c] if normal0 * weight[c] + bias[c] > 0 else below * g0[c]
+                plain[c] += np.float64(a)
+                weighted[c] += np.float64(a * normal0)
 
     @kernel(str(real))
     def input_gradient(task: Any, part: Any, parts: Any) -> Any:

@@ -46,7 +46,7 @@ def checked_axis(caller: str, axis: Any, shape: Shape, rank: int | None = None) 
 
 @op(view=True)
 def _reshape(B: Any, x: Any, shape: Shape, original: Shape) -> Any:
-    return x.reshape(shape)
+    return B.reshape(x, shape)
 
 
 @_reshape.vjp
