@@ -56,17 +56,19 @@ def to_numpy(array: Array) -> Array:
 
 def channels_last(x: Array) -> Array:
     """(N, C, ...) -> (N, ..., C), C-contiguous: the same memory if it lies so."""
-    if x.size > LARGE and x.ndim > 2 and x.flags.c_contiguous and x.dtype.kind == "f":
-        rows = _native().transposed(x.reshape(*x.shape[:2], -1))
-        return rows.reshape(x.shape[0], *x.shape[2:], x.shape[1])
-    return np.ascontiguousarray(np.moveaxis(x, 1, -1))
+    last = x.transpose(0, 2, 3, 1) if x.ndim == 4 else np.moveaxis(x, 1, -1)
+    if last.flags.c_contiguous:
+        return last
+    if x.size > LARGE and x.flags.c_contiguous:
+        return _native().transposed(x.reshape(*x.shape[:2], -1)).reshape(last.shape)
+    return np.ascontiguousarray(last)
 
 
 def reshape(x: Array, shape: tuple[int, ...]) -> Array:
     """The elements in row-major order under another shape; a view where that can be."""
-    if x.ndim == 4 and x.size > LARGE and x.dtype.kind == "f" and not x.flags.c_contiguous:
+    if x.ndim == 4 and x.size > LARGE and not x.flags.c_contiguous and x.dtype.kind == "f":  # (labels have shapes, too)
         last = x.transpose(0, 2, 3, 1)
-        if last.flags.c_contiguous and min(last.strides) > 0:
+        if last.flags.c_contiguous:
             return _native().transposed(last.reshape(x.shape[0], -1, x.shape[1])).reshape(shape)
     return x.reshape(shape)
 

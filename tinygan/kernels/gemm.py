@@ -20,7 +20,7 @@ from tinygan.kernels.compiling import inline, kernel
 
 ROWS = microkernel.ROWS
 STRIP = 48 // ROWS  # row blocks that are staged together
-FEW_PANELS = 6  # of B, for which packing a transposed A does not pay
+FEW_PANELS = 6
 BLOCK_BYTES = 256 * 1024
 
 # What a task is told, by position.
