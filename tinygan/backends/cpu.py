@@ -22,8 +22,9 @@ _FUSED = {"identity": 0, "relu": 1, "leaky_relu": 2}  # what matrix products app
 _CODES = {"relu": 1, "leaky_relu": 2, "tanh": 3, "sigmoid": 4, "softplus": 5, "elu": 6}
 
 __all__ = ["activation", "activation_grad", "adam", "batch_norm", "batch_norm_input_grad", "batch_norm_sums",
-           "bce_with_logits", "bce_with_logits_grad", "channels_last", "conv2d", "conv2d_input_grad", "conv2d_weight_grad", "dense", "empty",
-           "matmul", "name", "random_bits", "random_normal", "random_uniform", "reshape", "rmsprop", "sgd", "to_numpy", "xp"]
+           "bce_with_logits", "bce_with_logits_grad", "channels_last", "conv2d", "conv2d_input_grad",
+           "conv2d_weight_grad", "dense", "empty", "matmul", "name", "random_bits", "random_normal", "random_uniform",
+           "reshape", "rmsprop", "sgd", "to_numpy", "xp"]
 
 
 _loaded: Any = None
@@ -65,11 +66,16 @@ def channels_last(x: Array) -> Array:
 
 
 def reshape(x: Array, shape: tuple[int, ...]) -> Array:
-    """The elements in row-major order under another shape; a view where that can be."""
-    if x.ndim == 4 and x.size > LARGE and not x.flags.c_contiguous and x.dtype.kind == "f":  # (labels have shapes, too)
-        last = x.transpose(0, 2, 3, 1)
-        if last.flags.c_contiguous:
-            return _native().transposed(last.reshape(x.shape[0], -1, x.shape[1])).reshape(shape)
+    """The elements in row-major order under another shape; a view where that can be, and images (of a batch of vectors)
+    channels-last."""
+    if x.size <= LARGE or x.dtype.kind != "f":  # labels have shapes, too
+        return x.reshape(shape)
+    if x.ndim == 2 and len(shape) == 4 and x.shape[0] == shape[0] and shape[1] > 1 and x.flags.c_contiguous:
+        images = _native().transposed(x.reshape(*shape[:2], -1))
+        return images.reshape(shape[0], *shape[2:], shape[1]).transpose(0, 3, 1, 2)
+    if x.ndim == 4 and not x.flags.c_contiguous and x.transpose(0, 2, 3, 1).flags.c_contiguous:
+        rows = x.transpose(0, 2, 3, 1).reshape(x.shape[0], -1, x.shape[1])
+        return _native().transposed(rows).reshape(shape)
     return x.reshape(shape)
 
 

@@ -27,16 +27,18 @@ from tinygan.kernels.compiling import inline, kernel
 from tinygan.kernels.gemm import LEAKY_RELU, RELU, pointer_to
 
 # What a task is told, by position. *_PIXEL: elements from one pixel to the next (more than the channels, where the
-# convolution sees a group of them; fewer, where neighbours are read as one). PHASE: from phase to phase, STEP: from tile
-# to tile, SPACING: from element to element of a patch, all in pixels of the image. TILE, POINTS, TAPS: m, n and r; from
-# IMAGE_TO_POINTS on: the addresses of transforms. V, PRODUCTS: matrices, a plane for each point, with the bytes from
-# row to row and from plane to plane. Of *_EACH, every part has so many bytes for itself.
-(IMAGE, IMAGE_HEIGHT, IMAGE_WIDTH, IMAGE_CHANNELS, IMAGE_PIXEL, MAP, MAP_HEIGHT, MAP_WIDTH, MAP_CHANNELS, MAP_PIXEL, IMAGES,
- KERNEL, KERNEL_HEIGHT, KERNEL_WIDTH, ADJOINT, BIAS, ACTIVATION, SLOPE, TILES_HIGH, TILES_WIDE, PHASES_HIGH, PHASES_WIDE,
- PHASE_HIGH, PHASE_WIDE, STEP_HIGH, STEP_WIDE, SPACING, TOP, LEFT, TILE, POINTS, TAPS, IMAGE_TO_POINTS, MAP_TO_POINTS,
- POINTS_TO_IMAGE, POINTS_ADDED_TO_IMAGE, POINTS_TO_MAP, KERNEL_TO_POINTS, POINTS_TO_KERNEL, CHUNK, WEIGHTS, WEIGHTS_EACH,
- WEIGHTS_PLANE, V, V_EACH, V_ROW, V_PLANE, PRODUCTS, PRODUCTS_EACH, PRODUCTS_ROW, PRODUCTS_PLANE, PATCH, PATCH_EACH, ACCUMULATE) = range(54)
-WORDS = 54
+# convolution sees a group of them; fewer, where RUN neighbours are read as one, with their channels one after the other).
+# PHASE: from phase to phase, STEP: from tile to tile, SPACING: from element to element of a patch, all in pixels of the
+# image. TILE, POINTS, TAPS: m, n and r; from IMAGE_TO_POINTS on: the addresses of transforms. WEIGHTS, V, PRODUCTS: with a
+# plane for each point, and so many bytes from row to row and from plane to plane. Of *_EACH, every part has so many bytes
+# for itself.
+(IMAGE, IMAGE_HEIGHT, IMAGE_WIDTH, IMAGE_CHANNELS, IMAGE_PIXEL, RUN, MAP, MAP_HEIGHT, MAP_WIDTH, MAP_CHANNELS, MAP_PIXEL,
+ IMAGES, KERNEL, KERNEL_HEIGHT, KERNEL_WIDTH, ADJOINT, BIAS, ACTIVATION, SLOPE, TILES_HIGH, TILES_WIDE, PHASES_HIGH,
+ PHASES_WIDE, PHASE_HIGH, PHASE_WIDE, STEP_HIGH, STEP_WIDE, SPACING, TOP, LEFT, TILE, POINTS, TAPS, IMAGE_TO_POINTS,
+ MAP_TO_POINTS, POINTS_TO_IMAGE, POINTS_ADDED_TO_IMAGE, POINTS_TO_MAP, KERNEL_TO_POINTS, POINTS_TO_KERNEL, CHUNK, WEIGHTS,
+ WEIGHTS_EACH, WEIGHTS_PLANE, V, V_EACH, V_ROW, V_PLANE, PRODUCTS, PRODUCTS_EACH, PRODUCTS_ROW, PRODUCTS_PLANE, PATCH,
+ PATCH_EACH, ACCUMULATE) = range(55)
+WORDS = 55
 ROWS = microkernel.ROWS
 LINE = 64  # bytes of a cache line
 
@@ -55,13 +57,15 @@ def plane_bytes(rows: int, row: int) -> int:
 @inline
 def _side(t: Any, of_map: Any, item: Any) -> Any:
     """The image, or the map, and where the patches of its tiles lie: address, height, width, channels, bytes of a pixel,
-    phases (high, wide), steps from phase to phase, from tile to tile, and in a patch, the first patch's corner, its size."""
+    phases (high, wide), steps from phase to phase, from tile to tile, and in a patch, the first patch's corner, its size,
+    and how many pixels are read as one."""
     zero, one = np.int64(0), np.int64(1)
     if of_map:
         return (t[MAP], t[MAP_HEIGHT], t[MAP_WIDTH], t[MAP_CHANNELS], t[MAP_PIXEL] * item, one, one, zero, zero, t[TILE],
-                t[TILE], one, zero, zero, t[TILE])
+                t[TILE], one, zero, zero, t[TILE], one)
     return (t[IMAGE], t[IMAGE_HEIGHT], t[IMAGE_WIDTH], t[IMAGE_CHANNELS], t[IMAGE_PIXEL] * item, t[PHASES_HIGH],
-            t[PHASES_WIDE], t[PHASE_HIGH], t[PHASE_WIDE], t[STEP_HIGH], t[STEP_WIDE], t[SPACING], t[TOP], t[LEFT], t[POINTS])
+            t[PHASES_WIDE], t[PHASE_HIGH], t[PHASE_WIDE], t[STEP_HIGH], t[STEP_WIDE], t[SPACING], t[TOP], t[LEFT], t[POINTS],
+            t[RUN])
 
 
 @inline
@@ -136,7 +140,7 @@ def make(real: Any) -> Tasks:
         """V of the rows of tiles from first to end: row t of plane p is tile t at point p, the channels of phase after
         phase. Pixels beyond the image are zero."""
         (image, height, image_width, channels, pixel_bytes, high, wide, phase_high, phase_wide, step_high, step_wide,
-         spacing, top, left, size) = _side(t, of_map, item)
+         spacing, top, left, size, run) = _side(t, of_map, item)
         row = image_width * pixel_bytes
         to_points = t[MAP_TO_POINTS] if of_map else t[IMAGE_TO_POINTS]
         n, tiles_high, tiles_wide = t[POINTS], t[TILES_HIGH], t[TILES_WIDE]
@@ -149,17 +153,17 @@ def make(real: Any) -> Tasks:
                     top_row, bottom_row = within(y, spacing, size, height)
                     for phase_x in range(wide):
                         x = tx * step_wide + phase_x * phase_wide - left
-                        left_column, right_column = within(x, spacing, size, image_width)
-                        inside = bottom_row - top_row == size and right_column - left_column == size
+                        left_column, right_column = within(x, spacing, size * run, image_width)
+                        inside = bottom_row - top_row == size and right_column - left_column == size * run
                         pixel = base + y * row + x * pixel_bytes
                         if n == 1:
-                            values = at(target, channels)
-                            if inside:
-                                source = at(pixel, channels)
-                                for c in range(channels):
-                                    values[c] = source[c]
-                            else:
-                                _zero(values)
+                            if not inside:
+                                _zero(at(target, channels))
+                            skipped = left_column * pixel_bytes if run > 1 else np.int64(0)
+                            count = (bottom_row - top_row) * (right_column - left_column) * (channels // run)
+                            values, source = at(target + skipped, count), at(pixel + skipped, count)
+                            for c in range(count):
+                                values[c] = source[c]
                         for c in range(0, channels if n > 1 else np.int64(0), lanes):
                             count = min(np.int64(lanes), channels - c)
                             if inside and count == lanes:
@@ -181,7 +185,7 @@ def make(real: Any) -> Tasks:
         """The other way, for the channels from low to high, which have `columns` columns of the products for each phase:
         the tiles of a map are written, with bias and activation, those of an image overlap and add up."""
         (image, height, image_width, channels, pixel_bytes, high, wide, phase_high, phase_wide, step_high, step_wide,
-         spacing, top, left, size) = _side(t, of_map, item)
+         spacing, top, left, size, run) = _side(t, of_map, item)
         row = image_width * pixel_bytes
         n, plane, bias, activation = t[POINTS], t[PRODUCTS_PLANE], t[BIAS], t[ACTIVATION]
         tiles_high, tiles_wide, products_row = t[TILES_HIGH], t[TILES_WIDE], t[PRODUCTS_ROW]
@@ -196,10 +200,16 @@ def make(real: Any) -> Tasks:
                     top_row, bottom_row = within(y, spacing, size, height)
                     for phase_x in range(wide):
                         x = tx * step_wide + phase_x * phase_wide - left
-                        left_column, right_column = within(x, spacing, size, image_width)
-                        inside = bottom_row - top_row == size and right_column - left_column == size
+                        left_column, right_column = within(x, spacing, size * run, image_width)
+                        inside = bottom_row - top_row == size and right_column - left_column == size * run
                         pixel = base + y * row + x * pixel_bytes
-                        if n == 1 and inside:
+                        if n == 1 and run > 1:  # all channels, as far as their pixels are there
+                            skipped = left_column * pixel_bytes
+                            count = (bottom_row - top_row) * (right_column - left_column) * (channels // run)
+                            values, result = at(source + skipped, count), at(pixel + skipped, count)
+                            for c in range(count):
+                                result[c] += values[c]
+                        elif n == 1 and inside:
                             values, result = at(source, many), at(pixel, many)
                             if not of_map:
                                 for c in range(many):
@@ -260,8 +270,8 @@ def make(real: Any) -> Tasks:
                 for x in range(wide):
                     corner = patch + (y * side + x) * width * item
                     for k in range(0, width, lanes):
-                        call(to_points, corner + k * item, high * side * width * item, wide * width * item, target + k * item,
-                             n * plane, plane)
+                        call(to_points, corner + k * item, high * side * width * item, wide * width * item,
+                             target + k * item, n * plane, plane)
                     target += rows * width * item
 
     @kernel(str(real))

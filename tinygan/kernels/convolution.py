@@ -105,7 +105,8 @@ def _words(real: Any, g: Any, tile: Tile, images: int, image_pixel: int, map_pix
         "map_width": g.output[1],
         "map_channels": map_pixel // g.groups, "map_pixel": map_pixel, "images": images, "tiles_high": high,
         "tiles_wide": wide, "phases_high": phases[0], "phases_wide": phases[1], "phase_high": phase[0],
-        "phase_wide": phase[1], "step_high": s[0] * tile.m, "step_wide": s[1] * tile.m, "spacing": s[0],
+        "phase_wide": phase[1], "step_high": s[0] * tile.m, "step_wide": s[1] * tile.m,
+        "spacing": 1 if tile == DIRECT else s[0],
         "top": g.padding[0], "left": g.padding[1], "kernel_height": g.kernel[0], "kernel_width": g.kernel[1],
     }
 
@@ -152,21 +153,10 @@ def _is_thin(g: Any, tile: Tile, channels: int) -> bool:
     return tile == DIRECT and channels <= THIN and g.groups == 1 and g.dilation[1] == 1 and g.kernel[1] > 1
 
 
-def _thin(g: Any, channels: int) -> tuple[Any, int]:
-    """The same convolution of an image with its padding, where the pixels under a row of the kernel are one long pixel
-    (the next one overlaps with it), and the size of that."""
-    height, width = (g.input[i] + 2 * g.padding[i] for i in (0, 1))
-    return g._replace(input=(height, width), kernel=(g.kernel[0], 1), padding=(0, 0)), g.kernel[1] * channels
-
-
-def _padded(image: Array, g: Any) -> Array:
-    n, height, width, channels = image.shape
-    top, left = g.padding
-    padded = empty((n, height + 2 * top, width + 2 * left, channels), image.dtype)
-    padded[:, :top] = padded[:, height + top:] = 0
-    padded[:, :, :left] = padded[:, :, width + left:] = 0
-    padded[:, top:height + top, left:width + left] = image
-    return padded
+def _thin(g: Any) -> Any:
+    """The same convolution of an image where the pixels under a row of the kernel are read as one, with their channels
+    one after the other."""
+    return g._replace(kernel=(g.kernel[0], 1))
 
 
 def _convolve(source: Array, weight: Array, g: Any, adjoint: bool, version: Any, bias: Array | None, activation: int,
@@ -176,18 +166,14 @@ def _convolve(source: Array, weight: Array, g: Any, adjoint: bool, version: Any,
     tile = best_tile(g, channels, kernels)
     images, dtype, item = source.shape[0], source.dtype, source.itemsize
     real = REALS[dtype]
-    crop = None
-    pixel = channels
+    pixel, run = channels, 1
     if _is_thin(g, tile, channels):
-        if adjoint:
-            crop = (slice(None), *[slice(pad, pad + size) for pad, size in zip(g.padding, g.input, strict=True)])
-        else:
-            source = _padded(source, g)
-        g, channels = _thin(g, channels)
+        run, g = g.kernel[1], _thin(g)
+        channels *= run
         weight = np.ascontiguousarray(weight.transpose(0, 3, 1, 2)).reshape(kernels, channels, g.kernel[0], 1)
         version = None
     words = dict(_words(real, g, tile, images, channels, kernels))
-    words["image_pixel"], words["adjoint"] = pixel, adjoint
+    words.update(image_pixel=pixel, run=run, adjoint=adjoint)
     high, wide, phases = words["tiles_high"], words["tiles_wide"], words["phases_high"] * words["phases_wide"]
     target = empty((images, *(g.input if adjoint else g.output), pixel if adjoint else kernels), dtype)
     out_channels = words["image_channels"] if adjoint else words["map_channels"]
@@ -228,7 +214,7 @@ def _convolve(source: Array, weight: Array, g: Any, adjoint: bool, version: Any,
         if share:
             _run(conv.make(real).gather, words)
         _run(conv.make(real).convolve, words)
-    return target if crop is None else np.ascontiguousarray(target[crop])
+    return target
 
 
 def _lines(size: int) -> int:
@@ -254,20 +240,17 @@ def conv2d_input_grad(y: Array, weight: Array, g: Any, version: Any) -> Array:
 
 def conv2d_weight_grad(x: Array, y: Array, g: Any) -> Array:
     """The adjoint in weight: for each point a product that sums over all tiles."""
-    tile = best_tile(g, x.shape[3], y.shape[3])
-    if _is_thin(g, tile, x.shape[3]):
-        channels = x.shape[3]
-        x = _padded(x, g)
-        thin, size = _thin(g, channels)
-        gradient = _weight_grad(x, y, thin, tile, size).reshape(y.shape[3], g.kernel[1], channels, g.kernel[0])
-        return np.ascontiguousarray(gradient.transpose(0, 2, 3, 1))
-    return _weight_grad(x, y, g, tile, x.shape[3])
+    tile, channels = best_tile(g, x.shape[3], y.shape[3]), x.shape[3]
+    if not _is_thin(g, tile, channels):
+        return _weight_grad(x, y, g, tile, 1)
+    gradient = _weight_grad(x, y, _thin(g), tile, g.kernel[1]).reshape(y.shape[3], g.kernel[1], channels, g.kernel[0])
+    return np.ascontiguousarray(gradient.transpose(0, 2, 3, 1))
 
 
-def _weight_grad(x: Array, y: Array, g: Any, tile: Tile, channels: int) -> Array:
+def _weight_grad(x: Array, y: Array, g: Any, tile: Tile, run: int) -> Array:
     dtype, item, real = x.dtype, x.itemsize, REALS[x.dtype]
-    words = dict(_words(real, g, tile, x.shape[0], channels, y.shape[3]))
-    words["image_pixel"] = x.shape[3]
+    words = dict(_words(real, g, tile, x.shape[0], run * x.shape[3], y.shape[3]))
+    words.update(image_pixel=x.shape[3], run=run)
     words["patch_each"] = _patch_bytes(words, tile, item)
     kernels, channels = words["map_channels"], words["image_channels"]
     depth, tiles_each = words["phases_high"] * words["phases_wide"] * channels, words["tiles_high"] * words["tiles_wide"]

@@ -1,6 +1,7 @@
 """The compiled kernels behind Python functions. Importing this module compiles them, or loads them from the cache."""
 from __future__ import annotations
 
+import ctypes
 import sys
 import time
 from collections.abc import Sequence
@@ -54,7 +55,14 @@ _bits = cache(philox.make)
 
 
 def address(array: Array) -> int:
-    return array.__array_interface__["data"][0]
+    """Where an array's elements lie. (The first way takes a seventh of the time, and does not know all arrays.)"""
+    try:
+        return ctypes.addressof(_byte_of(array))  # type: ignore[arg-type]  # arrays are buffers
+    except (TypeError, ValueError, BufferError):  # read-only, not contiguous, empty
+        return int(array.__array_interface__["data"][0])
+
+
+_byte_of = ctypes.c_char.from_buffer
 
 
 _NUMBERS: dict[tuple[float, Any], tuple[Array, int]] = {}

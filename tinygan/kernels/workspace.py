@@ -1,4 +1,4 @@
-"""Memory that is used again from step to step: `empty(shape, dtype)` for results, `scratch` for what a kernel needs meanwhile.
+"""Memory that is used again from step to step: `empty` for results, `scratch` for what a kernel needs meanwhile.
 
 Large fresh memory is slow: the system hands it out page by page, zeroed. So large arrays are views of buffers that stay
 in a list of their thread; a buffer whose reference count says that no view is left is free for the next array of its
