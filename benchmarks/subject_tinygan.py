@@ -6,7 +6,7 @@ import tinygan as tg
 from tinygan import nn
 
 # tinygan imports its kernels, and Numba with them, at its first step: that is memory which imports take, not the step.
-from tinygan.kernels import native
+from tinygan.kernels import convolution, native  # noqa: F401  (what a first step would import)
 
 
 def build(layers: Layers) -> nn.Sequential:

@@ -5,6 +5,7 @@ checks of shapes and dtypes.
 """
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable
 from typing import Any
 
@@ -27,24 +28,25 @@ __all__ = ["activation", "activation_grad", "adam", "batch_norm", "batch_norm_in
            "reshape", "rmsprop", "sgd", "to_numpy", "xp"]
 
 
-_loaded: Any = None
+_loaded: dict[str, Any] = {}
 
 
 def _native() -> Any:
-    global _loaded
-    if _loaded is None:
-        with COMPILING:
-            from tinygan.kernels import native
-
-            _loaded = native
-    return _loaded
+    return _loaded.get("native") or _load("native", "gemm", "kernels")
 
 
 def _convolution() -> Any:
-    _native()
-    from tinygan.kernels import convolution
+    return _loaded.get("convolution") or _load("convolution", "conv", "convolutions")
 
-    return convolution
+
+def _load(module: str, file: str, what: str) -> Any:
+    """A module of compiled kernels; importing it compiles them, or loads them from the cache."""
+    with COMPILING:
+        from tinygan.kernels.compiling import announced
+
+        with announced(file, what):
+            _loaded[module] = importlib.import_module(f"tinygan.kernels.{module}")
+    return _loaded[module]
 
 
 def to_numpy(array: Array) -> Array:

@@ -8,8 +8,10 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -58,6 +60,20 @@ def cache_folder() -> Path | None:
     except (OSError, RuntimeError):  # RuntimeError: this user has no home
         return None
     return folder
+
+
+@contextmanager
+def announced(file: str, what: str) -> Iterator[None]:
+    """Say that the body compiles `what`, which takes its time, unless the cache has a kernel of that Python file."""
+    folder = cache_folder()
+    if folder is not None and any(folder.glob(f"{file}.*.nbi")):
+        yield
+        return
+    where = f"once; kept in {folder}" if folder else "at every start; no folder can be written to keep them in"
+    print(f"tinygan: compiling {what} for this processor, about 10 s, {where}", file=sys.stderr, flush=True)
+    start = time.perf_counter()
+    yield
+    print(f"tinygan: compiled in {time.perf_counter() - start:.0f} s", file=sys.stderr, flush=True)
 
 
 class _Locator(caching._CacheLocator):

@@ -1,4 +1,5 @@
-"""The compiled convolutions behind Python functions: which tile to use, sizes to task words, scratch memory.
+"""The compiled convolutions behind Python functions: which tile to use, sizes to task words, scratch memory. Importing
+this module compiles them, or loads them from the cache.
 
 `g` is a Geometry (see `ops.conv`): input, kernel, output, stride, padding, dilation, groups, algorithm.
 """
@@ -10,7 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from tinygan.kernels import conv, gemm, microkernel, tiles, transform
+from tinygan.kernels import conv, gemm, layout, microkernel, normalization, tiles, transform
 from tinygan.kernels.native import REALS, address, number
 from tinygan.kernels.pool import pool
 from tinygan.kernels.workspace import empty, scratch
@@ -318,3 +319,8 @@ def _add_weight_grad(words: dict[str, int], tile: Tile, dtype: Any, rows: tuple[
 def _pointer(place: int, dtype: Any) -> Any:
     """A C pointer to elements of that type."""
     return ctypes.cast(place, ctypes.POINTER(ctypes.c_float if dtype == np.float32 else ctypes.c_double))
+
+
+# What every training with convolutions needs.
+for _make in (conv.make, gemm.make_batch, layout.make, normalization.make):
+    _make(REALS[np.dtype(np.float32)])

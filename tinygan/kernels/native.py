@@ -2,28 +2,16 @@
 from __future__ import annotations
 
 import ctypes
-import sys
-import time
 from collections.abc import Sequence
 from functools import cache
 from typing import Any
 
 import numpy as np
+from numba import types
 
-from tinygan.kernels import compiling
-
-_FOLDER = compiling.cache_folder()
-_FIRST = _FOLDER is None or not any(_FOLDER.glob("*.nbi"))
-if _FIRST:
-    where = f"once; kept in {_FOLDER}" if _FOLDER else "at every start; no folder can be written to keep them in"
-    print(f"tinygan: compiling kernels for this processor, about 10 s, {where}", file=sys.stderr, flush=True)
-    _START = time.perf_counter()
-
-from numba import types  # noqa: E402
-
-from tinygan.kernels import elementwise, gemm, layout, normalization, optimizers, philox  # noqa: E402
-from tinygan.kernels.pool import pool  # noqa: E402
-from tinygan.kernels.workspace import empty, scratch  # noqa: E402
+from tinygan.kernels import elementwise, gemm, layout, normalization, optimizers, philox
+from tinygan.kernels.pool import pool
+from tinygan.kernels.workspace import empty, scratch
 
 Array = np.ndarray[Any, Any]
 REALS = {np.dtype(np.float32): types.float32, np.dtype(np.float64): types.float64}
@@ -198,9 +186,8 @@ def random_bits(key: Array, out: Array) -> Array:
     return out
 
 
+# What every training needs.
 for _make in (_gemm, _forward, _backward):
     _make(np.dtype(np.float32))
 _optimizer("adam", np.dtype(np.float32))
 _bits()
-if _FIRST:
-    print(f"tinygan: compiled in {time.perf_counter() - _START:.0f} s", file=sys.stderr, flush=True)
