@@ -1,0 +1,38 @@
+"""The matrices of fast convolution, and the rounding errors that are documented for them."""
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from tinygan.backends import cpu
+from tinygan.kernels import im2col
+from tinygan.kernels.tiles import ERRORS, POINTS, matrices
+from tinygan.ops.conv import Geometry
+
+
+@pytest.mark.parametrize("m, r", POINTS)
+def test_the_matrices_make_a_correlation(m, r):
+    at, g, bt = map(np.array, matrices(m, r))
+    rng = np.random.default_rng(0)
+    x, w = rng.standard_normal(m + r - 1), rng.standard_normal(r)
+    np.testing.assert_allclose(at @ ((g @ w) * (bt @ x)), np.correlate(x, w, "valid"), atol=1e-13)
+
+
+@pytest.mark.parametrize("m, r", POINTS)
+def test_float32_errors_stay_within_what_is_documented(m, r, monkeypatch):
+    convolution = cpu._convolution()
+    monkeypatch.setattr(convolution, "best_tile", lambda *_: convolution.Tile(m, r))
+    kernel, padding = {1: (4, 1), 2: (4, 1), 3: (5, 2)}[r]
+    side = max(m, 4)
+    g = Geometry((2 * side, 2 * side), (kernel, kernel), (side, side), (2, 2), (padding, padding), (1, 1), 1)
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((8, 64, *g.input)).astype(np.float32)
+    y = rng.standard_normal((8, 64, *g.output)).astype(np.float32)
+    w = rng.standard_normal((64, 64, kernel, kernel)).astype(np.float32)
+    wide = [a.astype(np.float64) for a in (x, w, y)]
+    for ours, exact in (
+        (cpu.conv2d(x, w, g), im2col.conv2d(wide[0], wide[1], g)),
+        (cpu.conv2d_input_grad(y, w, g), im2col.conv2d_input_grad(wide[2], wide[1], g)),
+        (cpu.conv2d_weight_grad(x, y, g), im2col.conv2d_weight_grad(wide[0], wide[2], g)),
+    ):
+        assert np.abs(ours - exact).max() <= ERRORS[m, r] * np.abs(exact).max()
