@@ -520,3 +520,46 @@ def test_errors(call, error, message):
 
 def test_numpy_integers_are_whole_numbers():
     assert tg.conv2d(*PLAIN, stride=np.int64(2), padding=[np.int32(1)]).shape == (2, 4, 3, 3)
+
+
+def test_weights_packed_during_a_write_are_not_kept(monkeypatch):
+    """Another thread may assign while they are packed."""
+    weight = tg.Parameter(np.ones((16, 16, 4, 4), np.float32))
+    x = np.ones((8, 16, 16, 16), np.float32)
+    convolution = cpu._convolution()
+    run = convolution._run
+
+    def run_and_assign(task, words):
+        run(task, words)
+        if weight.version.count == 0:
+            weight.assign(np.full((16, 16, 4, 4), 2, np.float32))
+
+    monkeypatch.setattr(convolution, "_run", run_and_assign)
+    tg.conv2d(x, weight)
+    np.testing.assert_allclose(tg.conv2d(x, weight).numpy(), 2 * 16 * 16, rtol=1e-5)
+
+
+def test_a_convolution_within_another_has_memory_of_its_own(monkeypatch):
+    """A signal handler may draw samples while the training computes."""
+    x, w = (np.random.default_rng(i).standard_normal(shape).astype(np.float32)
+            for i, shape in enumerate([(8, 16, 16, 16), (32, 16, 4, 4)]))
+    expected = cpu.conv2d(x, w, Geometry((16, 16), (4, 4), (8, 8), (2, 2), (1, 1), (1, 1), 1))
+    convolution = cpu._convolution()
+    run = convolution._run
+    inside = []
+
+    def run_and_interrupt(task, words):
+        if not inside:
+            inside.append(True)
+            tg.conv2d(np.ones((9, 16, 20, 20), np.float32), w, stride=2)
+            inside.clear()
+        run(task, words)
+
+    monkeypatch.setattr(convolution, "_run", run_and_interrupt)
+    np.testing.assert_array_equal(tg.conv2d(x, w, stride=2, padding=1), expected)
+
+
+def test_many_groups_are_computed_without_kernels_for_large_products(monkeypatch):
+    monkeypatch.setattr(cpu, "_convolution", lambda: pytest.fail("each group is far too small"))
+    x, w = np.ones((8, 64, 16, 16), np.float32), np.ones((64, 1, 3, 3), np.float32)
+    assert tg.conv2d(x, w, groups=64).max() == 9

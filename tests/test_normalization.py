@@ -198,3 +198,27 @@ def test_numpy_eps_keeps_float32():
     x, w, b = (a.astype(np.float32) for a in inputs((4, 3)))
     assert tg.batch_norm(x, w, b, np.float64(1e-5)).dtype == np.float32
     assert tg.layer_norm(x, w, b, np.float64(1e-5)).dtype == np.float32
+
+
+@pytest.mark.parametrize("bad", [np.empty(8), np.empty(7, np.float32), np.empty((8, 1), np.float32)], ids=str)
+def test_statistics_of_another_kind_are_refused(bad):
+    x, ones = np.ones((64, 8, 4, 4), np.float32), np.ones(8, np.float32)
+    with pytest.raises(ValueError, match=r"batch_norm: statistics .* \(8,\) and dtype float32.*input \(64, 8, 4, 4\)"):
+        tg.batch_norm(x, ones, ones, statistics=(np.empty(8, np.float32), bad))
+
+
+def test_relu_of_minus_infinity_after_batch_norm_is_zero():
+    x = np.random.default_rng(0).standard_normal((64, 8, 4, 4)).astype(np.float32)
+    ones, bias = np.ones(8, np.float32), np.full(8, -np.inf, np.float32)
+    for batch in (x, x[:2]):
+        assert (tg.batch_norm(batch, ones, bias, activation="relu") == 0).all()
+
+
+def test_moments_where_the_first_value_is_far_from_the_others():
+    x = np.ones((16, 2, 64, 64), np.float32)
+    x[0, :, 0, 0] = 1000
+    mean, variance = np.empty(2, np.float32), np.empty(2, np.float32)
+    tg.batch_norm(x, np.ones(2, np.float32), np.zeros(2, np.float32), statistics=(mean, variance))
+    wide = x.astype(np.float64)
+    np.testing.assert_allclose(mean, wide.mean((0, 2, 3)), rtol=1e-6)
+    np.testing.assert_allclose(variance, wide.var((0, 2, 3)), rtol=1e-3)

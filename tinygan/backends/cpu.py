@@ -36,6 +36,7 @@ def _native() -> Any:
 
 
 def _convolution() -> Any:
+    _native()
     return _loaded.get("convolution") or _load("convolution", "conv", "convolutions")
 
 
@@ -68,8 +69,8 @@ def channels_last(x: Array) -> Array:
 
 
 def reshape(x: Array, shape: tuple[int, ...]) -> Array:
-    """The elements in row-major order under another shape; a view where that can be, and images (of a batch of vectors)
-    channels-last."""
+    """The elements in row-major order under another shape: a view where that can be. But a large batch of vectors becomes
+    images that lie channels-last, as the kernels want them, and that is a copy."""
     if x.size <= LARGE or x.dtype.kind != "f":  # labels have shapes, too
         return x.reshape(shape)
     if x.ndim == 2 and len(shape) == 4 and x.shape[0] == shape[0] and shape[1] > 1 and x.flags.c_contiguous:
@@ -139,7 +140,8 @@ def conv2d_weight_grad(x: Array, y: Array, g: Any) -> Array:
 
 
 def _is_large(images: int, weight_size: int, g: Any) -> bool:
-    return images * g.output[0] * g.output[1] * weight_size > 64 * LARGE
+    """Whether a group, which is a convolution of its own to the compiled kernels, is worth them."""
+    return images * g.output[0] * g.output[1] * (weight_size // g.groups) > 64 * LARGE
 
 
 def _finished(y: Array, bias: Array | None, activation_name: str, slope: float) -> Array:
@@ -280,7 +282,7 @@ def batch_norm(x: Array, weight: Array, bias: Array, eps: float, mean: Array, va
     y *= weight
     y += bias
     if activation_name != "identity":
-        y *= _slopes(y, activation_name, slope)
+        y = _IN_NUMPY[activation_name](y, slope, y)
     return _images(y, x)
 
 

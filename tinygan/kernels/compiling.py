@@ -11,7 +11,7 @@ import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -51,14 +51,13 @@ def cache_folder() -> Path | None:
         probe = folder / f".writable-{os.getpid()}"
         probe.touch()
         probe.unlink()
-        month = time.time() - 30 * 86400
+    except (OSError, RuntimeError):  # RuntimeError: this user has no home
+        return None
+    month = time.time() - 30 * 86400
+    with suppress(FileNotFoundError):  # another process was quicker to remove it
         for other in kernels.iterdir():  # what older versions left behind
             if other != folder and other.stat().st_mtime < month:
                 shutil.rmtree(other, ignore_errors=True)
-    except FileNotFoundError:  # another process was quicker to remove it
-        pass
-    except (OSError, RuntimeError):  # RuntimeError: this user has no home
-        return None
     return folder
 
 
@@ -70,7 +69,7 @@ def announced(file: str, what: str) -> Iterator[None]:
         yield
         return
     where = f"once; kept in {folder}" if folder else "at every start; no folder can be written to keep them in"
-    print(f"tinygan: compiling {what} for this processor, about 10 s, {where}", file=sys.stderr, flush=True)
+    print(f"tinygan: compiling {what} for this processor, 10 to 20 s, {where}", file=sys.stderr, flush=True)
     start = time.perf_counter()
     yield
     print(f"tinygan: compiled in {time.perf_counter() - start:.0f} s", file=sys.stderr, flush=True)

@@ -6,7 +6,7 @@ this module compiles them, or loads them from the cache.
 from __future__ import annotations
 
 import ctypes
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,14 +14,14 @@ import numpy as np
 from tinygan.kernels import conv, gemm, layout, microkernel, normalization, tiles, transform
 from tinygan.kernels.native import REALS, address, number
 from tinygan.kernels.pool import pool
-from tinygan.kernels.workspace import empty, scratch
+from tinygan.kernels.workspace import Scratch, empty
 
 Array = np.ndarray[Any, Any]
 TILES_AT_ONCE = 64  # and with less depth more of them, as many as make
 V_BYTES = 256 * 1024  # of V, which so stays in the second-level cache
 SHARED_TILES = 40  # for each part; with fewer the parts share the channels of the result
-KEPT_WEIGHTS = 16 * 2**20  # bytes of packed weights; more than that are packed as they are needed, and not kept
-GRADIENT_BYTES = 16 * 2**20  # of V, in the gradient of a weight
+KEPT_WEIGHTS = 16 * 2**20  # bytes: larger ones, where the parts share the channels, are packed as needed and not kept
+GRADIENT_BYTES = 16 * 2**20  # of V at a time, in the gradient of a weight, but a whole image
 PRODUCTS_BYTES = 8 * 2**20  # of products, likewise
 ROWS_AT_ONCE = 2048  # of V that a product sums over, likewise
 
@@ -33,7 +33,8 @@ class Tile(NamedTuple):
     r: int
 
     @property
-    def points(self) -> int:
+    def planes(self) -> int:
+        """How many points a tile in two dimensions has; V has a plane for each."""
         return (self.m + self.r - 1) ** 2
 
 
@@ -41,7 +42,7 @@ DIRECT = Tile(1, 1)
 THIN = 4  # channels of an image up to which the pixels under a row of the kernel are read as one
 
 
-@cache
+@lru_cache(1024)
 def best_tile(g: Any, channels: int, kernels: int) -> Tile:
     """What computes a convolution of that many channels of the image and of the map fastest."""
     if g.algorithm == "direct" or g.groups != 1 or g.dilation != (1, 1) or g.stride[0] != g.stride[1]:
@@ -52,14 +53,15 @@ def best_tile(g: Any, channels: int, kernels: int) -> Tile:
     def products(tile: Tile) -> int:
         """How many a channel pair needs, the tiles' overhang counted."""
         high, wide = _tiles(g, tile)
-        return high * wide * tile.points
+        return high * wide * tile.planes
 
     if not fitting:
         return DIRECT
     best = min(fitting, key=products)
-    direct = g.output[0] * g.output[1] * g.kernel[0] * g.kernel[1] / g.stride[0] ** 2
+    direct = g.output[0] * g.output[1] * g.kernel[0] * g.kernel[1] / g.stride[0] ** 2  # of each phase, as above
     if g.algorithm == "tiled":
         return best
+    # Transforming takes the time of some products, the more so where each value meets few others.
     return best if min(channels, kernels) >= 16 and products(best) < 0.75 * direct else DIRECT
 
 
@@ -94,7 +96,7 @@ def _run(task: int, words: dict[str, int]) -> None:
     pool.run(task, tuple(values), pool.size)
 
 
-@cache
+@lru_cache(1024)
 def _words(real: Any, g: Any, tile: Tile, images: int, image_pixel: int, map_pixel: int) -> dict[str, int]:
     """What all tasks are told of a convolution's sizes (to be copied). *_pixel: the number of channels."""
     high, wide = _tiles(g, tile)
@@ -113,23 +115,24 @@ def _words(real: Any, g: Any, tile: Tile, images: int, image_pixel: int, map_pix
 
 
 def _packed(weight: Array, words: dict[str, int], tile: Tile, adjoint: bool, version: Any) -> Array:
-    """weight (K, C, kH, kW), transformed and packed; kept until the parameter that it is changes."""
+    """weight (K, C, kH, kW), transformed and packed; for a parameter, whose `version` is given, kept until it changes."""
     key = (address(weight), weight.shape, weight.strides, tile, adjoint, words["phases_high"], words["phases_wide"])
+    count = 0 if version is None else version.count  # read before the weights: another thread may write to them
     if version is not None:
-        count, u = version.derived.get(key, (-1, None))
-        if count == version.count:
+        made, u = version.derived.get(key, (-1, None))
+        if made == count:
             return u
-        version.derived.pop(key, None)  # its memory is free for the next
+        # What was made of older values goes, and its memory is free for the next.
+        version.derived = {k: kept for k, kept in version.derived.items() if kept[0] == count}
         u = None
     columns = words["image_channels"] if adjoint else words["map_channels"]
     u = empty((_weights_bytes(words, -(-columns // gemm.columns(weight.dtype))),), np.uint8)
     source = np.ascontiguousarray(weight)
-    each = words["patch_each"]
-    patch, = scratch(pool.size * each)
-    _run(conv.make(REALS[weight.dtype]).pack,
-         {**words, "kernel": address(source), "weights": address(u), "adjoint": adjoint, "patch": patch})
+    with Scratch(pool.size * words["patch_each"]) as (patch,):
+        _run(conv.make(REALS[weight.dtype]).pack,
+             {**words, "kernel": address(source), "weights": address(u), "adjoint": adjoint, "patch": patch})
     if version is not None:
-        version.derived[key] = (version.count, u)
+        version.derived[key] = (count, u)
     return u
 
 
@@ -138,6 +141,7 @@ def _weights_bytes(words: dict[str, int], blocks: int) -> int:
     return words["points"] ** 2 * words["weights_plane"] * blocks
 
 
+@lru_cache(1024)
 def _chunk(rows: int, wide: int, depth_bytes: int) -> int:
     """How many rows of tiles at once: a share for every part, and little waste in the blocks of the matrix products."""
     tiles_at_once = max(TILES_AT_ONCE, min(V_BYTES // max(depth_bytes, 1), 512))
@@ -172,7 +176,7 @@ def _convolve(source: Array, weight: Array, g: Any, adjoint: bool, version: Any,
         run, g = g.kernel[1], _thin(g)
         channels *= run
         weight = np.ascontiguousarray(weight.transpose(0, 3, 1, 2)).reshape(kernels, channels, g.kernel[0], 1)
-        version = None
+        version = None  # this is a copy of the parameter, somewhere else every time
     words = dict(_words(real, g, tile, images, channels, kernels))
     words.update(image_pixel=pixel, run=run, adjoint=adjoint)
     high, wide, phases = words["tiles_high"], words["tiles_wide"], words["phases_high"] * words["phases_wide"]
@@ -186,7 +190,7 @@ def _convolve(source: Array, weight: Array, g: Any, adjoint: bool, version: Any,
     panel_rows = words["map_channels"] if adjoint else words["image_channels"]
     words["weights_plane"] = conv.plane_bytes(phases * panel_rows, gemm.columns(dtype) * item)
     as_needed = share and _weights_bytes(words, blocks) > KEPT_WEIGHTS
-    words["chunk"] = images * high if share else _chunk(images * high, wide, depth * item * tile.points)
+    words["chunk"] = images * high if share else _chunk(images * high, wide, depth * item * tile.planes)
     tiles_at_once = words["chunk"] * wide
     row, columns = conv.row_bytes(depth * item), panels * gemm.columns(dtype) * (1 if as_needed else blocks)
     words["v_row"], words["v_plane"] = row, conv.plane_bytes(tiles_at_once, row)
@@ -197,24 +201,23 @@ def _convolve(source: Array, weight: Array, g: Any, adjoint: bool, version: Any,
     image, result = (target, source) if adjoint else (source, target)
     per_group = kernels // g.groups
     for i in range(g.groups):
-        part_of_weight = np.ascontiguousarray(weight[i * per_group:(i + 1) * per_group])
-        words.update({"image": address(image) + i * words["image_channels"] * item,
-                      "map": address(result) + i * per_group * item, "kernel": address(part_of_weight),
-                      "bias": 0 if bias is None else address(bias) + i * per_group * item,
-                      "activation": activation, "slope": number(slope, dtype)})
-        if not as_needed:
-            u = _packed(weight[i * per_group:(i + 1) * per_group], words, tile, adjoint, version)
-        v_bytes = tile.points * words["v_plane"] + conv.ROWS * row  # rows beyond the tiles are read, whatever they hold
-        products_bytes = tile.points * words["products_plane"]
-        weights_bytes = _weights_bytes(words, 1) if as_needed else 0
-        v_each, weights_each = 0 if share else _lines(v_bytes), _lines(weights_bytes)
-        where = scratch(v_bytes if share else pool.size * v_each, pool.size * _lines(products_bytes),
-                        pool.size * weights_each, pool.size * words["patch_each"])
-        words.update({"v": where[0], "v_each": v_each, "products": where[1], "products_each": _lines(products_bytes),
-                      "weights": where[2] if as_needed else address(u), "weights_each": weights_each, "patch": where[3]})
-        if share:
-            _run(conv.make(real).gather, words)
-        _run(conv.make(real).convolve, words)
+        some = weight[i * per_group:(i + 1) * per_group]
+        kernel = np.ascontiguousarray(some) if as_needed else some
+        u = None if as_needed else _packed(some, words, tile, adjoint, version)
+        v_bytes = tile.planes * words["v_plane"] + conv.ROWS * row  # rows beyond the tiles are read, whatever they hold
+        products_each = _lines(tile.planes * words["products_plane"])
+        v_each, weights_each = 0 if share else _lines(v_bytes), _lines(_weights_bytes(words, 1)) if as_needed else 0
+        with Scratch(v_bytes if share else pool.size * v_each, pool.size * products_each, pool.size * weights_each,
+                     pool.size * words["patch_each"]) as (v, products, weights, patch):
+            words.update({
+                "image": address(image) + i * words["image_channels"] * item, "map": address(result) + i * per_group * item,
+                "kernel": address(kernel), "weights": weights if u is None else address(u), "weights_each": weights_each,
+                "bias": 0 if bias is None else address(bias) + i * per_group * item, "activation": activation,
+                "slope": number(slope, dtype), "v": v, "v_each": v_each, "products": products,
+                "products_each": products_each, "patch": patch})
+            if share:
+                _run(conv.make(real).gather, words)
+            _run(conv.make(real).convolve, words)
     return target
 
 
@@ -226,7 +229,7 @@ def _lines(size: int) -> int:
 def _patch_bytes(words: dict[str, int], tile: Tile, item: int) -> int:
     """Room for a patch of the image, or for the elements of the kernel that a block of the weights has in a row."""
     phases = words["phases_high"] * words["phases_wide"]
-    return _lines(max(tile.points * microkernel.VECTOR_BYTES, phases * tile.r ** 2 * microkernel.columns(item) * item))
+    return _lines(max(tile.planes * microkernel.VECTOR_BYTES, phases * tile.r ** 2 * microkernel.columns(item) * item))
 
 
 def conv2d(x: Array, weight: Array, g: Any, version: Any, bias: Array | None, activation: int, slope: float) -> Array:
@@ -257,7 +260,7 @@ def _weight_grad(x: Array, y: Array, g: Any, tile: Tile, run: int) -> Array:
     depth, tiles_each = words["phases_high"] * words["phases_wide"] * channels, words["tiles_high"] * words["tiles_wide"]
     x_row, y_row = conv.row_bytes(depth * item), conv.row_bytes(kernels * item)
     out = empty((y.shape[3], channels, *g.kernel), dtype)
-    each = tile.points * tiles_each * (x_row + y_row)
+    each = tile.planes * tiles_each * (x_row + y_row)
     chunks = max(1, min(x.shape[0], -(-x.shape[0] * each // GRADIENT_BYTES)))
     for group in range(g.groups):
         for chunk in range(chunks):
@@ -276,44 +279,43 @@ def _add_weight_grad(words: dict[str, int], tile: Tile, dtype: Any, rows: tuple[
     kernel_bytes = words["image_channels"] * words["kernel_height"] * words["kernel_width"] * item
     depth = words["phases_high"] * words["phases_wide"] * words["image_channels"]
     count = words["images"] * words["tiles_high"] * words["tiles_wide"]
-    planes = [conv.plane_bytes(count, row) for row in rows]
+    strides = [conv.plane_bytes(count, row) for row in rows]
     pieces = max(1, count // ROWS_AT_ONCE) if tile == DIRECT else 1
-    at_once = max(microkernel.ROWS, min(kernels, PRODUCTS_BYTES // (pieces * tile.points * depth * item)))
+    at_once = max(microkernel.ROWS, min(kernels, PRODUCTS_BYTES // (pieces * tile.planes * depth * item)))
     starts = np.arange(pieces + 1) * count // pieces
     longest = int(np.diff(starts).max())
-    products_bytes = pieces * tile.points * (at_once * depth * item + conv.LINE) + conv.LINE  # vectors are read to the end
+    products_bytes = pieces * tile.planes * (at_once * depth * item + conv.LINE) + conv.LINE  # vectors are read to the end
     panels = _lines(gemm.scratch_elements(at_once, depth, longest, False, False, dtype) * item)
-    vx, vy, products, memory, patch = scratch(
-        tile.points * planes[0], 0 if tile == DIRECT else tile.points * planes[1], products_bytes, pool.size * panels,
-        pool.size * words["patch_each"])
-    words = {**words, "patch": patch}
-    _run(conv.make(real).gather, {**words, "v": vx, "v_row": rows[0], "v_plane": planes[0], "adjoint": 0})
-    if tile == DIRECT:  # the map is what would be gathered
-        vy, rows, planes = words["map"], (rows[0], map_pixel), [planes[0], 0]
-    else:
-        _run(conv.make(real).gather, {**words, "v": vy, "v_row": rows[1], "v_plane": planes[1], "adjoint": 1})
-    points, first = np.arange(tile.points), starts[:-1, None]
-    table = np.zeros((pieces, tile.points, gemm.WORDS), np.int64)
-    table[..., gemm.A_ROW], table[..., gemm.A_STEP] = 1, rows[1] // item
-    table[..., gemm.B] = vx + points * planes[0] + first * rows[0]
-    table[..., gemm.B_STEP], table[..., gemm.B_COLUMN] = rows[0] // item, 1
-    table[..., gemm.C_STRIDE], table[..., gemm.N], table[..., gemm.SPLIT_ROWS] = depth, depth, 1
-    table[..., gemm.K] = np.diff(starts)[:, None]
-    for k in range(0, kernels, at_once):
-        some = min(at_once, kernels - k)
-        table[..., gemm.A] = vy + points * planes[1] + first * rows[1] + k * item
-        plane = conv.plane_bytes(some, depth * item)
-        table[..., gemm.C] = products + np.arange(table.shape[0] * tile.points).reshape(pieces, -1) * plane
-        table[..., gemm.M] = some
-        pool.run(gemm.make_batch(real), (pieces * tile.points, address(table), pool.size, memory, panels // item), pool.size)
-        if pieces > 1:
-            size = plane // item
-            parts = np.ctypeslib.as_array(_pointer(products, dtype), (pieces * size,)).reshape(pieces, size)
-            np.sum(parts[1:], axis=0, out=parts[1])
-            parts[0] += parts[1]
-        _run(conv.make(real).weight_grad, {
-            **words, "map_channels": some, "kernel": words["kernel"] + k * kernel_bytes, "products": products,
-            "products_plane": plane})
+    with Scratch(tile.planes * strides[0], 0 if tile == DIRECT else tile.planes * strides[1], products_bytes,
+                 pool.size * panels, pool.size * words["patch_each"]) as (vx, vy, products, memory, patch):
+        words = {**words, "patch": patch}
+        _run(conv.make(real).gather, {**words, "v": vx, "v_row": rows[0], "v_plane": strides[0], "adjoint": 0})
+        if tile == DIRECT:  # the map is what would be gathered
+            vy, rows, strides = words["map"], (rows[0], map_pixel), [strides[0], 0]
+        else:
+            _run(conv.make(real).gather, {**words, "v": vy, "v_row": rows[1], "v_plane": strides[1], "adjoint": 1})
+        points, first = np.arange(tile.planes), starts[:-1, None]
+        table = np.zeros((pieces, tile.planes, gemm.WORDS), np.int64)
+        table[..., gemm.A_ROW], table[..., gemm.A_STEP] = 1, rows[1] // item
+        table[..., gemm.B] = vx + points * strides[0] + first * rows[0]
+        table[..., gemm.B_STEP], table[..., gemm.B_COLUMN] = rows[0] // item, 1
+        table[..., gemm.C_STRIDE], table[..., gemm.N], table[..., gemm.SPLIT_ROWS] = depth, depth, 1
+        table[..., gemm.K] = np.diff(starts)[:, None]
+        for k in range(0, kernels, at_once):
+            some = min(at_once, kernels - k)
+            plane = conv.plane_bytes(some, depth * item)
+            table[..., gemm.A] = vy + points * strides[1] + first * rows[1] + k * item
+            table[..., gemm.C] = products + np.arange(pieces * tile.planes).reshape(pieces, -1) * plane
+            table[..., gemm.M] = some
+            pool.run(gemm.make_batch(real), (pieces * tile.planes, address(table), pool.size, memory, panels // item),
+                     pool.size)
+            if pieces > 1:
+                each = np.ctypeslib.as_array(_pointer(products, dtype), (pieces, plane // item))[:, :some * depth]
+                np.sum(each[1:], axis=0, out=each[1])
+                each[0] += each[1]
+            _run(conv.make(real).weight_grad, {
+                **words, "map_channels": some, "kernel": words["kernel"] + k * kernel_bytes, "products": products,
+                "products_plane": plane})
 
 
 def _pointer(place: int, dtype: Any) -> Any:

@@ -2,9 +2,10 @@
 
 The scheme is Goto's ("Anatomy of high-performance matrix multiplication", 2008): blocks of B, as large as half of a
 core's second-level cache, are packed into panels that the micro-kernel reads in order; A is read where it lies if its
-rows are contiguous, and packed otherwise. Every part of the task does its own columns (or rows) of C, packs what it
-needs for them and waits for nobody. The micro-kernel writes rows of C; where C's columns are the contiguous ones
-(a dense layer computes C^T = W x^T, because then W need not be packed) a strip is staged in the cache and transposed.
+rows are contiguous or there are few panels to multiply it by, and packed otherwise. Every part of the task does its own
+columns (or rows) of C, packs what it needs for them and waits for nobody. The micro-kernel writes rows of C; where C's
+columns are the contiguous ones (a dense layer computes C^T = W x^T, because then W need not be packed) a strip is staged
+in the cache and transposed.
 """
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ from numba import types
 
 from tinygan.kernels import elementwise, gemm, layout, normalization, optimizers, philox
 from tinygan.kernels.pool import pool
-from tinygan.kernels.workspace import empty, scratch
+from tinygan.kernels.workspace import Scratch, empty
 
 Array = np.ndarray[Any, Any]
 REALS = {np.dtype(np.float32): types.float32, np.dtype(np.float64): types.float64}
@@ -95,10 +95,10 @@ def product(a: Array, b: Array, out: Array | None = None, bias: Array | None = N
     # Rows of C are shared out where B is what all parts can pack cheaply: in the gradient of a weight.
     split_rows = not direct and not staged
     words = gemm.scratch_elements(m, n, k, direct, staged, out.dtype)
-    pool.run(_gemm(out.dtype), (
-        address(a), a_row, a_step, address(b), b_step, b_column, address(out), out.shape[1], staged, m, n, k, split_rows,
-        0 if bias is None else address(bias), activation, number(slope, out.dtype),
-        scratch(parts * words * out.itemsize)[0], words), parts)
+    with Scratch(parts * words * out.itemsize) as (memory,):
+        pool.run(_gemm(out.dtype), (
+            address(a), a_row, a_step, address(b), b_step, b_column, address(out), out.shape[1], staged, m, n, k, split_rows,
+            0 if bias is None else address(bias), activation, number(slope, out.dtype), memory, words), parts)
     return out
 
 
@@ -154,12 +154,14 @@ def _normalization(task: str, x: Array, mean: Array, variance: Array, weight: Ar
 def batch_norm(x: Array, weight: Array, bias: Array, eps: float, mean: Array, variance: Array, activation: int, slope: float,
                out: Array) -> Array:
     """activation(normalised x * weight + bias); the batch's moments are written to mean and variance."""
-    mean[...], variance[...] = x[0], 1
+    # Sums around something near the mean, in float64: a large mean takes no digits from the variance.
+    centre = mean[...] = x[::max(1, len(x) // 16)].mean(0)
+    variance[...] = 1
     partial = np.zeros((pool.size, 2, x.shape[1]))
     _normalization("moments", x, mean, variance, weight, bias, eps, activation, slope, partial=partial)
     first, second = partial.sum(0) / x.shape[0]
     variance[...] = np.maximum(second - first * first, 0)
-    mean += first.astype(mean.dtype)
+    mean[...] = centre + first
     _normalization("normalize", x, mean, variance, weight, bias, eps, activation, slope, out=out)
     return out
 

@@ -89,9 +89,14 @@ def make(real: Any) -> Tasks:
         below = slope_below(t)
         for i in range(first, end):
             x, out = row(t, X, i), row(t, OUT, i)
-            for c in range(x.size):
-                z = (x[c] - mean[c]) * inverse[c] * weight[c] + bias[c]
-                out[c] = z if z > 0 else below * z
+            if t[ACTIVATION] == RELU:  # not 0 * z, which an infinity makes NaN
+                for c in range(x.size):
+                    z = (x[c] - mean[c]) * inverse[c] * weight[c] + bias[c]
+                    out[c] = 0 if z <= 0 else z
+            else:
+                for c in range(x.size):
+                    z = (x[c] - mean[c]) * inverse[c] * weight[c] + bias[c]
+                    out[c] = z if z > 0 else below * z
 
     @kernel(str(real))
     def gradient_sums(task: Any, part: Any, parts: Any) -> Any:

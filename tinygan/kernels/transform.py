@@ -5,6 +5,7 @@ signs, as they do for evaluation points p and -p.
 """
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from functools import cache
 from typing import Any
@@ -122,7 +123,7 @@ def make(real: Any, matrix: tuple[Row, ...], add: bool = False) -> int:
 
         return types.void(*[types.int64] * 6), code
 
-    @compiled(types.void(*[types.int64] * 6), f"{real}-{hash(matrix)}-{add}")
+    @compiled(types.void(*[types.int64] * 6), f"{real}-{hashlib.sha256(repr(matrix).encode()).hexdigest()[:16]}-{add}")
     def transform(source: Any, source_row: Any, source_column: Any, target: Any, target_row: Any, target_column: Any) -> Any:
         both_axes(source, source_row, source_column, target, target_row, target_column)
 

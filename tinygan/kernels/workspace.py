@@ -1,4 +1,4 @@
-"""Memory that is used again from step to step: `empty` for results, `scratch` for what a kernel needs meanwhile.
+"""Memory that is used again from step to step: `empty` for results, `Scratch` for what a kernel needs meanwhile.
 
 Large fresh memory is slow: the system hands it out page by page, zeroed. So large arrays are views of buffers that stay
 in a list of their thread; a buffer whose reference count says that no view is left is free for the next array of its
@@ -81,21 +81,38 @@ def _trim() -> None:
                 del _BUFFERS.by_size[size]
 
 
-class _Scratch(threading.local):
+class _Kept(threading.local):
     memory = np.empty(0, np.uint8)
 
 
-_SCRATCH = _Scratch()
+_KEPT = _Kept()
+_NOTHING = np.empty(0, np.uint8)
+MOST_KEPT = 128 * 2**20  # bytes of scratch memory that a thread keeps
 
 
-def scratch(*sizes: int) -> list[int]:
-    """The addresses of pieces of that many bytes, which are this thread's until it asks again."""
-    starts = [0]
-    for size in sizes:
-        starts.append(starts[-1] + -(-size // ALIGNMENT) * ALIGNMENT)
-    if _SCRATCH.memory.size < starts[-1] + ALIGNMENT:
-        _SCRATCH.memory = np.empty(0, np.uint8)  # so that the old one's memory is free for the new
-        _SCRATCH.memory = np.empty(starts[-1] + ALIGNMENT, np.uint8)
-    first = _SCRATCH.memory.ctypes.data
-    first += -first % ALIGNMENT
-    return [first + start for start in starts[:-1]]
+class Scratch:
+    """`with Scratch(*sizes) as addresses:` pieces of that many bytes for the body. A thread keeps the memory for the next
+    one; one inside another (in a signal handler, say) has memory of its own."""
+
+    __slots__ = ("_memory", "_sizes")
+
+    def __init__(self, *sizes: int) -> None:
+        self._sizes = [-(-size // ALIGNMENT) * ALIGNMENT for size in sizes]
+
+    def __enter__(self) -> list[int]:
+        size = sum(self._sizes) + ALIGNMENT
+        self._memory, _KEPT.memory = _KEPT.memory, _NOTHING
+        if self._memory.size < size:
+            self._memory = _NOTHING  # the old memory is free for the new
+            self._memory = np.empty(size, np.uint8)
+        place = self._memory.ctypes.data
+        place += -place % ALIGNMENT
+        addresses = []
+        for size in self._sizes:
+            addresses.append(place)
+            place += size
+        return addresses
+
+    def __exit__(self, *_: object) -> None:
+        if _KEPT.memory.size < self._memory.size <= MOST_KEPT:
+            _KEPT.memory = self._memory

@@ -43,7 +43,8 @@ def conv_algorithm(name: str) -> Any:
     "auto" (the default) chooses by shape. "direct" multiplies and adds as the definition has it. "tiled" splits strided
     convolutions into phases and multiplies transformed tiles (Winograd 1980; Lavin, Gray 2016), with fewer products;
     what it does not serve (dilation, groups, some kernels) goes on being direct. Its float32 results differ from exact
-    ones by up to 6e-5 of the largest element (direct: 2e-6; see `kernels.tiles.ERRORS`), however small an element is.
+    ones by up to 6e-5 of the largest element for 64 channels (direct: 2e-6; see `kernels.tiles.ERRORS`), however small an
+    element is, and by about the square root more for more channels; a NaN or an infinity spreads over its tile.
     """
     if name not in ALGORITHMS:
         raise ValueError(f"conv_algorithm: unknown algorithm {name!r}, expected one of {', '.join(ALGORITHMS)}")

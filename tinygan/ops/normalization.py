@@ -89,8 +89,9 @@ def batch_norm(x: Any, weight: Any, bias: Any, eps: float = 1e-5, statistics: St
     """activation(x normalised per channel over the batch, scaled and shifted): x (N, C, ...), weight, bias (C,) (Ioffe,
     Szegedy 2015, algorithm 1).
 
-    statistics: two arrays (C,) into which the mean and the (biased) variance of the batch are written. activation: as
-    for `dense`. Raises ValueError for a batch of one value per channel, whose variance says nothing.
+    statistics: two arrays (C,) of x's dtype, into which the mean and the (biased) variance of the batch are written; the
+    backward pass reads them there, so leave them alone until then. activation: as for `dense`. Raises ValueError for a
+    batch of one value per channel, whose variance says nothing.
     """
     eps = _check("batch_norm", eps, x, weight, bias)
     checked_activation("batch_norm", activation, slope)
@@ -98,6 +99,9 @@ def batch_norm(x: Any, weight: Any, bias: Any, eps: float = 1e-5, statistics: St
         raise ValueError(f"batch_norm: expected more than one value per channel in training, got input {x.shape}")
     if statistics is None:
         statistics = empty_statistics(x)
+    elif [(a.shape, a.dtype) for a in statistics] != [(x.shape[1:2], x.dtype)] * 2:
+        raise ValueError(f"batch_norm: statistics should be two arrays of shape {x.shape[1:2]} and dtype {x.dtype}, got "
+                         f"{', '.join(f'{a.shape} {a.dtype}' for a in statistics)} (input {x.shape})")
     fused = activation in ("identity", "relu", "leaky_relu")
     y = _batch_norm(x, weight, bias, settings=Settings(eps, statistics, activation if fused else "identity", float(slope)))
     return y if fused else activate(y, activation, slope)
