@@ -23,7 +23,7 @@ SHARED_TILES = 40  # for each part; with fewer the parts share the channels of t
 KEPT_WEIGHTS = 16 * 2**20  # bytes: larger ones, where the parts share the channels, are packed as needed and not kept
 GRADIENT_BYTES = 16 * 2**20  # of V at a time, in the gradient of a weight, but a whole image
 PRODUCTS_BYTES = 8 * 2**20  # of products, likewise
-ROWS_AT_ONCE = 2048  # of V that a product sums over, likewise
+ROWS_AT_ONCE = 512  # of V that a product sums over, likewise
 
 
 class Tile(NamedTuple):
