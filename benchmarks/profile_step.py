@@ -1,0 +1,118 @@
+"""Where a training step's time goes in tinygan: `python benchmarks/profile_step.py --model dcgan28 --batch 64`.
+
+A clock around each function of the CPU backend; what is left of the step is the recording of the graph, the walk back, and
+other Python. Times are the mean over the steps of each part's calls; convolutions are told apart by what computes them.
+"""
+import argparse
+import sys
+import time
+from collections import defaultdict
+from collections.abc import Callable
+from typing import Any
+
+import harness
+from models import MODELS, start
+
+PACKAGES = ["tinygan", "numpy", "numba"]
+COLUMNS = {"part": "part", "calls": "calls", "ms": "ms", "share": "share of the step"}
+PARTS = {
+    "conv2d": "convolutions", "conv2d_input_grad": "transposed convolutions, gradients by the input",
+    "conv2d_weight_grad": "gradients by the weight", "batch_norm": "batch normalisation",
+    "batch_norm_sums": "batch normalisation", "batch_norm_input_grad": "batch normalisation", "matmul": "dense layers",
+    "dense": "dense layers", "activation": "activations", "activation_grad": "activations", "adam": "Adam",
+    "random_normal": "noise and losses", "random_uniform": "noise and losses", "bce_with_logits": "noise and losses",
+    "bce_with_logits_grad": "noise and losses", "reshape": "orders of memory",
+}  # fmt: skip
+
+
+def arguments(argv: list[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", choices=MODELS, default="dcgan28")
+    parser.add_argument("--batch", type=harness.count, default=64, help="examples in a batch")
+    parser.add_argument("--steps", type=harness.count, default=20, help="timed steps")
+    parser.add_argument("--layers", action="store_true", help="a row for every layer's convolutions")
+    parser.add_argument("--json", help="write the result here")
+    return parser.parse_args(argv)
+
+
+class Clock:
+    """Stands before the functions of a module, and counts their calls and seconds by part."""
+
+    def __init__(self, module: Any, describe: Callable[[str, tuple[Any, ...]], str]) -> None:
+        self.seconds: defaultdict[str, float] = defaultdict(float)
+        self.calls: defaultdict[str, int] = defaultdict(int)
+        self._inside = False
+        for name in PARTS:
+            setattr(module, name, self._timed(getattr(module, name), name, describe))
+
+    def _timed(self, function: Callable[..., Any], name: str, describe: Callable[[str, tuple[Any, ...]], str]) -> Any:
+        def timed(*positional: Any, **named: Any) -> Any:
+            if self._inside:  # called by another one
+                return function(*positional, **named)
+            self._inside = True
+            begin = time.perf_counter()
+            try:
+                return function(*positional, **named)
+            finally:
+                part = describe(name, positional)
+                self.seconds[part] += time.perf_counter() - begin
+                self.calls[part] += 1
+                self._inside = False
+
+        return timed
+
+
+def run(options: argparse.Namespace) -> dict[str, Any]:
+    """The whole measurement; the result as it goes into the JSON."""
+    info = harness.machine(PACKAGES)
+    harness.announce(info)
+    import subject_tinygan
+
+    from tinygan.backends import cpu
+    from tinygan.kernels import convolution
+
+    def describe(name: str, positional: tuple[Any, ...]) -> str:
+        part = PARTS[name]
+        if not name.startswith("conv2d"):
+            return part
+        g = positional[2]
+        kernels, channels = (
+            (positional[1].shape[1], positional[0].shape[1]) if name == "conv2d_weight_grad" else positional[1].shape[:2]
+        )
+        if options.layers:
+            return f"{part}: {channels} channels of {g.input[0]}x{g.input[1]}, {kernels} of {g.output[0]}x{g.output[1]}"
+        if g.output == (1, 1) or g.input == (1, 1):
+            return f"{part}: on 1x1"
+        tiled = convolution.best_tile(g, channels, kernels) != convolution.DIRECT
+        return f"{part}: tiled" if tiled else f"{part}: direct (1 or 3 channels)"
+
+    model = MODELS[options.model]
+    subject = subject_tinygan.Subject(model, start(model, options.batch).astype("float32"), "default", 0)
+    for _ in range(3):
+        subject.step()
+    clock = Clock(cpu, describe)
+    begin = time.perf_counter()
+    for _ in range(options.steps):
+        subject.step()
+    total = (time.perf_counter() - begin) / options.steps * 1e3
+    milliseconds = {part: seconds / options.steps * 1e3 for part, seconds in clock.seconds.items()}
+    calls = {part: count // options.steps for part, count in clock.calls.items()}
+    milliseconds["recording, walking back and other Python"] = total - sum(milliseconds.values())
+    rows = [
+        {"part": part, "calls": calls.get(part, ""), "ms": round(ms, 2), "share": f"{ms / total:.0%}"}
+        for part, ms in sorted(milliseconds.items(), key=lambda item: -item[1])
+    ]  # fmt: skip
+    settings = {"model": options.model, "batch": options.batch, "steps": options.steps, "step_ms": round(total, 1)}
+    return {"machine": info, "settings": settings, "rows": rows}
+
+
+def show(result: dict[str, Any]) -> str:
+    return f"{harness.markdown(result['rows'], COLUMNS)}\n\nthe step: {result['settings']['step_ms']} ms"
+
+
+def main(argv: list[str] | None = None) -> int:
+    return harness.main(arguments(argv), run, show)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
