@@ -37,8 +37,8 @@ from tinygan.kernels.gemm import LEAKY_RELU, RELU, pointer_to
  PHASES_WIDE, PHASE_HIGH, PHASE_WIDE, STEP_HIGH, STEP_WIDE, SPACING, TOP, LEFT, TILE, POINTS, TAPS, IMAGE_TO_POINTS,
  MAP_TO_POINTS, POINTS_TO_IMAGE, POINTS_ADDED_TO_IMAGE, POINTS_TO_MAP, KERNEL_TO_POINTS, POINTS_TO_KERNEL, CHUNK, WEIGHTS,
  WEIGHTS_EACH, WEIGHTS_PLANE, V, V_EACH, V_ROW, V_PLANE, PRODUCTS, PRODUCTS_EACH, PRODUCTS_ROW, PRODUCTS_PLANE, PATCH,
- PATCH_EACH, ACCUMULATE) = range(55)
-WORDS = 55
+ PATCH_EACH, ELEMENTS, ELEMENTS_EACH, MERGED, ACCUMULATE) = range(58)
+WORDS = 58
 ROWS = microkernel.ROWS
 LINE = 64  # bytes of a cache line
 
@@ -114,6 +114,18 @@ def make(real: Any) -> Tasks:
             b[i] = b[i] + a[i] if adding else a[i]
 
     @inline
+    def copy(source: Any, target: Any, count: Any) -> Any:
+        a, b = at(source, count), at(target, count)
+        for i in range(count):
+            b[i] = a[i]
+
+    @inline
+    def add(source: Any, target: Any, count: Any) -> Any:
+        a, b = at(source, count), at(target, count)
+        for i in range(count):
+            b[i] += a[i]
+
+    @inline
     def within(first: Any, spacing: Any, size: Any, end: Any) -> Any:
         """Which of the `size` elements of a patch, from `first` on, lie from 0 up to `end`: from which to which."""
         low = np.int64(0) if first >= 0 else min(size, (spacing - 1 - first) // spacing)
@@ -136,54 +148,73 @@ def make(real: Any) -> Tasks:
                 b[i] = a[i] + shift[i]
 
     @inline
+    def whole(first: Any, step: Any, size: Any, end: Any, count: Any) -> Any:
+        """Which of `count` runs of that size, one every `step` from `first` on, lie from 0 up to `end`: from which to which."""
+        low = np.int64(0) if first >= 0 else min(count, (step - 1 - first) // step)
+        return low, max(low, min(count, (end - size - first) // step + 1 if end - size >= first else np.int64(0)))
+
+    @inline
     def gather(t: Any, of_map: Any, first: Any, end: Any, v: Any, v_row: Any, plane: Any, patch: Any) -> Any:
         """V of the rows of tiles from first to end: row t of plane p is tile t at point p, the channels of phase after
-        phase. Pixels beyond the image are zero."""
+        phase. Pixels beyond the image are zero. Vectors that reach beyond a phase's channels reach into what is written
+        next, or into the end of the row, which is padding."""
         (image, height, image_width, channels, pixel_bytes, high, wide, phase_high, phase_wide, step_high, step_wide,
          spacing, top, left, size, run) = _side(t, of_map, item)
         row = image_width * pixel_bytes
+        last = image + t[IMAGES] * height * row - pixel_bytes + channels // run * item - vector  # a vector may lie there
         to_points = t[MAP_TO_POINTS] if of_map else t[IMAGE_TO_POINTS]
         n, tiles_high, tiles_wide = t[POINTS], t[TILES_HIGH], t[TILES_WIDE]
         for i in range(first, end):
             base = image + i // tiles_high * height * row
-            for tx in range(tiles_wide):
-                target = v + ((i - first) * tiles_wide + tx) * v_row
-                for phase_y in range(high):
-                    y = i % tiles_high * step_high + phase_y * phase_high - top
-                    top_row, bottom_row = within(y, spacing, size, height)
-                    for phase_x in range(wide):
-                        x = tx * step_wide + phase_x * phase_wide - left
-                        left_column, right_column = within(x, spacing, size * run, image_width)
-                        inside = bottom_row - top_row == size and right_column - left_column == size * run
-                        pixel = base + y * row + x * pixel_bytes
-                        if n == 1:
-                            if not inside:
-                                _zero(at(target, channels))
-                            skipped = left_column * pixel_bytes if run > 1 else np.int64(0)
-                            count = (bottom_row - top_row) * (right_column - left_column) * (channels // run)
-                            values, source = at(target + skipped, count), at(pixel + skipped, count)
-                            for c in range(count):
-                                values[c] = source[c]
-                        for c in range(0, channels if n > 1 else np.int64(0), lanes):
-                            count = min(np.int64(lanes), channels - c)
-                            if inside and count == lanes:
-                                call(to_points, pixel + c * item, spacing * row, spacing * pixel_bytes, target + c * item,
-                                     n * plane, plane)
-                                continue
-                            _zero(at(patch, size * size * lanes))
-                            for j in range(top_row, bottom_row):
-                                for k in range(left_column, right_column):
-                                    move(pixel + (j * row + k * pixel_bytes) * spacing + c * item,
-                                         patch + (j * size + k) * vector, count, False)
-                            # Where a phase's channels end, the lanes left over reach into what is written next.
-                            call(to_points, patch, size * vector, np.int64(vector), target + c * item, n * plane, plane)
-                        target += channels * item
+            for phase in range(high * wide):
+                y = i % tiles_high * step_high + phase // wide * phase_high - top
+                x = phase % wide * phase_wide - left
+                top_row, bottom_row = within(y, spacing, size, height)
+                target = v + (i - first) * tiles_wide * v_row + phase * channels * item
+                pixel = base + y * row + x * pixel_bytes
+                if n == 1:
+                    begin, stop = whole(x, step_wide, run, image_width, tiles_wide)
+                    if bottom_row == top_row:
+                        begin, stop = np.int64(0), np.int64(0)
+                    for tx in range(tiles_wide):
+                        if begin <= tx < stop:
+                            if pixel + (channels - 1) // lanes * vector <= last:
+                                for c in range(0, channels, lanes):
+                                    copy_vector(pixel + c * item, target + c * item)
+                            else:
+                                copy(pixel, target, channels)
+                        else:
+                            _zero(at(target, channels))
+                            low, high_column = within(x + tx * step_wide, spacing, run, image_width)
+                            if bottom_row > top_row and high_column > low:
+                                copy(pixel + low * pixel_bytes, target + low * pixel_bytes,
+                                     (high_column - low) * (channels // run))
+                        pixel += step_wide * pixel_bytes
+                        target += v_row
+                    continue
+                for tx in range(tiles_wide):
+                    left_column, right_column = within(x + tx * step_wide, spacing, size, image_width)
+                    inside = bottom_row - top_row == size and right_column - left_column == size
+                    for c in range(0, channels, lanes):
+                        count = min(np.int64(lanes), channels - c)
+                        if inside and count == lanes:
+                            call(to_points, pixel + c * item, spacing * row, spacing * pixel_bytes, target + c * item,
+                                 n * plane, plane)
+                            continue
+                        _zero(at(patch, size * size * lanes))
+                        for j in range(top_row, bottom_row):
+                            for k in range(left_column, right_column):
+                                move(pixel + (j * row + k * pixel_bytes) * spacing + c * item,
+                                     patch + (j * size + k) * vector, count, False)
+                        call(to_points, patch, size * vector, np.int64(vector), target + c * item, n * plane, plane)
+                    pixel += step_wide * pixel_bytes
+                    target += v_row
 
     @inline
-    def scatter(t: Any, of_map: Any, first: Any, end: Any, products: Any, low: Any, high_channel: Any, columns: Any,
+    def scatter(t: Any, of_map: Any, first: Any, end: Any, phase: Any, products: Any, low: Any, high_channel: Any,
                 slope: Any, patch: Any) -> Any:
-        """The other way, for the channels from low to high, which have `columns` columns of the products for each phase:
-        the tiles of a map are written, with bias and activation, those of an image overlap and add up."""
+        """The other way, for a phase and its channels from low to high, whose products these are: the tiles of a map are
+        written, with bias and activation, those of an image overlap and add up."""
         (image, height, image_width, channels, pixel_bytes, high, wide, phase_high, phase_wide, step_high, step_wide,
          spacing, top, left, size, run) = _side(t, of_map, item)
         row = image_width * pixel_bytes
@@ -191,88 +222,76 @@ def make(real: Any) -> Tasks:
         tiles_high, tiles_wide, products_row = t[TILES_HIGH], t[TILES_WIDE], t[PRODUCTS_ROW]
         from_points, added = t[POINTS_TO_MAP] if of_map else t[POINTS_TO_IMAGE], t[POINTS_ADDED_TO_IMAGE]
         many = high_channel - low
+        x = phase % wide * phase_wide - left
         for i in range(first, end):
-            base = image + i // tiles_high * height * row + low * item
+            y = i % tiles_high * step_high + phase // wide * phase_high - top
+            top_row, bottom_row = within(y, spacing, size, height)
+            source = products + (i - first) * tiles_wide * products_row
+            pixel = image + i // tiles_high * height * row + low * item + y * row + x * pixel_bytes
+            if n == 1 and bottom_row == top_row:
+                continue
             for tx in range(tiles_wide):
-                source = products + ((i - first) * tiles_wide + tx) * products_row
-                for phase_y in range(high):
-                    y = i % tiles_high * step_high + phase_y * phase_high - top
-                    top_row, bottom_row = within(y, spacing, size, height)
-                    for phase_x in range(wide):
-                        x = tx * step_wide + phase_x * phase_wide - left
-                        left_column, right_column = within(x, spacing, size * run, image_width)
-                        inside = bottom_row - top_row == size and right_column - left_column == size * run
-                        pixel = base + y * row + x * pixel_bytes
-                        if n == 1 and run > 1:  # all channels, as far as their pixels are there
-                            skipped = left_column * pixel_bytes
-                            count = (bottom_row - top_row) * (right_column - left_column) * (channels // run)
-                            values, result = at(source + skipped, count), at(pixel + skipped, count)
-                            for c in range(count):
-                                result[c] += values[c]
-                        elif n == 1 and inside:
-                            values, result = at(source, many), at(pixel, many)
-                            if not of_map:
-                                for c in range(many):
-                                    result[c] += values[c]
-                            elif bias:
-                                finish(source, pixel, bias + low * item, many, activation, slope)
+                left_column, right_column = within(x + tx * step_wide, spacing, size * run, image_width)
+                inside = bottom_row - top_row == size and right_column - left_column == size * run
+                if n == 1 and not of_map:  # a run of pixels, as far as they are there
+                    skipped = left_column * pixel_bytes
+                    add(source + skipped, pixel + skipped, many if inside else (right_column - left_column) * (many // run))
+                elif n == 1 and bias:
+                    finish(source, pixel, bias + low * item, many, activation, slope)
+                elif n == 1:
+                    copy(source, pixel, many)
+                for c in range(0, many if n > 1 else np.int64(0), lanes):
+                    count = min(np.int64(lanes), many - c)
+                    if inside and count == lanes and not (of_map and bias):
+                        call(from_points if of_map else added, source + c * item, n * plane, plane, pixel + c * item,
+                             spacing * row, spacing * pixel_bytes)
+                        continue
+                    call(from_points, source + c * item, n * plane, plane, patch, size * vector, np.int64(vector))
+                    for j in range(top_row, bottom_row):
+                        for k in range(left_column, right_column):
+                            place = patch + (j * size + k) * vector
+                            target = pixel + (j * row + k * pixel_bytes) * spacing + c * item
+                            if of_map and bias:
+                                finish(place, target, bias + (low + c) * item, count, activation, slope)
                             else:
-                                for c in range(many):
-                                    result[c] = values[c]
-                        for c in range(0, many if n > 1 else np.int64(0), lanes):
-                            count = min(np.int64(lanes), many - c)
-                            if inside and count == lanes and not (of_map and bias):
-                                call(from_points if of_map else added, source + c * item, n * plane, plane, pixel + c * item,
-                                     spacing * row, spacing * pixel_bytes)
-                                continue
-                            call(from_points, source + c * item, n * plane, plane, patch, size * vector, np.int64(vector))
-                            for j in range(top_row, bottom_row):
-                                for k in range(left_column, right_column):
-                                    place = patch + (j * size + k) * vector
-                                    target = pixel + (j * row + k * pixel_bytes) * spacing + c * item
-                                    if of_map and bias:
-                                        finish(place, target, bias + (low + c) * item, count, activation, slope)
-                                    else:
-                                        move(place, target, count, not of_map)
-                        source += columns * item
+                                move(place, target, count, not of_map)
+                pixel += step_wide * pixel_bytes
+                source += products_row
 
     @inline
-    def pack_block(t: Any, block: Any, first: Any, end: Any, weights: Any, patch: Any) -> Any:
-        """Rows first to end of a block of the weights, transformed.
+    def collect(t: Any, block: Any, i: Any, target: Any) -> Any:
+        """Row i of a block of the weights, which is not transformed yet: the elements of all phases, of each so many as the
+        block has columns.
 
         The weights lie at KERNEL, (K, C, kH, kW), K being MAP_CHANNELS and C IMAGE_CHANNELS. A block is some columns of
-        U, as many as the micro-kernel takes: forward of k, and its rows are those of c; for the adjoint the other way. It is
-        laid out as (points, phases, rows, columns), with WEIGHTS_PLANE bytes from point to point.
+        U, as many as the micro-kernel takes: forward of k, and its rows are those of c; for the adjoint the other way.
         """
-        adjoint = t[ADJOINT] != 0
-        high, wide, kernels, channels = t[PHASES_HIGH], t[PHASES_WIDE], t[MAP_CHANNELS], t[IMAGE_CHANNELS]
-        height, kernel_width, n, r = t[KERNEL_HEIGHT], t[KERNEL_WIDTH], t[POINTS], t[TAPS]
-        phases, taps, side = high * wide, height * kernel_width, wide * r
-        rows, columns = (kernels, channels) if adjoint else (channels, kernels)
-        row_step, column_step = (channels * taps, taps) if adjoint else (taps, channels * taps)
-        plane = t[WEIGHTS_PLANE]
-        source, elements = at(t[KERNEL], kernels * channels * taps), at(patch, phases * r * r * width)
-        _zero(elements)  # what lies beyond the kernel stays so
-        many = min(np.int64(width), columns - block * width)
-        to_points = t[KERNEL_TO_POINTS]
-        for i in range(first, end):
-            for k in range(many):
-                start = i * row_step + (block * width + k) * column_step
-                if side == kernel_width:
-                    for tap in range(taps):
-                        elements[tap * width + k] = source[start + tap]
-                else:
-                    for y in range(height):
-                        for x in range(kernel_width):
-                            elements[(y * side + x) * width + k] = source[start + y * kernel_width + x]
-            target = weights + i * width * item
-            for y in range(high):
-                for x in range(wide):
-                    corner = patch + (y * side + x) * width * item
-                    for k in range(0, width, lanes):
-                        call(to_points, corner + k * item, high * side * width * item, wide * width * item,
-                             target + k * item, n * plane, plane)
-                    target += rows * width * item
+        kernels, channels, height, kernel_width = t[MAP_CHANNELS], t[IMAGE_CHANNELS], t[KERNEL_HEIGHT], t[KERNEL_WIDTH]
+        taps, side = height * kernel_width, t[PHASES_WIDE] * t[TAPS]
+        columns, row_step, column_step = kernels, taps, channels * taps
+        if t[ADJOINT]:
+            columns, row_step, column_step = channels, channels * taps, taps
+        source, elements = at(t[KERNEL], kernels * channels * taps), at(target, t[PHASES_HIGH] * t[TAPS] * side * width)
+        _zero(elements)  # what lies beyond the kernel, or beyond the columns
+        for k in range(min(np.int64(width), columns - block * width)):
+            start = i * row_step + (block * width + k) * column_step
+            if side == kernel_width:
+                for tap in range(taps):
+                    elements[tap * width + k] = source[start + tap]
+            else:
+                for y in range(height):
+                    for x in range(kernel_width):
+                        elements[(y * side + x) * width + k] = source[start + y * kernel_width + x]
+
+    @inline
+    def transform_row(t: Any, phase: Any, elements: Any, target: Any, plane: Any) -> Any:
+        """One row of a phase, from its elements to all points, which are `plane` bytes apart."""
+        high, wide, n, r = t[PHASES_HIGH], t[PHASES_WIDE], t[POINTS], t[TAPS]
+        side = wide * r
+        corner = elements + (phase // wide * side + phase % wide) * width * item
+        for k in range(0, width, lanes):
+            call(t[KERNEL_TO_POINTS], corner + k * item, high * side * width * item, wide * width * item, target + k * item,
+                 n * plane, plane)
 
     @kernel(str(real))
     def gather_all(task: Any, part: Any, parts: Any) -> Any:
@@ -285,20 +304,19 @@ def make(real: Any) -> Tasks:
 
     @kernel(str(real))
     def pack(task: Any, part: Any, parts: Any) -> Any:
-        """All blocks of the weights, at WEIGHTS."""
+        """All blocks of the weights, at WEIGHTS: each is laid out as (points, phases, rows, columns)."""
         t = carray(task, (WORDS,))
         rows, columns = t[IMAGE_CHANNELS], t[MAP_CHANNELS]
         if t[ADJOINT]:
             rows, columns = columns, rows
-        block = t[POINTS] * t[POINTS] * t[WEIGHTS_PLANE]
-        patch = t[PATCH] + part * t[PATCH_EACH]
+        elements = t[PATCH] + part * t[PATCH_EACH]
         units = (columns + width - 1) // width * rows
-        unit, end = units * part // parts, units * (part + 1) // parts
-        while unit < end:
-            j, first = unit // rows, unit % rows
-            last = min(rows, first + end - unit)
-            pack_block(t, j, first, last, t[WEIGHTS] + j * block, patch)
-            unit += last - first
+        for unit in range(units * part // parts, units * (part + 1) // parts):
+            block, i = unit // rows, unit % rows
+            collect(t, block, i, elements)
+            for phase in range(t[PHASES_HIGH] * t[PHASES_WIDE]):
+                place = t[WEIGHTS] + block * t[POINTS] * t[POINTS] * t[WEIGHTS_PLANE] + (phase * rows + i) * width * item
+                transform_row(t, phase, elements, place, t[WEIGHTS_PLANE])
 
     @kernel(str(real))
     def convolve(task: Any, part: Any, parts: Any) -> Any:
@@ -306,16 +324,23 @@ def make(real: Any) -> Tasks:
 
         Without V_EACH, V has been gathered, and the parts share the channels of the result; otherwise each gathers a
         CHUNK of rows of tiles at a time. Without WEIGHTS_EACH all weights have been packed, otherwise each part packs a
-        block of them at a time, which then never leave the cache.
+        phase of a block of them at a time, which then never leaves the cache. The products of a phase of an image are
+        transformed back before those of the next are made; with MERGED, the phases are columns of one product.
         """
         t = carray(task, (WORDS,))
-        zero = np.int64(0)
-        adjoint = t[ADJOINT] != 0
+        zero, one, line = np.int64(0), np.int64(1), np.int64(LINE // item)
+        adjoint, as_needed = t[ADJOINT] != 0, t[WEIGHTS_EACH] != 0
         phases, points, wide = t[PHASES_HIGH] * t[PHASES_WIDE], t[POINTS] * t[POINTS], t[TILES_WIDE]
         rows, channels = (t[MAP_CHANNELS], t[IMAGE_CHANNELS]) if adjoint else (t[IMAGE_CHANNELS], t[MAP_CHANNELS])
-        panels, depth = (phases, rows) if adjoint else (np.int64(1), phases * rows)
-        block = points * t[WEIGHTS_PLANE]
-        first, last = zero, (channels + width - 1) // width
+        # A block of the weights has `panels` of `depth` rows, which are made and multiplied in `pieces`.
+        panels, depth = (phases, rows) if adjoint else (one, phases * rows)
+        columns = channels
+        if t[MERGED]:
+            panels, columns = one, phases * channels
+        pieces = phases if as_needed and not adjoint else one
+        piece = depth // pieces
+        plane, block = t[WEIGHTS_PLANE], points * t[WEIGHTS_PLANE]
+        first, last = zero, (columns + width - 1) // width
         if t[V_EACH] == 0:
             begin, end = zero, t[IMAGES] * t[TILES_HIGH]
             first, last = last * part // parts, last * (part + 1) // parts
@@ -326,11 +351,14 @@ def make(real: Any) -> Tasks:
         v, v_row, v_plane = t[V] + part * t[V_EACH], t[V_ROW], t[V_PLANE]
         product, product_row, product_plane = t[PRODUCTS] + part * t[PRODUCTS_EACH], t[PRODUCTS_ROW], t[PRODUCTS_PLANE]
         patch = t[PATCH] + part * t[PATCH_EACH]
-        slope = at(t[SLOPE], np.int64(1))[0]
-        at_once = np.int64(1) if t[WEIGHTS_EACH] else max(last - first, np.int64(1))
+        elements = t[ELEMENTS] + part * t[ELEMENTS_EACH]
+        row_elements = phases * t[TAPS] * t[TAPS] * width * item
+        slope = at(t[SLOPE], one)[0]
+        at_once = one if as_needed else max(last - first, one)
 
         if adjoint:  # the tiles will be added up
-            low, high = first * width, min(last * width, channels)
+            low = first * width if panels == phases else zero
+            high = min(last * width, channels) if panels == phases else channels
             pixels = t[IMAGE_HEIGHT] * t[IMAGE_WIDTH]
             for i in range(begin // t[TILES_HIGH] * pixels, end // t[TILES_HIGH] * pixels):
                 _zero(at(t[IMAGE] + (i * t[IMAGE_PIXEL] + low) * item, min(high, t[IMAGE_PIXEL]) - low))
@@ -342,21 +370,34 @@ def make(real: Any) -> Tasks:
             for j0 in range(first, last, at_once):
                 j1 = min(j0 + at_once, last)
                 weights = t[WEIGHTS] + j0 * block
-                if t[WEIGHTS_EACH]:
+                if as_needed:
                     weights = t[WEIGHTS] + part * t[WEIGHTS_EACH]
-                    pack_block(t, j0, zero, rows, weights, patch)
-                for p in range(points):
-                    for j in range(j1 - j0):
-                        for q in range(panels):
-                            panel = weights + j * block + p * t[WEIGHTS_PLANE] + q * rows * width * item
-                            column = (q * (j1 - j0) + j) * width * item
-                            for k in range(0, tiles, ROWS):  # the last block of rows may reach beyond the tiles
-                                ahead = np.int64(width if k == 0 else 0)  # with the first rows the next panel is fetched
-                                multiply(depth, v + p * v_plane + k * v_row, v_row // item, np.int64(1), panel,
-                                         product + p * product_plane + k * product_row + column, product_row // item,
-                                         panel + depth * width * item, ahead)
-                scatter(t, not adjoint, i, stop, product, j0 * width, min(j1 * width, channels), (j1 - j0) * width, slope,
-                        patch)
+                    for r in range(rows):
+                        collect(t, j0, r, elements + r * row_elements)
+                for q in range(panels):
+                    for d in range(pieces):
+                        if as_needed:
+                            for r in range(rows):
+                                transform_row(t, q + d, elements + r * row_elements, weights + r * width * item, plane)
+                        for p in range(points):
+                            for j in range(j1 - j0):
+                                panel = weights + j * block + p * plane + (zero if as_needed else q * depth * width * item)
+                                following = panel + block if j + 1 < j1 - j0 else panel - j * block + plane
+                                for k in range(0, tiles, ROWS):  # the last block of rows may reach beyond the tiles
+                                    source = v + p * v_plane + k * v_row + d * piece * item
+                                    # Meanwhile the next panel is fetched, half of it with the first rows, half with the
+                                    # second, and with the first panel the next rows.
+                                    half = k // ROWS
+                                    then = source + ROWS * v_row if k + ROWS < tiles else v + (p + 1) * v_plane + d * piece * item
+                                    multiply(piece, source, v_row // item, one, panel,
+                                             product + p * product_plane + k * product_row + j * width * item,
+                                             product_row // item, d, following + half * piece * LINE,
+                                             line if half * LINE < width * item else zero, then, line if j == 0 else zero)
+                    for phase in range(zero if t[MERGED] else q, phases if t[MERGED] else q + 1):
+                        place = product + (phase * channels * item if t[MERGED] else zero)
+                        low = zero if t[MERGED] else j0 * width
+                        scatter(t, not adjoint, i, stop, phase, place, low,
+                                channels if t[MERGED] else min(j1 * width, channels), slope, patch)
 
     @kernel(str(real))
     def weight_grad(task: Any, part: Any, parts: Any) -> Any:

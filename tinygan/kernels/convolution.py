@@ -143,15 +143,17 @@ def _weights_bytes(words: dict[str, int], blocks: int) -> int:
 
 @lru_cache(1024)
 def _chunk(rows: int, wide: int, depth_bytes: int) -> int:
-    """How many rows of tiles at once: a share for every part, and little waste in the blocks of the matrix products."""
+    """How many rows of tiles at once, of those of a part: such that the matrix products have little waste in their last
+    blocks, for which `multiply` takes as long as for full ones, and such that few chunks read the weights."""
     tiles_at_once = max(TILES_AT_ONCE, min(V_BYTES // max(depth_bytes, 1), 512))
-    most = max(1, min(-(-rows // pool.size), -(-tiles_at_once // wide)))
+    most = max(1, min(rows, -(-tiles_at_once // wide)))
 
-    def waste(count: int) -> float:
-        tiles = count * wide
-        return round((-(-tiles // microkernel.ROWS) * microkernel.ROWS + 4) / tiles, 2)
+    def cost(count: int) -> int:
+        whole, rest = divmod(rows, count)
+        tiles = [count * wide] * whole + [rest * wide] * (rest > 0)
+        return sum(-(-tile // microkernel.ROWS) * microkernel.ROWS + 4 for tile in tiles)
 
-    return min(range((most + 1) // 2, most + 1), key=lambda count: (waste(count), -count))
+    return min(range((most + 1) // 2, most + 1), key=lambda count: (cost(count), -count))
 
 
 def _is_thin(g: Any, tile: Tile, channels: int) -> bool:
@@ -170,48 +172,57 @@ def _convolve(source: Array, weight: Array, g: Any, adjoint: bool, version: Any,
     kernels, channels = weight.shape[0], weight.shape[1] * g.groups
     tile = best_tile(g, channels, kernels)
     images, dtype, item = source.shape[0], source.dtype, source.itemsize
-    real = REALS[dtype]
-    pixel, run = channels, 1
-    if _is_thin(g, tile, channels):
+    real, width = REALS[dtype], gemm.columns(dtype)
+    pixel, run, of_weights = channels, 1, {}
+    thin = _is_thin(g, tile, channels)
+    if thin:
         run, g = g.kernel[1], _thin(g)
         channels *= run
-        weight = np.ascontiguousarray(weight.transpose(0, 3, 1, 2)).reshape(kernels, channels, g.kernel[0], 1)
+        # What all phases multiply is one matrix.
+        of_weights = {"image_channels": channels * g.kernel[0], "phases_high": 1, "kernel_height": 1}
+        weight = np.ascontiguousarray(weight.transpose(0, 2, 3, 1)).reshape(kernels, -1, 1, 1)
         version = None  # this is a copy of the parameter, somewhere else every time
     words = dict(_words(real, g, tile, images, channels, kernels))
-    words.update(image_pixel=pixel, run=run, adjoint=adjoint)
+    words.update(image_pixel=pixel, run=run, adjoint=adjoint, merged=thin and adjoint)
     high, wide, phases = words["tiles_high"], words["tiles_wide"], words["phases_high"] * words["phases_wide"]
     target = empty((images, *(g.input if adjoint else g.output), pixel if adjoint else kernels), dtype)
-    out_channels = words["image_channels"] if adjoint else words["map_channels"]
-    depth, panels = (words["map_channels"], phases) if adjoint else (phases * words["image_channels"], 1)
-    blocks = -(-out_channels // gemm.columns(dtype))
+    rows, columns = words["image_channels"], words["map_channels"]
+    if adjoint:
+        rows, columns = columns, rows * (phases if thin else 1)
+    depth, blocks = rows * (1 if adjoint else phases), -(-columns // width)
     # With few tiles every part would read all the weights for a few of them, so the parts share the channels instead.
-    # (Not where pixels overlap: a channel of one is a channel of the next.)
-    share = images * high * wide <= SHARED_TILES * pool.size and blocks >= pool.size and pixel >= words["image_channels"]
-    panel_rows = words["map_channels"] if adjoint else words["image_channels"]
-    words["weights_plane"] = conv.plane_bytes(phases * panel_rows, gemm.columns(dtype) * item)
+    share = images * high * wide <= SHARED_TILES * pool.size and blocks >= pool.size and not thin
+    words["weights_plane"] = conv.plane_bytes(phases * rows, width * item)
     as_needed = share and _weights_bytes(words, blocks) > KEPT_WEIGHTS
-    words["chunk"] = images * high if share else _chunk(images * high, wide, depth * item * tile.planes)
+    if as_needed:
+        words["weights_plane"] = conv.plane_bytes(rows, width * item)
+    part_rows = -(-images // pool.size) * high if adjoint else -(-images * high // pool.size)
+    words["chunk"] = images * high if share else _chunk(part_rows, wide, depth * item * tile.planes)
     tiles_at_once = words["chunk"] * wide
-    row, columns = conv.row_bytes(depth * item), panels * gemm.columns(dtype) * (1 if as_needed else blocks)
+    row = conv.row_bytes(depth * item)
     words["v_row"], words["v_plane"] = row, conv.plane_bytes(tiles_at_once, row)
     whole_rows = -(-tiles_at_once // conv.ROWS) * conv.ROWS
-    words["products_row"] = conv.row_bytes(columns * item)
+    words["products_row"] = conv.row_bytes(width * item * (1 if as_needed else blocks))
     words["products_plane"] = conv.plane_bytes(whole_rows, words["products_row"])
     words["patch_each"] = _patch_bytes(words, tile, item)
+    row_elements = phases * tile.r ** 2 * width * item
     image, result = (target, source) if adjoint else (source, target)
     per_group = kernels // g.groups
     for i in range(g.groups):
         some = weight[i * per_group:(i + 1) * per_group]
         kernel = np.ascontiguousarray(some) if as_needed else some
-        u = None if as_needed else _packed(some, words, tile, adjoint, version)
+        u = None if as_needed else _packed(some, {**words, **of_weights}, tile, adjoint, version)
         v_bytes = tile.planes * words["v_plane"] + conv.ROWS * row  # rows beyond the tiles are read, whatever they hold
         products_each = _lines(tile.planes * words["products_plane"])
-        v_each, weights_each = 0 if share else _lines(v_bytes), _lines(_weights_bytes(words, 1)) if as_needed else 0
+        v_each, weights_each, elements_each = 0 if share else _lines(v_bytes), 0, 0
+        if as_needed:
+            weights_each, elements_each = _lines(_weights_bytes(words, 1)), _lines(rows * row_elements)
         with Scratch(v_bytes if share else pool.size * v_each, pool.size * products_each, pool.size * weights_each,
-                     pool.size * words["patch_each"]) as (v, products, weights, patch):
+                     pool.size * elements_each, pool.size * words["patch_each"]) as (v, products, weights, elements, patch):
             words.update({
                 "image": address(image) + i * words["image_channels"] * item, "map": address(result) + i * per_group * item,
                 "kernel": address(kernel), "weights": weights if u is None else address(u), "weights_each": weights_each,
+                "elements": elements, "elements_each": elements_each,
                 "bias": 0 if bias is None else address(bias) + i * per_group * item, "activation": activation,
                 "slope": number(slope, dtype), "v": v, "v_each": v_each, "products": products,
                 "products_each": products_each, "patch": patch})

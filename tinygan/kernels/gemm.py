@@ -140,7 +140,7 @@ def _share(real: Any) -> Any:
 
     @inline
     def share(t: Any, part: Any, parts: Any, scratch: Any) -> Any:
-        k, a_row, c_stride = t[K], t[A_ROW], t[C_STRIDE]
+        zero, k, a_row, c_stride = np.int64(0), t[K], t[A_ROW], t[C_STRIDE]
         top, bottom, left, right = np.int64(0), t[M], np.int64(0), t[N]
         if t[SPLIT_ROWS]:
             units = (t[M] + ROWS - 1) // ROWS
@@ -169,7 +169,7 @@ def _share(real: Any) -> Any:
         last = (bottom - top) // ROWS * ROWS + top  # the first row of an incomplete block
         if not direct:
             pack_rows(a, t[A_STEP], top, bottom - top, k, packed)
-        elif last < bottom:
+        elif last < bottom and (staged or bottom - top < ROWS):
             for i in range(ROWS):
                 source = a[min(last + i, bottom - 1) * a_row:]
                 for p in range(k):
@@ -186,28 +186,33 @@ def _share(real: Any) -> Any:
             for i0 in range(top, bottom, strip if staged else ROWS):
                 i1 = min(i0 + (strip if staged else ROWS), bottom)
                 for i in range(i0, i1, ROWS):
-                    rows = min(np.int64(ROWS), bottom - i)
+                    rows, row = min(np.int64(ROWS), bottom - i), i
                     if not direct:
                         a_address, a_stride, a_step = rows_address + (i - top) * k * item, np.int64(1), np.int64(ROWS)
-                    elif rows == ROWS:
-                        a_address, a_stride, a_step = t[A] + i * a_row * item, a_row, t[A_STEP]
+                    elif rows == ROWS or (not staged and bottom - top >= ROWS):
+                        rows, row = np.int64(ROWS), min(i, bottom - ROWS)  # the last block does some rows once more
+                        a_address, a_stride, a_step = t[A] + row * a_row * item, a_row, t[A_STEP]
                     else:
                         a_address, a_stride, a_step = rows_address, k, np.int64(1)
+                    # With the first panel the next rows of A are fetched, and with the first rows the next panel.
+                    following = np.int64(0)
+                    if direct and (a_row == 1 or a_row < 2 * k):  # not where they are far apart
+                        following = a_step if a_row == 1 else np.int64(ROWS)
                     for j in range(j0, j1, width):
                         columns = min(np.int64(width), j1 - j)
                         b_address = panels_address + (j - j0) * k * item
                         if not staged and rows == ROWS and columns == width:
-                            c_address, c_step = t[C] + (i * c_stride + j) * item, c_stride
+                            c_address, c_step = t[C] + (row * c_stride + j) * item, c_stride
                         else:
                             c_address, c_step = tile_address, np.int64(width)
+                        next_rows, next_step = a_address + ROWS * a_row * item, following if j == j0 else np.int64(0)
                         if i == top and b_rows_contiguous and columns == width:
-                            multiply_and_pack(k, a_address, a_stride, a_step, b_address, c_address, c_step,
-                                              t[B] + j * item, t[B_STEP])
-                        elif j == j0 and direct and a_row == k:  # the next block of A lies behind this one
-                            multiply(k, a_address, a_stride, a_step, b_address, c_address, c_step,
-                                     a_address + ROWS * k * item, np.int64(ROWS))
+                            panel = t[B] + j * item
+                            multiply_and_pack(k, a_address, a_stride, a_step, b_address, c_address, c_step, zero, panel,
+                                              t[B_STEP], panel + width * item, t[B_STEP])
                         else:
-                            multiply(k, a_address, a_stride, a_step, b_address, c_address, c_step, a_address, np.int64(0))
+                            multiply(k, a_address, a_stride, a_step, b_address, c_address, c_step, zero, next_rows, next_step,
+                                     a_address, zero)
                         if c_address != tile_address:
                             continue
                         if staged:
@@ -223,7 +228,7 @@ def _share(real: Any) -> Any:
                         else:
                             for ii in range(rows):
                                 for jj in range(columns):
-                                    c[(i + ii) * c_stride + j + jj] = tile[ii * width + jj]
+                                    c[(row + ii) * c_stride + j + jj] = tile[ii * width + jj]
                 if staged:
                     flush(stage, i1 - i0, i0, j1 - j0, j0, c, c_stride, bias, t[ACTIVATION], slope)
 

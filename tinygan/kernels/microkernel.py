@@ -31,68 +31,80 @@ def columns(item_bytes: int) -> int:
 def make(real: Any, packing: bool = False) -> Any:
     """The micro-kernel for float32 or float64, as a function for other kernels:
 
-    microkernel(k, a, row_stride, step, b, c, c_stride, ahead, ahead_step): C[i, j] = sum over p < k of A[i, p] * B[p, j],
-    with A[i, p] at a + i * row_stride + p * step, B[p, j] at b + p * COLUMNS + j and C[i, j] at c + i * c_stride + j.
-    a, b and c are addresses; strides count elements. All ROWS x COLUMNS elements of C are written. Meanwhile the
-    elements at ahead + p * ahead_step are fetched into the second-level cache, for what comes next.
+    microkernel(k, a, row_stride, step, b, c, c_stride, adding, ahead, ahead_step, beside, beside_step):
+    C[i, j] = sum over p < k of A[i, p] * B[p, j], or that much more (`adding`), with A[i, p] at a + i * row_stride + p * step,
+    B[p, j] at b + p * COLUMNS + j and C[i, j] at c + i * c_stride + j. a, b and c are addresses; strides count elements.
+    All ROWS x COLUMNS elements of C are written. Meanwhile the elements at ahead + p * ahead_step and those at
+    beside + p * beside_step are fetched into the second-level cache, for what comes next.
 
     packing: the other micro-kernel, for the first block of rows: B[p, j] lies at ahead + p * ahead_step + j, and is
     written to b + p * COLUMNS + j on the way, where the other blocks of rows will find it.
     """
-    bits = real.bitwidth
-    lanes = VECTOR_BYTES * 8 // bits
-    element = ir.FloatType() if bits == 32 else ir.DoubleType()
+    size = real.bitwidth // 8
+    lanes = VECTOR_BYTES // size
+    element = ir.FloatType() if size == 4 else ir.DoubleType()
     vector, word, small = ir.VectorType(element, lanes), ir.IntType(64), ir.IntType(32)
+    byte = ir.IntType(8).as_pointer()
 
     def const(value: int) -> Any:
         return ir.Constant(word, value)
 
     @intrinsic
-    def microkernel(typing: Any, k: Any, a: Any, row_stride: Any, step: Any, b: Any, c: Any, c_stride: Any,
-                    ahead: Any, ahead_step: Any) -> Any:
+    def microkernel(typing: Any, k: Any, a: Any, row_stride: Any, step: Any, b: Any, c: Any, c_stride: Any, adding: Any,
+                    ahead: Any, ahead_step: Any, beside: Any, beside_step: Any) -> Any:
         def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-            k, a, row_stride, step, b, c, c_stride, ahead, ahead_step = args
-            module = builder.module
+            k, a, row_stride, step, b, c, c_stride, adding, ahead, ahead_step, beside, beside_step = args
             fma = cgutils.get_or_insert_function(
-                module, ir.FunctionType(vector, [vector] * 3), f"llvm.fma.v{lanes}f{bits}")
-            byte = ir.IntType(8).as_pointer()
+                builder.module, ir.FunctionType(vector, [vector] * 3), f"llvm.fma.v{lanes}f{size * 8}")
             prefetch = cgutils.get_or_insert_function(
-                module, ir.FunctionType(ir.VoidType(), [byte, small, small, small]), "llvm.prefetch.p0")
-            a, b, c, ahead = (builder.inttoptr(x, element.as_pointer()) for x in (a, b, c, ahead))
-            a_rows = [builder.gep(a, [builder.mul(row_stride, const(i))]) for i in range(ROWS)]
-            c_rows = [builder.gep(c, [builder.mul(c_stride, const(i))]) for i in range(ROWS)]
-            # C is on its way to the cache while the loop runs.
-            for row in c_rows:
-                for end in (0, VECTORS * lanes - 1):
-                    place = builder.bitcast(builder.gep(row, [const(end)]), byte)
-                    builder.call(prefetch, [place, small(1), small(3), small(1)])  # to write, near, data
+                builder.module, ir.FunctionType(ir.VoidType(), [byte, small, small, small]), "llvm.prefetch.p0")
 
-            start, loop, end = builder.block, builder.append_basic_block("loop"), builder.append_basic_block("end")
+            def fetch(address: Any, write: int, locality: int) -> None:
+                builder.call(prefetch, [builder.inttoptr(address, byte), small(write), small(locality), small(1)])
+
+            def in_bytes(elements: Any) -> Any:
+                return builder.mul(elements, const(size))
+
+            def vectors(address: Any) -> list[Any]:
+                return [builder.inttoptr(builder.add(address, const(v * VECTOR_BYTES)), vector.as_pointer())
+                        for v in range(VECTORS)]
+
+            def branch(condition: Any, name: str) -> tuple[Any, Any, Any]:
+                """The blocks from which, on which and after which something happens if the condition is true."""
+                blocks = builder.block, builder.append_basic_block(name), builder.append_basic_block(f"after {name}")
+                builder.cbranch(condition, *blocks[1:])
+                return blocks
+
+            c_rows = [builder.add(c, builder.mul(in_bytes(c_stride), const(i))) for i in range(ROWS)]
+            for row in c_rows:  # C is on its way to the cache while the loop runs
+                for end in (0, VECTORS * VECTOR_BYTES - 1):
+                    fetch(builder.add(row, const(end)), 1, 3)
             zero = ir.Constant(vector, [0.0] * lanes)
-            builder.cbranch(builder.icmp_signed(">", k, const(0)), loop, end)
+            begin, load, ready = branch(builder.icmp_signed("!=", adding, const(0)), "load")
+            builder.position_at_end(load)
+            loaded = [[builder.load(place, align=size) for place in vectors(row)] for row in c_rows]
+            builder.branch(ready)
+            builder.position_at_end(ready)
+            first = [[builder.phi(vector) for _ in range(VECTORS)] for _ in range(ROWS)]
+            a_rows = [builder.add(a, builder.mul(in_bytes(row_stride), const(i))) for i in range(ROWS)]
+            start, loop, end = branch(builder.icmp_signed(">", k, const(0)), "loop")
 
             builder.position_at_end(loop)
             p = builder.phi(word)
             before = [[builder.phi(vector) for _ in range(VECTORS)] for _ in range(ROWS)]
-            b_row = builder.mul(p, const(VECTORS * lanes))
-            beside = builder.mul(p, ahead_step)
-
-            def vectors(base: Any, row: Any) -> list[Any]:
-                return [builder.bitcast(builder.gep(base, [builder.add(row, const(v * lanes))]), vector.as_pointer())
-                        for v in range(VECTORS)]
-
-            places = vectors(ahead, beside) if packing else vectors(b, b_row)
-            b_vectors = [builder.load(x, align=bits // 8) for x in places]
+            b_row = builder.add(b, builder.mul(p, const(VECTORS * VECTOR_BYTES)))
+            ahead_row = builder.add(ahead, builder.mul(p, in_bytes(ahead_step)))
+            b_vectors = [builder.load(place, align=size) for place in vectors(ahead_row if packing else b_row)]
             if packing:
-                for value, x in zip(b_vectors, vectors(b, b_row), strict=True):
-                    builder.store(value, x, align=bits // 8)
+                for value, place in zip(b_vectors, vectors(b_row), strict=True):
+                    builder.store(value, place, align=size)
             else:
-                place = builder.bitcast(builder.gep(ahead, [beside]), byte)
-                builder.call(prefetch, [place, small(0), small(2), small(1)])  # to read, less near, data
-            a_place = builder.mul(p, step)
+                fetch(ahead_row, 0, 2)
+            fetch(builder.add(beside, builder.mul(p, in_bytes(beside_step))), 0, 2)
+            a_place = builder.mul(p, in_bytes(step))
             after = []
             for i in range(ROWS):
-                value = builder.load(builder.gep(a_rows[i], [a_place]))
+                value = builder.load(builder.inttoptr(builder.add(a_rows[i], a_place), element.as_pointer()))
                 value = builder.insert_element(ir.Constant(vector, ir.Undefined), value, small(0))
                 value = builder.shuffle_vector(value, ir.Constant(vector, ir.Undefined),
                                                ir.Constant(ir.VectorType(small, lanes), [0] * lanes))
@@ -106,15 +118,15 @@ def make(real: Any, packing: bool = False) -> Any:
             sums = [[builder.phi(vector) for _ in range(VECTORS)] for _ in range(ROWS)]
             for i in range(ROWS):
                 for v in range(VECTORS):
+                    first[i][v].add_incoming(zero, begin)
+                    first[i][v].add_incoming(loaded[i][v], load)
                     for phi in (before[i][v], sums[i][v]):
-                        phi.add_incoming(zero, start)
+                        phi.add_incoming(first[i][v], start)
                         phi.add_incoming(after[i][v], loop)
-            for i in range(ROWS):
-                for v in range(VECTORS):
-                    place = builder.bitcast(builder.gep(c_rows[i], [const(v * lanes)]), vector.as_pointer())
-                    builder.store(sums[i][v], place, align=bits // 8)
+                for value, place in zip(sums[i], vectors(c_rows[i]), strict=True):
+                    builder.store(value, place, align=size)
             return context.get_dummy_value()
 
-        return types.void(*[types.int64] * 9), code
+        return types.void(*[types.int64] * 12), code
 
     return microkernel
