@@ -19,8 +19,9 @@ from tinygan.kernels.workspace import Scratch, empty
 Array = np.ndarray[Any, Any]
 TILES_AT_ONCE = 64  # and with less depth more of them, as many as make
 V_BYTES = 256 * 1024  # of V, which so stays in the second-level cache
-SHARED_TILES = 40  # for each part; with fewer the parts share the channels of the result
-KEPT_WEIGHTS = 16 * 2**20  # bytes: larger ones, where the parts share the channels, are packed as needed and not kept
+SHARED_TILES = 16  # for each part; with fewer the parts share the channels of the result
+PACKED_TILES = 40  # for each part; with fewer, weights
+KEPT_WEIGHTS = 16 * 2**20  # of more bytes than this are packed as needed, and not kept; the parts share channels, too
 GRADIENT_BYTES = 16 * 2**20  # of V at a time, in the gradient of a weight, but a whole image
 PRODUCTS_BYTES = 8 * 2**20  # of products, likewise
 ROWS_AT_ONCE = 512  # of V that a product sums over, likewise
@@ -191,9 +192,11 @@ def _convolve(source: Array, weight: Array, g: Any, adjoint: bool, version: Any,
         rows, columns = columns, rows * (phases if thin else 1)
     depth, blocks = rows * (1 if adjoint else phases), -(-columns // width)
     # With few tiles every part would read all the weights for a few of them, so the parts share the channels instead.
-    share = images * high * wide <= SHARED_TILES * pool.size and blocks >= pool.size and not thin
+    part_tiles = -(-images * high * wide // pool.size)
     words["weights_plane"] = conv.plane_bytes(phases * rows, width * item)
-    as_needed = share and _weights_bytes(words, blocks) > KEPT_WEIGHTS
+    as_needed = part_tiles <= PACKED_TILES and _weights_bytes(words, blocks) > KEPT_WEIGHTS
+    share = (as_needed or part_tiles <= SHARED_TILES) and blocks >= pool.size and not thin
+    as_needed = as_needed and share
     if as_needed:
         words["weights_plane"] = conv.plane_bytes(rows, width * item)
     part_rows = -(-images // pool.size) * high if adjoint else -(-images * high // pool.size)
@@ -318,8 +321,8 @@ def _add_weight_grad(words: dict[str, int], tile: Tile, dtype: Any, rows: tuple[
             table[..., gemm.A] = vy + points * strides[1] + first * rows[1] + k * item
             table[..., gemm.C] = products + np.arange(pieces * tile.planes).reshape(pieces, -1) * plane
             table[..., gemm.M] = some
-            pool.run(gemm.make_batch(real), (pieces * tile.planes, address(table), pool.size, memory, panels // item),
-                     pool.size)
+            pool.run(gemm.make_batch(real), (pieces * tile.planes, address(table), _shares(pieces * tile.planes), memory,
+                                             panels // item), pool.size)
             if pieces > 1:
                 each = np.ctypeslib.as_array(_pointer(products, dtype), (pieces, plane // item))[:, :some * depth]
                 np.sum(each[1:], axis=0, out=each[1])
@@ -327,6 +330,15 @@ def _add_weight_grad(words: dict[str, int], tile: Tile, dtype: Any, rows: tuple[
             _run(conv.make(real).weight_grad, {
                 **words, "map_channels": some, "kernel": words["kernel"] + k * kernel_bytes, "products": products,
                 "products_plane": plane})
+
+
+@lru_cache(1024)
+def _shares(products: int) -> int:
+    """Into how many shares each product is cut, each of which packs the same again, so that no part has much more to do
+    than another."""
+    size = pool.size
+    return next(shares for shares in range(1, size + 1)
+                if shares == size or -(-products * shares // size) * size <= 1.1 * products * shares)
 
 
 def _pointer(place: int, dtype: Any) -> Any:

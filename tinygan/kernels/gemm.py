@@ -159,7 +159,9 @@ def _share(real: Any) -> Any:
         panels_address = scratch
         panel_elements = max(np.int64(block), width * k)
         rows_address = panels_address + panel_elements * item
-        direct = t[A_STEP] == 1 or t[N] <= FEW_PANELS * width  # A is read where it lies
+        # A is read where it lies; columns only where they don't compete for a few places of the cache.
+        spread = t[A_ROW] == 1 and t[A_STEP] * item % 512 != 0
+        direct = t[A_STEP] == 1 or t[N] <= FEW_PANELS * width or spread
         b_rows_contiguous = t[B_COLUMN] == 1
         tile_address = rows_address + ((np.int64(0) if direct else bottom - top) + ROWS) * k * item
         stage_address = tile_address + width * ROWS * item

@@ -18,30 +18,31 @@ ALIGNMENT = 64
 Array = np.ndarray[Any, Any]
 
 
+class _Buffer:
+    """Memory, and when it was last handed out."""
+
+    __slots__ = ("memory", "used")
+
+    def __init__(self, size: int) -> None:
+        self.memory = np.empty(size + ALIGNMENT, np.uint8)
+        self.used = 0
+
+    def references(self) -> int:
+        return sys.getrefcount(self.memory)
+
+
+UNUSED = _Buffer(1).references()  # without views (the number differs between Pythons)
+MOST_HELD = 3  # times the most that was ever in use: beyond, free buffers are given back
+
+
 class _Buffers(threading.local):
     def __init__(self) -> None:
-        self.by_size: dict[int, list[Array]] = {}
-        self.peak = 0  # bytes: the most that was in use when a buffer had to be made
+        self.by_size: dict[int, list[_Buffer]] = {}
+        self.clock = 0  # how often memory was handed out
+        self.peak = 0  # bytes: the most that was in use, with the buffer that had to be made then
 
 
 _BUFFERS = _Buffers()
-
-
-def _free(buffers: list[Array]) -> Array | None:
-    for buffer in buffers:
-        if sys.getrefcount(buffer) == _UNUSED:
-            return buffer
-    return None
-
-
-def _calibrate() -> int:
-    """The reference count of a buffer without views, seen from the loop in `_free` (it differs between Pythons)."""
-    for buffer in [np.empty(1, np.uint8)]:
-        return sys.getrefcount(buffer)
-    raise AssertionError
-
-
-_UNUSED = _calibrate()
 
 
 def empty(shape: tuple[int, ...], dtype: Any) -> Array:
@@ -50,35 +51,31 @@ def empty(shape: tuple[int, ...], dtype: Any) -> Array:
     size = math.prod(shape) * dtype.itemsize
     if size < SMALL:
         return np.empty(shape, dtype)
-    buffer = _free(_BUFFERS.by_size.get(size, []))
-    if buffer is None:
-        _trim()
-        buffer = np.empty(size + ALIGNMENT, np.uint8)
+    for buffer in _BUFFERS.by_size.get(size, ()):
+        if buffer.references() == UNUSED:
+            break
+    else:
+        _make_room(size)
+        buffer = _Buffer(size)
         _BUFFERS.by_size.setdefault(size, []).append(buffer)
-    return np.ndarray(shape, dtype, buffer, -buffer.ctypes.data % ALIGNMENT)
+    _BUFFERS.clock += 1
+    buffer.used = _BUFFERS.clock
+    return np.ndarray(shape, dtype, buffer.memory, -buffer.memory.ctypes.data % ALIGNMENT)
 
 
-def _trim() -> None:
-    """Forget the free buffers if they are more than was ever in use, as they become where sizes keep changing."""
-    used = free = 0
-    for size, buffers in _BUFFERS.by_size.items():
-        for buffer in buffers:
-            if sys.getrefcount(buffer) == _UNUSED:
-                free += size
-            else:
-                used += size
-    _BUFFERS.peak = max(_BUFFERS.peak, used)
-    if free > _BUFFERS.peak:
-        _BUFFERS.peak = used
-        for size, buffers in list(_BUFFERS.by_size.items()):
-            kept = []
-            for buffer in buffers:  # a loop like the one that _UNUSED was counted in
-                if sys.getrefcount(buffer) != _UNUSED:
-                    kept.append(buffer)  # noqa: PERF401
-            if kept:
-                _BUFFERS.by_size[size] = kept
-            else:
-                del _BUFFERS.by_size[size]
+def _make_room(size: int) -> None:
+    """Give back the free buffers that have not been used for longest; where sizes keep changing there would be ever more."""
+    every = [(size, buffer) for size, buffers in _BUFFERS.by_size.items() for buffer in buffers]
+    free = [(size, buffer) for size, buffer in every if buffer.references() == UNUSED]
+    held = size + sum(size for size, _ in every)
+    _BUFFERS.peak = max(_BUFFERS.peak, held - sum(size for size, _ in free))
+    for size, buffer in sorted(free, key=lambda pair: pair[1].used):
+        if held <= MOST_HELD * _BUFFERS.peak:
+            break
+        held -= size
+        _BUFFERS.by_size[size].remove(buffer)
+        if not _BUFFERS.by_size[size]:
+            del _BUFFERS.by_size[size]
 
 
 class _Kept(threading.local):
