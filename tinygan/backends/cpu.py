@@ -98,7 +98,11 @@ def dense(x: Array, weight: Array, bias: Array, activation_name: str, slope: flo
     """activation(x @ weight.T + bias): x (N, in), weight (out, in), bias (out,) -> (N, out)."""
     fused = _FUSED.get(activation_name)
     if x.size * weight.shape[0] > 64 * LARGE and (out is None or out.flags.c_contiguous):
-        y = _native().product(x, weight.T, out, bias, fused or 0, slope)
+        if weight.shape[0] <= _native().NARROW:
+            y, fused = _native().product(x, weight.T, out), 0
+            y += bias
+        else:
+            y = _native().product(x, weight.T, out, bias, fused or 0, slope)
     else:
         y = np.matmul(x, weight.T, out=out)
         y += bias

@@ -92,7 +92,7 @@ def make(real: Any) -> Tasks:
     vector = lanes * item
     width = microkernel.columns(item)
     multiply = microkernel.make(real)
-    call = transform.call
+    call, square = transform.call, transform.square_transpose(real)
 
     @inline
     def at(address: Any, size: Any) -> Any:
@@ -149,7 +149,7 @@ def make(real: Any) -> Tasks:
 
     @inline
     def whole(first: Any, step: Any, size: Any, end: Any, count: Any) -> Any:
-        """Which of `count` runs of that size, one every `step` from `first` on, lie from 0 up to `end`: from which to which."""
+        """Which of `count` runs of that size, one every `step` from `first` on, lie from 0 to `end`: from which to which."""
         low = np.int64(0) if first >= 0 else min(count, (step - 1 - first) // step)
         return low, max(low, min(count, (end - size - first) // step + 1 if end - size >= first else np.int64(0)))
 
@@ -215,7 +215,7 @@ def make(real: Any) -> Tasks:
                 slope: Any, patch: Any) -> Any:
         """The other way, for a phase and its channels from low to high, whose products these are: the tiles of a map are
         written, with bias and activation, those of an image overlap and add up."""
-        (image, height, image_width, channels, pixel_bytes, high, wide, phase_high, phase_wide, step_high, step_wide,
+        (image, height, image_width, _, pixel_bytes, _, wide, phase_high, phase_wide, step_high, step_wide,
          spacing, top, left, size, run) = _side(t, of_map, item)
         row = image_width * pixel_bytes
         n, plane, bias, activation = t[POINTS], t[PRODUCTS_PLANE], t[BIAS], t[ACTIVATION]
@@ -272,9 +272,16 @@ def make(real: Any) -> Tasks:
         if t[ADJOINT]:
             columns, row_step, column_step = channels, channels * taps, taps
         source, elements = at(t[KERNEL], kernels * channels * taps), at(target, t[PHASES_HIGH] * t[TAPS] * side * width)
+        begin, many = i * row_step + block * width * column_step, min(np.int64(width), columns - block * width)
+        if side == kernel_width and taps % lanes == 0 and many == width:
+            for k in range(0, width, lanes):
+                for tap in range(0, taps, lanes):
+                    square(t[KERNEL] + (begin + k * column_step + tap) * item, column_step * item,
+                           target + (tap * width + k) * item, np.int64(width * item))
+            return
         _zero(elements)  # what lies beyond the kernel, or beyond the columns
-        for k in range(min(np.int64(width), columns - block * width)):
-            start = i * row_step + (block * width + k) * column_step
+        for k in range(many):
+            start = begin + k * column_step
             if side == kernel_width:
                 for tap in range(taps):
                     elements[tap * width + k] = source[start + tap]
@@ -388,16 +395,18 @@ def make(real: Any) -> Tasks:
                                     # Meanwhile the next panel is fetched, half of it with the first rows, half with the
                                     # second, and with the first panel the next rows.
                                     half = k // ROWS
-                                    then = source + ROWS * v_row if k + ROWS < tiles else v + (p + 1) * v_plane + d * piece * item
+                                    then = source + ROWS * v_row
+                                    if k + ROWS >= tiles:
+                                        then = v + (p + 1) * v_plane + d * piece * item
                                     multiply(piece, source, v_row // item, one, panel,
                                              product + p * product_plane + k * product_row + j * width * item,
                                              product_row // item, d, following + half * piece * LINE,
                                              line if half * LINE < width * item else zero, then, line if j == 0 else zero)
-                    for phase in range(zero if t[MERGED] else q, phases if t[MERGED] else q + 1):
-                        place = product + (phase * channels * item if t[MERGED] else zero)
-                        low = zero if t[MERGED] else j0 * width
-                        scatter(t, not adjoint, i, stop, phase, place, low,
-                                channels if t[MERGED] else min(j1 * width, channels), slope, patch)
+                    if t[MERGED]:
+                        for phase in range(phases):
+                            scatter(t, False, i, stop, phase, product + phase * channels * item, zero, channels, slope, patch)
+                    else:
+                        scatter(t, not adjoint, i, stop, q, product, j0 * width, min(j1 * width, channels), slope, patch)
 
     @kernel(str(real))
     def weight_grad(task: Any, part: Any, parts: Any) -> Any:

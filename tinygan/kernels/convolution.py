@@ -17,13 +17,13 @@ from tinygan.kernels.pool import pool
 from tinygan.kernels.workspace import Scratch, empty
 
 Array = np.ndarray[Any, Any]
-TILES_AT_ONCE = 64  # and with less depth more of them, as many as make
+TILES_AT_ONCE = 36  # and with less depth more of them, as many as make
 V_BYTES = 256 * 1024  # of V, which so stays in the second-level cache
 SHARED_TILES = 16  # for each part; with fewer the parts share the channels of the result
 PACKED_TILES = 40  # for each part; with fewer, weights
 KEPT_WEIGHTS = 16 * 2**20  # of more bytes than this are packed as needed, and not kept; the parts share channels, too
 GRADIENT_BYTES = 16 * 2**20  # of V at a time, in the gradient of a weight, but a whole image
-PRODUCTS_BYTES = 8 * 2**20  # of products, likewise
+PRODUCTS_BYTES = 4 * 2**20  # of products, likewise, or little more
 ROWS_AT_ONCE = 512  # of V that a product sums over, likewise
 
 
@@ -295,7 +295,8 @@ def _add_weight_grad(words: dict[str, int], tile: Tile, dtype: Any, rows: tuple[
     count = words["images"] * words["tiles_high"] * words["tiles_wide"]
     strides = [conv.plane_bytes(count, row) for row in rows]
     pieces = max(1, count // ROWS_AT_ONCE) if tile == DIRECT else 1
-    at_once = max(microkernel.ROWS, min(kernels, PRODUCTS_BYTES // (pieces * tile.planes * depth * item)))
+    passes = -(-kernels * pieces * tile.planes * depth * item // PRODUCTS_BYTES)
+    at_once = min(kernels, -(-kernels // passes // microkernel.ROWS) * microkernel.ROWS)  # whole blocks of rows
     starts = np.arange(pieces + 1) * count // pieces
     longest = int(np.diff(starts).max())
     products_bytes = pieces * tile.planes * (at_once * depth * item + conv.LINE) + conv.LINE  # vectors are read to the end

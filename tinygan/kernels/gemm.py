@@ -213,8 +213,8 @@ def _share(real: Any) -> Any:
                             multiply_and_pack(k, a_address, a_stride, a_step, b_address, c_address, c_step, zero, panel,
                                               t[B_STEP], panel + width * item, t[B_STEP])
                         else:
-                            multiply(k, a_address, a_stride, a_step, b_address, c_address, c_step, zero, next_rows, next_step,
-                                     a_address, zero)
+                            multiply(k, a_address, a_stride, a_step, b_address, c_address, c_step, zero, next_rows,
+                                     next_step, a_address, zero)
                         if c_address != tile_address:
                             continue
                         if staged:

@@ -6,11 +6,11 @@ from typing import Any
 
 from numba import carray
 
+from tinygan.kernels import transform
 from tinygan.kernels.compiling import kernel
 from tinygan.kernels.gemm import pointer_to
 
 SOURCE, TARGET, COUNT, ROWS, COLUMNS = range(5)  # what a task is told, by position
-BLOCK = 16  # columns at a time, so that their cache lines are still there when the next row needs them
 
 
 @cache
@@ -18,6 +18,8 @@ def make(real: Any) -> int:
     """The address of the task that transposes COUNT matrices of ROWS x COLUMNS."""
     pointer = pointer_to(real)
     item = real.bitwidth // 8
+    side = transform.lanes_of(real)
+    square = transform.square_transpose(real)
 
     @kernel(str(real))
     def transpose(task: Any, part: Any, parts: Any) -> Any:
@@ -25,11 +27,18 @@ def make(real: Any) -> int:
         rows, columns = t[ROWS], t[COLUMNS]
         size = rows * columns
         for i in range(t[COUNT] * part // parts, t[COUNT] * (part + 1) // parts):
-            source = carray(pointer(t[SOURCE] + i * size * item), (size,))
-            target = carray(pointer(t[TARGET] + i * size * item), (size,))
-            for first in range(0, columns, BLOCK):
-                for j in range(rows):
-                    for k in range(first, min(first + BLOCK, columns)):
-                        target[k * rows + j] = source[j * columns + k]
+            begin, end = t[SOURCE] + i * size * item, t[TARGET] + i * size * item
+            if rows >= side and columns >= side:
+                for j in range(0, rows, side):
+                    row = min(j, rows - side)  # the last squares do some elements once more
+                    for k in range(0, columns, side):
+                        column = min(k, columns - side)
+                        square(begin + (row * columns + column) * item, columns * item,
+                               end + (column * rows + row) * item, rows * item)
+                continue
+            source, target = carray(pointer(begin), (size,)), carray(pointer(end), (size,))
+            for j in range(rows):
+                for k in range(columns):
+                    target[k * rows + j] = source[j * columns + k]
 
     return transpose

@@ -17,6 +17,7 @@ Array = np.ndarray[Any, Any]
 REALS = {np.dtype(np.float32): types.float32, np.dtype(np.float64): types.float64}
 ALONE = 32 * 1024  # elements of an elementwise task, below which sharing it costs more than it gives
 ALONE_PRODUCT = 200_000  # multiplications of a matrix product, likewise
+NARROW = 4  # columns of a product, up to which it is the left matrix that is read in place
 
 
 @cache
@@ -84,7 +85,8 @@ def product(a: Array, b: Array, out: Array | None = None, bias: Array | None = N
         out = empty((m, n), a.dtype)
     a, a_row, a_column = _strides(a)
     b, b_row, b_column = _strides(b)
-    staged = bias is not None or (b_row == 1 and k > 1)
+    narrow = bias is None and n <= NARROW and m > gemm.ROWS
+    staged = bias is not None or (b_row == 1 and k > 1 and not narrow)
     if staged:  # C^T = B^T A^T: the rows of B^T are contiguous and are read in place
         m, n = n, m
         a, a_row, a_step, b, b_step, b_column = b, b_column, b_row, a, a_column, a_row
@@ -93,7 +95,7 @@ def product(a: Array, b: Array, out: Array | None = None, bias: Array | None = N
     direct = a_step == 1
     parts = 1 if m * n * k < ALONE_PRODUCT else pool.size
     # Rows of C are shared out where B is what all parts can pack cheaply: in the gradient of a weight.
-    split_rows = not direct and not staged
+    split_rows = not staged and (not direct or narrow)
     words = gemm.scratch_elements(m, n, k, direct, staged, out.dtype)
     with Scratch(parts * words * out.itemsize) as (memory,):
         pool.run(_gemm(out.dtype), (

@@ -130,6 +130,40 @@ def make(real: Any, matrix: tuple[Row, ...], add: bool = False) -> int:
     return transform
 
 
+def square_transpose(real: Any) -> Any:
+    """A function for kernels, (source, source_row, target, target_row): transpose a square of as many rows and columns as a
+    vector register holds elements. Addresses; rows are so many bytes apart."""
+    lanes, align = lanes_of(real), real.bitwidth // 8
+    vector = ir.VectorType(ir.FloatType() if align == 4 else ir.DoubleType(), lanes)
+    word, small = ir.IntType(64), ir.IntType(32)
+
+    @intrinsic
+    def transpose(typing: Any, source: Any, source_row: Any, target: Any, target_row: Any) -> Any:
+        def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            def row(base: Any, step: Any, i: int) -> Any:
+                return builder.inttoptr(builder.add(base, builder.mul(step, ir.Constant(word, i))), vector.as_pointer())
+
+            def pick(a: Any, b: Any, places: list[int]) -> Any:
+                return builder.shuffle_vector(a, b, ir.Constant(ir.VectorType(small, lanes), places))
+
+            rows = [builder.load(row(args[0], args[1], i), align=align) for i in range(lanes)]
+            half = 1
+            while half < lanes:  # blocks of half x half that lie across the diagonal of a larger one change places
+                for i in range(lanes):
+                    if not i & half:
+                        a, b = rows[i], rows[i + half]
+                        rows[i] = pick(a, b, [lanes + j - half if j & half else j for j in range(lanes)])
+                        rows[i + half] = pick(a, b, [lanes + j if j & half else j + half for j in range(lanes)])
+                half *= 2
+            for i, value in enumerate(rows):
+                builder.store(value, row(args[2], args[3], i), align=align)
+            return context.get_dummy_value()
+
+        return types.void(*[types.int64] * 4), code
+
+    return transpose
+
+
 def vector_moves(real: Any) -> tuple[Any, Any]:
     """Functions for kernels, (source, target): copy one vector of channels from address to address, or add it there."""
     vector = ir.VectorType(ir.FloatType() if real.bitwidth == 32 else ir.DoubleType(), lanes_of(real))
