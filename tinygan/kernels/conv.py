@@ -404,7 +404,8 @@ def make(real: Any) -> Tasks:
                                              line if half * LINE < width * item else zero, then, line if j == 0 else zero)
                     if t[MERGED]:
                         for phase in range(phases):
-                            scatter(t, False, i, stop, phase, product + phase * channels * item, zero, channels, slope, patch)
+                            place = product + phase * channels * item
+                            scatter(t, False, i, stop, phase, place, zero, channels, slope, patch)
                     else:
                         scatter(t, not adjoint, i, stop, q, product, j0 * width, min(j1 * width, channels), slope, patch)
 
