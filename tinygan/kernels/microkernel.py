@@ -34,8 +34,9 @@ def make(real: Any, packing: bool = False) -> Any:
     microkernel(k, a, row_stride, step, b, c, c_stride, adding, ahead, ahead_step, beside, beside_step):
     C[i, j] = sum over p < k of A[i, p] * B[p, j], or that much more (`adding`), with A[i, p] at
     a + i * row_stride + p * step, B[p, j] at b + p * COLUMNS + j and C[i, j] at c + i * c_stride + j. a, b and c are
-    addresses; strides count elements. All ROWS x COLUMNS elements of C are written. Meanwhile the elements at ahead + p * ahead_step and those at
-    beside + p * beside_step are fetched into the second-level cache, for what comes next.
+    addresses; strides count elements. All ROWS x COLUMNS elements of C are written. Meanwhile the elements at
+    ahead + p * ahead_step and those at beside + p * beside_step are fetched into the second-level cache, for what
+    comes next.
 
     packing: the other micro-kernel, for the first block of rows: B[p, j] lies at ahead + p * ahead_step + j, and is
     written to b + p * COLUMNS + j on the way, where the other blocks of rows will find it.
