@@ -31,7 +31,7 @@ from tinygan.kernels.gemm import LEAKY_RELU, RELU, pointer_to
 # PHASE: from phase to phase, STEP: from tile to tile, SPACING: from element to element of a patch, all in pixels of the
 # image. TILE, POINTS, TAPS: m, n and r; from IMAGE_TO_POINTS on: the addresses of transforms. WEIGHTS, V, PRODUCTS: with a
 # plane for each point, and so many bytes from row to row and from plane to plane. Of *_EACH, every part has so many bytes
-# for itself.
+# for itself. ELEMENTS: a block of the weights before its transform. MERGED: an image's phases are columns of one product.
 (IMAGE, IMAGE_HEIGHT, IMAGE_WIDTH, IMAGE_CHANNELS, IMAGE_PIXEL, RUN, MAP, MAP_HEIGHT, MAP_WIDTH, MAP_CHANNELS, MAP_PIXEL,
  IMAGES, KERNEL, KERNEL_HEIGHT, KERNEL_WIDTH, ADJOINT, BIAS, ACTIVATION, SLOPE, TILES_HIGH, TILES_WIDE, PHASES_HIGH,
  PHASES_WIDE, PHASE_HIGH, PHASE_WIDE, STEP_HIGH, STEP_WIDE, SPACING, TOP, LEFT, TILE, POINTS, TAPS, IMAGE_TO_POINTS,
