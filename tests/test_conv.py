@@ -563,3 +563,29 @@ def test_many_groups_are_computed_without_kernels_for_large_products(monkeypatch
     monkeypatch.setattr(cpu, "_convolution", lambda: pytest.fail("each group is far too small"))
     x, w = np.ones((8, 64, 16, 16), np.float32), np.ones((64, 1, 3, 3), np.float32)
     assert tg.conv2d(x, w, groups=64).max() == 9
+
+
+@pytest.mark.parametrize("kept, packed, shared", [(0, 10**6, 0), (2**40, 0, 10**6), (2**40, 0, 0)],
+                         ids=["packed as needed", "channels shared", "tiles shared"])
+@pytest.mark.parametrize("kernel, stride, padding", [(4, 2, 1), (5, 2, 2), (3, 1, 1), (2, 1, 0), (3, 3, 0), (1, 1, 0)])
+@pytest.mark.parametrize("algorithm", ["tiled", "direct"])
+def test_every_division_of_labour_gives_the_same(monkeypatch, kept, packed, shared, kernel, stride, padding, algorithm):
+    """How parts share the work, and when weights are packed, depends on sizes and on the number of cores."""
+    from tinygan.kernels import convolution
+
+    for name, value in (("KEPT_WEIGHTS", kept), ("PACKED_TILES", packed), ("SHARED_TILES", shared)):
+        monkeypatch.setattr(convolution, name, value)
+    monkeypatch.setattr(convolution.pool, "size", 2)
+    channels, kernels, size = 19, 70, 9
+    output = (size + 2 * padding - kernel) // stride + 1
+    g = Geometry((size, size), (kernel, kernel), (output, output), (stride, stride), (padding, padding), (1, 1), 1, algorithm)
+    rng = np.random.default_rng(0)
+    x, y = rng.standard_normal((5, size, size, channels)), rng.standard_normal((5, output, output, kernels))
+    w = rng.standard_normal((kernels, channels, kernel, kernel))
+    nchw = [np.ascontiguousarray(a.transpose(0, 3, 1, 2)) for a in (x, y)]
+    tolerance = {"rtol": 0, "atol": 1e-10 * kernel**2 * kernels}
+    np.testing.assert_allclose(convolution.conv2d(x, w, g, None, None, 0, 0.0).transpose(0, 3, 1, 2),
+                               im2col.conv2d(nchw[0], w, g), **tolerance)
+    np.testing.assert_allclose(convolution.conv2d_input_grad(y, w, g, None).transpose(0, 3, 1, 2),
+                               im2col.conv2d_input_grad(nchw[1], w, g), **tolerance)
+    np.testing.assert_allclose(convolution.conv2d_weight_grad(x, y, g), im2col.conv2d_weight_grad(*nchw, g), **tolerance)
