@@ -43,7 +43,7 @@ def arguments(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--steps", type=harness.count, default=40, help="timed steps a round")
     parser.add_argument("--warm-up", type=int, default=5, help="untimed steps before them, in every round")
     parser.add_argument("--check-batch", type=harness.count,
-                        help="in the check for the same work (default: --batch, but 16 for convolutions, slow in float64)")
+                        help="in the check for the same work (default: --batch, at most 64)")
     options = harness.parse(parser, argv, PEERS)
     options.only = harness.words(options.only)
     return options
@@ -122,7 +122,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     harness.announce(info)
     model = MODELS[options.model]
     chosen = entries(model, ["tinygan", *options.against], options.only)
-    check_batch = options.check_batch or (min(options.batch, 16) if model.convolutional else options.batch)
+    check_batch = options.check_batch or min(options.batch, 64)
     agreement, failed = check(model, start(model, check_batch), chosen, options.threads)
     broken = {(row["framework"], row["variant"]) for row in failed}
     point = start(model, options.batch).astype("float32")

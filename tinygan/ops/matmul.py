@@ -53,6 +53,16 @@ def _(needs: Any, g: Any, x: Any, weight: Any, y: Any, activation: str, slope: f
     return needs[0] and _matmul(g, weight), needs[1] and _matmul(swap_last(g), x), needs[2] and sum_over(g, 0)
 
 
+@op(saves=(0, 1))
+def _dense_without_bias(B: Any, x: Any, weight: Any) -> Any:
+    return B.matmul(x, weight.T)
+
+
+@_dense_without_bias.vjp
+def _(needs: Any, g: Any, x: Any, weight: Any) -> Any:
+    return needs[0] and _matmul(g, weight), needs[1] and _matmul(swap_last(g), x)  # in the order of the weight's memory
+
+
 def dense(x: Any, weight: Any, bias: Any = None, activation: str = "identity", slope: float = 0.2) -> Any:
     """activation(x @ weight.T + bias): x (..., in), weight (out, in), bias (out,) or None -> (..., out).
 
@@ -70,7 +80,7 @@ def dense(x: Any, weight: Any, bias: Any = None, activation: str = "identity", s
     if len(leading) != 1:
         x = reshape(x, (math.prod(leading), weight.shape[1]))
     if bias is None:
-        y = activate(_matmul(x, swap_last(weight)), activation, slope)
+        y = activate(_dense_without_bias(x, weight), activation, slope)
     else:
         y = _dense(x, weight, bias, activation=activation, slope=float(slope))
     return y if len(leading) == 1 else reshape(y, (*leading, weight.shape[0]))
