@@ -129,7 +129,8 @@ def conv2d_input_grad(y: Array, weight: Array, g: Any, version: Any = None, bias
                       activation_name: str = "identity", slope: float = 0.0) -> Array:
     """The adjoint in x, with bias and activation: (N, K, OH, OW), (K, C / groups, kH, kW), (C,) -> (N, C, H, W)."""
     if _is_large(y.shape[0], weight.size, g):
-        x = _convolution().conv2d_input_grad(channels_last(y), weight, g, version).transpose(0, 3, 1, 2)
+        x = _convolution().conv2d_input_grad(channels_last(y), weight, g, version, bias).transpose(0, 3, 1, 2)
+        bias = None
     else:
         x = im2col.conv2d_input_grad(y, weight, g)
     return _finished(x, bias, activation_name, slope)

@@ -36,9 +36,10 @@ from tinygan.kernels.gemm import LEAKY_RELU, RELU, pointer_to
  IMAGES, KERNEL, KERNEL_HEIGHT, KERNEL_WIDTH, ADJOINT, BIAS, ACTIVATION, SLOPE, TILES_HIGH, TILES_WIDE, PHASES_HIGH,
  PHASES_WIDE, PHASE_HIGH, PHASE_WIDE, STEP_HIGH, STEP_WIDE, SPACING, TOP, LEFT, TILE, POINTS, TAPS, IMAGE_TO_POINTS,
  MAP_TO_POINTS, POINTS_TO_IMAGE, POINTS_ADDED_TO_IMAGE, POINTS_TO_MAP, KERNEL_TO_POINTS, POINTS_TO_KERNEL, CHUNK, WEIGHTS,
- WEIGHTS_EACH, WEIGHTS_PLANE, V, V_EACH, V_ROW, V_PLANE, PRODUCTS, PRODUCTS_EACH, PRODUCTS_ROW, PRODUCTS_PLANE, PATCH,
- PATCH_EACH, ELEMENTS, ELEMENTS_EACH, MERGED, ACCUMULATE) = range(58)
-WORDS = 58
+ WEIGHTS_EACH, WEIGHTS_PLANE, V, V_EACH, V_ROW, V_PLANE, MAP_V, MAP_V_ROW, MAP_V_PLANE,
+ PANELS, PRODUCTS, PRODUCTS_EACH, PRODUCTS_ROW, PRODUCTS_PLANE, PATCH,
+ PATCH_EACH, ELEMENTS, ELEMENTS_EACH, MERGED, ACCUMULATE) = range(62)
+WORDS = 62
 ROWS = microkernel.ROWS
 LINE = 64  # bytes of a cache line
 
@@ -81,6 +82,7 @@ class Tasks(NamedTuple):
     pack: int
     convolve: int
     weight_grad: int
+    untile_weights: int
 
 
 @cache
@@ -327,7 +329,7 @@ def make(real: Any) -> Tasks:
 
     @kernel(str(real))
     def convolve(task: Any, part: Any, parts: Any) -> Any:
-        """map = activation(image * weights + bias), or with ADJOINT the image from the map (without bias and activation).
+        """map = activation(image * weights + bias), or with ADJOINT the image from the map (without activation).
 
         Without V_EACH, V has been gathered, and the parts share the channels of the result; otherwise each gathers a
         CHUNK of rows of tiles at a time. Without WEIGHTS_EACH all weights have been packed, otherwise each part packs a
@@ -363,12 +365,16 @@ def make(real: Any) -> Tasks:
         slope = at(t[SLOPE], one)[0]
         at_once = one if as_needed else max(last - first, one)
 
-        if adjoint:  # the tiles will be added up
+        if adjoint:  # the tiles will be added up, to the bias
             low = first * width if panels == phases else zero
             high = min(last * width, channels) if panels == phases else channels
-            pixels = t[IMAGE_HEIGHT] * t[IMAGE_WIDTH]
+            pixels, many = t[IMAGE_HEIGHT] * t[IMAGE_WIDTH], min(high, t[IMAGE_PIXEL]) - low
             for i in range(begin // t[TILES_HIGH] * pixels, end // t[TILES_HIGH] * pixels):
-                _zero(at(t[IMAGE] + (i * t[IMAGE_PIXEL] + low) * item, min(high, t[IMAGE_PIXEL]) - low))
+                pixel = t[IMAGE] + (i * t[IMAGE_PIXEL] + low) * item
+                if t[BIAS]:
+                    copy(t[BIAS] + low * item, pixel, many)
+                else:
+                    _zero(at(pixel, many))
         for i in range(begin, end, t[CHUNK]):
             stop = min(i + t[CHUNK], end)
             tiles = (stop - i) * wide
@@ -398,7 +404,7 @@ def make(real: Any) -> Tasks:
                                     then = source + ROWS * v_row
                                     if k + ROWS >= tiles:
                                         then = v + (p + 1) * v_plane + d * piece * item
-                                    multiply(piece, source, v_row // item, one, panel,
+                                    multiply(piece, source, v_row // item, one, panel, np.int64(width),
                                              product + p * product_plane + k * product_row + j * width * item,
                                              product_row // item, d, following + half * piece * LINE,
                                              line if half * LINE < width * item else zero, then, line if j == 0 else zero)
@@ -409,35 +415,84 @@ def make(real: Any) -> Tasks:
                     else:
                         scatter(t, not adjoint, i, stop, q, product, j0 * width, min(j1 * width, channels), slope, patch)
 
+    @inline
+    def write_weights(t: Any, source: Any, phase_step: Any, plane: Any, k: Any, c: Any, patch: Any) -> Any:
+        """The gradient by kernel k of a vector of channels, from c on: its products, whose phases and points lie so many
+        bytes apart, transformed back and written to (K, C, kH, kW) at KERNEL, or added to it (ACCUMULATE)."""
+        high, wide, height, kernel_width = t[PHASES_HIGH], t[PHASES_WIDE], t[KERNEL_HEIGHT], t[KERNEL_WIDTH]
+        n, r, adding = t[POINTS], t[TAPS], t[ACCUMULATE] != 0
+        side, taps = wide * r, height * kernel_width
+        count = min(np.int64(lanes), t[IMAGE_CHANNELS] - c)
+        target = t[KERNEL] + (k * t[IMAGE_CHANNELS] + c) * taps * item
+        for q in range(high * wide):
+            corner = patch + (q // wide * side + q % wide) * vector
+            call(t[POINTS_TO_KERNEL], source + q * phase_step, n * plane, plane, corner, high * side * vector, wide * vector)
+        if side == kernel_width and taps % lanes == 0 and count == lanes:
+            squares = patch + high * r * side * vector
+            for tap in range(0, taps, lanes):
+                square(patch + tap * vector, np.int64(vector), squares, np.int64(vector))
+                for b in range(lanes):
+                    move(squares + b * vector, target + (b * taps + tap) * item, np.int64(lanes), adding)
+            return
+        values, weights = at(patch, high * r * side * lanes), at(target, count * taps)
+        for y in range(height):
+            for x in range(kernel_width):
+                element, place = (y * side + x) * lanes, y * kernel_width + x
+                for b in range(count):
+                    weights[b * taps + place] = values[element + b] + (weights[b * taps + place] if adding else real(0))
+
     @kernel(str(real))
     def weight_grad(task: Any, part: Any, parts: Any) -> Any:
-        """The PRODUCTS of the points, (K, channels of all phases), transformed back to the gradient of the weights
-        (K, C, kH, kW) at KERNEL, or added to it (ACCUMULATE)."""
-        t = carray(task, (WORDS,))
-        high, wide, kernels, channels = t[PHASES_HIGH], t[PHASES_WIDE], t[MAP_CHANNELS], t[IMAGE_CHANNELS]
-        height, kernel_width, phases = t[KERNEL_HEIGHT], t[KERNEL_WIDTH], high * wide
-        n, r, plane, to_kernel, accumulate = t[POINTS], t[TAPS], t[PRODUCTS_PLANE], t[POINTS_TO_KERNEL], t[ACCUMULATE] != 0
-        taps = height * kernel_width
-        patch_address = t[PATCH] + part * t[PATCH_EACH]
-        patch = at(patch_address, r * r * lanes)
-        target = at(t[KERNEL], kernels * channels * taps)
-        source = t[PRODUCTS]
-        for k in range(kernels * part // parts, kernels * (part + 1) // parts):
-            for c in range(0, channels, lanes):
-                count = min(np.int64(lanes), channels - c)
-                first = (k * channels + c) * taps
-                for q in range(phases):
-                    call(to_kernel, source + ((k * phases + q) * channels + c) * item, n * plane, plane, patch_address,
-                         r * vector, np.int64(vector))
-                    for y in range(q // wide, height, high):
-                        for x in range(q % wide, kernel_width, wide):
-                            place = first + y * kernel_width + x
-                            element = (y // high * r + x // wide) * lanes
-                            if accumulate:
-                                for b in range(count):
-                                    target[place + b * taps] += patch[element + b]
-                            else:
-                                for b in range(count):
-                                    target[place + b * taps] = patch[element + b]
+        """The gradient of the weights: for each point a product of what two gathers made, at V of the images and at MAP_V of
+        the maps, that sums over all tiles.
 
-    return Tasks(gather_all, pack, convolve, weight_grad)
+        A block of CHUNK kernels and some channels, PANELS of each phase, is done with all its points and phases, so that
+        its products never leave the cache.
+        """
+        t = carray(task, (WORDS,))
+        zero, one = np.int64(0), np.int64(1)
+        kernels, channels, phases = t[MAP_CHANNELS], t[IMAGE_CHANNELS], t[PHASES_HIGH] * t[PHASES_WIDE]
+        points, tiles = t[POINTS] * t[POINTS], t[IMAGES] * t[TILES_HIGH] * t[TILES_WIDE]
+        product, row, plane = t[PRODUCTS] + part * t[PRODUCTS_EACH], t[PRODUCTS_ROW], t[PRODUCTS_PLANE]
+        x_row, y_row, patch = t[V_ROW], t[MAP_V_ROW], t[PATCH] + part * t[PATCH_EACH]
+        # A panel of columns lies in one phase, but where all phases are a block the next may begin in it.
+        together = t[PANELS]
+        block = together * width
+        whole = channels <= block
+        panels, phase_step = phases * together, block
+        if whole:
+            panels, phase_step = (phases * channels + width - 1) // width, channels
+        high = (kernels + t[CHUNK] - 1) // t[CHUNK]
+        units = (channels + block - 1) // block * high
+        for unit in range(units * part // parts, units * (part + 1) // parts):
+            k0, c0 = unit % high * t[CHUNK], unit // high * block
+            k1, c1 = min(k0 + t[CHUNK], kernels), min(c0 + block, channels)
+            for p in range(points):
+                x, y = t[V] + p * t[V_PLANE], t[MAP_V] + p * t[MAP_V_PLANE]
+                for j in range(panels):
+                    column = j * width
+                    if not whole:
+                        column = j // together * channels + c0 + j % together * width
+                    for k in range(k0, k1, ROWS):
+                        # Meanwhile the same of the next point is fetched, as in `convolve`.
+                        half = (k - k0) // ROWS
+                        source, beside = x + column * item, y + k * item
+                        multiply(tiles, beside, one, y_row // item, source, x_row // item,
+                                 product + p * plane + (k - k0) * row + j * width * item, row // item, zero,
+                                 source + t[V_PLANE] + half * LINE, x_row // item if half * LINE < width * item else zero,
+                                 beside + t[MAP_V_PLANE], y_row // item if j == 0 else zero)
+            for k in range(k0, k1):
+                for c in range(c0, c1, lanes):
+                    write_weights(t, product + (k - k0) * row + (c - c0) * item, phase_step * item, plane, k, c, patch)
+
+    @kernel(str(real))
+    def untile_weights(task: Any, part: Any, parts: Any) -> Any:
+        """The PRODUCTS of the points, (K, channels of all phases), as the gradient of the weights."""
+        t = carray(task, (WORDS,))
+        channels, phases, patch = t[IMAGE_CHANNELS], t[PHASES_HIGH] * t[PHASES_WIDE], t[PATCH] + part * t[PATCH_EACH]
+        for k in range(t[MAP_CHANNELS] * part // parts, t[MAP_CHANNELS] * (part + 1) // parts):
+            for c in range(0, channels, lanes):
+                write_weights(t, t[PRODUCTS] + (k * phases * channels + c) * item, channels * item, t[PRODUCTS_PLANE], k, c,
+                              patch)
+
+    return Tasks(gather_all, pack, convolve, weight_grad, untile_weights)

@@ -23,7 +23,9 @@ SHARED_TILES = 16  # for each part; with fewer the parts share the channels of t
 PACKED_TILES = 40  # for each part; with fewer, weights
 KEPT_WEIGHTS = 16 * 2**20  # of more bytes than this are packed as needed, and not kept; the parts share channels, too
 GRADIENT_BYTES = 16 * 2**20  # of V at a time, in the gradient of a weight, but a whole image
-PRODUCTS_BYTES = 4 * 2**20  # of products, likewise, or little more
+PANELS_AT_ONCE = 4  # of V in the gradient of a weight, in all its phases
+GRADIENT_PRODUCTS_BYTES = 512 * 1024  # of their products with some rows of the map's, which so stay in the cache
+PRODUCTS_BYTES = 4 * 2**20  # of products in the direct gradient of a weight, or little more
 ROWS_AT_ONCE = 512  # of V that a product sums over, likewise
 
 
@@ -211,6 +213,7 @@ def _convolve(source: Array, weight: Array, g: Any, adjoint: bool, version: Any,
     row_elements = phases * tile.r ** 2 * width * item
     image, result = (target, source) if adjoint else (source, target)
     per_group = kernels // g.groups
+    result_channels = words["image_channels"] if adjoint else per_group
     for i in range(g.groups):
         some = weight[i * per_group:(i + 1) * per_group]
         kernel = np.ascontiguousarray(some) if as_needed else some
@@ -226,8 +229,8 @@ def _convolve(source: Array, weight: Array, g: Any, adjoint: bool, version: Any,
                 "image": address(image) + i * words["image_channels"] * item, "map": address(result) + i * per_group * item,
                 "kernel": address(kernel), "weights": weights if u is None else address(u), "weights_each": weights_each,
                 "elements": elements, "elements_each": elements_each,
-                "bias": 0 if bias is None else address(bias) + i * per_group * item, "activation": activation,
-                "slope": number(slope, dtype), "v": v, "v_each": v_each, "products": products,
+                "bias": 0 if bias is None else address(bias) + i * result_channels * item,
+                "activation": activation, "slope": number(slope, dtype), "v": v, "v_each": v_each, "products": products,
                 "products_each": products_each, "patch": patch})
             if share:
                 _run(conv.make(real).gather, words)
@@ -251,9 +254,9 @@ def conv2d(x: Array, weight: Array, g: Any, version: Any, bias: Array | None, ac
     return _convolve(x, weight, g, False, version, None if bias is None else np.ascontiguousarray(bias), activation, slope)
 
 
-def conv2d_input_grad(y: Array, weight: Array, g: Any, version: Any) -> Array:
-    """The adjoint in x."""
-    return _convolve(y, weight, g, True, version, None, gemm.IDENTITY, 0.0)
+def conv2d_input_grad(y: Array, weight: Array, g: Any, version: Any, bias: Array | None = None) -> Array:
+    """The adjoint in x, plus bias."""
+    return _convolve(y, weight, g, True, version, None if bias is None else np.ascontiguousarray(bias), gemm.IDENTITY, 0.0)
 
 
 def conv2d_weight_grad(x: Array, y: Array, g: Any) -> Array:
@@ -288,48 +291,66 @@ def _weight_grad(x: Array, y: Array, g: Any, tile: Tile, run: int) -> Array:
 
 def _add_weight_grad(words: dict[str, int], tile: Tile, dtype: Any, rows: tuple[int, int], map_pixel: int) -> None:
     """The gradient from some images of a batch, to what `words` says."""
+    tasks, item = conv.make(REALS[dtype]), dtype.itemsize
+    count = words["images"] * words["tiles_high"] * words["tiles_wide"]
+    planes = [conv.plane_bytes(count, row) for row in rows]
+    words = {**words, "v_row": rows[0], "v_plane": planes[0]}
+    if tile == DIRECT:
+        _sum_products(words, dtype, planes[0], map_pixel)
+        return
+    phases, width = words["phases_high"] * words["phases_wide"], microkernel.columns(item)
+    words["panels"] = max(1, PANELS_AT_ONCE // phases)
+    columns = min(phases * words["panels"], -(-phases * words["image_channels"] // width)) * width
+    words["products_row"] = conv.row_bytes(columns * item)
+    blocks = GRADIENT_PRODUCTS_BYTES // (tile.planes * words["products_row"] * conv.ROWS)  # of rows
+    words["chunk"] = max(1, blocks) * conv.ROWS
+    words["products_plane"] = conv.plane_bytes(words["chunk"], words["products_row"])
+    words["products_each"] = tile.planes * words["products_plane"]
+    beyond = conv.ROWS * item + width * item  # what a block of rows or of columns reads beyond its matrix
+    with Scratch(tile.planes * planes[0] + beyond, tile.planes * planes[1] + beyond, pool.size * words["products_each"],
+                 pool.size * words["patch_each"]) as (vx, vy, products, patch):
+        words.update(patch=patch, v=vx, map_v=vy, map_v_row=rows[1], map_v_plane=planes[1], products=products)
+        _run(tasks.gather, {**words, "adjoint": 0})
+        _run(tasks.gather, {**words, "adjoint": 1, "v": vy, "v_row": rows[1], "v_plane": planes[1]})
+        _run(tasks.weight_grad, words)
+
+
+def _sum_products(words: dict[str, int], dtype: Any, v_bytes: int, map_pixel: int) -> None:
+    """The same for the direct algorithm, where the sum over all pixels is what takes the time: it is cut into pieces."""
     item, real = dtype.itemsize, REALS[dtype]
-    kernels = words["map_channels"]
+    kernels, first_kernel = words["map_channels"], words["kernel"]
     kernel_bytes = words["image_channels"] * words["kernel_height"] * words["kernel_width"] * item
     depth = words["phases_high"] * words["phases_wide"] * words["image_channels"]
     count = words["images"] * words["tiles_high"] * words["tiles_wide"]
-    strides = [conv.plane_bytes(count, row) for row in rows]
-    pieces = max(1, count // ROWS_AT_ONCE) if tile == DIRECT else 1
-    passes = -(-kernels * pieces * tile.planes * depth * item // PRODUCTS_BYTES)
+    pieces = max(1, count // ROWS_AT_ONCE)
+    passes = -(-kernels * pieces * depth * item // PRODUCTS_BYTES)
     at_once = min(kernels, -(-kernels // passes // microkernel.ROWS) * microkernel.ROWS)  # whole blocks of rows
     starts = np.arange(pieces + 1) * count // pieces
     longest = int(np.diff(starts).max())
-    products_bytes = pieces * tile.planes * (at_once * depth * item + conv.LINE) + conv.LINE  # vectors are read to the end
+    products_bytes = pieces * (at_once * depth * item + conv.LINE) + conv.LINE  # vectors are read to the end
     panels = _lines(gemm.scratch_elements(at_once, depth, longest, False, False, dtype) * item)
-    with Scratch(tile.planes * strides[0], 0 if tile == DIRECT else tile.planes * strides[1], products_bytes,
-                 pool.size * panels, pool.size * words["patch_each"]) as (vx, vy, products, memory, patch):
-        words = {**words, "patch": patch}
-        _run(conv.make(real).gather, {**words, "v": vx, "v_row": rows[0], "v_plane": strides[0], "adjoint": 0})
-        if tile == DIRECT:  # the map is what would be gathered
-            vy, rows, strides = words["map"], (rows[0], map_pixel), [strides[0], 0]
-        else:
-            _run(conv.make(real).gather, {**words, "v": vy, "v_row": rows[1], "v_plane": strides[1], "adjoint": 1})
-        points, first = np.arange(tile.planes), starts[:-1, None]
-        table = np.zeros((pieces, tile.planes, gemm.WORDS), np.int64)
-        table[..., gemm.A_ROW], table[..., gemm.A_STEP] = 1, rows[1] // item
-        table[..., gemm.B] = vx + points * strides[0] + first * rows[0]
-        table[..., gemm.B_STEP], table[..., gemm.B_COLUMN] = rows[0] // item, 1
-        table[..., gemm.C_STRIDE], table[..., gemm.N], table[..., gemm.SPLIT_ROWS] = depth, depth, 1
-        table[..., gemm.K] = np.diff(starts)[:, None]
+    with Scratch(v_bytes, products_bytes, pool.size * panels,
+                 pool.size * words["patch_each"]) as (v, products, memory, patch):
+        words.update(patch=patch, v=v, adjoint=0)
+        _run(conv.make(real).gather, words)
+        table = np.zeros((pieces, gemm.WORDS), np.int64)
+        table[:, gemm.A_ROW], table[:, gemm.A_STEP] = 1, map_pixel // item
+        table[:, gemm.B], table[:, gemm.B_STEP] = v + starts[:-1] * words["v_row"], words["v_row"] // item
+        table[:, gemm.B_COLUMN], table[:, gemm.C_STRIDE], table[:, gemm.SPLIT_ROWS] = 1, depth, 1
+        table[:, gemm.N], table[:, gemm.K] = depth, np.diff(starts)
         for k in range(0, kernels, at_once):
             some = min(at_once, kernels - k)
             plane = conv.plane_bytes(some, depth * item)
-            table[..., gemm.A] = vy + points * strides[1] + first * rows[1] + k * item
-            table[..., gemm.C] = products + np.arange(pieces * tile.planes).reshape(pieces, -1) * plane
-            table[..., gemm.M] = some
-            pool.run(gemm.make_batch(real), (pieces * tile.planes, address(table), _shares(pieces * tile.planes), memory,
-                                             panels // item), pool.size)
+            table[:, gemm.A] = words["map"] + starts[:-1] * map_pixel + k * item  # what would be gathered of the map
+            table[:, gemm.C] = products + np.arange(pieces) * plane
+            table[:, gemm.M] = some
+            pool.run(gemm.make_batch(real), (pieces, address(table), _shares(pieces), memory, panels // item), pool.size)
             if pieces > 1:
                 each = np.ctypeslib.as_array(_pointer(products, dtype), (pieces, plane // item))[:, :some * depth]
                 np.sum(each[1:], axis=0, out=each[1])
                 each[0] += each[1]
-            _run(conv.make(real).weight_grad, {
-                **words, "map_channels": some, "kernel": words["kernel"] + k * kernel_bytes, "products": products,
+            _run(conv.make(real).untile_weights, {
+                **words, "map_channels": some, "kernel": first_kernel + k * kernel_bytes, "products": products,
                 "products_plane": plane})
 
 

@@ -15,6 +15,7 @@ from tinygan.kernels.gemm import pointer_to
 # elements they have, which activation, and the address of the slope.
 X, Y, OUT, COUNT, ACTIVATION, SLOPE = range(6)
 RELU, LEAKY_RELU, TANH, SIGMOID, SOFTPLUS, ELU = range(1, 7)
+BLOCK = 1024  # elements that stay in the first-level cache
 GRAIN = 16  # elements; parts begin at multiples of it, so that no two share a cache line
 
 
@@ -74,18 +75,23 @@ def make_forward(real: Any) -> int:
     def forward(task: Any, part: Any, parts: Any) -> Any:
         t = carray(task, (8,))
         start, end = share(t[COUNT], part, parts)
-        x = carray(pointer(t[X]), (t[COUNT],))[start:end]
-        out = carray(pointer(t[OUT]), (t[COUNT],))[start:end]
         slope = carray(pointer(t[SLOPE]), (1,))[0]
-        if t[ACTIVATION] == LEAKY_RELU:
-            for i in range(x.size):
-                out[i] = x[i] if x[i] > 0 else slope * x[i]
-        elif in_float32 and t[ACTIVATION] == TANH:
-            for i in range(x.size):
-                out[i] = tanh(x[i])
-        else:
-            for i in range(x.size):
-                out[i] = 0 if x[i] <= 0 else x[i]
+        for first in range(start, end, BLOCK):
+            # In place: of two arrays that may be the same no loop would become vector instructions.
+            out = carray(pointer(t[OUT]), (t[COUNT],))[first:min(first + BLOCK, end)]
+            if t[X] != t[OUT]:
+                x = carray(pointer(t[X]), (t[COUNT],))[first:first + out.size]
+                for i in range(out.size):
+                    out[i] = x[i]
+            if t[ACTIVATION] == LEAKY_RELU:
+                for i in range(out.size):
+                    out[i] = out[i] if out[i] > 0 else slope * out[i]
+            elif in_float32 and t[ACTIVATION] == TANH:
+                for i in range(out.size):
+                    out[i] = tanh(out[i])
+            else:
+                for i in range(out.size):
+                    out[i] = 0 if out[i] <= 0 else out[i]
 
     return forward
 

@@ -140,7 +140,7 @@ def _share(real: Any) -> Any:
 
     @inline
     def share(t: Any, part: Any, parts: Any, scratch: Any) -> Any:
-        zero, k, a_row, c_stride = np.int64(0), t[K], t[A_ROW], t[C_STRIDE]
+        zero, k, a_row, c_stride, b_step = np.int64(0), t[K], t[A_ROW], t[C_STRIDE], np.int64(width)
         top, bottom, left, right = np.int64(0), t[M], np.int64(0), t[N]
         if t[SPLIT_ROWS]:
             units = (t[M] + ROWS - 1) // ROWS
@@ -210,10 +210,10 @@ def _share(real: Any) -> Any:
                         next_rows, next_step = a_address + ROWS * a_row * item, following if j == j0 else np.int64(0)
                         if i == top and b_rows_contiguous and columns == width:
                             panel = t[B] + j * item
-                            multiply_and_pack(k, a_address, a_stride, a_step, b_address, c_address, c_step, zero, panel,
+                            multiply_and_pack(k, a_address, a_stride, a_step, b_address, b_step, c_address, c_step, zero, panel,
                                               t[B_STEP], panel + width * item, t[B_STEP])
                         else:
-                            multiply(k, a_address, a_stride, a_step, b_address, c_address, c_step, zero, next_rows,
+                            multiply(k, a_address, a_stride, a_step, b_address, b_step, c_address, c_step, zero, next_rows,
                                      next_step, a_address, zero)
                         if c_address != tile_address:
                             continue

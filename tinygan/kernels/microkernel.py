@@ -31,15 +31,15 @@ def columns(item_bytes: int) -> int:
 def make(real: Any, packing: bool = False) -> Any:
     """The micro-kernel for float32 or float64, as a function for other kernels:
 
-    microkernel(k, a, row_stride, step, b, c, c_stride, adding, ahead, ahead_step, beside, beside_step):
+    microkernel(k, a, row_stride, step, b, b_step, c, c_stride, adding, ahead, ahead_step, beside, beside_step):
     C[i, j] = sum over p < k of A[i, p] * B[p, j], or that much more (`adding`), with A[i, p] at
-    a + i * row_stride + p * step, B[p, j] at b + p * COLUMNS + j and C[i, j] at c + i * c_stride + j. a, b and c are
+    a + i * row_stride + p * step, B[p, j] at b + p * b_step + j and C[i, j] at c + i * c_stride + j. a, b and c are
     addresses; strides count elements. All ROWS x COLUMNS elements of C are written. Meanwhile the elements at
     ahead + p * ahead_step and those at beside + p * beside_step are fetched into the second-level cache, for what
     comes next.
 
     packing: the other micro-kernel, for the first block of rows: B[p, j] lies at ahead + p * ahead_step + j, and is
-    written to b + p * COLUMNS + j on the way, where the other blocks of rows will find it.
+    written to b + p * b_step + j on the way, where the other blocks of rows will find it.
     """
     size = real.bitwidth // 8
     lanes = VECTOR_BYTES // size
@@ -51,10 +51,10 @@ def make(real: Any, packing: bool = False) -> Any:
         return ir.Constant(word, value)
 
     @intrinsic
-    def microkernel(typing: Any, k: Any, a: Any, row_stride: Any, step: Any, b: Any, c: Any, c_stride: Any, adding: Any,
-                    ahead: Any, ahead_step: Any, beside: Any, beside_step: Any) -> Any:
+    def microkernel(typing: Any, k: Any, a: Any, row_stride: Any, step: Any, b: Any, b_step: Any, c: Any, c_stride: Any,
+                    adding: Any, ahead: Any, ahead_step: Any, beside: Any, beside_step: Any) -> Any:
         def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-            k, a, row_stride, step, b, c, c_stride, adding, ahead, ahead_step, beside, beside_step = args
+            k, a, row_stride, step, b, b_step, c, c_stride, adding, ahead, ahead_step, beside, beside_step = args
             fma = cgutils.get_or_insert_function(
                 builder.module, ir.FunctionType(vector, [vector] * 3), f"llvm.fma.v{lanes}f{size * 8}")
             prefetch = cgutils.get_or_insert_function(
@@ -93,7 +93,7 @@ def make(real: Any, packing: bool = False) -> Any:
             builder.position_at_end(loop)
             p = builder.phi(word)
             before = [[builder.phi(vector) for _ in range(VECTORS)] for _ in range(ROWS)]
-            b_row = builder.add(b, builder.mul(p, const(VECTORS * VECTOR_BYTES)))
+            b_row = builder.add(b, builder.mul(p, in_bytes(b_step)))
             ahead_row = builder.add(ahead, builder.mul(p, in_bytes(ahead_step)))
             b_vectors = [builder.load(place, align=size) for place in vectors(ahead_row if packing else b_row)]
             if packing:
@@ -128,6 +128,6 @@ def make(real: Any, packing: bool = False) -> Any:
                     builder.store(value, place, align=size)
             return context.get_dummy_value()
 
-        return types.void(*[types.int64] * 12), code
+        return types.void(*[types.int64] * 13), code
 
     return microkernel
