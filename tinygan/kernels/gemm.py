@@ -210,8 +210,8 @@ def _share(real: Any) -> Any:
                         next_rows, next_step = a_address + ROWS * a_row * item, following if j == j0 else np.int64(0)
                         if i == top and b_rows_contiguous and columns == width:
                             panel = t[B] + j * item
-                            multiply_and_pack(k, a_address, a_stride, a_step, b_address, b_step, c_address, c_step, zero, panel,
-                                              t[B_STEP], panel + width * item, t[B_STEP])
+                            multiply_and_pack(k, a_address, a_stride, a_step, b_address, b_step, c_address, c_step, zero,
+                                              panel, t[B_STEP], panel + width * item, t[B_STEP])
                         else:
                             multiply(k, a_address, a_stride, a_step, b_address, b_step, c_address, c_step, zero, next_rows,
                                      next_step, a_address, zero)
