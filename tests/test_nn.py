@@ -401,9 +401,9 @@ def test_functional_call_reaches_every_place_of_a_shared_layer():
 
 def test_functional_call_refuses_what_does_not_fit():
     model = nn.Dense(2, 3).initialize(Key(0))
-    with pytest.raises(ValueError, match="functional_call: the module has no parameter 'wieght'"):
+    with pytest.raises(ValueError, match="with_parameters: the module has no parameter 'wieght'"):
         nn.functional_call(model, {"wieght": tg.Tensor(np.ones((3, 2)))}, batch(0, 1, 2))
-    with pytest.raises(ValueError, match=r"functional_call: 'weight' has shape \(3, 2\), got \(2, 3\)"):
+    with pytest.raises(ValueError, match=r"with_parameters: 'weight' has shape \(3, 2\), got \(2, 3\)"):
         nn.functional_call(model, {"weight": tg.Tensor(np.ones((2, 3)))}, batch(0, 1, 2))
 
 

@@ -73,7 +73,7 @@ class Optimizer:
         self._allocate(parameters)
         arrays = [p.writable() for p in parameters]
         if arrays:
-            self._kernel(backend_of(arrays[0]), arrays, [as_array(g) for g in gradients], self._slots)
+            self._kernel(backend_of(arrays[0]), arrays, [as_array(g) for g in gradients], self._slots, self.count)
         self.count += 1
 
     def _bound(self) -> list[Parameter]:
@@ -121,7 +121,16 @@ class Optimizer:
         """The new parameters and state, without a side effect and differentiable. All are Tensors or arrays."""
         raise TypeError(f"{type(self).__name__} does not define update")
 
-    def _kernel(self, backend: Any, parameters: list[Array], gradients: list[Array], slots: dict[str, list[Array]]) -> None:
+    def updated(self, parameters: Sequence[Array], gradients: Sequence[Array], state: State) -> tuple[list[Array], State]:
+        """`update` of arrays by the kernel: new arrays, equal to those of `update` but for rounding."""
+        new = [p.copy() for p in parameters]
+        slots = {name: [a.copy() for a in arrays] for name, arrays in state.slots.items()}
+        self._kernel(backend_of(new[0]), new, list(gradients), slots, state.updates)
+        return new, State(state.updates + 1, slots)
+
+    def _kernel(self, backend: Any, parameters: list[Array], gradients: list[Array], slots: dict[str, list[Array]],
+                count: int) -> None:
+        """Update number `count` (from 0), in place."""
         raise TypeError(f"{type(self).__name__} does not define a kernel")
 
 
@@ -151,8 +160,9 @@ class SGD(Optimizer):
             velocities.append(v)
         return new, State(state.updates + 1, {"velocity": velocities})
 
-    def _kernel(self, backend: Any, parameters: list[Array], gradients: list[Array], slots: dict[str, list[Array]]) -> None:
-        hyper = np.array([self.learning_rate_at(self.count), self.momentum, self.nesterov, self.weight_decay])
+    def _kernel(self, backend: Any, parameters: list[Array], gradients: list[Array], slots: dict[str, list[Array]],
+                count: int) -> None:
+        hyper = np.array([self.learning_rate_at(count), self.momentum, self.nesterov, self.weight_decay])
         backend.sgd(parameters, gradients, slots["velocity"], hyper)
 
 
@@ -181,8 +191,9 @@ class RMSProp(Optimizer):
             squares.append(v)
         return new, State(state.updates + 1, {"square": squares})
 
-    def _kernel(self, backend: Any, parameters: list[Array], gradients: list[Array], slots: dict[str, list[Array]]) -> None:
-        hyper = np.array([self.learning_rate_at(self.count), self.decay, self.eps, self.weight_decay])
+    def _kernel(self, backend: Any, parameters: list[Array], gradients: list[Array], slots: dict[str, list[Array]],
+                count: int) -> None:
+        hyper = np.array([self.learning_rate_at(count), self.decay, self.eps, self.weight_decay])
         backend.rmsprop(parameters, gradients, slots["square"], hyper)
 
 
@@ -221,9 +232,10 @@ class Adam(Optimizer):
             vs.append(v)
         return new, State(t, {"m": ms, "v": vs})
 
-    def _kernel(self, backend: Any, parameters: list[Array], gradients: list[Array], slots: dict[str, list[Array]]) -> None:
-        (beta1, beta2), t = self.betas, self.count + 1
-        hyper = np.array([self.learning_rate_at(self.count), beta1, beta2, self.eps, self.weight_decay, self.decoupled,
+    def _kernel(self, backend: Any, parameters: list[Array], gradients: list[Array], slots: dict[str, list[Array]],
+                count: int) -> None:
+        (beta1, beta2), t = self.betas, count + 1
+        hyper = np.array([self.learning_rate_at(count), beta1, beta2, self.eps, self.weight_decay, self.decoupled,
                           1 - beta1**t, 1 - beta2**t])
         backend.adam(parameters, gradients, slots["m"], slots["v"], hyper)
 

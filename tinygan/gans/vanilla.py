@@ -57,6 +57,16 @@ class VanillaGAN(GAN):
         The statistics of the discriminator are means over its updates. ValueError if the first batch that this object
         sees has values beyond `LIMIT`: those are images of 0 to 255, which no tanh makes.
         """
+        real = self._checked(real)
+        with use_key(self.keys):
+            stats = self._update_discriminator(real)
+            loss, gradients = self.g_gradients(self.latent(len(real) // self.d_steps))
+            self.g_optimizer.step(gradients)
+        self.steps += 1
+        return stats._replace(g_loss=loss.item())
+
+    def _checked(self, real: Any) -> Any:
+        """real as an array, if it is what `step` expects."""
         real = as_array(real)
         if not hasattr(real, "dtype") or real.dtype != self.g_parameters[0].dtype:
             raise TypeError(f"step: expected images in [-1, 1] as an array of {self.g_parameters[0].dtype}, got "
@@ -66,20 +76,17 @@ class VanillaGAN(GAN):
         if not self._seen_data:
             _check_range(real)
             self._seen_data = True
-        n = real.shape[0] // self.d_steps
-        d_losses, d_reals, d_fakes = [], [], []
-        with use_key(self.keys):
-            for batch in split(real, self.d_steps):
-                loss, gradients, real_logits, fake_logits = self.d_gradients(batch, self.latent(n))
-                self.d_optimizer.step(gradients)
-                d_losses.append(loss.item())
-                d_reals.append(_mean_probability(real_logits))
-                d_fakes.append(_mean_probability(fake_logits))
-            loss, gradients = self.g_gradients(self.latent(n))
-            self.g_optimizer.step(gradients)
-        self.steps += 1
-        return Stats(math.fsum(d_losses) / self.d_steps, loss.item(), math.fsum(d_reals) / self.d_steps,
-                     math.fsum(d_fakes) / self.d_steps)
+        return real
+
+    def _update_discriminator(self, real: Any) -> Stats:
+        """`d_steps` updates, each on its part of `real`; their mean statistics (without a generator's loss)."""
+        every = []
+        for batch in split(real, self.d_steps):
+            loss, gradients, real_logits, fake_logits = self.d_gradients(batch, self.latent(len(batch)))
+            self.d_optimizer.step(gradients)
+            every.append((loss.item(), _mean_probability(real_logits), _mean_probability(fake_logits)))
+        d_loss, d_real, d_fake = (math.fsum(values) / self.d_steps for values in zip(*every, strict=True))
+        return Stats(d_loss, math.nan, d_real, d_fake)
 
     def d_gradients(self, real: Any, z: Any) -> tuple[Tensor, list[Tensor], Any, Any]:
         """The discriminator's loss and its gradients in the order of `discriminator.parameters()`, for real images
@@ -90,31 +97,38 @@ class VanillaGAN(GAN):
             raise ValueError(f"{type(self).__name__}: the images have shape {real.shape[1:]}, the generator makes "
                              f"{fake.shape[1:]}")
         with override(updating=self.d_identities):
-            if self.couples_examples:
-                real_logits = self.discriminator(real)
-                fake_logits = self.discriminator(fake)
-            else:  # one pass over both reads and differentiates the weights once
-                logits = self.discriminator(concatenate([real, fake]))
-                real_logits, fake_logits = split(logits, [real.shape[0], fake.shape[0]])
+            loss, real_logits, fake_logits = self.d_loss(self.discriminator, real, fake)
+        return loss, grad(loss, self.d_parameters), real_logits, fake_logits
+
+    def d_loss(self, discriminator: nn.Module, real: Any, fake: Any) -> tuple[Tensor, Any, Any]:
+        """What a discriminator minimises, for real and generated images (N, ...); and its logits for both."""
+        if self.couples_examples:
+            real_logits = discriminator(real)
+            fake_logits = discriminator(fake)
+        else:  # one pass over both reads and differentiates the weights once
+            logits = discriminator(concatenate([real, fake]))
+            real_logits, fake_logits = split(logits, [real.shape[0], fake.shape[0]])
         if real_logits.size != real.shape[0]:
             raise ValueError(f"{type(self).__name__}: the discriminator should make one logit an image, got shape "
                              f"{real_logits.shape} for {real.shape[0]} images")
         loss = (binary_cross_entropy_with_logits(real_logits, 1.0 - self.label_smoothing)
                 + binary_cross_entropy_with_logits(fake_logits, 0.0))
-        return loss, grad(loss, self.d_parameters), real_logits, fake_logits
+        return loss, real_logits, fake_logits
 
     def g_gradients(self, z: Any) -> tuple[Tensor, list[Tensor]]:
         """The generator's loss and its gradients in the order of `generator.parameters()`, for latent vectors z
         (N, latent_dim). `grad` goes through the discriminator to the images, and never to its weights."""
         with override(updating=self.g_identities):
-            logits = self.discriminator(self.generator(z))
-        if self.generator_cost == "minimax":
-            loss = neg(binary_cross_entropy_with_logits(logits, 0.0))
-        elif self.generator_cost == "non-saturating":
-            loss = binary_cross_entropy_with_logits(logits, 1.0)
-        else:
-            loss = neg(mean(exp(logits)))
+            loss = self.g_loss(self.discriminator(self.generator(z)))
         return loss, grad(loss, self.g_parameters)
+
+    def g_loss(self, logits: Any) -> Tensor:
+        """What the generator minimises, from the discriminator's logits for its images."""
+        if self.generator_cost == "minimax":
+            return neg(binary_cross_entropy_with_logits(logits, 0.0))
+        if self.generator_cost == "non-saturating":
+            return binary_cross_entropy_with_logits(logits, 1.0)
+        return neg(mean(exp(logits)))
 
 
 def _check_range(real: Any) -> None:

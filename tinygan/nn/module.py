@@ -175,18 +175,24 @@ def identities(*modules: Module) -> frozenset[object]:
 
 
 def functional_call(module: Module, parameters: Mapping[str, Tensor], *inputs: Any) -> Any:
-    """`module(*inputs)` with other values in the place of some parameters, by path; the parameters are not touched (running
-    statistics move in training, as in any call: see `update_buffers_of`).
+    """`module(*inputs)` with other values in the place of some parameters: see `with_parameters`."""
+    return with_parameters(module, parameters)(*inputs)
+
+
+def with_parameters(module: Module, parameters: Mapping[str, Tensor]) -> Module:
+    """The same module with other values in the place of some parameters, by path; its own are not touched (running
+    statistics are shared with it, and move in training as ever: see `update_buffers_of`).
 
     Gradients flow to the given values. Raises ValueError for a path that the module does not have, or another shape.
     """
     own = dict(module.named_parameters())
     for path, value in parameters.items():
         if path not in own:
-            raise ValueError(f"functional_call: the module has no parameter {path!r}")
+            raise ValueError(f"with_parameters: the module has no parameter {path!r}")
         if value.shape != own[path].shape:
-            raise ValueError(f"functional_call: {path!r} has shape {own[path].shape}, got {value.shape}")
-    return _with({id(own[path]): value for path, value in parameters.items()}, module)(*inputs)
+            raise ValueError(f"with_parameters: {path!r} has shape {own[path].shape}, got {value.shape}")
+    twin: Module = _with({id(own[path]): value for path, value in parameters.items()}, module)
+    return twin
 
 
 def _with(values: dict[int, Tensor], x: Any) -> Any:
