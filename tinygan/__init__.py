@@ -19,7 +19,7 @@ from tinygan.ops import embedding, getitem, scatter_add
 from tinygan.ops import dense, einsum, matmul
 from tinygan.ops import conv2d, conv2d_weight_grad, conv_algorithm, conv_transpose2d
 from tinygan.ops import avg_pool2d, max_pool2d, upsample
-from tinygan.ops import batch_norm, batch_norm_inference, dropout, layer_norm
+from tinygan.ops import batch_norm, batch_norm_inference, dropout, layer_norm, minibatch_similarity
 from tinygan.ops import (
     binary_cross_entropy_with_logits, mean_absolute_error, mean_squared_error, softmax_cross_entropy,
 )
@@ -45,7 +45,7 @@ __all__ = [
     "dense", "einsum", "matmul",
     "conv2d", "conv2d_weight_grad", "conv_algorithm", "conv_transpose2d",
     "avg_pool2d", "max_pool2d", "upsample",
-    "batch_norm", "batch_norm_inference", "dropout", "layer_norm",
+    "batch_norm", "batch_norm_inference", "dropout", "layer_norm", "minibatch_similarity",
     "binary_cross_entropy_with_logits", "mean_absolute_error", "mean_squared_error", "softmax_cross_entropy",
     "data", "gans", "metrics", "nn", "optim", "random", "saving", "training",
 ]

@@ -24,7 +24,8 @@ _CODES = {"relu": 1, "leaky_relu": 2, "tanh": 3, "sigmoid": 4, "softplus": 5, "e
 
 __all__ = ["activation", "activation_grad", "adam", "batch_norm", "batch_norm_input_grad", "batch_norm_sums",
            "bce_with_logits", "bce_with_logits_grad", "channels_last", "conv2d", "conv2d_input_grad",
-           "conv2d_weight_grad", "dense", "empty", "matmul", "name", "random_bits", "random_normal", "random_uniform",
+           "conv2d_weight_grad", "dense", "empty", "matmul", "minibatch_similarity", "minibatch_similarity_grad", "minibatch_similarity_second",
+           "name", "random_bits", "random_normal", "random_uniform",
            "reshape", "rmsprop", "sgd", "to_numpy", "xp"]
 
 
@@ -321,6 +322,41 @@ def batch_norm_input_grad(g: Array, x: Array, weight: Array, bias: Array, sums: 
     np.subtract(g, normal, out=normal)
     normal *= weight / np.sqrt(var + x.dtype.type(eps))
     return _images(normal, like)
+
+
+# Minibatch discrimination: m (N, B, C), and s_ij = exp(-sum of |m_i - m_j|) for each of the B kernels
+
+
+def _pairs(m: Array) -> tuple[Array, Array]:
+    """The signs of m_i - m_j (N, N, B, C), and s_ij (N, N, B), where i is j 0."""
+    difference = m[:, None] - m
+    nearness = np.exp(-np.abs(difference).sum(-1))
+    nearness[np.arange(len(m)), np.arange(len(m))] = 0
+    return np.sign(difference), nearness
+
+
+def minibatch_similarity(m: Array) -> Array:
+    """The sum of s_ij over the other examples j: (N, B)."""
+    if m.size * len(m) > LARGE:
+        return _native().minibatch("similarity", m)[0]
+    return _pairs(m)[1].sum(1)
+
+
+def minibatch_similarity_grad(g: Array, m: Array) -> Array:
+    """The gradient by m, for g (N, B)."""
+    if m.size * len(m) > LARGE:
+        return _native().minibatch("gradient", m, g)[1]
+    signs, nearness = _pairs(m)
+    return -np.einsum("ijb,ijbc->ibc", (g[:, None] + g) * nearness, signs)
+
+
+def minibatch_similarity_second(h: Array, g: Array, m: Array) -> tuple[Array, Array]:
+    """The gradients of sum(h * minibatch_similarity_grad(g, m)), by g (N, B) and by m (N, B, C)."""
+    if m.size * len(m) > LARGE:
+        return _native().minibatch("second", m, g, h)
+    signs, nearness = _pairs(m)
+    q = np.einsum("ijbc,ijbc->ijb", h[:, None] - h, signs) * nearness
+    return -q.sum(1), np.einsum("ijb,ijbc->ibc", (g[:, None] + g) * q, signs)
 
 
 # Optimisers: in place, over lists of arrays; `settings` are float64

@@ -1,11 +1,12 @@
 """Data sets: MNIST (found, verified, downloaded), `glyphs` (drawn, needs nothing), own images and arrays.
 
 `dataset.py` holds `Dataset`; `loading.py` decides which data set `load` returns; `mnist.py`, `glyphs.py`, `images.py`
-and `arrays.py` each read one kind; `download.py` and `cache.py` are what they share.
+and `arrays.py` each read one kind; `mixtures.py` makes data with known modes; `download.py` and `cache.py` are what they share.
 """
 
 from tinygan.cache import cache_folder
 from tinygan.data.dataset import DataError, Dataset
 from tinygan.data.loading import load
+from tinygan.data.mixtures import Mixture, gaussian_grid, gaussian_ring, stacked
 
-__all__ = ["DataError", "Dataset", "cache_folder", "load"]
+__all__ = ["DataError", "Dataset", "Mixture", "cache_folder", "gaussian_grid", "gaussian_ring", "load", "stacked"]

@@ -43,8 +43,34 @@ def power_of_two(typing: Any, exponent: Any) -> Any:
 
 
 @inline
+def exp(x: Any) -> Any:
+    """exp of a float32 from -87 to 88, without a branch, so that loops over it become vector instructions: x = n log(2) + r,
+    log(2) subtracted in two pieces, and exp(x) = 2^n exp(r)."""
+    real = np.float32
+    n = np.floor(x * real(1.44269504) + real(0.5))
+    r = x - n * real(0.693359375) + n * real(2.12194440e-4)
+    e = real(EXP_COEFFICIENTS[6])
+    for i in (5, 4, 3, 2, 1, 0):
+        e = e * r + real(EXP_COEFFICIENTS[i])
+    return e * power_of_two(np.int32(n))
+
+
+def exp_of_negative(real: Any) -> Any:
+    """The function exp(-x) for x >= 0: in float32 for vector loops, and below 1e-37 little more than 0."""
+    if real is not types.float32:
+        return inline(lambda x: np.exp(-x))
+
+    @inline
+    def exp_of_negative_float32(x: Any) -> Any:
+        result = exp(-x if x < np.float32(87) else np.float32(-87))
+        return result if x == x else x
+
+    return exp_of_negative_float32
+
+
+@inline
 def tanh(x: Any) -> Any:
-    """tanh of a float32, without a branch, so that loops over it become vector instructions."""
+    """tanh of a float32, without a branch as `exp`."""
     real = np.float32
     size = abs(x)
     square = x * x
@@ -52,15 +78,9 @@ def tanh(x: Any) -> Any:
     for i in (4, 3, 2, 1, 0):
         near = near * square + real(TANH_COEFFICIENTS[i])
     near *= x
-    # Further out 1 - 2 / (exp(2|x|) + 1), which is 1 from 9 on; exp(t) = 2^n exp(r), log(2) subtracted in two pieces.
+    # Further out 1 - 2 / (exp(2|x|) + 1), which is 1 from 9 on.
     t = real(2) * size
-    t = t if t < real(18.5) else real(18.5)
-    n = np.int32(t * real(1.44269504) + real(0.5))
-    r = t - real(n) * real(0.693359375) + real(n) * real(2.12194440e-4)
-    e = real(EXP_COEFFICIENTS[6])
-    for i in (5, 4, 3, 2, 1, 0):
-        e = e * r + real(EXP_COEFFICIENTS[i])
-    far = real(1) - real(2) / (e * power_of_two(n) + real(1))
+    far = real(1) - real(2) / (exp(t if t < real(18.5) else real(18.5)) + real(1))
     result = near if size < real(0.625) else (far if x > real(0) else -far)
     return result if x == x else x
 

@@ -10,6 +10,7 @@ import numpy as np
 from numba import types
 
 from tinygan.kernels import elementwise, gemm, layout, normalization, optimizers, philox
+from tinygan.kernels import minibatch as pairs
 from tinygan.kernels.pool import pool
 from tinygan.kernels.workspace import Scratch, empty
 
@@ -182,6 +183,20 @@ def batch_norm_input_grad(g: Array, x: Array, weight: Array, bias: Array, sums: 
     means = sums / x.dtype.type(x.shape[0])
     _normalization("input_gradient", x, mean, variance, weight, bias, eps, activation, slope, g, out, means)
     return out
+
+
+def minibatch(task: str, m: Array, g: Array | None = None, h: Array | None = None) -> tuple[Array, Array]:
+    """Run a task of `kernels.minibatch` on m (N, B, C), g (N, B) and h (N, B, C): results (N, B) and (N, B, C), of which it
+    writes one or both."""
+    n, kernels, dimensions = m.shape
+    m, h = (None if a is None else np.ascontiguousarray(a.transpose(0, 2, 1)) for a in (m, h))
+    g = None if g is None else np.ascontiguousarray(g)
+    assert m is not None
+    out, out_m, rows = (empty(shape, m.dtype) for shape in ((n, kernels), m.shape, (2 * pool.size, kernels)))
+    pool.run(getattr(pairs.make(REALS[m.dtype]), task), (
+        address(m), *(0 if a is None else address(a) for a in (g, h)), address(out), address(out_m), address(rows), n,
+        dimensions, kernels), 1 if n * m.size < ALONE else pool.size)
+    return out, out_m.transpose(0, 2, 1)
 
 
 def random_bits(key: Array, out: Array) -> Array:

@@ -39,6 +39,48 @@ def dense(x: Array, weight: Array, bias: Array, activation_name: str, slope: flo
     return activation(z, activation_name, slope)
 
 
+# Minibatch discrimination
+
+
+def _pairs(m: Array) -> Iterator[tuple[int, int, int, float, list[int]]]:
+    """(i, j, b, exp(-sum over c of |m_ibc - m_jbc|), the differences' signs) for all i other than j and all b."""
+    values = m.astype(np.float64).tolist()
+    for i, j, b in np.ndindex(len(m), len(m), m.shape[1]):
+        if i != j:
+            differences = [x - y for x, y in zip(values[i][b], values[j][b], strict=True)]
+            yield i, j, b, math.exp(-sum(map(abs, differences))), [(d > 0) - (d < 0) for d in differences]
+
+
+def minibatch_similarity(m: Array) -> Array:
+    """(N, B, C) -> (N, B): the sum over the others."""
+    out = np.zeros(m.shape[:2])
+    for i, _, b, near, _ in _pairs(m):
+        out[i, b] += near
+    return out
+
+
+def minibatch_similarity_grad(g: Array, m: Array) -> Array:
+    """The gradient by m: each pair counts in the sums of both."""
+    out = np.zeros(m.shape)
+    for i, j, b, near, signs in _pairs(m):
+        for c, sign in enumerate(signs):
+            out[i, b, c] -= float(g[i, b]) * near * sign
+            out[j, b, c] += float(g[i, b]) * near * sign
+    return out
+
+
+def minibatch_similarity_second(h: Array, g: Array, m: Array) -> tuple[Array, Array]:
+    """The gradients of sum(h * minibatch_similarity_grad(g, m)) by g and by m."""
+    by_g, by_m = np.zeros(g.shape), np.zeros(m.shape)
+    for i, j, b, near, signs in _pairs(m):
+        along = sum((float(h[i, b, c]) - float(h[j, b, c])) * sign for c, sign in enumerate(signs))
+        by_g[i, b] -= along * near
+        for c, sign in enumerate(signs):  # -g_i along near: the slope of near is -near times the sign
+            by_m[i, b, c] += float(g[i, b]) * along * near * sign
+            by_m[j, b, c] -= float(g[i, b]) * along * near * sign
+    return by_g, by_m
+
+
 # Convolutions: one list of products, added up in three places. `g` is their Geometry.
 
 Index = tuple[int, int, int, int]

@@ -11,6 +11,7 @@ from tinygan.nn.layers import (
     Flatten,
     LayerNorm,
     LeakyReLU,
+    MinibatchDiscrimination,
     ReLU,
     Reshape,
     Sequential,
@@ -24,7 +25,7 @@ from tinygan.nn.spectral import SpectralNorm
 
 __all__ = [
     "Module", "Sequential", "functional_call", "with_parameters", "mode", "update_buffers_of", "identities", "initializers",
-    "Dense", "BatchNorm", "LayerNorm", "Dropout", "Embedding", "Flatten", "Reshape",
+    "Dense", "BatchNorm", "LayerNorm", "Dropout", "Embedding", "Flatten", "Reshape", "MinibatchDiscrimination",
     "Conv2d", "ConvTranspose2d", "MaxPool2d", "AvgPool2d", "Upsample", "SpectralNorm",
     "Activation", "ReLU", "LeakyReLU", "ELU", "Tanh", "Sigmoid", "Softplus",
 ]

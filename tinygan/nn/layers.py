@@ -179,6 +179,32 @@ class Dropout(Module):
         return f"{self.rate:g}"
 
 
+class MinibatchDiscrimination(Module):
+    """Appends to each example's features how near it is to the others in the batch, so that a discriminator sees when a
+    generator makes one thing only (Salimans et al. 2016, section 3.2): (N, in_features) -> (N, in_features + kernels).
+
+    Each kernel projects the features to `dimensions` numbers and sums exp(-L1 distance) over the other examples. weight
+    (kernels * dimensions, in_features): the paper's T. What it gives depends on the whole batch, in evaluation too.
+    """
+
+    def __init__(self, in_features: int, kernels: int = 50, dimensions: int = 5,
+                 initializer: Initializer = initializers.normal(0.05)) -> None:  # noqa: B008  (a function, never changed)
+        if kernels < 1 or dimensions < 1:
+            raise ValueError(f"MinibatchDiscrimination: kernels and dimensions should be at least 1, got {kernels} and "
+                             f"{dimensions}")
+        self.weight = Parameter(shape=(kernels * dimensions, in_features), initializer=initializer)
+        self.kernels = kernels
+
+    def forward(self, x: Any) -> Any:
+        projected = ops.dense(x, self.weight)
+        near = ops.minibatch_similarity(ops.reshape(projected, (x.shape[0], self.kernels, -1)))
+        return ops.concatenate([x, near], 1)
+
+    def describe(self) -> str:
+        rows, in_features = self.weight.shape
+        return f"{in_features} -> {in_features + self.kernels}, {rows // self.kernels} dimensions"
+
+
 class Flatten(Module):
     """(N, ...) -> (N, the product of the rest)."""
 

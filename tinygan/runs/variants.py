@@ -8,7 +8,7 @@ from typing import Any, Protocol
 import numpy.typing as npt
 
 from .errors import RunError
-from .settings import Settings, count, fraction, option, positive
+from .settings import Settings, count, fraction, natural, option, positive
 
 
 class GAN(Protocol):
@@ -93,6 +93,33 @@ class DCGANSettings(GameSettings):
     width: int = option(64, "channels of the layers next to the image; smaller ones have multiples of it", count)
 
 
+@dataclass(frozen=True, kw_only=True)
+class MinibatchSettings(GameSettings):
+    """The settings of the original GAN with minibatch discrimination (Salimans et al. 2016, section 3.2)."""
+
+    variant = "minibatch"
+    title = "GAN with minibatch discrimination"
+    epochs: int = option(90, "passes over the data, in total", count)
+    run_dir: str = option("runs/minibatch", "where the run's files go", str)
+    kernels: int = option(50, "distances to the other images that the discriminator sees: B in the paper", count)
+    dimensions: int = option(5, "numbers that each distance compares: C in the paper", count)
+
+
+@dataclass(frozen=True, kw_only=True)
+class UnrolledSettings(GameSettings):
+    """The settings of the unrolled GAN (Metz et al. 2017)."""
+
+    variant = "unrolled"
+    title = "unrolled GAN"
+    epochs: int = option(20, "passes over the data, in total", count)
+    run_dir: str = option("runs/unrolled", "where the run's files go", str)
+    unroll_steps: int = option(5, "updates of the discriminator that the generator looks ahead", natural)
+    truncate: int | None = option(None, "go back through the last N of them only (biased)", natural)
+    order: str = option("discriminator-first", "whose update comes first", str,
+                        ("discriminator-first", "generator-first", "simultaneous"))
+    networks: str = option("dense", "the players: those of the vanilla GAN, or DCGAN's", str, ("dense", "dcgan"))
+
+
 def build_vanilla(settings: VanillaSettings, image_shape: tuple[int, int, int]) -> GAN:
     """The networks of `examples/vanilla_mnist.py` for any image shape, and the game between them."""
     from tinygan import gans
@@ -102,31 +129,66 @@ def build_vanilla(settings: VanillaSettings, image_shape: tuple[int, int, int]) 
 
 def build_dcgan(settings: DCGANSettings, image_shape: tuple[int, int, int]) -> GAN:
     """The networks of `examples/dcgan_mnist.py` for images of 28x28 or 64x64, and the game between them."""
+    return _game(settings, *_dcgan_networks(image_shape, settings.latent_dim, settings.width))
+
+
+def _dcgan_networks(image_shape: tuple[int, int, int], latent_dim: int, width: int = 64) -> tuple[Any, Any]:
     from tinygan import gans
 
     if image_shape[1:] not in [(side, side) for side in gans.IMAGE_SIZES]:
         sizes = " or ".join(map(str, gans.IMAGE_SIZES))
         raise RunError(f"DCGAN makes images of {sizes} pixels a side, the data are {image_shape[1]} x {image_shape[2]}: "
                        f"--image-size ({sizes}) crops and resizes the images of a folder")
-    return _game(settings, *gans.dcgan_networks(image_shape, settings.latent_dim, settings.width))
+    return gans.dcgan_networks(image_shape, latent_dim, width)
+
+
+def build_minibatch(settings: MinibatchSettings, image_shape: tuple[int, int, int]) -> GAN:
+    """The networks of `examples/minibatch_mnist.py` for any image shape, and the game between them."""
+    from tinygan import gans
+
+    return _game(settings, *gans.minibatch_networks(image_shape, settings.latent_dim, settings.kernels, settings.dimensions))
+
+
+def build_unrolled(settings: UnrolledSettings, image_shape: tuple[int, int, int]) -> GAN:
+    """The networks of `examples/unrolled_mnist.py`, and the game between them."""
+    from tinygan import gans
+
+    if settings.truncate is not None and settings.truncate > settings.unroll_steps:
+        raise RunError(f"--truncate {settings.truncate} is more than --unroll-steps {settings.unroll_steps}")
+    networks = gans.vanilla_networks if settings.networks == "dense" else _dcgan_networks
+    return gans.UnrolledGAN(
+        *networks(image_shape, settings.latent_dim), unroll_steps=settings.unroll_steps, truncate=settings.truncate,
+        order=settings.order, **_rules(settings))
 
 
 def _game(settings: GameSettings, generator: Any, discriminator: Any) -> GAN:
-    from tinygan import gans, optim, random
+    from tinygan import gans
+
+    return gans.VanillaGAN(generator, discriminator, **_rules(settings))
+
+
+def _rules(settings: GameSettings) -> dict[str, Any]:
+    """The arguments of the game that the settings name."""
+    from tinygan import optim, random
 
     betas = (settings.beta1, 0.999)
-    return gans.VanillaGAN(
-        generator, discriminator, latent_dim=settings.latent_dim, d_steps=settings.d_steps,
-        generator_cost=settings.generator_cost, noise=settings.noise, label_smoothing=settings.label_smoothing,
-        g_optimizer=optim.Adam(settings.learning_rate, betas=betas),
-        d_optimizer=optim.Adam(settings.learning_rate, betas=betas), key=random.Key(settings.seed))
+    return {
+        "latent_dim": settings.latent_dim, "d_steps": settings.d_steps, "generator_cost": settings.generator_cost,
+        "noise": settings.noise, "label_smoothing": settings.label_smoothing,
+        "g_optimizer": optim.Adam(settings.learning_rate, betas=betas),
+        "d_optimizer": optim.Adam(settings.learning_rate, betas=betas), "key": random.Key(settings.seed),
+    }
 
 
 VANILLA = Variant(VanillaSettings, build_vanilla)
 
 DCGAN = Variant(DCGANSettings, build_dcgan)
 
-VARIANTS = {variant.name: variant for variant in (VANILLA, DCGAN)}
+MINIBATCH = Variant(MinibatchSettings, build_minibatch)
+
+UNROLLED = Variant(UnrolledSettings, build_unrolled)
+
+VARIANTS = {variant.name: variant for variant in (VANILLA, DCGAN, MINIBATCH, UNROLLED)}
 
 
 def find(name: str) -> Variant:

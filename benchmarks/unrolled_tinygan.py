@@ -1,0 +1,47 @@
+"""The unrolled step on the ring in tinygan: `recorded` keeps the graphs of all steps, `rematerialized` one at a time."""
+import numpy as np
+from unrolled_ring import ADAM, DISCRIMINATOR, GENERATOR, LATENT, RingStart
+
+import tinygan as tg
+from models import Dense, Layers, Weights
+from tinygan import nn
+
+
+def network(layers: Layers, weights: Weights) -> nn.Sequential:
+    modules: list[nn.Module] = []
+    for layer in layers:
+        assert isinstance(layer, Dense)
+        modules += [nn.ReLU()] * bool(modules) + [nn.Dense(layer.inputs, layer.outputs)]
+    built = nn.Sequential(*modules).initialize(tg.random.Key(0)).astype(next(iter(weights.values())).dtype)
+    # Activations are layers here: those with weights are 0, 2, 4.
+    return built.load_state_dict({f"{2 * int(name[0])}{name[1:]}": value for name, value in weights.items()})
+
+
+class Subject:
+    def __init__(self, start: RingStart, steps: int, variant: str, threads: int) -> None:
+        self.real = start.real
+        optimisers = {
+            name: tg.optim.Adam(ADAM.lr, betas=ADAM.betas, eps=ADAM.eps) for name in ("g_optimizer", "d_optimizer")
+        }  # fmt: skip
+        self.gan = tg.gans.UnrolledGAN(
+            network(GENERATOR, start.generator), network(DISCRIMINATOR, start.discriminator), LATENT, unroll_steps=steps,
+            rematerialize=variant == "rematerialized", key=tg.random.Key(0), **optimisers,
+        )  # fmt: skip
+
+    def step(self) -> None:
+        self.gan.step(self.real)
+
+    def gradients(self, d_noise: np.ndarray, g_noise: np.ndarray) -> tuple[float, list[np.ndarray]]:
+        """One update of the discriminator; then the generator's loss and gradients."""
+        _, gradients, *_ = self.gan.d_gradients(self.real, d_noise)
+        self.gan.d_optimizer.step(gradients)
+        loss, found = self.gan.unrolled_gradients(self.real, g_noise)
+        return loss.item(), [np.array(g) for g in found]
+
+    def threads(self) -> int:
+        from tinygan.kernels.pool import pool
+
+        return pool.size
+
+    def blas(self) -> list[str]:
+        return ["tinygan's own kernels"]

@@ -1,0 +1,30 @@
+"""Minibatch discrimination (Salimans et al. 2016, "Improved techniques for training GANs", section 3.2).
+
+The game is `VanillaGAN`'s; what is new is a layer of the discriminator, by which it sees each image beside the others of its
+batch. A generator that makes one image again and again is then easy to tell from the data, and the discriminator's gradient
+tells it apart from its own copies: they push each other away. So this file has networks, and no class.
+"""
+from __future__ import annotations
+
+import math
+
+from tinygan import nn
+from tinygan.gans.vanilla import vanilla_networks
+
+
+def minibatch_networks(image_shape: tuple[int, int, int] = (1, 28, 28), latent_dim: int = 100, kernels: int = 50,
+                       dimensions: int = 5) -> tuple[nn.Sequential, nn.Sequential]:
+    """The vanilla GAN's networks for images (C, H, W), with minibatch discrimination before the discriminator's logit.
+
+    kernels, dimensions: B and C in the paper. Real and generated images go through the discriminator as batches of their
+    own, since the layer couples a batch's images.
+    """
+    generator, _ = vanilla_networks(image_shape, latent_dim)
+    discriminator = nn.Sequential(
+        nn.Flatten(),
+        nn.Dense(math.prod(image_shape), 512), nn.LeakyReLU(0.2),
+        nn.Dense(512, 256), nn.LeakyReLU(0.2),
+        nn.MinibatchDiscrimination(256, kernels, dimensions),
+        nn.Dense(256 + kernels, 1),
+    )
+    return generator, discriminator

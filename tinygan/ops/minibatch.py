@@ -1,0 +1,69 @@
+"""Minibatch discrimination (Salimans et al. 2016, "Improved techniques for training GANs", section 3.2): how near each
+example of a batch is to the others."""
+from __future__ import annotations
+
+from typing import Any
+
+from tinygan.backends import backend_of
+from tinygan.graph import op, pullback
+from tinygan.ops.elementwise import add, exp, mul, neg, sign, sub
+from tinygan.ops.indexing import getitem
+from tinygan.ops.reduce import sum as sum_over
+from tinygan.ops.shape import concatenate, expand_dims
+from tinygan.tensor import as_array, shape_of
+
+
+@op(saves=(0,))
+def _similarity(B: Any, m: Any) -> Any:
+    return B.minibatch_similarity(m)
+
+
+@_similarity.vjp
+def _(needs: Any, g: Any, m: Any) -> Any:
+    return (_similarity_grad(g, m),)
+
+
+@op(saves=(0, 1))
+def _similarity_grad(B: Any, g: Any, m: Any) -> Any:
+    return B.minibatch_similarity_grad(g, m)
+
+
+@_similarity_grad.vjp
+def _(needs: Any, h: Any, g: Any, m: Any) -> Any:
+    both = _second(h, g, m)
+    return needs[0] and getitem(both, (..., 0)), needs[1] and getitem(both, (..., slice(1, None)))
+
+
+@op(saves=(0, 1, 2))
+def _second(B: Any, h: Any, g: Any, m: Any) -> Any:
+    """The gradients of sum(h * _similarity_grad(g, m)) by g and by m, one behind the other: (N, B, 1 + C)."""
+    by_g, by_m = B.minibatch_similarity_second(h, g, m)
+    return B.xp.concatenate([by_g[..., None], by_m], axis=-1)
+
+
+@_second.vjp
+def _(needs: Any, k: Any, h: Any, g: Any, m: Any) -> Any:
+    """Beyond the second order from the definition, with all pairs in memory."""
+    def definition(h: Any, g: Any, m: Any) -> Any:
+        signs = sign(sub(expand_dims(m, 1), m))
+        nearness = mul(exp(neg(sum_over(mul(sub(expand_dims(m, 1), m), signs), -1))), _others(m))
+        q = mul(sum_over(mul(sub(expand_dims(h, 1), h), signs), -1), nearness)
+        by_m = sum_over(mul(expand_dims(mul(add(expand_dims(g, 1), g), q), -1), signs), 1)
+        return concatenate([expand_dims(neg(sum_over(q, 1)), -1), by_m], -1)
+
+    return pullback(definition, (h, g, m), k, needs)
+
+
+def _others(m: Any) -> Any:
+    """(N, N, 1): 0 where an example meets itself, else 1."""
+    array = as_array(m)
+    return (1 - backend_of(array).xp.eye(array.shape[0], dtype=array.dtype))[..., None]
+
+
+def minibatch_similarity(m: Any) -> Any:
+    """o_ib = the sum over the other examples j of exp(-sum over c of |m_ibc - m_jbc|): m (N, B, C), B kernels of C dimensions
+    each -> o (N, B)."""
+    shape = shape_of("minibatch_similarity", m)
+    if len(shape) != 3:
+        raise ValueError(f"minibatch_similarity: three axes expected, (examples, kernels, dimensions), got {shape}")
+    return _similarity(m)
