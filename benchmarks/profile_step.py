@@ -21,7 +21,7 @@ PARTS = {
     "batch_norm_sums": "batch normalisation", "batch_norm_input_grad": "batch normalisation", "matmul": "dense layers",
     "dense": "dense layers", "activation": "activations", "activation_grad": "activations", "adam": "Adam",
     "random_normal": "noise and losses", "random_uniform": "noise and losses", "bce_with_logits": "noise and losses",
-    "bce_with_logits_grad": "noise and losses", "reshape": "orders of memory",
+    "bce_with_logits_grad": "noise and losses", "reshape": "orders of memory", "sum": "sums, gradients of biases",
 }  # fmt: skip
 
 

@@ -237,6 +237,23 @@ def test_batch_norm(n, channels, space, dtype, layout, seed, offset, activation,
               reference.batch_norm_input_grad(before, x, weight, sums, 1e-2, mean, var), dtype, 10 * lost)
 
 
+@few
+@given(st.integers(0, 9), st.integers(1, 40), st.sampled_from([1, 4, 8]), st.sampled_from([1, 3, 4]), dtypes, paths, seeds)
+def test_sums_of_images_by_channel(n, channels, height, width, dtype, which, seed):
+    x = draw(seed, (n, height, width, channels), dtype).transpose(0, 3, 1, 2)
+    with path(which):
+        found = cpu.sum(x, (0, 2, 3), False)
+    expected = [sum(float(value) for value in x[:, c].ravel()) for c in range(channels)]
+    assert found.dtype == dtype and found.shape == (channels,)
+    np.testing.assert_allclose(found, expected, rtol=0, atol=4 * np.finfo(dtype).eps * max(np.abs(x).sum(), 1))
+
+
+def test_a_sum_of_many_keeps_its_digits():
+    x = np.full((64, 1, 64, 64), 0.1, np.float32) + np.zeros((1, 3, 1, 1), np.float32)
+    x = np.ascontiguousarray(x.transpose(0, 2, 3, 1)).transpose(0, 3, 1, 2)
+    np.testing.assert_allclose(cpu.sum(x, (0, 2, 3), False), np.float32(0.1) * np.float64(64**3), rtol=1e-7)
+
+
 # Optimisers
 
 

@@ -18,6 +18,7 @@ Array = np.ndarray[Any, Any]
 REALS = {np.dtype(np.float32): types.float32, np.dtype(np.float64): types.float64}
 ALONE = 32 * 1024  # elements of an elementwise task, below which sharing it costs more than it gives
 ALONE_PRODUCT = 200_000  # multiplications of a matrix product, likewise
+FOLD = 32  # rows that are summed as one, where they are shorter
 NARROW = 4  # columns of a product, up to which it is the left matrix that is read in place
 
 
@@ -152,6 +153,17 @@ def _normalization(task: str, x: Array, mean: Array, variance: Array, weight: Ar
         address(x), *others, *x.shape, *map(address, vectors), 0 if sums is None else address(sums),
         0 if partial is None else address(partial), activation, number(slope, x.dtype)),
         1 if x.size < ALONE else pool.size)
+
+
+def column_sums(x: Array) -> Array:
+    """The sums over the rows of x (rows, columns), C-contiguous: (columns,)."""
+    rows, columns = x.shape
+    fold = FOLD if columns < FOLD and rows % FOLD == 0 else 1  # short rows in groups: loops over them are vectors then
+    partial = np.zeros((pool.size, 2, fold * columns))
+    pool.run(normalization.make(REALS[x.dtype]).sums, (
+        address(x), 0, 0, rows // fold, fold * columns, 0, 0, 0, 0, 0, address(partial), 0, 0),
+        1 if x.size < ALONE else pool.size)
+    return partial[:, 0].reshape(-1, columns).sum(0).astype(x.dtype)
 
 
 def batch_norm(x: Array, weight: Array, bias: Array, eps: float, mean: Array, variance: Array, activation: int, slope: float,

@@ -1,4 +1,5 @@
-"""Batch normalisation with the activation after it, over (rows, channels): channels-last images, or a batch of vectors.
+"""Batch normalisation with the activation after it, and plain sums, over (rows, channels): channels-last images, or a batch
+of vectors.
 
 With z = (x - mean) / deviation * weight + bias the result is activation(z), relu, leaky_relu or the identity. Backward
 finds the sign of z from x again, so the result need not be kept.
@@ -24,6 +25,7 @@ class Tasks(NamedTuple):
     """The addresses of the tasks."""
 
     moments: int
+    sums: int
     normalize: int
     gradient_sums: int
     input_gradient: int
@@ -82,6 +84,22 @@ def make(real: Any) -> Tasks:
                 squares[c] += np.float64(d0 * d0)
 
     @kernel(str(real))
+    def sums(task: Any, part: Any, parts: Any) -> Any:
+        """The sums of x."""
+        t = carray(task, (WORDS,))
+        first, end = rows_of(t, part, parts)
+        total, _ = partial(t, part)
+        quads = first + (end - first) // 4 * 4
+        for i in range(first, quads, 4):
+            x0, x1, x2, x3 = row(t, X, i), row(t, X, i + 1), row(t, X, i + 2), row(t, X, i + 3)
+            for c in range(x0.size):
+                total[c] += np.float64((x0[c] + x1[c]) + (x2[c] + x3[c]))
+        for i in range(quads, end):
+            x0 = row(t, X, i)
+            for c in range(x0.size):
+                total[c] += np.float64(x0[c])
+
+    @kernel(str(real))
     def normalize(task: Any, part: Any, parts: Any) -> Any:
         t = carray(task, (WORDS,))
         first, end = rows_of(t, part, parts)
@@ -138,4 +156,4 @@ def make(real: Any) -> Tasks:
                 g = gradient[c] if normal * weight[c] + bias[c] > 0 else below * gradient[c]
                 out[c] = weight[c] * inverse[c] * (g - plain[c] - normal * weighted[c])
 
-    return Tasks(moments, normalize, gradient_sums, input_gradient)
+    return Tasks(moments, sums, normalize, gradient_sums, input_gradient)
