@@ -1,7 +1,7 @@
 """The unrolled GAN on the ring of Gaussians (Metz et al. 2017, section 3.1), in numbers that every framework starts from.
 
-One round: the discriminator's Adam update, then the generator's, which looks `steps` such updates of the discriminator ahead,
-continuing its moments; the same real points in all of them, fresh noise in both players' updates.
+One round: the discriminator's Adam update, then the generator's, which looks `steps` such updates of the discriminator
+ahead, continuing its moments; the same real points in all of them, fresh noise in both players' updates.
 """
 from dataclasses import dataclass
 

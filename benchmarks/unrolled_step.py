@@ -30,7 +30,7 @@ def arguments(argv: list[str] | None = None) -> argparse.Namespace:
     parser = harness.flags(__doc__, peers, rounds=7, threads=len(harness.cores()))
     parser.add_argument("--steps", default="5,10", help="updates ahead, K; several separated by commas")
     parser.add_argument("--batch", type=harness.count, default=512)
-    parser.add_argument("--repeats", type=harness.count, default=40, help="timed training rounds in each round of the benchmark")
+    parser.add_argument("--repeats", type=harness.count, default=40, help="timed training rounds in each of --rounds")
     options = harness.parse(parser, argv, peers)
     options.steps = [int(k) for k in harness.words(options.steps)]
     return options

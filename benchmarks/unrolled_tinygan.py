@@ -1,9 +1,9 @@
 """The unrolled step on the ring in tinygan: `recorded` keeps the graphs of all steps, `rematerialized` one at a time."""
 import numpy as np
+from models import Dense, Layers, Weights
 from unrolled_ring import ADAM, DISCRIMINATOR, GENERATOR, LATENT, RingStart
 
 import tinygan as tg
-from models import Dense, Layers, Weights
 from tinygan import nn
 
 

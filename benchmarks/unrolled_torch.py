@@ -50,7 +50,8 @@ class Subject:
             rate, root = ADAM.lr / (1 - b1**t), (1 - b2**t) ** 0.5
             if self.foreach:
                 m = torch._foreach_add(torch._foreach_mul(m, b1), torch._foreach_mul(gradients, 1 - b1))
-                v = torch._foreach_add(torch._foreach_mul(v, b2), torch._foreach_mul(torch._foreach_mul(gradients, gradients), 1 - b2))
+                squares = torch._foreach_mul(gradients, gradients)
+                v = torch._foreach_add(torch._foreach_mul(v, b2), torch._foreach_mul(squares, 1 - b2))
                 below = torch._foreach_add(torch._foreach_div(torch._foreach_sqrt(v), root), ADAM.eps)
                 d = torch._foreach_sub(d, torch._foreach_mul(torch._foreach_div(m, below), rate))
             else:

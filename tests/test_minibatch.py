@@ -2,11 +2,11 @@
 formula and PyTorch, and how the game uses it."""
 import numpy as np
 import pytest
+from helpers import check
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import tinygan as tg
-from helpers import check
 from tinygan import nn
 from tinygan.backends import cpu
 from tinygan.kernels import native, reference

@@ -29,11 +29,21 @@ from .runs.folder import RunFolder, refuse_occupied
 from .runs.history import History, Row
 from .runs.opening import OpenedRun, open_run, untrained
 from .runs.settings import Settings, add_flags, complete
-from .runs.variants import GAN, VARIANTS, DCGANSettings, MinibatchSettings, UnrolledSettings, VanillaSettings, Variant, find
+from .runs.variants import (
+    GAN,
+    VARIANTS,
+    DCGANSettings,
+    MinibatchSettings,
+    UnrolledSettings,
+    VanillaSettings,
+    Variant,
+    find,
+)
 from .saving import CheckpointError
 
 __all__ = ["DCGANSettings", "DivergedError", "History", "Interrupted", "MinibatchSettings", "OpenedRun", "RunError",
-           "Settings", "UnrolledSettings", "VARIANTS", "VanillaSettings", "Variant", "main", "open_run", "train", "untrained"]
+           "Settings", "UnrolledSettings", "VARIANTS", "VanillaSettings", "Variant", "main", "open_run", "train",
+           "untrained"]
 
 _PREVIEWS = 64
 _SAVE_SECONDS = 600.0

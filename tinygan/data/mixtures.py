@@ -25,8 +25,8 @@ class Mixture(NamedTuple):
 
 
 def gaussian_ring(modes: int = 8, radius: float = 2.0, sigma: float = 0.02) -> Mixture:
-    """Centres evenly around a circle. The defaults are those of the unrolled GAN's paper (Metz et al. 2017, section 3.1); VEEGAN
-    and PacGAN have radius 1 and sigma 0.01.
+    """Centres evenly around a circle. The defaults are those of the unrolled GAN's paper (Metz et al. 2017, section 3.1);
+    VEEGAN and PacGAN have radius 1 and sigma 0.01.
 
     All centres differ. (A copy that goes around has them at linspace(0, 2 pi, 8), whose ends are one point.)
     """

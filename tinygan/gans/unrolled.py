@@ -15,8 +15,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-import numpy as np
-
 from tinygan import nn
 from tinygan.backends import Array
 from tinygan.context import override
@@ -24,7 +22,7 @@ from tinygan.gans.gan import Stats
 from tinygan.gans.vanilla import VanillaGAN
 from tinygan.graph import Leaf, grad
 from tinygan.optim import Optimizer, State
-from tinygan.random import Key, KeyStream, use_key
+from tinygan.random import KeyStream, use_key
 from tinygan.tensor import Tensor, as_array, wrap
 
 ORDERS = ("discriminator-first", "generator-first", "simultaneous")
@@ -165,9 +163,10 @@ class UnrolledGAN(VanillaGAN):
                 return self.g_loss(discriminator(parameters)(images))
 
         start = Point([p.array for p in self.d_parameters], self.d_optimizer.state())
+        ahead = self.unroll_steps, self.truncate
         with override(updating=frozenset()):
             if self.rematerialize:
-                loss, by_images = unroll(d_loss, g_loss, self.d_optimizer, start, fake.array, self.unroll_steps, self.truncate)
+                loss, by_images = unroll(d_loss, g_loss, self.d_optimizer, start, fake.array, *ahead)
                 return loss, grad(fake, self.g_parameters, by_images)
-            loss = unroll_recorded(d_loss, g_loss, self.d_optimizer, start, fake, self.unroll_steps, self.truncate)
+            loss = unroll_recorded(d_loss, g_loss, self.d_optimizer, start, fake, *ahead)
             return loss.detach(), grad(loss, self.g_parameters)

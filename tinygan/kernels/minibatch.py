@@ -3,7 +3,7 @@
 With e_ijb = exp(-sum_c |m_icb - m_jcb|) and s_ijcb the sign of m_icb - m_jcb, all sums over j being over the other examples,
     similarity   o_ib  = sum_j e_ijb
     gradient     d_icb = -sum_j (g_ib + g_jb) e_ijb s_ijcb,                     g the gradient of o
-    and of h . d, for a given h like m, with q_ijb = sum_c (h_icb - h_jcb) s_ijcb (the sign is constant wherever it has a slope):
+    and of h . d, for a given h like m, with q_ijb = sum_c (h_icb - h_jcb) s_ijcb (the sign is piecewise constant):
         by g     -sum_j q_ijb e_ijb
         by m      sum_j (g_ib + g_jb) q_ijb e_ijb s_ijcb.
 Everything lies as (examples, dimensions, kernels), so that neighbours in memory do the same; nothing of N x N examples is
@@ -14,15 +14,14 @@ from __future__ import annotations
 from functools import cache
 from typing import Any, NamedTuple
 
-import numpy as np
 from numba import carray
 
 from tinygan.kernels.compiling import inline, kernel
 from tinygan.kernels.elementwise import exp_of_negative
 from tinygan.kernels.gemm import pointer_to
 
-# What a task is told, by position: addresses of m (N, C, B), g (N, B), h (N, C, B), the results, (N, B) and (N, C, B), and two
-# rows (B,) for each part; then the sizes.
+# What a task is told, by position: addresses of m (N, C, B), g (N, B), h (N, C, B), the results, (N, B) and (N, C, B), and
+# two rows (B,) for each part; then the sizes.
 M, G, H, OUT, OUT_M, ROWS, EXAMPLES, DIMENSIONS, KERNELS = range(9)
 WORDS = 9
 

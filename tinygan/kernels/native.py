@@ -19,6 +19,7 @@ REALS = {np.dtype(np.float32): types.float32, np.dtype(np.float64): types.float6
 ALONE = 32 * 1024  # elements of an elementwise task, below which sharing it costs more than it gives
 ALONE_PRODUCT = 200_000  # multiplications of a matrix product, likewise
 FOLD = 32  # rows that are summed as one, where they are shorter
+WIDE = 16  # a multiple of which the rows of minibatch discrimination have, so that loops over them are whole vectors
 NARROW = 4  # columns of a product, up to which it is the left matrix that is read in place
 
 
@@ -201,14 +202,16 @@ def minibatch(task: str, m: Array, g: Array | None = None, h: Array | None = Non
     """Run a task of `kernels.minibatch` on m (N, B, C), g (N, B) and h (N, B, C): results (N, B) and (N, B, C), of which it
     writes one or both."""
     n, kernels, dimensions = m.shape
-    m, h = (None if a is None else np.ascontiguousarray(a.transpose(0, 2, 1)) for a in (m, h))
-    g = None if g is None else np.ascontiguousarray(g)
-    assert m is not None
-    out, out_m, rows = (empty(shape, m.dtype) for shape in ((n, kernels), m.shape, (2 * pool.size, kernels)))
+    wide = -(-kernels // WIDE) * WIDE
+    inputs = [None if a is None else np.zeros((n, *a.shape[2:], wide), m.dtype) for a in (m, g, h)]
+    for padded, a in zip(inputs, (m, g, h), strict=True):
+        if padded is not None and a is not None:
+            padded[..., :kernels] = a if a.ndim == 2 else a.transpose(0, 2, 1)
+    out, out_m, rows = (empty(shape, m.dtype) for shape in ((n, wide), (n, dimensions, wide), (2 * pool.size, wide)))
     pool.run(getattr(pairs.make(REALS[m.dtype]), task), (
-        address(m), *(0 if a is None else address(a) for a in (g, h)), address(out), address(out_m), address(rows), n,
-        dimensions, kernels), 1 if n * m.size < ALONE else pool.size)
-    return out, out_m.transpose(0, 2, 1)
+        *(0 if a is None else address(a) for a in (*inputs, out, out_m, rows)), n, dimensions, wide),
+        1 if n * m.size < ALONE else pool.size)
+    return out[:, :kernels], out_m[..., :kernels].transpose(0, 2, 1)
 
 
 def random_bits(key: Array, out: Array) -> Array:

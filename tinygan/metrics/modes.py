@@ -28,14 +28,15 @@ class LabelCoverage(NamedTuple):
 
 
 def mixture_coverage(samples: Array, centres: Array, sigma: float) -> MixtureCoverage:
-    """Of samples (N, D) against a mixture with these centres (M, D) (the counts of VEEGAN, Srivastava et al. 2017, section 4.1;
-    the divergence of PacGAN, Lin et al. 2018, section 4.1).
+    """Of samples (N, D) against a mixture with these centres (M, D) (the counts of VEEGAN, Srivastava et al. 2017, section
+    4.1; the divergence of PacGAN, Lin et al. 2018, section 4.1).
 
     A sample that is not finite is nobody's: it counts in N alone, and not in the divergence. Samples of the mixture itself
     have a share of 1 - exp(-4.5) = 0.989 in two dimensions.
     """
     if samples.ndim != 2 or centres.ndim != 2 or samples.shape[1] != centres.shape[1] or not len(samples):
-        raise ValueError(f"mixture_coverage: samples (N, D) and centres (M, D) expected, got {samples.shape} and {centres.shape}")
+        raise ValueError(f"mixture_coverage: samples (N, D) and centres (M, D) expected, got {samples.shape} and "
+                         f"{centres.shape}")
     nearest, distance = [], []
     for start in range(0, len(samples), _BATCH):
         some = samples[start:start + _BATCH].astype(np.float64)

@@ -61,8 +61,8 @@ def _others(m: Any) -> Any:
 
 
 def minibatch_similarity(m: Any) -> Any:
-    """o_ib = the sum over the other examples j of exp(-sum over c of |m_ibc - m_jbc|): m (N, B, C), B kernels of C dimensions
-    each -> o (N, B)."""
+    """o_ib = the sum over the other examples j of exp(-sum over c of |m_ibc - m_jbc|): m (N, B, C), B kernels of C
+    dimensions each -> o (N, B)."""
     shape = shape_of("minibatch_similarity", m)
     if len(shape) != 3:
         raise ValueError(f"minibatch_similarity: three axes expected, (examples, kernels, dimensions), got {shape}")
