@@ -6,7 +6,7 @@ The pair is DCGAN's for 28x28 (width 64), batch 128, Adam. "rematerialized" keep
 parameters and moments; "recorded" keeps the graphs of all K steps, as any framework does when it is asked plainly. Live
 bytes are those of the arrays that exist at the worst moment of an update, above what existed before it: tracemalloc
 counts them, in a process whose arrays are not drawn from tinygan's own store of used ones. Resident memory is the high-water
-mark of a second process, which runs as users' do, above what it held before its first update.
+mark of a second process, which runs as users' do, above what the imports took.
 """
 import argparse
 import json
@@ -54,14 +54,14 @@ def measure_one(mode: str, steps: int, figure: str, batch: int, width: int) -> d
 
     if figure == "live":
         workspace.SMALL = sys.maxsize  # type: ignore[misc]  # every array is made by NumPy, and its end is seen
+    held = worker.resident_mib()
+    worker.reset_peak()
     gan = tg.gans.UnrolledGAN(
         *tg.gans.dcgan_networks(width=width), latent_dim=100, unroll_steps=steps, rematerialize=mode == "rematerialized",
         key=tg.random.Key(0),
     )  # fmt: skip
     real = tg.random.Key(1).uniform((batch, 1, 28, 28), -1.0, 1.0)
     gan.step(real)
-    held = worker.resident_mib()
-    worker.reset_peak()
     if figure == "live":
         tracemalloc.start()
         base = tracemalloc.get_traced_memory()[0]

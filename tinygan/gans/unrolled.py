@@ -6,13 +6,13 @@ discriminator's parameters and K updates of its optimiser,
 the generator minimises its cost at theta_K, which depends on the generated images directly and through every theta_k
 (section 2.3, equations 7 to 9).
 
-Recorded as it stands, that is a graph as deep as K training steps. `unroll` keeps no graph: it goes forward storing each
-step's parameters and optimiser state, and then back step by step, recording one at a time (rematerialisation, as
+Recorded as it stands, that is a graph as deep as K training steps. `Unrolling.rematerialized` keeps no graph: it goes
+forward storing each step's parameters and optimiser state, and then back step by step, recording one at a time (as
 `checkpoint` does it). Memory: one step's graph and K sets of parameters and moments.
 """
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from tinygan import nn
@@ -21,79 +21,72 @@ from tinygan.context import override
 from tinygan.gans.gan import Stats
 from tinygan.gans.vanilla import VanillaGAN
 from tinygan.graph import Leaf, grad
-from tinygan.optim import Optimizer, State
+from tinygan.ops import getitem
+from tinygan.optim import Optimizer
 from tinygan.random import KeyStream, use_key
-from tinygan.tensor import Tensor, as_array, wrap
+from tinygan.tensor import Tensor, wrap
 
 ORDERS = ("discriminator-first", "generator-first", "simultaneous")
-
-
-class Point(NamedTuple):
-    """Where the discriminator stands: its parameters and its optimiser's state, as arrays or as Tensors."""
-
-    parameters: list[Any]
-    state: State
-
-    def values(self) -> list[Any]:
-        """All of them in one list, and back again with `like`."""
-        return [*self.parameters, *(array for slot in self.state.slots.values() for array in slot)]
-
-    def like(self, values: Sequence[Any]) -> Point:
-        """The same point with other values."""
-        n = len(self.parameters)
-        slots = {name: list(values[n * i:n * (i + 1)]) for i, name in enumerate(self.state.slots, start=1)}
-        return Point(list(values[:n]), State(self.state.updates, slots))
 
 
 Loss = Callable[[list[Tensor], Any], Tensor]
 """What a player minimises, as a function of the discriminator's parameters and the generated images."""
 
 
-def unroll(d_loss: Loss, g_loss: Loss, optimizer: Optimizer, start: Point, fake: Array, steps: int,
-           truncate: int | None = None) -> tuple[Tensor, Array]:
-    """The generator's loss against the discriminator `steps` updates further on, and its gradient by the generated images
-    `fake`.
+class Unrolling(NamedTuple):
+    """`steps` updates of a discriminator by its optimiser, from where that stands, and the generator's loss at their end.
 
-    Exact, with the memory of one step. truncate: go back through the last so many steps only, and take what comes before
-    for constant (biased; Shaban et al. 2019). start: arrays, which are not written to.
+    A discriminator that is on its way is a list of packed parameters, each with its optimiser's slots (see
+    `Optimizer.advance`). truncate: the generator's gradient goes back through the last so many steps only, and takes what
+    comes before for constant (biased; Shaban et al. 2019).
     """
-    points = [start]
-    for _ in range(steps):
-        point = points[-1]
-        leaves = _leaves(point.parameters)
-        gradients = grad(d_loss(leaves, fake), leaves)
-        points.append(Point(*optimizer.updated(point.parameters, [g.array for g in gradients], point.state)))
-    leaves, images = _leaves(points.pop().parameters), wrap(fake, Leaf())
-    loss = g_loss(leaves, images)
-    *cotangents, by_images = [g.array for g in grad(loss, [*leaves, images])]
-    for _ in range(steps if truncate is None else truncate):
-        point = points.pop()
-        images = wrap(fake, Leaf())
-        leaves = _leaves(point.values())
-        after = advance(d_loss, optimizer, point.like(leaves), images).values()
-        # The generator's loss does not look at the last moments, so at first there are cotangents of parameters alone.
-        found = grad(after[:len(cotangents)], [*leaves, images], cotangents)
-        *cotangents, more = [g.array for g in found]
-        by_images = by_images + more
-        del after, found, leaves, images  # the next step's graph takes this one's memory
-    return loss.detach(), by_images
 
+    d_loss: Loss
+    g_loss: Loss
+    optimizer: Optimizer
+    steps: int
+    truncate: int
 
-def unroll_recorded(d_loss: Loss, g_loss: Loss, optimizer: Optimizer, start: Point, fake: Tensor, steps: int,
-                    truncate: int | None = None) -> Tensor:
-    """The generator's loss of `unroll` as a Tensor, recorded through all the steps: memory grows with them."""
-    point, constant = start, steps - (steps if truncate is None else truncate)
-    for i in range(steps):
-        if i <= constant:
-            point = point.like(_leaves(map(as_array, point.values())))
-        point = advance(d_loss, optimizer, point, fake if i >= constant else fake.detach())
-    return g_loss(point.parameters if constant < steps else _leaves(map(as_array, point.parameters)), fake)
+    def advance(self, point: list[Any], fake: Any, step: int) -> list[Tensor]:
+        """One update of the discriminator; recorded, so that it can be differentiated."""
+        parameters = [getitem(packed, 0) for packed in point]
+        gradients = grad(self.d_loss(parameters, fake), parameters, create_graph=True)
+        count = self.optimizer.count + step
+        return [self.optimizer.advance(packed, g, count) for packed, g in zip(point, gradients, strict=True)]
 
+    def advance_arrays(self, point: list[Array], fake: Array, step: int) -> list[Array]:
+        """The same without a graph."""
+        parameters = _leaves([packed[0] for packed in point])
+        gradients = grad(self.d_loss(parameters, fake), parameters)
+        count = self.optimizer.count + step
+        return [self.optimizer.advance(packed, g.array, count) for packed, g in zip(point, gradients, strict=True)]
 
-def advance(d_loss: Loss, optimizer: Optimizer, point: Point, fake: Any) -> Point:
-    """One update of the discriminator, recorded, so that it can be differentiated."""
-    gradients = grad(d_loss(point.parameters, fake), point.parameters, create_graph=True)
-    return Point(*optimizer.update(point.parameters, gradients, point.state))
+    def rematerialized(self, fake: Array) -> tuple[Tensor, Array]:
+        """The generator's loss, and its gradient by the generated images; exact, with the memory of one step."""
+        points = [self.optimizer.pack()]
+        for step in range(self.steps):
+            points.append(self.advance_arrays(points[-1], fake, step))
+        last, images = _leaves(points.pop()), wrap(fake, Leaf())
+        loss = self.g_loss([getitem(packed, 0) for packed in last], images)
+        *cotangents, by_images = [g.array for g in grad(loss, [*last, images])]
+        del last, images
+        for step in reversed(range(self.steps - self.truncate, self.steps)):
+            point, images = _leaves(points.pop()), wrap(fake, Leaf())
+            after = self.advance(point, images, step)
+            *cotangents, more = [g.array for g in grad(after, [*point, images], cotangents)]
+            by_images = by_images + more
+            del after, point, images  # the next step's graph takes this one's memory
+        return loss.detach(), by_images
+
+    def recorded(self, fake: Tensor) -> Tensor:
+        """The generator's loss with the graph of all steps behind it: memory grows with them."""
+        point: list[Any] = self.optimizer.pack()
+        for step in range(self.steps - self.truncate):
+            point = self.advance_arrays(point, fake.array, step)
+        point = _leaves(point)
+        for step in range(self.steps - self.truncate, self.steps):
+            point = self.advance(point, fake, step)
+        return self.g_loss([getitem(packed, 0) for packed in point], fake)
 
 
 def _leaves(values: Any) -> list[Tensor]:
@@ -108,7 +101,7 @@ class UnrolledGAN(VanillaGAN):
     its one ordinary update, and running statistics do not move.
 
     generator_cost: "minimax" is the paper's. order: whose update comes first ("discriminator-first" as in Algorithm 1), or
-    "simultaneous", both from where the players stood. truncate: see `unroll`. rematerialize: False records all K
+    "simultaneous", both from where the players stood. truncate: see `Unrolling`. rematerialize: False records all K
     steps, which is faster while it fits into memory. The other arguments are VanillaGAN's.
     """
 
@@ -162,11 +155,11 @@ class UnrolledGAN(VanillaGAN):
             with use_key(KeyStream(draws)):
                 return self.g_loss(discriminator(parameters)(images))
 
-        start = Point([p.array for p in self.d_parameters], self.d_optimizer.state())
-        ahead = self.unroll_steps, self.truncate
+        ahead = Unrolling(d_loss, g_loss, self.d_optimizer, self.unroll_steps,
+                          self.unroll_steps if self.truncate is None else self.truncate)
         with override(updating=frozenset()):
             if self.rematerialize:
-                loss, by_images = unroll(d_loss, g_loss, self.d_optimizer, start, fake.array, *ahead)
+                loss, by_images = ahead.rematerialized(fake.array)
                 return loss, grad(fake, self.g_parameters, by_images)
-            loss = unroll_recorded(d_loss, g_loss, self.d_optimizer, start, fake, *ahead)
+            loss = ahead.recorded(fake)
             return loss.detach(), grad(loss, self.g_parameters)

@@ -35,7 +35,7 @@ def activation_grad(B: Any, g: Any, y: Any, activation: str, slope: float) -> An
 @activation_grad.vjp
 def _(needs: Any, gg: Any, g: Any, y: Any, activation: str, slope: float) -> Any:
     gy = None
-    if needs[1]:
+    if needs[1] and activation in ("tanh", "sigmoid", "softplus", "elu"):
         product = mul(gg, g)
         if activation == "tanh":  # the slope is 1 - y^2
             gy = mul(product, mul(y, -2.0))
@@ -43,9 +43,9 @@ def _(needs: Any, gg: Any, g: Any, y: Any, activation: str, slope: float) -> Any
             gy = mul(product, sub(1.0, mul(y, 2.0)))
         elif activation == "softplus":  # 1 - exp(-y)
             gy = mul(product, exp(neg(y)))
-        elif activation == "elu":  # 1 where y > 0, else y + slope
+        else:  # 1 where y > 0, else y + slope
             gy = sub(product, activation_grad(product, y, activation="relu", slope=0.0))
-        # the others' slopes are piecewise constant
+    # the others' slopes are piecewise constant
     return needs[0] and activation_grad(gg, y, activation=activation, slope=slope), gy
 
 

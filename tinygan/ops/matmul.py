@@ -41,6 +41,40 @@ def matmul(a: Any, b: Any) -> Any:
     return y
 
 
+# The dense layer without its bias is a triangle, as the convolution is: three bilinear ops whose gradients are each other.
+# So no order of derivatives ever meets a transposed array.
+
+
+@op(saves=(0, 1))
+def _linear(B: Any, x: Any, weight: Any) -> Any:
+    return B.matmul(x, weight.T)
+
+
+@_linear.vjp
+def _(needs: Any, g: Any, x: Any, weight: Any) -> Any:
+    return needs[0] and _linear_input_grad(g, weight), needs[1] and _linear_weight_grad(x, g)
+
+
+@op(saves=(0, 1))
+def _linear_input_grad(B: Any, y: Any, weight: Any) -> Any:
+    return B.matmul(y, weight)
+
+
+@_linear_input_grad.vjp
+def _(needs: Any, g: Any, y: Any, weight: Any) -> Any:
+    return needs[0] and _linear(g, weight), needs[1] and _linear_weight_grad(g, y)
+
+
+@op(saves=(0, 1))
+def _linear_weight_grad(B: Any, x: Any, y: Any) -> Any:
+    return B.matmul(y.T, x)
+
+
+@_linear_weight_grad.vjp
+def _(needs: Any, g: Any, x: Any, y: Any) -> Any:
+    return needs[0] and _linear_input_grad(y, g), needs[1] and _linear(x, g)
+
+
 @op(saves=(0, 1, OUT))
 def _dense(B: Any, x: Any, weight: Any, bias: Any, activation: str, slope: float) -> Any:
     return B.dense(x, weight, bias, activation, slope)
@@ -50,17 +84,8 @@ def _dense(B: Any, x: Any, weight: Any, bias: Any, activation: str, slope: float
 def _(needs: Any, g: Any, x: Any, weight: Any, y: Any, activation: str, slope: float) -> Any:
     if activation != "identity":
         g = activation_grad(g, y, activation=activation, slope=slope)
-    return needs[0] and _matmul(g, weight), needs[1] and _matmul(swap_last(g), x), needs[2] and sum_over(g, 0)
-
-
-@op(saves=(0, 1))
-def _dense_without_bias(B: Any, x: Any, weight: Any) -> Any:
-    return B.matmul(x, weight.T)
-
-
-@_dense_without_bias.vjp
-def _(needs: Any, g: Any, x: Any, weight: Any) -> Any:
-    return needs[0] and _matmul(g, weight), needs[1] and _matmul(swap_last(g), x)  # in the order of the weight's memory
+    return (needs[0] and _linear_input_grad(g, weight), needs[1] and _linear_weight_grad(x, g),
+            needs[2] and sum_over(g, 0))
 
 
 def dense(x: Any, weight: Any, bias: Any = None, activation: str = "identity", slope: float = 0.2) -> Any:
@@ -80,7 +105,7 @@ def dense(x: Any, weight: Any, bias: Any = None, activation: str = "identity", s
     if len(leading) != 1:
         x = reshape(x, (math.prod(leading), weight.shape[1]))
     if bias is None:
-        y = activate(_dense_without_bias(x, weight), activation, slope)
+        y = activate(_linear(x, weight), activation, slope)
     else:
         y = _dense(x, weight, bias, activation=activation, slope=float(slope))
     return y if len(leading) == 1 else reshape(y, (*leading, weight.shape[0]))
