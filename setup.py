@@ -3,7 +3,7 @@ from pathlib import Path
 
 from setuptools import find_packages, setup
 
-TEST = ["pytest>=8", "hypothesis>=6.100", "scipy>=1.13", "threadpoolctl>=3.5"]
+TEST = ["pytest>=8", "hypothesis>=6.100", "threadpoolctl>=3.5"]
 ORACLE = ["torch>=2.4"]
 
 setup(
@@ -23,6 +23,7 @@ setup(
         "matplotlib>=3.10",
         "tqdm>=4.66",
         "safetensors>=0.4.5",
+        "scipy>=1.13",
     ],
     extras_require={
         "cuda12": ["cupy-cuda12x>=13.4"],

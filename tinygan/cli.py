@@ -1,4 +1,4 @@
-"""The command `tinygan`: train, sample, interpolate, architecture, info, gradcheck."""
+"""The command `tinygan`: train, sample, interpolate, architecture, evaluate, classifier, info, gradcheck."""
 from __future__ import annotations
 
 import argparse
@@ -68,6 +68,16 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--seed", type=natural, default=0, metavar="S", help="of the latent vector (default: 0)")
     command.add_argument("--out", type=Path, metavar="FILE", help="a .png, .pdf or .svg (default: RUN/PLAYER.png)")
     command.set_defaults(action=architecture)
+
+    command = commands.add_parser("evaluate", help="compare a run's images with real digits")
+    command.add_argument("run", type=Path, metavar="RUN", help="the run's folder")
+    command.add_argument("--data-dir", metavar="DIR", help="the digits (default: those of the run)")
+    command.add_argument("--seed", type=natural, default=0, metavar="S", help="of the latent vectors (default: 0)")
+    command.set_defaults(action=evaluate)
+
+    command = commands.add_parser("classifier", help="train the classifier of digits that `evaluate` looks with")
+    command.add_argument("--data-dir", metavar="DIR", help="the digits (default: as in training)")
+    command.set_defaults(action=classifier)
 
     command = commands.add_parser("info", help="show a run's settings, progress and networks")
     command.add_argument("run", type=Path, metavar="RUN", help="the run's folder")
@@ -178,6 +188,40 @@ def architecture(parsed: argparse.Namespace) -> None:
     else:
         save_architecture(out, gan.discriminator, gan.sample(z=z), title=title, names=("x", "logit"))
     print(out)
+
+
+def evaluate(parsed: argparse.Namespace) -> None:
+    """`tinygan evaluate RUN`: a table in Markdown of the run's images beside real ones."""
+    from . import data
+    from .random import Key
+    from .runs.evaluation import Examiner
+
+    gan, config, history = open_run(parsed.run)
+    data_dir = parsed.data_dir or config["data"]["data_dir"]
+    train_images = data.load(data_dir)
+    if train_images.checksum != config["data"]["checksum"]:
+        raise RunError(f"{parsed.run} was trained on {config['data']['name']}, not on what --data-dir has")
+    examiner = Examiner(train_images, data_dir)
+    found = examiner.examine(gan, Key(parsed.seed).fold("evaluation"))
+    about = examiner.about
+    print(f"{about['images']:,} images after {len(history['d_loss']):,} steps on {about['data']}, beside its test images; "
+          f"the classifier's accuracy on those is {about['classifier_accuracy']:.2%}.\n")
+    print("| measure | generated | real test images |\n| --- | --- | --- |")
+    for name, value in found.items():
+        print(f"| {name} | {value:.4g} | {examiner.floor[name]:.4g} |")
+
+
+def classifier(parsed: argparse.Namespace) -> None:
+    """`tinygan classifier`: train it, unless it is in the cache, and say how often it is right."""
+    from . import data
+    from .metrics import digit_classifier
+
+    digits, test = (data.load(parsed.data_dir, split=split) for split in ("train", "test"))
+    try:
+        found = digit_classifier(digits, test)
+    except ValueError as error:
+        raise RunError(str(error)) from error
+    print(f"{found.accuracy:.2%} of the {len(test):,} test images of {test.name}")
 
 
 def info(parsed: argparse.Namespace) -> None:

@@ -25,6 +25,7 @@ from .data import DataError, Dataset
 from .random import Key
 from .runs import report
 from .runs.errors import DivergedError, Interrupted, RunError
+from .runs.evaluation import Evaluation, Examiner
 from .runs.folder import RunFolder, refuse_occupied
 from .runs.history import History, Row
 from .runs.opening import OpenedRun, open_run, untrained
@@ -57,7 +58,7 @@ def train(gan: GAN, dataset: Dataset, settings: Settings) -> History:
     Returns the losses of all steps. Ctrl-C or SIGTERM saves after the current step and raises `Interrupted`; a loss or
     weight that is not finite raises `DivergedError`; what is wrong with folder or settings, `RunError` or `OSError`.
     """
-    dataset = dataset.limit(settings.limit_train)
+    whole, dataset = dataset, dataset.limit(settings.limit_train)
     per_step = gan.d_steps * settings.batch_size
     steps = len(dataset) // per_step
     if steps == 0:
@@ -71,7 +72,9 @@ def train(gan: GAN, dataset: Dataset, settings: Settings) -> History:
         for note in folder.notes:
             print(f"Note: {note}.", file=sys.stderr)
         _announce(gan, dataset, settings, history)
-        run = _Run(gan, dataset, settings, history, folder)
+        examiner = None if settings.evaluate is None else Examiner(whole, settings.data_dir)
+        run = _Run(gan, dataset, settings, history, folder, examiner)
+        run.evaluate()  # a run that was killed before it could
         while len(history) < settings.epochs * steps:
             run.epoch(signals)
         run.finish()
@@ -81,7 +84,8 @@ def train(gan: GAN, dataset: Dataset, settings: Settings) -> History:
 class _Run:
     """One process's part of a run: from where the history stands, epoch by epoch."""
 
-    def __init__(self, gan: GAN, dataset: Dataset, settings: Settings, history: History, folder: RunFolder) -> None:
+    def __init__(self, gan: GAN, dataset: Dataset, settings: Settings, history: History, folder: RunFolder,
+                 examiner: Examiner | None = None) -> None:
         key = Key(settings.seed)
         self._order = key.fold("data")
         self._previews = gan.latent(_PREVIEWS, key.fold("preview"))
@@ -91,6 +95,11 @@ class _Run:
         self._progress = report.Progress(settings, self._per_step)
         self._earlier, self._started = history.seconds, time.perf_counter()
         self._saved = self._drawn = self._started
+        self._evaluation = None
+        if examiner is not None:
+            title = f"{settings.title} on {dataset.name}"
+            self._evaluation = Evaluation(folder.quality, examiner, key.fold("evaluation"), title,
+                                          len(history) // history.steps_per_epoch)
 
     def epoch(self, signals: _Signals) -> None:
         """The rest of the epoch that the history is in, then its samples and the checkpoint."""
@@ -114,10 +123,17 @@ class _Run:
         self._draw_samples(epoch + 1)  # before the checkpoint: then every epoch that it counts has its grid
         self._save(state)
         self._progress.end_epoch(epoch + 1, history)
+        self.evaluate()
         if signals.caught is not None:
             self._interrupt(signals.caught, saved=True)
         if time.perf_counter() - self._drawn > _DRAW_SECONDS:
             self._draw_overview()
+
+    def evaluate(self) -> None:
+        """At the end of every so many epochs, see how good the images are."""
+        epoch, more = divmod(len(self._history), self._history.steps_per_epoch)
+        if self._evaluation is not None and epoch and not more and epoch % (self._settings.evaluate or 1) == 0:
+            self._evaluation.add(self._gan, epoch)
 
     def _step(self, real: npt.NDArray[np.float32]) -> None:
         stats = self._gan.step(real)

@@ -38,6 +38,7 @@ class RunFolder:
         self.checkpoint = self.path / "checkpoint.safetensors"
         self.metrics = self.path / "metrics.csv"
         self.losses = self.path / "losses.png"
+        self.quality = self.path / "quality.json"
         self.animation = self.path / "samples.gif"
         self.notes: list[str] = []
         self._settings = settings
@@ -79,7 +80,7 @@ class RunFolder:
         """Refuse to go on with a run under other settings or other data; note another machine."""
         new = self._config
         for name, old, value in _changes(stored, new):
-            if name == "--epochs" and int(value) > int(old):
+            if name == "--evaluate" or (name == "--epochs" and int(value) > int(old)):
                 continue
             advice = "it is the total and may only grow" if name == "--epochs" else \
                 "it must stay the same: start another run with another --run-dir"
@@ -175,7 +176,7 @@ def read_checkpoint(path: Path, config: dict[str, Any]) -> tuple[dict[str, Any],
 
 def digest(config: dict[str, Any]) -> str:
     """A SHA-256 over what must stay the same when a run is resumed."""
-    left_out = ("epochs", "image_size", "channels")  # what the last two did, the shape and checksum of the data say
+    left_out = ("epochs", "evaluate", "image_size", "channels")  # the last two: see the data's shape and checksum
     settings = {name: value for name, value in config["settings"].items() if name not in left_out}
     data = {name: value for name, value in config["data"].items() if name != "data_dir"}
     return hashlib.sha256(json.dumps([config["variant"], settings, data], sort_keys=True).encode()).hexdigest()

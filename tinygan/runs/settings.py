@@ -3,7 +3,7 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
@@ -55,6 +55,8 @@ class Settings:
 
     variant: ClassVar[str] = "custom"
     title: ClassVar[str] = "GAN"
+    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
+    """Settings that belong together, by a name that `--preset` takes; flags beside it go before them."""
 
     data_dir: str | None = option(None, "the images: MNIST's files, a folder of PNG/JPEG, or one .npy/.npz file", str)
     image_size: int | None = option(None, "crop and resize the images of a folder to N x N pixels", count)
@@ -64,6 +66,7 @@ class Settings:
     seed: int = option(0, "everything random follows from it", natural)
     device: str = option("auto", "where to compute", str, ("auto", "cpu", "cuda"))
     run_dir: str = option("", "where the run's files go", str)
+    evaluate: int | None = option(None, "every N epochs, compare generated digits with real ones (quality.json)", count)
     resume: bool = option(False, "go on with the run in --run-dir", bool)
     limit_train: int | None = option(None, "use only the first N images", count)
     quiet: bool = option(False, "no progress bar, a line an epoch", bool)
@@ -102,6 +105,11 @@ def add_flags(parser: argparse.ArgumentParser, settings: type[Settings]) -> None
             metavar = None if item.metadata["choices"] else _METAVARS.get(item.metadata["kind"], "DIR")
             parser.add_argument(flag, type=item.metadata["kind"], choices=item.metadata["choices"], metavar=metavar,
                                 default=argparse.SUPPRESS, help=text)
+    if settings.presets:
+        told = "; ".join(f"{name}: " + " ".join(f"--{flag.replace('_', '-')} {value}" for flag, value in flags.items())
+                         for name, flags in settings.presets.items())
+        parser.add_argument("--preset", choices=settings.presets, default=argparse.SUPPRESS,
+                            help=f"several flags at once: {told}")
 
 
 def complete(settings: type[S], given: dict[str, Any]) -> S:
@@ -109,7 +117,8 @@ def complete(settings: type[S], given: dict[str, Any]) -> S:
 
     So `--resume --run-dir RUN` alone goes on as the run began, and a flag that contradicts it is noticed.
     """
-    given = {name: value for name, value in given.items() if name in {item.name for item in fields(settings)}}
+    preset = settings.presets[given["preset"]] if "preset" in given else {}
+    given = {**preset, **{name: value for name, value in given.items() if name in {item.name for item in fields(settings)}}}
     if given.get("data_dir") is not None:
         given["data_dir"] = str(Path(given["data_dir"]).expanduser().absolute())
     chosen = settings(**given)

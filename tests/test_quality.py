@@ -1,0 +1,200 @@
+"""The classifier of digits, the judge that looks with it, and runs that are evaluated as they go."""
+import json
+import math
+
+import numpy as np
+import pytest
+
+import tinygan as tg
+from tests.tiny_run import tiny_data
+from tinygan import cli, metrics, saving, training
+from tinygan.data import DataError, Dataset
+from tinygan.metrics import digits
+from tinygan.random import Key
+from tinygan.runs import evaluation
+
+
+def patterns(n, seed=0, name="patterns"):
+    """Ten classes of 28 x 28 images that are easily told apart: a blob at one of ten places, on noise."""
+    rng = np.random.default_rng(seed)
+    labels = rng.integers(0, 10, n)
+    rows, columns = 4 + 6 * (labels // 3), 4 + 6 * (labels % 3)
+    near = np.hypot(np.arange(28)[:, None] - rows[:, None, None], np.arange(28) - columns[:, None, None]) < 2.5
+    images = (200 * near + rng.integers(0, 56, (n, 28, 28))).astype(np.uint8)[:, None]
+    return Dataset(name, images, labels, f"sha256:patterns-{n}-{seed}")
+
+
+TRAIN, TEST = patterns(1280), patterns(300, 1)
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(digits, "EPOCHS", 2)
+    monkeypatch.setattr(digits, "_SHIFT", 0)  # the places are the classes
+    return tmp_path / "cache" / "tinygan"
+
+
+@pytest.fixture(scope="module")
+def classifier():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(digits, "_SHIFT", 0)
+        return metrics.train_classifier(TRAIN, TEST, epochs=2)
+
+
+def real(dataset):
+    return dataset.batch(np.arange(len(dataset)))
+
+
+# -- the classifier --------------------------------------------------------------------------------------------------
+
+
+def test_the_classifier_learns_and_knows_how_well(classifier):
+    seen = classifier(real(TEST))
+    assert seen.features.shape == (300, digits.FEATURES) and seen.probabilities.shape == (300, 10)
+    np.testing.assert_allclose(seen.probabilities.sum(1), 1, rtol=1e-5)
+    assert classifier.accuracy == np.mean(seen.labels == TEST.labels) > 0.95
+
+
+def test_what_it_sees_in_an_image_does_not_depend_on_the_others(classifier):
+    images = real(TEST)
+    np.testing.assert_allclose(classifier(images[:7]).features, classifier(images).features[:7], rtol=1e-4, atol=1e-5)
+
+
+def test_stacked_digits_are_read_as_one_number(classifier):
+    assert classifier.accuracy > 0.95
+    stacked = tg.data.stacked(TEST, 200, Key(0))
+    found = classifier.stacked_labels(real(stacked))
+    assert np.mean(found == stacked.labels) > 0.95**3
+
+
+def test_it_is_kept_and_taken_from_the_cache(cache, monkeypatch, capsys):
+    first = metrics.digit_classifier(TRAIN, TEST)
+    assert "training the classifier of patterns: epoch 2 of 2" in capsys.readouterr().err
+    monkeypatch.setattr(digits, "train_classifier", lambda *_: pytest.fail("trained again"))
+    second = metrics.digit_classifier(TRAIN, TEST)
+    assert second.accuracy == first.accuracy
+    np.testing.assert_array_equal(second(real(TEST)).probabilities, first(real(TEST)).probabilities)
+
+
+def test_a_damaged_cache_is_trained_anew(cache, capsys):
+    metrics.digit_classifier(TRAIN, TEST)
+    (path,) = cache.glob("digits-*")
+    path.write_bytes(path.read_bytes()[:-9])
+    assert metrics.digit_classifier(TRAIN, TEST).accuracy > 0.9
+    assert f"{path} cannot be used" in capsys.readouterr().err
+    assert float(saving.load(path)[1]["accuracy"]) > 0.9
+
+
+def test_other_data_have_another_classifier(cache):
+    metrics.digit_classifier(TRAIN, TEST)
+    metrics.digit_classifier(TRAIN.limit(640), TEST)
+    assert len(list(cache.glob("digits-*"))) == 2
+
+
+@pytest.mark.parametrize("wrong", [tiny_data(), Dataset("x", TEST.images, None, "sha256:x"), Dataset("x", TEST.images, TEST.labels + 5, "sha256:y")])
+def test_it_takes_digits_only(wrong):
+    with pytest.raises(ValueError, match=r"images \(1, 28, 28\) with labels from 0 to 9 expected"):
+        metrics.digit_classifier(wrong, TEST)
+
+
+def test_the_weights_follow_from_the_key():
+    first, second, other = (metrics.train_classifier(TRAIN.limit(256), TEST, 1, Key(seed)) for seed in (0, 0, 1))
+    weights = [c.body.state_dict()["0.weight"] for c in (first, second, other)]
+    np.testing.assert_array_equal(weights[0], weights[1])
+    assert not np.array_equal(weights[0], weights[2])
+
+
+# -- the judge -------------------------------------------------------------------------------------------------------
+
+
+def test_the_judge_tells_real_from_collapsed_from_noise(classifier):
+    judge = metrics.Judge(classifier, TRAIN)
+    good, same = judge(real(TEST)), judge(real(TRAIN)[TRAIN.labels == 4][:100])
+    noise = judge(np.random.default_rng(0).uniform(-1, 1, (300, 1, 28, 28)).astype(np.float32))
+    assert good.modes == 10 and good.kl < 0.05 and good.precision > 0.8 and good.recall > 0.8 and good.score > 8
+    assert same.modes <= 2 and same.kl > 2 and same.recall < 0.3 and same.score < 2
+    assert good.frechet < 0.1 * min(same.frechet, noise.frechet) and good.kernel < 0.1 * min(same.kernel, noise.kernel)
+    assert good.bins < noise.bins and noise.precision < 0.1
+
+
+# -- runs ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def splits(monkeypatch):
+    def load(data_dir=None, *, split="train", **_):
+        return TRAIN if split == "train" else TEST
+
+    monkeypatch.setattr(evaluation, "load", load)
+    monkeypatch.setattr(tg.data, "load", load)
+
+
+def train(folder, **changes):
+    settings = training.VanillaSettings(**{"run_dir": str(folder), "epochs": 4, "batch_size": 64, "limit_train": 128,
+                                           "evaluate": 2, "quiet": True, **changes})
+    generator, discriminator = tg.gans.vanilla_networks((1, 28, 28), settings.latent_dim)
+    return training.train(tg.gans.VanillaGAN(generator, discriminator, settings.latent_dim, key=Key(0)), TRAIN, settings)
+
+
+def record(folder):
+    return json.loads((folder / "quality.json").read_text())
+
+
+def test_a_run_is_evaluated_every_so_many_epochs(tmp_path, splits):
+    train(tmp_path / "run")
+    found = record(tmp_path / "run")
+    assert (found["data"], found["images"]) == ("patterns", 300) and found["classifier_accuracy"] > 0.9
+    assert [row["epoch"] for row in found["epochs"]] == [2, 4]
+    assert set(found["floor"]) == set(metrics.Quality._fields) == set(found["epochs"][0]) - {"epoch"}
+    assert found["floor"]["frechet"] < found["epochs"][0]["frechet"]
+    assert all(math.isfinite(value) for row in [found["floor"], *found["epochs"]] for value in row.values())
+    assert (tmp_path / "run" / "quality.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_evaluating_changes_nothing_and_resuming_loses_nothing(tmp_path, splits):
+    train(tmp_path / "whole")
+    train(tmp_path / "plain", evaluate=None)
+    train(tmp_path / "halves", epochs=2)
+    train(tmp_path / "halves", resume=True)
+    assert record(tmp_path / "halves") == record(tmp_path / "whole")
+    whole, plain, halves = (saving.load(tmp_path / run / "checkpoint.safetensors")[0] for run in ("whole", "plain", "halves"))
+    for name in whole:
+        if name != "history.seconds":
+            np.testing.assert_array_equal(whole[name], plain[name])
+            np.testing.assert_array_equal(whole[name], halves[name])
+
+
+def test_an_evaluation_that_a_kill_prevented_is_made_up_for_and_a_later_one_dropped(tmp_path, splits):
+    train(tmp_path / "run", epochs=2)
+    expected = record(tmp_path / "run")
+    path = tmp_path / "run" / "quality.json"
+    path.write_text(json.dumps({**expected, "epochs": [{**expected["epochs"][0], "epoch": 3}]}))
+    train(tmp_path / "run", epochs=3, resume=True)
+    assert record(tmp_path / "run") == expected
+
+
+def test_what_has_no_test_images_is_refused(tmp_path, monkeypatch):
+    np.save(tmp_path / "own.npy", real(TRAIN)[:64])
+    with pytest.raises(DataError, match=r"only MNIST and glyphs have a 'test' split"):
+        train(tmp_path / "run", data_dir=str(tmp_path / "own.npy"))
+
+
+def test_the_commands(tmp_path, splits, capsys):
+    assert cli.main(["classifier"]) == 0
+    assert "of the 300 test images of patterns" in capsys.readouterr().out
+    train(tmp_path / "run", epochs=1)
+    capsys.readouterr()
+    assert cli.main(["evaluate", str(tmp_path / "run")]) == 0
+    out = capsys.readouterr().out
+    assert out.startswith("300 images after 2 steps on patterns") and out.count("\n| ") == 2 + len(metrics.Quality._fields)
+
+
+def test_a_preset_is_several_flags_and_flags_go_before_it(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(training.VanillaSettings, "presets", {"odd": {"learning_rate": 0.5, "epochs": 3}})
+    seen = []
+    assert training.main(seen.append, "vanilla", ["--preset", "odd", "--epochs", "7", "--run-dir", str(tmp_path / "a")]) == 0
+    assert (seen[0].learning_rate, seen[0].epochs, seen[0].beta1) == (0.5, 7, 0.5)
+    with pytest.raises(SystemExit):
+        training.main(seen.append, "vanilla", ["--help"])
+    assert "odd: --learning-rate 0.5 --epochs 3" in " ".join(capsys.readouterr().out.split())

@@ -1,0 +1,57 @@
+"""One look at a generator of digits by every measure there is: modes, scores, distances, bins."""
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from tinygan.data import Dataset
+from tinygan.metrics.digits import CLASSES, DigitClassifier
+from tinygan.metrics.images import fit_bins, frechet_distance, inception_score, kernel_distance, precision_recall
+from tinygan.metrics.modes import label_coverage
+from tinygan.random import Key
+
+BINS = 100
+NEIGHBOUR = 3
+
+
+class Quality(NamedTuple):
+    """Of a set of images, beside the training images. modes: digits that occur. kl: of the digits from uniform, in nats.
+    score: inception score, from 1 to 10. frechet, kernel: distances of features, the second times 1,000. precision, recall:
+    within the reach of the 3rd neighbour. bins: of 100, those with a significantly different share."""
+
+    modes: int
+    kl: float
+    score: float
+    frechet: float
+    kernel: float
+    precision: float
+    recall: float
+    bins: int
+
+
+class Judge:
+    """Compares images with those of a data set of digits; `judge(images)` takes (N, 1, 28, 28), float32 in [-1, 1].
+
+    The distances are to all training images; precision and recall to as many of them as there are images, since they depend
+    on the numbers. Compare only figures from the same number of images.
+    """
+
+    def __init__(self, classifier: DigitClassifier, train: Dataset, key: Key | None = None) -> None:
+        self.classifier = classifier
+        images = train.batch(np.arange(len(train)))
+        self._features = classifier(images).features
+        self._order = (key or Key(0)).fold("reference").permutation(len(train))
+        self._bins = fit_bins(images, min(BINS, len(train)), (key or Key(0)).fold("bins"))
+
+    def __call__(self, images: npt.NDArray[Any]) -> Quality:
+        seen = self.classifier(images)
+        coverage = label_coverage(seen.labels, CLASSES)
+        some = self._features[self._order[:len(images)]]
+        near = precision_recall(some, seen.features, NEIGHBOUR)
+        return Quality(
+            coverage.modes, coverage.kl, inception_score(seen.probabilities),
+            frechet_distance(self._features, seen.features), 1000 * kernel_distance(some, seen.features),
+            near.precision, near.recall, self._bins.compare(images).different,
+        )
