@@ -1,0 +1,193 @@
+"""What `mode_collapse.py` trains and measures: two mixtures in the plane, and stacked MNIST."""
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+import tinygan as tg
+from tinygan import nn
+from tinygan.data import Mixture
+from tinygan.random import Key
+
+Measure = Callable[[np.ndarray], dict[str, float]]
+
+
+@dataclass(frozen=True)
+class Rates:
+    """Both players' Adam."""
+
+    g: float
+    d: float
+    beta1: float
+    beta2: float
+
+
+@dataclass(frozen=True)
+class Task:
+    """An experiment. networks: the pairs of players to choose from, each made for a method. samples: how many are measured.
+    columns: what is measured, with its heading. published: rows for the table, found elsewhere."""
+
+    steps: int
+    batch: int
+    looks: int
+    samples: int
+    networks: tuple[str, ...]
+    cost: str
+    columns: Mapping[str, str]
+    published: tuple[dict[str, str], ...]
+    open: Callable[[str | None], tuple[Callable[[Key], np.ndarray], Measure]] = field(repr=False)
+    """(where the data lie) -> (a batch of real samples from a key, what is measured of generated ones)."""
+    players: Callable[[str, str], tuple[nn.Module, nn.Module, int, Rates, str]] = field(repr=False)
+    """(networks, method) -> (generator, discriminator, latent dimension, rates, noise)."""
+
+
+# -- mixtures in the plane -------------------------------------------------------------------------------------------
+
+LATENT = 256
+HIDDEN = 128
+SCALE = 4.0  # what the discriminator divides points by (Metz et al.)
+
+
+class Divide(nn.Module):
+    """x / by."""
+
+    couples_examples = False
+
+    def __init__(self, by: float) -> None:
+        self.by = by
+
+    def forward(self, x: Any) -> Any:
+        return tg.mul(x, 1 / self.by)
+
+
+def planar_players(networks: str, method: str) -> tuple[nn.Module, nn.Module, int, Rates, str]:
+    """The networks of Metz et al. 2017, section 3.1: 256-128-128-2 and 2-128-1, ReLU, orthogonal with gain 0.8."""
+    start = nn.initializers.orthogonal(0.8)
+    generator = nn.Sequential(
+        nn.Dense(LATENT, HIDDEN, initializer=start), nn.ReLU(), nn.Dense(HIDDEN, HIDDEN, initializer=start), nn.ReLU(),
+        nn.Dense(HIDDEN, 2, initializer=start),
+    )  # fmt: skip
+    deep = [nn.Dense(HIDDEN, HIDDEN, initializer=start), nn.ReLU()] if networks == "deep" else []
+    pairs, features = [], HIDDEN
+    if method == "minibatch":
+        pairs, features = [nn.MinibatchDiscrimination(HIDDEN, 20, 5)], HIDDEN + 20
+    discriminator = nn.Sequential(
+        Divide(SCALE), nn.Dense(2, HIDDEN, initializer=start), nn.ReLU(), *deep, *pairs,
+        nn.Dense(features, 1, initializer=start),
+    )  # fmt: skip
+    return generator, discriminator, LATENT, Rates(1e-4, 1e-4, 0.5, 0.999), "normal"
+
+
+def planar(mixture: Mixture, published: tuple[dict[str, str], ...]) -> Task:
+    def measure(samples: np.ndarray) -> dict[str, float]:
+        found = tg.metrics.mixture_coverage(samples, mixture.centres, mixture.sigma)
+        return {"modes": found.modes, "high_quality": 100 * found.high_quality, "reverse_kl": found.reverse_kl}
+
+    def open_(data_dir: str | None) -> tuple[Callable[[Key], np.ndarray], Measure]:
+        return lambda key: mixture.sample(512, key), measure
+
+    return Task(
+        steps=25_000, batch=512, looks=20, samples=2500, networks=("metz", "deep"), cost="minimax",
+        columns={"modes": "modes", "high_quality": "high quality, %", "reverse_kl": "reverse KL"},
+        published=published, open=open_, players=planar_players,
+    )  # fmt: skip
+
+
+# -- stacked MNIST ---------------------------------------------------------------------------------------------------
+
+
+def stacked_players(networks: str, method: str) -> tuple[nn.Module, nn.Module, int, Rates, str]:
+    """ "quarter" and "half": the small networks of Metz et al. as PacGAN rebuilt them, named after the discriminator's
+    size; "dcgan": DCGAN's, of a quarter of its width or whole."""
+    if networks.startswith("dcgan"):
+        width = int(networks.removeprefix("dcgan"))
+        generator, discriminator = tg.gans.dcgan_networks((3, 28, 28), 100, width)
+        if method == "minibatch":
+            features = 2 * width * 7 * 7
+            discriminator = nn.Sequential(
+                *discriminator[:-1], nn.MinibatchDiscrimination(features, 50, 5, nn.initializers.normal(0.02)),
+                nn.Dense(features + 50, 1, initializer=nn.initializers.dcgan),
+            )  # fmt: skip
+        return generator, discriminator, 100, Rates(2e-4, 2e-4, 0.5, 0.999), "uniform"
+    first = 2 if networks == "quarter" else 4
+    start = nn.initializers.dcgan
+
+    def up(inputs: int, outputs: int, more: int) -> list[nn.Module]:
+        layer = nn.ConvTranspose2d(inputs, outputs, 3, 2, 1, output_padding=more, bias=False, initializer=start)
+        return [layer, nn.BatchNorm(outputs), nn.ReLU()]
+
+    def down(inputs: int, outputs: int) -> list[nn.Module]:
+        layer = nn.Conv2d(inputs, outputs, 3, 2, 1, bias=False, initializer=start)
+        return [layer, nn.BatchNorm(outputs), nn.LeakyReLU(0.3)]
+
+    generator = nn.Sequential(
+        nn.Dense(256, 64 * 4 * 4, bias=False, initializer=start), nn.Reshape(64, 4, 4), nn.BatchNorm(64), nn.ReLU(),
+        *up(64, 32, 0), *up(32, 16, 1), *up(16, 8, 1), nn.Conv2d(8, 3, 3, 1, 1, initializer=start), nn.Tanh(),
+    )  # fmt: skip
+    features = 4 * first * 4 * 4
+    layers = [*down(3, first), *down(first, 2 * first), *down(2 * first, 4 * first), nn.Flatten()]
+    if method == "minibatch":
+        layers.append(nn.MinibatchDiscrimination(features, 50, 5))
+        features += 50
+    discriminator = nn.Sequential(*layers, nn.Dense(features, 1, initializer=start))
+    return generator, discriminator, 256, Rates(1e-4, 2e-4, 0.5, 0.99), "normal"
+
+
+def open_stacked(data_dir: str | None) -> tuple[Callable[[Key], np.ndarray], Measure]:
+    digits, test = (tg.data.load(data_dir, split=split) for split in ("train", "test"))
+    if digits.name != "mnist":
+        raise RuntimeError("stacked MNIST needs MNIST: --data-dir, or the environment variable TINYGAN_DATA")
+    classifier = tg.metrics.digit_classifier(digits, test)
+
+    def measure(samples: np.ndarray) -> dict[str, float]:
+        found = tg.metrics.label_coverage(classifier.stacked_labels(samples), 1000)
+        return {"modes": found.modes, "kl": found.kl, "classifier": round(100 * classifier.accuracy, 2)}
+
+    def real(key: Key) -> np.ndarray:
+        return tg.data.stacked(digits, 128, key).batch(np.arange(128))
+
+    return real, measure
+
+
+# -- all of them -----------------------------------------------------------------------------------------------------
+
+
+def found(method: str, *values: str) -> dict[str, str]:
+    return dict(zip(("method", "modes", "high_quality", "reverse_kl"), (method, *values), strict=False))
+
+
+TASKS = {
+    "ring": planar(tg.data.gaussian_ring(), (
+        found("GAN, VEEGAN's table (radius 1, sigma 0.01)", "1", "99.3"),
+        found("unrolled, K = 5, VEEGAN's table", "7.6", "35.6"), found("VEEGAN", "8", "52.9"),
+        found("GAN, PacGAN's table (radius 1, sigma 0.01)", "6.3 ± 0.5", "98.2 ± 0.2", "0.45"),
+        found("PacGAN2", "7.9 ± 0.1", "95.6", "0.07"), found("GDPP", "8.0", "71.7"),
+        found("the mixture itself (closed form)", "8", "98.9", "0.001"),
+    )),
+    "grid": planar(tg.data.gaussian_grid(), (
+        found("GAN, VEEGAN's table", "3.3", "0.5"), found("unrolled, K = 5, VEEGAN's table", "23.6", "16"),
+        found("VEEGAN", "24.6", "40"), found("GAN, PacGAN's table", "17.3 ± 0.8", "94.8", "0.70"),
+        found("PacGAN4", "24.8 ± 0.2", "93.6", "0.04"), found("GDPP", "24.8", "68.5"),
+        found("the mixture itself (closed form)", "25", "98.9", "0.005"),
+    )),
+    "stacked_mnist": Task(
+        steps=500_000, batch=128, looks=20, samples=26_000, networks=("quarter", "half", "dcgan16", "dcgan64"),
+        cost="non-saturating", columns={"modes": "modes", "kl": "KL", "classifier": "classifier, %"},
+        published=tuple(
+            {"method": method, "modes": modes, "kl": kl}
+            for method, modes, kl in (
+                ("K = 0, quarter, Metz et al.", "30.6 ± 20.7", "5.99 ± 0.42"),
+                ("K = 10, quarter, Metz et al.", "327.2 ± 74.7", "4.66 ± 0.46"),
+                ("K = 0, half, Metz et al.", "628.0 ± 140.9", "2.58 ± 0.75"),
+                ("K = 10, half, Metz et al.", "817.4 ± 37.9", "1.43 ± 0.12"),
+                ("K = 0, quarter, PacGAN's table", "78.5 ± 17.6", "5.21 ± 0.19"),
+                ("K = 0, half, PacGAN's table", "487.7 ± 34.6", "2.24 ± 0.15"),
+                ("DCGAN, PacGAN's table", "78.9 ± 6.5", "4.50"), ("DCGAN, VEEGAN's table", "99", "3.4"),
+                ("DCGAN, GDPP's table", "427", "3.163"), ("PacDCGAN2", "1000", "0.06"),
+                ("uniform labels (expected)", "1000", "0.019"),
+            )
+        ),
+        open=open_stacked, players=stacked_players,
+    ),
+}  # fmt: skip
