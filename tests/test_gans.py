@@ -200,7 +200,7 @@ def test_a_steps_statistics():
     for batch in (real[:4], real[4:]):
         loss, gradients, real_logits, fake_logits = twin.d_gradients(batch, twin.latent(4))
         twin.d_optimizer.step(gradients)
-        expected.append([loss.item(), *(np.mean(1 / (1 + np.exp(-x.numpy()))) for x in (real_logits, fake_logits))])
+        expected.append([loss.item(), *(np.mean(1 / (1 + np.exp(-np.asarray(x)))) for x in (real_logits, fake_logits))])
     d_loss, d_real, d_fake = np.mean(expected, 0)
     stats = gan.step(real)
     np.testing.assert_allclose([stats.d_loss, stats.d_real, stats.d_fake], [d_loss, d_real, d_fake], rtol=1e-5)

@@ -107,6 +107,14 @@ def test_uniform_and_normal_have_their_distributions(dtype):
             assert abs(np.corrcoef(a[:-lag], a[lag:])[0, 1]) < 5 / np.sqrt(N)
 
 
+@pytest.mark.parametrize("n", [1, 2, 1023, 1024, 1025, 50_000])
+def test_normal_is_box_and_mullers_formula_of_the_words(n):
+    words = (Key(7).bits(n + n % 2) >> 8).astype(np.float64).reshape(-1, 2) * 2.0**-24
+    radius, angle = np.sqrt(-2 * np.log1p(-words[:, 0])), 2 * np.pi * words[:, 1]
+    expected = np.stack([radius * np.cos(angle), radius * np.sin(angle)], 1).ravel()[:n]
+    np.testing.assert_allclose(Key(7).normal(n), expected, rtol=0, atol=2e-6)
+
+
 def test_uniform_never_reaches_its_upper_end():
     for low, high in ((0.0, 1.0), (-1.0, 1.0), (1e6, 1e6 + 0.25), (-3e-3, 1e-3)):
         u = Key(5).uniform(N, low, high)

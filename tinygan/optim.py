@@ -18,7 +18,22 @@ from tinygan.backends import Array, backend_of
 from tinygan.graph import op, pullback
 from tinygan.nn import Module
 from tinygan.nn.module import check_state
-from tinygan.ops import add, clip, concatenate, div, equal, expand_dims, getitem, maximum, mul, sqrt, stack, sub, where
+from tinygan.ops import (
+    add,
+    clip,
+    concatenate,
+    div,
+    equal,
+    expand_dims,
+    getitem,
+    maximum,
+    mul,
+    reshape,
+    sqrt,
+    stack,
+    sub,
+    where,
+)
 from tinygan.ops import sum as sum_over
 from tinygan.tensor import Parameter, Tensor, as_array
 
@@ -151,17 +166,29 @@ class Optimizer:
 
     # -- the rule on packed parameters: each with its slots in one array (1 + slots, *shape), so that an update is one op
 
-    def pack(self) -> list[Array]:
-        """The bound parameters and their state, copied."""
+    def pack(self) -> Array:
+        """The bound parameters and their state, copied into one array (1 + slots, elements of all parameters)."""
         parameters = self._bound()
+        if len({p.dtype for p in parameters}) > 1:
+            raise TypeError(f"{type(self).__name__}.pack: the parameters should have one dtype, got "
+                            f"{', '.join(sorted({str(p.dtype) for p in parameters}))}")
         self._allocate(parameters)
-        lists = [self._slots[name] for name in self.slot_names]
-        return [np.stack(arrays) for arrays in zip([p.array for p in parameters], *lists, strict=True)]
+        xp = backend_of(parameters[0].array).xp
+        lists = [[p.array for p in parameters], *(self._slots[name] for name in self.slot_names)]
+        return xp.stack([xp.concatenate([a.reshape(-1) for a in arrays]) for arrays in lists])
 
-    def advance(self, packed: Any, gradient: Any, count: int) -> Any:
-        """One parameter's update number `count` (from 0), by the kernel: packed (1 + slots, *shape) -> the same anew. An op
-        like any other, differentiable in both inputs to any order."""
-        return _advance(packed, gradient, optimizer=self, count=count)
+    def unpack(self, packed: Any) -> list[Any]:
+        """The parameters in what `pack` or `advance` returned, in their shapes."""
+        found, start = [], 0
+        for p in self._bound():
+            found.append(reshape(getitem(packed, (0, slice(start, start + p.size))), p.shape))
+            start += p.size
+        return found
+
+    def advance(self, packed: Any, gradients: list[Any], count: int) -> Any:
+        """Update number `count` (from 0), by the kernel: packed (1 + slots, elements) -> the same anew. An op like any
+        other, differentiable in all its inputs to any order."""
+        return _advance(packed, concatenate([reshape(g, -1) for g in gradients]), optimizer=self, count=count)
 
     def _updated(self, packed: Any, gradient: Any, count: int) -> Any:
         """`advance` by the definition."""

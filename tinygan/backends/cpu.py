@@ -428,6 +428,8 @@ def random_uniform(key: Array, out: Array, low: float, high: float) -> Array:
 
 def random_normal(key: Array, out: Array) -> Array:
     """Normal with mean 0 and variance 1 (Box, Muller 1958): pairs of uniform numbers to pairs of normal ones."""
+    if out.dtype == np.float32 and out.flags.c_contiguous:
+        return _native().random_normal(key, out)
     kind = out.dtype.type
     pairs = _unit(key, ((out.size + 1) // 2, 2), out.dtype)
     radius = np.sqrt(kind(-2) * np.log(kind(1) - pairs[:, 0]))  # the logarithm of a number in (0, 1]

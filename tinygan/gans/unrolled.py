@@ -21,7 +21,6 @@ from tinygan.context import override
 from tinygan.gans.gan import Stats
 from tinygan.gans.vanilla import VanillaGAN
 from tinygan.graph import Leaf, grad
-from tinygan.ops import getitem
 from tinygan.optim import Optimizer
 from tinygan.random import KeyStream, use_key
 from tinygan.tensor import Tensor, wrap
@@ -36,8 +35,8 @@ Loss = Callable[[list[Tensor], Any], Tensor]
 class Unrolling(NamedTuple):
     """`steps` updates of a discriminator by its optimiser, from where that stands, and the generator's loss at their end.
 
-    A discriminator that is on its way is a list of packed parameters, each with its optimiser's slots (see
-    `Optimizer.advance`). truncate: the generator's gradient goes back through the last so many steps only, and takes what
+    A discriminator that is on its way is one array of all its parameters and its optimiser's slots (see
+    `Optimizer.pack`). truncate: the generator's gradient goes back through the last so many steps only, and takes what
     comes before for constant (biased; Shaban et al. 2019).
     """
 
@@ -47,50 +46,44 @@ class Unrolling(NamedTuple):
     steps: int
     truncate: int
 
-    def advance(self, point: list[Any], fake: Any, step: int) -> list[Tensor]:
+    def advance(self, point: Any, fake: Any, step: int) -> Tensor:
         """One update of the discriminator; recorded, so that it can be differentiated."""
-        parameters = [getitem(packed, 0) for packed in point]
+        parameters = self.optimizer.unpack(point)
         gradients = grad(self.d_loss(parameters, fake), parameters, create_graph=True)
-        count = self.optimizer.count + step
-        return [self.optimizer.advance(packed, g, count) for packed, g in zip(point, gradients, strict=True)]
+        return self.optimizer.advance(point, gradients, self.optimizer.count + step)
 
-    def advance_arrays(self, point: list[Array], fake: Array, step: int) -> list[Array]:
+    def advance_array(self, point: Array, fake: Array, step: int) -> Array:
         """The same without a graph."""
-        parameters = _leaves([packed[0] for packed in point])
+        parameters = [wrap(values, Leaf()) for values in self.optimizer.unpack(point)]
         gradients = grad(self.d_loss(parameters, fake), parameters)
-        count = self.optimizer.count + step
-        return [self.optimizer.advance(packed, g.array, count) for packed, g in zip(point, gradients, strict=True)]
+        return self.optimizer.advance(point, [g.array for g in gradients], self.optimizer.count + step)
 
     def rematerialized(self, fake: Array) -> tuple[Tensor, Array]:
         """The generator's loss, and its gradient by the generated images; exact, with the memory of one step."""
         points = [self.optimizer.pack()]
         for step in range(self.steps):
-            points.append(self.advance_arrays(points[-1], fake, step))
-        last, images = _leaves(points.pop()), wrap(fake, Leaf())
-        loss = self.g_loss([getitem(packed, 0) for packed in last], images)
-        *cotangents, by_images = [g.array for g in grad(loss, [*last, images])]
+            points.append(self.advance_array(points[-1], fake, step))
+        last, images = wrap(points.pop(), Leaf()), wrap(fake, Leaf())
+        loss = self.g_loss(self.optimizer.unpack(last), images)
+        cotangent, by_images = (g.array for g in grad(loss, [last, images]))
         del last, images
         for step in reversed(range(self.steps - self.truncate, self.steps)):
-            point, images = _leaves(points.pop()), wrap(fake, Leaf())
+            point, images = wrap(points.pop(), Leaf()), wrap(fake, Leaf())
             after = self.advance(point, images, step)
-            *cotangents, more = [g.array for g in grad(after, [*point, images], cotangents)]
+            cotangent, more = (g.array for g in grad(after, [point, images], cotangent))
             by_images = by_images + more
             del after, point, images  # the next step's graph takes this one's memory
         return loss.detach(), by_images
 
     def recorded(self, fake: Tensor) -> Tensor:
         """The generator's loss with the graph of all steps behind it: memory grows with them."""
-        point: list[Any] = self.optimizer.pack()
+        point: Any = self.optimizer.pack()
         for step in range(self.steps - self.truncate):
-            point = self.advance_arrays(point, fake.array, step)
-        point = _leaves(point)
+            point = self.advance_array(point, fake.array, step)
+        point = wrap(point, Leaf())
         for step in range(self.steps - self.truncate, self.steps):
             point = self.advance(point, fake, step)
-        return self.g_loss([getitem(packed, 0) for packed in point], fake)
-
-
-def _leaves(values: Any) -> list[Tensor]:
-    return [wrap(value, Leaf()) for value in values]
+        return self.g_loss(self.optimizer.unpack(point), fake)
 
 
 class UnrolledGAN(VanillaGAN):

@@ -5,10 +5,11 @@ import math
 from typing import Any
 
 from tinygan import nn
+from tinygan.backends import backend_of
 from tinygan.context import override
 from tinygan.gans.gan import GAN, Stats
 from tinygan.graph import grad
-from tinygan.ops import binary_cross_entropy_with_logits, concatenate, exp, mean, neg, sigmoid, split
+from tinygan.ops import binary_cross_entropy_with_logits, concatenate, exp, mean, mul, neg, sigmoid, split
 from tinygan.optim import Optimizer
 from tinygan.random import Key, use_key
 from tinygan.tensor import Tensor, as_array
@@ -102,18 +103,24 @@ class VanillaGAN(GAN):
 
     def d_loss(self, discriminator: nn.Module, real: Any, fake: Any) -> tuple[Tensor, Any, Any]:
         """What a discriminator minimises, for real and generated images (N, ...); and its logits for both."""
-        if self.couples_examples:
-            real_logits = discriminator(real)
-            fake_logits = discriminator(fake)
-        else:  # one pass over both reads and differentiates the weights once
-            logits = discriminator(concatenate([real, fake]))
-            real_logits, fake_logits = split(logits, [real.shape[0], fake.shape[0]])
-        if real_logits.size != real.shape[0]:
+        n, label = real.shape[0], 1.0 - self.label_smoothing
+        if self.couples_examples or fake.shape[0] != n:
+            real_logits, fake_logits = discriminator(real), discriminator(fake)
+            self._check_logits(real_logits, n)
+            loss = binary_cross_entropy_with_logits(real_logits, label) + binary_cross_entropy_with_logits(fake_logits, 0.0)
+            return loss, real_logits, fake_logits
+        # One pass over both reads and differentiates the weights once.
+        logits = discriminator(concatenate([real, fake]))
+        self._check_logits(logits, 2 * n)
+        targets = backend_of(as_array(logits)).xp.zeros(logits.shape, logits.dtype)
+        targets[:n] = label
+        loss = mul(binary_cross_entropy_with_logits(logits, targets), 2.0)  # the mean over both halves, twice: their sum
+        return loss, as_array(logits)[:n], as_array(logits)[n:]
+
+    def _check_logits(self, logits: Any, images: int) -> None:
+        if logits.size != images:
             raise ValueError(f"{type(self).__name__}: the discriminator should make one logit an image, got shape "
-                             f"{real_logits.shape} for {real.shape[0]} images")
-        loss = (binary_cross_entropy_with_logits(real_logits, 1.0 - self.label_smoothing)
-                + binary_cross_entropy_with_logits(fake_logits, 0.0))
-        return loss, real_logits, fake_logits
+                             f"{logits.shape} for {images} images")
 
     def g_gradients(self, z: Any) -> tuple[Tensor, list[Tensor]]:
         """The generator's loss and its gradients in the order of `generator.parameters()`, for latent vectors z

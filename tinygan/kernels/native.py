@@ -43,7 +43,7 @@ def _optimizer(rule: str, dtype: Any) -> int:
     return optimizers.make(rule, REALS[dtype])
 
 
-_bits = cache(philox.make)
+_bits, _normal = cache(philox.make), cache(philox.make_normal)
 
 
 def address(array: Array) -> int:
@@ -220,8 +220,19 @@ def random_bits(key: Array, out: Array) -> Array:
     return out
 
 
+def random_normal(key: Array, out: Array) -> Array:
+    """Fill a contiguous float32 array with normal numbers made of the words of `random_bits`."""
+    whole = -(-out.size // philox.CHUNK) * philox.CHUNK
+    target = out if out.size == whole else empty((whole,), out.dtype)
+    pool.run(_normal(), (int(key[0]), int(key[1]), address(target), whole), 1 if whole < ALONE // 4 else pool.size)
+    if target is not out:
+        out.reshape(-1)[...] = target[:out.size]
+    return out
+
+
 # What every training needs.
 for _make in (_gemm, _forward, _backward):
     _make(np.dtype(np.float32))
 _optimizer("adam", np.dtype(np.float32))
 _bits()
+_normal()

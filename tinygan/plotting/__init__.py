@@ -1,5 +1,6 @@
 """Pictures of a run: sample grids and their animation (`grids.py`), the losses (`losses.py`), how good the
-images are (`quality.py`), the networks (`architecture.py`), sums of latent vectors (`latent.py`).
+images are (`quality.py`), the networks (`architecture.py`), sums of latent vectors (`latent.py`),
+points in the plane (`mixtures.py`).
 
 Nothing here touches matplotlib's global state (no pyplot, no backend), so it works without a display and beside a
 user's own figures.
@@ -9,7 +10,8 @@ from .figures import FORMATS
 from .grids import animate, draw_grid, save_grid
 from .latent import save_arithmetic, save_candidates
 from .losses import save_losses
+from .mixtures import save_densities
 from .quality import save_quality
 
-__all__ = ["FORMATS", "animate", "draw_grid", "save_architecture", "save_arithmetic", "save_candidates", "save_grid",
-           "save_losses", "save_quality"]
+__all__ = ["FORMATS", "animate", "draw_grid", "save_architecture", "save_arithmetic", "save_candidates", "save_densities",
+           "save_grid", "save_losses", "save_quality"]

@@ -1,0 +1,75 @@
+"""Eight Gaussians on a ring: a GAN runs from one to the next, and an unrolled one covers them (Metz et al. 2017).
+
+    python examples/unrolled_ring.py                              K = 0 beside K = 10; minutes
+    python examples/unrolled_ring.py --unroll-steps 0 1 5 --steps 10000 --out few.png
+
+trains the same networks from the same weights on the same data, the generator looking K of the discriminator's updates
+ahead, and draws where its points lie as training goes on: a row for each K, a column for each moment, the data last.
+"""
+import argparse
+import sys
+from pathlib import Path
+
+import tinygan as tg
+from tinygan import nn
+from tinygan.plotting import save_densities
+from tinygan.random import Key
+from tinygan.runs.settings import count, natural
+
+COLUMNS, POINTS, LATENT, HIDDEN = 9, 4096, 256, 128
+
+
+class Quarter(nn.Module):
+    """x / 4: the data lie on a circle of radius 2."""
+
+    couples_examples = False
+
+    def forward(self, x):
+        return tg.mul(x, 0.25)
+
+
+def train(unroll_steps: int, steps: int, seed: int, mixture: tg.data.Mixture) -> list:
+    """The generator's points, before training and at equal intervals on the way."""
+    # The players of the paper's section 3.1.
+    start = nn.initializers.orthogonal(0.8)
+    generator = nn.Sequential(
+        nn.Dense(LATENT, HIDDEN, initializer=start), nn.ReLU(), nn.Dense(HIDDEN, HIDDEN, initializer=start), nn.ReLU(),
+        nn.Dense(HIDDEN, 2, initializer=start))
+    discriminator = nn.Sequential(
+        Quarter(), nn.Dense(2, HIDDEN, initializer=start), nn.ReLU(), nn.Dense(HIDDEN, 1, initializer=start))
+    key = Key(seed)
+
+    # The game: the generator pays the minimax cost against the discriminator as it would be after its next K updates.
+    # That is a small graph, so all of it is recorded; with images, rematerialize=True keeps one update's graph at a time.
+    gan = tg.gans.UnrolledGAN(
+        generator, discriminator, latent_dim=LATENT, unroll_steps=unroll_steps, rematerialize=False, key=key,
+        g_optimizer=tg.optim.Adam(1e-4, betas=(0.5, 0.999)), d_optimizer=tg.optim.Adam(1e-4, betas=(0.5, 0.999)))
+    seen = [gan.sample(POINTS)]
+    for step in range(1, steps + 1):
+        gan.step(mixture.sample(512, key.fold("data").fold(step)))
+        if step * (COLUMNS - 1) // steps > (step - 1) * (COLUMNS - 1) // steps:
+            seen.append(gan.sample(POINTS))
+            found = tg.metrics.mixture_coverage(seen[-1], mixture.centres, mixture.sigma)
+            print(f"K = {unroll_steps}, step {step}: {found.modes} of {len(mixture.centres)} modes, "
+                  f"{found.high_quality:.1%} of the points within 3 sigma", flush=True)
+    return seen
+
+
+def main(options: argparse.Namespace) -> None:
+    mixture = tg.data.gaussian_ring()
+    data = mixture.sample(POINTS, Key(options.seed).fold("shown"))
+    rows = {f"K = {k}": [*train(k, options.steps, options.seed, mixture), data] for k in options.unroll_steps}
+    columns = [f"step {options.steps * i // (COLUMNS - 1):,}" for i in range(COLUMNS)]
+    save_densities(options.out, rows, [*columns, "data"], radius=3,
+                   title=f"Where the generator's points lie: ring of eight Gaussians, seed {options.seed}")
+    print(options.out)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--unroll-steps", type=natural, nargs="+", default=[0, 10], metavar="K", help="(default: 0 10)")
+    parser.add_argument("--steps", type=count, default=25_000, metavar="N", help="updates of each (default: 25,000)")
+    parser.add_argument("--seed", type=natural, default=0, metavar="S", help="everything random follows from it")
+    parser.add_argument("--out", type=Path, default=Path("unrolled_ring.png"), help="(default: unrolled_ring.png)")
+    arguments = parser.parse_args()
+    sys.exit(tg.training.guarded(lambda: main(arguments)))

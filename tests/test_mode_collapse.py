@@ -1,0 +1,190 @@
+"""The experiments on mode collapse, and the benchmarks of the unrolled GAN: what they promise, on tiny runs."""
+import importlib
+import importlib.util
+import json
+import math
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from tinygan import nn, plotting
+from tinygan.random import Key
+
+ROOT = Path(__file__).resolve().parent.parent
+MODULES = ("mode_collapse", "mode_collapse_tasks", "unrolled_memory", "unrolled_ring", "unrolled_step", "unrolled_tinygan", "models")
+
+
+@pytest.fixture
+def bench(monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    return SimpleNamespace(**{name: importlib.import_module(name) for name in MODULES})
+
+
+def needs(framework):
+    if importlib.util.find_spec(framework) is None:
+        pytest.skip(f"{framework} is not installed")
+
+
+# -- experiments -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("experiment", ["ring", "grid"])
+@pytest.mark.parametrize("method", ["vanilla", "minibatch", "unrolled"])
+def test_planar_players_are_those_of_the_paper(bench, experiment, method):
+    generator, discriminator, latent, *_ = bench.mode_collapse_tasks.TASKS[experiment].players("metz", method)
+    generator.initialize(Key(0))
+    discriminator.initialize(Key(1))
+    sizes = [p.shape for p in generator.parameters() if p.ndim == 2]
+    assert (latent, sizes) == (256, [(128, 256), (128, 128), (2, 128)])
+    first = discriminator.parameters()[0]
+    np.testing.assert_allclose(first.T @ first, 0.64 * np.eye(2), atol=1e-6)  # orthogonal, gain 0.8
+    x = Key(2).normal((4, 2))
+    hidden = np.maximum(x / 4 @ np.asarray(first).T, 0)
+    assert method == "minibatch" or np.allclose(discriminator(x).array, hidden @ np.asarray(discriminator.parameters()[2]).T, atol=1e-5)
+
+
+@pytest.mark.parametrize("networks, channels", [("quarter", [2, 4, 8]), ("half", [4, 8, 16])])
+def test_stacked_players_are_as_pacgan_rebuilt_them(bench, networks, channels):
+    generator, discriminator, latent, *_ = bench.mode_collapse_tasks.TASKS["stacked_mnist"].players(networks, "unrolled")
+    generator.initialize(Key(0))
+    discriminator.initialize(Key(1))
+    images = generator(Key(2).normal((2, latent)))
+    assert images.shape == (2, 3, 28, 28) and discriminator(images).shape == (2, 1)
+    outputs = [layer.weight.shape[0] for layer in discriminator if isinstance(layer, nn.Conv2d)]
+    inputs = [layer.weight.shape[:2] for layer in generator if isinstance(layer, nn.ConvTranspose2d)]
+    assert outputs == channels and inputs == [(64, 32), (32, 16), (16, 8)]
+
+
+@pytest.mark.parametrize("networks", ["quarter", "dcgan16"])
+@pytest.mark.parametrize("method", ["vanilla", "minibatch"])
+def test_only_minibatch_discrimination_sees_the_other_images(bench, networks, method):
+    generator, discriminator, latent, *_ = bench.mode_collapse_tasks.TASKS["stacked_mnist"].players(networks, method)
+    generator.initialize(Key(0))
+    discriminator.initialize(Key(1))
+    assert any(isinstance(layer, nn.MinibatchDiscrimination) for layer in discriminator) == (method == "minibatch")
+    images = np.asarray(generator(Key(2).normal((6, latent))))
+    with nn.mode(discriminator, training=False):
+        alone, together = discriminator(images[:2]), discriminator(images)[:2]
+    assert np.allclose(alone.array, together.array, atol=1e-6) == (method == "vanilla")
+
+
+def arguments(folder, *more, experiment="ring", method="vanilla", steps=40):
+    return ["--experiment", experiment, "--method", method, "--seeds", "2", "--steps", str(steps), "--json", str(folder / "rows.json"), *more]
+
+
+def rows(folder):
+    return json.loads((folder / "rows.json").read_text())["rows"]
+
+
+def test_rows_are_kept_and_only_missing_seeds_are_trained(bench, tmp_path, capsys, monkeypatch):
+    command = bench.mode_collapse.main
+    assert command(arguments(tmp_path)) == 0
+    first = rows(tmp_path)
+    assert [(row["seed"], row["method"], row["trace"][-1]["step"]) for row in first] == [(0, "vanilla", 40), (1, "vanilla", 40)]
+    assert first[0]["modes"] == first[0]["trace"][-1]["modes"]
+    assert command(arguments(tmp_path, "--unroll-steps", "1", method="unrolled")) == 0
+    monkeypatch.setattr(bench.mode_collapse, "train", lambda *_: pytest.fail("trained again"))
+    capsys.readouterr()
+    assert command(arguments(tmp_path)) == 0
+    assert rows(tmp_path)[:2] == first and len(rows(tmp_path)) == 4
+    table = capsys.readouterr().out
+    assert "| vanilla | networks metz, cost minimax |" in table and "PacGAN2" in table
+
+
+def test_a_seed_that_was_stopped_goes_on_where_it_was(bench, tmp_path, monkeypatch):
+    task = bench.mode_collapse_tasks.TASKS["ring"]
+    real, measure = task.open(None)
+    bench.mode_collapse.main(arguments(tmp_path / "whole"))
+    whole = rows(tmp_path / "whole")
+
+    looks = iter(range(5))
+
+    def fails(samples):
+        next(looks)
+        return measure(samples)
+
+    stopped = SimpleNamespace(**{**vars(task), "open": lambda _: (real, fails)})
+    with monkeypatch.context() as patch, pytest.raises(StopIteration):
+        patch.setitem(bench.mode_collapse_tasks.TASKS, "ring", stopped)
+        bench.mode_collapse.main(arguments(tmp_path / "halves"))
+    (left,) = (tmp_path / "halves").glob("*.safetensors")
+    assert "vanilla" in left.name
+    bench.mode_collapse.main(arguments(tmp_path / "halves"))
+    for row in whole + rows(tmp_path / "halves"):
+        del row["seconds"]
+    assert not list((tmp_path / "halves").glob("*.safetensors"))
+    assert sorted(whole, key=str) == sorted(({k: v for k, v in row.items() if k != "seconds"} for row in rows(tmp_path / "halves")), key=str)
+
+
+def test_mean_and_standard_error(bench):
+    made = [{"method": "vanilla", "settings": {"K": 1}, "steps": 9, "modes": modes, "seconds": 2} for modes in (1, 2, 6)]
+    (line,) = bench.mode_collapse.summary(made, ["modes"])
+    assert line["modes"] == f"3 ± {math.sqrt(7 / 3):.2g}" and line["seeds"] == 3
+
+
+def test_another_experiments_file_is_refused(bench, tmp_path, capsys):
+    (tmp_path / "rows.json").write_text('{"experiment": "grid", "rows": []}')
+    assert bench.mode_collapse.main(arguments(tmp_path)) == 1
+    assert "has rows of 'grid', not of 'ring'" in capsys.readouterr().err
+
+
+# -- the step and its memory -----------------------------------------------------------------------------------------
+
+
+def test_memory_is_measured_and_judged(bench, tmp_path, capsys):
+    assert bench.unrolled_memory.main(["--batch", "4", "--width", "2", "--steps", "0,1", "--json", str(tmp_path / "m.json"), "--figure", str(tmp_path / "m.png")]) == 0
+    found = json.loads((tmp_path / "m.json").read_text())
+    at = {(row["mode"], row["steps"]): row["live_mib"] for row in found["rows"]}
+    assert 0 < at["rematerialized", 0] < at["rematerialized", 1] and 0 < at["recorded", 0] < at["recorded", 1]
+    assert "1 over recorded 1" in capsys.readouterr().out
+    assert (tmp_path / "m.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_bars_of_memory(bench):
+    made = [{"mode": mode, "steps": k, "live_mib": live, "beyond_sets_mib": live - k} for mode, k, live in
+            [("rematerialized", 1, 101), ("rematerialized", 20, 125), ("recorded", 1, 80)]]
+    assert bench.unrolled_memory.bars(made) == {"20 over 1, beyond the sets": 1.05, "1 over recorded 1": round(101 / 80, 3)}
+
+
+@pytest.mark.parametrize("variant", ["recorded", "rematerialized"])
+def test_the_timed_step_has_the_gradients_of_a_plain_gan_at_no_steps_ahead(bench, variant):
+    start = bench.unrolled_ring.ring_start(8)
+    subject = bench.unrolled_tinygan.Subject(start, 0, variant, 1)
+    _, found = subject.gradients(start.d_noise, start.g_noise)
+    expected = subject.gan.g_gradients(start.g_noise)[1]
+    for ours, plain in zip(found, expected, strict=True):
+        np.testing.assert_allclose(ours, plain, rtol=1e-10, atol=1e-14)
+
+
+@pytest.mark.oracle
+@pytest.mark.parametrize("framework", ["torch", "jax"])
+def test_unrolled_step_end_to_end(bench, tmp_path, framework):
+    needs(framework)
+    path = tmp_path / "u.json"
+    assert bench.unrolled_step.main(["--steps", "2", "--batch", "16", "--against", framework, "--rounds", "1", "--repeats", "1", "--json", str(path)]) == 0
+    found = json.loads(path.read_text())
+    assert {row["framework"] for row in found["rows"]} == {"tinygan", framework} and found["ratio"]["2"][framework] > 0
+
+
+# -- the example -----------------------------------------------------------------------------------------------------
+
+
+def test_the_ring_example_draws_a_row_for_each_number_of_steps(tmp_path, monkeypatch, capsys):
+    import runpy
+
+    out = tmp_path / "ring.png"
+    monkeypatch.setattr(sys, "argv", ["unrolled_ring.py", "--unroll-steps", "0", "1", "--steps", "8", "--out", str(out)])
+    with pytest.raises(SystemExit) as end:
+        runpy.run_path(str(ROOT / "examples" / "unrolled_ring.py"), run_name="__main__")
+    assert end.value.code in (0, None)
+    printed = capsys.readouterr().out
+    assert printed.count("K = 0, step") == printed.count("K = 1, step") == 8 and str(out) in printed
+    assert out.read_bytes().startswith(b"\x89PNG")
+
+
+def test_densities_need_as_many_sets_as_columns(tmp_path):
+    with pytest.raises(ValueError, match="2 sets of points in each row expected"):
+        plotting.save_densities(tmp_path / "a.png", {"a": [np.zeros((3, 2))]}, ["x", "y"], radius=1, title="")

@@ -1,0 +1,40 @@
+"""Where a generator's points in the plane lie, as training goes on."""
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from .figures import write_figure
+
+_BINS = 160
+
+
+def save_densities(path: str | os.PathLike[str], rows: Mapping[str, Sequence[npt.NDArray[Any]]], columns: Sequence[str], *,
+                   radius: float, title: str) -> None:
+    """Heat maps of sets of points (N, 2), a row for each name and a column for each moment (the layout of figure 2 of Metz
+    et al. 2017), over the square from -radius to radius. Each map is scaled to its own largest density."""
+    from matplotlib.figure import Figure
+    from scipy.ndimage import gaussian_filter
+
+    if not rows or any(len(maps) != len(columns) for maps in rows.values()):
+        raise ValueError(f"save_densities: {len(columns)} sets of points in each row expected, got "
+                         f"{ {name: len(maps) for name, maps in rows.items()} }")
+    figure = Figure(figsize=(1.5 * len(columns) + 0.9, 1.5 * len(rows) + 0.7))
+    figure.subplots_adjust(left=0.9 / figure.get_figwidth(), right=0.995, bottom=0.01, wspace=0.04, hspace=0.04,
+                           top=1 - 0.65 / figure.get_figheight())
+    grid = figure.subplots(len(rows), len(columns), squeeze=False)
+    edges = np.linspace(-radius, radius, _BINS + 1)
+    for line, (name, maps) in zip(grid, rows.items(), strict=True):
+        line[0].set_ylabel(name)
+        for axes, points in zip(line, maps, strict=True):
+            density = gaussian_filter(np.histogram2d(points[:, 0], points[:, 1], (edges, edges))[0], 1.5)
+            axes.imshow(density.T, origin="lower", cmap="Greens", interpolation="nearest")
+            axes.set(xticks=[], yticks=[])
+    for axes, column in zip(grid[0], columns, strict=True):
+        axes.set_title(column, fontsize=10)
+    figure.suptitle(title, fontsize=11)
+    write_figure(path, figure, title, dpi=110)
