@@ -90,6 +90,7 @@ def train(options: argparse.Namespace, seed: int) -> Row:
     real, measure = task.open(options.data_dir)
     gan = build(options, key.fold("gan"))
     path = unfinished(options, seed)
+    path.parent.mkdir(parents=True, exist_ok=True)
     trace: list[dict[str, float]] = []
     before = 0.0
     if path.exists():
