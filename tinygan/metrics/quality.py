@@ -18,8 +18,9 @@ NEIGHBOUR = 3
 
 class Quality(NamedTuple):
     """Of a set of images, beside the training images. modes: digits that occur. kl: of the digits from uniform, in nats.
-    score: inception score, from 1 to 10. frechet, kernel: distances of features, the second times 1,000. precision, recall:
-    within the reach of the 3rd neighbour. bins: of 100, those with a significantly different share."""
+    score: inception score, from 1 to 10. frechet, kernel: distances of features, each of variance 1 in the training images;
+    the second times 1,000. precision, recall: within the reach of the 3rd neighbour. bins: of 100, those with a
+    significantly different share."""
 
     modes: int
     kl: float
@@ -41,17 +42,21 @@ class Judge:
     def __init__(self, classifier: DigitClassifier, train: Dataset, key: Key | None = None) -> None:
         self.classifier = classifier
         images = train.batch(np.arange(len(train)))
-        self._features = classifier(images).features
+        features = classifier(images).features
+        # What the classifier was trained to has no scale of its own; brought to variance 1, the distances have one.
+        deviation = features.std(axis=0, dtype=np.float64)
+        self._scale = np.where(deviation > 0, deviation, 1).astype(np.float32)
+        self._features = features / self._scale
         self._order = (key or Key(0)).fold("reference").permutation(len(train))
         self._bins = fit_bins(images, min(BINS, len(train)), (key or Key(0)).fold("bins"))
 
     def __call__(self, images: npt.NDArray[Any]) -> Quality:
         seen = self.classifier(images)
         coverage = label_coverage(seen.labels, CLASSES)
-        some = self._features[self._order[:len(images)]]
-        near = precision_recall(some, seen.features, NEIGHBOUR)
+        features, some = seen.features / self._scale, self._features[self._order[:len(images)]]
+        near = precision_recall(some, features, NEIGHBOUR)
         return Quality(
             coverage.modes, coverage.kl, inception_score(seen.probabilities),
-            frechet_distance(self._features, seen.features), 1000 * kernel_distance(some, seen.features),
+            frechet_distance(self._features, features), 1000 * kernel_distance(some, features),
             near.precision, near.recall, self._bins.compare(images).different,
         )
