@@ -14,7 +14,7 @@ from tinygan import nn, plotting
 from tinygan.random import Key
 
 ROOT = Path(__file__).resolve().parent.parent
-MODULES = ("mode_collapse", "mode_collapse_tasks", "unrolled_memory", "unrolled_ring", "unrolled_step", "unrolled_tinygan", "models")
+MODULES = ("mode_collapse", "mode_collapse_tasks", "unrolled_memory", "unrolled_ring", "unrolled_step", "unrolled_tinygan", "unrolled_truncation", "models")
 
 
 @pytest.fixture
@@ -167,6 +167,15 @@ def test_unrolled_step_end_to_end(bench, tmp_path, framework):
     assert bench.unrolled_step.main(["--steps", "2", "--batch", "16", "--against", framework, "--rounds", "1", "--repeats", "1", "--json", str(path)]) == 0
     found = json.loads(path.read_text())
     assert {row["framework"] for row in found["rows"]} == {"tinygan", framework} and found["ratio"]["2"][framework] > 0
+
+
+def test_truncation_is_compared_with_the_exact_gradient(bench, tmp_path):
+    path = tmp_path / "t.json"
+    assert bench.unrolled_truncation.main(["--unroll-steps", "2", "--at", "0,1", "--batch", "8", "--json", str(path), "--figure", str(tmp_path / "t.png")]) == 0
+    found = json.loads(path.read_text())["rows"]
+    assert [(row["step"], row["truncate"]) for row in found] == [(step, k) for step in (0, 1) for k in (0, 1, 2)]
+    for row in found:
+        assert (row["error"] == 0) == (row["truncate"] == 2) and row["cosine"] <= 1 + 1e-12
 
 
 # -- the example -----------------------------------------------------------------------------------------------------
