@@ -28,10 +28,11 @@ from tinygan.ops import (
     getitem,
     maximum,
     mul,
-    reshape,
+    pack,
     sqrt,
     stack,
     sub,
+    unpacked,
     where,
 )
 from tinygan.ops import sum as sum_over
@@ -181,14 +182,14 @@ class Optimizer:
         """The parameters in what `pack` or `advance` returned, in their shapes."""
         found, start = [], 0
         for p in self._bound():
-            found.append(reshape(getitem(packed, (0, slice(start, start + p.size))), p.shape))
+            found.append(unpacked(packed, start, p.shape))
             start += p.size
         return found
 
     def advance(self, packed: Any, gradients: list[Any], count: int) -> Any:
         """Update number `count` (from 0), by the kernel: packed (1 + slots, elements) -> the same anew. An op like any
         other, differentiable in all its inputs to any order."""
-        return _advance(packed, concatenate([reshape(g, -1) for g in gradients]), optimizer=self, count=count)
+        return _advance(packed, pack(gradients), optimizer=self, count=count)
 
     def _updated(self, packed: Any, gradient: Any, count: int) -> Any:
         """`advance` by the definition."""

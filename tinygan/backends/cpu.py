@@ -13,20 +13,22 @@ import numpy as np
 import numpy as xp
 
 from tinygan.kernels import COMPILING, im2col
+from tinygan.kernels.workspace import SMALL as REUSED
 from tinygan.kernels.workspace import empty
 
 name = "cpu"
 Array = np.ndarray[Any, Any]
 
 LARGE = 4096  # elements, or 64 times as many multiplications, from which the compiled kernels are faster than NumPy
+THIN = 4  # columns of the left matrix, up to which a product has a kernel of its own
 _FUSED = {"identity": 0, "relu": 1, "leaky_relu": 2}  # what matrix products apply themselves
 _CODES = {"relu": 1, "leaky_relu": 2, "tanh": 3, "sigmoid": 4, "softplus": 5, "elu": 6}
 
-__all__ = ["activation", "activation_grad", "adam", "batch_norm", "batch_norm_input_grad", "batch_norm_sums",
-           "bce_with_logits", "bce_with_logits_grad", "channels_last", "conv2d", "conv2d_input_grad",
-           "conv2d_weight_grad", "dense", "empty", "matmul", "minibatch_similarity", "minibatch_similarity_grad",
-           "minibatch_similarity_second", "name", "random_bits", "random_normal", "random_uniform", "reshape", "rmsprop",
-           "sgd", "sum", "to_numpy", "xp"]
+__all__ = ["activation", "activation_grad", "adam", "add", "batch_norm", "batch_norm_input_grad", "batch_norm_sums",
+           "bce_with_logits", "bce_with_logits_grad", "channels_last", "conv2d", "conv2d_input_grad", "conv2d_weight_grad",
+           "dense", "dense_parameter_grads", "empty", "matmul", "minibatch_similarity", "minibatch_similarity_grad",
+           "minibatch_similarity_second", "multiply", "name", "random_bits", "random_normal", "random_uniform", "reshape",
+           "rmsprop", "sgd", "subtract", "sum", "to_numpy", "xp"]
 
 
 _loaded: dict[str, Any] = {}
@@ -83,7 +85,27 @@ def reshape(x: Array, shape: tuple[int, ...]) -> Array:
     return x.reshape(shape)
 
 
-# Sums
+# Sums and products of elements
+
+
+def _binary(ufunc: Any) -> Callable[[Any, Any], Array]:
+    """The NumPy function; large arrays of one shape give memory that is used again."""
+    def compute(a: Any, b: Any) -> Array:
+        if type(a) is np.ndarray and a.nbytes >= REUSED and (
+                type(b) is float or (type(b) is np.ndarray and a.strides == b.strides and a.shape == b.shape
+                                     and a.dtype is b.dtype)) and _is_dense(a):
+            return ufunc(a, b, out=_empty_like(a))
+        return ufunc(a, b)
+
+    return compute
+
+
+add = _binary(np.add)
+subtract = _binary(np.subtract)
+multiply = _binary(np.multiply)
+
+
+# Sums over axes
 
 
 def sum(x: Array, axis: Any, keepdims: bool) -> Array:
@@ -101,17 +123,27 @@ def sum(x: Array, axis: Any, keepdims: bool) -> Array:
 
 def matmul(a: Array, b: Array, out: Array | None = None) -> Array:
     """a @ b, leading axes broadcast."""
-    if a.ndim == 2 and b.ndim == 2 and a.size * b.shape[1] > 64 * LARGE and (out is None or out.flags.c_contiguous):
-        return _native().product(a, b, out)
-    if a.ndim == 2 and b.ndim == 2 and a.shape[1] == 1:  # an outer product, for which NumPy takes four times as long
-        return np.multiply(a, b, out=out)
+    if a.ndim == 2 and b.ndim == 2 and (out is None or out.flags.c_contiguous):
+        if _is_thin(a, b.shape[1]):
+            return _native().thin_product(a, b, out)
+        if a.size * b.shape[1] > 64 * LARGE:
+            return _native().product(a, b, out)
+        if a.shape[1] == 1:  # an outer product, for which NumPy takes four times as long
+            return np.multiply(a, b, out=out)
     return np.matmul(a, b, out=out)
+
+
+def _is_thin(a: Array, columns: int) -> bool:
+    """Whether a (N, few), times a matrix of so many columns, is a large product of few multiplications an element."""
+    return 0 < a.shape[1] <= THIN and columns >= 4 * THIN and a.shape[0] * columns > LARGE
 
 
 def dense(x: Array, weight: Array, bias: Array, activation_name: str, slope: float, out: Array | None = None) -> Array:
     """activation(x @ weight.T + bias): x (N, in), weight (out, in), bias (out,) -> (N, out)."""
     fused = _FUSED.get(activation_name)
-    if x.size * weight.shape[0] > 64 * LARGE and (out is None or out.flags.c_contiguous):
+    if _is_thin(x, weight.shape[0]) and (out is None or out.flags.c_contiguous):
+        y = _native().thin_product(x, weight.T, out, bias, fused or 0, slope)
+    elif x.size * weight.shape[0] > 64 * LARGE and (out is None or out.flags.c_contiguous):
         if weight.shape[0] <= _native().NARROW:
             y, fused = _native().product(x, weight.T, out), 0
             y += bias
@@ -124,6 +156,18 @@ def dense(x: Array, weight: Array, bias: Array, activation_name: str, slope: flo
     if fused is None or (fused == 0 and activation_name != "identity"):
         activation(y, activation_name, slope, out=y)
     return y
+
+
+def dense_parameter_grads(x: Array, y: Array) -> Array:
+    """y.T @ x and the sums of y's columns, one after the other: x (N, in), y (N, out) -> (out * in + out,)."""
+    both = empty((y.shape[1] * (x.shape[1] + 1),), y.dtype)
+    weight, bias = both[:y.shape[1] * x.shape[1]], both[y.shape[1] * x.shape[1]:]
+    matmul(y.T, x, out=weight.reshape(y.shape[1], x.shape[1]))
+    if y.size > LARGE and y.flags.c_contiguous:
+        bias[...] = _native().column_sums(y)
+    else:
+        np.add.reduce(y, 0, out=bias)
+    return both
 
 
 # Convolutions: `g` is their Geometry, `version` the Version of a weight that is a Parameter

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numba import types
 
-from tinygan.kernels import elementwise, gemm, layout, normalization, optimizers, philox
+from tinygan.kernels import elementwise, gemm, layout, normalization, optimizers, philox, thin
 from tinygan.kernels import minibatch as pairs
 from tinygan.kernels.pool import pool
 from tinygan.kernels.workspace import Scratch, empty
@@ -107,6 +107,20 @@ def product(a: Array, b: Array, out: Array | None = None, bias: Array | None = N
     return out
 
 
+def thin_product(a: Array, b: Array, out: Array | None = None, bias: Array | None = None, activation: int = gemm.IDENTITY,
+                 slope: float = 0.0) -> Array:
+    """The same for a of 1 to `thin.MOST` columns and any b."""
+    (m, k), n = a.shape, b.shape[1]
+    if out is None:
+        out = empty((m, n), a.dtype)
+    a, b = np.ascontiguousarray(a), np.ascontiguousarray(b)
+    bias = None if bias is None else np.ascontiguousarray(bias)
+    pool.run(thin.make(REALS[a.dtype]), (
+        address(a), address(b), 0 if bias is None else address(bias), address(out), m, k, n, activation,
+        number(slope, a.dtype)), 1 if m * n < ALONE else pool.size)
+    return out
+
+
 def activation_forward(x: Array, code: int, slope: float, out: Array) -> Array:
     """relu, leaky_relu or (float32 only) tanh of a contiguous array, into `out`."""
     pool.run(_forward(x.dtype), (address(x), 0, address(out), x.size, code, number(slope, x.dtype)),
@@ -128,8 +142,7 @@ def optimizer_step(rule: str, settings: Array, parameters: Sequence[Array], grad
     second = slots[1] if len(slots) > 1 else slots[0]
     table = np.array([[address(p), address(g), address(a), address(b), p.size]
                       for p, g, a, b in zip(parameters, gradients, slots[0], second, strict=True)], np.int64)
-    total = int(table[:, -1].sum())
-    settings = np.resize(np.asarray(settings, np.float64), 8)
+    total = sum([p.size for p in parameters])
     pool.run(_optimizer(rule, parameters[0].dtype), (address(table), len(table), total, address(settings)),
              1 if total < ALONE else pool.size)
 

@@ -13,7 +13,7 @@ from tinygan.tensor import FLOATS, Tensor, as_array, shape_of
 @op(broadcasts=True)
 def add(B: Any, a: Any, b: Any) -> Any:
     """add(a, b): a + b, elementwise."""
-    return B.xp.add(a, b)
+    return B.add(a, b)
 
 
 @add.vjp
@@ -24,7 +24,7 @@ def _(needs: Any, g: Any) -> Any:
 @op(broadcasts=True)
 def sub(B: Any, a: Any, b: Any) -> Any:
     """sub(a, b): a - b, elementwise."""
-    return B.xp.subtract(a, b)
+    return B.subtract(a, b)
 
 
 @sub.vjp
@@ -35,7 +35,7 @@ def _(needs: Any, g: Any) -> Any:
 @op(saves=(0, 1), broadcasts=True)
 def mul(B: Any, a: Any, b: Any) -> Any:
     """mul(a, b): a * b, elementwise."""
-    return B.xp.multiply(a, b)
+    return B.multiply(a, b)
 
 
 @mul.vjp

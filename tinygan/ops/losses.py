@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from tinygan.graph import op
-from tinygan.ops.activations import sigmoid
+from tinygan.ops.activations import activation_grad, sigmoid
 from tinygan.ops.elementwise import abs as absolute
 from tinygan.ops.elementwise import mul, neg, sub
 from tinygan.ops.indexing import getitem
@@ -34,10 +34,9 @@ def _bce_grad(B: Any, g: Any, logits: Any, targets: Any) -> Any:
 
 @_bce_grad.vjp
 def _(needs: Any, gg: Any, g: Any, logits: Any, targets: Any) -> Any:
-    p = sigmoid(logits)
-    gg = mul(gg, 1 / logits.size)
-    return (needs[0] and sum_over(mul(gg, sub(p, targets))), needs[1] and mul(mul(gg, g), mul(p, sub(1.0, p))),
-            needs[2] and neg(mul(gg, g)))
+    p, g = sigmoid(logits), mul(g, 1 / logits.size)
+    return (needs[0] and mul(sum_over(mul(gg, sub(p, targets))), 1 / logits.size),
+            needs[1] and activation_grad(mul(gg, g), p, activation="sigmoid", slope=0.0), needs[2] and neg(mul(gg, g)))
 
 
 def binary_cross_entropy_with_logits(logits: Any, targets: Any) -> Any:

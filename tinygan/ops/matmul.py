@@ -7,6 +7,7 @@ from typing import Any
 from tinygan.graph import OUT, op
 from tinygan.ops.activations import activation as activate
 from tinygan.ops.activations import activation_grad, checked_activation
+from tinygan.ops.packing import unpacked
 from tinygan.ops.reduce import sum as sum_over
 from tinygan.ops.shape import reshape, swap_last
 from tinygan.tensor import shape_of
@@ -84,8 +85,25 @@ def _dense(B: Any, x: Any, weight: Any, bias: Any, activation: str, slope: float
 def _(needs: Any, g: Any, x: Any, weight: Any, y: Any, activation: str, slope: float) -> Any:
     if activation != "identity":
         g = activation_grad(g, y, activation=activation, slope=slope)
-    return (needs[0] and _linear_input_grad(g, weight), needs[1] and _linear_weight_grad(x, g),
-            needs[2] and sum_over(g, 0))
+    gx = needs[0] and _linear_input_grad(g, weight)
+    if not (needs[1] and needs[2]):
+        return gx, needs[1] and _linear_weight_grad(x, g), needs[2] and sum_over(g, 0)
+    both = _dense_parameter_grads(x, g)
+    return gx, unpacked(both, 0, weight.shape), unpacked(both, math.prod(weight.shape), weight.shape[:1])
+
+
+@op(saves=(0, 1))
+def _dense_parameter_grads(B: Any, x: Any, y: Any) -> Any:
+    """The gradients of weight and bias, one behind the other, so that the gradient of *this* is a dense layer again."""
+    return B.dense_parameter_grads(x, y)
+
+
+@_dense_parameter_grads.vjp
+def _(needs: Any, g: Any, x: Any, y: Any) -> Any:
+    shape = y.shape[1], x.shape[1]
+    weight = unpacked(g, 0, shape)
+    return (needs[0] and _linear_input_grad(y, weight),
+            needs[1] and _dense(x, weight, unpacked(g, math.prod(shape), shape[:1]), activation="identity", slope=0.0))
 
 
 def dense(x: Any, weight: Any, bias: Any = None, activation: str = "identity", slope: float = 0.2) -> Any:

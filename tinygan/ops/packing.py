@@ -1,0 +1,62 @@
+"""Many arrays in one piece of memory: `pack` joins them, `unpacked` is one of them again, in its shape (a view)."""
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from tinygan.graph import op
+from tinygan.tensor import shape_of
+
+Shape = tuple[int, ...]
+
+
+@op()
+def _pack(B: Any, *arrays: Any, shapes: tuple[Shape, ...]) -> Any:
+    return B.xp.concatenate([a.reshape(-1) for a in arrays])
+
+
+@_pack.vjp
+def _(needs: Any, g: Any, shapes: tuple[Shape, ...]) -> Any:
+    parts, start = [], 0
+    for need, shape in zip(needs, shapes, strict=True):
+        parts.append(need and _unpacked(g, start=start, shape=shape, whole=g.shape))
+        start += math.prod(shape)
+    return parts
+
+
+@op(view=True)
+def _unpacked(B: Any, x: Any, start: int, shape: Shape, whole: Shape) -> Any:
+    return x.reshape(-1)[start:start + math.prod(shape)].reshape(shape)
+
+
+@_unpacked.vjp
+def _(needs: Any, g: Any, start: int, shape: Shape, whole: Shape) -> Any:
+    return (_placed(g, start=start, shape=shape, whole=whole),)
+
+
+@op()
+def _placed(B: Any, g: Any, start: int, shape: Shape, whole: Shape) -> Any:
+    out = B.xp.zeros(whole, g.dtype)
+    out.reshape(-1)[start:start + g.size] = g.reshape(-1)
+    return out
+
+
+@_placed.vjp
+def _(needs: Any, g: Any, start: int, shape: Shape, whole: Shape) -> Any:
+    return (_unpacked(g, start=start, shape=shape, whole=whole),)
+
+
+def pack(arrays: Sequence[Any]) -> Any:
+    """The elements of all arrays, each in row-major order, one after the other: (total,)."""
+    if not arrays:
+        raise ValueError("pack: needs at least one input")
+    return _pack(*arrays, shapes=tuple([shape_of("pack", a) for a in arrays]))
+
+
+def unpacked(x: Any, start: int, shape: Sequence[int]) -> Any:
+    """The elements of x (of any shape, in row-major order) from `start` on, as many as `shape` has."""
+    whole, shape = shape_of("unpacked", x), tuple(shape)
+    if start < 0 or min(shape, default=0) < 0 or start + math.prod(shape) > math.prod(whole):
+        raise ValueError(f"unpacked: an input of shape {whole} does not hold {shape} from element {start} on")
+    return _unpacked(x, start=start, shape=shape, whole=whole)
