@@ -6,8 +6,9 @@ With e_ijb = exp(-sum_c |m_icb - m_jcb|) and s_ijcb the sign of m_icb - m_jcb, a
     and of h . d, for a given h like m, with q_ijb = sum_c (h_icb - h_jcb) s_ijcb (the sign is piecewise constant):
         by g     -sum_j q_ijb e_ijb
         by m      sum_j (g_ib + g_jb) q_ijb e_ijb s_ijcb.
-Everything lies as (examples, dimensions, kernels), so that neighbours in memory do the same; nothing of N x N examples is
-ever in memory. Each pair is computed twice, once for each of the two, so that parts need not wait for one another.
+Everything lies as (kernels, dimensions, examples), so that neighbours in memory are examples and loops over them are whole
+vectors; nothing of N x N examples is ever in memory. Each pair is computed twice, once for each of the two, so that parts
+need not wait for one another.
 """
 from __future__ import annotations
 
@@ -20,8 +21,8 @@ from tinygan.kernels.compiling import inline, kernel
 from tinygan.kernels.elementwise import exp_of_negative
 from tinygan.kernels.gemm import pointer_to
 
-# What a task is told, by position: addresses of m (N, C, B), g (N, B), h (N, C, B), the results, (N, B) and (N, C, B), and
-# two rows (B,) for each part; then the sizes.
+# What a task is told, by position: addresses of m (B, C, N), g (B, N), h (B, C, N), the results, (B, N) and (B, C, N), and
+# two rows (N,) for each part; then the sizes.
 M, G, H, OUT, OUT_M, ROWS, EXAMPLES, DIMENSIONS, KERNELS = range(9)
 WORDS = 9
 
@@ -43,68 +44,62 @@ def make(real: Any) -> Tasks:
 
     @inline
     def row(t: Any, which: Any, i: Any) -> Any:
-        return carray(pointer(t[which] + i * t[KERNELS] * item), (t[KERNELS],))
+        return carray(pointer(t[which] + i * t[EXAMPLES] * item), (t[EXAMPLES],))
 
     @inline
     def share(t: Any, part: Any, parts: Any) -> Any:
         return t[EXAMPLES] * part // parts, t[EXAMPLES] * (part + 1) // parts
 
     @inline
-    def nearness(t: Any, i: Any, j: Any, near: Any) -> None:
-        """e_ij."""
-        for b in range(near.size):
-            near[b] = 0
+    def nearness(t: Any, b: Any, i: Any, near: Any) -> None:
+        """e_ijb for all j."""
+        for j in range(near.size):
+            near[j] = 0
         for c in range(t[DIMENSIONS]):
-            x, y = row(t, M, i * t[DIMENSIONS] + c), row(t, M, j * t[DIMENSIONS] + c)
-            for b in range(near.size):
-                near[b] += abs(x[b] - y[b])
-        for b in range(near.size):
-            near[b] = exponential(near[b])
+            x = row(t, M, b * t[DIMENSIONS] + c)
+            own = x[i]
+            for j in range(near.size):
+                near[j] += abs(own - x[j])
+        for j in range(near.size):
+            near[j] = exponential(near[j])
+        near[i] = 0
 
     @inline
-    def push(t: Any, i: Any, j: Any, weights: Any) -> None:
-        """Add weights times s_ij to the result of example i."""
+    def push(t: Any, b: Any, i: Any, weights: Any) -> None:
+        """The sums over j of weights times s_ijcb, into the result."""
         for c in range(t[DIMENSIONS]):
-            x, y = row(t, M, i * t[DIMENSIONS] + c), row(t, M, j * t[DIMENSIONS] + c)
-            out = row(t, OUT_M, i * t[DIMENSIONS] + c)
-            for b in range(weights.size):
-                out[b] += weights[b] if x[b] > y[b] else (-weights[b] if x[b] < y[b] else real(0))
-
-    @inline
-    def clear(values: Any) -> None:
-        for b in range(values.size):
-            values[b] = 0
+            x = row(t, M, b * t[DIMENSIONS] + c)
+            own, total = x[i], real(0)
+            for j in range(weights.size):
+                total += weights[j] if own > x[j] else (-weights[j] if own < x[j] else real(0))
+            row(t, OUT_M, b * t[DIMENSIONS] + c)[i] = total
 
     @kernel(str(real))
     def similarity(task: Any, part: Any, parts: Any) -> Any:
         t = carray(task, (WORDS,))
         first, end = share(t, part, parts)
         near = row(t, ROWS, 2 * part)
-        for i in range(first, end):
-            out = row(t, OUT, i)
-            clear(out)
-            for j in range(t[EXAMPLES]):
-                if j != i:
-                    nearness(t, i, j, near)
-                    for b in range(near.size):
-                        out[b] += near[b]
+        for b in range(t[KERNELS]):
+            for i in range(first, end):
+                nearness(t, b, i, near)
+                total = real(0)
+                for j in range(near.size):
+                    total += near[j]
+                row(t, OUT, b)[i] = total
 
     @kernel(str(real))
     def gradient(task: Any, part: Any, parts: Any) -> Any:
         t = carray(task, (WORDS,))
         first, end = share(t, part, parts)
         near = row(t, ROWS, 2 * part)
-        for i in range(first, end):
-            for c in range(t[DIMENSIONS]):
-                clear(row(t, OUT_M, i * t[DIMENSIONS] + c))
-            own = row(t, G, i)
-            for j in range(t[EXAMPLES]):
-                if j != i:
-                    nearness(t, i, j, near)
-                    other = row(t, G, j)
-                    for b in range(near.size):
-                        near[b] *= -(own[b] + other[b])
-                    push(t, i, j, near)
+        for b in range(t[KERNELS]):
+            g = row(t, G, b)
+            for i in range(first, end):
+                nearness(t, b, i, near)
+                own = g[i]
+                for j in range(near.size):
+                    near[j] *= -(own + g[j])
+                push(t, b, i, near)
 
     @kernel(str(real))
     def second(task: Any, part: Any, parts: Any) -> Any:
@@ -112,27 +107,24 @@ def make(real: Any) -> Tasks:
         t = carray(task, (WORDS,))
         first, end = share(t, part, parts)
         near, q = row(t, ROWS, 2 * part), row(t, ROWS, 2 * part + 1)
-        for i in range(first, end):
-            for c in range(t[DIMENSIONS]):
-                clear(row(t, OUT_M, i * t[DIMENSIONS] + c))
-            own, out = row(t, G, i), row(t, OUT, i)
-            clear(out)
-            for j in range(t[EXAMPLES]):
-                if j == i:
-                    continue
-                nearness(t, i, j, near)
-                clear(q)
+        for b in range(t[KERNELS]):
+            g = row(t, G, b)
+            for i in range(first, end):
+                nearness(t, b, i, near)
+                for j in range(q.size):
+                    q[j] = 0
                 for c in range(t[DIMENSIONS]):
-                    x, y = row(t, M, i * t[DIMENSIONS] + c), row(t, M, j * t[DIMENSIONS] + c)
-                    hx, hy = row(t, H, i * t[DIMENSIONS] + c), row(t, H, j * t[DIMENSIONS] + c)
-                    for b in range(q.size):
-                        difference = hx[b] - hy[b]
-                        q[b] += difference if x[b] > y[b] else (-difference if x[b] < y[b] else real(0))
-                other = row(t, G, j)
-                for b in range(q.size):
-                    q[b] *= near[b]
-                    out[b] -= q[b]
-                    q[b] *= own[b] + other[b]
-                push(t, i, j, q)
+                    x, h = row(t, M, b * t[DIMENSIONS] + c), row(t, H, b * t[DIMENSIONS] + c)
+                    own, own_h = x[i], h[i]
+                    for j in range(q.size):
+                        difference = own_h - h[j]
+                        q[j] += difference if own > x[j] else (-difference if own < x[j] else real(0))
+                own, total = g[i], real(0)
+                for j in range(q.size):
+                    q[j] *= near[j]
+                    total -= q[j]
+                    q[j] *= own + g[j]
+                row(t, OUT, b)[i] = total
+                push(t, b, i, q)
 
     return Tasks(similarity, gradient, second)

@@ -19,7 +19,6 @@ REALS = {np.dtype(np.float32): types.float32, np.dtype(np.float64): types.float6
 ALONE = 32 * 1024  # elements of an elementwise task, below which sharing it costs more than it gives
 ALONE_PRODUCT = 200_000  # multiplications of a matrix product, likewise
 FOLD = 32  # rows that are summed as one, where they are shorter
-WIDE = 16  # a multiple of which the rows of minibatch discrimination have, so that loops over them are whole vectors
 NARROW = 4  # columns of a product, up to which it is the left matrix that is read in place
 
 
@@ -215,16 +214,12 @@ def minibatch(task: str, m: Array, g: Array | None = None, h: Array | None = Non
     """Run a task of `kernels.minibatch` on m (N, B, C), g (N, B) and h (N, B, C): results (N, B) and (N, B, C), of which it
     writes one or both."""
     n, kernels, dimensions = m.shape
-    wide = -(-kernels // WIDE) * WIDE
-    inputs = [None if a is None else np.zeros((n, *a.shape[2:], wide), m.dtype) for a in (m, g, h)]
-    for padded, a in zip(inputs, (m, g, h), strict=True):
-        if padded is not None and a is not None:
-            padded[..., :kernels] = a if a.ndim == 2 else a.transpose(0, 2, 1)
-    out, out_m, rows = (empty(shape, m.dtype) for shape in ((n, wide), (n, dimensions, wide), (2 * pool.size, wide)))
+    inputs = [None if a is None else np.ascontiguousarray(np.moveaxis(a, 0, -1)) for a in (m, g, h)]
+    out, out_m, rows = (empty(shape, m.dtype) for shape in ((kernels, n), (kernels, dimensions, n), (2 * pool.size, n)))
     pool.run(getattr(pairs.make(REALS[m.dtype]), task), (
-        *(0 if a is None else address(a) for a in (*inputs, out, out_m, rows)), n, dimensions, wide),
+        *(0 if a is None else address(a) for a in (*inputs, out, out_m, rows)), n, dimensions, kernels),
         1 if n * m.size < ALONE else pool.size)
-    return out[:, :kernels], out_m[..., :kernels].transpose(0, 2, 1)
+    return out.T, out_m.transpose(2, 0, 1)
 
 
 def random_bits(key: Array, out: Array) -> Array:
