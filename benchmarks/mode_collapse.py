@@ -38,7 +38,7 @@ def arguments(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--unroll-steps", type=int, default=10, help="K of the unrolled GAN")
     parser.add_argument("--generator-cost", choices=tg.gans.GENERATOR_COSTS, help="(default: the experiment's)")
     parser.add_argument("--learning-rate", type=float, help="of both players' Adam at the start (default: the networks')")
-    parser.add_argument("--decay", action="store_true", help="take the learning rates down to 0 along half a cosine")
+    parser.add_argument("--decay", choices=("both", "generator"), help="whose learning rate falls to 0 along half a cosine")
     parser.add_argument("--data-dir", help="MNIST's files, for stacked MNIST")
     parser.add_argument("--json", required=True, help="the rows: read if there, written after every seed")
     options = parser.parse_args(argv)
@@ -59,7 +59,7 @@ def settings(options: argparse.Namespace) -> dict[str, Any]:
     if options.learning_rate:
         found["rate"] = options.learning_rate
     if options.decay:
-        found["decay"] = True
+        found["decay"] = options.decay
     return found
 
 
@@ -67,14 +67,14 @@ def build(options: argparse.Namespace, key: Key) -> tg.gans.VanillaGAN:
     generator, discriminator, latent_dim, rates, noise = tasks.TASKS[options.experiment].players(
         options.networks, options.method)  # fmt: skip
 
-    def adam(rate: float) -> tg.optim.Adam:
+    def adam(rate: float, falls: bool) -> tg.optim.Adam:
         rate = options.learning_rate or rate
-        falling: Any = tg.optim.cosine_decay(rate, 0.0, options.steps) if options.decay else rate
+        falling: Any = tg.optim.cosine_decay(rate, 0.0, options.steps) if falls else rate
         return tg.optim.Adam(falling, betas=(rates.beta1, rates.beta2))
 
     common: dict[str, Any] = {
         "latent_dim": latent_dim, "noise": noise, "generator_cost": options.generator_cost, "key": key,
-        "g_optimizer": adam(rates.g), "d_optimizer": adam(rates.d),
+        "g_optimizer": adam(rates.g, options.decay is not None), "d_optimizer": adam(rates.d, options.decay == "both"),
     }  # fmt: skip
     if options.method == "unrolled":
         return tg.gans.UnrolledGAN(

@@ -233,8 +233,53 @@ def test_batch_norm(n, channels, space, dtype, layout, seed, offset, activation,
             return
         sums = cpu.batch_norm_sums(g, x, weight, bias, 1e-2, mean, var, activation, 0.3)
         close(sums, reference.batch_norm_sums(before, x, 1e-2, mean, var), dtype, lost)
-        close(cpu.batch_norm_input_grad(g, x, weight, bias, sums, 1e-2, mean, var, activation, 0.3),
+        close(cpu.batch_norm_input_grad(g, x, sums, weight, bias, 1e-2, mean, var, activation, 0.3),
               reference.batch_norm_input_grad(before, x, weight, sums, 1e-2, mean, var), dtype, 10 * lost)
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3, 33])
+@pytest.mark.parametrize("activation", ["identity", "relu", "leaky_relu"])
+@pytest.mark.parametrize("which", ["compiled, shared", "as it is"])
+def test_second_gradients_of_batch_norm_are_slopes(channels, activation, which):
+    """Against finite differences of the definition, written out here."""
+    shape, eps = (4, channels, 4, 2), 0.1
+    g, x, h = (draw(i, shape, np.float64) for i in range(3))
+    weight, bias, s, t = (draw(i, (channels,), np.float64) for i in range(3, 7))
+    sums = np.array([s, t])
+
+    def wide(v):
+        return v[:, None, None]
+
+    def parts(g, x):
+        mean, var = x.mean((0, 2, 3)), x.var((0, 2, 3))
+        n = (x - wide(mean)) / np.sqrt(wide(var) + eps)
+        slope = np.where(n * wide(weight) + wide(bias) > 0, 1, {"identity": 1, "relu": 0, "leaky_relu": 0.3}[activation])
+        return n, g * slope, np.sqrt(wide(var) + eps), (mean, var)
+
+    def of_sums(g, x):
+        n, by_z, *_ = parts(g, x)
+        return (s * by_z.sum((0, 2, 3)) + t * (by_z * n).sum((0, 2, 3))).sum()
+
+    def of_input_grad(g, x, weight, sums):
+        n, by_z, deviation, _ = parts(g, x)
+        return (h * wide(weight) / deviation * (by_z - (wide(sums[0]) + n * wide(sums[1])) / (x.size / channels))).sum()
+
+    def slopes(function, *arrays):
+        found = []
+        for i, a in enumerate(arrays):
+            direction = draw(7 + i, a.shape, np.float64)
+            there, back = ([*arrays[:i], a + step * direction, *arrays[i + 1:]] for step in (1e-6, -1e-6))
+            found.append((direction, (function(*there) - function(*back)) / 2e-6))
+        return found
+
+    told = (weight, bias, eps, *parts(g, x)[3], activation, 0.3)
+    with path(which):
+        own = cpu.batch_norm_sums(g, x, *told)
+        by_sums = cpu.batch_norm_sums_vjp(sums, g, x, own, *told)
+        by_input_grad = cpu.batch_norm_input_grad_vjp(h, g, x, sums, *told)
+    for got, (direction, slope) in zip((*by_sums, *by_input_grad), slopes(of_sums, g, x) + slopes(of_input_grad, g, x, weight, sums),
+                                       strict=True):
+        np.testing.assert_allclose((got * direction).sum(), slope, rtol=1e-6, atol=1e-6)
 
 
 @few

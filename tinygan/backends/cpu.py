@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy as xp
 
-from tinygan.kernels import COMPILING, im2col
+from tinygan.kernels import COMPILING, batchnorm, im2col
 from tinygan.kernels.workspace import SMALL as REUSED
 from tinygan.kernels.workspace import empty
 
@@ -24,9 +24,10 @@ THIN = 4  # columns of the left matrix, up to which a product has a kernel of it
 _FUSED = {"identity": 0, "relu": 1, "leaky_relu": 2}  # what matrix products apply themselves
 _CODES = {"relu": 1, "leaky_relu": 2, "tanh": 3, "sigmoid": 4, "softplus": 5, "elu": 6}
 
-__all__ = ["activation", "activation_grad", "adam", "add", "batch_norm", "batch_norm_input_grad", "batch_norm_sums",
-           "bce_with_logits", "bce_with_logits_grad", "channels_last", "conv2d", "conv2d_input_grad", "conv2d_weight_grad",
-           "dense", "dense_parameter_grads", "empty", "matmul", "minibatch_similarity", "minibatch_similarity_grad",
+__all__ = ["activation", "activation_grad", "adam", "add", "batch_norm", "batch_norm_input_grad",
+           "batch_norm_input_grad_vjp", "batch_norm_sums", "batch_norm_sums_vjp", "bce_with_logits",
+           "bce_with_logits_grad", "channels_last", "conv2d", "conv2d_input_grad", "conv2d_weight_grad", "dense",
+           "dense_parameter_grads", "empty", "matmul", "minibatch_similarity", "minibatch_similarity_grad",
            "minibatch_similarity_second", "multiply", "name", "random_bits", "random_normal", "random_uniform", "reshape",
            "rmsprop", "sgd", "subtract", "sum", "to_numpy", "xp"]
 
@@ -322,63 +323,63 @@ def _images(rows: Array, like: Array) -> Array:
     return np.moveaxis(rows.reshape(like.shape[0], *like.shape[2:], like.shape[1]), -1, 1)
 
 
-def _slopes(z: Array, activation_name: str, slope: float) -> Any:
-    below = {"identity": 1.0, "relu": 0.0, "leaky_relu": slope}[activation_name]
-    return np.where(z > 0, z.dtype.type(1), z.dtype.type(below))
-
-
-def _standardized(x: Array, eps: float, mean: Array, var: Array) -> Array:
-    return (x - mean) / np.sqrt(var + x.dtype.type(eps))
+def _normalized(x: Array, weight: Array, bias: Array, eps: float, mean: Array, var: Array, activation_name: str,
+                slope: float) -> tuple[Any, batchnorm.Normalized]:
+    """The kernels for this size, and what they are told."""
+    vectors = [np.ascontiguousarray(v) for v in (mean, 1 / np.sqrt(var + var.dtype.type(eps)), weight, bias)]
+    kernels = _native() if x.size > LARGE else batchnorm
+    return kernels, batchnorm.Normalized(_rows(x), *vectors, _FUSED[activation_name], slope)
 
 
 def batch_norm(x: Array, weight: Array, bias: Array, eps: float, mean: Array, var: Array, activation_name: str,
                slope: float) -> Array:
     """x normalised per channel, scaled and shifted, and activated; writes the batch's mean and biased variance."""
-    rows = _rows(x)
-    if x.size > LARGE:
-        out = empty(rows.shape, rows.dtype)
-        return _images(_native().batch_norm(rows, weight, bias, eps, mean, var, _FUSED[activation_name], slope, out), x)
-    wide = rows.astype(np.float64)  # sums over a large batch lose digits in float32
-    mean[...] = wide.mean(0)
-    var[...] = wide.var(0)
-    y = _standardized(rows, eps, mean, var)
-    y *= weight
-    y += bias
-    if activation_name != "identity":
-        y = _IN_NUMPY[activation_name](y, slope, y)
-    return _images(y, x)
+    mean[...], var[...] = (_native() if x.size > LARGE else batchnorm).moments(_rows(x))
+    kernels, n = _normalized(x, weight, bias, eps, mean, var, activation_name, slope)
+    return _images(kernels.batch_norm(n, empty(n.x.shape, x.dtype)), x)
 
 
-def batch_norm_sums(g: Array, x: Array, weight: Array, bias: Array, eps: float, mean: Array, var: Array,
-                    activation_name: str, slope: float) -> Array:
-    """The sums per channel of the gradient before the activation, and of that times the normalised x: (2, C)."""
-    g, x = _rows(g), _rows(x)
-    if x.size > LARGE:
-        return _native().batch_norm_sums(g, x, weight, bias, eps, mean, var, _FUSED[activation_name], slope)
-    normal = _standardized(x, eps, mean, var)
-    if activation_name != "identity":
-        g = g * _slopes(normal * weight + bias, activation_name, slope)
-    return np.array([g.sum(0, dtype=np.float64), (g * normal).sum(0, dtype=np.float64)], x.dtype)
+def batch_norm_sums(g: Array, x: Array, *told: Any) -> Array:
+    """The sums per channel of the gradient before the activation, and of that times the normalised x: (2, C). told: as
+    `batch_norm` was, and so below."""
+    kernels, n = _normalized(x, *told)
+    return kernels.batch_norm_sums(_rows(g), n)
 
 
-def batch_norm_input_grad(g: Array, x: Array, weight: Array, bias: Array, sums: Array, eps: float, mean: Array, var: Array,
-                          activation_name: str, slope: float) -> Array:
+def batch_norm_input_grad(g: Array, x: Array, sums: Array, *told: Any) -> Array:
     """The gradient of x: weight / deviation * (g - (sums[0] + normalised x * sums[1]) / count)."""
-    like, g, x = x, _rows(g), _rows(x)
-    if x.size > LARGE:
-        out = empty(x.shape, x.dtype)
-        activation_code = _FUSED[activation_name]
-        _native().batch_norm_input_grad(g, x, weight, bias, sums, eps, mean, var, activation_code, slope, out)
-        return _images(out, like)
-    normal = _standardized(x, eps, mean, var)
-    if activation_name != "identity":
-        g = g * _slopes(normal * weight + bias, activation_name, slope)
-    normal *= sums[1]
-    normal += sums[0]
-    normal /= x.dtype.type(x.shape[0])
-    np.subtract(g, normal, out=normal)
-    normal *= weight / np.sqrt(var + x.dtype.type(eps))
-    return _images(normal, like)
+    kernels, n = _normalized(x, *told)
+    return _images(kernels.batch_norm_input_grad(_rows(g), n, sums, empty(n.x.shape, x.dtype)), x)
+
+
+def batch_norm_sums_vjp(h: Array, g: Array, x: Array, sums: Array, *told: Any) -> tuple[Array, Array]:
+    """The gradients of sum(h * batch_norm_sums), h (2, C), by g and x."""
+    kernels, n = _normalized(x, *told)
+    count, nothing, scale = len(n.x), np.zeros_like(h[0]), h[1] * n.inverse
+    factors = [h[0], h[1], nothing, -scale * sums[0] / count, -scale * sums[1] / count, nothing, scale]
+    rows = _rows(g)
+    by_g, by_x = kernels.batch_norm_combine(rows, rows, n, np.array(factors, x.dtype))
+    return _images(by_g, x), _images(by_x, x)
+
+
+def batch_norm_input_grad_vjp(h: Array, g: Array, x: Array, sums: Array, *told: Any) -> tuple[Array, Array, Array, Array]:
+    """The gradients of sum(h * batch_norm_input_grad), h like x, by g, x, weight and sums.
+
+    With n = (x - mean) r, c = weight r and u = g' - (s0 + n s1) / count, g' the gradient before the activation, the result
+    is c u. Through n, whose gradient is a = -c s1 / count h, and through r, whose own by x is -r^2 n / count, x gets
+    r (a - mean(a) - n mean(a n)) - weight sum(h u) r^2 n / count.
+    """
+    kernels, n = _normalized(x, *told)
+    rows, rows_h, count, r = _rows(g), _rows(h), len(n.x), n.inverse
+    total, weighted, products = kernels.batch_norm_second_sums(rows_h, rows, n)
+    of_u = products - (sums[0] * total + sums[1] * weighted) / count
+    c, nothing = n.weight * r, np.zeros_like(r)
+    of_a = -r * c * sums[1] / count
+    factors = [nothing, nothing, c, -of_a * total / count, -of_a * weighted / count - n.weight * of_u * r * r / count, of_a,
+               nothing]
+    by_g, by_x = kernels.batch_norm_combine(rows_h, rows, n, np.array(factors, x.dtype))
+    by_sums = np.array([total, weighted]) * (-c / count)
+    return _images(by_g, x), _images(by_x, x), (r * of_u).astype(x.dtype), by_sums.astype(x.dtype)
 
 
 # Minibatch discrimination: m (N, B, C), and s_ij = exp(-sum of |m_i - m_j|) for each of the B kernels

@@ -11,6 +11,7 @@ from numba import types
 
 from tinygan.kernels import elementwise, gemm, layout, normalization, optimizers, philox, thin
 from tinygan.kernels import minibatch as pairs
+from tinygan.kernels.batchnorm import Normalized
 from tinygan.kernels.pool import pool
 from tinygan.kernels.workspace import Scratch, empty
 
@@ -155,59 +156,64 @@ def transposed(matrices: Array) -> Array:
     return out
 
 
-def _normalization(task: str, x: Array, mean: Array, variance: Array, weight: Array, bias: Array, eps: float,
-                   activation: int, slope: float, gradient: Array | None = None, out: Array | None = None,
-                   sums: Array | None = None, partial: Array | None = None) -> None:
-    """Run a task of `normalization` on x (rows, channels), C-contiguous as all the others."""
-    inverse = 1 / np.sqrt(variance + variance.dtype.type(eps))
-    others = [0 if a is None else address(a) for a in (gradient, out)]
-    vectors = [np.ascontiguousarray(a) for a in (mean, inverse, weight, bias)]
+def _normalization(task: str, x: Array, vectors: Sequence[Array] = (), activation: int = 0, slope: float = 0.0,
+                   gradient: Array | None = None, second: Array | None = None, out: Array | None = None,
+                   out_x: Array | None = None, factors: Array | None = None, totals: int = 0) -> Array:
+    """Run a task of `normalization` on x (rows, channels), C-contiguous as all the others; vectors: mean, 1 / deviation, weight
+    and bias. Returns the sums that it makes, (totals, channels), float64."""
+    rows, channels = x.shape
+    fold = FOLD if channels < FOLD and rows % FOLD == 0 else 1  # short rows in groups: loops over them are vectors then
+    tiled = [np.tile(v, fold) for v in vectors] or [None] * 4
+    rest = factors if factors is None else np.tile(factors, (1, fold))
+    partial = np.zeros((pool.size, normalization.TOTALS, fold * channels)) if totals else None
+    arrays = [0 if a is None else address(a) for a in (x, gradient, second, out, out_x, *tiled, rest, partial)]
     pool.run(getattr(normalization.make(REALS[x.dtype]), task), (
-        address(x), *others, *x.shape, *map(address, vectors), 0 if sums is None else address(sums),
-        0 if partial is None else address(partial), activation, number(slope, x.dtype)),
+        *arrays[:5], rows // fold, fold * channels, *arrays[5:], activation, number(slope, x.dtype)),
         1 if x.size < ALONE else pool.size)
+    return np.zeros(0) if partial is None else partial.sum(0).reshape(-1, fold, channels)[:totals].sum(1)
 
 
 def column_sums(x: Array) -> Array:
     """The sums over the rows of x (rows, columns), C-contiguous: (columns,)."""
-    rows, columns = x.shape
-    fold = FOLD if columns < FOLD and rows % FOLD == 0 else 1  # short rows in groups: loops over them are vectors then
-    partial = np.zeros((pool.size, 2, fold * columns))
-    pool.run(normalization.make(REALS[x.dtype]).sums, (
-        address(x), 0, 0, rows // fold, fold * columns, 0, 0, 0, 0, 0, address(partial), 0, 0),
-        1 if x.size < ALONE else pool.size)
-    return partial[:, 0].reshape(-1, columns).sum(0).astype(x.dtype)
+    return _normalization("sums", x, totals=1)[0].astype(x.dtype)
 
 
-def batch_norm(x: Array, weight: Array, bias: Array, eps: float, mean: Array, variance: Array, activation: int, slope: float,
-               out: Array) -> Array:
-    """activation(normalised x * weight + bias); the batch's moments are written to mean and variance."""
+def _run(task: str, n: Normalized, **arrays: Any) -> Array:
+    return _normalization(task, n.x, n[1:5], n.activation, n.slope, **arrays)
+
+
+# `batchnorm` says what the following compute.
+
+
+def moments(x: Array) -> tuple[Array, Array]:
     # Sums around something near the mean, in float64: a large mean takes no digits from the variance.
-    centre = mean[...] = x[::max(1, len(x) // 16)].mean(0)
-    variance[...] = 1
-    partial = np.zeros((pool.size, 2, x.shape[1]))
-    _normalization("moments", x, mean, variance, weight, bias, eps, activation, slope, partial=partial)
-    first, second = partial.sum(0) / x.shape[0]
-    variance[...] = np.maximum(second - first * first, 0)
-    mean[...] = centre + first
-    _normalization("normalize", x, mean, variance, weight, bias, eps, activation, slope, out=out)
+    centre = x[::max(1, len(x) // 16)].mean(0)
+    first, second = _normalization("moments", x, [centre] * 4, totals=2) / x.shape[0]
+    return (centre + first).astype(x.dtype), np.maximum(second - first * first, 0).astype(x.dtype)
+
+
+def batch_norm(n: Normalized, out: Array) -> Array:
+    _run("normalize", n, out=out)
     return out
 
 
-def batch_norm_sums(g: Array, x: Array, weight: Array, bias: Array, eps: float, mean: Array, variance: Array,
-                    activation: int, slope: float) -> Array:
-    """The sums over the rows of the gradient before the activation, and of that times the normalised x: (2, channels)."""
-    partial = np.zeros((pool.size, 2, x.shape[1]))
-    _normalization("gradient_sums", x, mean, variance, weight, bias, eps, activation, slope, g, partial=partial)
-    return partial.sum(0).astype(x.dtype)
+def batch_norm_sums(g: Array, n: Normalized) -> Array:
+    return _run("gradient_sums", n, gradient=g, totals=2).astype(g.dtype)
 
 
-def batch_norm_input_grad(g: Array, x: Array, weight: Array, bias: Array, sums: Array, eps: float, mean: Array,
-                          variance: Array, activation: int, slope: float, out: Array) -> Array:
-    """The gradient of x, from that of the result and the sums above."""
-    means = sums / x.dtype.type(x.shape[0])
-    _normalization("input_gradient", x, mean, variance, weight, bias, eps, activation, slope, g, out, means)
+def batch_norm_input_grad(g: Array, n: Normalized, sums: Array, out: Array) -> Array:
+    _run("input_gradient", n, gradient=g, out=out, factors=sums / g.dtype.type(len(g)))
     return out
+
+
+def batch_norm_second_sums(h: Array, g: Array, n: Normalized) -> Array:
+    return _run("second_sums", n, gradient=g, second=h, totals=3)
+
+
+def batch_norm_combine(h: Array, g: Array, n: Normalized, factors: Array) -> tuple[Array, Array]:
+    by_g, by_x = empty(g.shape, g.dtype), empty(g.shape, g.dtype)
+    _run("combine", n, gradient=g, second=h, out=by_g, out_x=by_x, factors=factors)
+    return by_g, by_x
 
 
 def minibatch(task: str, m: Array, g: Array | None = None, h: Array | None = None) -> tuple[Array, Array]:

@@ -15,10 +15,12 @@ from numba import carray, types
 from tinygan.kernels.compiling import inline, kernel
 from tinygan.kernels.gemm import LEAKY_RELU, RELU, pointer_to
 
-# What a task is told, by position. MEAN to BIAS and SUMS: addresses of (channels,) each; INVERSE: 1 / deviation.
-# PARTIAL: two rows of float64 (channels,) for each part.
-X, GRADIENT, OUT, COUNT, CHANNELS, MEAN, INVERSE, WEIGHT, BIAS, SUMS, PARTIAL, ACTIVATION, SLOPE = range(13)
-WORDS = 13
+# What a task is told, by position. MEAN to BIAS: addresses of (channels,) each; INVERSE: 1 / deviation. FACTORS: several such
+# rows. PARTIAL: `TOTALS` rows of float64 (channels,) for each part.
+(X, GRADIENT, SECOND, OUT, OUT_X, COUNT, CHANNELS, MEAN, INVERSE, WEIGHT, BIAS, FACTORS, PARTIAL, ACTIVATION,
+ SLOPE) = range(15)
+WORDS = 15
+TOTALS = 3  # sums that a task makes for each channel, at most
 
 
 class Tasks(NamedTuple):
@@ -29,6 +31,8 @@ class Tasks(NamedTuple):
     normalize: int
     gradient_sums: int
     input_gradient: int
+    second_sums: int
+    combine: int
 
 
 @cache
@@ -47,13 +51,11 @@ def make(real: Any) -> Tasks:
         return carray(pointer(t[which] + i * t[CHANNELS] * item), (t[CHANNELS],))
 
     @inline
-    def partial(t: Any, part: Any) -> Any:
-        first = t[PARTIAL] + part * 2 * t[CHANNELS] * 8
-        sums = carray(wide(first), (t[CHANNELS],)), carray(wide(first + t[CHANNELS] * 8), (t[CHANNELS],))
-        for c in range(t[CHANNELS]):
-            sums[0][c] = 0
-            sums[1][c] = 0
-        return sums
+    def partial(t: Any, part: Any, which: Any) -> Any:
+        total = carray(wide(t[PARTIAL] + (part * TOTALS + which) * t[CHANNELS] * 8), (t[CHANNELS],))
+        for c in range(total.size):
+            total[c] = 0
+        return total
 
     @inline
     def slope_below(t: Any) -> Any:
@@ -67,7 +69,7 @@ def make(real: Any) -> Tasks:
         """The sums of x and of its square, both of x less what stands at MEAN, so that a large mean takes no digits."""
         t = carray(task, (WORDS,))
         first, end = rows_of(t, part, parts)
-        total, squares = partial(t, part)
+        total, squares = partial(t, part, 0), partial(t, part, 1)
         centre = row(t, MEAN, 0)
         quads = first + (end - first) // 4 * 4
         for i in range(first, quads, 4):  # four rows in the elements' own precision, the sums of those in float64
@@ -88,7 +90,7 @@ def make(real: Any) -> Tasks:
         """The sums of x."""
         t = carray(task, (WORDS,))
         first, end = rows_of(t, part, parts)
-        total, _ = partial(t, part)
+        total = partial(t, part, 0)
         quads = first + (end - first) // 4 * 4
         for i in range(first, quads, 4):
             x0, x1, x2, x3 = row(t, X, i), row(t, X, i + 1), row(t, X, i + 2), row(t, X, i + 3)
@@ -121,7 +123,7 @@ def make(real: Any) -> Tasks:
         """The sums of the gradient of z, and of that times the normalised x."""
         t = carray(task, (WORDS,))
         first, end = rows_of(t, part, parts)
-        plain, weighted = partial(t, part)
+        plain, weighted = partial(t, part, 0), partial(t, part, 1)
         mean, inverse, weight, bias = row(t, MEAN, 0), row(t, INVERSE, 0), row(t, WEIGHT, 0), row(t, BIAS, 0)
         below = slope_below(t)
         pairs = first + (end - first) // 2 * 2
@@ -143,11 +145,11 @@ def make(real: Any) -> Tasks:
 
     @kernel(str(real))
     def input_gradient(task: Any, part: Any, parts: Any) -> Any:
-        """weight / deviation * (g - SUMS[0] - normalised x * SUMS[1]), g the gradient of z."""
+        """weight / deviation * (g - FACTORS[0] - normalised x * FACTORS[1]), g the gradient of z."""
         t = carray(task, (WORDS,))
         first, end = rows_of(t, part, parts)
         mean, inverse, weight, bias = row(t, MEAN, 0), row(t, INVERSE, 0), row(t, WEIGHT, 0), row(t, BIAS, 0)
-        plain, weighted = row(t, SUMS, 0), row(t, SUMS, 1)
+        plain, weighted = row(t, FACTORS, 0), row(t, FACTORS, 1)
         below = slope_below(t)
         for i in range(first, end):
             x, gradient, out = row(t, X, i), row(t, GRADIENT, i), row(t, OUT, i)
@@ -156,4 +158,40 @@ def make(real: Any) -> Tasks:
                 g = gradient[c] if normal * weight[c] + bias[c] > 0 else below * gradient[c]
                 out[c] = weight[c] * inverse[c] * (g - plain[c] - normal * weighted[c])
 
-    return Tasks(moments, sums, normalize, gradient_sums, input_gradient)
+    @kernel(str(real))
+    def second_sums(task: Any, part: Any, parts: Any) -> Any:
+        """The sums of h, the array at SECOND, of h times the normalised x, and of h times the gradient of z."""
+        t = carray(task, (WORDS,))
+        first, end = rows_of(t, part, parts)
+        plain, weighted, products = partial(t, part, 0), partial(t, part, 1), partial(t, part, 2)
+        mean, inverse, weight, bias = row(t, MEAN, 0), row(t, INVERSE, 0), row(t, WEIGHT, 0), row(t, BIAS, 0)
+        below = slope_below(t)
+        for i in range(first, end):
+            x, gradient, h = row(t, X, i), row(t, GRADIENT, i), row(t, SECOND, i)
+            for c in range(x.size):
+                normal = (x[c] - mean[c]) * inverse[c]
+                g = gradient[c] if normal * weight[c] + bias[c] > 0 else below * gradient[c]
+                plain[c] += np.float64(h[c])
+                weighted[c] += np.float64(h[c] * normal)
+                products[c] += np.float64(h[c] * g)
+
+    @kernel(str(real))
+    def combine(task: Any, part: Any, parts: Any) -> Any:
+        """With n the normalised x, h as above, g the gradient of z, k the FACTORS: at OUT (k0 + k1 n + k2 h) times the slope of
+        the activation, at OUT_X k3 + k4 n + k5 h + k6 g."""
+        t = carray(task, (WORDS,))
+        first, end = rows_of(t, part, parts)
+        mean, inverse, weight, bias = row(t, MEAN, 0), row(t, INVERSE, 0), row(t, WEIGHT, 0), row(t, BIAS, 0)
+        k0, k1, k2, k3 = row(t, FACTORS, 0), row(t, FACTORS, 1), row(t, FACTORS, 2), row(t, FACTORS, 3)
+        k4, k5, k6 = row(t, FACTORS, 4), row(t, FACTORS, 5), row(t, FACTORS, 6)
+        below = slope_below(t)
+        for i in range(first, end):
+            x, gradient, h = row(t, X, i), row(t, GRADIENT, i), row(t, SECOND, i)
+            by_g, by_x = row(t, OUT, i), row(t, OUT_X, i)
+            for c in range(x.size):
+                normal = (x[c] - mean[c]) * inverse[c]
+                slope = real(1) if normal * weight[c] + bias[c] > 0 else below
+                by_g[c] = (k0[c] + k1[c] * normal + k2[c] * h[c]) * slope
+                by_x[c] = k3[c] + k4[c] * normal + k5[c] * h[c] + k6[c] * slope * gradient[c]
+
+    return Tasks(moments, sums, normalize, gradient_sums, input_gradient, second_sums, combine)

@@ -1,21 +1,23 @@
 """Batch and layer normalisation.
 
 Batch normalisation is fused, with a piecewise linear activation after it: one kernel forward, and backward two kernels
-that are ops themselves, `_batch_norm_sums` and `_batch_norm_input_grad`. Their own gradients are derived from their
-definitions in simple ops, with nothing held constant: the mean and the variance depend on the input at every order.
+that are ops themselves, `_batch_norm_sums` and `_batch_norm_input_grad`. Their own gradients are kernels, too, where nobody
+asks for more; otherwise they are derived from their definitions in simple ops. Nothing is held constant: the mean and
+the variance depend on the input at every order.
 """
 from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from tinygan.graph import op, pullback
+from tinygan.backends import backend_of
+from tinygan.graph import OUT, op, pullback
 from tinygan.ops.activations import activation as activate
 from tinygan.ops.activations import activation_grad, checked_activation
 from tinygan.ops.elementwise import add, div, mul, sqrt, sub
 from tinygan.ops.reduce import mean, var
 from tinygan.ops.reduce import sum as sum_over
 from tinygan.ops.shape import reshape, stack
-from tinygan.tensor import shape_of
+from tinygan.tensor import Tensor, shape_of
 
 Statistics = tuple[Any, Any]
 
@@ -28,10 +30,14 @@ class Settings(NamedTuple):
     activation: str
     slope: float
 
+    def told(self, weight: Any, bias: Any) -> tuple[Any, ...]:
+        """What the kernels take behind their arrays."""
+        return weight, bias, self.eps, *self.statistics, self.activation, self.slope
+
 
 @op(saves=(0, 1, 2))
 def _batch_norm(B: Any, x: Any, weight: Any, bias: Any, settings: Settings) -> Any:
-    return B.batch_norm(x, weight, bias, settings.eps, *settings.statistics, settings.activation, settings.slope)
+    return B.batch_norm(x, *settings.told(weight, bias))
 
 
 @_batch_norm.vjp
@@ -41,31 +47,38 @@ def _(needs: Any, g: Any, x: Any, weight: Any, bias: Any, settings: Settings) ->
     return gx, needs[1] and sums[1], needs[2] and sums[0]
 
 
-@op(saves=(0, 1, 2, 3))
+@op(saves=(0, 1, 2, 3, OUT))
 def _batch_norm_sums(B: Any, g: Any, x: Any, weight: Any, bias: Any, settings: Settings) -> Any:
     """The sums per channel of the gradient before the activation, and of that times the normalised x -> (2, C): the
     gradients of bias and weight."""
-    return B.batch_norm_sums(g, x, weight, bias, settings.eps, *settings.statistics, settings.activation, settings.slope)
+    return B.batch_norm_sums(g, x, *settings.told(weight, bias))
 
 
 @_batch_norm_sums.vjp
-def _(needs: Any, gg: Any, g: Any, x: Any, weight: Any, bias: Any, settings: Settings) -> Any:
+def _(needs: Any, h: Any, g: Any, x: Any, weight: Any, bias: Any, sums: Any, settings: Settings) -> Any:
+    if not isinstance(h, Tensor):  # what the sign of z depends on has no gradient
+        return *backend_of(h).batch_norm_sums_vjp(h, g, x, sums, *settings.told(weight, bias)), None, None
+
     def definition(g: Any, x: Any, weight: Any, bias: Any) -> Any:
         axes, normal = _axes(x), _normalized(x, settings.eps)
         g = _before_activation(g, normal, weight, bias, settings)
         return stack([sum_over(g, axes), sum_over(mul(g, normal), axes)])
 
-    return pullback(definition, (g, x, weight, bias), gg, needs)
+    return pullback(definition, (g, x, weight, bias), h, needs)
 
 
 @op(saves=(0, 1, 2, 3, 4))
 def _batch_norm_input_grad(B: Any, g: Any, x: Any, weight: Any, bias: Any, sums: Any, settings: Settings) -> Any:
-    return B.batch_norm_input_grad(g, x, weight, bias, sums, settings.eps, *settings.statistics, settings.activation,
-                                   settings.slope)
+    return B.batch_norm_input_grad(g, x, sums, *settings.told(weight, bias))
 
 
 @_batch_norm_input_grad.vjp
-def _(needs: Any, gg: Any, g: Any, x: Any, weight: Any, bias: Any, sums: Any, settings: Settings) -> Any:
+def _(needs: Any, h: Any, g: Any, x: Any, weight: Any, bias: Any, sums: Any, settings: Settings) -> Any:
+    if not isinstance(h, Tensor):
+        by_g, by_x, by_weight, by_sums = backend_of(h).batch_norm_input_grad_vjp(
+            h, g, x, sums, *settings.told(weight, bias))
+        return by_g, by_x, by_weight, None, by_sums
+
     def definition(g: Any, x: Any, weight: Any, bias: Any, sums: Any) -> Any:
         count, normal = x.size // x.shape[1], _normalized(x, settings.eps)
         g = _before_activation(g, normal, weight, bias, settings)
@@ -73,7 +86,7 @@ def _(needs: Any, gg: Any, g: Any, x: Any, weight: Any, bias: Any, sums: Any, se
         deviation = sqrt(add(var(x, _axes(x), keepdims=True), settings.eps))
         return mul(div(_per_channel(weight, x), deviation), centred)
 
-    return pullback(definition, (g, x, weight, bias, sums), gg, needs)
+    return pullback(definition, (g, x, weight, bias, sums), h, needs)
 
 
 def _before_activation(g: Any, normal: Any, weight: Any, bias: Any, settings: Settings) -> Any:
@@ -146,7 +159,6 @@ def _check_eps(caller: str, eps: float) -> float:
 
 
 def empty_statistics(x: Any) -> Statistics:
-    from tinygan.backends import backend_of
     from tinygan.tensor import as_array
 
     xp = backend_of(as_array(x)).xp
