@@ -159,8 +159,8 @@ def transposed(matrices: Array) -> Array:
 def _normalization(task: str, x: Array, vectors: Sequence[Array] = (), activation: int = 0, slope: float = 0.0,
                    gradient: Array | None = None, second: Array | None = None, out: Array | None = None,
                    out_x: Array | None = None, factors: Array | None = None, totals: int = 0) -> Array:
-    """Run a task of `normalization` on x (rows, channels), C-contiguous as all the others; vectors: mean, 1 / deviation, weight
-    and bias. Returns the sums that it makes, (totals, channels), float64."""
+    """Run a task of `normalization` on x (rows, channels), C-contiguous as all the others; vectors: mean, 1 / deviation,
+    weight and bias. Returns the sums that it makes, (totals, channels), float64."""
     rows, channels = x.shape
     fold = FOLD if channels < FOLD and rows % FOLD == 0 else 1  # short rows in groups: loops over them are vectors then
     tiled = [np.tile(v, fold) for v in vectors] or [None] * 4

@@ -15,8 +15,8 @@ from numba import carray, types
 from tinygan.kernels.compiling import inline, kernel
 from tinygan.kernels.gemm import LEAKY_RELU, RELU, pointer_to
 
-# What a task is told, by position. MEAN to BIAS: addresses of (channels,) each; INVERSE: 1 / deviation. FACTORS: several such
-# rows. PARTIAL: `TOTALS` rows of float64 (channels,) for each part.
+# What a task is told, by position. MEAN to BIAS: addresses of (channels,) each; INVERSE: 1 / deviation. FACTORS: several
+# such rows. PARTIAL: `TOTALS` rows of float64 (channels,) for each part.
 (X, GRADIENT, SECOND, OUT, OUT_X, COUNT, CHANNELS, MEAN, INVERSE, WEIGHT, BIAS, FACTORS, PARTIAL, ACTIVATION,
  SLOPE) = range(15)
 WORDS = 15
@@ -177,8 +177,8 @@ def make(real: Any) -> Tasks:
 
     @kernel(str(real))
     def combine(task: Any, part: Any, parts: Any) -> Any:
-        """With n the normalised x, h as above, g the gradient of z, k the FACTORS: at OUT (k0 + k1 n + k2 h) times the slope of
-        the activation, at OUT_X k3 + k4 n + k5 h + k6 g."""
+        """With n the normalised x, h as above, g the gradient of z, k the FACTORS: at OUT (k0 + k1 n + k2 h) times the
+        slope of the activation, at OUT_X k3 + k4 n + k5 h + k6 g."""
         t = carray(task, (WORDS,))
         first, end = rows_of(t, part, parts)
         mean, inverse, weight, bias = row(t, MEAN, 0), row(t, INVERSE, 0), row(t, WEIGHT, 0), row(t, BIAS, 0)
