@@ -71,7 +71,7 @@ def planar_players(networks: str, method: str) -> tuple[nn.Module, nn.Module, in
     deep = [nn.Dense(HIDDEN, HIDDEN, initializer=start), nn.ReLU()] if networks == "deep" else []
     pairs, features = [], HIDDEN
     if method == "minibatch":
-        pairs, features = [nn.MinibatchDiscrimination(HIDDEN, 20, 5)], HIDDEN + 20
+        pairs, features = [nn.MinibatchDiscrimination(HIDDEN, 10, 4, average=True)], HIDDEN + 10
     discriminator = nn.Sequential(
         Divide(SCALE), nn.Dense(2, HIDDEN, initializer=start), nn.ReLU(), *deep, *pairs,
         nn.Dense(features, 1, initializer=start),

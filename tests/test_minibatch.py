@@ -123,3 +123,12 @@ def test_it_sees_a_collapse():
     alike, differing = (np.asarray(layer(batch))[:, 8:] for batch in (np.repeat(x[:1], 16, 0), x))
     np.testing.assert_allclose(alike, 15, rtol=1e-6)
     assert differing.max() < 15
+
+
+def test_the_average_is_the_sum_over_the_others_divided_by_how_many_they_are():
+    layer = nn.MinibatchDiscrimination(8, kernels=6, dimensions=5).initialize(Key(0))
+    mean = nn.MinibatchDiscrimination(8, kernels=6, dimensions=5, average=True).load_state_dict(layer.state_dict())
+    x = Key(1).normal((16, 8))
+    for many in (16, 2):
+        np.testing.assert_allclose(mean(x[:many]).array[:, 8:], layer(x[:many]).array[:, 8:] / (many - 1), rtol=1e-6)
+    assert np.array_equal(mean(x[:1]).array[:, 8:], np.zeros((1, 6)))

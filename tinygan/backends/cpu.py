@@ -326,9 +326,9 @@ def _images(rows: Array, like: Array) -> Array:
 def _normalized(x: Array, weight: Array, bias: Array, eps: float, mean: Array, var: Array, activation_name: str,
                 slope: float) -> tuple[Any, batchnorm.Normalized]:
     """The kernels for this size, and what they are told."""
-    vectors = [np.ascontiguousarray(v) for v in (mean, 1 / np.sqrt(var + var.dtype.type(eps)), weight, bias)]
+    mean, inverse, weight, bias = map(np.ascontiguousarray, (mean, 1 / np.sqrt(var + var.dtype.type(eps)), weight, bias))
     kernels = _native() if x.size > LARGE else batchnorm
-    return kernels, batchnorm.Normalized(_rows(x), *vectors, _FUSED[activation_name], slope)
+    return kernels, batchnorm.Normalized(_rows(x), mean, inverse, weight, bias, _FUSED[activation_name], slope)
 
 
 def batch_norm(x: Array, weight: Array, bias: Array, eps: float, mean: Array, var: Array, activation_name: str,

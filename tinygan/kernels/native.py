@@ -163,7 +163,7 @@ def _normalization(task: str, x: Array, vectors: Sequence[Array] = (), activatio
     weight and bias. Returns the sums that it makes, (totals, channels), float64."""
     rows, channels = x.shape
     fold = FOLD if channels < FOLD and rows % FOLD == 0 else 1  # short rows in groups: loops over them are vectors then
-    tiled = [np.tile(v, fold) for v in vectors] or [None] * 4
+    tiled: list[Any] = [np.tile(v, fold) for v in vectors] or [None] * 4
     rest = factors if factors is None else np.tile(factors, (1, fold))
     partial = np.zeros((pool.size, normalization.TOTALS, fold * channels)) if totals else None
     arrays = [0 if a is None else address(a) for a in (x, gradient, second, out, out_x, *tiled, rest, partial)]

@@ -184,20 +184,24 @@ class MinibatchDiscrimination(Module):
     generator makes one thing only (Salimans et al. 2016, section 3.2): (N, in_features) -> (N, in_features + kernels).
 
     Each kernel projects the features to `dimensions` numbers and sums exp(-L1 distance) over the other examples. weight
-    (kernels * dimensions, in_features): the paper's T. What it gives depends on the whole batch, in evaluation too.
+    (kernels * dimensions, in_features): the paper's T. average: the mean over the others instead of the sum, which is at most
+    1 in a batch of any size. What it gives depends on the whole batch, in evaluation too.
     """
 
     def __init__(self, in_features: int, kernels: int = 50, dimensions: int = 5,
-                 initializer: Initializer = initializers.normal(0.05)) -> None:  # noqa: B008  (a function, never changed)
+                 initializer: Initializer = initializers.normal(0.05), average: bool = False) -> None:  # noqa: B008
         if kernels < 1 or dimensions < 1:
             raise ValueError(f"MinibatchDiscrimination: kernels and dimensions should be at least 1, got {kernels} and "
                              f"{dimensions}")
         self.weight = Parameter(shape=(kernels * dimensions, in_features), initializer=initializer)
         self.kernels = kernels
+        self.average = average
 
     def forward(self, x: Any) -> Any:
         projected = ops.dense(x, self.weight)
         near = ops.minibatch_similarity(ops.reshape(projected, (x.shape[0], self.kernels, -1)))
+        if self.average:
+            near = ops.mul(near, 1 / max(x.shape[0] - 1, 1))
         return ops.concatenate([x, near], 1)
 
     def describe(self) -> str:
