@@ -184,8 +184,8 @@ class MinibatchDiscrimination(Module):
     generator makes one thing only (Salimans et al. 2016, section 3.2): (N, in_features) -> (N, in_features + kernels).
 
     Each kernel projects the features to `dimensions` numbers and sums exp(-L1 distance) over the other examples. weight
-    (kernels * dimensions, in_features): the paper's T. average: the mean over the others instead of the sum, which is at most
-    1 in a batch of any size. What it gives depends on the whole batch, in evaluation too.
+    (kernels * dimensions, in_features): the paper's T. average: the mean over the others instead of the sum, at most 1
+    in a batch of any size. What it gives depends on the whole batch, in evaluation too.
     """
 
     def __init__(self, in_features: int, kernels: int = 50, dimensions: int = 5,
