@@ -35,6 +35,7 @@ def arguments(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--seeds", type=harness.count, default=5)
     parser.add_argument("--first-seed", type=int, default=0)
     parser.add_argument("--steps", type=harness.count, help="training steps (default: the experiment's)")
+    parser.add_argument("--batch", type=harness.count, help="(default: the experiment's)")
     parser.add_argument("--unroll-steps", type=int, default=10, help="K of the unrolled GAN")
     parser.add_argument("--generator-cost", choices=tg.gans.GENERATOR_COSTS, help="(default: the experiment's)")
     parser.add_argument("--learning-rate", type=float, help="of both players' Adam at the start (default: the networks')")
@@ -58,6 +59,8 @@ def settings(options: argparse.Namespace) -> dict[str, Any]:
         found["K"] = options.unroll_steps
     if options.learning_rate:
         found["rate"] = options.learning_rate
+    if options.batch:
+        found["batch"] = options.batch
     if options.decay:
         found["decay"] = options.decay
     return found
@@ -87,7 +90,7 @@ def build(options: argparse.Namespace, key: Key) -> tg.gans.VanillaGAN:
 def train(options: argparse.Namespace, seed: int) -> Row:
     """One row: train on one seed, and count."""
     task, key = tasks.TASKS[options.experiment], Key(seed)
-    real, measure = task.open(options.data_dir)
+    real, measure = task.open(options.batch or task.batch, options.data_dir)
     gan = build(options, key.fold("gan"))
     path = unfinished(options, seed)
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -36,8 +36,8 @@ class Task:
     cost: str
     columns: Mapping[str, str]
     published: tuple[dict[str, str], ...]
-    open: Callable[[str | None], tuple[Callable[[Key], np.ndarray], Measure]] = field(repr=False)
-    """(where the data lie) -> (a batch of real samples from a key, what is measured of generated ones)."""
+    open: Callable[[int, str | None], tuple[Callable[[Key], np.ndarray], Measure]] = field(repr=False)
+    """(size of a batch, where the data lie) -> (a batch of real samples from a key, what is measured of generated ones)."""
     players: Callable[[str, str], tuple[nn.Module, nn.Module, int, Rates, str]] = field(repr=False)
     """(networks, method) -> (generator, discriminator, latent dimension, rates, noise)."""
 
@@ -84,8 +84,8 @@ def planar(mixture: Mixture, published: tuple[dict[str, str], ...]) -> Task:
         found = tg.metrics.mixture_coverage(samples, mixture.centres, mixture.sigma)
         return {"modes": found.modes, "high_quality": 100 * found.high_quality, "reverse_kl": found.reverse_kl}
 
-    def open_(data_dir: str | None) -> tuple[Callable[[Key], np.ndarray], Measure]:
-        return lambda key: mixture.sample(512, key), measure
+    def open_(batch: int, data_dir: str | None) -> tuple[Callable[[Key], np.ndarray], Measure]:
+        return lambda key: mixture.sample(batch, key), measure
 
     return Task(
         steps=25_000, batch=512, looks=20, samples=2500, networks=("metz", "deep"), cost="minimax",
@@ -134,7 +134,7 @@ def stacked_players(networks: str, method: str) -> tuple[nn.Module, nn.Module, i
     return generator, discriminator, 256, Rates(1e-4, 2e-4, 0.5, 0.99), "normal"
 
 
-def open_stacked(data_dir: str | None) -> tuple[Callable[[Key], np.ndarray], Measure]:
+def open_stacked(batch: int, data_dir: str | None) -> tuple[Callable[[Key], np.ndarray], Measure]:
     digits, test = (tg.data.load(data_dir, split=split) for split in ("train", "test"))
     if digits.name != "mnist":
         raise RuntimeError("stacked MNIST needs MNIST: --data-dir, or the environment variable TINYGAN_DATA")
@@ -145,7 +145,7 @@ def open_stacked(data_dir: str | None) -> tuple[Callable[[Key], np.ndarray], Mea
         return {"modes": found.modes, "kl": found.kl, "classifier": round(100 * classifier.accuracy, 2)}
 
     def real(key: Key) -> np.ndarray:
-        return tg.data.stacked(digits, 128, key).batch(np.arange(128))
+        return tg.data.stacked(digits, batch, key).batch(np.arange(batch))
 
     return real, measure
 

@@ -25,7 +25,7 @@ def main(settings: tg.training.MinibatchSettings) -> None:
     gan = tg.gans.VanillaGAN(
         generator, discriminator, latent_dim=settings.latent_dim, d_steps=settings.d_steps,
         generator_cost=settings.generator_cost, noise=settings.noise, label_smoothing=settings.label_smoothing,
-        g_optimizer=tg.optim.Adam(settings.learning_rate, betas=betas),
+        g_optimizer=tg.optim.Adam(settings.g_learning_rate or settings.learning_rate, betas=betas),
         d_optimizer=tg.optim.Adam(settings.learning_rate, betas=betas),
         key=tg.random.Key(settings.seed),
     )

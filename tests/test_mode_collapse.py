@@ -96,7 +96,7 @@ def test_rows_are_kept_and_only_missing_seeds_are_trained(bench, tmp_path, capsy
 
 def test_a_seed_that_was_stopped_goes_on_where_it_was(bench, tmp_path, monkeypatch):
     task = bench.mode_collapse_tasks.TASKS["ring"]
-    real, measure = task.open(None)
+    real, measure = task.open(task.batch, None)
     bench.mode_collapse.main(arguments(tmp_path / "whole"))
     whole = rows(tmp_path / "whole")
 
@@ -106,7 +106,7 @@ def test_a_seed_that_was_stopped_goes_on_where_it_was(bench, tmp_path, monkeypat
         next(looks)
         return measure(samples)
 
-    stopped = SimpleNamespace(**{**vars(task), "open": lambda _: (real, fails)})
+    stopped = SimpleNamespace(**{**vars(task), "open": lambda *_: (real, fails)})
     with monkeypatch.context() as patch, pytest.raises(StopIteration):
         patch.setitem(bench.mode_collapse_tasks.TASKS, "ring", stopped)
         bench.mode_collapse.main(arguments(tmp_path / "halves"))

@@ -135,6 +135,17 @@ class UnrolledGAN(VanillaGAN):
         the discriminator's steps ahead see, and latent vectors z (N, latent_dim)."""
         with override(updating=self.g_identities):
             fake = self.generator(z)
+        ahead = self.look_ahead(real)
+        with override(updating=frozenset()):
+            if self.rematerialize:
+                loss, by_images = ahead.rematerialized(fake.array)
+                return loss, grad(fake, self.g_parameters, by_images)
+            loss = ahead.recorded(fake)
+            return loss.detach(), grad(loss, self.g_parameters)
+
+    def look_ahead(self, real: Any) -> Unrolling:
+        """The discriminator's next `unroll_steps` updates as they would be on these real images (N, ...): what
+        `unrolled_gradients` goes through. It draws its dropout now."""
         draws = self.keys.next_key()
 
         def discriminator(parameters: list[Tensor]) -> nn.Module:
@@ -148,11 +159,5 @@ class UnrolledGAN(VanillaGAN):
             with use_key(KeyStream(draws)):
                 return self.g_loss(discriminator(parameters)(images))
 
-        ahead = Unrolling(d_loss, g_loss, self.d_optimizer, self.unroll_steps,
-                          self.unroll_steps if self.truncate is None else self.truncate)
-        with override(updating=frozenset()):
-            if self.rematerialize:
-                loss, by_images = ahead.rematerialized(fake.array)
-                return loss, grad(fake, self.g_parameters, by_images)
-            loss = ahead.recorded(fake)
-            return loss.detach(), grad(loss, self.g_parameters)
+        return Unrolling(d_loss, g_loss, self.d_optimizer, self.unroll_steps,
+                         self.unroll_steps if self.truncate is None else self.truncate)

@@ -1,4 +1,4 @@
-"""Where a generator's points in the plane lie, as training goes on."""
+"""Where a generator's points in the plane lie, and where its gradient sends them."""
 from __future__ import annotations
 
 import os
@@ -36,5 +36,31 @@ def save_densities(path: str | os.PathLike[str], rows: Mapping[str, Sequence[npt
             axes.set(xticks=[], yticks=[])
     for axes, column in zip(grid[0], columns, strict=True):
         axes.set_title(column, fontsize=10)
+    figure.suptitle(title, fontsize=11)
+    write_figure(path, figure, title, dpi=110)
+
+
+def save_pushes(path: str | os.PathLike[str], panels: Mapping[str, tuple[npt.NDArray[Any], npt.NDArray[Any]]],
+                centres: npt.NDArray[Any], *, title: str) -> None:
+    """Points (N, 2), and from each an arrow (N, 2): a column for each name, the whole plane above, the points alone below.
+    centres (M, 2) are marked. The longest arrows of every panel have one length."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(3.3 * len(panels), 7), layout="constrained")
+    grid = figure.subplots(2, len(panels), squeeze=False)
+    radius = 1.3 * float(np.abs(centres).max())
+    for column, (name, (points, arrows)) in enumerate(panels.items()):
+        middle = np.median(points, axis=0)
+        reach = 1.3 * float(np.quantile(np.abs(points - middle).max(axis=1), 0.98)) + 1e-6
+        longest = float(np.quantile(np.linalg.norm(arrows, axis=1), 0.98)) or 1.0
+        for axes, centre, size in ((grid[0, column], np.zeros(2), radius), (grid[1, column], middle, reach)):
+            axes.scatter(*centres.T, s=60, facecolors="none", edgecolors="#888888", linewidths=1)
+            axes.scatter(*points.T, s=4, color="#1f77b4", alpha=0.6, linewidths=0)
+            axes.quiver(*points.T, *(arrows * (0.35 * size / longest)).T, angles="xy", scale_units="xy", scale=1,
+                        color="#d62728", alpha=0.6, width=0.005)
+            axes.set(xlim=(centre[0] - size, centre[0] + size), ylim=(centre[1] - size, centre[1] + size), xticks=[],
+                     yticks=[], aspect="equal")
+        grid[0, column].set_title(name, fontsize=10)
+        grid[1, column].set_xlabel(f"the points alone, {2 * reach:.2g} wide")
     figure.suptitle(title, fontsize=11)
     write_figure(path, figure, title, dpi=110)

@@ -69,6 +69,7 @@ class GameSettings(Settings):
     noise: str = option("normal", "distribution of the latent vectors", str, ("normal", "uniform"))
     label_smoothing: float = option(0.0, "real images are labelled 1 minus this", fraction)
     learning_rate: float = option(2e-4, "of both players' Adam", positive)
+    g_learning_rate: float | None = option(None, "of the generator's, if another", positive)
     beta1: float = option(0.5, "of both players' Adam", fraction)
 
 
@@ -175,7 +176,7 @@ def _rules(settings: GameSettings) -> dict[str, Any]:
     return {
         "latent_dim": settings.latent_dim, "d_steps": settings.d_steps, "generator_cost": settings.generator_cost,
         "noise": settings.noise, "label_smoothing": settings.label_smoothing,
-        "g_optimizer": optim.Adam(settings.learning_rate, betas=betas),
+        "g_optimizer": optim.Adam(settings.g_learning_rate or settings.learning_rate, betas=betas),
         "d_optimizer": optim.Adam(settings.learning_rate, betas=betas), "key": random.Key(settings.seed),
     }
 
