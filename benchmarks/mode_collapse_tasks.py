@@ -62,21 +62,30 @@ class Divide(nn.Module):
 
 
 def planar_players(networks: str, method: str) -> tuple[nn.Module, nn.Module, int, Rates, str]:
-    """The networks of Metz et al. 2017, section 3.1: 256-128-128-2 and 2-128-1, ReLU, orthogonal with gain 0.8."""
-    start = nn.initializers.orthogonal(0.8)
-    generator = nn.Sequential(
-        nn.Dense(LATENT, HIDDEN, initializer=start), nn.ReLU(), nn.Dense(HIDDEN, HIDDEN, initializer=start), nn.ReLU(),
-        nn.Dense(HIDDEN, 2, initializer=start),
-    )  # fmt: skip
-    deep = [nn.Dense(HIDDEN, HIDDEN, initializer=start), nn.ReLU()] if networks == "deep" else []
+    """ "metz": the networks of Metz et al. 2017, section 3.1: 256-128-128-2 and 2-128-1, ReLU, orthogonal with gain 0.8.
+    "deep": the same with a second hidden layer in the discriminator. "normed": after those of PacGAN, at a third of their
+    width: latent vectors in the plane, three hidden layers each, batch norm in the generator."""
+    start = None if networks == "normed" else nn.initializers.orthogonal(0.8)
+
+    def dense(inputs: int, outputs: int) -> nn.Dense:
+        return nn.Dense(inputs, outputs, initializer=start)
+
     pairs, features = [], HIDDEN
     if method == "minibatch":
         pairs, features = [nn.MinibatchDiscrimination(HIDDEN, 10, 4, average=True)], HIDDEN + 10
-    discriminator = nn.Sequential(
-        Divide(SCALE), nn.Dense(2, HIDDEN, initializer=start), nn.ReLU(), *deep, *pairs,
-        nn.Dense(features, 1, initializer=start),
-    )  # fmt: skip
-    return generator, discriminator, LATENT, Rates(1e-4, 1e-4, 0.5, 0.999), "normal"
+    if networks == "normed":
+        latent_dim, up, down = 2, [], []
+        for inputs in (latent_dim, HIDDEN, HIDDEN):
+            up += [dense(inputs, HIDDEN), nn.BatchNorm(HIDDEN), nn.ReLU()]
+        for inputs in (2, HIDDEN, HIDDEN):
+            down += [dense(inputs, HIDDEN), nn.LeakyReLU(0.2)]
+    else:
+        latent_dim = LATENT
+        up = [dense(latent_dim, HIDDEN), nn.ReLU(), dense(HIDDEN, HIDDEN), nn.ReLU()]
+        down = [dense(2, HIDDEN), nn.ReLU(), *([dense(HIDDEN, HIDDEN), nn.ReLU()] if networks == "deep" else [])]
+    generator = nn.Sequential(*up, dense(HIDDEN, 2))
+    discriminator = nn.Sequential(Divide(SCALE), *down, *pairs, dense(features, 1))
+    return generator, discriminator, latent_dim, Rates(1e-4, 1e-4, 0.5, 0.999), "normal"
 
 
 def planar(mixture: Mixture, published: tuple[dict[str, str], ...]) -> Task:
@@ -88,7 +97,7 @@ def planar(mixture: Mixture, published: tuple[dict[str, str], ...]) -> Task:
         return lambda key: mixture.sample(batch, key), measure
 
     return Task(
-        steps=25_000, batch=512, looks=20, samples=2500, networks=("metz", "deep"), cost="minimax",
+        steps=25_000, batch=512, looks=20, samples=2500, networks=("metz", "deep", "normed"), cost="minimax",
         columns={"modes": "modes", "high_quality": "high quality, %", "reverse_kl": "reverse KL"},
         published=published, open=open_, players=planar_players,
     )  # fmt: skip
