@@ -39,6 +39,7 @@ def arguments(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--unroll-steps", type=int, default=10, help="K of the unrolled GAN")
     parser.add_argument("--generator-cost", choices=tg.gans.GENERATOR_COSTS, help="(default: the experiment's)")
     parser.add_argument("--learning-rate", type=float, help="of both players' Adam at the start (default: the networks')")
+    parser.add_argument("--g-learning-rate", type=float, help="of the generator's, if another")
     parser.add_argument("--decay", choices=("both", "generator"), help="whose learning rate falls to 0 along half a cosine")
     parser.add_argument("--data-dir", help="MNIST's files, for stacked MNIST")
     parser.add_argument("--json", required=True, help="the rows: read if there, written after every seed")
@@ -59,6 +60,8 @@ def settings(options: argparse.Namespace) -> dict[str, Any]:
         found["K"] = options.unroll_steps
     if options.learning_rate:
         found["rate"] = options.learning_rate
+    if options.g_learning_rate:
+        found["g_rate"] = options.g_learning_rate
     if options.batch:
         found["batch"] = options.batch
     if options.decay:
@@ -71,13 +74,13 @@ def build(options: argparse.Namespace, key: Key) -> tg.gans.VanillaGAN:
         options.networks, options.method)  # fmt: skip
 
     def adam(rate: float, falls: bool) -> tg.optim.Adam:
-        rate = options.learning_rate or rate
         falling: Any = tg.optim.cosine_decay(rate, 0.0, options.steps) if falls else rate
         return tg.optim.Adam(falling, betas=(rates.beta1, rates.beta2))
 
     common: dict[str, Any] = {
         "latent_dim": latent_dim, "noise": noise, "generator_cost": options.generator_cost, "key": key,
-        "g_optimizer": adam(rates.g, options.decay is not None), "d_optimizer": adam(rates.d, options.decay == "both"),
+        "g_optimizer": adam(options.g_learning_rate or options.learning_rate or rates.g, options.decay is not None),
+        "d_optimizer": adam(options.learning_rate or rates.d, options.decay == "both"),
     }  # fmt: skip
     if options.method == "unrolled":
         return tg.gans.UnrolledGAN(
