@@ -4,11 +4,11 @@
 
 All generated points lie in one heap, at one of the eight Gaussians of a ring. Three judges learn to tell that heap from the
 data, and the arrows are where the gradient of each sends the points:
-  1. a plain discriminator: all points get nearly the same arrow, so the heap moves as one, to the next mode;
-  2. the same discriminator, K of its updates ahead (Metz et al. 2017): the heap is told what awaits it after the answer.
-     It is still one heap: what changes is how much there is to gain by running away;
-  3. a discriminator with minibatch discrimination (Salimans et al. 2016): it sees that the points are a heap, and a good
-     part of the gradient pushes them away from each other.
+  1. a plain discriminator. It knows places, not heaps: the points are sent to where it finds the data more likely, most of
+     them to the same side, and nothing in it keeps them apart on the way;
+  2. the same discriminator, K of its updates ahead (Metz et al. 2017): the heap is told how it will look there once the
+     discriminator has answered, and that is worth less;
+  3. a discriminator with minibatch discrimination (Salimans et al. 2016): the arrow of each point depends on the others.
 For each it is printed how much of the gradient differs from point to point (the root of the share of its square that is not
 the mean arrow's), the correlation of that part with the points' places in the heap (above 0: they are pushed apart), and
 how long the mean arrow is beside that of the first judge.

@@ -10,6 +10,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+import tinygan as tg
 from tinygan import nn, plotting
 from tinygan.random import Key
 
@@ -181,17 +182,43 @@ def test_truncation_is_compared_with_the_exact_gradient(bench, tmp_path):
 # -- the example -----------------------------------------------------------------------------------------------------
 
 
-def test_the_ring_example_draws_a_row_for_each_number_of_steps(tmp_path, monkeypatch, capsys):
+def run_example(name, monkeypatch, *flags):
     import runpy
 
-    out = tmp_path / "ring.png"
-    monkeypatch.setattr(sys, "argv", ["unrolled_ring.py", "--unroll-steps", "0", "1", "--steps", "8", "--out", str(out)])
+    monkeypatch.setattr(sys, "argv", [name, *flags])
     with pytest.raises(SystemExit) as end:
-        runpy.run_path(str(ROOT / "examples" / "unrolled_ring.py"), run_name="__main__")
+        runpy.run_path(str(ROOT / "examples" / name), run_name="__main__")
     assert end.value.code in (0, None)
+
+
+def test_the_ring_example_draws_a_row_for_each_number_of_steps(tmp_path, monkeypatch, capsys):
+    out = tmp_path / "ring.png"
+    run_example("unrolled_ring.py", monkeypatch, "--unroll-steps", "0", "1", "--steps", "8", "--out", str(out))
     printed = capsys.readouterr().out
     assert printed.count("K = 0, step") == printed.count("K = 1, step") == 8 and str(out) in printed
     assert out.read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_example_of_gradients_compares_three_judges(tmp_path, monkeypatch, capsys):
+    out = tmp_path / "gradients.png"
+    run_example("collapse_gradients.py", monkeypatch, "--steps", "3", "--unroll-steps", "2", "--out", str(out))
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split(":")[0] for line in lines[:3]] == ["a plain discriminator", "the same, K = 2 updates ahead", "with minibatch discrimination"]
+    assert "mean arrow 1.00 times" in lines[0] and "mean arrow 1.00 times" not in lines[1]
+    assert out.read_bytes().startswith(b"\x89PNG")
+
+
+def test_looking_no_steps_ahead_gives_the_images_the_plain_gradient():
+    gan = tg.gans.UnrolledGAN(nn.Dense(2, 2), nn.Sequential(nn.Dense(2, 5), nn.Tanh(), nn.Dense(5, 1)), 2, unroll_steps=0, key=Key(0))
+    x = tg.Tensor(Key(1).normal((6, 2)), requires_grad=True)
+    plain = tg.grad(gan.g_loss(gan.discriminator(x)), x)
+    np.testing.assert_allclose(gan.look_ahead(Key(2).normal((6, 2))).rematerialized(x.array)[1], plain.array, rtol=1e-6)
+
+
+def test_the_collapse_preset_is_for_every_game():
+    from tinygan.runs.variants import VARIANTS
+
+    assert all(variant.settings.presets["collapse"] == {"learning_rate": 1e-4, "g_learning_rate": 4e-4} for variant in VARIANTS.values())
 
 
 def test_densities_need_as_many_sets_as_columns(tmp_path):
