@@ -96,6 +96,26 @@ def test_dense(n, k, m, dtype, layout_x, layout_w, which, name, seed):
     close(y, reference.dense(x, weight, bias, name, 0.3), dtype)
 
 
+@few
+@given(sizes, st.integers(1, 4), st.integers(16, 40), dtypes, layouts, layouts, paths, st.sampled_from(ACTIVATIONS), seeds)
+def test_products_of_a_few_features(n, k, m, dtype, layout_x, layout_w, which, name, seed):
+    """They have a kernel of their own."""
+    x, weight, bias = draw(seed, (n, k), dtype, layout_x), draw(seed + 1, (m, k), dtype, layout_w), draw(seed + 2, (m,), dtype)
+    with path(which):
+        close(cpu.dense(x, weight, bias, name, 0.3), reference.dense(x, weight, bias, name, 0.3), dtype)
+        close(cpu.matmul(x, weight.T), reference.matmul(x, weight.T), dtype)
+
+
+@few
+@given(sizes, sizes, sizes, dtypes, layouts, layouts, paths, seeds)
+def test_gradients_of_a_dense_layers_parameters(n, k, m, dtype, layout_x, layout_y, which, seed):
+    x, y = draw(seed, (n, k), dtype, layout_x), draw(seed + 1, (n, m), dtype, layout_y)
+    with path(which):
+        both = cpu.dense_parameter_grads(x, y)
+    close(both[:m * k].reshape(m, k), reference.matmul(y.T, x), dtype)
+    close(both[m * k:], y.astype(np.float64).sum(0), dtype)
+
+
 @pytest.mark.parametrize("dtype", FLOATS)
 @pytest.mark.parametrize("n, k, m", [(128, 100, 256), (97, 1031, 131), (128, 784, 1), (1, 600, 700), (700, 1, 600),
                                      (300, 300, 17)])
