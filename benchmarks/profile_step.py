@@ -1,4 +1,5 @@
-"""Where a training step's time goes in tinygan: `python benchmarks/profile_step.py --model dcgan28 --batch 64`.
+"""Where a training step's time goes in tinygan: `python benchmarks/profile_step.py --model dcgan28 --batch 64`. "ring": the
+round of `unrolled_step.py` at K = 10, recorded.
 
 A clock around each function of the CPU backend; what is left of the step is the recording of the graph, the walk back, and
 other Python. Times are the mean over the steps of each part's calls; convolutions are told apart by what computes them.
@@ -12,22 +13,28 @@ from typing import Any
 
 import harness
 from models import MODELS, start
+from unrolled_ring import ring_start
 
 PACKAGES = ["tinygan", "numpy", "numba"]
+RING, STEPS_AHEAD = "ring", 10
 COLUMNS = {"part": "part", "calls": "calls", "ms": "ms", "share": "share of the step"}
 PARTS = {
     "conv2d": "convolutions", "conv2d_input_grad": "transposed convolutions, gradients by the input",
     "conv2d_weight_grad": "gradients by the weight", "batch_norm": "batch normalisation",
-    "batch_norm_sums": "batch normalisation", "batch_norm_input_grad": "batch normalisation", "matmul": "dense layers",
-    "dense": "dense layers", "activation": "activations", "activation_grad": "activations", "adam": "Adam",
-    "random_normal": "noise and losses", "random_uniform": "noise and losses", "bce_with_logits": "noise and losses",
-    "bce_with_logits_grad": "noise and losses", "reshape": "orders of memory", "sum": "sums, gradients of biases",
+    "batch_norm_sums": "batch normalisation", "batch_norm_input_grad": "batch normalisation",
+    "batch_norm_sums_vjp": "batch normalisation", "batch_norm_input_grad_vjp": "batch normalisation",
+    "matmul": "dense layers", "dense": "dense layers", "dense_parameter_grads": "dense layers",
+    "add": "sums and products of elements", "subtract": "sums and products of elements",
+    "multiply": "sums and products of elements", "activation": "activations", "activation_grad": "activations",
+    "adam": "Adam", "random_normal": "noise and losses", "random_uniform": "noise and losses",
+    "bce_with_logits": "noise and losses", "bce_with_logits_grad": "noise and losses", "reshape": "orders of memory",
+    "sum": "sums, gradients of biases",
 }  # fmt: skip
 
 
 def arguments(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", choices=MODELS, default="dcgan28")
+    parser.add_argument("--model", choices=[*MODELS, RING], default="dcgan28")
     parser.add_argument("--batch", type=harness.count, default=64, help="examples in a batch")
     parser.add_argument("--steps", type=harness.count, default=20, help="timed steps")
     parser.add_argument("--layers", action="store_true", help="a row for every layer's convolutions")
@@ -62,12 +69,22 @@ class Clock:
         return timed
 
 
+def build(options: argparse.Namespace) -> Any:
+    """What has the step."""
+    if options.model == RING:
+        import unrolled_tinygan
+
+        return unrolled_tinygan.Subject(ring_start(options.batch).astype("float32"), STEPS_AHEAD, "recorded", 0)
+    import subject_tinygan
+
+    model = MODELS[options.model]
+    return subject_tinygan.Subject(model, start(model, options.batch).astype("float32"), "default", 0)
+
+
 def run(options: argparse.Namespace) -> dict[str, Any]:
     """The whole measurement; the result as it goes into the JSON."""
     info = harness.machine(PACKAGES)
     harness.announce(info)
-    import subject_tinygan
-
     from tinygan.backends import cpu
     from tinygan.kernels import convolution
 
@@ -86,8 +103,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
         tiled = convolution.best_tile(g, channels, kernels) != convolution.DIRECT
         return f"{part}: tiled" if tiled else f"{part}: direct (1 or 3 channels)"
 
-    model = MODELS[options.model]
-    subject = subject_tinygan.Subject(model, start(model, options.batch).astype("float32"), "default", 0)
+    subject = build(options)
     for _ in range(3):
         subject.step()
     clock = Clock(cpu, describe)
