@@ -46,6 +46,7 @@ def arguments(argv: list[str] | None = None) -> argparse.Namespace:
     options = parser.parse_args(argv)
     task = tasks.TASKS[options.experiment]
     options.steps = options.steps or task.steps
+    options.batch = options.batch or task.batch
     options.networks = options.networks or task.networks[0]
     options.generator_cost = options.generator_cost or task.cost
     if options.networks not in task.networks:
@@ -62,7 +63,7 @@ def settings(options: argparse.Namespace) -> dict[str, Any]:
         found["rate"] = options.learning_rate
     if options.g_learning_rate:
         found["g_rate"] = options.g_learning_rate
-    if options.batch:
+    if options.batch != tasks.TASKS[options.experiment].batch:
         found["batch"] = options.batch
     if options.decay:
         found["decay"] = options.decay
@@ -93,7 +94,7 @@ def build(options: argparse.Namespace, key: Key) -> tg.gans.VanillaGAN:
 def train(options: argparse.Namespace, seed: int) -> Row:
     """One row: train on one seed, and count."""
     task, key = tasks.TASKS[options.experiment], Key(seed)
-    real, measure = task.open(options.batch or task.batch, options.data_dir)
+    real, measure = task.open(options.batch, options.data_dir)
     gan = build(options, key.fold("gan"))
     path = unfinished(options, seed)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -128,7 +129,8 @@ def rounded(values: dict[str, float]) -> dict[str, float]:
 
 def unfinished(options: argparse.Namespace, seed: int) -> Path:
     """Where a seed that is under way is kept."""
-    told = "-".join(map(str, [options.method, *settings(options).values(), options.steps, seed]))
+    told = "-".join([options.method, *(f"{name}={value}" for name, value in settings(options).items()),
+                     str(options.steps), str(seed)])  # fmt: skip
     return Path(options.json).with_suffix(f".{told}.safetensors")
 
 

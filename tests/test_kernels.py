@@ -72,6 +72,30 @@ def close(actual, expected, dtype, digits=1.0):
     assert error <= 32 * digits * np.finfo(dtype).eps * np.max(np.abs(expected), initial=1e-30)
 
 
+# Sums and products of elements
+
+
+@pytest.mark.parametrize("name", ["add", "subtract", "multiply"])
+@pytest.mark.parametrize("order", ["rows", "channels-last", "sliced", "number"])
+def test_large_results_are_not_written_to_again(name, order):
+    """Their memory is used again, but only once nobody has them."""
+    a, b = (draw(i, (8, 16, 16, 32), np.float32) for i in range(2))
+    if order == "channels-last":
+        a, b = a.transpose(0, 3, 1, 2), b.transpose(0, 3, 1, 2)
+    elif order == "sliced":
+        a, b = a[:, ::2], b[:, ::2]
+    elif order == "number":
+        b = 2.0
+    compute = getattr(cpu, name)
+    kept = [compute(a, b) for _ in range(3)]
+    expected = getattr(np, name)(a, b)
+    for _ in range(10):
+        compute(b, a) if order != "number" else compute(a, 3.0)
+    for found in kept:
+        assert found.dtype == np.float32
+        np.testing.assert_array_equal(found, expected)
+
+
 # Matrix products
 
 

@@ -215,10 +215,33 @@ def test_looking_no_steps_ahead_gives_the_images_the_plain_gradient():
     np.testing.assert_allclose(gan.look_ahead(Key(2).normal((6, 2))).rematerialized(x.array)[1], plain.array, rtol=1e-6)
 
 
-def test_the_collapse_preset_is_for_every_game():
+@pytest.mark.parametrize("name", ["vanilla", "dcgan", "minibatch", "unrolled"])
+def test_the_collapse_preset_lets_the_generator_learn_faster(name):
+    from tinygan.runs.settings import complete
     from tinygan.runs.variants import VARIANTS
 
-    assert all(variant.settings.presets["collapse"] == {"learning_rate": 1e-4, "g_learning_rate": 4e-4} for variant in VARIANTS.values())
+    variant = VARIANTS[name]
+    for given, rates in (({"preset": "collapse"}, (4e-4, 1e-4)), ({}, (2e-4, 2e-4))):
+        gan = variant.build(complete(variant.settings, given), (1, 28, 28))
+        assert (gan.g_optimizer.learning_rate, gan.d_optimizer.learning_rate) == rates
+
+
+def test_each_configuration_has_its_own_unfinished_file(bench, tmp_path):
+    flags = ([], ["--learning-rate", "1e-3"], ["--g-learning-rate", "1e-3"], ["--decay", "both"], ["--batch", "100"])
+    names = {bench.mode_collapse.unfinished(bench.mode_collapse.arguments(arguments(tmp_path, *more)), 0) for more in flags}
+    assert len(names) == len(flags)
+    same = bench.mode_collapse.arguments(arguments(tmp_path, "--batch", "512"))
+    assert bench.mode_collapse.unfinished(same, 0) in names
+
+
+@pytest.mark.parametrize("decay, falls", [(None, (False, False)), ("generator", (True, False)), ("both", (True, True))])
+def test_learning_rates_fall_as_they_are_told(bench, tmp_path, decay, falls):
+    told = ["--g-learning-rate", "4e-3", "--learning-rate", "1e-3", *(["--decay", decay] if decay else [])]
+    options = bench.mode_collapse.arguments(arguments(tmp_path, *told))
+    gan = bench.mode_collapse.build(options, Key(0))
+    for optimizer, start, does in zip((gan.g_optimizer, gan.d_optimizer), (4e-3, 1e-3), falls, strict=True):
+        assert optimizer.learning_rate_at(0) == start
+        assert (optimizer.learning_rate_at(options.steps) == pytest.approx(0)) == does
 
 
 def test_densities_need_as_many_sets_as_columns(tmp_path):

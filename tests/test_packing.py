@@ -33,6 +33,12 @@ def test_what_is_not_there_is_refused(start, shape):
         unpacked(np.zeros((3, 4)), start, shape)
 
 
+def test_a_shape_may_be_one_number_and_must_be_whole():
+    assert unpacked(np.zeros((3, 4)), 1, 2).shape == (2,)
+    with pytest.raises(TypeError, match="unpacked: shape should be an integer or integers"):
+        unpacked(np.zeros((3, 4)), 0, (2.0,))
+
+
 def test_nothing_is_not_packed():
     with pytest.raises(ValueError, match="pack: needs at least one input"):
         pack([])

@@ -298,3 +298,12 @@ def test_a_terminal_gets_a_bar_unless_quiet(tmp_path, capsys, monkeypatch):
     tiny_train(tmp_path / "b", epochs=1, quiet=True)
     seen = capsys.readouterr()
     assert "epoch 1/1:" not in seen.err and "epoch 1/1  d_loss" in seen.out
+
+
+def test_runs_from_before_a_setting_go_on():
+    from tinygan.runs.folder import digest
+
+    data = {"name": "d", "data_dir": None}
+    old, unset, now = ({"variant": "vanilla", "data": data, "settings": {"seed": 0, **more}} for more in
+                       ({}, {"g_learning_rate": None}, {"g_learning_rate": 1e-3}))
+    assert digest(old) == digest(unset) != digest(now)

@@ -193,6 +193,16 @@ def test_looking_ahead_leaves_no_trace(rematerialize):
     assert gan.keys.count == count + 1
 
 
+def test_who_looks_ahead_alone_moves_no_running_statistics_either():
+    gan = make(conv_players)
+    real, fake = images(gan, 6), images(gan, 5, 1)
+    before = gan.state_dict()
+    gan.look_ahead(real).rematerialized(fake)
+    gan.look_ahead(real).recorded(tg.Tensor(fake, requires_grad=True))
+    after = gan.state_dict()
+    assert {name for name in before if not np.array_equal(before[name], after[name])} == {"key_count"}
+
+
 def test_all_steps_see_the_same_dropout():
     def players():
         generator, _ = dense_players()

@@ -160,7 +160,8 @@ def dense(x: Array, weight: Array, bias: Array, activation_name: str, slope: flo
 
 
 def dense_parameter_grads(x: Array, y: Array) -> Array:
-    """y.T @ x and the sums of y's columns, one after the other: x (N, in), y (N, out) -> (out * in + out,)."""
+    """y.T @ x and the sums of y's columns, one after the other: x (N, in), y (N, out) -> (out * in + out,). (Whoever keeps
+    one keeps the memory of both.)"""
     both = empty((y.shape[1] * (x.shape[1] + 1),), y.dtype)
     weight, bias = both[:y.shape[1] * x.shape[1]], both[y.shape[1] * x.shape[1]:]
     matmul(y.T, x, out=weight.reshape(y.shape[1], x.shape[1]))

@@ -136,27 +136,26 @@ class UnrolledGAN(VanillaGAN):
         with override(updating=self.g_identities):
             fake = self.generator(z)
         ahead = self.look_ahead(real)
-        with override(updating=frozenset()):
-            if self.rematerialize:
-                loss, by_images = ahead.rematerialized(fake.array)
-                return loss, grad(fake, self.g_parameters, by_images)
-            loss = ahead.recorded(fake)
-            return loss.detach(), grad(loss, self.g_parameters)
+        if self.rematerialize:
+            loss, by_images = ahead.rematerialized(fake.array)
+            return loss, grad(fake, self.g_parameters, by_images)
+        loss = ahead.recorded(fake)
+        return loss.detach(), grad(loss, self.g_parameters)
 
     def look_ahead(self, real: Any) -> Unrolling:
         """The discriminator's next `unroll_steps` updates as they would be on these real images (N, ...): what
-        `unrolled_gradients` goes through. It draws its dropout now."""
+        `unrolled_gradients` goes through. Its dropout is drawn here, once; running statistics do not move."""
         draws = self.keys.next_key()
 
         def discriminator(parameters: list[Tensor]) -> nn.Module:
             return nn.with_parameters(self.discriminator, dict(zip(self._paths, parameters, strict=True)))
 
         def d_loss(parameters: list[Tensor], images: Any) -> Tensor:
-            with use_key(KeyStream(draws)):
+            with use_key(KeyStream(draws)), override(updating=frozenset()):
                 return self.d_loss(discriminator(parameters), real, images)[0]
 
         def g_loss(parameters: list[Tensor], images: Any) -> Tensor:
-            with use_key(KeyStream(draws)):
+            with use_key(KeyStream(draws)), override(updating=frozenset()):
                 return self.g_loss(discriminator(parameters)(images))
 
         return Unrolling(d_loss, g_loss, self.d_optimizer, self.unroll_steps,

@@ -164,7 +164,7 @@ def _normalization(task: str, x: Array, vectors: Sequence[Array] = (), activatio
     rows, channels = x.shape
     fold = FOLD if channels < FOLD and rows % FOLD == 0 else 1  # short rows in groups: loops over them are vectors then
     tiled: list[Any] = [np.tile(v, fold) for v in vectors] or [None] * 4
-    rest = factors if factors is None else np.tile(factors, (1, fold))
+    rest = factors if factors is None else np.ascontiguousarray(np.tile(factors, (1, fold)))
     partial = np.zeros((pool.size, normalization.TOTALS, fold * channels)) if totals else None
     arrays = [0 if a is None else address(a) for a in (x, gradient, second, out, out_x, *tiled, rest, partial)]
     pool.run(getattr(normalization.make(REALS[x.dtype]), task), (

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from tinygan.graph import op
+from tinygan.ops.shape import integers
 from tinygan.tensor import shape_of
 
 Shape = tuple[int, ...]
@@ -56,7 +57,7 @@ def pack(arrays: Sequence[Any]) -> Any:
 
 def unpacked(x: Any, start: int, shape: Sequence[int]) -> Any:
     """The elements of x (of any shape, in row-major order) from `start` on, as many as `shape` has."""
-    whole, shape = shape_of("unpacked", x), tuple(shape)
+    whole, shape = shape_of("unpacked", x), integers("unpacked", "shape", shape)
     if start < 0 or min(shape, default=0) < 0 or start + math.prod(shape) > math.prod(whole):
         raise ValueError(f"unpacked: an input of shape {whole} does not hold {shape} from element {start} on")
     return _unpacked(x, start=start, shape=shape, whole=whole)

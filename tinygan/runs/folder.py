@@ -177,7 +177,9 @@ def read_checkpoint(path: Path, config: dict[str, Any]) -> tuple[dict[str, Any],
 def digest(config: dict[str, Any]) -> str:
     """A SHA-256 over what must stay the same when a run is resumed."""
     left_out = ("epochs", "evaluate", "image_size", "channels")  # the last two: see the data's shape and checksum
-    settings = {name: value for name, value in config["settings"].items() if name not in left_out}
+    younger = ("g_learning_rate",)  # than some runs: counts where it is set
+    settings = {name: value for name, value in config["settings"].items()
+                if name not in left_out and not (name in younger and value is None)}
     data = {name: value for name, value in config["data"].items() if name != "data_dir"}
     return hashlib.sha256(json.dumps([config["variant"], settings, data], sort_keys=True).encode()).hexdigest()
 
