@@ -85,7 +85,7 @@ def build(options: argparse.Namespace, key: Key) -> tg.gans.VanillaGAN:
     }  # fmt: skip
     if options.method == "unrolled":
         return tg.gans.UnrolledGAN(
-            generator, discriminator, unroll_steps=options.unroll_steps, rematerialize=options.experiment == "stacked_mnist",
+            generator, discriminator, unroll_steps=options.unroll_steps, rematerialize=False,
             **common,
         )  # fmt: skip
     return tg.gans.VanillaGAN(generator, discriminator, **common)

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from tinygan.kernels import conv, gemm, layout, microkernel, normalization, tiles, transform
+from tinygan.kernels import conv, gemm, lanes, layout, microkernel, normalization, tiles, transform
 from tinygan.kernels.native import REALS, address, number
 from tinygan.kernels.pool import pool
 from tinygan.kernels.workspace import Scratch, empty
@@ -173,6 +173,8 @@ def _convolve(source: Array, weight: Array, g: Any, adjoint: bool, version: Any,
               slope: float) -> Array:
     """The map of an image (N, H, W, C), or, `adjoint`, the image of a map."""
     kernels, channels = weight.shape[0], weight.shape[1] * g.groups
+    if _has_few_channels(g, channels, kernels, source.shape[0], source.dtype):
+        return _convolve_lanes(source, weight, g, adjoint, bias, activation, slope)
     tile = best_tile(g, channels, kernels)
     images, dtype, item = source.shape[0], source.dtype, source.itemsize
     real, width = REALS[dtype], gemm.columns(dtype)
@@ -238,6 +240,86 @@ def _convolve(source: Array, weight: Array, g: Any, adjoint: bool, version: Any,
     return target
 
 
+# Few channels
+
+
+FEW = 256  # channel pairs, up to which an image a lane is faster
+
+
+def _has_few_channels(g: Any, channels: int, kernels: int, images: int, dtype: Any) -> bool:
+    return (channels * kernels <= FEW and images >= transform.lanes_of(REALS[dtype]) and g.groups == 1
+            and g.dilation[1] == 1 and g.algorithm != "tiled")
+
+
+_LANES = {name.lower(): place for name, place in vars(lanes).items() if name.isupper() and isinstance(place, int)}
+
+
+def _lanes_words(source: Array, target: Array, g: Any, adjoint: bool) -> dict[str, int]:
+    """What the tasks of `lanes` are told of a convolution's sizes, and of the memory that each part needs."""
+    (images, height, width, channels), (_, target_height, target_width, target_channels) = source.shape, target.shape
+    vector = microkernel.VECTOR_BYTES
+    lane_count = vector // source.itemsize
+    beyond = lanes.PIXELS_AT_ONCE  # pixels that are done because they come with others
+    if adjoint:
+        before = -(-g.kernel[1] // g.stride[1]) - 1
+        pixels = before + max(width, (target_width + g.padding[1]) // g.stride[1] + 1 + beyond)
+        ring_rows = (g.kernel[0] - 1) * g.dilation[0] // g.stride[0] + 1
+    else:
+        before = g.padding[1]
+        pixels = max(before + width, (target_width + beyond) * g.stride[1] + g.kernel[1])
+        ring_rows = (g.kernel[0] - 1) * g.dilation[0] + 1
+    row = (pixels * channels + lanes.ROWS_AT_ONCE) * vector
+    blocks = -(-images // lane_count)
+    return {
+        "source": address(source), "source_height": height, "source_width": width, "source_channels": channels,
+        "target": address(target), "target_height": target_height, "target_width": target_width,
+        "target_channels": target_channels, "images": images, "adjoint": adjoint, "stride_high": g.stride[0],
+        "stride_wide": g.stride[1], "top": g.padding[0], "left": g.padding[1], "spacing": g.dilation[0],
+        "kernel_height": g.kernel[0], "kernel_width": g.kernel[1], "bands": max(1, min(target_height, pool.size // blocks)),
+        "before": before, "ring_rows": ring_rows, "ring_row": row, "ring_each": ring_rows * row,
+        "row_each": (target_width + beyond * g.stride[1]) * target_channels * vector,
+    }
+
+
+def _run_lanes(task: int, words: dict[str, int]) -> None:
+    values = [0] * lanes.WORDS
+    for name, value in words.items():
+        values[_LANES[name]] = value
+    pool.run(task, tuple(values), pool.size)
+
+
+def _convolve_lanes(source: Array, weight: Array, g: Any, adjoint: bool, bias: Array | None, activation: int,
+                    slope: float) -> Array:
+    """`_convolve` for few channels."""
+    dtype = source.dtype
+    target = empty((source.shape[0], *(g.input if adjoint else g.output), weight.shape[1 if adjoint else 0]), dtype)
+    rows = weight.transpose(2, 3, 0, 1) if adjoint else weight.transpose(2, 3, 1, 0)
+    if adjoint:  # phase after phase, each backward
+        rows = rows[:, [tap for phase in range(g.stride[1]) for tap in reversed(range(phase, g.kernel[1], g.stride[1]))]]
+    rows = np.ascontiguousarray(rows)
+    words = _lanes_words(source, target, g, adjoint)
+    with Scratch(pool.size * words["ring_each"], pool.size * words["row_each"]) as (ring, row):
+        _run_lanes(lanes.make(REALS[dtype]).convolve, {
+            **words, "weights": address(rows), "bias": 0 if bias is None else address(bias), "activation": activation,
+            "slope": number(slope, dtype), "ring": ring, "row": row})
+    return target
+
+
+def _weight_grad_lanes(x: Array, y: Array, g: Any) -> Array:
+    channels, kernels, (height, width) = x.shape[3], y.shape[3], g.kernel
+    words = _lanes_words(x, y, g, False)
+    rows, count = width * channels + lanes.ROWS_AT_ONCE, microkernel.VECTOR_BYTES // x.itemsize
+    plane = rows * kernels * microkernel.VECTOR_BYTES
+    sizes = [pool.size * each for each in (words["ring_each"], words["row_each"], height * plane)]
+    with Scratch(*sizes) as (ring, row, sums):
+        _run_lanes(lanes.make(REALS[x.dtype]).weight_grad, {
+            **words, "ring": ring, "row": row, "sums": sums, "sums_each": height * plane, "sums_plane": plane,
+            "sums_columns": kernels})
+        found = np.ctypeslib.as_array(_pointer(sums, x.dtype), (pool.size, height, rows, kernels, count))
+        gradient = found[:, :, :width * channels].sum((0, 4)).reshape(height, width, channels, kernels)
+    return np.ascontiguousarray(gradient.transpose(3, 2, 0, 1))
+
+
 def _lines(size: int) -> int:
     """That many bytes, in whole cache lines."""
     return -(-size // conv.LINE) * conv.LINE
@@ -262,6 +344,8 @@ def conv2d_input_grad(y: Array, weight: Array, g: Any, version: Any, bias: Array
 def conv2d_weight_grad(x: Array, y: Array, g: Any) -> Array:
     """The adjoint in weight: for each point a product that sums over all tiles."""
     tile, channels = best_tile(g, x.shape[3], y.shape[3]), x.shape[3]
+    if _has_few_channels(g, channels, y.shape[3], x.shape[0], x.dtype):
+        return _weight_grad_lanes(x, y, g)
     if not _is_thin(g, tile, channels):
         return _weight_grad(x, y, g, tile, 1)
     gradient = _weight_grad(x, y, _thin(g), tile, g.kernel[1]).reshape(y.shape[3], g.kernel[1], channels, g.kernel[0])

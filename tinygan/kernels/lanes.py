@@ -1,0 +1,358 @@
+"""Convolutions of few channels, by their definition, with an image in each lane of a vector register.
+
+Where images have few channels, nothing in a convolution is worth a block of a matrix product, and a vector of channels is
+mostly empty. But a batch has many images: with as many of them side by side as a register has lanes, a convolution is one
+multiply-add after the other, whatever its stride and padding.
+
+`lift` brings a row of pixels of some images into this order, `lower` a row of results back; both transpose squares in
+registers. Lifted rows lie in a ring that holds those under a kernel, so that all of it stays in the cache. As in `conv`,
+"image" is the side that is strided over and "map" the result; both are channels-last. Addresses and strides count bytes.
+"""
+from __future__ import annotations
+
+import itertools
+from functools import cache
+from typing import Any, NamedTuple
+
+from llvmlite import ir
+from numba import carray, types
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+from tinygan.kernels import transform
+from tinygan.kernels.compiling import inline, kernel
+from tinygan.kernels.gemm import LEAKY_RELU, RELU, pointer_to
+from tinygan.kernels.microkernel import VECTOR_BYTES
+
+SUMS_HELD = 16 if VECTOR_BYTES == 64 else 8  # in registers; the others are for what is multiplied
+CHANNELS_AT_ONCE = SUMS_HELD // 2
+PIXELS_AT_ONCE = 8
+KERNELS_AT_ONCE, ROWS_AT_ONCE = 4, 8  # of a map, and of weights, in their gradient
+
+# What a task is told, by position. SOURCE is what TARGET is made of: the image and the map, or with ADJOINT the map and the
+# image; in the gradient of the weights they are image and map. WEIGHTS: (KERNEL_HEIGHT, KERNEL_WIDTH, the source's channels,
+# the target's), for the adjoint the columns phase by phase, each phase backward. SPACING: between rows under a kernel.
+# BANDS: a block of images is done in so many bands of rows. RING: lifted rows of the source, each with BEFORE zero pixels,
+# its own, and zeros; ROW: a row of the target. SUMS: (KERNEL_HEIGHT, rows, SUMS_COLUMNS, lanes), what the gradient is
+# summed of. *_EACH: every part has so many bytes for itself.
+(SOURCE, SOURCE_HEIGHT, SOURCE_WIDTH, SOURCE_CHANNELS, TARGET, TARGET_HEIGHT, TARGET_WIDTH, TARGET_CHANNELS, IMAGES,
+ ADJOINT, STRIDE_HIGH, STRIDE_WIDE, TOP, LEFT, SPACING, KERNEL_HEIGHT, KERNEL_WIDTH, WEIGHTS, BIAS, ACTIVATION, SLOPE, BANDS,
+ RING, RING_EACH, RING_ROWS, RING_ROW, BEFORE, ROW, ROW_EACH, SUMS, SUMS_EACH, SUMS_PLANE, SUMS_COLUMNS) = range(33)
+WORDS = 33
+
+
+class Tasks(NamedTuple):
+    """The addresses of the tasks."""
+
+    convolve: int
+    weight_grad: int
+
+
+class _Registers:
+    """Emits loads, stores and multiply-adds of vectors at addresses."""
+
+    def __init__(self, builder: Any, real: Any) -> None:
+        self.builder, self.align = builder, real.bitwidth // 8
+        self.element = ir.FloatType() if self.align == 4 else ir.DoubleType()
+        self.lanes = transform.lanes_of(real)
+        self.vector = ir.VectorType(self.element, self.lanes)
+        self.word = ir.IntType(64)
+        self.fma = cgutils.get_or_insert_function(builder.module, ir.FunctionType(self.vector, [self.vector] * 3),
+                                                  f"llvm.fma.v{self.lanes}f{real.bitwidth}")
+
+    def place(self, base: Any, step: Any, times: int, extra: int = 0) -> Any:
+        """base + times * step + extra."""
+        b = self.builder
+        return b.add(base, b.add(b.mul(step, ir.Constant(self.word, times)), ir.Constant(self.word, extra)))
+
+    def load(self, address: Any) -> Any:
+        return self.builder.load(self.builder.inttoptr(address, self.vector.as_pointer()), align=self.align)
+
+    def load_everywhere(self, address: Any) -> Any:
+        """One element, in all lanes."""
+        b, nothing, small = self.builder, ir.Constant(self.vector, ir.Undefined), ir.IntType(32)
+        value = b.load(b.inttoptr(address, self.element.as_pointer()))
+        return b.shuffle_vector(b.insert_element(nothing, value, small(0)), nothing,
+                                ir.Constant(ir.VectorType(small, self.lanes), [0] * self.lanes))
+
+    def store(self, value: Any, address: Any) -> None:
+        self.builder.store(value, self.builder.inttoptr(address, self.vector.as_pointer()), align=self.align)
+
+    def add_products(self, count: Any, sums: list[Any], factors: Any) -> None:
+        """For p < count add to the vector at each address of `sums` a product; factors(p) are pairs to multiply."""
+        b = self.builder
+        start, loop, end = b.block, b.append_basic_block("loop"), b.append_basic_block("end")
+        first = [self.load(address) for address in sums]
+        b.branch(loop)
+        b.position_at_end(loop)
+        p = b.phi(self.word)
+        before = [b.phi(self.vector) for _ in sums]
+        after = [b.call(self.fma, [x, y, total]) for (x, y), total in zip(factors(p), before, strict=True)]
+        following = b.add(p, ir.Constant(self.word, 1))
+        b.cbranch(b.icmp_signed("<", following, count), loop, end)
+        p.add_incoming(ir.Constant(self.word, 0), start)
+        p.add_incoming(following, loop)
+        for phi, old, new in zip(before, first, after, strict=True):
+            phi.add_incoming(old, start)
+            phi.add_incoming(new, loop)
+        b.position_at_end(end)
+        for value, address in zip(after, sums, strict=True):
+            self.store(value, address)
+
+
+def _make_filter(real: Any, channels: int) -> Any:
+    """(count, x, x_pixel, weights, weights_row, y, y_pixel): some channels of some pixels next to each other,
+    y[q, j] += sum over p < count (which is positive) of x[q, p] * weights[p, j], for vectors x and y; and how many pixels
+    that is."""
+    pixels = min(PIXELS_AT_ONCE, SUMS_HELD // channels)
+    item = real.bitwidth // 8
+
+    @intrinsic
+    def apply_filter(typing: Any, count: Any, x: Any, x_pixel: Any, weights: Any, weights_row: Any, y: Any,
+                     y_pixel: Any) -> Any:
+        def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            count, x, x_pixel, weights, weights_row, y, y_pixel = args
+            emit = _Registers(builder, real)
+
+            def factors(p: Any) -> list[Any]:
+                row = builder.add(weights, builder.mul(p, weights_row))
+                at_once = [emit.load_everywhere(emit.place(row, p, 0, j * item)) for j in range(channels)]
+                column = builder.add(x, builder.mul(p, ir.Constant(emit.word, VECTOR_BYTES)))
+                values = [emit.load(emit.place(column, x_pixel, q)) for q in range(pixels)]
+                return list(itertools.product(values, at_once))
+
+            emit.add_products(count, [emit.place(y, y_pixel, q, j * VECTOR_BYTES)
+                                      for q in range(pixels) for j in range(channels)], factors)
+            return context.get_dummy_value()
+
+        return types.void(*[types.int64] * 7), code
+
+    return apply_filter, pixels
+
+
+def _make_outer(real: Any, kernels: int) -> Any:
+    """(count, x, x_pixel, y, y_pixel, sums, sums_row): for a block of vectors sums[i, j] += sum over count (positive) pixels
+    of x[i] * y[j]; and how many rows the block has."""
+    rows = min(ROWS_AT_ONCE, SUMS_HELD // kernels)
+
+    @intrinsic
+    def add_outer(typing: Any, count: Any, x: Any, x_pixel: Any, y: Any, y_pixel: Any, sums: Any, sums_row: Any) -> Any:
+        def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            count, x, x_pixel, y, y_pixel, sums, sums_row = args
+            emit = _Registers(builder, real)
+
+            def factors(p: Any) -> list[Any]:
+                left, right = builder.add(x, builder.mul(p, x_pixel)), builder.add(y, builder.mul(p, y_pixel))
+                columns = [emit.load(emit.place(right, p, 0, j * VECTOR_BYTES)) for j in range(kernels)]
+                values = [emit.load(emit.place(left, p, 0, i * VECTOR_BYTES)) for i in range(rows)]
+                return list(itertools.product(values, columns))
+
+            emit.add_products(count, [emit.place(sums, sums_row, i, j * VECTOR_BYTES)
+                                      for i in range(rows) for j in range(kernels)], factors)
+            return context.get_dummy_value()
+
+        return types.void(*[types.int64] * 7), code
+
+    return add_outer, rows
+
+
+@cache
+def make(real: Any) -> Tasks:
+    """The tasks for images of that type."""
+    pointer = pointer_to(real)
+    item = real.bitwidth // 8
+    lanes = transform.lanes_of(real)
+    square = transform.square_transpose(real)
+
+    @inline
+    def at(address: Any, size: Any) -> Any:
+        return carray(pointer(address), (size,))
+
+    @inline
+    def fill(address: Any, size: Any, value: Any) -> Any:
+        values = at(address, size)
+        for i in range(size):
+            values[i] = value
+
+    @inline
+    def lift(source: Any, step: Any, images: Any, size: Any, target: Any) -> Any:
+        """`size` elements of each of some images, which are `step` apart, to vectors. Lanes without an image stay."""
+        if images == lanes and size >= lanes:
+            for i in range(0, size, lanes):
+                first = min(i, size - lanes)  # the last squares do some elements once more
+                square(source + first * item, step, target + first * VECTOR_BYTES, VECTOR_BYTES)
+            return
+        for lane in range(images):
+            a, b = at(source + lane * step, size), at(target + lane * item, size * lanes)
+            for i in range(size):
+                b[i * lanes] = a[i]
+
+    @inline
+    def lower(source: Any, size: Any, target: Any, step: Any, images: Any) -> Any:
+        """The other way."""
+        if images == lanes and size >= lanes:
+            for i in range(0, size, lanes):
+                first = min(i, size - lanes)
+                square(source + first * VECTOR_BYTES, VECTOR_BYTES, target + first * item, step)
+            return
+        for lane in range(images):
+            a, b = at(source + lane * item, size * lanes), at(target + lane * step, size)
+            for i in range(size):
+                b[i] = a[i * lanes]
+
+    @inline
+    def activate(values: Any, activation: Any, slope: Any) -> Any:
+        if activation == LEAKY_RELU:
+            for i in range(values.size):
+                z = values[i]
+                values[i] = z if z > 0 else slope * z
+        elif activation == RELU:
+            for i in range(values.size):
+                z = values[i]
+                values[i] = 0 if z <= 0 else z
+
+    @inline
+    def under(t: Any, row: Any, tap: Any) -> Any:
+        """The row of the source that a tap of the kernel has over a row of the target; -1 where there is none."""
+        if not t[ADJOINT]:
+            found = row * t[STRIDE_HIGH] - t[TOP] + tap * t[SPACING]
+            return found if 0 <= found < t[SOURCE_HEIGHT] else -1
+        found = row + t[TOP] - tap * t[SPACING]
+        if found < 0 or found % t[STRIDE_HIGH] or found // t[STRIDE_HIGH] >= t[SOURCE_HEIGHT]:
+            return -1
+        return found // t[STRIDE_HIGH]
+
+    @inline
+    def lift_rows(t: Any, row: Any, lifted: Any, images: Any, source: Any, ring: Any) -> Any:
+        """Lift what a row of the target needs, and was not lifted before. Returns the row after the last lifted one."""
+        size = t[SOURCE_WIDTH] * t[SOURCE_CHANNELS]
+        first, end = t[SOURCE_HEIGHT], lifted
+        for tap in range(t[KERNEL_HEIGHT]):
+            found = under(t, row, tap)
+            if found >= 0:
+                first, end = min(first, found), max(end, found + 1)
+        for i in range(max(first, lifted), end):
+            lift(source + i * size * item, t[SOURCE_HEIGHT] * size * item, images, size,
+                 ring + i % t[RING_ROWS] * t[RING_ROW] + t[BEFORE] * t[SOURCE_CHANNELS] * VECTOR_BYTES)
+        return end
+
+    def filters(channels: int) -> Any:
+        """apply_filter for all pixels of a row and so many channels, or fewer."""
+        apply_filter, pixels = _make_filter(real, channels)
+        fewer = filters(channels - 1) if channels > 1 else None
+
+        @inline
+        def along(many: Any, width: Any, count: Any, x: Any, x_pixel: Any, weights: Any, weights_row: Any, y: Any,
+                  y_pixel: Any) -> Any:
+            if many == channels:
+                for i in range(0, width, pixels):
+                    apply_filter(count, x + i * x_pixel, x_pixel, weights, weights_row, y + i * y_pixel, y_pixel)
+            elif fewer is not None:
+                fewer(many, width, count, x, x_pixel, weights, weights_row, y, y_pixel)
+
+        return along
+
+    filter_row = filters(CHANNELS_AT_ONCE)
+
+    @kernel(str(real))
+    def convolve(task: Any, part: Any, parts: Any) -> Any:
+        """target = activation(source * weights + bias); with ADJOINT without activation."""
+        t = carray(task, (WORDS,))
+        channels, many = t[SOURCE_CHANNELS], t[TARGET_CHANNELS]
+        width, source_pixel, target_pixel = t[TARGET_WIDTH], channels * VECTOR_BYTES, many * VECTOR_BYTES
+        ring, out = t[RING] + part * t[RING_EACH], t[ROW] + part * t[ROW_EACH]
+        slope = at(t[SLOPE], 1)[0]
+        phases = t[STRIDE_WIDE] if t[ADJOINT] else 1
+        units = (t[IMAGES] + lanes - 1) // lanes * t[BANDS]
+        for unit in range(units * part // parts, units * (part + 1) // parts):
+            block, band = unit // t[BANDS], unit % t[BANDS]
+            images = min(lanes, t[IMAGES] - block * lanes)
+            source = t[SOURCE] + block * lanes * t[SOURCE_HEIGHT] * t[SOURCE_WIDTH] * channels * item
+            target = t[TARGET] + block * lanes * t[TARGET_HEIGHT] * width * many * item
+            fill(ring, t[RING_EACH] // item, 0)
+            lifted = 0
+            for row in range(t[TARGET_HEIGHT] * band // t[BANDS], t[TARGET_HEIGHT] * (band + 1) // t[BANDS]):
+                lifted = lift_rows(t, row, lifted, images, source, ring)
+                if t[BIAS]:
+                    bias = at(t[BIAS], many)
+                    for i in range(width):
+                        for j in range(many):
+                            fill(out + (i * many + j) * VECTOR_BYTES, lanes, bias[j])
+                else:
+                    fill(out, width * many * lanes, 0)
+                for tap in range(t[KERNEL_HEIGHT]):
+                    found = under(t, row, tap)
+                    if found < 0:
+                        continue
+                    x = ring + found % t[RING_ROWS] * t[RING_ROW]
+                    weights = t[WEIGHTS] + tap * t[KERNEL_WIDTH] * channels * many * item
+                    for phase in range(phases):
+                        taps, first, end, begin, step, place = t[KERNEL_WIDTH], 0, width, 0, t[STRIDE_WIDE], 0
+                        if t[ADJOINT]:
+                            # Pixel i of a phase is i * stride + phase - LEFT, and sees pixels i, i - 1, ... of the map.
+                            taps = (t[KERNEL_WIDTH] - phase + phases - 1) // phases
+                            if taps <= 0:
+                                continue
+                            first = max(0, (t[LEFT] - phase + phases - 1) // phases)
+                            end = (width - 1 + t[LEFT] - phase) // phases + 1
+                            step, place = 1, first * phases + phase - t[LEFT]
+                            begin = first - (taps - 1) + t[BEFORE]
+                        for j in range(0, many, CHANNELS_AT_ONCE):
+                            filter_row(min(CHANNELS_AT_ONCE, many - j), end - first, taps * channels,
+                                       x + begin * source_pixel, step * source_pixel, weights + j * item, many * item,
+                                       out + place * target_pixel + j * VECTOR_BYTES, phases * target_pixel)
+                        weights += taps * channels * many * item
+                activate(at(out, width * many * lanes), t[ACTIVATION], slope)
+                lower(out, width * many, target + row * width * many * item, t[TARGET_HEIGHT] * width * many * item, images)
+
+    def outer_products(kernels: int) -> Any:
+        """add_outer for all rows of sums, of so many columns or fewer."""
+        add_outer, rows = _make_outer(real, kernels)
+        fewer = outer_products(kernels - 1) if kernels > 1 else None
+
+        @inline
+        def over(many: Any, run: Any, count: Any, x: Any, x_pixel: Any, y: Any, y_pixel: Any, sums: Any,
+                 sums_row: Any) -> Any:
+            if many == kernels:
+                for i in range(0, run, rows):
+                    add_outer(count, x + i * VECTOR_BYTES, x_pixel, y, y_pixel, sums + i * sums_row, sums_row)
+            elif fewer is not None:
+                fewer(many, run, count, x, x_pixel, y, y_pixel, sums, sums_row)
+
+        return over
+
+    add_row = outer_products(KERNELS_AT_ONCE)
+
+    @kernel(str(real))
+    def weight_grad(task: Any, part: Any, parts: Any) -> Any:
+        """For each part the sums over its images and rows of image times map, a vector for each weight."""
+        t = carray(task, (WORDS,))
+        channels, kernels = t[SOURCE_CHANNELS], t[TARGET_CHANNELS]
+        width, at_once = t[TARGET_WIDTH], min(kernels, KERNELS_AT_ONCE)
+        ring, y, sums = t[RING] + part * t[RING_EACH], t[ROW] + part * t[ROW_EACH], t[SUMS] + part * t[SUMS_EACH]
+        sums_row = t[SUMS_COLUMNS] * VECTOR_BYTES
+        fill(sums, t[SUMS_EACH] // item, 0)
+        units = (t[IMAGES] + lanes - 1) // lanes * t[BANDS]
+        for unit in range(units * part // parts, units * (part + 1) // parts):
+            block, band = unit // t[BANDS], unit % t[BANDS]
+            images = min(lanes, t[IMAGES] - block * lanes)
+            source = t[SOURCE] + block * lanes * t[SOURCE_HEIGHT] * t[SOURCE_WIDTH] * channels * item
+            target = t[TARGET] + block * lanes * t[TARGET_HEIGHT] * width * kernels * item
+            fill(ring, t[RING_EACH] // item, 0)
+            fill(y, t[ROW_EACH] // item, 0)
+            lifted = 0
+            for row in range(t[TARGET_HEIGHT] * band // t[BANDS], t[TARGET_HEIGHT] * (band + 1) // t[BANDS]):
+                lifted = lift_rows(t, row, lifted, images, source, ring)
+                size = width * kernels
+                lift(target + row * size * item, t[TARGET_HEIGHT] * size * item, images, size, y)
+                for tap in range(t[KERNEL_HEIGHT]):
+                    found = under(t, row, tap)
+                    if found < 0:
+                        continue
+                    for k in range(0, kernels, at_once):
+                        add_row(min(at_once, kernels - k), t[KERNEL_WIDTH] * channels, width,
+                                ring + found % t[RING_ROWS] * t[RING_ROW], t[STRIDE_WIDE] * channels * VECTOR_BYTES,
+                                y + k * VECTOR_BYTES, kernels * VECTOR_BYTES,
+                                sums + tap * t[SUMS_PLANE] + k * VECTOR_BYTES, sums_row)
+
+    return Tasks(convolve, weight_grad)
