@@ -41,6 +41,8 @@ def arguments(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--learning-rate", type=float, help="of both players' Adam at the start (default: the networks')")
     parser.add_argument("--g-learning-rate", type=float, help="of the generator's, if another")
     parser.add_argument("--decay", choices=("both", "generator"), help="whose learning rate falls to 0 along half a cosine")
+    parser.add_argument("--instance-noise", type=float, default=0.0, help="its standard deviation at the start; falls to a "
+                        "hundredth over the first half of the steps, then there is none")
     parser.add_argument("--data-dir", help="MNIST's files, for stacked MNIST")
     parser.add_argument("--json", required=True, help="the rows: read if there, written after every seed")
     options = parser.parse_args(argv)
@@ -67,6 +69,8 @@ def settings(options: argparse.Namespace) -> dict[str, Any]:
         found["batch"] = options.batch
     if options.decay:
         found["decay"] = options.decay
+    if options.instance_noise:
+        found["noise"] = options.instance_noise
     return found
 
 
@@ -78,8 +82,13 @@ def build(options: argparse.Namespace, key: Key) -> tg.gans.VanillaGAN:
         falling: Any = tg.optim.cosine_decay(rate, 0.0, options.steps) if falls else rate
         return tg.optim.Adam(falling, betas=(rates.beta1, rates.beta2))
 
+    def falling_noise(step: int) -> float:
+        done = step / (options.steps / 2)
+        return options.instance_noise * 0.01 ** done if done < 1 else 0.0
+
     common: dict[str, Any] = {
         "latent_dim": latent_dim, "noise": noise, "generator_cost": options.generator_cost, "key": key,
+        "instance_noise": falling_noise,
         "g_optimizer": adam(options.g_learning_rate or options.learning_rate or rates.g, options.decay is not None),
         "d_optimizer": adam(options.learning_rate or rates.d, options.decay == "both"),
     }  # fmt: skip

@@ -64,8 +64,9 @@ class Divide(nn.Module):
 def planar_players(networks: str, method: str) -> tuple[nn.Module, nn.Module, int, Rates, str]:
     """ "metz": the networks of Metz et al. 2017, section 3.1: 256-128-128-2 and 2-128-1, ReLU, orthogonal with gain 0.8.
     "deep": the same with a second hidden layer in the discriminator. "normed": after those of PacGAN, at a third of their
-    width: latent vectors in the plane, three hidden layers each, batch norm in the generator."""
-    start = None if networks == "normed" else nn.initializers.orthogonal(0.8)
+    width: latent vectors in the plane, three hidden layers each, batch norm in the generator. "leaky": the same without
+    batch norm, whose statistics change from batch to batch and blur the modes."""
+    start = None if networks in ("normed", "leaky") else nn.initializers.orthogonal(0.8)
 
     def dense(inputs: int, outputs: int) -> nn.Dense:
         return nn.Dense(inputs, outputs, initializer=start)
@@ -73,10 +74,11 @@ def planar_players(networks: str, method: str) -> tuple[nn.Module, nn.Module, in
     pairs, features = [], HIDDEN
     if method == "minibatch":
         pairs, features = [nn.MinibatchDiscrimination(HIDDEN, 10, 4, average=True)], HIDDEN + 10
-    if networks == "normed":
+    if networks in ("normed", "leaky"):
         latent_dim, up, down = 2, [], []
         for inputs in (latent_dim, HIDDEN, HIDDEN):
-            up += [dense(inputs, HIDDEN), nn.BatchNorm(HIDDEN), nn.ReLU()]
+            up.append(dense(inputs, HIDDEN))
+            up += [nn.BatchNorm(HIDDEN), nn.ReLU()] if networks == "normed" else [nn.LeakyReLU(0.2)]
         for inputs in (2, HIDDEN, HIDDEN):
             down += [dense(inputs, HIDDEN), nn.LeakyReLU(0.2)]
     else:
@@ -97,7 +99,7 @@ def planar(mixture: Mixture, published: tuple[dict[str, str], ...]) -> Task:
         return lambda key: mixture.sample(batch, key), measure
 
     return Task(
-        steps=25_000, batch=512, looks=20, samples=2500, networks=("metz", "deep", "normed"), cost="minimax",
+        steps=25_000, batch=512, looks=20, samples=2500, networks=("metz", "deep", "normed", "leaky"), cost="minimax",
         columns={"modes": "modes", "high_quality": "high quality, %", "reverse_kl": "reverse KL"},
         published=published, open=open_, players=planar_players,
     )  # fmt: skip
@@ -181,7 +183,7 @@ TASKS = {
         found("the mixture itself (closed form)", "25", "98.9", "0.005"),
     )),
     "stacked_mnist": Task(
-        steps=500_000, batch=128, looks=20, samples=26_000, networks=("quarter", "half", "dcgan16", "dcgan64"),
+        steps=500_000, batch=128, looks=5, samples=26_000, networks=("quarter", "half", "dcgan16", "dcgan64"),
         cost="non-saturating", columns={"modes": "modes", "kl": "KL", "classifier": "classifier, %"},
         published=tuple(
             {"method": method, "modes": modes, "kl": kl}

@@ -208,6 +208,31 @@ def test_a_steps_statistics():
     assert all(isinstance(value, float) for value in stats)
 
 
+@pytest.mark.parametrize("norm", [True, False], ids=["one pass for each", "one pass for both"])
+def test_instance_noise_is_in_all_that_the_discriminator_sees(norm):
+    """Real images and generated ones, in both players' updates, and as the schedule has it at that step."""
+    seen = []
+
+    class Watch(nn.Module):
+        couples_examples = norm
+
+        def forward(self, x):
+            seen.extend(np.split(tg.tensor.as_array(x), 1 if len(x) == 500 else 2))
+            return x
+
+    generator = nn.Sequential(nn.Dense(3, 5, initializer=nn.initializers.zeros))
+    gan = tg.gans.VanillaGAN(generator, nn.Sequential(Watch(), nn.Dense(5, 1)), 3, key=Key(0),
+                             instance_noise=lambda step: 0.5 if step == 0 else 0.0)
+    real = np.ones((500, 5), np.float32)
+    gan.step(real)
+    for images, mean in zip(seen, (1.0, 0.0, 0.0), strict=True):
+        assert images.mean() == pytest.approx(mean, abs=0.05) and images.std() == pytest.approx(0.5, abs=0.03)
+    assert abs(np.corrcoef(seen[0].ravel(), seen[1].ravel())[0, 1]) < 0.1
+    seen.clear()
+    gan.step(real)
+    assert (seen[0] == 1).all() and np.abs(seen[1]).max() < 0.01
+
+
 @pytest.mark.parametrize("noise, low, high", [("uniform", -1, 1), ("normal", -10, 10)])
 def test_noise_has_its_distribution(noise, low, high):
     gan = make(noise=noise)
@@ -323,6 +348,7 @@ def test_a_state_that_does_not_fit_is_refused_and_changes_nothing():
     ({"d_steps": 0}, "d_steps should be at least 1, got 0"),
     ({"label_smoothing": 1.0}, r"label_smoothing should be in \[0, 1\), got 1.0"),
     ({"label_smoothing": -0.1}, "label_smoothing should be in"),
+    ({"instance_noise": -0.1}, "instance_noise should not be negative, got -0.1"),
     ({"g_optimizer": (shared := tg.optim.Adam()), "d_optimizer": shared}, "Adam: already bound"),
 ])
 def test_settings_without_sense_are_refused(settings, message):

@@ -77,6 +77,16 @@ def test_rematerialised_gradients_are_those_of_the_recorded_graph(players, optim
     close(gradients, expected, 1e-10)
 
 
+def test_all_steps_see_the_same_instance_noise():
+    gan = make(PLAYERS[next(iter(PLAYERS))], "adam", unroll_steps=3, instance_noise=0.3)
+    real, z, keys = images(gan, 6), Key(1).normal((5, 3), np.float64), gan.keys
+    results = []
+    for rematerialize in (True, False):
+        gan.keys, gan.rematerialize = tg.random.KeyStream(keys.key, keys.count), rematerialize
+        results.append(gradients_of(gan, real, z))
+    close(results[0][1], results[1][1], 1e-10)
+
+
 @pytest.mark.parametrize("steps", [1, 5, 10])
 @pytest.mark.parametrize("optimizer", ["sgd", "adam"])
 @pytest.mark.parametrize("players", PLAYERS)

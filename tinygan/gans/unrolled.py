@@ -156,7 +156,7 @@ class UnrolledGAN(VanillaGAN):
 
         def g_loss(parameters: list[Tensor], images: Any) -> Tensor:
             with use_key(KeyStream(draws)), override(updating=frozenset()):
-                return self.g_loss(discriminator(parameters)(images))
+                return self.g_loss(discriminator(parameters)(self.seen(images)))
 
         return Unrolling(d_loss, g_loss, self.d_optimizer, self.unroll_steps,
                          self.unroll_steps if self.truncate is None else self.truncate)

@@ -9,9 +9,9 @@ from tinygan.backends import backend_of
 from tinygan.context import override
 from tinygan.gans.gan import GAN, Stats
 from tinygan.graph import grad
-from tinygan.ops import binary_cross_entropy_with_logits, concatenate, exp, mean, mul, neg, sigmoid, split
-from tinygan.optim import Optimizer
-from tinygan.random import Key, use_key
+from tinygan.ops import add, binary_cross_entropy_with_logits, concatenate, exp, mean, mul, neg, sigmoid, split
+from tinygan.optim import Optimizer, Schedule
+from tinygan.random import Key, next_key, use_key
 from tinygan.tensor import Tensor, as_array
 
 LIMIT = 10.0
@@ -30,13 +30,16 @@ class VanillaGAN(GAN):
         "non-saturating"      -mean(log D) = mean(softplus(-l))
         "maximum-likelihood"  -mean(exp(l)) = -mean(D / (1 - D)), which is maximum likelihood for an optimal D
     label_smoothing: real images' target is 1 - label_smoothing, generated ones' stays 0 (one-sided; Salimans et al.
-    2016, section 3.4). The other arguments are GAN's.
+    2016, section 3.4). instance_noise: the standard deviation of normal noise in all images that the discriminator sees,
+    real and generated ones, so that the two overlap (Sønderby et al. 2017, "Amortised MAP inference for image
+    super-resolution"; Arjovsky, Bottou 2017): a number, or a function of the steps made, such as the schedules of `optim`.
+    The other arguments are GAN's.
     """
 
     def __init__(self, generator: nn.Module, discriminator: nn.Module, latent_dim: int, *, d_steps: int = 1,
                  generator_cost: str = "non-saturating", noise: str = "normal", label_smoothing: float = 0.0,
-                 g_optimizer: Optimizer | None = None, d_optimizer: Optimizer | None = None,
-                 key: Key | None = None) -> None:
+                 instance_noise: float | Schedule = 0.0, g_optimizer: Optimizer | None = None,
+                 d_optimizer: Optimizer | None = None, key: Key | None = None) -> None:
         if generator_cost not in GENERATOR_COSTS:
             raise ValueError(f"VanillaGAN: unknown generator_cost {generator_cost!r}, expected one of "
                              f"{', '.join(GENERATOR_COSTS)}")
@@ -44,12 +47,15 @@ class VanillaGAN(GAN):
             raise ValueError(f"VanillaGAN: d_steps should be at least 1, got {d_steps}")
         if not 0 <= label_smoothing < 1:
             raise ValueError(f"VanillaGAN: label_smoothing should be in [0, 1), got {label_smoothing}")
+        if not callable(instance_noise) and not instance_noise >= 0:
+            raise ValueError(f"VanillaGAN: instance_noise should not be negative, got {instance_noise}")
         super().__init__(generator, discriminator, latent_dim, noise=noise, g_optimizer=g_optimizer,
                          d_optimizer=d_optimizer, key=key)
         self.d_steps = d_steps
         self.couples_examples = any(module.couples_examples for _, module in discriminator.named_modules())
         self.generator_cost = generator_cost
         self.label_smoothing = label_smoothing
+        self.instance_noise = instance_noise
         self._seen_data = False
 
     def step(self, real: Any) -> Stats:
@@ -104,6 +110,7 @@ class VanillaGAN(GAN):
     def d_loss(self, discriminator: nn.Module, real: Any, fake: Any) -> tuple[Tensor, Any, Any]:
         """What a discriminator minimises, for real and generated images (N, ...); and its logits for both."""
         n, label = real.shape[0], 1.0 - self.label_smoothing
+        real, fake = self.seen(real), self.seen(fake)
         if self.couples_examples or fake.shape[0] != n:
             real_logits, fake_logits = discriminator(real), discriminator(fake)
             self._check_logits(real_logits, n)
@@ -117,6 +124,14 @@ class VanillaGAN(GAN):
         loss = mul(binary_cross_entropy_with_logits(logits, targets), 2.0)  # the mean over both halves, twice: their sum
         return loss, as_array(logits)[:n], as_array(logits)[n:]
 
+    def seen(self, images: Any) -> Any:
+        """What the discriminator sees of images (N, ...): with instance noise, drawn from the context's key."""
+        deviation = self.instance_noise(self.steps) if callable(self.instance_noise) else self.instance_noise
+        if not deviation:
+            return images
+        draws = next_key().normal(images.shape, images.dtype, backend=backend_of(as_array(images)))
+        return add(images, mul(draws, deviation))
+
     def _check_logits(self, logits: Any, images: int) -> None:
         if logits.size != images:
             raise ValueError(f"{type(self).__name__}: the discriminator should make one logit an image, got shape "
@@ -126,7 +141,7 @@ class VanillaGAN(GAN):
         """The generator's loss and its gradients in the order of `generator.parameters()`, for latent vectors z
         (N, latent_dim). `grad` goes through the discriminator to the images, and never to its weights."""
         with override(updating=self.g_identities):
-            loss = self.g_loss(self.discriminator(self.generator(z)))
+            loss = self.g_loss(self.discriminator(self.seen(self.generator(z))))
         return loss, grad(loss, self.g_parameters)
 
     def g_loss(self, logits: Any) -> Tensor:
