@@ -36,8 +36,9 @@ class Task:
     cost: str
     columns: Mapping[str, str]
     published: tuple[dict[str, str], ...]
-    open: Callable[[int, str | None], tuple[Callable[[Key], np.ndarray], Measure]] = field(repr=False)
-    """(size of a batch, where the data lie) -> (a batch of real samples from a key, what is measured of generated ones)."""
+    open: Callable[..., tuple[Callable[[Key], np.ndarray], Measure]] = field(repr=False)
+    """(size of a batch, where the data lie, split="train") -> (a batch of real samples from a key, what is measured of
+    generated ones)."""
     players: Callable[[str, str], tuple[nn.Module, nn.Module, int, Rates, str]] = field(repr=False)
     """(networks, method) -> (generator, discriminator, latent dimension, rates, noise)."""
 
@@ -95,7 +96,7 @@ def planar(mixture: Mixture, published: tuple[dict[str, str], ...]) -> Task:
         found = tg.metrics.mixture_coverage(samples, mixture.centres, mixture.sigma)
         return {"modes": found.modes, "high_quality": 100 * found.high_quality, "reverse_kl": found.reverse_kl}
 
-    def open_(batch: int, data_dir: str | None) -> tuple[Callable[[Key], np.ndarray], Measure]:
+    def open_(batch: int, data_dir: str | None, split: str = "train") -> tuple[Callable[[Key], np.ndarray], Measure]:
         return lambda key: mixture.sample(batch, key), measure
 
     return Task(
@@ -145,8 +146,8 @@ def stacked_players(networks: str, method: str) -> tuple[nn.Module, nn.Module, i
     return generator, discriminator, 256, Rates(1e-4, 2e-4, 0.5, 0.99), "normal"
 
 
-def open_stacked(batch: int, data_dir: str | None) -> tuple[Callable[[Key], np.ndarray], Measure]:
-    digits, test = (tg.data.load(data_dir, split=split) for split in ("train", "test"))
+def open_stacked(batch: int, data_dir: str | None, split: str = "train") -> tuple[Callable[[Key], np.ndarray], Measure]:
+    digits, test = (tg.data.load(data_dir, split=name) for name in ("train", "test"))
     if digits.name != "mnist":
         raise RuntimeError("stacked MNIST needs MNIST: --data-dir, or the environment variable TINYGAN_DATA")
     classifier = tg.metrics.digit_classifier(digits, test)
@@ -156,7 +157,7 @@ def open_stacked(batch: int, data_dir: str | None) -> tuple[Callable[[Key], np.n
         return {"modes": found.modes, "kl": found.kl, "classifier": round(100 * classifier.accuracy, 2)}
 
     def real(key: Key) -> np.ndarray:
-        return tg.data.stacked(digits, batch, key).batch(np.arange(batch))
+        return tg.data.stacked(digits if split == "train" else test, batch, key).batch(np.arange(batch))
 
     return real, measure
 

@@ -2,13 +2,14 @@
 
     python examples/collapse_gradients.py                    a minute; writes collapse_gradients.png
 
-All generated points lie in one heap, at one of the eight Gaussians of a ring. Three judges learn to tell that heap from the
+All generated points lie in one heap, at one of the eight Gaussians of a ring. Four judges learn to tell that heap from the
 data, and the arrows are where the gradient of each sends the points:
   1. a plain discriminator. It knows places, not heaps: the points are sent to where it finds the data more likely, most of
      them to the same side, and nothing in it keeps them apart on the way;
   2. the same discriminator, K of its updates ahead (Metz et al. 2017): the heap is told how it will look there once the
      discriminator has answered, and that is worth less;
-  3. a discriminator with minibatch discrimination (Salimans et al. 2016): the arrow of each point depends on the others.
+  3. the same K updates, but taken for constant (truncate=0): what is left if the gradient does not go back through them;
+  4. a discriminator with minibatch discrimination (Salimans et al. 2016): the arrow of each point depends on the others.
 For each it is printed how much of the gradient differs from point to point (the root of the share of its square that is not
 the mean arrow's), the correlation of that part with the points' places in the heap (above 0: they are pushed apart), and
 how long the mean arrow is beside that of the first judge.
@@ -28,14 +29,14 @@ from tinygan.runs.settings import count, natural
 HIDDEN, POINTS, KERNELS = 128, 512, 10
 
 
-def judge(key: Key, unroll_steps: int, pairs: bool) -> tg.gans.UnrolledGAN:
+def judge(key: Key, unroll_steps: int, truncate: int, pairs: bool) -> tg.gans.UnrolledGAN:
     """The game of a discriminator with two hidden layers. Its generator is not asked: the points stand still."""
     extra = [nn.MinibatchDiscrimination(HIDDEN, KERNELS, 4, average=True)] if pairs else []
     discriminator = nn.Sequential(
         nn.Dense(2, HIDDEN), nn.ReLU(), nn.Dense(HIDDEN, HIDDEN), nn.ReLU(), *extra, nn.Dense(HIDDEN + KERNELS * pairs, 1))
     return tg.gans.UnrolledGAN(
-        nn.Dense(2, 2), discriminator, latent_dim=2, unroll_steps=unroll_steps, generator_cost="non-saturating", key=key,
-        d_optimizer=tg.optim.Adam(1e-3, betas=(0.5, 0.999)))
+        nn.Dense(2, 2), discriminator, latent_dim=2, unroll_steps=unroll_steps, truncate=truncate, key=key,
+        generator_cost="non-saturating", d_optimizer=tg.optim.Adam(1e-3, betas=(0.5, 0.999)))
 
 
 def arrows_of(gan: tg.gans.UnrolledGAN, heap: np.ndarray, steps: int, mixture: tg.data.Mixture, key: Key) -> np.ndarray:
@@ -51,11 +52,11 @@ def main(options: argparse.Namespace) -> None:
     key, mixture = Key(options.seed), tg.data.gaussian_ring()
     heap = mixture.centres[0] + np.float32(mixture.sigma) * key.fold("heap").normal((POINTS, 2))
     ahead = options.unroll_steps
-    judges = {"a plain discriminator": (0, False), f"the same, K = {ahead} updates ahead": (ahead, False),
-              "with minibatch discrimination": (0, True)}
+    judges = {"a plain discriminator": (0, 0, False), f"the same, K = {ahead} updates ahead": (ahead, ahead, False),
+              f"{ahead} updates taken for constant": (ahead, 0, False), "with minibatch discrimination": (0, 0, True)}
     panels, first = {}, None
-    for name, (unroll_steps, pairs) in judges.items():
-        arrows = arrows_of(judge(key, unroll_steps, pairs), heap, options.steps, mixture, key.fold("data"))
+    for name, settings in judges.items():
+        arrows = arrows_of(judge(key, *settings), heap, options.steps, mixture, key.fold("data"))
         panels[name] = heap, arrows
         mean = arrows.mean(0)
         own, place = arrows - mean, heap - heap.mean(0)

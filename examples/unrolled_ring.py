@@ -28,7 +28,7 @@ class Quarter(nn.Module):
         return tg.mul(x, 0.25)
 
 
-def train(unroll_steps: int, steps: int, seed: int, mixture: tg.data.Mixture) -> list:
+def train(unroll_steps: int, steps: int, learning_rate: float, seed: int, mixture: tg.data.Mixture) -> list:
     """The generator's points, before training and at equal intervals on the way."""
     # The players of the paper's section 3.1.
     start = nn.initializers.orthogonal(0.8)
@@ -43,7 +43,8 @@ def train(unroll_steps: int, steps: int, seed: int, mixture: tg.data.Mixture) ->
     # That is a small graph, so all of it is recorded; with images, rematerialize=True keeps one update's graph at a time.
     gan = tg.gans.UnrolledGAN(
         generator, discriminator, latent_dim=LATENT, unroll_steps=unroll_steps, rematerialize=False, key=key,
-        g_optimizer=tg.optim.Adam(1e-4, betas=(0.5, 0.999)), d_optimizer=tg.optim.Adam(1e-4, betas=(0.5, 0.999)))
+        g_optimizer=tg.optim.Adam(learning_rate, betas=(0.5, 0.999)),
+        d_optimizer=tg.optim.Adam(learning_rate, betas=(0.5, 0.999)))
     seen = [gan.sample(POINTS)]
     for step in range(1, steps + 1):
         gan.step(mixture.sample(512, key.fold("data").fold(step)))
@@ -58,7 +59,7 @@ def train(unroll_steps: int, steps: int, seed: int, mixture: tg.data.Mixture) ->
 def main(options: argparse.Namespace) -> None:
     mixture = tg.data.gaussian_ring()
     data = mixture.sample(POINTS, Key(options.seed).fold("shown"))
-    rows = {f"K = {k}": [*train(k, options.steps, options.seed, mixture), data] for k in options.unroll_steps}
+    rows = {f"K = {k}": [*train(k, options.steps, options.learning_rate, options.seed, mixture), data] for k in options.unroll_steps}
     columns = [f"step {options.steps * i // (COLUMNS - 1):,}" for i in range(COLUMNS)]
     save_densities(options.out, rows, [*columns, "data"], radius=3,
                    title=f"Where the generator's points lie: ring of eight Gaussians, seed {options.seed}")
@@ -68,7 +69,8 @@ def main(options: argparse.Namespace) -> None:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--unroll-steps", type=natural, nargs="+", default=[0, 10], metavar="K", help="(default: 0 10)")
-    parser.add_argument("--steps", type=count, default=25_000, metavar="N", help="updates of each (default: 25,000)")
+    parser.add_argument("--steps", type=count, default=8000, metavar="N", help="updates of each (default: 8000)")
+    parser.add_argument("--learning-rate", type=float, default=1e-3, metavar="R", help="(default: 1e-3; the paper's: 1e-4)")
     parser.add_argument("--seed", type=natural, default=0, metavar="S", help="everything random follows from it")
     parser.add_argument("--out", type=Path, default=Path("unrolled_ring.png"), help="(default: unrolled_ring.png)")
     arguments = parser.parse_args()

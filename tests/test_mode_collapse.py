@@ -95,6 +95,15 @@ def test_rows_are_kept_and_only_missing_seeds_are_trained(bench, tmp_path, capsy
     assert "| vanilla | networks metz, cost minimax |" in table and "PacGAN2" in table
 
 
+def test_real_samples_are_the_floor(bench, tmp_path, capsys):
+    bench.mode_collapse.main(["--experiment", "ring", "--method", "data", "--seeds", "3", "--json", str(tmp_path / "rows.json")])
+    rows = json.loads((tmp_path / "rows.json").read_text())["rows"]
+    assert [row["modes"] for row in rows] == [8] * 3 and len({row["high_quality"] for row in rows}) > 1
+    within = 100 * (1 - math.exp(-4.5))  # 3 sigma, in the plane
+    assert all(row["high_quality"] == pytest.approx(within, abs=0.8) for row in rows)
+    assert "| data |" in capsys.readouterr().out
+
+
 def test_a_seed_that_was_stopped_goes_on_where_it_was(bench, tmp_path, monkeypatch):
     task = bench.mode_collapse_tasks.TASKS["ring"]
     real, measure = task.open(task.batch, None)
@@ -199,11 +208,12 @@ def test_the_ring_example_draws_a_row_for_each_number_of_steps(tmp_path, monkeyp
     assert out.read_bytes().startswith(b"\x89PNG")
 
 
-def test_the_example_of_gradients_compares_three_judges(tmp_path, monkeypatch, capsys):
+def test_the_example_of_gradients_compares_four_judges(tmp_path, monkeypatch, capsys):
     out = tmp_path / "gradients.png"
     run_example("collapse_gradients.py", monkeypatch, "--steps", "3", "--unroll-steps", "2", "--out", str(out))
     lines = capsys.readouterr().out.splitlines()
-    assert [line.split(":")[0] for line in lines[:3]] == ["a plain discriminator", "the same, K = 2 updates ahead", "with minibatch discrimination"]
+    assert [line.split(":")[0] for line in lines[:4]] == ["a plain discriminator", "the same, K = 2 updates ahead", "2 updates taken for constant",
+                                                              "with minibatch discrimination"]
     assert "mean arrow 1.00 times" in lines[0] and "mean arrow 1.00 times" not in lines[1]
     assert out.read_bytes().startswith(b"\x89PNG")
 
