@@ -59,7 +59,8 @@ def train(unroll_steps: int, steps: int, learning_rate: float, seed: int, mixtur
 def main(options: argparse.Namespace) -> None:
     mixture = tg.data.gaussian_ring()
     data = mixture.sample(POINTS, Key(options.seed).fold("shown"))
-    rows = {f"K = {k}": [*train(k, options.steps, options.learning_rate, options.seed, mixture), data] for k in options.unroll_steps}
+    rows = {f"K = {k}": [*train(k, options.steps, options.learning_rate, options.seed, mixture), data]
+            for k in options.unroll_steps}
     columns = [f"step {options.steps * i // (COLUMNS - 1):,}" for i in range(COLUMNS)]
     save_densities(options.out, rows, [*columns, "data"], radius=3,
                    title=f"Where the generator's points lie: ring of eight Gaussians, seed {options.seed}")
