@@ -163,8 +163,8 @@ def _normalization(task: str, x: Array, vectors: Sequence[Array] = (), activatio
     weight and bias. Returns the sums that it makes, (totals, channels), float64."""
     rows, channels = x.shape
     fold = FOLD if channels < FOLD and rows % FOLD == 0 else 1  # short rows in groups: loops over them are vectors then
-    tiled: list[Any] = [np.tile(v, fold) for v in vectors] or [None] * 4
-    rest = factors if factors is None else np.ascontiguousarray(np.tile(factors, (1, fold)))
+    tiled: list[Any] = [v[None].repeat(fold, 0) for v in vectors] or [None] * 4  # (np.tile takes many times as long)
+    rest = factors if factors is None else factors[:, None].repeat(fold, 1)
     partial = np.zeros((pool.size, normalization.TOTALS, fold * channels)) if totals else None
     arrays = [0 if a is None else address(a) for a in (x, gradient, second, out, out_x, *tiled, rest, partial)]
     pool.run(getattr(normalization.make(REALS[x.dtype]), task), (
