@@ -47,6 +47,21 @@ def test_planar_players_are_those_of_the_paper(bench, experiment, method):
     assert method == "minibatch" or np.allclose(discriminator(x).array, hidden @ np.asarray(discriminator.parameters()[2]).T, atol=1e-5)
 
 
+@pytest.mark.parametrize("networks, norms", [("normed", 3), ("leaky", 0)])
+def test_planar_players_with_latent_vectors_in_the_plane(bench, networks, norms):
+    generator, discriminator, latent, *_ = bench.mode_collapse_tasks.TASKS["grid"].players(networks, "minibatch")
+    generator.initialize(Key(0))
+    discriminator.initialize(Key(1))
+    assert latent == 2 and sum(isinstance(layer, nn.BatchNorm) for layer in generator) == norms
+    z = Key(2).normal((6, 2))
+    assert discriminator(generator(z)).shape == (6, 1)
+    if not norms:
+        first = next(layer for layer in generator if isinstance(layer, nn.Dense))
+        alone = nn.Sequential(*list(generator)[1:])
+        np.testing.assert_allclose(generator(z).array, alone(3 * z).array, rtol=1e-5)
+        assert first.weight.shape == (128, 2)
+
+
 @pytest.mark.parametrize("networks, channels", [("quarter", [2, 4, 8]), ("half", [4, 8, 16])])
 def test_stacked_players_are_as_pacgan_rebuilt_them(bench, networks, channels):
     generator, discriminator, latent, *_ = bench.mode_collapse_tasks.TASKS["stacked_mnist"].players(networks, "unrolled")
