@@ -21,7 +21,7 @@ import mode_collapse_tasks as tasks
 from harness import Row, say
 
 import tinygan as tg
-from tinygan import saving
+from tinygan import nn, saving
 from tinygan.random import Key
 
 METHODS = ("vanilla", "minibatch", "unrolled", "data")
@@ -44,6 +44,8 @@ def arguments(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--decay", choices=("both", "generator"), help="whose learning rate falls to 0 along half a cosine")
     parser.add_argument("--instance-noise", type=float, default=0.0, help="its standard deviation at the start; falls to a "
                         "hundredth over the first half of the steps, then there is none")
+    parser.add_argument("--spread", type=float, default=1.0, help="latent vectors are multiplied by it: a generator is as "
+                        "steep from the start, and makes less of what lies between modes")
     parser.add_argument("--data-dir", help="MNIST's files, for stacked MNIST")
     parser.add_argument("--json", required=True, help="the rows: read if there, written after every seed")
     options = parser.parse_args(argv)
@@ -72,6 +74,8 @@ def settings(options: argparse.Namespace) -> dict[str, Any]:
         found["batch"] = options.batch
     if options.decay:
         found["decay"] = options.decay
+    if options.spread != 1:
+        found["spread"] = options.spread
     if options.instance_noise:
         found["noise"] = options.instance_noise
     return found
@@ -80,6 +84,8 @@ def settings(options: argparse.Namespace) -> dict[str, Any]:
 def build(options: argparse.Namespace, key: Key) -> tg.gans.VanillaGAN:
     generator, discriminator, latent_dim, rates, noise = tasks.TASKS[options.experiment].players(
         options.networks, options.method)  # fmt: skip
+    if options.spread != 1:
+        generator = nn.Sequential(tasks.Divide(1 / options.spread), *generator)
 
     def adam(rate: float, falls: bool) -> tg.optim.Adam:
         falling: Any = tg.optim.cosine_decay(rate, 0.0, options.steps) if falls else rate

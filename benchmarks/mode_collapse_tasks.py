@@ -48,7 +48,6 @@ class Task:
 LATENT = 256
 HIDDEN = 128
 SCALE = 4.0  # what the discriminator divides points by (Metz et al.)
-SPREAD = 3.0  # what latent vectors are multiplied by in "leaky": what lies between two modes there becomes less
 
 
 class Divide(nn.Module):
@@ -67,7 +66,7 @@ def planar_players(networks: str, method: str) -> tuple[nn.Module, nn.Module, in
     """ "metz": the networks of Metz et al. 2017, section 3.1: 256-128-128-2 and 2-128-1, ReLU, orthogonal with gain 0.8.
     "deep": the same with a second hidden layer in the discriminator. "normed": after those of PacGAN, at a third of their
     width: latent vectors in the plane, three hidden layers each, batch norm in the generator. "leaky": the same without
-    batch norm, whose statistics change from batch to batch and blur the modes, and with a wider spread of latent vectors."""
+    batch norm, whose statistics change from batch to batch and blur the modes."""
     start = None if networks in ("normed", "leaky") else nn.initializers.orthogonal(0.8)
 
     def dense(inputs: int, outputs: int) -> nn.Dense:
@@ -87,8 +86,7 @@ def planar_players(networks: str, method: str) -> tuple[nn.Module, nn.Module, in
         latent_dim = LATENT
         up = [dense(latent_dim, HIDDEN), nn.ReLU(), dense(HIDDEN, HIDDEN), nn.ReLU()]
         down = [dense(2, HIDDEN), nn.ReLU(), *([dense(HIDDEN, HIDDEN), nn.ReLU()] if networks == "deep" else [])]
-    spread = [Divide(1 / SPREAD)] if networks == "leaky" else []
-    generator = nn.Sequential(*spread, *up, dense(HIDDEN, 2))
+    generator = nn.Sequential(*up, dense(HIDDEN, 2))
     discriminator = nn.Sequential(Divide(SCALE), *down, *pairs, dense(features, 1))
     return generator, discriminator, latent_dim, Rates(1e-4, 1e-4, 0.5, 0.999), "normal"
 

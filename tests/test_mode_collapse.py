@@ -55,11 +55,15 @@ def test_planar_players_with_latent_vectors_in_the_plane(bench, networks, norms)
     assert latent == 2 and sum(isinstance(layer, nn.BatchNorm) for layer in generator) == norms
     z = Key(2).normal((6, 2))
     assert discriminator(generator(z)).shape == (6, 1)
-    if not norms:
-        first = next(layer for layer in generator if isinstance(layer, nn.Dense))
-        alone = nn.Sequential(*list(generator)[1:])
-        np.testing.assert_allclose(generator(z).array, alone(3 * z).array, rtol=1e-5)
-        assert first.weight.shape == (128, 2)
+
+
+def test_latent_vectors_of_a_wider_spread(bench, tmp_path):
+    flags = ["--experiment", "grid", "--method", "vanilla", "--networks", "leaky", "--json", str(tmp_path / "rows.json")]
+    plain, wide = (bench.mode_collapse.build(bench.mode_collapse.arguments([*flags, "--spread", spread]), Key(0)) for spread in "14")
+    layers = nn.Sequential(*list(wide.generator)[1:])
+    z = Key(2).normal((6, 2))
+    np.testing.assert_allclose(wide.generator(z).array, layers(4 * z).array, rtol=1e-6)
+    assert [p.shape for p in layers.parameters()] == [p.shape for p in plain.generator.parameters()]
 
 
 @pytest.mark.parametrize("networks, channels", [("quarter", [2, 4, 8]), ("half", [4, 8, 16])])
