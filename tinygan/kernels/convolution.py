@@ -277,7 +277,7 @@ def _lanes_words(source: Array, target: Array, g: Any, adjoint: bool) -> dict[st
         "stride_wide": g.stride[1], "top": g.padding[0], "left": g.padding[1], "spacing": g.dilation[0],
         "kernel_height": g.kernel[0], "kernel_width": g.kernel[1], "bands": max(1, min(target_height, pool.size // blocks)),
         "before": before, "ring_rows": ring_rows, "ring_row": row, "ring_each": ring_rows * row,
-        "row_each": (target_width + beyond * g.stride[1]) * target_channels * vector,
+        "table_each": _lines(16 * g.kernel[0]), "row_each": (target_width + beyond * g.stride[1]) * target_channels * vector,
     }
 
 
@@ -298,10 +298,11 @@ def _convolve_lanes(source: Array, weight: Array, g: Any, adjoint: bool, bias: A
         rows = rows[:, [tap for phase in range(g.stride[1]) for tap in reversed(range(phase, g.kernel[1], g.stride[1]))]]
     rows = np.ascontiguousarray(rows)
     words = _lanes_words(source, target, g, adjoint)
-    with Scratch(pool.size * words["ring_each"], pool.size * words["row_each"]) as (ring, row):
+    sizes = [pool.size * words[each] for each in ("ring_each", "row_each", "table_each")]
+    with Scratch(*sizes) as (ring, row, table):
         _run_lanes(lanes.make(REALS[dtype]).convolve, {
             **words, "weights": address(rows), "bias": 0 if bias is None else address(bias), "activation": activation,
-            "slope": number(slope, dtype), "ring": ring, "row": row})
+            "slope": number(slope, dtype), "ring": ring, "row": row, "table": table})
     return target
 
 

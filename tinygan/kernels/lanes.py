@@ -21,7 +21,7 @@ from numba.extending import intrinsic
 
 from tinygan.kernels import transform
 from tinygan.kernels.compiling import inline, kernel
-from tinygan.kernels.gemm import LEAKY_RELU, RELU, pointer_to
+from tinygan.kernels.gemm import LEAKY_RELU, RELU, address_of_words, pointer_to
 from tinygan.kernels.microkernel import VECTOR_BYTES
 
 SUMS_HELD = 16 if VECTOR_BYTES == 64 else 8  # in registers; the others are for what is multiplied
@@ -33,12 +33,14 @@ KERNELS_AT_ONCE, ROWS_AT_ONCE = 4, 8  # of a map, and of weights, in their gradi
 # image; in the gradient of the weights they are image and map. WEIGHTS: (KERNEL_HEIGHT, KERNEL_WIDTH, the source's channels,
 # the target's), for the adjoint the columns phase by phase, each phase backward. SPACING: between rows under a kernel.
 # BANDS: a block of images is done in so many bands of rows. RING: lifted rows of the source, each with BEFORE zero pixels,
-# its own, and zeros; ROW: a row of the target. SUMS: (KERNEL_HEIGHT, rows, SUMS_COLUMNS, lanes), what the gradient is
+# its own, and zeros; ROW: a row of the target. TABLE: where rows under a kernel
+# lie, and their weights. SUMS: (KERNEL_HEIGHT, rows, SUMS_COLUMNS, lanes), what the gradient is
 # summed of. *_EACH: every part has so many bytes for itself.
 (SOURCE, SOURCE_HEIGHT, SOURCE_WIDTH, SOURCE_CHANNELS, TARGET, TARGET_HEIGHT, TARGET_WIDTH, TARGET_CHANNELS, IMAGES,
  ADJOINT, STRIDE_HIGH, STRIDE_WIDE, TOP, LEFT, SPACING, KERNEL_HEIGHT, KERNEL_WIDTH, WEIGHTS, BIAS, ACTIVATION, SLOPE, BANDS,
- RING, RING_EACH, RING_ROWS, RING_ROW, BEFORE, ROW, ROW_EACH, SUMS, SUMS_EACH, SUMS_PLANE, SUMS_COLUMNS) = range(33)
-WORDS = 33
+ RING, RING_EACH, RING_ROWS, RING_ROW, BEFORE, ROW, ROW_EACH, TABLE, TABLE_EACH, SUMS, SUMS_EACH, SUMS_PLANE,
+ SUMS_COLUMNS) = range(35)
+WORDS = 35
 
 
 class Tasks(NamedTuple):
@@ -78,54 +80,69 @@ class _Registers:
     def store(self, value: Any, address: Any) -> None:
         self.builder.store(value, self.builder.inttoptr(address, self.vector.as_pointer()), align=self.align)
 
-    def add_products(self, count: Any, sums: list[Any], factors: Any) -> None:
-        """For p < count add to the vector at each address of `sums` a product; factors(p) are pairs to multiply."""
+    def loop(self, count: Any, values: list[Any], body: Any) -> list[Any]:
+        """For p < count (which is positive) values = body(p, values); the last ones."""
         b = self.builder
         start, loop, end = b.block, b.append_basic_block("loop"), b.append_basic_block("end")
-        first = [self.load(address) for address in sums]
         b.branch(loop)
         b.position_at_end(loop)
         p = b.phi(self.word)
-        before = [b.phi(self.vector) for _ in sums]
-        after = [b.call(self.fma, [x, y, total]) for (x, y), total in zip(factors(p), before, strict=True)]
+        before = [b.phi(self.vector) for _ in values]
+        after = body(p, before)
         following = b.add(p, ir.Constant(self.word, 1))
         b.cbranch(b.icmp_signed("<", following, count), loop, end)
+        last = b.block  # of the body, which may have loops of its own
         p.add_incoming(ir.Constant(self.word, 0), start)
-        p.add_incoming(following, loop)
-        for phi, old, new in zip(before, first, after, strict=True):
+        p.add_incoming(following, last)
+        for phi, old, new in zip(before, values, after, strict=True):
             phi.add_incoming(old, start)
-            phi.add_incoming(new, loop)
+            phi.add_incoming(new, last)
         b.position_at_end(end)
-        for value, address in zip(after, sums, strict=True):
-            self.store(value, address)
+        return after
+
+    def add_products(self, count: Any, sums: list[Any], factors: Any) -> list[Any]:
+        """For p < count add a product to each sum; factors(p) are pairs to multiply."""
+        return self.loop(count, sums, lambda p, totals: [
+            self.builder.call(self.fma, [x, y, total]) for (x, y), total in zip(factors(p), totals, strict=True)])
 
 
 def _make_filter(real: Any, channels: int) -> Any:
-    """(count, x, x_pixel, weights, weights_row, y, y_pixel): some channels of some pixels next to each other,
-    y[q, j] += sum over p < count (which is positive) of x[q, p] * weights[p, j], for vectors x and y; and how many pixels
-    that is."""
+    """(rows, table, count, x, x_pixel, weights, weights_row, y, y_pixel): some channels of some pixels next to each other,
+    y[q, j] += sum over the rows under the kernel and p < count of x[q, p] * weights[p, j], for vectors x and y; and how many
+    pixels that is. The table has for each row the addresses of its pixels and of its weights, to which x and weights are
+    added."""
     pixels = min(PIXELS_AT_ONCE, SUMS_HELD // channels)
     item = real.bitwidth // 8
 
     @intrinsic
-    def apply_filter(typing: Any, count: Any, x: Any, x_pixel: Any, weights: Any, weights_row: Any, y: Any,
-                     y_pixel: Any) -> Any:
+    def apply_filter(typing: Any, rows: Any, table: Any, count: Any, x: Any, x_pixel: Any, weights: Any, weights_row: Any,
+                     y: Any, y_pixel: Any) -> Any:
         def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-            count, x, x_pixel, weights, weights_row, y, y_pixel = args
+            rows, table, count, x, x_pixel, weights, weights_row, y, y_pixel = args
             emit = _Registers(builder, real)
+            places = [emit.place(y, y_pixel, q, j * VECTOR_BYTES) for q in range(pixels) for j in range(channels)]
 
-            def factors(p: Any) -> list[Any]:
-                row = builder.add(weights, builder.mul(p, weights_row))
-                at_once = [emit.load_everywhere(emit.place(row, p, 0, j * item)) for j in range(channels)]
-                column = builder.add(x, builder.mul(p, ir.Constant(emit.word, VECTOR_BYTES)))
-                values = [emit.load(emit.place(column, x_pixel, q)) for q in range(pixels)]
-                return list(itertools.product(values, at_once))
+            def add_row(r: Any, sums: list[Any]) -> list[Any]:
+                entry = builder.add(table, builder.mul(r, ir.Constant(emit.word, 16)))
+                x_row, w_row = (
+                    builder.add(base, builder.load(builder.inttoptr(emit.place(entry, r, 0, 8 * i), emit.word.as_pointer())))
+                    for i, base in enumerate((x, weights)))
 
-            emit.add_products(count, [emit.place(y, y_pixel, q, j * VECTOR_BYTES)
-                                      for q in range(pixels) for j in range(channels)], factors)
+                def factors(p: Any) -> list[Any]:
+                    row = builder.add(w_row, builder.mul(p, weights_row))
+                    at_once = [emit.load_everywhere(emit.place(row, p, 0, j * item)) for j in range(channels)]
+                    column = builder.add(x_row, builder.mul(p, ir.Constant(emit.word, VECTOR_BYTES)))
+                    values = [emit.load(emit.place(column, x_pixel, q)) for q in range(pixels)]
+                    return list(itertools.product(values, at_once))
+
+                return emit.add_products(count, sums, factors)
+
+            totals = emit.loop(rows, [emit.load(place) for place in places], add_row)
+            for total, place in zip(totals, places, strict=True):
+                emit.store(total, place)
             return context.get_dummy_value()
 
-        return types.void(*[types.int64] * 7), code
+        return types.void(*[types.int64] * 9), code
 
     return apply_filter, pixels
 
@@ -147,8 +164,10 @@ def _make_outer(real: Any, kernels: int) -> Any:
                 values = [emit.load(emit.place(left, p, 0, i * VECTOR_BYTES)) for i in range(rows)]
                 return list(itertools.product(values, columns))
 
-            emit.add_products(count, [emit.place(sums, sums_row, i, j * VECTOR_BYTES)
-                                      for i in range(rows) for j in range(kernels)], factors)
+            places = [emit.place(sums, sums_row, i, j * VECTOR_BYTES) for i in range(rows) for j in range(kernels)]
+            totals = emit.add_products(count, [emit.load(place) for place in places], factors)
+            for total, place in zip(totals, places, strict=True):
+                emit.store(total, place)
             return context.get_dummy_value()
 
         return types.void(*[types.int64] * 7), code
@@ -242,13 +261,13 @@ def make(real: Any) -> Tasks:
         fewer = filters(channels - 1) if channels > 1 else None
 
         @inline
-        def along(many: Any, width: Any, count: Any, x: Any, x_pixel: Any, weights: Any, weights_row: Any, y: Any,
+        def along(many: Any, width: Any, rows: Any, table: Any, count: Any, x: Any, x_pixel: Any, w: Any, w_row: Any, y: Any,
                   y_pixel: Any) -> Any:
             if many == channels:
                 for i in range(0, width, pixels):
-                    apply_filter(count, x + i * x_pixel, x_pixel, weights, weights_row, y + i * y_pixel, y_pixel)
+                    apply_filter(rows, table, count, x + i * x_pixel, x_pixel, w, w_row, y + i * y_pixel, y_pixel)
             elif fewer is not None:
-                fewer(many, width, count, x, x_pixel, weights, weights_row, y, y_pixel)
+                fewer(many, width, rows, table, count, x, x_pixel, w, w_row, y, y_pixel)
 
         return along
 
@@ -261,6 +280,7 @@ def make(real: Any) -> Tasks:
         channels, many = t[SOURCE_CHANNELS], t[TARGET_CHANNELS]
         width, source_pixel, target_pixel = t[TARGET_WIDTH], channels * VECTOR_BYTES, many * VECTOR_BYTES
         ring, out = t[RING] + part * t[RING_EACH], t[ROW] + part * t[ROW_EACH]
+        table = carray(address_of_words(t[TABLE] + part * t[TABLE_EACH]), (2 * t[KERNEL_HEIGHT],))
         slope = at(t[SLOPE], 1)[0]
         phases = t[STRIDE_WIDE] if t[ADJOINT] else 1
         units = (t[IMAGES] + lanes - 1) // lanes * t[BANDS]
@@ -280,28 +300,30 @@ def make(real: Any) -> Tasks:
                             fill(out + (i * many + j) * VECTOR_BYTES, lanes, bias[j])
                 else:
                     fill(out, width * many * lanes, 0)
+                rows = 0
                 for tap in range(t[KERNEL_HEIGHT]):
                     found = under(t, row, tap)
-                    if found < 0:
-                        continue
-                    x = ring + found % t[RING_ROWS] * t[RING_ROW]
-                    weights = t[WEIGHTS] + tap * t[KERNEL_WIDTH] * channels * many * item
-                    for phase in range(phases):
-                        taps, first, end, begin, step, place = t[KERNEL_WIDTH], 0, width, 0, t[STRIDE_WIDE], 0
-                        if t[ADJOINT]:
-                            # Pixel i of a phase is i * stride + phase - LEFT, and sees pixels i, i - 1, ... of the map.
-                            taps = (t[KERNEL_WIDTH] - phase + phases - 1) // phases
-                            if taps <= 0:
-                                continue
-                            first = max(0, (t[LEFT] - phase + phases - 1) // phases)
-                            end = (width - 1 + t[LEFT] - phase) // phases + 1
-                            step, place = 1, first * phases + phase - t[LEFT]
-                            begin = first - (taps - 1) + t[BEFORE]
-                        for j in range(0, many, CHANNELS_AT_ONCE):
-                            filter_row(min(CHANNELS_AT_ONCE, many - j), end - first, taps * channels,
-                                       x + begin * source_pixel, step * source_pixel, weights + j * item, many * item,
-                                       out + place * target_pixel + j * VECTOR_BYTES, phases * target_pixel)
-                        weights += taps * channels * many * item
+                    if found >= 0:
+                        table[2 * rows] = ring + found % t[RING_ROWS] * t[RING_ROW]
+                        table[2 * rows + 1] = t[WEIGHTS] + tap * t[KERNEL_WIDTH] * channels * many * item
+                        rows += 1
+                weights = 0  # of the phase, beyond where a row of them begins
+                for phase in range(phases if rows else 0):
+                    taps, first, end, begin, step, place = t[KERNEL_WIDTH], 0, width, 0, t[STRIDE_WIDE], 0
+                    if t[ADJOINT]:
+                        # Pixel i of a phase is i * stride + phase - LEFT, and sees pixels i, i - 1, ... of the map.
+                        taps = (t[KERNEL_WIDTH] - phase + phases - 1) // phases
+                        if taps <= 0:
+                            continue
+                        first = max(0, (t[LEFT] - phase + phases - 1) // phases)
+                        end = (width - 1 + t[LEFT] - phase) // phases + 1
+                        step, place = 1, first * phases + phase - t[LEFT]
+                        begin = first - (taps - 1) + t[BEFORE]
+                    for j in range(0, many, CHANNELS_AT_ONCE):
+                        filter_row(min(CHANNELS_AT_ONCE, many - j), end - first, rows, t[TABLE] + part * t[TABLE_EACH],
+                                   taps * channels, begin * source_pixel, step * source_pixel, weights + j * item,
+                                   many * item, out + place * target_pixel + j * VECTOR_BYTES, phases * target_pixel)
+                    weights += taps * channels * many * item
                 activate(at(out, width * many * lanes), t[ACTIVATION], slope)
                 lower(out, width * many, target + row * width * many * item, t[TARGET_HEIGHT] * width * many * item, images)
 
