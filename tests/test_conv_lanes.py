@@ -61,6 +61,13 @@ def close(found, expected, dtype):
     assert np.abs(found - expected).max() <= TOLERANCES[dtype] * np.abs(expected).max()
 
 
+def test_a_few_images_leave_lanes_empty(monkeypatch):
+    g, rng = GEOMETRIES["DCGAN's"], np.random.default_rng(0)
+    monkeypatch.setattr(cpu, "LARGE", 0)
+    w, y = rng.standard_normal((16, 3, *g.kernel)), rng.standard_normal((3, 16, *g.output))
+    close(cpu.conv2d_input_grad(y, w, g), im2col.conv2d_input_grad(y, w, g), "float64")
+
+
 def test_a_nan_stays_in_its_image():
     """Images share registers, and nothing else."""
     g = GEOMETRIES["DCGAN's"]
@@ -70,6 +77,10 @@ def test_a_nan_stays_in_its_image():
     assert set(np.argwhere(np.isnan(y))[:, 0]) == {7} and np.isnan(y[7]).sum() == 8 * 2 * 2
 
 
-@pytest.mark.parametrize("images, channels, kernels, few", [(128, 3, 64, True), (128, 16, 32, False), (2, 1, 8, False)])
-def test_which_convolutions_it_serves(images, channels, kernels, few):
-    assert convolution._has_few_channels(GEOMETRIES["DCGAN's"], channels, kernels, images, np.dtype(np.float32)) is few
+@pytest.mark.parametrize("images, channels, kernels, adjoint, suits", [
+    (128, 3, 64, False, True), (128, 16, 32, False, False), (128, 1, 512, True, True), (2, 1, 64, False, False),
+    (2, 1, 64, True, True),
+])
+def test_which_convolutions_it_serves(images, channels, kernels, adjoint, suits):
+    source = np.zeros((images, 14, 14, kernels if adjoint else channels), np.float32)
+    assert convolution._suits_lanes(GEOMETRIES["DCGAN's"], channels, kernels, source, adjoint) is suits

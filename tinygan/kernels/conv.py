@@ -27,19 +27,19 @@ from tinygan.kernels.compiling import inline, kernel
 from tinygan.kernels.gemm import LEAKY_RELU, RELU, pointer_to
 
 # What a task is told, by position. *_PIXEL: elements from one pixel to the next (more than the channels, where the
-# convolution sees a group of them; fewer, where RUN neighbours are read as one, with their channels one after the other).
+# convolution sees a group of them).
 # PHASE: from phase to phase, STEP: from tile to tile, SPACING: from element to element of a patch, all in pixels of the
 # image. TILE, POINTS, TAPS: m, n and r; from IMAGE_TO_POINTS on: the addresses of transforms. WEIGHTS, V, PRODUCTS: with a
 # plane for each point, and so many bytes from row to row and from plane to plane. Of *_EACH, every part has so many bytes
-# for itself. ELEMENTS: a block of the weights before its transform. MERGED: an image's phases are columns of one product.
-(IMAGE, IMAGE_HEIGHT, IMAGE_WIDTH, IMAGE_CHANNELS, IMAGE_PIXEL, RUN, MAP, MAP_HEIGHT, MAP_WIDTH, MAP_CHANNELS, MAP_PIXEL,
+# for itself. ELEMENTS: a block of the weights before its transform.
+(IMAGE, IMAGE_HEIGHT, IMAGE_WIDTH, IMAGE_CHANNELS, IMAGE_PIXEL, MAP, MAP_HEIGHT, MAP_WIDTH, MAP_CHANNELS, MAP_PIXEL,
  IMAGES, KERNEL, KERNEL_HEIGHT, KERNEL_WIDTH, ADJOINT, BIAS, ACTIVATION, SLOPE, TILES_HIGH, TILES_WIDE, PHASES_HIGH,
  PHASES_WIDE, PHASE_HIGH, PHASE_WIDE, STEP_HIGH, STEP_WIDE, SPACING, TOP, LEFT, TILE, POINTS, TAPS, IMAGE_TO_POINTS,
  MAP_TO_POINTS, POINTS_TO_IMAGE, POINTS_ADDED_TO_IMAGE, POINTS_TO_MAP, KERNEL_TO_POINTS, POINTS_TO_KERNEL, CHUNK, WEIGHTS,
  WEIGHTS_EACH, WEIGHTS_PLANE, V, V_EACH, V_ROW, V_PLANE, MAP_V, MAP_V_ROW, MAP_V_PLANE,
  PANELS, PRODUCTS, PRODUCTS_EACH, PRODUCTS_ROW, PRODUCTS_PLANE, PATCH,
- PATCH_EACH, ELEMENTS, ELEMENTS_EACH, MERGED, ACCUMULATE) = range(62)
-WORDS = 62
+ PATCH_EACH, ELEMENTS, ELEMENTS_EACH, ACCUMULATE) = range(60)
+WORDS = 60
 ROWS = microkernel.ROWS
 LINE = 64  # bytes of a cache line
 
@@ -58,15 +58,13 @@ def plane_bytes(rows: int, row: int) -> int:
 @inline
 def _side(t: Any, of_map: Any, item: Any) -> Any:
     """The image, or the map, and where the patches of its tiles lie: address, height, width, channels, bytes of a pixel,
-    phases (high, wide), steps from phase to phase, from tile to tile, and in a patch, the first patch's corner, its size,
-    and how many pixels are read as one."""
+    phases (high, wide), steps from phase to phase, from tile to tile, and in a patch, the first patch's corner, its size."""
     zero, one = np.int64(0), np.int64(1)
     if of_map:
         return (t[MAP], t[MAP_HEIGHT], t[MAP_WIDTH], t[MAP_CHANNELS], t[MAP_PIXEL] * item, one, one, zero, zero, t[TILE],
-                t[TILE], one, zero, zero, t[TILE], one)
+                t[TILE], one, zero, zero, t[TILE])
     return (t[IMAGE], t[IMAGE_HEIGHT], t[IMAGE_WIDTH], t[IMAGE_CHANNELS], t[IMAGE_PIXEL] * item, t[PHASES_HIGH],
-            t[PHASES_WIDE], t[PHASE_HIGH], t[PHASE_WIDE], t[STEP_HIGH], t[STEP_WIDE], t[SPACING], t[TOP], t[LEFT], t[POINTS],
-            t[RUN])
+            t[PHASES_WIDE], t[PHASE_HIGH], t[PHASE_WIDE], t[STEP_HIGH], t[STEP_WIDE], t[SPACING], t[TOP], t[LEFT], t[POINTS])
 
 
 @inline
@@ -150,20 +148,14 @@ def make(real: Any) -> Tasks:
                 b[i] = a[i] + shift[i]
 
     @inline
-    def whole(first: Any, step: Any, size: Any, end: Any, count: Any) -> Any:
-        """Which of `count` runs of that size, one every `step` from `first` on, lie from 0 to `end`: from which to which."""
-        low = np.int64(0) if first >= 0 else min(count, (step - 1 - first) // step)
-        return low, max(low, min(count, (end - size - first) // step + 1 if end - size >= first else np.int64(0)))
-
-    @inline
     def gather(t: Any, of_map: Any, first: Any, end: Any, v: Any, v_row: Any, plane: Any, patch: Any) -> Any:
         """V of the rows of tiles from first to end: row t of plane p is tile t at point p, the channels of phase after
         phase. Pixels beyond the image are zero. Vectors that reach beyond a phase's channels reach into what is written
         next, or into the end of the row, which is padding."""
         (image, height, image_width, channels, pixel_bytes, high, wide, phase_high, phase_wide, step_high, step_wide,
-         spacing, top, left, size, run) = _side(t, of_map, item)
+         spacing, top, left, size) = _side(t, of_map, item)
         row = image_width * pixel_bytes
-        last = image + t[IMAGES] * height * row - pixel_bytes + channels // run * item - vector  # a vector may lie there
+        last = image + t[IMAGES] * height * row - pixel_bytes + channels * item - vector  # a vector may lie there
         to_points = t[MAP_TO_POINTS] if of_map else t[IMAGE_TO_POINTS]
         n, tiles_high, tiles_wide = t[POINTS], t[TILES_HIGH], t[TILES_WIDE]
         for i in range(first, end):
@@ -175,7 +167,7 @@ def make(real: Any) -> Tasks:
                 target = v + (i - first) * tiles_wide * v_row + phase * channels * item
                 pixel = base + y * row + x * pixel_bytes
                 if n == 1:
-                    begin, stop = whole(x, step_wide, run, image_width, tiles_wide)
+                    begin, stop = within(x, step_wide, tiles_wide, image_width)
                     if bottom_row == top_row:
                         begin, stop = np.int64(0), np.int64(0)
                     for tx in range(tiles_wide):
@@ -187,10 +179,6 @@ def make(real: Any) -> Tasks:
                                 copy(pixel, target, channels)
                         else:
                             _zero(at(target, channels))
-                            low, high_column = within(x + tx * step_wide, spacing, run, image_width)
-                            if bottom_row > top_row and high_column > low:
-                                copy(pixel + low * pixel_bytes, target + low * pixel_bytes,
-                                     (high_column - low) * (channels // run))
                         pixel += step_wide * pixel_bytes
                         target += v_row
                     continue
@@ -218,7 +206,7 @@ def make(real: Any) -> Tasks:
         """The other way, for a phase and its channels from low to high, whose products these are: the tiles of a map are
         written, with bias and activation, those of an image overlap and add up."""
         (image, height, image_width, _, pixel_bytes, _, wide, phase_high, phase_wide, step_high, step_wide,
-         spacing, top, left, size, run) = _side(t, of_map, item)
+         spacing, top, left, size) = _side(t, of_map, item)
         row = image_width * pixel_bytes
         n, plane, bias, activation = t[POINTS], t[PRODUCTS_PLANE], t[BIAS], t[ACTIVATION]
         tiles_high, tiles_wide, products_row = t[TILES_HIGH], t[TILES_WIDE], t[PRODUCTS_ROW]
@@ -233,11 +221,11 @@ def make(real: Any) -> Tasks:
             if n == 1 and bottom_row == top_row:
                 continue
             for tx in range(tiles_wide):
-                left_column, right_column = within(x + tx * step_wide, spacing, size * run, image_width)
-                inside = bottom_row - top_row == size and right_column - left_column == size * run
-                if n == 1 and not of_map:  # a run of pixels, as far as they are there
-                    skipped = left_column * pixel_bytes
-                    add(source + skipped, pixel + skipped, many if inside else (right_column - left_column) * (many // run))
+                left_column, right_column = within(x + tx * step_wide, spacing, size, image_width)
+                inside = bottom_row - top_row == size and right_column - left_column == size
+                if n == 1 and not of_map:
+                    if inside:
+                        add(source, pixel, many)
                 elif n == 1 and bias:
                     finish(source, pixel, bias + low * item, many, activation, slope)
                 elif n == 1:
@@ -334,7 +322,7 @@ def make(real: Any) -> Tasks:
         Without V_EACH, V has been gathered, and the parts share the channels of the result; otherwise each gathers a
         CHUNK of rows of tiles at a time. Without WEIGHTS_EACH all weights have been packed, otherwise each part packs a
         phase of a block of them at a time, which then never leaves the cache. The products of a phase of an image are
-        transformed back before those of the next are made; with MERGED, the phases are columns of one product.
+        transformed back before those of the next are made.
         """
         t = carray(task, (WORDS,))
         zero, one, line = np.int64(0), np.int64(1), np.int64(LINE // item)
@@ -343,13 +331,10 @@ def make(real: Any) -> Tasks:
         rows, channels = (t[MAP_CHANNELS], t[IMAGE_CHANNELS]) if adjoint else (t[IMAGE_CHANNELS], t[MAP_CHANNELS])
         # A block of the weights has `panels` of `depth` rows, which are made and multiplied in `pieces`.
         panels, depth = (phases, rows) if adjoint else (one, phases * rows)
-        columns = channels
-        if t[MERGED]:
-            panels, columns = one, phases * channels
         pieces = phases if as_needed and not adjoint else one
         piece = depth // pieces
         plane, block = t[WEIGHTS_PLANE], points * t[WEIGHTS_PLANE]
-        first, last = zero, (columns + width - 1) // width
+        first, last = zero, (channels + width - 1) // width
         if t[V_EACH] == 0:
             begin, end = zero, t[IMAGES] * t[TILES_HIGH]
             first, last = last * part // parts, last * (part + 1) // parts
@@ -366,9 +351,8 @@ def make(real: Any) -> Tasks:
         at_once = one if as_needed else max(last - first, one)
 
         if adjoint:  # the tiles will be added up, to the bias
-            low = first * width if panels == phases else zero
-            high = min(last * width, channels) if panels == phases else channels
-            pixels, many = t[IMAGE_HEIGHT] * t[IMAGE_WIDTH], min(high, t[IMAGE_PIXEL]) - low
+            low = first * width
+            pixels, many = t[IMAGE_HEIGHT] * t[IMAGE_WIDTH], min(last * width, channels) - low
             for i in range(begin // t[TILES_HIGH] * pixels, end // t[TILES_HIGH] * pixels):
                 pixel = t[IMAGE] + (i * t[IMAGE_PIXEL] + low) * item
                 if t[BIAS]:
@@ -408,12 +392,7 @@ def make(real: Any) -> Tasks:
                                              product + p * product_plane + k * product_row + j * width * item,
                                              product_row // item, d, following + half * piece * LINE,
                                              line if half * LINE < width * item else zero, then, line if j == 0 else zero)
-                    if t[MERGED]:
-                        for phase in range(phases):
-                            place = product + phase * channels * item
-                            scatter(t, False, i, stop, phase, place, zero, channels, slope, patch)
-                    else:
-                        scatter(t, not adjoint, i, stop, q, product, j0 * width, min(j1 * width, channels), slope, patch)
+                    scatter(t, not adjoint, i, stop, q, product, j0 * width, min(j1 * width, channels), slope, patch)
 
     @inline
     def write_weights(t: Any, source: Any, phase_step: Any, plane: Any, k: Any, c: Any, patch: Any) -> Any:

@@ -42,7 +42,6 @@ class Tile(NamedTuple):
 
 
 DIRECT = Tile(1, 1)
-THIN = 4  # channels of an image up to which the pixels under a row of the kernel are read as one
 
 
 @lru_cache(1024)
@@ -159,47 +158,28 @@ def _chunk(rows: int, wide: int, depth_bytes: int) -> int:
     return min(range((most + 1) // 2, most + 1), key=lambda count: (cost(count), -count))
 
 
-def _is_thin(g: Any, tile: Tile, channels: int) -> bool:
-    return tile == DIRECT and channels <= THIN and g.groups == 1 and g.dilation[1] == 1 and g.kernel[1] > 1
-
-
-def _thin(g: Any) -> Any:
-    """The same convolution of an image where the pixels under a row of the kernel are read as one, with their channels
-    one after the other."""
-    return g._replace(kernel=(g.kernel[0], 1))
-
-
 def _convolve(source: Array, weight: Array, g: Any, adjoint: bool, version: Any, bias: Array | None, activation: int,
               slope: float) -> Array:
     """The map of an image (N, H, W, C), or, `adjoint`, the image of a map."""
     kernels, channels = weight.shape[0], weight.shape[1] * g.groups
-    if _has_few_channels(g, channels, kernels, source.shape[0], source.dtype):
+    if _suits_lanes(g, channels, kernels, source, adjoint):
         return _convolve_lanes(source, weight, g, adjoint, bias, activation, slope)
     tile = best_tile(g, channels, kernels)
     images, dtype, item = source.shape[0], source.dtype, source.itemsize
     real, width = REALS[dtype], gemm.columns(dtype)
-    pixel, run, of_weights = channels, 1, {}
-    thin = _is_thin(g, tile, channels)
-    if thin:
-        run, g = g.kernel[1], _thin(g)
-        channels *= run
-        # What all phases multiply is one matrix.
-        of_weights = {"image_channels": channels * g.kernel[0], "phases_high": 1, "kernel_height": 1}
-        weight = np.ascontiguousarray(weight.transpose(0, 2, 3, 1)).reshape(kernels, -1, 1, 1)
-        version = None  # this is a copy of the parameter, somewhere else every time
     words = dict(_words(real, g, tile, images, channels, kernels))
-    words.update(image_pixel=pixel, run=run, adjoint=adjoint, merged=thin and adjoint)
+    words["adjoint"] = adjoint
     high, wide, phases = words["tiles_high"], words["tiles_wide"], words["phases_high"] * words["phases_wide"]
-    target = empty((images, *(g.input if adjoint else g.output), pixel if adjoint else kernels), dtype)
+    target = empty((images, *(g.input if adjoint else g.output), channels if adjoint else kernels), dtype)
     rows, columns = words["image_channels"], words["map_channels"]
     if adjoint:
-        rows, columns = columns, rows * (phases if thin else 1)
+        rows, columns = columns, rows
     depth, blocks = rows * (1 if adjoint else phases), -(-columns // width)
     # With few tiles every part would read all the weights for a few of them, so the parts share the channels instead.
     part_tiles = -(-images * high * wide // pool.size)
     words["weights_plane"] = conv.plane_bytes(phases * rows, width * item)
     as_needed = part_tiles <= PACKED_TILES and _weights_bytes(words, blocks) > KEPT_WEIGHTS
-    share = (as_needed or part_tiles <= SHARED_TILES) and blocks >= pool.size and not thin
+    share = (as_needed or part_tiles <= SHARED_TILES) and blocks >= pool.size
     as_needed = as_needed and share
     if as_needed:
         words["weights_plane"] = conv.plane_bytes(rows, width * item)
@@ -219,7 +199,7 @@ def _convolve(source: Array, weight: Array, g: Any, adjoint: bool, version: Any,
     for i in range(g.groups):
         some = weight[i * per_group:(i + 1) * per_group]
         kernel = np.ascontiguousarray(some) if as_needed else some
-        u = None if as_needed else _packed(some, {**words, **of_weights}, tile, adjoint, version)
+        u = None if as_needed else _packed(some, words, tile, adjoint, version)
         v_bytes = tile.planes * words["v_plane"] + conv.ROWS * row  # rows beyond the tiles are read, whatever they hold
         products_each = _lines(tile.planes * words["products_plane"])
         v_each, weights_each, elements_each = 0 if share else _lines(v_bytes), 0, 0
@@ -243,12 +223,16 @@ def _convolve(source: Array, weight: Array, g: Any, adjoint: bool, version: Any,
 # Few channels
 
 
-FEW = 256  # channel pairs, up to which an image a lane is faster
+FEW, VERY_FEW = 256, 4  # pairs of channels, or channels of a side, up to which an image a lane is faster
 
 
-def _has_few_channels(g: Any, channels: int, kernels: int, images: int, dtype: Any) -> bool:
-    return (channels * kernels <= FEW and images >= transform.lanes_of(REALS[dtype]) and g.groups == 1
-            and g.dilation[1] == 1 and g.algorithm != "tiled")
+def _suits_lanes(g: Any, channels: int, kernels: int, source: Array, adjoint: bool) -> bool:
+    if g.groups != 1 or g.dilation[1] != 1 or g.algorithm == "tiled":
+        return False
+    # Without an image for every lane; but matrix products whose results have next to no columns are slower still.
+    if source.shape[0] < transform.lanes_of(REALS[source.dtype]):
+        return adjoint and channels <= VERY_FEW and source.shape[0] > 1
+    return channels * kernels <= FEW or min(channels, kernels) <= VERY_FEW
 
 
 _LANES = {name.lower(): place for name, place in vars(lanes).items() if name.isupper() and isinstance(place, int)}
@@ -344,19 +328,11 @@ def conv2d_input_grad(y: Array, weight: Array, g: Any, version: Any, bias: Array
 
 def conv2d_weight_grad(x: Array, y: Array, g: Any) -> Array:
     """The adjoint in weight: for each point a product that sums over all tiles."""
-    tile, channels = best_tile(g, x.shape[3], y.shape[3]), x.shape[3]
-    if _has_few_channels(g, channels, y.shape[3], x.shape[0], x.dtype):
+    if _suits_lanes(g, x.shape[3], y.shape[3], x, False):
         return _weight_grad_lanes(x, y, g)
-    if not _is_thin(g, tile, channels):
-        return _weight_grad(x, y, g, tile, 1)
-    gradient = _weight_grad(x, y, _thin(g), tile, g.kernel[1]).reshape(y.shape[3], g.kernel[1], channels, g.kernel[0])
-    return np.ascontiguousarray(gradient.transpose(0, 2, 3, 1))
-
-
-def _weight_grad(x: Array, y: Array, g: Any, tile: Tile, run: int) -> Array:
+    tile = best_tile(g, x.shape[3], y.shape[3])
     dtype, item, real = x.dtype, x.itemsize, REALS[x.dtype]
-    words = dict(_words(real, g, tile, x.shape[0], run * x.shape[3], y.shape[3]))
-    words.update(image_pixel=x.shape[3], run=run)
+    words = dict(_words(real, g, tile, x.shape[0], x.shape[3], y.shape[3]))
     words["patch_each"] = _patch_bytes(words, tile, item)
     kernels, channels = words["map_channels"], words["image_channels"]
     depth, tiles_each = words["phases_high"] * words["phases_wide"] * channels, words["tiles_high"] * words["tiles_wide"]
