@@ -25,6 +25,7 @@ from tinygan import nn, saving
 from tinygan.random import Key
 
 METHODS = ("vanilla", "minibatch", "unrolled", "data")
+SAVED_EVERY = 60.0  # seconds of training that are lost at most, when a seed is stopped
 
 
 def arguments(argv: list[str] | None = None) -> argparse.Namespace:
@@ -127,15 +128,18 @@ def train(options: argparse.Namespace, seed: int) -> Row:
         gan.load_state_dict(state)
         trace, before = json.loads(notes["trace"]), float(notes["seconds"])
         say(f"seed {seed}: going on after step {gan.steps}")
-    every = max(1, options.steps // task.looks)
+    every, saved = max(1, options.steps // task.looks), begin
     while gan.steps < options.steps:
         gan.step(real(key.fold("data").fold(gan.steps)))
+        looked = len(trace)
         if gan.steps % every == 0 or gan.steps == options.steps:
             samples = [gan.sample(z=gan.latent(500, key.fold("samples").fold(i))) for i in range(task.samples // 500)]
             trace.append({"step": gan.steps, **rounded(measure(tg.concatenate(samples)))})
             say(f"seed {seed}: {', '.join(f'{name} {value}' for name, value in trace[-1].items())}")
-            seconds = before + time.perf_counter() - begin
-            saving.save(path, gan.state_dict(), {"trace": json.dumps(trace), "seconds": str(seconds)})
+        now = time.perf_counter()
+        if len(trace) > looked or now - saved >= SAVED_EVERY:
+            saving.save(path, gan.state_dict(), {"trace": json.dumps(trace), "seconds": str(before + now - begin)})
+            saved = now
     path.unlink(missing_ok=True)
     last = {name: value for name, value in trace[-1].items() if name != "step"}
     return {

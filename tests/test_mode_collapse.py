@@ -148,6 +148,26 @@ def test_a_seed_that_was_stopped_goes_on_where_it_was(bench, tmp_path, monkeypat
     assert sorted(whole, key=str) == sorted(({k: v for k, v in row.items() if k != "seconds"} for row in rows(tmp_path / "halves")), key=str)
 
 
+def test_a_seed_is_saved_between_the_looks_too(bench, tmp_path, monkeypatch):
+    """Of a run of days all but the last minute is there."""
+    task = bench.mode_collapse_tasks.TASKS["ring"]
+    real, measure = task.open(task.batch, None)
+    batches = iter(range(3))
+
+    def fails(key):
+        next(batches)
+        return real(key)
+
+    monkeypatch.setattr(bench.mode_collapse, "SAVED_EVERY", 0.0)
+    stopped = SimpleNamespace(**{**vars(task), "open": lambda *_: (fails, measure), "looks": 1})
+    monkeypatch.setitem(bench.mode_collapse_tasks.TASKS, "ring", stopped)
+    with pytest.raises(StopIteration):
+        bench.mode_collapse.main(arguments(tmp_path))
+    (left,) = tmp_path.glob("*.safetensors")
+    state, notes = tg.saving.load(left)
+    assert state["steps"] == 3 and json.loads(notes["trace"]) == []
+
+
 def test_mean_and_standard_error(bench):
     made = [{"method": "vanilla", "settings": {"K": 1}, "steps": 9, "modes": modes, "seconds": 2} for modes in (1, 2, 6)]
     (line,) = bench.mode_collapse.summary(made, ["modes"])
