@@ -85,6 +85,8 @@ def test_all_steps_see_the_same_instance_noise():
         gan.keys, gan.rematerialize = tg.random.KeyStream(keys.key, keys.count), rematerialize
         results.append(gradients_of(gan, real, z))
     close(results[0][1], results[1][1], 1e-10)
+    gan.instance_noise = 0.0
+    assert abs(gradients_of(gan, real, z)[0] - results[0][0]) > 1e-3  # and it is there
 
 
 @pytest.mark.parametrize("steps", [1, 5, 10])

@@ -91,10 +91,11 @@ def _transforms(real: Any, tile: Tile) -> dict[str, int]:
 _PLACES = {name.lower(): place for name, place in vars(conv).items() if name.isupper() and isinstance(place, int)}
 
 
-def _run(task: int, words: dict[str, int]) -> None:
-    values = [0] * conv.WORDS
+def _run(task: int, words: dict[str, int], places: dict[str, int] = _PLACES) -> None:
+    """Run a task of `conv`'s, or of the module whose places of words these are."""
+    values = [0] * places["words"]
     for name, value in words.items():
-        values[_PLACES[name]] = value
+        values[places[name]] = value
     pool.run(task, tuple(values), pool.size)
 
 
@@ -265,13 +266,6 @@ def _lanes_words(source: Array, target: Array, g: Any, adjoint: bool) -> dict[st
     }
 
 
-def _run_lanes(task: int, words: dict[str, int]) -> None:
-    values = [0] * lanes.WORDS
-    for name, value in words.items():
-        values[_LANES[name]] = value
-    pool.run(task, tuple(values), pool.size)
-
-
 def _convolve_lanes(source: Array, weight: Array, g: Any, adjoint: bool, bias: Array | None, activation: int,
                     slope: float) -> Array:
     """`_convolve` for few channels."""
@@ -284,9 +278,9 @@ def _convolve_lanes(source: Array, weight: Array, g: Any, adjoint: bool, bias: A
     words = _lanes_words(source, target, g, adjoint)
     sizes = [pool.size * words[each] for each in ("ring_each", "row_each", "table_each")]
     with Scratch(*sizes) as (ring, row, table):
-        _run_lanes(lanes.make(REALS[dtype]).convolve, {
+        _run(lanes.make(REALS[dtype]).convolve, {
             **words, "weights": address(rows), "bias": 0 if bias is None else address(bias), "activation": activation,
-            "slope": number(slope, dtype), "ring": ring, "row": row, "table": table})
+            "slope": number(slope, dtype), "ring": ring, "row": row, "table": table}, _LANES)
     return target
 
 
@@ -297,9 +291,9 @@ def _weight_grad_lanes(x: Array, y: Array, g: Any) -> Array:
     plane = rows * kernels * microkernel.VECTOR_BYTES
     sizes = [pool.size * each for each in (words["ring_each"], words["row_each"], height * plane)]
     with Scratch(*sizes) as (ring, row, sums):
-        _run_lanes(lanes.make(REALS[x.dtype]).weight_grad, {
+        _run(lanes.make(REALS[x.dtype]).weight_grad, {
             **words, "ring": ring, "row": row, "sums": sums, "sums_each": height * plane, "sums_plane": plane,
-            "sums_columns": kernels})
+            "sums_columns": kernels}, _LANES)
         found = np.ctypeslib.as_array(_pointer(sums, x.dtype), (pool.size, height, rows, kernels, count))
         gradient = found[:, :, :width * channels].sum((0, 4)).reshape(height, width, channels, kernels)
     return np.ascontiguousarray(gradient.transpose(3, 2, 0, 1))

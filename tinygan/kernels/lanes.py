@@ -255,6 +255,16 @@ def make(real: Any) -> Tasks:
                  ring + i % t[RING_ROWS] * t[RING_ROW] + t[BEFORE] * t[SOURCE_CHANNELS] * VECTOR_BYTES)
         return end
 
+    @inline
+    def unit_of(t: Any, unit: Any) -> Any:
+        """A unit of the work, some rows of a block of images: how many images, where they begin in source and target, and
+        from which row of the target to which."""
+        block, band, height = unit // t[BANDS], unit % t[BANDS], t[TARGET_HEIGHT]
+        source_size = t[SOURCE_HEIGHT] * t[SOURCE_WIDTH] * t[SOURCE_CHANNELS]
+        target_size = height * t[TARGET_WIDTH] * t[TARGET_CHANNELS]
+        return (min(lanes, t[IMAGES] - block * lanes), t[SOURCE] + block * lanes * source_size * item,
+                t[TARGET] + block * lanes * target_size * item, height * band // t[BANDS], height * (band + 1) // t[BANDS])
+
     def filters(channels: int) -> Any:
         """apply_filter for all pixels of a row and so many channels, or fewer."""
         apply_filter, pixels = _make_filter(real, channels)
@@ -285,13 +295,10 @@ def make(real: Any) -> Tasks:
         phases = t[STRIDE_WIDE] if t[ADJOINT] else 1
         units = (t[IMAGES] + lanes - 1) // lanes * t[BANDS]
         for unit in range(units * part // parts, units * (part + 1) // parts):
-            block, band = unit // t[BANDS], unit % t[BANDS]
-            images = min(lanes, t[IMAGES] - block * lanes)
-            source = t[SOURCE] + block * lanes * t[SOURCE_HEIGHT] * t[SOURCE_WIDTH] * channels * item
-            target = t[TARGET] + block * lanes * t[TARGET_HEIGHT] * width * many * item
+            images, source, target, first_row, end_row = unit_of(t, unit)
             fill(ring, t[RING_EACH] // item, 0)
             lifted = 0
-            for row in range(t[TARGET_HEIGHT] * band // t[BANDS], t[TARGET_HEIGHT] * (band + 1) // t[BANDS]):
+            for row in range(first_row, end_row):
                 lifted = lift_rows(t, row, lifted, images, source, ring)
                 if t[BIAS]:
                     bias = at(t[BIAS], many)
@@ -356,14 +363,11 @@ def make(real: Any) -> Tasks:
         fill(sums, t[SUMS_EACH] // item, 0)
         units = (t[IMAGES] + lanes - 1) // lanes * t[BANDS]
         for unit in range(units * part // parts, units * (part + 1) // parts):
-            block, band = unit // t[BANDS], unit % t[BANDS]
-            images = min(lanes, t[IMAGES] - block * lanes)
-            source = t[SOURCE] + block * lanes * t[SOURCE_HEIGHT] * t[SOURCE_WIDTH] * channels * item
-            target = t[TARGET] + block * lanes * t[TARGET_HEIGHT] * width * kernels * item
+            images, source, target, first_row, end_row = unit_of(t, unit)
             fill(ring, t[RING_EACH] // item, 0)
             fill(y, t[ROW_EACH] // item, 0)
             lifted = 0
-            for row in range(t[TARGET_HEIGHT] * band // t[BANDS], t[TARGET_HEIGHT] * (band + 1) // t[BANDS]):
+            for row in range(first_row, end_row):
                 lifted = lift_rows(t, row, lifted, images, source, ring)
                 size = width * kernels
                 lift(target + row * size * item, t[TARGET_HEIGHT] * size * item, images, size, y)
