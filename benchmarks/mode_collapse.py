@@ -43,8 +43,10 @@ def arguments(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--learning-rate", type=float, help="of both players' Adam at the start (default: the networks')")
     parser.add_argument("--g-learning-rate", type=float, help="of the generator's, if another")
     parser.add_argument("--decay", choices=("both", "generator"), help="whose learning rate falls to 0 along half a cosine")
-    parser.add_argument("--instance-noise", type=float, default=0.0, help="its standard deviation at the start; falls to a "
-                        "hundredth over the first half of the steps, then there is none")
+    parser.add_argument("--instance-noise", type=float, default=0.0, help="its standard deviation at the start; falls by the "
+                        "same factor at every step to --noise-end, then there is none")
+    parser.add_argument("--noise-end", type=float, help="(default: a hundredth of --instance-noise)")
+    parser.add_argument("--noise-until", type=float, default=0.5, help="the share of the steps that have noise")
     parser.add_argument("--spread", type=float, default=1.0, help="latent vectors are multiplied by it: a generator is as "
                         "steep from the start, and makes less of what lies between modes")
     parser.add_argument("--data-dir", help="MNIST's files, for stacked MNIST")
@@ -79,6 +81,10 @@ def settings(options: argparse.Namespace) -> dict[str, Any]:
         found["spread"] = options.spread
     if options.instance_noise:
         found["noise"] = options.instance_noise
+        if options.noise_end is not None:
+            found["noise_end"] = options.noise_end
+        if options.noise_until != 0.5:
+            found["noise_until"] = options.noise_until
     return found
 
 
@@ -93,8 +99,11 @@ def build(options: argparse.Namespace, key: Key) -> tg.gans.VanillaGAN:
         return tg.optim.Adam(falling, betas=(rates.beta1, rates.beta2))
 
     def falling_noise(step: int) -> float:
-        done = step / (options.steps / 2)
-        return options.instance_noise * 0.01 ** done if done < 1 else 0.0
+        done = step / (options.steps * options.noise_until)
+        if not options.instance_noise or done >= 1:
+            return 0.0
+        end = options.instance_noise / 100 if options.noise_end is None else options.noise_end
+        return options.instance_noise * (end / options.instance_noise) ** done
 
     common: dict[str, Any] = {
         "latent_dim": latent_dim, "noise": noise, "generator_cost": options.generator_cost, "key": key,
