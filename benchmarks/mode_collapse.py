@@ -13,6 +13,7 @@ import math
 import statistics
 import sys
 import time
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from tinygan import nn, saving
 from tinygan.random import Key
 
 METHODS = ("vanilla", "minibatch", "unrolled", "data")
+AVERAGE = "average."
 SAVED_EVERY = 60.0  # seconds of training that are lost at most, when a seed is stopped
 
 
@@ -43,10 +45,12 @@ def arguments(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--learning-rate", type=float, help="of both players' Adam at the start (default: the networks')")
     parser.add_argument("--g-learning-rate", type=float, help="of the generator's, if another")
     parser.add_argument("--decay", choices=("both", "generator"), help="whose learning rate falls to 0 along half a cosine")
-    parser.add_argument("--instance-noise", type=float, default=0.0, help="its standard deviation at the start; falls by the "
-                        "same factor at every step to --noise-end, then there is none")
+    parser.add_argument("--instance-noise", type=float, default=0.0, help="its standard deviation at the start; falls by "
+                        "the same factor at every step to --noise-end, then there is none")
     parser.add_argument("--noise-end", type=float, help="(default: a hundredth of --instance-noise)")
     parser.add_argument("--noise-until", type=float, default=0.5, help="the share of the steps that have noise")
+    parser.add_argument("--average", type=float, default=0.0, help="samples are made by a running average of the "
+                        "generator's weights, of which each step keeps this share (Yazici et al. 2019)")
     parser.add_argument("--spread", type=float, default=1.0, help="latent vectors are multiplied by it: a generator is as "
                         "steep from the start, and makes less of what lies between modes")
     parser.add_argument("--data-dir", help="MNIST's files, for stacked MNIST")
@@ -79,6 +83,8 @@ def settings(options: argparse.Namespace) -> dict[str, Any]:
         found["decay"] = options.decay
     if options.spread != 1:
         found["spread"] = options.spread
+    if options.average:
+        found["average"] = options.average
     if options.instance_noise:
         found["noise"] = options.instance_noise
         if options.noise_end is not None:
@@ -130,24 +136,33 @@ def train(options: argparse.Namespace, seed: int) -> Row:
     gan = build(options, key.fold("gan"))
     path = unfinished(options, seed)
     path.parent.mkdir(parents=True, exist_ok=True)
+    average = tg.optim.ExponentialMovingAverage(gan.generator, options.average) if options.average else None
     trace: list[dict[str, float]] = []
     before, begin = 0.0, time.perf_counter()
     if path.exists():
         state, notes = saving.load(path)
+        kept = {name: state.pop(name) for name in list(state) if name.startswith(AVERAGE)}
+        if average is not None:
+            average.load_state_dict({name.removeprefix(AVERAGE): array for name, array in kept.items()})
         gan.load_state_dict(state)
         trace, before = json.loads(notes["trace"]), float(notes["seconds"])
         say(f"seed {seed}: going on after step {gan.steps}")
     every, saved = max(1, options.steps // task.looks), begin
     while gan.steps < options.steps:
         gan.step(real(key.fold("data").fold(gan.steps)))
+        if average is not None:
+            average.update()
         looked = len(trace)
         if gan.steps % every == 0 or gan.steps == options.steps:
-            samples = [gan.sample(z=gan.latent(500, key.fold("samples").fold(i))) for i in range(task.samples // 500)]
+            with average.applied() if average is not None else nullcontext():
+                samples = [gan.sample(z=gan.latent(500, key.fold("samples").fold(i))) for i in range(task.samples // 500)]
             trace.append({"step": gan.steps, **rounded(measure(tg.concatenate(samples)))})
             say(f"seed {seed}: {', '.join(f'{name} {value}' for name, value in trace[-1].items())}")
         now = time.perf_counter()
         if len(trace) > looked or now - saved >= SAVED_EVERY:
-            saving.save(path, gan.state_dict(), {"trace": json.dumps(trace), "seconds": str(before + now - begin)})
+            averages = average.state_dict() if average is not None else {}
+            state = {**gan.state_dict(), **{AVERAGE + name: array for name, array in averages.items()}}
+            saving.save(path, state, {"trace": json.dumps(trace), "seconds": str(before + now - begin)})
             saved = now
     path.unlink(missing_ok=True)
     last = {name: value for name, value in trace[-1].items() if name != "step"}

@@ -276,7 +276,7 @@ def test_the_unbalanced_preset_lets_the_generator_learn_faster(name):
 
 
 def test_each_configuration_has_its_own_unfinished_file(bench, tmp_path):
-    flags = ([], ["--learning-rate", "1e-3"], ["--g-learning-rate", "1e-3"], ["--decay", "both"], ["--batch", "100"])
+    flags = ([], ["--learning-rate", "1e-3"], ["--g-learning-rate", "1e-3"], ["--decay", "both"], ["--batch", "100"], ["--average", "0.9"])
     names = {bench.mode_collapse.unfinished(bench.mode_collapse.arguments(arguments(tmp_path, *more)), 0) for more in flags}
     assert len(names) == len(flags)
     same = bench.mode_collapse.arguments(arguments(tmp_path, "--batch", "512"))
