@@ -1,24 +1,36 @@
 """The Hypothesis profile and the devices that the tests run on."""
 from __future__ import annotations
 
-import importlib.util
+import shutil
 
 import pytest
 from hypothesis import settings
+
+from tinygan import devices
 
 settings.register_profile("tinygan", deadline=None, derandomize=True, max_examples=12, database=None)
 settings.load_profile("tinygan")
 
 
-@pytest.fixture(scope="session", params=["cpu", "cuda"])
+def usable(name: str) -> str:
+    """The device's name; the test is skipped, with the reason, where it is not there."""
+    if name == "emulated" and shutil.which("g++") is None:
+        pytest.skip("the emulated device needs g++")
+    try:
+        devices.device(name)
+    except devices.DeviceError as error:
+        pytest.skip(str(error))
+    return name
+
+
+@pytest.fixture(scope="session", params=["cpu", "cuda", "emulated"])
 def device(request: pytest.FixtureRequest) -> str:
-    """Every test that takes this runs on each device; on a GPU where there is one."""
-    if request.param == "cuda":
-        if importlib.util.find_spec("tinygan.backends.cuda") is None:
-            pytest.skip("tinygan has no GPU backend here")
-        cupy = pytest.importorskip("cupy", reason="CuPy is not installed")
-        try:
-            cupy.cuda.runtime.getDeviceCount()
-        except cupy.cuda.runtime.CUDARuntimeError as error:
-            pytest.skip(f"no GPU: {error}")
-    return request.param
+    """Every test that takes this runs on each device: on the CPU, on a GPU where there is one, and with the CUDA kernels run
+    by the emulator."""
+    return usable(request.param)
+
+
+@pytest.fixture(scope="session", params=["cuda", "emulated"])
+def other_device(request: pytest.FixtureRequest) -> str:
+    """A device that is not the CPU."""
+    return usable(request.param)

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import strategies as st
 
 import tinygan as tg
+from tinygan.backends import backend_of
 
 TOLERANCES = {"float64": 1e-10, "float32": 2e-4}  # relative to the largest element
 
@@ -77,17 +78,13 @@ def check_both_modes(fn: Callable[..., Any], expected: Any, *arrays: np.ndarray,
 
 
 def to_device(array: np.ndarray, device: str) -> Any:
-    if device == "cpu":
-        return array
-    import cupy
-
-    return cupy.asarray(array)
+    return tg.to_device(array, device)
 
 
 def to_numpy(x: Any) -> np.ndarray:
     if isinstance(x, tg.Tensor):
         return x.numpy()
-    return x if isinstance(x, np.ndarray) else x.get()
+    return backend_of(x).to_numpy(x)
 
 
 def close(ours: Any, expected: Any, rtol: float, what: str = "the result") -> None:

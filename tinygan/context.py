@@ -27,6 +27,10 @@ class Context(NamedTuple):
     """Whether the first NaN or infinity is an error that names the op and the user's line."""
     conv_algorithm: str = "auto"
     """How convolutions are computed: "auto", "direct" or "tiled"."""
+    matmul_precision: str = "float32"
+    """What a GPU computes float32 products in: "float32" or "tf32"."""
+    capture: Any = None
+    """The capture that is being recorded, which is told what the host does; None: none."""
     reads: list[Any] | None = None
     """Where `apply` notes the versions of the Parameters and Buffers that it meets; None: nowhere."""
 

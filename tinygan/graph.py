@@ -68,7 +68,7 @@ def apply(op: Op, *inputs: Any, **static: Any) -> Any:
         out = op.forward(backend, *arrays, **static)
     except (ValueError, IndexError) as error:
         raise _explained(op, arrays, error) from None
-    if type(out) is not np.ndarray:
+    if type(out) is not backend.array_type:
         out = backend.xp.asarray(out)  # NumPy's reductions return scalars
     if context.detect_anomaly:
         _check_finite(op, out, arrays)
@@ -399,7 +399,7 @@ def _check_dtypes(op: Op, arrays: list[Any]) -> None:
 
 
 def _check_finite(op: Op, out: Array, arrays: list[Any]) -> None:
-    if out.dtype in FLOATS and not np.isfinite(out).all() and all(np.isfinite(a).all() for a in arrays):
+    if out.dtype in FLOATS and not np.isfinite(out).all() and all(bool(np.isfinite(a).all()) for a in arrays):
         raise FloatingPointError(f"{op.name}: the first NaN or infinity appears here, called from {_users_line()}")
 
 

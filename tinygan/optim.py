@@ -15,6 +15,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from tinygan.backends import Array, backend_of
+from tinygan.context import CONTEXT
+from tinygan.devices import moved
 from tinygan.graph import op, pullback
 from tinygan.nn import Module
 from tinygan.nn.module import check_state
@@ -102,6 +104,14 @@ class Optimizer:
         """The learning rate of the update of that index."""
         return float(self.learning_rate(count) if callable(self.learning_rate) else self.learning_rate)
 
+    def _constant_rate(self, count: int, changes: bool = False) -> float:
+        """The learning rate for `update`, which writes it into the graph; changes: so it does with what depends on the
+        count. Neither can be part of a capture."""
+        if CONTEXT.get().capture is not None and (changes or callable(self.learning_rate)):
+            raise RuntimeError(f"{type(self).__name__}.update inside a capture: what changes from update to update would be "
+                               "repeated as it is; use step, or advance without weight decay and recorded once")
+        return self.learning_rate_at(count)
+
     # -- the stateful half ---------------------------------------------------------------------------------------
 
     def bind(self, target: Module | Mapping[str, Parameter]) -> None:
@@ -118,7 +128,25 @@ class Optimizer:
         arrays = [p.writable() for p in parameters]
         if arrays:
             self._kernel(backend_of(arrays[0]), arrays, [as_array(g) for g in gradients], self._slots, self.count)
+        self._counted()
+
+    def _counted(self) -> None:
         self.count += 1
+        capture = CONTEXT.get().capture
+        if capture is not None:
+            capture.note(self._counted)
+
+    def _settings(self, count: int) -> Any:
+        """What the kernel is told of update number `count`, float64. Inside a capture a function: at each replay the update
+        is as much ahead of `self.count` as it is now."""
+        if CONTEXT.get().capture is None:
+            return np.array(self._numbers(count))
+        ahead = count - self.count
+        return lambda: np.array(self._numbers(self.count + ahead))
+
+    def _numbers(self, count: int) -> list[float]:
+        """The settings of update number `count`, as the kernel takes them."""
+        raise TypeError(f"{type(self).__name__} does not define a kernel")
 
     def _bound(self) -> list[Parameter]:
         if self._parameters is None:
@@ -128,9 +156,12 @@ class Optimizer:
     def _allocate(self, parameters: list[Parameter]) -> None:
         if not self._slots:
             self._slots = {name: [np.zeros_like(p.array) for p in parameters] for name in self.slot_names}
-        elif any(a.dtype != p.dtype for a, p in zip(self._slots[self.slot_names[0]], parameters, strict=True)):
-            self._slots = {name: [a.astype(p.dtype) for a, p in zip(arrays, parameters, strict=True)]
-                           for name, arrays in self._slots.items()}  # the module was converted in between
+        elif any(a.dtype != p.dtype or backend_of(a) is not backend_of(p.array)
+                 for a, p in zip(self._slots[self.slot_names[0]], parameters, strict=True)):
+            # The module was converted or moved in between.
+            self._slots = {name: [moved(a.astype(p.dtype), backend_of(p.array))
+                                  for a, p in zip(arrays, parameters, strict=True)]
+                           for name, arrays in self._slots.items()}
 
     def state(self) -> State:
         """The state as the pure `update` takes it. The arrays are those that `step` writes to: copy what must last."""
@@ -153,7 +184,7 @@ class Optimizer:
         check_state(type(self).__name__, {"count": np.array(0), **own}, state)
         self.count = int(state["count"])
         for name, array in own.items():
-            array[...] = state[name]
+            array[...] = moved(np.asarray(state[name], array.dtype), backend_of(array))
 
     # -- the rule ------------------------------------------------------------------------------------------------
 
@@ -227,7 +258,7 @@ class SGD(Optimizer):
         self.nesterov = nesterov
 
     def update(self, parameters: Sequence[Any], gradients: Sequence[Any], state: State) -> tuple[list[Any], State]:
-        rate = self.learning_rate_at(state.updates)
+        rate = self._constant_rate(state.updates)
         new, velocities = [], []
         for p, g, v in zip(parameters, gradients, state.slots["velocity"], strict=True):
             if self.weight_decay:
@@ -240,8 +271,10 @@ class SGD(Optimizer):
 
     def _kernel(self, backend: Any, parameters: list[Array], gradients: list[Array], slots: dict[str, list[Array]],
                 count: int) -> None:
-        hyper = np.array([self.learning_rate_at(count), self.momentum, self.nesterov, self.weight_decay])
-        backend.sgd(parameters, gradients, slots["velocity"], hyper)
+        backend.sgd(parameters, gradients, slots["velocity"], self._settings(count))
+
+    def _numbers(self, count: int) -> list[float]:
+        return [self.learning_rate_at(count), self.momentum, self.nesterov, self.weight_decay]
 
 
 class RMSProp(Optimizer):
@@ -259,7 +292,7 @@ class RMSProp(Optimizer):
         self.eps = eps
 
     def update(self, parameters: Sequence[Any], gradients: Sequence[Any], state: State) -> tuple[list[Any], State]:
-        rate = self.learning_rate_at(state.updates)
+        rate = self._constant_rate(state.updates)
         new, squares = [], []
         for p, g, v in zip(parameters, gradients, state.slots["square"], strict=True):
             if self.weight_decay:
@@ -271,8 +304,10 @@ class RMSProp(Optimizer):
 
     def _kernel(self, backend: Any, parameters: list[Array], gradients: list[Array], slots: dict[str, list[Array]],
                 count: int) -> None:
-        hyper = np.array([self.learning_rate_at(count), self.decay, self.eps, self.weight_decay])
-        backend.rmsprop(parameters, gradients, slots["square"], hyper)
+        backend.rmsprop(parameters, gradients, slots["square"], self._settings(count))
+
+    def _numbers(self, count: int) -> list[float]:
+        return [self.learning_rate_at(count), self.decay, self.eps, self.weight_decay]
 
 
 class Adam(Optimizer):
@@ -295,7 +330,7 @@ class Adam(Optimizer):
         self.eps = eps
 
     def update(self, parameters: Sequence[Any], gradients: Sequence[Any], state: State) -> tuple[list[Any], State]:
-        rate, (beta1, beta2), t = self.learning_rate_at(state.updates), self.betas, state.updates + 1
+        rate, (beta1, beta2), t = self._constant_rate(state.updates, changes=True), self.betas, state.updates + 1
         new, ms, vs = [], [], []
         for p, g, m, v in zip(parameters, gradients, state.slots["m"], state.slots["v"], strict=True):
             if self.weight_decay and not self.decoupled:
@@ -312,22 +347,30 @@ class Adam(Optimizer):
 
     def _kernel(self, backend: Any, parameters: list[Array], gradients: list[Array], slots: dict[str, list[Array]],
                 count: int) -> None:
+        backend.adam(parameters, gradients, slots["m"], slots["v"], self._settings(count))
+
+    def _numbers(self, count: int) -> list[float]:
         (beta1, beta2), t = self.betas, count + 1
-        hyper = np.array([self.learning_rate_at(count), beta1, beta2, self.eps, self.weight_decay, self.decoupled,
-                          1 - beta1**t, 1 - beta2**t])
-        backend.adam(parameters, gradients, slots["m"], slots["v"], hyper)
+        return [self.learning_rate_at(count), beta1, beta2, self.eps, self.weight_decay, self.decoupled, 1 - beta1**t,
+                1 - beta2**t]
 
     def _pulled_back(self, g: Any, packed: Any, gradient: Any, count: int) -> Any:
         if self.weight_decay or isinstance(g, Tensor):
             return super()._pulled_back(g, packed, gradient, count)
         # The definition's derivative, worked out: a tenth of its ops. (At v = 0 as `_root` has it.)
-        rate, (beta1, beta2), t, kind = self.learning_rate_at(count), self.betas, count + 1, packed.dtype.type
-        xp = backend_of(packed).xp
+        (beta1, beta2), kind, backend = self.betas, packed.dtype.type, backend_of(packed)
+        xp, settings = backend.xp, self._settings(count)
+
+        def factors() -> Any:
+            rate, *_, correction1, correction2 = settings() if callable(settings) else settings
+            return np.array([rate / correction1, 1 / math.sqrt(correction2)], packed.dtype)
+
+        fed = backend.feed(factors)
+        rate, scale = fed[0], fed[1]
         by_p, by_m, by_v = g
         m = packed[1] * kind(beta1) + gradient * kind(1 - beta1)
         root = xp.sqrt(packed[2] * kind(beta2) + gradient * gradient * kind(1 - beta2))
-        scale = kind(1 / math.sqrt(1 - beta2**t))
-        step = by_p * kind(rate / (1 - beta1**t)) / (root * scale + kind(self.eps))
+        step = by_p * rate / (root * scale + kind(self.eps))
         by_m = by_m - step
         by_v = by_v + step * m * (scale / 2) / ((root * scale + kind(self.eps)) * xp.where(root, root, kind(xp.inf)))
         by_gradient = by_m * kind(1 - beta1) + by_v * gradient * kind(2 * (1 - beta2))

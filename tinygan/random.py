@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -62,8 +62,20 @@ class Key:
 
     def fold(self, data: int | str) -> Key:
         """Another Key, independent of this one and of every one folded with other data (a hash of both)."""
+        return _noted(lambda: Key(self._folded(data)))
+
+    def _folded(self, data: int | str) -> int:
         text = f"{self._word}:{'i' if isinstance(data, int | np.integer) else 's'}:{data}"
-        return Key(int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little"))
+        return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little")
+
+    def _told(self, backend: Backend) -> Any:
+        """The words for a kernel: inside a capture as a function, since the Key stands for another one at each replay."""
+        if CONTEXT.get().capture is None:
+            return self.data
+        if backend is cpu:
+            raise RuntimeError("numbers drawn on the CPU inside a capture would be the same at every replay: draw them with "
+                               "the device's backend, or before the step")
+        return lambda: self.data
 
     def split(self, n: int) -> list[Key]:
         """n Keys, independent of each other and of this one."""
@@ -71,16 +83,16 @@ class Key:
 
     def bits(self, shape: Shape) -> np.ndarray[Any, Any]:
         """Uniform uint32."""
-        return cpu.random_bits(self.data, np.empty(_shape(shape), np.uint32))
+        return cpu.random_bits(self._told(cpu), np.empty(_shape(shape), np.uint32))
 
     def uniform(self, shape: Shape, low: float = 0.0, high: float = 1.0, dtype: Any = np.float32, *,
                 backend: Backend = cpu) -> Any:
         """Uniform in [low, high)."""
-        return backend.random_uniform(self.data, backend.empty(_shape(shape), np.dtype(dtype)), low, high)
+        return backend.random_uniform(self._told(backend), backend.empty(_shape(shape), np.dtype(dtype)), low, high)
 
     def normal(self, shape: Shape, dtype: Any = np.float32, *, backend: Backend = cpu) -> Any:
         """Normal with mean 0 and variance 1 (Box, Muller 1958)."""
-        return backend.random_normal(self.data, backend.empty(_shape(shape), np.dtype(dtype)))
+        return backend.random_normal(self._told(backend), backend.empty(_shape(shape), np.dtype(dtype)))
 
     def integers(self, shape: Shape, low: int, high: int) -> np.ndarray[Any, Any]:
         """int64, from low to high - 1; uniform to within (high - low) / 2**64."""
@@ -99,6 +111,14 @@ def _shape(shape: Shape) -> tuple[int, ...]:
     return (int(shape),) if isinstance(shape, int | np.integer) else tuple(shape)
 
 
+def _noted(make: Callable[[], Key]) -> Key:
+    """The Key that `make` returns. Inside a capture it becomes at each replay what `make` returns then."""
+    key, capture = make(), CONTEXT.get().capture
+    if capture is not None:
+        capture.note(lambda: object.__setattr__(key, "_word", make()._word))
+    return key
+
+
 class KeyStream:
     """A Key that is folded with 0, 1, 2, ...: a new Key at every call of `next_key`. Its state is (key, count)."""
 
@@ -106,11 +126,28 @@ class KeyStream:
         self.key = key
         self.count = count
         self._lock = threading.Lock()
+        # The capture it was made in: at each replay it begins anew there, as it did.
+        self._capture = CONTEXT.get().capture
 
     def next_key(self) -> Key:
+        capture = CONTEXT.get().capture
+        if capture is None:
+            return Key(self._next_word())
+        if capture is self._capture:
+            with self._lock:
+                self.count += 1
+                return self.key.fold(self.count - 1)
+        return _noted(lambda: Key(self._next_word()))
+
+    def _next_word(self) -> int:
         with self._lock:
             self.count += 1
-            return self.key.fold(self.count - 1)
+            return self.key._folded(self.count - 1)
+
+    def restore(self, key: Key, count: int) -> None:
+        """Go on from there. (In place: a captured step draws from this very stream.)"""
+        with self._lock:
+            self.key, self.count = key, count
 
     def __deepcopy__(self, memo: Any) -> KeyStream:
         return KeyStream(self.key, self.count)

@@ -9,7 +9,10 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 
-from tinygan.backends import Array, backend_of
+from tinygan.backends import Array, Backend, backend_of, cpu
+from tinygan.context import CONTEXT
+from tinygan.devices import device as find_device
+from tinygan.devices import moved
 
 if TYPE_CHECKING:
     from tinygan.graph import Node
@@ -122,6 +125,11 @@ class Tensor:
                 raise ValueError(f"np.asarray: {np.dtype(dtype)} of a Tensor of {view.dtype} needs a copy")
             return view.astype(dtype)
         return view.copy() if copy else view
+
+    def to(self, device: str) -> Tensor:
+        """The same values on another device, as a constant to `grad`; this Tensor if they lie there."""
+        backend = find_device(device)
+        return self if backend_of(self.array) is backend else wrap(moved(self.array, backend))
 
     def item(self) -> Any:
         """The one element, as a Python number."""
@@ -338,6 +346,11 @@ class _Variable(Tensor):
         value = as_array(value)
         if np.shape(value) != self.shape:
             raise ValueError(f"assign: the value has shape {np.shape(value)}, expected {self.shape}")
+        backend = backend_of(self.array)
+        if hasattr(value, "dtype"):
+            value = moved(value, backend)
+        elif backend.name != "cpu":
+            value = backend.asarray(np.asarray(value, self.dtype))
         self.writable()[...] = value
 
     def convert(self, dtype: np.dtype[Any]) -> None:
@@ -352,7 +365,20 @@ class _Variable(Tensor):
         values refuses to use the new ones."""
         assert self.version is not None
         self.version.count += 1
+        capture = CONTEXT.get().capture
+        if capture is not None:
+            capture.note(self.writable_again)
         return self.array
+
+    def writable_again(self) -> None:
+        """A replay is about to write."""
+        assert self.version is not None
+        self.version.count += 1
+
+    def move(self, backend: Backend) -> None:
+        """Bring the values to another device."""
+        if backend_of(self.array) is not backend:
+            self.array = moved(self.writable(), backend)
 
 
 class Buffer(_Variable):
@@ -372,7 +398,7 @@ class Parameter(_Variable):
     initializer: `(key, shape, dtype) -> array`, one of `tinygan.nn.initializers`.
     """
 
-    __slots__ = ("_dtype", "_shape", "initializer")
+    __slots__ = ("_backend", "_dtype", "_shape", "initializer")
 
     def __init__(self, array: Any = None, *, shape: tuple[int, ...] = (), initializer: Initializer | None = None,
                  dtype: Any = np.float32) -> None:
@@ -380,9 +406,11 @@ class Parameter(_Variable):
         if initializer is None:
             super().__init__(array, requires_grad=True)
             self._shape, self._dtype = self.array.shape, self.array.dtype
+            self._backend = backend_of(self.array)
         else:
             # `array` stays unset until somebody asks for it: see __getattr__.
             self._shape, self._dtype = tuple(shape), np.dtype(dtype)
+            self._backend = cpu
             self.node = _graph.Leaf()
         self.version = Version()
 
@@ -419,12 +447,17 @@ class Parameter(_Variable):
         value = as_array(value)
         if np.shape(value) != self._shape:
             raise ValueError(f"assign: the value has shape {np.shape(value)}, expected {self._shape}")
-        self._set(backend_of(value).xp.array(value, dtype=self._dtype))
+        self._set(value if hasattr(value, "dtype") else np.asarray(value, self._dtype))
 
     def convert(self, dtype: np.dtype[Any]) -> None:
         if self.initialized:
             super().convert(dtype)
         self._dtype = dtype
+
+    def move(self, backend: Backend) -> None:
+        if self.initialized:
+            super().move(backend)
+        self._backend = backend
 
     def _set(self, array: Array) -> None:
         if self.initialized:
@@ -433,7 +466,7 @@ class Parameter(_Variable):
             if np.shape(array) != self._shape:
                 raise ValueError(f"Parameter: the initializer made shape {np.shape(array)}, expected {self._shape}")
             # A copy of its own, in C order: optimisers write to it.
-            self.array = backend_of(array).xp.array(array, dtype=self._dtype, order="C", copy=True)
+            self.array = self._backend.xp.array(moved(array, self._backend), dtype=self._dtype, order="C", copy=True)
 
     def __getattr__(self, name: str) -> Any:
         # Python comes here only when the slot is unset, so reading `array` costs nothing once there are values.

@@ -21,7 +21,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from .capture import capture
 from .data import DataError, Dataset
+from .data.feeding import Feeder
+from .devices import DeviceError, matmul_precision
+from .devices import device as find_device
 from .random import Key
 from .runs import report
 from .runs.errors import DivergedError, Interrupted, RunError
@@ -49,6 +53,7 @@ __all__ = ["DCGANSettings", "DivergedError", "History", "Interrupted", "Minibatc
 _PREVIEWS = 64
 _SAVE_SECONDS = 600.0
 _DRAW_SECONDS = 30.0
+_READ_SECONDS, _READ_STEPS = 0.2, 256  # how often the losses are read from a GPU, at the least
 
 
 def train(gan: GAN, dataset: Dataset, settings: Settings) -> History:
@@ -65,8 +70,11 @@ def train(gan: GAN, dataset: Dataset, settings: Settings) -> History:
         raise RunError(f"{dataset.name} has {len(dataset)} images, a step takes {per_step} (d_steps {gan.d_steps} * "
                        f"batch size {settings.batch_size}): lower --batch-size")
     history = History(steps)
+    backend = find_device(settings.device)
+    gan.to(backend.name)
     # NumPy need not warn of overflow as well: the loop looks at every loss, and at all weights before saving them.
-    with RunFolder(settings, dataset) as folder, _Signals() as signals, np.errstate(over="ignore", invalid="ignore"):
+    with (RunFolder(settings, dataset, backend.name) as folder, _Signals() as signals,
+          np.errstate(over="ignore", invalid="ignore"), matmul_precision(settings.precision or "float32")):
         folder.load(gan, history)
         folder.start_metrics(history)
         for note in folder.notes:
@@ -92,6 +100,12 @@ class _Run:
         self._gan, self._dataset, self._settings = gan, dataset, settings
         self._history, self._folder = history, folder
         self._per_step = gan.d_steps * settings.batch_size
+        backend = find_device(settings.device)
+        self._feeder = Feeder(dataset, backend)
+        self._waits = backend.name == "cpu"  # whether a step's losses are there when it returns
+        self._round = gan.step if self._waits else capture(gan.step)
+        self._unread: list[tuple[Any, float]] = []  # steps whose losses are still on the GPU
+        self._read = 0.0
         self._progress = report.Progress(settings, self._per_step)
         self._earlier, self._started = history.seconds, time.perf_counter()
         self._saved = self._drawn = self._started
@@ -109,13 +123,16 @@ class _Run:
         self._saved = time.perf_counter()
         self._progress.start_epoch(epoch + 1, done, steps)
         try:
-            for i in range(done, steps):
-                self._step(self._dataset.batch(order[i * self._per_step:(i + 1) * self._per_step]))
+            for i, real in enumerate(self._feeder.batches(order[done * self._per_step:], self._per_step), start=done):
+                self._step(real)
                 last = i == steps - 1
                 if signals.caught is not None and not last:
+                    self._settle()
                     self._interrupt(signals.caught)
                 if time.perf_counter() - self._saved > _SAVE_SECONDS and not last:
+                    self._settle()
                     self._save(self._finite_state())
+            self._settle()
         finally:
             self._progress.stop()
         self._folder.flush_metrics()
@@ -135,10 +152,20 @@ class _Run:
         if self._evaluation is not None and epoch and not more and epoch % (self._settings.evaluate or 1) == 0:
             self._evaluation.add(self._gan, epoch)
 
-    def _step(self, real: npt.NDArray[np.float32]) -> None:
-        stats = self._gan.step(real)
-        row = Row(float(stats.d_loss), float(stats.g_loss), float(stats.d_real), float(stats.d_fake),
-                  self._earlier + time.perf_counter() - self._started)
+    def _step(self, real: Any) -> None:
+        stats, now = self._round(real), time.perf_counter()
+        self._unread.append((stats, self._earlier + now - self._started))
+        if self._waits or now - self._read > _READ_SECONDS or len(self._unread) >= _READ_STEPS:
+            self._settle()
+
+    def _settle(self) -> None:
+        """Read the losses of the steps that have been started; on a GPU that waits for them."""
+        unread, self._unread = self._unread, []
+        for stats, seconds in unread:
+            self._append(Row(float(stats.d_loss), float(stats.g_loss), float(stats.d_real), float(stats.d_fake), seconds))
+        self._read = time.perf_counter()
+
+    def _append(self, row: Row) -> None:
         self._folder.append_metrics(self._history.append(row), row.seconds)
         broken = row.broken()
         if broken is not None:
@@ -258,6 +285,7 @@ def main(body: Callable[[Any], object], variant: str, arguments: Sequence[str] |
 
 def _start(body: Callable[[Any], object], variant: Variant, given: dict[str, Any]) -> None:
     settings = complete(variant.settings, given)
+    find_device(settings.device)
     refuse_occupied(settings)  # before the data are loaded, or even downloaded
     body(settings)
 
@@ -270,7 +298,7 @@ def guarded(action: Callable[[], object]) -> int:
     except BrokenPipeError:
         _discard_output()
         return 128 + 13  # as if SIGPIPE had ended it, which is what its reader meant
-    except (RunError, CheckpointError, DataError, OSError) as error:
+    except (RunError, CheckpointError, DataError, DeviceError, OSError) as error:
         message = (error.strerror if isinstance(error, OSError) and error.filename is None else None) or str(error)
         print(f"tinygan: error: {message}", file=sys.stderr)
         return getattr(error, "exit_status", 2)

@@ -1,7 +1,6 @@
-"""Backends: a module each, with the array namespace `xp`, the kernel table and the transfers, under the same names."""
+"""Backends: an array namespace `xp`, a kernel table and the transfers, under the same names for the CPU and for GPUs."""
 from __future__ import annotations
 
-from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -9,16 +8,22 @@ import numpy as np
 from tinygan.backends import cpu
 
 Array = Any  # numpy.ndarray or cupy.ndarray
-Backend = ModuleType
+Backend = Any  # the module `cpu`, or a `cuda.Cuda`
 
 BACKENDS: dict[type, Backend] = {np.ndarray: cpu}
+"""By the type of an array; those of GPUs are added where they are first met."""
 
 
 def backend_of(array: Any) -> Backend:
     """The backend that an array's type belongs to. Raises TypeError for what is not an array."""
+    kind = type(array)
     try:
-        return BACKENDS[type(array)]
+        return BACKENDS[kind]
     except KeyError:
+        if kind.__module__.partition(".")[0] == "cupy" and kind.__name__ == "ndarray":
+            from tinygan.backends import cuda
+
+            return cuda.backend_of_cupy(array)
         if isinstance(array, np.ndarray | np.generic):  # subclasses such as np.memmap, and NumPy scalars
             return cpu
-        raise TypeError(f"expected a Tensor, an array or a number, got {type(array).__name__}") from None
+        raise TypeError(f"expected a Tensor, an array or a number, got {kind.__name__}") from None

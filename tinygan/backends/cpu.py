@@ -17,6 +17,7 @@ from tinygan.kernels.workspace import SMALL as REUSED
 from tinygan.kernels.workspace import empty
 
 name = "cpu"
+array_type = np.ndarray
 Array = np.ndarray[Any, Any]
 
 LARGE = 4096  # elements, or 64 times as many multiplications, from which the compiled kernels are faster than NumPy
@@ -24,12 +25,12 @@ THIN = 4  # columns of the left matrix, up to which a product has a kernel of it
 _FUSED = {"identity": 0, "relu": 1, "leaky_relu": 2}  # what matrix products apply themselves
 _CODES = {"relu": 1, "leaky_relu": 2, "tanh": 3, "sigmoid": 4, "softplus": 5, "elu": 6}
 
-__all__ = ["activation", "activation_grad", "adam", "add", "batch_norm", "batch_norm_input_grad",
+__all__ = ["activation", "activation_grad", "adam", "add", "array_type", "asarray", "batch_norm", "batch_norm_input_grad",
            "batch_norm_input_grad_vjp", "batch_norm_sums", "batch_norm_sums_vjp", "bce_with_logits",
            "bce_with_logits_grad", "channels_last", "conv2d", "conv2d_input_grad", "conv2d_weight_grad", "dense",
-           "dense_parameter_grads", "empty", "matmul", "minibatch_similarity", "minibatch_similarity_grad",
-           "minibatch_similarity_second", "multiply", "name", "random_bits", "random_normal", "random_uniform", "reshape",
-           "rmsprop", "sgd", "subtract", "sum", "to_numpy", "xp"]
+           "dense_parameter_grads", "empty", "feed", "log_softmax", "matmul", "minibatch_similarity",
+           "minibatch_similarity_grad", "minibatch_similarity_second", "multiply", "name", "random_bits", "random_normal",
+           "random_uniform", "reshape", "rmsprop", "sgd", "softmax", "subtract", "sum", "to_numpy", "xp"]
 
 
 _loaded: dict[str, Any] = {}
@@ -57,6 +58,16 @@ def _load(module: str, file: str, what: str) -> Any:
 def to_numpy(array: Array) -> Array:
     """The array in the CPU's memory."""
     return np.asarray(array)
+
+
+def asarray(array: Any) -> Array:
+    """The array in this backend's memory."""
+    return np.asarray(array)
+
+
+def feed(value: Array | Callable[[], Array]) -> Array:
+    """A small array of the host, or what a function makes of the host's state."""
+    return value() if callable(value) else value
 
 
 # Layouts
@@ -117,6 +128,19 @@ def sum(x: Array, axis: Any, keepdims: bool) -> Array:
             return _native().column_sums(rows.reshape(-1, x.shape[1]))
     reduce: Any = np.add.reduce  # np.sum checks more, at three times the cost of a small sum
     return reduce(x, axis, keepdims=keepdims)
+
+
+def softmax(x: Array, axis: int) -> Array:
+    """exp(x) / sum(exp(x)) along the axis."""
+    y = np.exp(x - np.max(x, axis, keepdims=True))
+    y /= np.sum(y, axis, keepdims=True)
+    return y
+
+
+def log_softmax(x: Array, axis: int) -> Array:
+    """log(softmax(x)) along the axis."""
+    shifted = x - np.max(x, axis, keepdims=True)
+    return shifted - np.log(np.sum(np.exp(shifted), axis, keepdims=True))
 
 
 # Matrix products

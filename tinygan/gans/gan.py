@@ -2,13 +2,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 
 from tinygan import nn
 from tinygan.backends import backend_of
-from tinygan.context import no_grad
+from tinygan.context import CONTEXT, no_grad
+from tinygan.devices import moved
 from tinygan.nn.module import check_state
 from tinygan.optim import Adam, Optimizer
 from tinygan.random import Key, KeyStream
@@ -19,7 +20,7 @@ NOISES = ("normal", "uniform")
 
 class Stats(NamedTuple):
     """What one step reports: both players' losses, and the mean probability that the discriminator gave to real and
-    to generated images before its update."""
+    to generated images before its update. On a GPU these are arrays of one number, and `float` waits for them."""
 
     d_loss: float
     g_loss: float
@@ -74,6 +75,20 @@ class GAN:
         """One round of training on a batch of real images."""
         raise TypeError(f"{type(self).__name__} does not define step")
 
+    def to(self, device: str) -> Self:
+        """Bring both networks to that device ("cpu", "cuda", "cuda:1"); their optimisers' state follows. Raises DeviceError
+        where there is none."""
+        self.generator.to(device)
+        self.discriminator.to(device)
+        return self
+
+    def _counted(self) -> None:
+        """One step more."""
+        self.steps += 1
+        capture = CONTEXT.get().capture
+        if capture is not None:
+            capture.note(self._counted)
+
     def latent(self, n: int, key: Key | None = None) -> Any:
         """n latent vectors (n, latent_dim), from `key` or else from the training's own stream."""
         key = key or self.keys.next_key()
@@ -90,6 +105,7 @@ class GAN:
             z = self.latent(n, key or Key(0).fold("sample"))
         elif np.ndim(z) != 2 or z.shape[1] != self.latent_dim:
             raise ValueError(f"sample: z should have shape (n, {self.latent_dim}), got {np.shape(z)}")
+        z = moved(as_array(z), backend_of(self.g_parameters[0].array))
         with no_grad(), nn.mode(self.generator, training=False):
             images = as_array(self.generator(z))
         return np.array(backend_of(images).to_numpy(images), order="C")
@@ -111,7 +127,7 @@ class GAN:
         for name, part in self._parts():
             part.load_state_dict({path.removeprefix(name + "."): array for path, array in state.items()
                                   if path.startswith(name + ".")})
-        self.keys = KeyStream(Key.from_data(state["key"]), int(state["key_count"]))
+        self.keys.restore(Key.from_data(state["key"]), int(state["key_count"]))
         self.steps = int(state["steps"])
 
     def _parts(self) -> Sequence[tuple[str, Any]]:

@@ -19,7 +19,7 @@ from tinygan import nn
 from tinygan.backends import Array
 from tinygan.context import override
 from tinygan.gans.gan import Stats
-from tinygan.gans.vanilla import VanillaGAN
+from tinygan.gans.vanilla import VanillaGAN, _number
 from tinygan.graph import Leaf, grad
 from tinygan.optim import Optimizer
 from tinygan.random import KeyStream, use_key
@@ -127,8 +127,8 @@ class UnrolledGAN(VanillaGAN):
             stats = stats or self._update_discriminator(real)
             if self.order != "generator-first":
                 self.g_optimizer.step(gradients)
-        self.steps += 1
-        return stats._replace(g_loss=loss.item())
+        self._counted()
+        return stats._replace(g_loss=_number(loss))
 
     def unrolled_gradients(self, real: Any, z: Any) -> tuple[Tensor, list[Tensor]]:
         """The generator's loss and its gradients in the order of `generator.parameters()`, for the real images (N, ...) that

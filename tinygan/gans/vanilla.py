@@ -2,11 +2,15 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
+
+import numpy as np
 
 from tinygan import nn
 from tinygan.backends import backend_of
-from tinygan.context import override
+from tinygan.context import CONTEXT, override
+from tinygan.devices import moved
 from tinygan.gans.gan import GAN, Stats
 from tinygan.graph import grad
 from tinygan.ops import add, binary_cross_entropy_with_logits, concatenate, exp, mean, mul, neg, sigmoid, split
@@ -69,11 +73,11 @@ class VanillaGAN(GAN):
             stats = self._update_discriminator(real)
             loss, gradients = self.g_gradients(self.latent(len(real) // self.d_steps))
             self.g_optimizer.step(gradients)
-        self.steps += 1
-        return stats._replace(g_loss=loss.item())
+        self._counted()
+        return stats._replace(g_loss=_number(loss))
 
     def _checked(self, real: Any) -> Any:
-        """real as an array, if it is what `step` expects."""
+        """real as an array beside the networks, if it is what `step` expects."""
         real = as_array(real)
         if not hasattr(real, "dtype") or real.dtype != self.g_parameters[0].dtype:
             raise TypeError(f"step: expected images in [-1, 1] as an array of {self.g_parameters[0].dtype}, got "
@@ -83,7 +87,7 @@ class VanillaGAN(GAN):
         if not self._seen_data:
             _check_range(real)
             self._seen_data = True
-        return real
+        return moved(real, backend_of(self.g_parameters[0].array))
 
     def _update_discriminator(self, real: Any) -> Stats:
         """`d_steps` updates, each on its part of `real`; their mean statistics (without a generator's loss)."""
@@ -91,8 +95,9 @@ class VanillaGAN(GAN):
         for batch in split(real, self.d_steps):
             loss, gradients, real_logits, fake_logits = self.d_gradients(batch, self.latent(len(batch)))
             self.d_optimizer.step(gradients)
-            every.append((loss.item(), _mean_probability(real_logits), _mean_probability(fake_logits)))
-        d_loss, d_real, d_fake = (math.fsum(values) / self.d_steps for values in zip(*every, strict=True))
+            every.append((_number(loss), _number(mean(sigmoid(as_array(real_logits)))),
+                          _number(mean(sigmoid(as_array(fake_logits))))))
+        d_loss, d_real, d_fake = (_mean_of(values) for values in zip(*every, strict=True))
         return Stats(d_loss, math.nan, d_real, d_fake)
 
     def d_gradients(self, real: Any, z: Any) -> tuple[Tensor, list[Tensor], Any, Any]:
@@ -126,11 +131,16 @@ class VanillaGAN(GAN):
 
     def seen(self, images: Any) -> Any:
         """What the discriminator sees of images (N, ...): with instance noise, drawn from the context's key."""
-        deviation = self.instance_noise(self.steps) if callable(self.instance_noise) else self.instance_noise
-        if not deviation:
+        schedule, backend = self.instance_noise, backend_of(as_array(images))
+        deviation: Any = schedule(self.steps) if callable(schedule) else schedule
+        if not callable(schedule) and not deviation:
             return images
-        draws = next_key().normal(images.shape, images.dtype, backend=backend_of(as_array(images)))
-        return add(images, mul(draws, deviation))
+        key = next_key()  # (whatever the schedule says: a captured step draws at every replay)
+        if CONTEXT.get().capture is not None and callable(schedule):
+            deviation = backend.feed(lambda: np.array(schedule(self.steps), images.dtype))
+        elif not deviation:
+            return images
+        return add(images, mul(key.normal(images.shape, images.dtype, backend=backend), deviation))
 
     def _check_logits(self, logits: Any, images: int) -> None:
         if logits.size != images:
@@ -160,8 +170,16 @@ def _check_range(real: Any) -> None:
                          "there")
 
 
-def _mean_probability(logits: Any) -> float:
-    return float(mean(sigmoid(as_array(logits))))
+def _number(value: Any) -> Any:
+    """An array of one number as a float; on a GPU as it is, since reading it would wait for the step."""
+    array = as_array(value)
+    return array if backend_of(array).name != "cpu" else float(array)
+
+
+def _mean_of(values: Sequence[Any]) -> Any:
+    if all(isinstance(value, float) for value in values):
+        return math.fsum(values) / len(values)
+    return sum(values[1:], values[0]) / len(values)
 
 
 def vanilla_networks(image_shape: tuple[int, int, int] = (1, 28, 28),

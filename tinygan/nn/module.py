@@ -9,6 +9,7 @@ from typing import Any, Self
 import numpy as np
 
 from tinygan.context import CONTEXT, override
+from tinygan.devices import device as find_device
 from tinygan.random import Key
 from tinygan.tensor import Buffer, Parameter, Tensor
 
@@ -83,6 +84,14 @@ class Module:
         """Convert every parameter and every floating-point buffer to float32 or float64, in place."""
         for _, value in self._state():
             value.convert(np.dtype(dtype))
+        return self
+
+    def to(self, device: str) -> Self:
+        """Bring every parameter and buffer to that device ("cpu", "cuda", "cuda:1"), in place; what is not initialised yet
+        will be there. Raises DeviceError where there is none."""
+        backend = find_device(device)
+        for _, value in self._state():
+            value.move(backend)
         return self
 
     # -- saving --------------------------------------------------------------------------------------------------

@@ -15,7 +15,7 @@ Shape = tuple[int, ...]
 
 @op(view=True)
 def _getitem(B: Any, x: Any, index: Any, shape: Shape) -> Any:
-    return x[index]
+    return x[_beside(B, index)]
 
 
 @_getitem.vjp
@@ -29,13 +29,20 @@ def _scatter_add(B: Any, g: Any, index: Any, shape: Shape) -> Any:
     if _is_basic(index):
         out[index] = g
     else:
-        B.xp.add.at(out, index, g)  # an index may repeat: its gradients accumulate
+        B.xp.add.at(out, _beside(B, index), g)  # an index may repeat: its gradients accumulate
     return out
 
 
 @_scatter_add.vjp
 def _(needs: Any, g: Any, index: Any, shape: Shape) -> Any:
     return (_getitem(g, index=index, shape=shape),)
+
+
+def _beside(B: Any, index: Any) -> Any:
+    """The index with its arrays where x is."""
+    if isinstance(index, tuple):
+        return tuple([_beside(B, part) for part in index])
+    return B.asarray(index) if type(index) is np.ndarray and B.array_type is not np.ndarray else index
 
 
 def _is_basic(index: Any) -> bool:

@@ -33,7 +33,7 @@ class RunFolder:
     over several processes only one may have a `RunFolder`.
     """
 
-    def __init__(self, settings: Settings, dataset: Any) -> None:
+    def __init__(self, settings: Settings, dataset: Any, device: str = "cpu") -> None:
         self.path = Path(settings.run_dir)
         self.checkpoint = self.path / "checkpoint.safetensors"
         self.metrics = self.path / "metrics.csv"
@@ -42,7 +42,7 @@ class RunFolder:
         self.animation = self.path / "samples.gif"
         self.notes: list[str] = []
         self._settings = settings
-        self._config = _configuration(settings, dataset)
+        self._config = _configuration(settings, dataset, device)
         self._closing = ExitStack()
         self._csv: IO[str] | None = None
         self._flushed = float("-inf")
@@ -177,19 +177,19 @@ def read_checkpoint(path: Path, config: dict[str, Any]) -> tuple[dict[str, Any],
 def digest(config: dict[str, Any]) -> str:
     """A SHA-256 over what must stay the same when a run is resumed."""
     left_out = ("epochs", "evaluate", "image_size", "channels")  # the last two: see the data's shape and checksum
-    younger = ("g_learning_rate",)  # than some runs: counts where it is set
+    younger = ("g_learning_rate", "precision")  # than some runs: counts where it is set
     settings = {name: value for name, value in config["settings"].items()
                 if name not in left_out and not (name in younger and value is None)}
     data = {name: value for name, value in config["data"].items() if name != "data_dir"}
     return hashlib.sha256(json.dumps([config["variant"], settings, data], sort_keys=True).encode()).hexdigest()
 
 
-def _configuration(settings: Settings, dataset: Any) -> dict[str, Any]:
+def _configuration(settings: Settings, dataset: Any, device: str) -> dict[str, Any]:
     every = asdict(settings)
     return {
         "variant": settings.variant,
         "settings": settings.deciding(),
-        "device": "cpu",
+        "device": device,
         "data": {"name": dataset.name, "images": len(dataset), "image_shape": list(dataset.image_shape),
                  "checksum": dataset.checksum, "data_dir": every["data_dir"]},
         **machine.describe(),

@@ -8,6 +8,8 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
+from tinygan.devices import NAME, PRECISIONS
+
 from .errors import RunError
 
 S = TypeVar("S", bound="Settings")
@@ -42,7 +44,9 @@ positive = checked(float, lambda value: 0 < value < float("inf"), "a positive nu
 fraction = checked(float, lambda value: 0 <= value < 1, "a number from 0 up to, not including, 1")
 grey_or_rgb = checked(int, lambda value: value in (1, 3), "1 or 3")
 
-_METAVARS = {count: "N", natural: "N", positive: "X", fraction: "X", grey_or_rgb: "N"}
+device_name = checked(str, lambda value: NAME.fullmatch(value) is not None, "auto, cpu, cuda or cuda:N")
+
+_METAVARS = {device_name: "DEVICE", count: "N", natural: "N", positive: "X", fraction: "X", grey_or_rgb: "N"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,7 +68,9 @@ class Settings:
     epochs: int = option(60, "passes over the data, in total", count)
     batch_size: int = option(128, "images in one update of one player", count)
     seed: int = option(0, "everything random follows from it", natural)
-    device: str = option("auto", "where to compute", str, ("auto", "cpu", "cuda"))
+    device: str = option("auto", "where to compute: auto, cpu, cuda, cuda:1, ...", device_name)
+    precision: str | None = option(None, "what a GPU computes products in (default: float32); tf32 is faster and less exact",
+                                   str, PRECISIONS)
     run_dir: str = option("", "where the run's files go", str)
     evaluate: int | None = option(None, "every N epochs, compare generated digits with real ones (quality.json)", count)
     resume: bool = option(False, "go on with the run in --run-dir", bool)
@@ -83,9 +89,6 @@ class Settings:
                 raise ValueError(f"{type(self).__name__}: {item.name}: {error}") from None
             if choices and value not in choices:
                 raise ValueError(f"{type(self).__name__}: {item.name}: expected one of {', '.join(choices)}, got {value!r}")
-        if self.device == "cuda":
-            raise RunError("--device cuda: this version of tinygan computes on the CPU only, its CuPy backend (the extras "
-                           "cuda12 and cuda13 install CuPy) is not there yet; use --device auto")
 
     def deciding(self) -> dict[str, Any]:
         """The settings that decide what is computed: the ones that a resumed run must share."""

@@ -25,6 +25,9 @@ class GAN(Protocol):
     def discriminator(self) -> Any:
         """Images -> logits."""
 
+    def to(self, device: str) -> Any:
+        """Bring the networks to that device."""
+
     def step(self, real: Any) -> Any:
         """One round of the game on (d_steps * N, C, H, W) images; returns d_loss, g_loss, d_real and d_fake."""
 

@@ -1,0 +1,155 @@
+"""Captured steps: the same to the last bit as steps that are not, whatever the host decides from step to step."""
+import itertools
+
+import numpy as np
+import pytest
+
+import tinygan as tg
+from tinygan import nn
+from tinygan.random import Key
+
+
+def dense_players(dropout=0.0):
+    extra = [nn.Dropout(dropout)] if dropout else []
+    generator = nn.Sequential(nn.Dense(3, 6), nn.BatchNorm(6), nn.LeakyReLU(0.2), nn.Dense(6, 5), nn.Tanh())
+    return generator, nn.Sequential(nn.Dense(5, 7), nn.LeakyReLU(0.2), *extra, nn.Dense(7, 1))
+
+
+def conv_players():
+    generator = nn.Sequential(nn.Dense(3, 4 * 4), nn.Reshape(4, 2, 2), nn.BatchNorm(4), nn.ReLU(),
+                              nn.ConvTranspose2d(4, 1, 4, 2, 1), nn.Tanh())
+    return generator, nn.Sequential(nn.Conv2d(1, 4, 4, 2, 1), nn.LeakyReLU(0.2), nn.Flatten(), nn.Dense(16, 1))
+
+
+def pair_players():
+    generator, discriminator = dense_players()
+    return generator, nn.Sequential(*discriminator[:-1], nn.MinibatchDiscrimination(7, 3, 2), nn.Dense(10, 1))
+
+
+GAMES = {
+    "vanilla": lambda: tg.gans.VanillaGAN(*dense_players(), 3, key=Key(0), d_steps=2),
+    "dropout": lambda: tg.gans.VanillaGAN(*dense_players(0.4), 3, key=Key(0), noise="uniform"),
+    "schedules": lambda: tg.gans.VanillaGAN(
+        *dense_players(), 3, key=Key(0), instance_noise=tg.optim.linear_decay(0.5, 0.0, 3),
+        d_optimizer=tg.optim.RMSProp(tg.optim.step_decay(1e-3, 0.5, 2)), g_optimizer=tg.optim.SGD(tg.optim.warmup(1e-2, 5), 0.9)),
+    "convolutions": lambda: tg.gans.VanillaGAN(*conv_players(), 3, key=Key(0)),
+    "pairs": lambda: tg.gans.VanillaGAN(*pair_players(), 3, key=Key(0)),
+    "unrolled": lambda: tg.gans.UnrolledGAN(*dense_players(0.3), 3, key=Key(0), unroll_steps=2),
+    "unrolled, recorded": lambda: tg.gans.UnrolledGAN(*dense_players(), 3, key=Key(0), unroll_steps=2, rematerialize=False,
+                                                      d_optimizer=tg.optim.Adam(tg.optim.cosine_decay(1e-2, 0.0, 4))),
+}
+
+
+def batches(game, steps, device, n=4):
+    shape = game.sample(1).shape[1:]
+    return [tg.to_device(Key(7).fold(i).uniform((game.d_steps * n, *shape), -1.0, 1.0), device) for i in range(steps)]
+
+
+def trained(name, steps, device, captured):
+    game = GAMES[name]().to(device)
+    step = tg.capture(game.step) if captured else game.step
+    stats = [step(batch) for batch in batches(game, steps, device)]
+    return game.state_dict(), [[float(value) for value in row] for row in stats]
+
+
+def same(a, b):
+    assert a.keys() == b.keys()
+    for name in a:
+        np.testing.assert_array_equal(a[name], b[name], err_msg=name)
+
+
+@pytest.mark.parametrize("name", GAMES)
+def test_captured_steps_are_the_same_to_the_last_bit(other_device, name):
+    plain, plain_stats = trained(name, 6, other_device, captured=False)
+    captured, captured_stats = trained(name, 6, other_device, captured=True)
+    same(captured, plain)
+    assert captured_stats == plain_stats
+
+
+@pytest.mark.parametrize("name", ["vanilla", "convolutions"])
+def test_the_cpu_trains_alike(other_device, name):
+    there, stats = trained(name, 3, other_device, captured=True)
+    here, expected = trained(name, 3, "cpu", captured=True)
+    np.testing.assert_allclose(stats, expected, rtol=1e-4)
+    for key, value in here.items():
+        np.testing.assert_allclose(there[key], value, rtol=1e-3, atol=1e-4, err_msg=key)
+
+
+def test_other_shapes_are_recorded_again(other_device):
+    plain, captured = GAMES["vanilla"]().to(other_device), GAMES["vanilla"]().to(other_device)
+    step = tg.capture(captured.step)
+    for n in (4, 4, 4, 2, 2, 2, 4, 4):
+        real = batches(plain, 1, other_device, n)[0]
+        expected = plain.step(real)
+        assert [float(a) for a in step(real)] == [float(a) for a in expected]
+    same(captured.state_dict(), plain.state_dict())
+
+
+def test_a_state_loaded_in_between_counts(other_device):
+    game = GAMES["vanilla"]().to(other_device)
+    step = tg.capture(game.step)
+    reals = batches(game, 3, other_device)
+    for real in reals:
+        step(real)
+    state = game.state_dict()
+    for real in reals:
+        step(real)
+    after = game.state_dict()
+    game.load_state_dict(state)
+    for real in reals:
+        step(real)
+    same(game.state_dict(), after)
+
+
+def test_what_is_sampled_between_replays_is_new(other_device):
+    game = GAMES["convolutions"]().to(other_device)
+    step = tg.capture(game.step)
+    seen = []
+    for real in batches(game, 4, other_device):
+        step(real)
+        twin = GAMES["convolutions"]().to(other_device)
+        twin.load_state_dict(game.state_dict())
+        seen.append(game.sample(4))
+        np.testing.assert_array_equal(seen[-1], twin.sample(4))
+    assert all((a != b).any() for a, b in itertools.pairwise(seen))
+
+
+def test_reading_inside_is_an_error(other_device):
+    weight = tg.to_device(np.ones(3, np.float32), other_device)
+
+    def step(x):
+        return tg.mul(x, float(tg.sum(tg.mul(x, weight))))
+
+    captured = tg.capture(step)
+    captured(weight)
+    with pytest.raises(Exception, match=r"capture|captur"):
+        captured(weight)
+    np.testing.assert_array_equal(tg.to_device(weight, "cpu"), np.ones(3))  # the device goes on working
+
+
+def test_uploading_inside_is_an_error(other_device):
+    def step(x):
+        return tg.mul(x, tg.to_device(np.ones(3, np.float32), other_device))
+
+    captured = tg.capture(step)
+    x = tg.to_device(np.ones(3, np.float32), other_device)
+    captured(x)
+    with pytest.raises(RuntimeError, match="upload inside a capture"):
+        captured(x)
+
+
+def test_on_the_cpu_it_is_the_function():
+    calls = []
+    step = tg.capture(lambda x: calls.append(1) or tg.mul(x, 2.0))
+    for _ in range(3):
+        np.testing.assert_array_equal(step(np.ones(2, np.float32)), [2, 2])
+    assert len(calls) == 3
+
+
+def test_results_are_copies(other_device):
+    step = tg.capture(lambda x: (tg.sum(x), [tg.mul(x, 3.0)]))
+    x = tg.to_device(np.ones((2, 2), np.float32), other_device)
+    first = [step(x) for _ in range(3)][-1]
+    step(tg.mul(x, 5.0))
+    assert float(first[0]) == 4
+    np.testing.assert_array_equal(tg.to_device(first[1][0], "cpu"), np.full((2, 2), 3))

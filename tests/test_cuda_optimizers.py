@@ -1,0 +1,59 @@
+"""The optimisers' kernels against plain loops: many arrays in one launch, odd sizes, any order of the elements."""
+import numpy as np
+import pytest
+
+from tinygan.kernels import reference
+from tinygan.kernels.cuda import optimizers
+from tinygan.kernels.cuda.emulated import emulated_device
+
+DEVICE = emulated_device()
+SHAPES = [(3,), (5000,), (2, 3, 4, 4), (1,), (0, 3), (2049,)]
+RULES = {
+    "adam": (2, [[1e-3, 0.5, 0.999, 1e-8, 0.0, 0.0, 0.5, 0.001], [1e-2, 0.9, 0.99, 1e-6, 0.1, 1.0, 0.3, 0.02],
+                 [1e-2, 0.9, 0.99, 1e-6, 0.1, 0.0, 0.3, 0.02]]),
+    "rmsprop": (1, [[1e-3, 0.99, 1e-8, 0.0], [1e-2, 0.9, 1e-6, 0.1]]),
+    "sgd": (1, [[0.1, 0.0, 0.0, 0.0], [0.1, 0.9, 0.0, 0.1], [0.1, 0.9, 1.0, 0.0]]),
+}
+
+
+def upload(a):
+    return DEVICE.xp.asarray(np.array(a))
+
+
+@pytest.mark.parametrize("rule, settings", [(rule, s) for rule, (_, every) in RULES.items() for s in every])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_against_plain_loops(rule, settings, dtype):
+    slots, rng = RULES[rule][0], np.random.default_rng(0)
+    host = [[rng.standard_normal(shape).astype(dtype) for shape in SHAPES] for _ in range(2 + slots)]
+    host[-1] = [np.abs(a) for a in host[-1]]  # squares
+    there = [[upload(a) for a in arrays] for arrays in host]
+    getattr(optimizers, rule)(DEVICE, *there, np.array(settings))
+    tolerance = 1e-6 if dtype == np.float32 else 1e-13
+    for i in range(len(SHAPES)):
+        expected = getattr(reference, rule)(*[arrays[i] for arrays in host], settings)
+        for k, value in zip((0, *range(2, 2 + slots)), expected, strict=True):
+            np.testing.assert_allclose(there[k][i].get(), value, rtol=tolerance, atol=tolerance, err_msg=f"{SHAPES[i]}, {k}")
+        np.testing.assert_array_equal(there[1][i].get(), host[1][i])  # gradients are only read
+
+
+def test_a_gradient_in_another_order():
+    rng = np.random.default_rng(1)
+    p, g, v = (rng.standard_normal((2, 3, 4, 5)).astype(np.float32) for _ in range(3))
+    for gradient in (upload(g.transpose(0, 2, 3, 1)).transpose(0, 3, 1, 2), upload(g[..., ::-1])[..., ::-1]):
+        there = [upload(p), gradient, upload(v)]
+        optimizers.sgd(DEVICE, *([a] for a in there), np.array([0.1, 0.9, 0.0, 0.0]))
+        np.testing.assert_allclose(there[0].get(), reference.sgd(p, g, v, [0.1, 0.9, 0.0, 0.0])[0], rtol=1e-6, atol=1e-6)
+
+
+def test_several_dtypes_at_once():
+    there = [[upload(np.ones(3, kind)) for kind in (np.float32, np.float64)] for _ in range(3)]
+    optimizers.sgd(DEVICE, *there, np.array([0.5, 0.0, 0.0, 0.0]))
+    for p in there[0]:
+        np.testing.assert_array_equal(p.get(), np.full(3, 0.5))
+
+
+def test_a_parameter_and_a_slot_in_different_orders_are_refused():
+    p = upload(np.zeros((2, 3, 2, 2), np.float32))
+    slot = upload(np.zeros((2, 2, 2, 3), np.float32)).transpose(0, 3, 1, 2)
+    with pytest.raises(ValueError, match="sgd: a parameter of shape"):
+        optimizers.sgd(DEVICE, [p], [p], [slot], np.zeros(4))

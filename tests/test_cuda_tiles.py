@@ -1,0 +1,211 @@
+"""Convolutions by tiles: the CUDA kernels' source, run by the emulator, against plain loops and NumPy."""
+import re
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tinygan.context import override
+from tinygan.kernels import im2col, reference
+from tinygan.kernels.cuda import convolution, direct, tiles
+from tinygan.kernels.cuda.emulated import emulated_device
+from tinygan.kernels.tiles import ERRORS
+from tinygan.ops.conv import Geometry
+
+DEVICE = emulated_device()
+DTYPES = [np.float32, np.float64]
+
+
+def upload(a):
+    return DEVICE.xp.asarray(a)
+
+
+def geometry(size, kernel, stride, padding=(0, 0), extra=(0, 0), algorithm="auto"):
+    """extra: rows and columns of the input that no output sees, or output_padding of the transposed convolution."""
+    output = tuple((size[i] + 2 * padding[i] - kernel[i]) // stride + 1 for i in (0, 1))
+    size = (size[0] + extra[0], size[1] + extra[1])
+    return Geometry(size, kernel, output, (stride, stride), padding, (1, 1), 1, algorithm)
+
+
+def arrays(g, images, channels, kernels, dtype):
+    random = np.random.default_rng(0)
+    shapes = (images, *g.input, channels), (kernels, channels, *g.kernel), (images, *g.output, kernels)
+    x, weight, y = (random.standard_normal(shape).astype(dtype) for shape in shapes)
+    return x.transpose(0, 3, 1, 2), weight, y.transpose(0, 3, 1, 2)
+
+
+def close(found, exact, tile):
+    """Within what is documented of the tile, relative to the largest element; each number its own."""
+    found = found.get()
+    tolerance = ERRORS[tile.m, tile.r] if found.dtype == np.float32 else 1e-12
+    np.testing.assert_allclose(found, exact, rtol=0, atol=tolerance * max(1, np.abs(exact).max()))
+
+
+def check(tile, g, x, weight, y, oracle=reference):
+    close(tiles.conv2d(DEVICE, tile, upload(x), upload(weight), g), oracle.conv2d(x, weight, g), tile)
+    close(tiles.conv2d_input_grad(DEVICE, tile, upload(y), upload(weight), g), oracle.conv2d_input_grad(y, weight, g), tile)
+    found = tiles.conv2d_weight_grad(DEVICE, tile, upload(x), upload(y), g)
+    close(found, oracle.conv2d_weight_grad(x, y, g), tile)
+    assert found.flags.c_contiguous
+
+
+GEOMETRIES = {
+    "4x4 stride 2": (geometry((8, 8), (4, 4), 2, (1, 1)), 3, 2, 5),
+    "4x4 stride 2, odd": (geometry((9, 7), (4, 4), 2, (2, 0)), 1, 1, 1),
+    "4x4 stride 2, several tiles": (geometry((21, 18), (4, 4), 2, (1, 2)), 1, 2, 1),
+    "4x4 stride 2, output padding": (geometry((10, 8), (4, 4), 2, (1, 1), (1, 1)), 1, 2, 3),
+    "3x3 stride 2": (geometry((9, 8), (3, 3), 2, (1, 1)), 2, 3, 2),
+    "2x2": (geometry((6, 5), (2, 2), 1), 2, 2, 3),
+    "4x3 stride 2": (geometry((8, 9), (4, 3), 2, (1, 0)), 1, 2, 2),
+    "6x5 stride 3, unseen edges": (geometry((9, 8), (6, 5), 3, (1, 1), (5, 7)), 1, 2, 2),
+    "5x5 stride 2": (geometry((9, 10), (5, 5), 2, (2, 2)), 2, 2, 2),
+    "5x5 stride 2, output padding": (geometry((7, 7), (5, 5), 2, (2, 2), (1, 1)), 1, 3, 2),
+    "3x3": (geometry((6, 7), (3, 3), 1, (1, 1)), 3, 4, 2),
+    "3x3, several tiles": (geometry((11, 10), (3, 3), 1, (0, 2)), 1, 1, 2),
+    "one output": (geometry((4, 4), (4, 4), 2), 3, 2, 2),
+    "mostly padding": (geometry((1, 1), (3, 3), 1, (2, 2)), 1, 1, 1),
+}
+
+
+def fits(tile, g):
+    return {tile.r} == {-(-k // g.stride[0]) for k in g.kernel}
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("name, tile", [(name, tile) for name, (g, *_) in GEOMETRIES.items() for tile in tiles.TILES
+                                        if fits(tile, g)])
+def test_against_loops(name, tile, dtype):
+    g, *sizes = GEOMETRIES[name]
+    check(tile, g, *arrays(g, *sizes, dtype))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("activation", ["identity", "relu", "leaky_relu", "tanh"])
+@pytest.mark.parametrize("name, tile", [("4x4 stride 2", tiles.Tile(4, 2)), ("5x5 stride 2, output padding", tiles.Tile(2, 3))])
+def test_bias_and_activation(name, tile, activation, dtype):
+    g, *sizes = GEOMETRIES[name]
+    x, weight, y = arrays(g, *sizes, dtype)
+    bias = np.linspace(-1, 1, 2 * max(sizes)).astype(dtype)
+    of_map, of_image = bias[::2][:weight.shape[0]], bias[:weight.shape[1]]
+    told = activation, 0.2
+    exact = reference.activation(reference.conv2d(x, weight, g) + of_map[:, None, None], *told)
+    close(tiles.conv2d(DEVICE, tile, upload(x), upload(weight), g, upload(bias)[::2][:len(of_map)], *told), exact, tile)
+    exact = reference.activation(reference.conv2d_input_grad(y, weight, g) + of_image[:, None, None], *told)
+    close(tiles.conv2d_input_grad(DEVICE, tile, upload(y), upload(weight), g, upload(of_image), *told), exact, tile)
+
+
+class Exact:
+    """The convolutions of NumPy in float64."""
+
+    conv2d, conv2d_input_grad, conv2d_weight_grad = (
+        staticmethod(lambda a, b, g, f=f: f(a.astype(np.float64), b.astype(np.float64), g))
+        for f in (im2col.conv2d, im2col.conv2d_input_grad, im2col.conv2d_weight_grad))
+
+
+@pytest.mark.parametrize("tile", tiles.TILES)
+def test_float32_errors_stay_within_what_is_documented(tile):
+    kernel, padding = {2: (4, 1), 3: (5, 2)}[tile.r]
+    side = max(tile.m, 4)
+    g = geometry((2 * side, 2 * side), (kernel, kernel), 2, (padding, padding))
+    check(tile, g, *arrays(g, 2, 33, 40, np.float32), Exact)
+
+
+def test_results_lie_channels_last_and_inputs_may_lie_anyhow():
+    g, *sizes = GEOMETRIES["4x4 stride 2"]
+    tile = tiles.Tile(2, 2)
+    x, weight, y = (np.ascontiguousarray(a) for a in arrays(g, *sizes, np.float64))
+    weight = np.asfortranarray(weight)
+    check(tile, g, x, weight, y)
+    for found in (tiles.conv2d(DEVICE, tile, upload(x), upload(weight), g),
+                  tiles.conv2d_input_grad(DEVICE, tile, upload(y), upload(weight), g)):
+        assert found.transpose(0, 2, 3, 1).flags.c_contiguous
+
+
+def test_the_example_matrices_are_those_of_their_tile():
+    source = (Path(tiles.__file__).parent / "tiles.cu").read_text()
+    lines = [line for line in source.splitlines() if re.match(r"#define (AT|G|BT|TILE|TAPS) ", line)]
+    given = ["=".join(re.match(r"#define (\S+) (.+)", line).groups()) for line in lines]
+
+    def normal(define):
+        return re.sub(r"-?\d+(\.\d+)?", lambda number: repr(float(number[0])), define.replace(" ", ""))
+
+    assert [normal(define) for define in given] == [normal(define) for define in tiles.Tile(2, 2).defines]
+
+
+# Which algorithm
+
+
+LAYER = geometry((32, 32), (4, 4), 2, (1, 1))
+
+
+class Gpu:
+    """As many multiprocessors as an H100 has."""
+
+    sms = 132
+
+
+@pytest.mark.parametrize("g, images, channels, kernels, expected", [
+    (LAYER, 64, 128, 256, tiles.Tile(4, 2)),
+    (LAYER, 64, 3, 64, None),
+    (LAYER, 64, 64, 3, None),
+    (LAYER, 1, 128, 256, None),
+    (LAYER, 0, 128, 256, None),
+    (LAYER, 64, 0, 256, None),
+    (geometry((64, 64), (5, 5), 2, (2, 2)), 64, 128, 128, tiles.Tile(4, 3)),
+    (LAYER._replace(algorithm="direct"), 64, 128, 256, None),
+    (LAYER._replace(dilation=(2, 2)), 64, 128, 256, None),
+    (LAYER._replace(groups=2), 64, 128, 256, None),
+    (LAYER._replace(stride=(2, 1)), 64, 128, 256, None),
+    (geometry((32, 32), (1, 1), 1), 64, 256, 256, None),
+    (geometry((32, 32), (4, 2), 2), 64, 256, 256, None),
+    (LAYER._replace(algorithm="tiled"), 64, 3, 64, tiles.Tile(4, 2)),
+    (LAYER._replace(algorithm="tiled"), 64, 0, 64, None),
+    (LAYER, 2**15, 256, 256, None),
+])
+def test_which_tile(g, images, channels, kernels, expected):
+    assert tiles.best_tile(Gpu(), g, images, channels, kernels) == expected
+
+
+def noted(found, module, compute, *args):
+    found.append(module)
+    return compute(*args)
+
+
+@pytest.fixture
+def told(monkeypatch):
+    """Who has been asked: modules, in order."""
+    found = []
+    for module in (direct, tiles):
+        for name in convolution.__all__:
+            monkeypatch.setattr(module, name, partial(noted, found, module, getattr(module, name)))
+    return found
+
+
+@pytest.mark.parametrize("algorithm, module", [("auto", direct), ("direct", direct), ("tiled", tiles)])
+@pytest.mark.parametrize("precision", ["float32", "tf32"])
+def test_dispatch(told, algorithm, module, precision):
+    g = geometry((8, 8), (4, 4), 2, (1, 1), algorithm=algorithm)
+    x, weight, y = arrays(g, 2, 3, 5, np.float32)
+    bias = np.linspace(-1, 1, 5).astype(np.float32)
+    exact = np.maximum(Exact.conv2d(x, weight, g) + bias[:, None, None], 0)
+    tolerance = 1e-5 if module is tiles or precision == "float32" else 1e-2
+    with override(matmul_precision=precision):
+        found = [convolution.conv2d(DEVICE, upload(x), upload(weight), g, None, upload(bias), "relu"),
+                 convolution.conv2d_input_grad(DEVICE, upload(y), upload(weight), g, None, upload(bias[:3])),
+                 convolution.conv2d_weight_grad(DEVICE, upload(x), upload(y), g)]
+    expected = [exact, Exact.conv2d_input_grad(y, weight, g) + bias[:3, None, None], Exact.conv2d_weight_grad(x, y, g)]
+    for ours, theirs in zip(found, expected, strict=True):
+        np.testing.assert_allclose(ours.get(), theirs, rtol=0, atol=tolerance * np.abs(theirs).max())
+    assert told == [module] * 3
+
+
+def test_tf32_is_for_the_direct_algorithm(told, monkeypatch):
+    monkeypatch.setattr(tiles, "best_tile", lambda *_: tiles.Tile(2, 2))
+    g = geometry((6, 6), (4, 4), 2, (1, 1))
+    x, weight, _ = arrays(g, 1, 2, 2, np.float64)
+    with override(matmul_precision="tf32"):
+        convolution.conv2d(DEVICE, upload(x.astype(np.float32)), upload(weight.astype(np.float32)), g)
+        convolution.conv2d(DEVICE, upload(x), upload(weight), g)
+    convolution.conv2d(DEVICE, upload(x.astype(np.float32)), upload(weight.astype(np.float32)), g)
+    assert told == [direct, tiles, tiles]

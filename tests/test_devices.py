@@ -1,0 +1,80 @@
+"""Devices by name, and moving what lies on one to another."""
+import sys
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+import tinygan as tg
+from tinygan import cli, devices, nn
+from tinygan.random import Key
+
+
+def without_cupy(monkeypatch):
+    monkeypatch.setitem(sys.modules, "cupy", None)  # importing it raises ImportError
+
+
+def test_a_missing_gpu_is_one_clear_line(monkeypatch, capsys, tmp_path):
+    without_cupy(monkeypatch)
+    assert cli.main(["train", "vanilla", "--device", "cuda", "--run-dir", str(tmp_path / "run")]) == 2
+    message = capsys.readouterr().err
+    assert message.startswith("tinygan: error: device cuda: CuPy is not installed: pip install 'tinygan[cuda12]'")
+    assert message.count("\n") == 1
+    assert not (tmp_path / "run").exists()
+
+
+def test_auto_takes_the_cpu_without_a_gpu(monkeypatch):
+    without_cupy(monkeypatch)
+    assert devices.device("auto").name == "cpu"
+
+
+def test_a_gpu_that_is_not_there(monkeypatch):
+    def count():
+        raise RuntimeError("cudaErrorInsufficientDriver")
+
+    runtime = SimpleNamespace(getDeviceCount=count)
+    monkeypatch.setitem(sys.modules, "cupy", SimpleNamespace(__version__="14", cuda=SimpleNamespace(runtime=runtime)))
+    with pytest.raises(tg.DeviceError, match=r"device cuda:1: CuPy 14 finds no usable NVIDIA driver \(cudaErrorInsuff"):
+        devices.device("cuda:1")
+    assert devices.device("auto").name == "cpu"
+
+
+@pytest.mark.parametrize("name", ["gpu", "cuda:", "cuda:x", "CUDA", ""])
+def test_a_name_that_is_none(name):
+    with pytest.raises(ValueError, match="expected auto, cpu, cuda or cuda:N"):
+        devices.device(name)
+
+
+def test_a_precision_that_is_none():
+    with pytest.raises(ValueError, match="expected one of float32, tf32"):
+        tg.matmul_precision("float16")
+
+
+def test_modules_and_optimisers_move(other_device):
+    def network():
+        return nn.Sequential(nn.Dense(3, 4, bias=False), nn.BatchNorm(4), nn.Tanh(), nn.Dense(4, 2))
+
+    here, there = network().initialize(Key(1)), network().to(other_device).initialize(Key(1))
+    assert there.parameters()[0].device == devices.device(other_device).name
+    x = Key(2).normal((5, 3))
+    optimizers = [tg.optim.Adam(0.01), tg.optim.Adam(0.01)]
+    for module, optimizer, data in ((here, optimizers[0], x), (there, optimizers[1], tg.to_device(x, other_device))):
+        optimizer.bind(module)
+        for _ in range(3):
+            optimizer.step(tg.grad((module(data) * module(data)).mean(), module.parameters()))
+    for name, value in here.state_dict().items():
+        np.testing.assert_allclose(there.state_dict()[name], value, rtol=1e-4, atol=1e-5, err_msg=name)
+    moved = tg.optim.Adam(0.01)
+    there.to("cpu")
+    moved.bind(there)
+    moved.load_state_dict(optimizers[1].state_dict())
+    optimizers[1].step(tg.grad(there(x).mean(), there.parameters()))  # its slots follow the parameters
+    assert there.parameters()[0].device == "cpu"
+
+
+def test_a_tensor_moves(other_device):
+    x = tg.Tensor(np.arange(6, dtype=np.float32).reshape(2, 3))
+    y = x.to(other_device)
+    assert y.device == devices.device(other_device).name
+    assert y.to(other_device) is y
+    np.testing.assert_array_equal(y.to("cpu").array, x.array)

@@ -1,0 +1,176 @@
+"""A training step recorded once and replayed as one CUDA graph.
+
+    step = tg.capture(gan.step)
+    for batch in batches:
+        stats = step(batch)          # batch: on the GPU
+
+A small network's step is hundreds of kernels of microseconds each; started one by one from Python they wait for it. A graph
+is started as a whole. What the host decides from step to step (keys, learning rates, counts) is noted as it happens and done
+again before every replay, and what the kernels read of it is uploaded at once (`Device.feed`).
+"""
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from tinygan.backends import Array, backend_of, cpu
+from tinygan.context import CONTEXT, override
+from tinygan.tensor import Tensor, as_array, wrap
+
+FEED_BYTES = 1 << 20  # what may be uploaded before a replay
+_ALIGNMENT = 16
+
+
+class Recording:
+    """What the host did in a captured step, in order, and the memory that the kernels read of it."""
+
+    def __init__(self, backend: Any, computes: bool) -> None:
+        self._computes = computes  # whether the step is computed while it is recorded
+        self._actions: list[Callable[[], None]] = []
+        self._upload = backend.device.upload
+        self._host = np.zeros(FEED_BYTES, np.uint8)
+        self._device = backend.xp.zeros(FEED_BYTES, np.uint8)
+        self._used = 0
+
+    def note(self, action: Callable[[], None]) -> None:
+        """Do this again before every replay. (It has been done for the step that is being recorded.)"""
+        self._actions.append(action)
+
+    def feed(self, value: Any) -> Array:
+        """An array on the device that holds the value, or what the function returns, at every replay anew."""
+        first = np.asarray(value() if callable(value) else value)
+        start = -(-self._used // _ALIGNMENT) * _ALIGNMENT
+        self._used = start + first.nbytes
+        if self._used > FEED_BYTES:
+            raise RuntimeError(f"capture: a step that reads more than {FEED_BYTES} bytes from the host")
+        slot = self._host[start:self._used].view(first.dtype).reshape(first.shape)
+        slot[...] = first
+        if callable(value):
+            self.note(lambda: slot.__setitem__(..., value()))
+        on_device = self._device[start:self._used]
+        if self._computes:
+            self._upload(on_device, slot)
+        return on_device.view(first.dtype).reshape(first.shape)
+
+    def act(self) -> None:
+        """Everything noted, once more."""
+        for action in self._actions:
+            action()
+
+    def upload(self) -> None:
+        """What `feed` gave out, as it is now."""
+        if self._used:
+            self._upload(self._device[:self._used], self._host[:self._used])
+
+
+class _Graph:
+    """One recorded step: its arguments, its results, and what does it again."""
+
+    def __init__(self, backend: Any, function: Callable[..., Any], arrays: list[Array]) -> None:
+        self._backend = backend
+        self._inputs = [backend.xp.array(a) for a in arrays]
+        recorder = backend.device.recorder()
+        self._recording = Recording(backend, recorder.computes)
+        recorder.begin()
+        try:
+            with override(capture=self._recording):
+                self._results = _Results(function(*self._inputs), backend)
+        except BaseException:
+            _abandon(recorder)
+            raise
+        self._launch = recorder.end()
+        if not recorder.computes:
+            self._recording.upload()
+            self._launch()
+
+    def results(self) -> Any:
+        return self._results.read()
+
+    def replay(self, arrays: list[Array]) -> Any:
+        self._recording.act()
+        for slot, a in zip(self._inputs, arrays, strict=True):
+            slot[...] = a
+        self._recording.upload()
+        self._launch()
+        return self.results()
+
+
+def _abandon(recorder: Any) -> None:
+    try:
+        recorder.end()
+    except Exception:  # CUDA's own complaint about the broken capture; the first error says more
+        return
+
+
+class _Results:
+    """A tree of results: the numbers among them are gathered in one array, so that reading them is one copy."""
+
+    def __init__(self, tree: Any, backend: Any) -> None:
+        self._tree, self._xp = tree, backend.xp
+        self._arrays: list[Array] = []
+        self._numbers: list[Array] = []
+        self._rebuild = self._taken(tree)
+        self._gathered = backend.xp.stack(self._numbers) if self._numbers else None
+
+    def _taken(self, x: Any) -> Callable[[Any, list[Array]], Any]:
+        """How x is made again from the copied numbers and arrays."""
+        if isinstance(x, Tensor):
+            inner = self._taken(x.array)
+            return lambda numbers, arrays: wrap(inner(numbers, arrays))
+        if isinstance(x, list | tuple):
+            parts = [self._taken(part) for part in x]
+            if hasattr(x, "_make"):
+                return lambda numbers, arrays: x._make(part(numbers, arrays) for part in parts)
+            return lambda numbers, arrays: type(x)(part(numbers, arrays) for part in parts)
+        if not hasattr(x, "shape"):
+            return lambda numbers, arrays: x
+        kept = self._numbers if x.shape == () and x.dtype == np.float32 else self._arrays
+        place = len(kept)
+        kept.append(x)
+        if kept is self._numbers:
+            return lambda numbers, arrays: numbers[place]
+        return lambda numbers, arrays: arrays[place]
+
+    def read(self) -> Any:
+        numbers = None if self._gathered is None else self._gathered.copy()
+        return self._rebuild(numbers, [a.copy() for a in self._arrays])
+
+
+class Captured:
+    """`function`, recorded at its second call with arguments of some shapes and replayed from then on. See `capture`."""
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        self.function = function
+        self._seen: Any = None
+        self._graph: _Graph | None = None
+
+    def __call__(self, *arguments: Any) -> Any:
+        arrays = [as_array(a) for a in arguments]
+        backend = backend_of(arrays[0]) if arrays else cpu
+        if backend is cpu:
+            return self.function(*arguments)
+        if CONTEXT.get().capture is not None:
+            raise RuntimeError("capture: a captured step inside another one")
+        context = CONTEXT.get()
+        signature = (backend.name, context.matmul_precision, context.conv_algorithm,
+                     *((a.shape, a.dtype.str) for a in arrays))
+        if signature != self._seen:  # once as ever: kernels are compiled, constants uploaded, optimisers' slots made
+            self._seen, self._graph = signature, None
+            return self.function(*arrays)
+        if self._graph is None:
+            self._graph = _Graph(backend, self.function, arrays)
+            return self._graph.results()
+        return self._graph.replay(arrays)
+
+
+def capture(function: Callable[..., Any]) -> Captured:
+    """`function` of arrays, on the GPU as one CUDA graph: run once as it is, recorded at its second call, and replayed at
+    every further one. On the CPU it is called as ever.
+
+    It computes the same to the last bit. Arguments of other shapes, another device or precision: it is recorded again. What
+    it returns are copies. It may do whatever training does: ops, `grad`, optimisers, keys; but not read a result (`float`,
+    `item`), which is an error here, and what else it does on the host is not done again.
+    """
+    return Captured(function)

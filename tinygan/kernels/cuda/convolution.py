@@ -1,0 +1,46 @@
+"""Convolutions on the device: which algorithm serves which.
+
+`version` is for backends that keep what they derive from a weight. Here it is derived anew each time, in a few microseconds,
+and a captured step, whose weights change with every replay, needs it so.
+"""
+from __future__ import annotations
+
+from typing import Any
+
+from tinygan.kernels.cuda import direct, tiles
+from tinygan.kernels.cuda.device import Array, Device
+
+__all__ = ["conv2d", "conv2d_input_grad", "conv2d_weight_grad"]
+
+
+def conv2d(device: Device, x: Array, weight: Array, g: Any, version: Any = None, bias: Array | None = None,
+           activation_name: str = "identity", slope: float = 0.0) -> Array:
+    """activation(x * weight + bias): (N, C, H, W), (K, C / groups, kH, kW), (K,) -> (N, K, OH, OW)."""
+    tile = _tile(device, g, x.shape[0], x.shape[1], weight.shape[0], x.dtype)
+    if tile is None:
+        return direct.conv2d(device, x, weight, g, version, bias, activation_name, slope)
+    return tiles.conv2d(device, tile, x, weight, g, bias, activation_name, slope)
+
+
+def conv2d_input_grad(device: Device, y: Array, weight: Array, g: Any, version: Any = None, bias: Array | None = None,
+                      activation_name: str = "identity", slope: float = 0.0) -> Array:
+    """The adjoint in x, with bias and activation: (N, K, OH, OW), (K, C / groups, kH, kW), (C,) -> (N, C, H, W)."""
+    tile = _tile(device, g, y.shape[0], weight.shape[1], y.shape[1], y.dtype)
+    if tile is None:
+        return direct.conv2d_input_grad(device, y, weight, g, version, bias, activation_name, slope)
+    return tiles.conv2d_input_grad(device, tile, y, weight, g, bias, activation_name, slope)
+
+
+def conv2d_weight_grad(device: Device, x: Array, y: Array, g: Any) -> Array:
+    """The adjoint in weight: (N, C, H, W), (N, K, OH, OW) -> (K, C / groups, kH, kW)."""
+    tile = _tile(device, g, x.shape[0], x.shape[1], y.shape[1], x.dtype)
+    if tile is None:
+        return direct.conv2d_weight_grad(device, x, y, g)
+    return tiles.conv2d_weight_grad(device, tile, x, y, g)
+
+
+def _tile(device: Device, g: Any, images: int, channels: int, kernels: int, dtype: Any) -> tiles.Tile | None:
+    """The tile to use; None: the direct algorithm, which also multiplies on tensor cores where TF32 is asked for."""
+    if g.algorithm == "auto" and dtype.itemsize == 4 and device.precision == "tf32":
+        return None
+    return tiles.best_tile(device, g, images, channels, kernels)

@@ -1,0 +1,61 @@
+"""Activations on the device."""
+from __future__ import annotations
+
+from typing import Any
+
+from tinygan.kernels.cuda.device import Array, Device
+
+CODES = {"identity": 0, "relu": 1, "leaky_relu": 2, "tanh": 3, "sigmoid": 4, "softplus": 5, "elu": 6}
+"""As `Activation` in common.cuh has them."""
+
+__all__ = ["activation", "activation_grad"]
+
+
+def is_dense(x: Array) -> bool:
+    """Whether the elements fill one piece of memory, row-major or channels-last."""
+    return bool(x.flags.c_contiguous or (x.ndim == 4 and x.transpose(0, 2, 3, 1).flags.c_contiguous))
+
+
+def empty_like(device: Device, x: Array) -> Array:
+    """Memory for as many elements as the dense x has, in the same order."""
+    if x.flags.c_contiguous:
+        return device.empty(x.shape, x.dtype)
+    n, c, height, width = x.shape
+    return device.empty((n, height, width, c), x.dtype).transpose(0, 3, 1, 2)
+
+
+def aligned(device: Device, x: Array, like: Array) -> Array:
+    """x in the order of the dense `like`, of the same shape."""
+    if x.strides == like.strides:
+        return x
+    out = empty_like(device, like)
+    out[...] = x
+    return out
+
+
+def activation(device: Device, x: Array, activation_name: str, slope: float, out: Array | None = None) -> Array:
+    """The activation of that name; leaky_relu and elu use `slope`."""
+    if not is_dense(x):
+        x = device.xp.ascontiguousarray(x)
+    y = out if out is not None and out.strides == x.strides else empty_like(device, x)
+    device.each("elementwise", "activation", x.size, x, y, x.size, CODES[activation_name], float(slope), dtype=x.dtype)
+    return _into(out, y)
+
+
+def activation_grad(device: Device, g: Array, y: Array, activation_name: str, slope: float,
+                    out: Array | None = None) -> Array:
+    """g times the activation's slope where its output is y."""
+    if not is_dense(y):
+        y = device.xp.ascontiguousarray(y)
+    g = aligned(device, g, y)
+    x = out if out is not None and out.strides == y.strides else empty_like(device, y)
+    device.each("elementwise", "activation_grad", y.size, g, y, x, y.size, CODES[activation_name], float(slope),
+                dtype=y.dtype)
+    return _into(out, x)
+
+
+def _into(out: Any, result: Array) -> Array:
+    if out is None or out is result:
+        return result
+    out[...] = result
+    return out

@@ -1,0 +1,260 @@
+// The CUDA thread model on a CPU, for tests without a GPU: included before a kernel file that g++ compiles.
+//
+// A block's threads are fibres (ucontext) on one host thread: __syncthreads and warp shuffles switch to the next fibre
+// until all have come. Blocks run one after another. With -DHOST_THREADS they are host threads and C++20 barriers
+// instead, slow, and what ThreadSanitizer can see races in. A barrier that not all threads reach is reported.
+#pragma once
+
+#include <atomic>
+#include <barrier>
+#include <cmath>
+#include <cstdint>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <memory>
+#include <thread>
+#include <tuple>
+#include <utility>
+#include <vector>
+#include <ucontext.h>
+#if defined(__SANITIZE_ADDRESS__)
+#include <sanitizer/common_interface_defs.h>
+#endif
+
+#define EMULATED 1
+#define __global__
+#define __device__
+#define __host__
+#define __forceinline__ inline __attribute__((always_inline))
+#define __noinline__ __attribute__((noinline))
+#define __restrict__ __restrict
+#define __shared__ static
+#define __constant__ static const
+#define __launch_bounds__(...)
+
+struct uint3 { unsigned x, y, z; };
+struct dim3 { unsigned x = 1, y = 1, z = 1; };
+struct float2 { float x, y; };
+struct float4 { float x, y, z, w; };
+struct uint4 { unsigned x, y, z, w; };
+inline float4 make_float4(float x, float y, float z, float w) { return {x, y, z, w}; }
+inline uint4 make_uint4(unsigned x, unsigned y, unsigned z, unsigned w) { return {x, y, z, w}; }
+
+// NVRTC has these in the global namespace, overloaded.
+using std::abs; using std::ceil; using std::cos; using std::exp; using std::expm1; using std::floor; using std::fma;
+using std::fmax; using std::fmin; using std::isfinite; using std::isnan; using std::log; using std::log1p; using std::pow;
+using std::rint; using std::sin; using std::sqrt; using std::tanh;
+template <class T> T min(T a, T b) { return b < a ? b : a; }
+template <class T> T max(T a, T b) { return a < b ? b : a; }
+inline float rsqrtf(float x) { return 1.0f / std::sqrt(x); }
+inline float __fmul_rn(float a, float b) { return a * b; }
+inline double __dmul_rn(double a, double b) { return a * b; }
+inline unsigned __umulhi(unsigned a, unsigned b) { return unsigned((std::uint64_t(a) * b) >> 32); }
+inline float __uint_as_float(unsigned x) { float y; std::memcpy(&y, &x, 4); return y; }
+inline unsigned __float_as_uint(float x) { unsigned y; std::memcpy(&y, &x, 4); return y; }
+inline int __float_as_int(float x) { int y; std::memcpy(&y, &x, 4); return y; }
+inline float __int_as_float(int x) { float y; std::memcpy(&y, &x, 4); return y; }
+template <class T> T __ldg(const T* p) { return *p; }
+
+namespace emulator {
+
+constexpr int WARP = 32;
+constexpr std::size_t STACK = 128 * 1024;
+
+inline thread_local uint3 thread_index, block_index;
+inline dim3 block_size, grid_size;
+inline std::vector<unsigned char> dynamic_shared;
+
+inline int linear() {
+    return int((thread_index.z * block_size.y + thread_index.y) * block_size.x + thread_index.x);
+}
+inline int threads() { return int(block_size.x * block_size.y * block_size.z); }
+inline void place(int thread) {
+    thread_index = {thread % block_size.x, thread / block_size.x % block_size.y, thread / (block_size.x * block_size.y)};
+}
+
+[[noreturn]] inline void stop(const char* message) {
+    std::fprintf(stderr, "CUDA emulator: %s (block %u, %u, %u)\n", message, block_index.x, block_index.y, block_index.z);
+    std::abort();
+}
+
+#if defined(HOST_THREADS)
+
+inline std::unique_ptr<std::barrier<>> block_barrier;
+inline std::vector<std::unique_ptr<std::barrier<>>> warp_barriers;
+
+inline void sync_block() { block_barrier->arrive_and_wait(); }
+inline void sync_warp() { warp_barriers[linear() / WARP]->arrive_and_wait(); }
+
+template <class Body> void run_block(uint3 block, const Body& body) {
+    int n = threads();
+    block_barrier = std::make_unique<std::barrier<>>(n);
+    warp_barriers.clear();
+    for (int first = 0; first < n; first += WARP) warp_barriers.push_back(std::make_unique<std::barrier<>>(std::min(WARP, n - first)));
+    std::vector<std::thread> all;
+    for (int i = 0; i < n; i++)
+        all.emplace_back([&, i] {
+            block_index = block;
+            place(i);
+            body();
+            warp_barriers[i / WARP]->arrive_and_drop();
+            block_barrier->arrive_and_drop();
+        });
+    for (auto& thread : all) thread.join();
+}
+
+#else
+
+struct Fibre {
+    ucontext_t context;
+    std::unique_ptr<unsigned char[]> stack{new unsigned char[STACK]};
+    bool done = true;
+};
+inline std::vector<std::unique_ptr<Fibre>> fibres;
+inline ucontext_t scheduler;
+inline int current, alive;
+inline bool moved;  // whether any fibre got further in this round
+struct Barrier { int expected = 0, arrived = 0; unsigned generation = 0; };
+inline Barrier of_block;
+inline std::vector<Barrier> of_warp;
+
+#if defined(__SANITIZE_ADDRESS__)
+inline const void* scheduler_stack; inline std::size_t scheduler_size;
+inline void enter(Fibre& f, void** fake) { __sanitizer_start_switch_fiber(fake, f.stack.get(), STACK); }
+#endif
+
+inline void yield() {
+    Fibre& self = *fibres[current];
+#if defined(__SANITIZE_ADDRESS__)
+    void* fake;
+    __sanitizer_start_switch_fiber(self.done ? nullptr : &fake, scheduler_stack, scheduler_size);
+#endif
+    if (self.done) setcontext(&scheduler);
+    swapcontext(&self.context, &scheduler);
+#if defined(__SANITIZE_ADDRESS__)
+    __sanitizer_finish_switch_fiber(fake, nullptr, nullptr);
+#endif
+}
+
+inline void release(Barrier& b) {
+    if (b.arrived && b.arrived == b.expected) { b.arrived = 0; b.generation++; }
+}
+inline void wait(Barrier& b) {
+    unsigned generation = b.generation;
+    b.arrived++;
+    moved = true;
+    release(b);
+    while (b.generation == generation) yield();
+    moved = true;
+}
+inline void sync_block() { wait(of_block); }
+inline void sync_warp() { wait(of_warp[linear() / WARP]); }
+
+template <class Body> struct Running { static inline const Body* body; };
+
+template <class Body> void fibre_main() {
+#if defined(__SANITIZE_ADDRESS__)
+    __sanitizer_finish_switch_fiber(nullptr, &scheduler_stack, &scheduler_size);
+#endif
+    (*Running<Body>::body)();
+    Fibre& self = *fibres[current];
+    self.done = moved = true;
+    alive--;
+    Barrier& warp = of_warp[linear() / WARP];
+    of_block.expected--; warp.expected--;  // threads that have returned are not waited for
+    release(of_block); release(warp);
+    yield();
+}
+
+template <class Body> void run_block(uint3 block, const Body& body) {
+    int n = threads();
+    block_index = block;
+    Running<Body>::body = &body;
+    while (int(fibres.size()) < n) fibres.push_back(std::make_unique<Fibre>());
+    of_block = {n};
+    of_warp.assign((n + WARP - 1) / WARP, {});
+    for (int i = 0; i < n; i++) {
+        of_warp[i / WARP].expected++;
+        Fibre& f = *fibres[i];
+        f.done = false;
+        getcontext(&f.context);
+        f.context.uc_stack.ss_sp = f.stack.get();
+        f.context.uc_stack.ss_size = STACK;
+        f.context.uc_link = &scheduler;
+        makecontext(&f.context, (void (*)())fibre_main<Body>, 0);
+    }
+    for (alive = n; alive;) {
+        moved = false;
+        for (current = 0; current < n; current++) {
+            if (fibres[current]->done) continue;
+            place(current);
+#if defined(__SANITIZE_ADDRESS__)
+            void* fake;
+            enter(*fibres[current], &fake);
+#endif
+            swapcontext(&scheduler, &fibres[current]->context);
+#if defined(__SANITIZE_ADDRESS__)
+            __sanitizer_finish_switch_fiber(fake, nullptr, nullptr);
+#endif
+        }
+        if (!moved) stop("a barrier that not all threads of the block (or warp) reach");
+    }
+}
+
+#endif
+
+inline std::vector<std::uint64_t> slots(1024);  // what each thread of the block hands to its warp
+
+template <class T> T shuffle(T value, int from) {
+    static_assert(sizeof(T) <= 8);
+    int self = linear(), first = self / WARP * WARP;
+    std::memcpy(&slots[self], &value, sizeof(T));
+    sync_warp();
+    int source = first + from;
+    if (from < 0 || from >= WARP || source >= threads()) source = self;
+    std::memcpy(&value, &slots[source], sizeof(T));
+    sync_warp();
+    return value;
+}
+
+template <class... P, std::size_t... I>
+auto bound(void (*kernel)(P...), void** arguments, std::index_sequence<I...>) {
+    auto values = std::make_tuple(*static_cast<std::remove_cv_t<P>*>(arguments[I])...);
+    return [kernel, values] { std::apply(kernel, values); };
+}
+
+template <class... P> void run(void (*kernel)(P...), const unsigned* grid, const unsigned* block, unsigned shared, void** arguments) {
+    grid_size = {grid[0], grid[1], grid[2]};
+    block_size = {block[0], block[1], block[2]};
+    if (threads() > 1024) stop("more than 1024 threads in a block");
+    auto body = bound(kernel, arguments, std::index_sequence_for<P...>());
+    for (unsigned z = 0; z < grid[2]; z++)
+        for (unsigned y = 0; y < grid[1]; y++)
+            for (unsigned x = 0; x < grid[0]; x++) {
+                dynamic_shared.assign(shared, 0xFF);  // NaN: what is read before it is written shows
+                dynamic_shared.shrink_to_fit();
+                run_block({x, y, z}, body);
+            }
+}
+
+template <class... P> constexpr int count(void (*)(P...)) { return sizeof...(P); }
+
+}  // namespace emulator
+
+#define threadIdx emulator::thread_index
+#define blockIdx emulator::block_index
+#define blockDim emulator::block_size
+#define gridDim emulator::grid_size
+inline void __syncthreads() { emulator::sync_block(); }
+inline void __syncwarp(unsigned = 0xFFFFFFFFu) { emulator::sync_warp(); }
+template <class T> T __shfl_xor_sync(unsigned, T value, int mask) { return emulator::shuffle(value, (emulator::linear() % 32) ^ mask); }
+template <class T> T __shfl_down_sync(unsigned, T value, int by) { return emulator::shuffle(value, emulator::linear() % 32 + by); }
+template <class T> T __shfl_sync(unsigned, T value, int lane) { return emulator::shuffle(value, lane); }
+
+#define DYNAMIC_SHARED(type, name) type* name = reinterpret_cast<type*>(emulator::dynamic_shared.data())
+#define KERNEL(name)                                                                                                   \
+    extern "C" void emulate_##name(const unsigned* grid, const unsigned* block, unsigned shared, void** arguments) {   \
+        emulator::run(name, grid, block, shared, arguments);                                                          \
+    }                                                                                                                  \
+    extern "C" int parameters_##name() { return emulator::count(name); }

@@ -1,0 +1,44 @@
+"""Binary cross-entropy on the device."""
+from __future__ import annotations
+
+from typing import Any
+
+from tinygan.kernels.cuda.device import Array, Device
+from tinygan.kernels.cuda.reductions import column_totals, contiguous
+
+__all__ = ["bce_with_logits", "bce_with_logits_grad"]
+
+
+def is_array(device: Device, x: Any) -> bool:
+    """Whether x lies on the device."""
+    return isinstance(x, device.array_type)
+
+
+def _targets(device: Device, targets: Any, logits: Array) -> tuple[Array | None, int, float]:
+    """As the kernels take them: an array or None, its step from logit to logit, the number."""
+    if not is_array(device, targets):
+        return None, 0, float(targets)
+    if targets.dtype != logits.dtype:
+        targets = targets.astype(logits.dtype)
+    if targets.size == 1:
+        return targets, 0, 0.0
+    if targets.shape != logits.shape:
+        targets = device.xp.broadcast_to(targets, logits.shape)
+    return contiguous(device, targets), 1, 0.0
+
+
+def bce_with_logits(device: Device, logits: Array, targets: Any) -> Array:
+    """mean(softplus(logits) - targets * logits), 0-d."""
+    logits = contiguous(device, logits)
+    told = (logits, *_targets(device, targets, logits))
+    return column_totals(device, "losses", "bce_with_logits", 1, (logits.size, 1), told, logits.dtype).reshape(())
+
+
+def bce_with_logits_grad(device: Device, g: Any, logits: Array, targets: Any) -> Array:
+    """g * (sigmoid(logits) - targets) / size; g is one number, here or on the device."""
+    logits = contiguous(device, logits)
+    told = (logits, *_targets(device, targets, logits))
+    out = device.empty(logits.shape, logits.dtype)
+    given = (g, 0.0) if is_array(device, g) else (None, float(g))
+    device.each("losses", "bce_with_logits_grad", out.size, *given, *told, out, out.size, dtype=out.dtype)
+    return out

@@ -1,0 +1,106 @@
+"""Batch normalisation of (N, C, ...) on the device, with relu, leaky_relu or the identity after it."""
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from tinygan.kernels.cuda.device import THREADS, Array, Device
+from tinygan.kernels.cuda.elementwise import CODES
+from tinygan.kernels.cuda.reductions import FINISHED, MAPPED, SUMMED, column_totals, contiguous, layout
+
+__all__ = ["batch_norm", "batch_norm_input_grad", "batch_norm_input_grad_vjp", "batch_norm_sums", "batch_norm_sums_vjp"]
+
+
+def _rows(device: Device, x: Array) -> Array:
+    """(N, C, ...) -> (N * ..., C), C-contiguous: the same memory if x lies channels-last."""
+    last = contiguous(device, device.xp.moveaxis(x, 1, -1))
+    return last.reshape(math.prod(last.shape[:-1]), last.shape[-1])
+
+
+def _images(device: Device, rows: Array, like: Array) -> Array:
+    return device.xp.moveaxis(rows.reshape(like.shape[0], *like.shape[2:], like.shape[1]), -1, 1)
+
+
+def _layer(device: Device, weight: Array, bias: Array, eps: float, mean: Array, var: Array, activation_name: str,
+           slope: float) -> tuple[Any, ...]:
+    """What the kernels are told of it."""
+    weight, bias, mean, var = (contiguous(device, a) for a in (weight, bias, mean, var))
+    return weight, bias, float(eps), mean, var, CODES[activation_name], float(slope)
+
+
+def _map(device: Device, kernel: str, rows: Array, results: tuple[Array, ...], arguments: tuple[Any, ...],
+         layer: tuple[Any, ...]) -> None:
+    """Start a kernel that makes `results` of arrays like `rows` (R, C)."""
+    if rows.size:
+        width, grid = layout(device, rows.shape, MAPPED)
+        device.launch("normalization", kernel, grid, THREADS, *arguments, *results, *rows.shape, width, *layer,
+                      dtype=rows.dtype)
+
+
+def _moments(device: Device, rows: Array, mean: Array, var: Array) -> None:
+    """Write mean and biased variance over the rows."""
+    count, channels = rows.shape
+    width, grid = layout(device, rows.shape, SUMMED)
+    parts = grid[1]
+    partial = device.empty((parts, 2, channels), np.float64) if parts > 1 else None
+    device.launch("normalization", "moments", grid, THREADS, rows, count, channels, width, mean, var, partial,
+                  dtype=rows.dtype)
+    if partial is not None:
+        device.launch("normalization", "finish_moments", -(-channels // FINISHED), THREADS, partial, parts, channels,
+                      FINISHED, count, mean, var, dtype=rows.dtype)
+
+
+def batch_norm(device: Device, x: Array, weight: Array, bias: Array, eps: float, mean: Array, var: Array,
+               activation_name: str, slope: float) -> Array:
+    """x normalised per channel, scaled and shifted, and activated; writes the batch's mean and biased variance."""
+    rows = _rows(device, x)
+    out = device.empty(rows.shape, x.dtype)
+    if rows.size:
+        to_mean, to_var = (a if a.flags.c_contiguous else device.empty(a.shape, a.dtype) for a in (mean, var))
+        _moments(device, rows, to_mean, to_var)
+        for a, written in ((mean, to_mean), (var, to_var)):
+            if a is not written:
+                a[...] = written
+        layer = _layer(device, weight, bias, eps, to_mean, to_var, activation_name, slope)
+        _map(device, "batch_norm", rows, (out,), (rows,), layer)
+    return _images(device, out, x)
+
+
+def batch_norm_sums(device: Device, g: Array, x: Array, *told: Any) -> Array:
+    """The sums per channel of the gradient before the activation, and of that times the normalised x: (2, C). told: as
+    `batch_norm` was, and so below."""
+    rows = _rows(device, x)
+    arguments = (_rows(device, g), rows, *_layer(device, *told))
+    return column_totals(device, "normalization", "gradient_sums", 2, rows.shape, arguments, x.dtype)
+
+
+def batch_norm_input_grad(device: Device, g: Array, x: Array, sums: Array, *told: Any) -> Array:
+    """The gradient of x: weight / deviation * (g - (sums[0] + normalised x * sums[1]) / count)."""
+    rows = _rows(device, x)
+    out = device.empty(rows.shape, x.dtype)
+    _map(device, "input_gradient", rows, (out,), (_rows(device, g), rows, contiguous(device, sums)), _layer(device, *told))
+    return _images(device, out, x)
+
+
+def batch_norm_sums_vjp(device: Device, h: Array, g: Array, x: Array, sums: Array, *told: Any) -> tuple[Array, Array]:
+    """The gradients of sum(h * batch_norm_sums), h (2, C), by g and x."""
+    rows = _rows(device, x)
+    by_g, by_x = device.empty(rows.shape, x.dtype), device.empty(rows.shape, x.dtype)
+    _map(device, "gradient_sums_vjp", rows, (by_g, by_x),
+         (contiguous(device, h), _rows(device, g), rows, contiguous(device, sums)), _layer(device, *told))
+    return _images(device, by_g, x), _images(device, by_x, x)
+
+
+def batch_norm_input_grad_vjp(device: Device, h: Array, g: Array, x: Array, sums: Array,
+                              *told: Any) -> tuple[Array, Array, Array, Array]:
+    """The gradients of sum(h * batch_norm_input_grad), h like x, by g, x, weight and sums."""
+    rows, rows_h, layer = _rows(device, x), _rows(device, h), _layer(device, *told)
+    totals = column_totals(device, "normalization", "second_sums", 3, rows.shape, (rows_h, _rows(device, g), rows, *layer),
+                           x.dtype, wide=True)
+    by_g, by_x = device.empty(rows.shape, x.dtype), device.empty(rows.shape, x.dtype)
+    by_weight, by_sums = device.empty(x.shape[1:2], x.dtype), device.empty((2, x.shape[1]), x.dtype)
+    _map(device, "input_gradient_vjp", rows, (by_g, by_x, by_weight, by_sums),
+         (rows_h, rows, contiguous(device, sums), totals), layer)
+    return _images(device, by_g, x), _images(device, by_x, x), by_weight, by_sums

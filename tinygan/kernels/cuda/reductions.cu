@@ -1,0 +1,55 @@
+// Sums of columns, and softmax along rows.
+#include "columns.cuh"
+
+extern "C" __global__ __launch_bounds__(COLUMN_THREADS) void column_sums(const real* x, int rows, int columns, int width,
+                                                                         real* out, double* partial) {
+    Columns c(rows, columns, width);
+    double total[1];
+    add_rows(c, [&](long long at, real* t) { t[0] = x[at]; }, total);
+    store_totals(c, width, total, out, partial);
+}
+KERNEL(column_sums)
+
+// The second half of a sum over many rows: partial (parts, columns), to `out` or, if that is null, to `wide`.
+extern "C" __global__ __launch_bounds__(COLUMN_THREADS) void finish_sums(const double* partial, int parts, int columns,
+                                                                         int width, real* out, double* wide) {
+    Columns c(parts, columns, width);
+    double total = 0;
+    if (c.inside)
+        for (long long part = c.line; part < parts; part += c.step) total += partial[c.at(part)];
+    total = column_sum(total, width);
+    if (c.line || !c.inside) return;
+    if (out) out[c.column] = real(total);
+    else wide[c.column] = total;
+}
+KERNEL(finish_sums)
+
+// The largest value of the threads of a block of whole warps, in every one of them. All must call it.
+__device__ real block_max(real value) {
+    __shared__ real partial[WARP_SIZE];
+    for (int mask = WARP_SIZE / 2; mask; mask /= 2) value = fmax(value, __shfl_xor_sync(WHOLE_WARP, value, mask));
+    if (threadIdx.x % WARP_SIZE == 0) partial[threadIdx.x / WARP_SIZE] = value;
+    __syncthreads();
+    int warps = blockDim.x / WARP_SIZE;
+    for (int i = 0; i < warps; i++) value = fmax(value, partial[i]);
+    return value;
+}
+
+// exp(x) / sum(exp(x)) along each row of x (rows, length), or its logarithm: a block for each row. A NaN, which fmax passes
+// over, is in the sum and so in the whole row.
+extern "C" __global__ void softmax(const real* x, real* out, int length, int logarithm) {
+    const real* row = x + (long long)blockIdx.x * length;
+    real* result = out + (long long)blockIdx.x * length;
+    real high = row[0];
+    for (int i = threadIdx.x; i < length; i += blockDim.x) high = fmax(high, row[i]);
+    high = block_max(high);  // so that nothing overflows
+    double total = 0;
+    for (int i = threadIdx.x; i < length; i += blockDim.x) total += exp(row[i] - high);
+    total = block_sum(total);
+    real scale = logarithm ? real(log(total)) : real(1 / total);
+    for (int i = threadIdx.x; i < length; i += blockDim.x) {
+        real shifted = row[i] - high;
+        result[i] = logarithm ? shifted - scale : exp(shifted) * scale;
+    }
+}
+KERNEL(softmax)

@@ -1,0 +1,88 @@
+"""Sums of columns on the device, in two stages where there are many rows, and softmax."""
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from tinygan.kernels.cuda.device import THREADS, Array, Device
+
+__all__ = ["log_softmax", "softmax", "sum"]
+
+SUMMED, MAPPED = (16, 6), (4, 24)
+"""How sums and maps are cut into parts: rows that a thread has at least, where there are so many, and blocks for each
+multiprocessor at most. The parts of a sum must be added, so they are as many as run at once."""
+FINISHED = 8  # columns that a block adds the parts of: so that it has 32 threads for each
+
+
+def contiguous(device: Device, x: Array) -> Array:
+    """x, or a C-contiguous copy."""
+    return x if x.flags.c_contiguous else device.xp.ascontiguousarray(x)
+
+
+def layout(device: Device, shape: tuple[int, ...], cut: tuple[int, int]) -> tuple[int, tuple[int, int]]:
+    """(the columns of a block, the grid: blocks side by side, parts of the rows), see columns.cuh."""
+    rows, columns = shape
+    width = min(32, 1 << (columns - 1).bit_length())
+    (least, most), blocks = cut, -(-columns // width)
+    parts = min(-(-rows // (THREADS // width * least)), -(-most * device.sms // blocks))
+    return width, (blocks, max(parts, 1))
+
+
+def column_totals(device: Device, file: str, kernel: str, count: int, shape: tuple[int, ...], arguments: tuple[Any, ...],
+                  dtype: Any, wide: bool = False) -> Array:
+    """What a kernel finds that makes `count` sums for each column of matrices of that shape: (count, columns), in `dtype`
+    or, wide, in float64. The kernel takes (*arguments, rows, columns, width, out, partial)."""
+    rows, columns = shape
+    out = device.empty((count, columns), np.float64 if wide else dtype)
+    if not columns:
+        return out
+    width, grid = layout(device, shape, SUMMED)
+    parts, size = grid[1], count * columns
+    result = (None, out) if wide else (out, None)
+    partial = device.empty((parts, size), np.float64) if parts > 1 else None
+    device.launch(file, kernel, grid, THREADS, *arguments, rows, columns, width,
+                  *(result if partial is None else (None, partial)), dtype=dtype)
+    if partial is not None:
+        device.launch("reductions", "finish_sums", -(-size // FINISHED), THREADS, partial, parts, size, FINISHED, *result,
+                      dtype=dtype)
+    return out
+
+
+def column_sums(device: Device, rows: Array) -> Array:
+    """The sums of the columns of a C-contiguous matrix: (R, C) -> (C,)."""
+    return column_totals(device, "reductions", "column_sums", 1, rows.shape, (rows,), rows.dtype)[0]
+
+
+def sum(device: Device, x: Array, axis: Any, keepdims: bool) -> Array:
+    """The sum over the axes; of channels-last images for each channel, and of a matrix' columns, by `column_sums`."""
+    if not keepdims and x.dtype.kind == "f":
+        rows = x
+        if axis == (0, 2, 3) and x.ndim == 4:
+            rows = x.transpose(0, 2, 3, 1)
+        if (rows is not x or (axis == (0,) and x.ndim == 2)) and rows.flags.c_contiguous:
+            return column_sums(device, rows.reshape(math.prod(rows.shape[:-1]), rows.shape[-1]))
+    return device.xp.sum(x, axis, keepdims=keepdims)
+
+
+def _softmax(device: Device, x: Array, axis: int, logarithm: bool) -> Array:
+    length = x.shape[axis]
+    if not length:
+        raise ValueError(f"softmax of nothing, shape {x.shape}")
+    last = contiguous(device, device.xp.moveaxis(x, axis, -1))
+    out = device.empty(last.shape, x.dtype)
+    if out.size:
+        threads = 32 if length <= 512 else THREADS
+        device.launch("reductions", "softmax", x.size // length, threads, last, out, length, int(logarithm), dtype=x.dtype)
+    return device.xp.moveaxis(out, -1, axis)
+
+
+def softmax(device: Device, x: Array, axis: int) -> Array:
+    """exp(x) / sum(exp(x)) along the axis."""
+    return _softmax(device, x, axis, False)
+
+
+def log_softmax(device: Device, x: Array, axis: int) -> Array:
+    """log(softmax(x)) along the axis."""
+    return _softmax(device, x, axis, True)

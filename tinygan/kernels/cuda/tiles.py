@@ -1,0 +1,172 @@
+"""Convolutions on the device by tiles: transforms, and a matrix product for each of a tile's points.
+
+`tinygan.kernels.tiles` has the matrices, and tiles.cu says how strides become phases. Channels-last, one group, no dilation.
+The products are computed in float32 (or float64) even where TF32 is asked for, of which the transforms would leave two
+digits.
+"""
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from tinygan.context import override
+from tinygan.kernels.cuda.device import Array, Device
+from tinygan.kernels.cuda.elementwise import CODES, activation
+from tinygan.kernels.cuda.products import SECOND_KERNEL, batched
+from tinygan.kernels.tiles import POINTS, matrices
+
+MOVED = 24  # multiplications in the time that it takes to write or read a number
+MORE_KERNELS = 3  # than a direct convolution starts
+
+__all__ = ["conv2d", "conv2d_input_grad", "conv2d_weight_grad"]
+
+
+class Tile(NamedTuple):
+    """Tiles of m x m outputs and r x r taps a phase."""
+
+    m: int
+    r: int
+
+    @property
+    def points(self) -> int:
+        """In two dimensions."""
+        return (self.m + self.r - 1) ** 2
+
+    @property
+    def defines(self) -> tuple[str, ...]:
+        """What tiles.cu is compiled with."""
+        at, g, bt = matrices(*self)
+        return (f"TILE={self.m}", f"TAPS={self.r}", f"AT={_initializer(at)}", f"G={_initializer(g)}",
+                f"BT={_initializer(bt)}")
+
+    def grid(self, g: Any) -> tuple[int, int]:
+        """How many tiles cover a map, down and across."""
+        return -(-g.output[0] // self.m), -(-g.output[1] // self.m)
+
+
+def _initializer(x: float | Sequence[Any]) -> str:
+    """As C has it."""
+    return repr(x) if isinstance(x, float) else "{" + ",".join(map(_initializer, x)) + "}"
+
+
+TILES = tuple(Tile(*sizes) for sizes in POINTS if sizes != (1, 1))
+VARIANTS = tuple(tile.defines for tile in TILES)
+"""What tiles.cu is compiled with."""
+
+
+def best_tile(device: Device, g: Any, images: int, channels: int, kernels: int) -> Tile | None:
+    """What computes a convolution of so many images of so many channels, and maps of so many, faster than the direct
+    algorithm; None: nothing does. Where g.algorithm is "tiled", the fastest of what can compute it."""
+    if g.algorithm == "direct" or g.groups != 1 or g.dilation != (1, 1) or g.stride[0] != g.stride[1]:
+        return None
+    taps, depth = {-(-k // g.stride[0]) for k in g.kernel}, g.stride[0] ** 2 * channels
+
+    def sizes(tile: Tile) -> tuple[int, int, int]:
+        """The elements that the images, the weights and the maps have at one point."""
+        rows = images * math.prod(tile.grid(g))
+        return rows * depth, depth * kernels, rows * kernels
+
+    def time(tile: Tile) -> int:
+        """Counted in multiplications. Every array is written once and read once."""
+        products = images * math.prod(tile.grid(g)) * depth * kernels
+        return tile.points * (products + 2 * MOVED * sum(sizes(tile))) + MORE_KERNELS * SECOND_KERNEL * device.sms
+
+    fitting = [tile for tile in TILES if {tile.r} == taps and 0 < tile.points * max(sizes(tile)) < 2**31]
+    if not fitting:
+        return None
+    best = min(fitting, key=time)
+    direct = images * math.prod(g.output) * math.prod(g.kernel) * channels * kernels
+    return best if g.algorithm == "tiled" or time(best) < direct else None
+
+
+def conv2d(device: Device, tile: Tile, x: Array, weight: Array, g: Any, bias: Array | None = None,
+           activation_name: str = "identity", slope: float = 0.0) -> Array:
+    """activation(x * weight + bias): (N, C, H, W), (K, C, kH, kW), (K,) -> (N, K, OH, OW)."""
+    images, kernels = x.shape[0], weight.shape[0]
+    v = _image_points(device, tile, x, g)
+    u = _kernel_points(device, tile, weight, g)
+    products = _products(device, v, u.transpose(0, 2, 1))
+    y = device.empty((images, *g.output, kernels), x.dtype)
+    size = products[0].size
+    device.each("tiles", "points_to_map", size, products, _contiguous(device, bias), y, size, *g.output, kernels,
+                *tile.grid(g), CODES[_fused(activation_name)], float(slope), dtype=x.dtype, defines=tile.defines)
+    return _activated(device, y.transpose(0, 3, 1, 2), activation_name, slope)
+
+
+def conv2d_input_grad(device: Device, tile: Tile, y: Array, weight: Array, g: Any, bias: Array | None = None,
+                      activation_name: str = "identity", slope: float = 0.0) -> Array:
+    """The adjoint in x, with bias and activation: (N, K, OH, OW), (K, C, kH, kW), (C,) -> (N, C, H, W)."""
+    images, channels = y.shape[0], weight.shape[1]
+    products = _products(device, _map_points(device, tile, y, g), _kernel_points(device, tile, weight, g))
+    x = device.empty((images, *g.input, channels), y.dtype)
+    # Squares of a phase, from the padding's corner on, to the last pixel: not all of them need begin with a tile.
+    down, across = ((g.input[i] - 1 + g.padding[i]) // g.stride[i] // tile.m + 1 for i in (0, 1))
+    squares, chunks = images * down * across, -(-products.shape[2] // 32)
+    device.launch("tiles", "points_to_image", chunks * -(-squares // 8), (32, 8), products, _contiguous(device, bias), x,
+                  squares, *g.input, channels, g.stride[0], *g.padding, *tile.grid(g), down, across,
+                  CODES[_fused(activation_name)], float(slope), dtype=y.dtype, defines=tile.defines)
+    return _activated(device, x.transpose(0, 3, 1, 2), activation_name, slope)
+
+
+def conv2d_weight_grad(device: Device, tile: Tile, x: Array, y: Array, g: Any) -> Array:
+    """The adjoint in weight: (N, C, H, W), (N, K, OH, OW) -> (K, C, kH, kW)."""
+    v = _image_points(device, tile, x, g)
+    products = _products(device, _map_points(device, tile, y, g).transpose(0, 2, 1), v)
+    weight = device.empty((y.shape[1], x.shape[1], *g.kernel), x.dtype)
+    size = products[0].size
+    device.each("tiles", "points_to_kernel", size, products, weight, size, x.shape[1], *g.kernel, g.stride[0], dtype=x.dtype,
+                defines=tile.defines)
+    return weight
+
+
+def _image_points(device: Device, tile: Tile, x: Array, g: Any) -> Array:
+    """(N, C, H, W) -> (points, tiles, phases * C)."""
+    x = device.xp.ascontiguousarray(x.transpose(0, 2, 3, 1))
+    high, wide = tile.grid(g)
+    v = device.empty((tile.points, x.shape[0] * high * wide, g.stride[0] ** 2 * x.shape[3]), x.dtype)
+    device.each("tiles", "image_to_points", v[0].size, x, v, v[0].size, *g.input, x.shape[3], g.stride[0], *g.padding, high,
+                wide, dtype=x.dtype, defines=tile.defines)
+    return v
+
+
+def _map_points(device: Device, tile: Tile, y: Array, g: Any) -> Array:
+    """(N, K, OH, OW) -> (points, tiles, K)."""
+    y = device.xp.ascontiguousarray(y.transpose(0, 2, 3, 1))
+    high, wide = tile.grid(g)
+    out = device.empty((tile.points, y.shape[0] * high * wide, y.shape[3]), y.dtype)
+    device.each("tiles", "map_to_points", out[0].size, y, out, out[0].size, *g.output, y.shape[3], high, wide,
+                dtype=y.dtype, defines=tile.defines)
+    return out
+
+
+def _kernel_points(device: Device, tile: Tile, weight: Array, g: Any) -> Array:
+    """(K, C, kH, kW) -> (points, K, phases * C)."""
+    weight = device.xp.ascontiguousarray(weight)
+    kernels, channels = weight.shape[:2]
+    u = device.empty((tile.points, kernels, g.stride[0] ** 2 * channels), weight.dtype)
+    device.each("tiles", "kernel_to_points", u[0].size, weight, u, u[0].size, channels, *g.kernel, g.stride[0],
+                dtype=weight.dtype, defines=tile.defines)
+    return u
+
+
+def _products(device: Device, a: Array, b: Array) -> Array:
+    """(points, M, K), (points, K, N) -> (points, M, N)."""
+    with override(matmul_precision="float32"):
+        return batched(device, a, b, device.empty((a.shape[0], a.shape[1], b.shape[2]), a.dtype))
+
+
+def _contiguous(device: Device, bias: Array | None) -> Array | None:
+    return bias if bias is None else device.xp.ascontiguousarray(bias)
+
+
+def _fused(activation_name: str) -> str:
+    """What the kernels apply of it."""
+    return activation_name if activation_name in ("relu", "leaky_relu") else "identity"
+
+
+def _activated(device: Device, y: Array, activation_name: str, slope: float) -> Array:
+    """What the kernels have left, in place."""
+    if activation_name != _fused(activation_name):
+        activation(device, y, activation_name, slope, out=y)
+    return y
