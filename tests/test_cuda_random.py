@@ -44,3 +44,12 @@ def test_a_key_can_come_from_a_function():
     key = Key(5).fold("x")
     found = random.random_normal(DEVICE, lambda: key.data, empty((3, 5), np.float32)).get()
     np.testing.assert_allclose(found, key.normal((3, 5)), rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_a_view_that_does_not_lie_at_a_multiple_of_16_bytes(dtype):
+    for fill in (random.random_normal, lambda device, key, out: random.random_uniform(device, key, out, 0.0, 1.0)):
+        whole = empty(10, dtype)
+        found, expected = fill(DEVICE, KEY, whole[1:]).get(), fill(DEVICE, KEY, empty(9, dtype)).get()
+        np.testing.assert_array_equal(found, expected)
+        assert whole.get()[0] == 7

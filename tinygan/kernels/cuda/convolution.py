@@ -1,7 +1,6 @@
 """Convolutions on the device: which algorithm serves which.
 
-`version` is for backends that keep what they derive from a weight. Here it is derived anew each time, in a few microseconds,
-and a captured step, whose weights change with every replay, needs it so.
+`version` is for backends that keep what they derive from a weight; here it is derived anew each time.
 """
 from __future__ import annotations
 
@@ -43,4 +42,4 @@ def _tile(device: Device, g: Any, images: int, channels: int, kernels: int, dtyp
     """The tile to use; None: the direct algorithm, which also multiplies on tensor cores where TF32 is asked for."""
     if g.algorithm == "auto" and dtype.itemsize == 4 and device.precision == "tf32":
         return None
-    return tiles.best_tile(device, g, images, channels, kernels)
+    return tiles.best_tile(device.sms, g, images, channels, kernels)

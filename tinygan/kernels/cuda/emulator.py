@@ -60,7 +60,8 @@ class Emulator:
 
     def _built(self, file: str, real: str, defines: tuple[str, ...]) -> Path:
         flags = ["-std=c++20", "-O1", "-g", "-fPIC", "-shared", "-fno-gnu-unique", "-ffp-contract=off", "-Wall",
-                 "-Wno-unknown-pragmas", "-Wno-unused-function", "-Werror", f"-DREAL={real}", *(f"-D{define}" for define in defines)]
+                 "-Wno-unknown-pragmas", "-Wno-unused-function", "-Werror", f"-DREAL={real}",
+                 *(f"-D{define}" for define in defines)]
         if self.sanitize:
             flags += [f"-fsanitize={self.sanitize}"] + (["-DHOST_THREADS"] if self.sanitize == "thread" else [])
         sources = [FOLDER / f"{file}.cu", *sorted([*FOLDER.glob("*.cuh"), *FOLDER.glob("*.hpp")])]

@@ -7,6 +7,7 @@ integers (int), Python floats (double), None (a null pointer).
 """
 from __future__ import annotations
 
+import hashlib
 import threading
 from collections.abc import Sequence
 from pathlib import Path
@@ -72,7 +73,10 @@ class CupyLauncher:
 
     def _compiled(self, key: Any, file: str, kernel: str, dtype: Any, defines: tuple[str, ...]) -> Any:
         with self._lock:
-            options = (STANDARD, f"-I{FOLDER}", f"-DREAL={real_of(dtype)}", *(f"-D{define}" for define in defines))
+            # CuPy caches what it compiled by source and options, which do not say what the headers were.
+            headers = hashlib.blake2b(b"".join(path.read_bytes() for path in sorted(FOLDER.glob("*.cuh"))), digest_size=8)
+            options = (STANDARD, f"-I{FOLDER}", f"-DREAL={real_of(dtype)}", f"-DHEADERS_{headers.hexdigest()}",
+                       *(f"-D{define}" for define in defines))
             module = self._cupy.RawModule(code=(FOLDER / f"{file}.cu").read_text(encoding="utf-8"), options=options)
             function = self._kernels[key] = module.get_function(kernel)
             return function

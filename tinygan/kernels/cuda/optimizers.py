@@ -32,7 +32,8 @@ def _update(device: Device, rule: str, settings: HostValue, parameters: list[Arr
                 raise ValueError(f"{rule}: a parameter of shape {p.shape} and its slots should lie in one order")
             row[:len(arrays)] = [device.address(a) for a in arrays]
             row[4] = p.size
-        chunks = np.array([(j, start) for j, i in enumerate(rows) for start in range(0, parameters[i].size, CHUNK)], np.int32)
+        chunks = np.array([(row, start) for row, i in enumerate(rows) for start in range(0, parameters[i].size, CHUNK)],
+                          np.int32)
         device.launch("optimizers", rule, len(chunks), THREADS, device.feed(table), device.feed(chunks), fed, dtype=dtype)
 
 

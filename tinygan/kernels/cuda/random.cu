@@ -3,7 +3,7 @@
 // float64 numbers, which take two words each, two numbers of it.
 #include "common.cuh"
 
-struct Words {
+struct alignas(16) Words {
     unsigned at[4];
 };
 
@@ -24,16 +24,35 @@ __device__ __forceinline__ Words block_of_words(unsigned counter, const unsigned
 }
 
 constexpr int NUMBERS = sizeof(real) == 4 ? 4 : 2;  // of a block of words
+struct alignas(16) Numbers {
+    real at[NUMBERS];
+};
 
 // In [0, 1): 24 bits of one word for float, 53 of two for double.
-__device__ __forceinline__ void unit(const Words& words, real (&u)[NUMBERS]) {
+__device__ __forceinline__ Numbers unit(const Words& words) {
+    Numbers u;
 #pragma unroll
     for (int i = 0; i < NUMBERS; i++) {
         if (sizeof(real) == 4) {
-            u[i] = real(words.at[i] >> 8) * real(1.0 / 16777216.0);
+            u.at[i] = real(words.at[i] >> 8) * real(1.0 / 16777216.0);
         } else {
             unsigned long long bits = ((unsigned long long)words.at[2 * i % 4] << 32 | words.at[(2 * i + 1) % 4]) >> 11;
-            u[i] = real(bits) * real(1.0 / 9007199254740992.0);
+            u.at[i] = real(bits) * real(1.0 / 9007199254740992.0);
+        }
+    }
+    return u;
+}
+
+// What a thread made goes to its place in `out`: by one store of 16 bytes where it is whole and `out`, maybe a view, allows it.
+template <class T, class Made> __device__ __forceinline__ void store(const Made& made, T* out, int block, int count) {
+    constexpr int OF_THREAD = sizeof(Made) / sizeof(T);
+    int first = block * OF_THREAD;
+    if (count - first >= OF_THREAD && reinterpret_cast<unsigned long long>(out) % sizeof(Made) == 0) {
+        *reinterpret_cast<Made*>(out + first) = made;
+    } else {
+#pragma unroll
+        for (int i = 0; i < OF_THREAD; i++) {
+            if (first + i < count) out[first + i] = made.at[i];
         }
     }
 }
@@ -44,21 +63,18 @@ __device__ __forceinline__ double rounded_product(double a, double b) { return _
 
 extern "C" __global__ void bits(const unsigned* key, unsigned* out, int count) {
     int block = blockIdx.x * blockDim.x + threadIdx.x;
-    if (block >= (count + 3) / 4) return;
-    Words words = block_of_words(block, key);
-    for (int i = 0; i < 4 && 4 * block + i < count; i++) out[4 * block + i] = words.at[i];
+    if (block <= (count - 1) / 4) store(block_of_words(block, key), out, block, count);
 }
 KERNEL(bits)
 
 // Uniform in [low, high); below: the largest number under high, should rounding reach it.
 extern "C" __global__ void uniform(const unsigned* key, real* out, int count, double low, double scale, double below) {
     int block = blockIdx.x * blockDim.x + threadIdx.x;
-    if (block >= (count + NUMBERS - 1) / NUMBERS) return;
-    real u[NUMBERS];
-    unit(block_of_words(block, key), u);
-    for (int i = 0; i < NUMBERS && NUMBERS * block + i < count; i++) {
-        out[NUMBERS * block + i] = fmin(rounded_product(u[i], real(scale)) + real(low), real(below));
-    }
+    if (block > (count - 1) / NUMBERS) return;
+    Numbers u = unit(block_of_words(block, key));
+#pragma unroll
+    for (int i = 0; i < NUMBERS; i++) u.at[i] = fmin(rounded_product(u.at[i], real(scale)) + real(low), real(below));
+    store(u, out, block, count);
 }
 KERNEL(uniform)
 
@@ -102,11 +118,10 @@ __device__ __forceinline__ void normal_pair(double u, double turns, double* x, d
 
 extern "C" __global__ void normal(const unsigned* key, real* out, int count) {
     int block = blockIdx.x * blockDim.x + threadIdx.x;
-    if (block >= (count + NUMBERS - 1) / NUMBERS) return;
-    real u[NUMBERS], x[NUMBERS];
-    unit(block_of_words(block, key), u);
+    if (block > (count - 1) / NUMBERS) return;
+    Numbers u = unit(block_of_words(block, key)), x;
 #pragma unroll
-    for (int i = 0; i < NUMBERS; i += 2) normal_pair(u[i], u[i + 1], &x[i], &x[i + 1]);
-    for (int i = 0; i < NUMBERS && NUMBERS * block + i < count; i++) out[NUMBERS * block + i] = x[i];
+    for (int i = 0; i < NUMBERS; i += 2) normal_pair(u.at[i], u.at[i + 1], &x.at[i], &x.at[i + 1]);
+    store(x, out, block, count);
 }
 KERNEL(normal)

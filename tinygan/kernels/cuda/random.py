@@ -1,6 +1,8 @@
 """Random numbers on the device: element i depends on the key and on i alone, and is the CPU's."""
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from tinygan.kernels.cuda.device import Array, Device, HostValue
@@ -8,7 +10,7 @@ from tinygan.kernels.cuda.device import Array, Device, HostValue
 __all__ = ["random_bits", "random_normal", "random_uniform"]
 
 
-def _of_a_block(dtype: np.dtype) -> int:  # type: ignore[type-arg]
+def _of_a_block(dtype: np.dtype[Any]) -> int:
     """Numbers made of four words."""
     return 2 if dtype.itemsize == 8 else 4
 

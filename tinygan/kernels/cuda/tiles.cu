@@ -1,9 +1,9 @@
-// The convolution triangle on tiles: the transforms before and after its matrix products (see kernels/tiles.py and tiles.py).
+// The convolution triangle on tiles: the transforms before and after its matrix products (see kernels/tiles.py, tiles.py).
 //
-// A convolution of stride s is one of stride 1 over s * s phases of the image: position i of phase r is pixel s i + r - padding,
-// and tap p of that phase is element s p + r of the kernel. A tile makes TILE x TILE outputs of POINTS x POINTS positions; along
-// each axis y = AT [(G w) * (BT x)]. Everything in between is a matrix for each of the POINTS * POINTS points:
-//     V (tiles, phases * C) of the image, U (K, phases * C) of the weights, Y (tiles, K) of the map, one after the other.
+// A convolution of stride s is one of stride 1 over s * s phases of the image: position i of phase r is pixel
+// s i + r - padding, and tap p of that phase is element s p + r of the kernel. A tile makes TILE x TILE outputs of
+// POINTS x POINTS positions; along each axis y = AT [(G w) * (BT x)]. What is multiplied are POINTS * POINTS matrices, one
+// after the other: V (tiles, phases * C) of the image, U (K, phases * C) of the weights, Y (tiles, K) of the map.
 // Images are channels-last. A thread has one tile and one channel; neighbouring threads have neighbouring channels, so they
 // read and write side by side. The tile is unrolled into registers, and the matrices into constants.
 #include "common.cuh"
@@ -32,21 +32,21 @@ template <class M, int FIRST, int COUNT> struct Rows {
 struct ImageToPoints {
     static constexpr int ROWS = POINTS, COLUMNS = POINTS;
     static __device__ __forceinline__ double at(int i, int j) {
-        constexpr double matrix[ROWS][COLUMNS] = BT;
+        static constexpr double matrix[ROWS][COLUMNS] = BT;
         return matrix[i][j];
     }
 };
 struct PointsToMap {
     static constexpr int ROWS = TILE, COLUMNS = POINTS;
     static __device__ __forceinline__ double at(int i, int j) {
-        constexpr double matrix[ROWS][COLUMNS] = AT;
+        static constexpr double matrix[ROWS][COLUMNS] = AT;
         return matrix[i][j];
     }
 };
 struct KernelToPoints {
     static constexpr int ROWS = POINTS, COLUMNS = TAPS;
     static __device__ __forceinline__ double at(int i, int j) {
-        constexpr double matrix[ROWS][COLUMNS] = G;
+        static constexpr double matrix[ROWS][COLUMNS] = G;
         return matrix[i][j];
     }
 };
@@ -226,7 +226,8 @@ extern "C" __global__ void kernel_to_points(const real* weight, real* u, int siz
 KERNEL(kernel_to_points)
 
 // Products (points, K, phases * C) -> weight (K, C, kH, kW).
-extern "C" __global__ void points_to_kernel(const real* products, real* weight, int size, int C, int kH, int kW, int stride) {
+extern "C" __global__ void points_to_kernel(const real* products, real* weight, int size, int C, int kH, int kW,
+                                            int stride) {
     int index = blockIdx.x * blockDim.x + threadIdx.x;
     if (index >= size) return;
     Taps taps(index, C, kH, kW, stride);

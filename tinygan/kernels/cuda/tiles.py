@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import cache, lru_cache
 from typing import Any, NamedTuple
 
 from tinygan.context import override
@@ -36,13 +37,17 @@ class Tile(NamedTuple):
     @property
     def defines(self) -> tuple[str, ...]:
         """What tiles.cu is compiled with."""
-        at, g, bt = matrices(*self)
-        return (f"TILE={self.m}", f"TAPS={self.r}", f"AT={_initializer(at)}", f"G={_initializer(g)}",
-                f"BT={_initializer(bt)}")
+        return _defines(self)
 
     def grid(self, g: Any) -> tuple[int, int]:
         """How many tiles cover a map, down and across."""
         return -(-g.output[0] // self.m), -(-g.output[1] // self.m)
+
+
+@cache
+def _defines(tile: Tile) -> tuple[str, ...]:
+    at, g, bt = matrices(*tile)
+    return (f"TILE={tile.m}", f"TAPS={tile.r}", f"AT={_initializer(at)}", f"G={_initializer(g)}", f"BT={_initializer(bt)}")
 
 
 def _initializer(x: float | Sequence[Any]) -> str:
@@ -55,9 +60,10 @@ VARIANTS = tuple(tile.defines for tile in TILES)
 """What tiles.cu is compiled with."""
 
 
-def best_tile(device: Device, g: Any, images: int, channels: int, kernels: int) -> Tile | None:
-    """What computes a convolution of so many images of so many channels, and maps of so many, faster than the direct
-    algorithm; None: nothing does. Where g.algorithm is "tiled", the fastest of what can compute it."""
+@lru_cache(1024)
+def best_tile(sms: int, g: Any, images: int, channels: int, kernels: int) -> Tile | None:
+    """What computes a convolution of so many images of so many channels, and maps of so many, on so many multiprocessors
+    faster than the direct algorithm does; None: nothing. Where g.algorithm is "tiled", the fastest of what can."""
     if g.algorithm == "direct" or g.groups != 1 or g.dilation != (1, 1) or g.stride[0] != g.stride[1]:
         return None
     taps, depth = {-(-k // g.stride[0]) for k in g.kernel}, g.stride[0] ** 2 * channels
@@ -67,17 +73,19 @@ def best_tile(device: Device, g: Any, images: int, channels: int, kernels: int) 
         rows = images * math.prod(tile.grid(g))
         return rows * depth, depth * kernels, rows * kernels
 
+    def is_possible(tile: Tile) -> bool:
+        """Whether there is something to compute, and an index can tell it all."""
+        largest = max(images * math.prod(g.input) * channels, tile.points * max(sizes(tile)))
+        return {tile.r} == taps and min(sizes(tile)) > 0 and largest < 2**31
+
     def time(tile: Tile) -> int:
         """Counted in multiplications. Every array is written once and read once."""
         products = images * math.prod(tile.grid(g)) * depth * kernels
-        return tile.points * (products + 2 * MOVED * sum(sizes(tile))) + MORE_KERNELS * SECOND_KERNEL * device.sms
+        return tile.points * (products + 2 * MOVED * sum(sizes(tile))) + MORE_KERNELS * SECOND_KERNEL * sms
 
-    fitting = [tile for tile in TILES if {tile.r} == taps and 0 < tile.points * max(sizes(tile)) < 2**31]
-    if not fitting:
-        return None
-    best = min(fitting, key=time)
+    best = min(filter(is_possible, TILES), key=time, default=None)
     direct = images * math.prod(g.output) * math.prod(g.kernel) * channels * kernels
-    return best if g.algorithm == "tiled" or time(best) < direct else None
+    return best if best is not None and (g.algorithm == "tiled" or time(best) < direct) else None
 
 
 def conv2d(device: Device, tile: Tile, x: Array, weight: Array, g: Any, bias: Array | None = None,
