@@ -66,8 +66,9 @@ def planar_players(networks: str, method: str) -> tuple[nn.Module, nn.Module, in
     """ "metz": the networks of Metz et al. 2017, section 3.1: 256-128-128-2 and 2-128-1, ReLU, orthogonal with gain 0.8.
     "deep": the same with a second hidden layer in the discriminator. "normed": after those of PacGAN, at a third of their
     width: latent vectors in the plane, three hidden layers each, batch norm in the generator. "leaky": the same without
-    batch norm, whose statistics change from batch to batch and blur the modes."""
-    start = None if networks in ("normed", "leaky") else nn.initializers.orthogonal(0.8)
+    batch norm, whose statistics change from batch to batch and blur the modes. "corners": leaky, and latent vectors of 16
+    random signs: a continuous function of the plane must make something between any two modes, one of corners need not."""
+    start = None if networks in ("normed", "leaky", "corners") else nn.initializers.orthogonal(0.8)
 
     def dense(inputs: int, outputs: int) -> nn.Dense:
         return nn.Dense(inputs, outputs, initializer=start)
@@ -75,8 +76,11 @@ def planar_players(networks: str, method: str) -> tuple[nn.Module, nn.Module, in
     pairs, features = [], HIDDEN
     if method == "minibatch":
         pairs, features = [nn.MinibatchDiscrimination(HIDDEN, 10, 4, average=True)], HIDDEN + 10
-    if networks in ("normed", "leaky"):
+    noise = "normal"
+    if networks in ("normed", "leaky", "corners"):
         latent_dim, up, down = 2, [], []
+        if networks == "corners":
+            latent_dim, noise = 16, "bernoulli"
         for inputs in (latent_dim, HIDDEN, HIDDEN):
             up.append(dense(inputs, HIDDEN))
             up += [nn.BatchNorm(HIDDEN), nn.ReLU()] if networks == "normed" else [nn.LeakyReLU(0.2)]
@@ -88,7 +92,7 @@ def planar_players(networks: str, method: str) -> tuple[nn.Module, nn.Module, in
         down = [dense(2, HIDDEN), nn.ReLU(), *([dense(HIDDEN, HIDDEN), nn.ReLU()] if networks == "deep" else [])]
     generator = nn.Sequential(*up, dense(HIDDEN, 2))
     discriminator = nn.Sequential(Divide(SCALE), *down, *pairs, dense(features, 1))
-    return generator, discriminator, latent_dim, Rates(1e-4, 1e-4, 0.5, 0.999), "normal"
+    return generator, discriminator, latent_dim, Rates(1e-4, 1e-4, 0.5, 0.999), noise
 
 
 def planar(mixture: Mixture, published: tuple[dict[str, str], ...]) -> Task:
@@ -100,7 +104,7 @@ def planar(mixture: Mixture, published: tuple[dict[str, str], ...]) -> Task:
         return lambda key: mixture.sample(batch, key), measure
 
     return Task(
-        steps=25_000, batch=512, looks=20, samples=2500, networks=("metz", "deep", "normed", "leaky"), cost="minimax",
+        steps=25_000, batch=512, looks=20, samples=2500, networks=("metz", "deep", "normed", "leaky", "corners"), cost="minimax",
         columns={"modes": "modes", "high_quality": "high quality, %", "reverse_kl": "reverse KL"},
         published=published, open=open_, players=planar_players,
     )  # fmt: skip

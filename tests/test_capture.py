@@ -33,7 +33,7 @@ GAMES = {
         *dense_players(), 3, key=Key(0), instance_noise=tg.optim.linear_decay(0.5, 0.0, 3),
         d_optimizer=tg.optim.RMSProp(tg.optim.step_decay(1e-3, 0.5, 2)), g_optimizer=tg.optim.SGD(tg.optim.warmup(1e-2, 5), 0.9)),
     "convolutions": lambda: tg.gans.VanillaGAN(*conv_players(), 3, key=Key(0)),
-    "pairs": lambda: tg.gans.VanillaGAN(*pair_players(), 3, key=Key(0)),
+    "pairs": lambda: tg.gans.VanillaGAN(*pair_players(), 3, key=Key(0), noise="bernoulli"),
     "unrolled": lambda: tg.gans.UnrolledGAN(*dense_players(0.3), 3, key=Key(0), unroll_steps=2),
     "unrolled, recorded": lambda: tg.gans.UnrolledGAN(*dense_players(), 3, key=Key(0), unroll_steps=2, rematerialize=False,
                                                       d_optimizer=tg.optim.Adam(tg.optim.cosine_decay(1e-2, 0.0, 4))),

@@ -233,6 +233,14 @@ def test_instance_noise_is_in_all_that_the_discriminator_sees(norm):
     assert (seen[0] == 1).all() and np.abs(seen[1]).max() < 0.01
 
 
+def test_bernoulli_noise_is_random_signs():
+    gan = make(noise="bernoulli")
+    z = gan.latent(2000, Key(5))
+    assert z.shape == (2000, 3) and z.dtype == np.float32 and set(np.unique(z)) == {-1, 1}
+    assert abs(z.mean()) < 0.05 and np.abs(np.corrcoef(z.T) - np.eye(3)).max() < 0.08
+    assert not np.array_equal(z, gan.latent(2000, Key(6))) and np.array_equal(z, gan.latent(2000, Key(5)))
+
+
 @pytest.mark.parametrize("noise, low, high", [("uniform", -1, 1), ("normal", -10, 10)])
 def test_noise_has_its_distribution(noise, low, high):
     gan = make(noise=noise)

@@ -47,13 +47,14 @@ def test_planar_players_are_those_of_the_paper(bench, experiment, method):
     assert method == "minibatch" or np.allclose(discriminator(x).array, hidden @ np.asarray(discriminator.parameters()[2]).T, atol=1e-5)
 
 
-@pytest.mark.parametrize("networks, norms", [("normed", 3), ("leaky", 0)])
-def test_planar_players_with_latent_vectors_in_the_plane(bench, networks, norms):
-    generator, discriminator, latent, *_ = bench.mode_collapse_tasks.TASKS["grid"].players(networks, "minibatch")
+@pytest.mark.parametrize("networks, norms, dimension, distribution", [
+    ("normed", 3, 2, "normal"), ("leaky", 0, 2, "normal"), ("corners", 0, 16, "bernoulli")])
+def test_planar_players_with_few_latent_numbers(bench, networks, norms, dimension, distribution):
+    generator, discriminator, latent, _, noise = bench.mode_collapse_tasks.TASKS["grid"].players(networks, "minibatch")
     generator.initialize(Key(0))
     discriminator.initialize(Key(1))
-    assert latent == 2 and sum(isinstance(layer, nn.BatchNorm) for layer in generator) == norms
-    z = Key(2).normal((6, 2))
+    assert (latent, noise) == (dimension, distribution) and sum(isinstance(layer, nn.BatchNorm) for layer in generator) == norms
+    z = Key(2).normal((6, latent))
     assert discriminator(generator(z)).shape == (6, 1)
 
 

@@ -81,9 +81,9 @@ class Key:
         """n Keys, independent of each other and of this one."""
         return [self.fold(i) for i in range(n)]
 
-    def bits(self, shape: Shape) -> np.ndarray[Any, Any]:
+    def bits(self, shape: Shape, *, backend: Backend = cpu) -> Any:
         """Uniform uint32."""
-        return cpu.random_bits(self._told(cpu), np.empty(_shape(shape), np.uint32))
+        return backend.random_bits(self._told(backend), backend.empty(_shape(shape), np.dtype(np.uint32)))
 
     def uniform(self, shape: Shape, low: float = 0.0, high: float = 1.0, dtype: Any = np.float32, *,
                 backend: Backend = cpu) -> Any:

@@ -15,7 +15,7 @@ from tinygan.optim import Adam, Optimizer
 from tinygan.random import Key, KeyStream
 from tinygan.tensor import as_array
 
-NOISES = ("normal", "uniform")
+NOISES = ("normal", "uniform", "bernoulli")
 
 
 class Stats(NamedTuple):
@@ -31,7 +31,8 @@ class Stats(NamedTuple):
 class GAN:
     """A generator (N, latent_dim) -> images and a discriminator images -> logits (N, 1), and what training them needs.
 
-    noise: "normal" (mean 0, variance 1) or "uniform" in [-1, 1). Optimisers default to Adam(2e-4, betas=(0.5, 0.999)).
+    noise: "normal" (mean 0, variance 1), "uniform" in [-1, 1), or "bernoulli": -1 or 1, as likely each. Between the corners
+    that these are a generator need not make anything, so that it can leave modes apart. Optimisers default to Adam(2e-4, betas=(0.5, 0.999)).
     Parameters that are neither initialised nor loaded are drawn from `key`, and so is everything random in training.
     """
 
@@ -96,6 +97,8 @@ class GAN:
         backend = backend_of(weight.array)
         if self.noise == "uniform":
             return key.uniform((n, self.latent_dim), -1.0, 1.0, weight.dtype, backend=backend)
+        if self.noise == "bernoulli":
+            return (key.bits((n, self.latent_dim), backend=backend) & 1).astype(weight.dtype) * 2.0 - 1.0
         return key.normal((n, self.latent_dim), weight.dtype, backend=backend)
 
     def sample(self, n: int = 64, z: Any = None, key: Key | None = None) -> np.ndarray[Any, Any]:

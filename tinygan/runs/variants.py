@@ -11,6 +11,9 @@ from .errors import RunError
 from .settings import Settings, count, fraction, natural, option, positive
 
 
+NOISES = ("normal", "uniform", "bernoulli")
+
+
 class GAN(Protocol):
     """What the training loop needs of a GAN; every class in `tinygan.gans` is one."""
 
@@ -71,7 +74,7 @@ class GameSettings(Settings):
     d_steps: int = option(1, "discriminator updates a generator update: k in Algorithm 1", count)
     generator_cost: str = option("non-saturating", "what the generator minimises", str,
                                  ("minimax", "non-saturating", "maximum-likelihood"))
-    noise: str = option("normal", "distribution of the latent vectors", str, ("normal", "uniform"))
+    noise: str = option("normal", "distribution of the latent vectors", str, NOISES)
     label_smoothing: float = option(0.0, "real images are labelled 1 minus this", fraction)
     learning_rate: float = option(2e-4, "of both players' Adam", positive)
     g_learning_rate: float | None = option(None, "of the generator's, if another", positive)
@@ -95,7 +98,7 @@ class DCGANSettings(GameSettings):
     title = "DCGAN"
     epochs: int = option(20, "passes over the data, in total", count)
     run_dir: str = option("runs/dcgan", "where the run's files go", str)
-    noise: str = option("uniform", "distribution of the latent vectors", str, ("normal", "uniform"))
+    noise: str = option("uniform", "distribution of the latent vectors", str, NOISES)
     width: int = option(64, "channels of the layers next to the image; smaller ones have multiples of it", count)
 
 
