@@ -67,6 +67,12 @@ class TorchGAN:
     def _network(layers: Layers, twin: tg.nn.Module) -> nn.Sequential:
         return build(layers, twin.state_dict()).to(memory_format=torch.channels_last)
 
+    def to(self, device: str) -> Any:
+        """PyTorch computes on the CPU here, whatever tinygan does."""
+        if device != "cpu":
+            raise RunError(f"{TorchSettings.title}: --device {device} is not compared here; use --device cpu")
+        return self
+
     def latent(self, n: int, key: Any = None) -> np.ndarray:
         """n latent vectors (n, latent_dim), from `key` or from the stream that tinygan's training would draw from."""
         return self._twin.latent(n, key)

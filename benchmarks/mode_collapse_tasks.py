@@ -104,7 +104,8 @@ def planar(mixture: Mixture, published: tuple[dict[str, str], ...]) -> Task:
         return lambda key: mixture.sample(batch, key), measure
 
     return Task(
-        steps=25_000, batch=512, looks=20, samples=2500, networks=("metz", "deep", "normed", "leaky", "corners"), cost="minimax",
+        steps=25_000, batch=512, looks=20, samples=2500, networks=("metz", "deep", "normed", "leaky", "corners"),
+        cost="minimax",
         columns={"modes": "modes", "high_quality": "high quality, %", "reverse_kl": "reverse KL"},
         published=published, open=open_, players=planar_players,
     )  # fmt: skip

@@ -64,19 +64,23 @@ class Subject:
         return loss
 
     def step(self) -> None:
-        self._d_backward(self.real, torch.randn(self.shape))
+        self._d_backward(self.real, torch.randn(self.shape, device=self.real.device))
         self.d_optimiser.step()
-        self._g_backward(torch.randn(self.shape))
+        self._g_backward(torch.randn(self.shape, device=self.real.device))
         self.g_optimiser.step()
 
     def gradients(self, d_noise: np.ndarray, g_noise: np.ndarray) -> Gradients:
-        d_loss = self._d_backward(self.real, torch.tensor(d_noise))
-        g_loss = self._g_backward(torch.tensor(g_noise))
+        def found(loss: Tensor, network: torch.nn.Module) -> tuple[float, Weights]:
+            return loss.item(), to_numpy((name, p.grad) for name, p in network.named_parameters())
+
+        device = self.real.device
+        d_loss, d_gradients = found(self._d_backward(self.real, torch.tensor(d_noise, device=device)), self.discriminator)
+        g_loss, g_gradients = found(self._g_backward(torch.tensor(g_noise, device=device)), self.generator)
         return Gradients(
-            d_loss.item(),
-            g_loss.item(),
-            {name: p.grad.numpy().copy() for name, p in self.discriminator.named_parameters()},
-            {name: p.grad.numpy().copy() for name, p in self.generator.named_parameters()},
+            d_loss,
+            g_loss,
+            d_gradients,
+            g_gradients,
             running_statistics(to_numpy(self.generator.named_buffers()), to_numpy(self.discriminator.named_buffers())),
         )
 

@@ -66,4 +66,4 @@ def frozen(network: nn.Module) -> Iterator[None]:
 
 def to_numpy(tensors: Iterator[tuple[str, Tensor]]) -> Weights:
     """Copies by name."""
-    return {name: tensor.detach().numpy().copy() for name, tensor in tensors}
+    return {name: tensor.numpy(force=True).copy() for name, tensor in tensors}

@@ -43,7 +43,7 @@ class Subject:
         (b1, b2), fake, d = ADAM.betas, apply(self.g, z), self.d
         states = [self.d_optimiser.state[parameter] for parameter in self.d]
         m, v = ([state[name] for state in states] for name in ("exp_avg", "exp_avg_sq"))
-        t = float(states[0]["step"])
+        t = self._updates()
         for _ in range(self.steps):
             gradients = torch.autograd.grad(self._d_loss(d, fake), d, create_graph=True)
             t += 1
@@ -61,18 +61,25 @@ class Subject:
         loss = -softplus(apply(d, fake)).mean()
         return loss, torch.autograd.grad(loss, self.g)
 
+    def _updates(self) -> float | Tensor:
+        """Of the discriminator, so far."""
+        return float(self.d_optimiser.state[self.d[0]]["step"])
+
+    def _noise(self) -> Tensor:
+        return torch.randn(self.shape, dtype=self.real.dtype, device=self.real.device)
+
     def step(self) -> None:
-        self._update_d(torch.randn(self.shape, dtype=self.real.dtype))
-        _, gradients = self._g_gradients(torch.randn(self.shape, dtype=self.real.dtype))
+        self._update_d(self._noise())
+        _, gradients = self._g_gradients(self._noise())
         for parameter, gradient in zip(self.g, gradients, strict=True):
             parameter.grad = gradient
         self.g_optimiser.step()
 
     def gradients(self, d_noise: np.ndarray, g_noise: np.ndarray) -> tuple[float, list[np.ndarray]]:
         """One update of the discriminator; then the generator's loss and gradients."""
-        self._update_d(torch.tensor(d_noise))
-        loss, found = self._g_gradients(torch.tensor(g_noise))
-        return loss.item(), [g.numpy().copy() for g in found]
+        self._update_d(torch.tensor(d_noise, device=self.real.device))
+        loss, found = self._g_gradients(torch.tensor(g_noise, device=self.real.device))
+        return loss.item(), [g.numpy(force=True).copy() for g in found]
 
     def threads(self) -> int:
         return torch.get_num_threads()

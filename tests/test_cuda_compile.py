@@ -6,12 +6,14 @@ import importlib.metadata
 import re
 import shutil
 import subprocess
+from functools import cache
 
 import pytest
 
 from tinygan.kernels.cuda import products, tiles
 from tinygan.kernels.cuda.launcher import FILES, FOLDER, STANDARD
 
+pytestmark = pytest.mark.skipif(shutil.which("g++") is None, reason="kernels' names are found by g++'s preprocessor")
 ARCHITECTURES = ["sm_75", "sm_80", "sm_86", "sm_90", "sm_100"]
 VARIANTS = {
     "products": [*products.VARIANTS, *((*variant, "TF32=1") for variant in products.VARIANTS)],
@@ -21,15 +23,16 @@ VARIANTS = {
 """The macros that a file is compiled with, beside REAL."""
 
 
-def cases():
-    """All architectures, both types and all macros; of a file with many macros, all of these for the oldest architecture and
-    one that has tensor cores, and the first and the last for the others."""
-    for file in FILES:
-        variants = VARIANTS.get(file, [()])
-        for architecture in ARCHITECTURES:
-            few = len(variants) > 2 and architecture not in ("sm_75", "sm_90")
-            yield pytest.param(file, architecture, [variants[0], variants[-1]] if few else variants,
-                               id=f"{file}-{architecture}")
+def options(file):
+    """Every set of macros that this file is compiled with."""
+    return [[f"-D{macro}" for macro in (f"REAL={real}", *variant)] for variant in VARIANTS.get(file, [()])
+            for real in ("float", "double") if not (real == "double" and "TF32=1" in variant)]
+
+
+def made(file):
+    """(architecture, macros): the sets of macros are spread over the architectures, since machine code takes seconds."""
+    every, last = options(file), len(ARCHITECTURES) - 1
+    return [(architecture, every[i * (len(every) - 1) // last]) for i, architecture in enumerate(ARCHITECTURES)]
 
 
 @pytest.fixture(scope="session")
@@ -71,35 +74,33 @@ def text_of(file):
     return (FOLDER / f"{file}.cu").read_text(encoding="utf-8")
 
 
-def entries(ptx):
-    return set(re.findall(r"\.entry (\w+)\(", ptx))
-
-
+@cache
 def named(file):
     """The kernels that a file names by KERNEL(...), macros expanded."""
     preprocess = ["g++", "-E", "-P", "-x", "c++", STANDARD, "-DREAL=float", "-DEMULATED", "-DKERNEL(name)=kernel_named name"]
     done = subprocess.run([*preprocess, str(FOLDER / f"{file}.cu")], capture_output=True, text=True, check=True)
-    return set(re.findall(r"kernel_named (\w+)", done.stdout))
+    found = set(re.findall(r"kernel_named (\w+)", done.stdout))
+    assert found, file
+    return found
 
 
-@pytest.mark.parametrize("file, architecture, variants", list(cases()))
-def test_without_a_warning(nvrtc, file, architecture, variants):
-    for variant in variants:
-        for real in ("float", "double"):
-            if real == "double" and "TF32=1" in variant:
-                continue
-            told = [f"-D{macro}" for macro in (f"REAL={real}", *variant)]
-            said, ptx, code = compiled(nvrtc, text_of(file), architecture, *told)
-            assert said == "", f"{told}: {said}"
-            assert f".target {architecture}" in ptx
-            assert all(kernel.encode() in code for kernel in entries(ptx))
-
-
-@pytest.mark.skipif(shutil.which("g++") is None, reason="the preprocessor that is used is g++'s")
 @pytest.mark.parametrize("file", FILES)
-def test_every_kernel_is_named(nvrtc, file):
-    said, ptx, _ = compiled(nvrtc, text_of(file), "sm_90", "-DREAL=float")
-    assert entries(ptx) == named(file) != set(), said
+def test_without_a_warning(nvrtc, file):
+    for architecture in ARCHITECTURES:
+        for told in options(file):
+            said, _, _ = compiled(nvrtc, text_of(file), architecture, "-fdevice-syntax-only", *told)
+            assert said == "", f"{architecture}, {told}: {said}"
+
+
+@pytest.mark.parametrize("file, architecture, told", [
+    pytest.param(file, *case, id=f"{file}-{case[0]}") for file in FILES for case in made(file)])
+def test_machine_code(nvrtc, file, architecture, told):
+    said, ptx, code = compiled(nvrtc, text_of(file), architecture, *told)
+    assert said == ""
+    assert f".target {architecture}" in ptx
+    kernels = set(re.findall(r"\.entry (\w+)\(", ptx))
+    assert kernels == named(file)
+    assert all(kernel.encode() in code for kernel in kernels)
 
 
 def test_what_is_wrong_is_told(nvrtc):

@@ -32,8 +32,9 @@ class GAN:
     """A generator (N, latent_dim) -> images and a discriminator images -> logits (N, 1), and what training them needs.
 
     noise: "normal" (mean 0, variance 1), "uniform" in [-1, 1), or "bernoulli": -1 or 1, as likely each. Between the corners
-    that these are a generator need not make anything, so that it can leave modes apart. Optimisers default to Adam(2e-4, betas=(0.5, 0.999)).
-    Parameters that are neither initialised nor loaded are drawn from `key`, and so is everything random in training.
+    that these are a generator need not make anything, so that it can leave modes apart. Optimisers default to
+    Adam(2e-4, betas=(0.5, 0.999)). Parameters that are neither initialised nor loaded are drawn from `key`, and so is
+    everything random in training.
     """
 
     def __init__(self, generator: nn.Module, discriminator: nn.Module, latent_dim: int, *, noise: str = "normal",

@@ -10,7 +10,6 @@ import numpy.typing as npt
 from .errors import RunError
 from .settings import Settings, count, fraction, natural, option, positive
 
-
 NOISES = ("normal", "uniform", "bernoulli")
 
 

@@ -4,6 +4,7 @@ What CuPy refuses is refused here, too: an array of the host among those of the 
 """
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from typing import Any
 
@@ -227,10 +228,12 @@ class EmulatedCopies:
         return ticket
 
 
-def emulated_device(sanitize: str | None = None) -> Device:
-    """A device of the emulator."""
+def emulated_device() -> Device:
+    """A device of the emulator, which is told by the environment variable TINYGAN_EMULATOR_SANITIZE whether to check
+    kernels: see `Emulator`."""
     def address(array: EmulatedArray) -> int:
         return int(array.ctypes.data)
 
+    sanitize = os.environ.get("TINYGAN_EMULATOR_SANITIZE") or None
     return Device("emulated", Namespace(), EmulatedArray, _RecordedEmulator(sanitize), TapeRecorder, address, _upload_into,
                   EmulatedCopies, lambda: 1 << 20, sms=2, tensor_cores=True)

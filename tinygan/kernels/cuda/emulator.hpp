@@ -19,6 +19,8 @@
 #include <vector>
 #include <ucontext.h>
 #if defined(__SANITIZE_ADDRESS__)
+#include <dlfcn.h>
+#include <sanitizer/asan_interface.h>
 #include <sanitizer/common_interface_defs.h>
 #endif
 
@@ -121,21 +123,29 @@ inline std::vector<Barrier> of_warp;
 
 #if defined(__SANITIZE_ADDRESS__)
 inline const void* scheduler_stack; inline std::size_t scheduler_size;
-inline void enter(Fibre& f, void** fake) { __sanitizer_start_switch_fiber(fake, f.stack.get(), STACK); }
-#endif
-
+// The C library's own: the sanitizer's version forgets where the local arrays of the other stack end.
+inline const auto swap = reinterpret_cast<int (*)(ucontext_t*, const ucontext_t*)>(
+    dlsym(dlopen("libc.so.6", RTLD_LAZY), "swapcontext"));
+// From one stack to another, which the sanitizer is told; last: never to come back.
+inline void go(ucontext_t& from, const ucontext_t& to, const void* stack, std::size_t size, bool last) {
+    void* fake = nullptr;
+    __sanitizer_start_switch_fiber(last ? nullptr : &fake, stack, size);
+    swap(&from, &to);
+    __sanitizer_finish_switch_fiber(fake, nullptr, nullptr);
+}
+inline void enter(Fibre& f) { go(scheduler, f.context, f.stack.get(), STACK, false); }
 inline void yield() {
     Fibre& self = *fibres[current];
-#if defined(__SANITIZE_ADDRESS__)
-    void* fake;
-    __sanitizer_start_switch_fiber(self.done ? nullptr : &fake, scheduler_stack, scheduler_size);
-#endif
-    if (self.done) setcontext(&scheduler);
-    swapcontext(&self.context, &scheduler);
-#if defined(__SANITIZE_ADDRESS__)
-    __sanitizer_finish_switch_fiber(fake, nullptr, nullptr);
-#endif
+    go(self.context, scheduler, scheduler_stack, scheduler_size, self.done);
 }
+inline void begin() { __sanitizer_finish_switch_fiber(nullptr, &scheduler_stack, &scheduler_size); }
+inline void clear(Fibre& f) { __asan_unpoison_memory_region(f.stack.get(), STACK); }  // of what ran on it before
+#else
+inline void enter(Fibre& f) { swapcontext(&scheduler, &f.context); }
+inline void yield() { swapcontext(&fibres[current]->context, &scheduler); }
+inline void begin() {}
+inline void clear(Fibre&) {}
+#endif
 
 inline void release(Barrier& b) {
     if (b.arrived && b.arrived == b.expected) { b.arrived = 0; b.generation++; }
@@ -154,9 +164,7 @@ inline void sync_warp() { wait(of_warp[linear() / WARP]); }
 template <class Body> struct Running { static inline const Body* body; };
 
 template <class Body> void fibre_main() {
-#if defined(__SANITIZE_ADDRESS__)
-    __sanitizer_finish_switch_fiber(nullptr, &scheduler_stack, &scheduler_size);
-#endif
+    begin();
     (*Running<Body>::body)();
     Fibre& self = *fibres[current];
     self.done = moved = true;
@@ -178,6 +186,7 @@ template <class Body> void run_block(uint3 block, const Body& body) {
         of_warp[i / WARP].expected++;
         Fibre& f = *fibres[i];
         f.done = false;
+        clear(f);
         getcontext(&f.context);
         f.context.uc_stack.ss_sp = f.stack.get();
         f.context.uc_stack.ss_size = STACK;
@@ -189,14 +198,7 @@ template <class Body> void run_block(uint3 block, const Body& body) {
         for (current = 0; current < n; current++) {
             if (fibres[current]->done) continue;
             place(current);
-#if defined(__SANITIZE_ADDRESS__)
-            void* fake;
-            enter(*fibres[current], &fake);
-#endif
-            swapcontext(&scheduler, &fibres[current]->context);
-#if defined(__SANITIZE_ADDRESS__)
-            __sanitizer_finish_switch_fiber(fake, nullptr, nullptr);
-#endif
+            enter(*fibres[current]);
         }
         if (!moved) stop("a barrier that not all threads of the block (or warp) reach");
     }

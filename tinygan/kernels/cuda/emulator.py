@@ -24,10 +24,12 @@ class EmulatorError(RuntimeError):
 
 class Emulator:
     """A launcher on NumPy arrays. sanitize: "address" or "thread" for the compiler's sanitizer (the process must have been
-    started with its library preloaded); the latter runs a host thread for every thread of a block."""
+    started with its library preloaded); the latter runs a host thread for every thread of a block. folder: of the kernel
+    files."""
 
-    def __init__(self, sanitize: str | None = None) -> None:
+    def __init__(self, sanitize: str | None = None, folder: Path = FOLDER) -> None:
         self.sanitize = sanitize
+        self.folder = folder
         self.launched: set[tuple[str, str]] = set()  # (file, kernel): for a test that all are tested
         self._libraries: dict[Any, ctypes.CDLL] = {}
         self._lock = threading.Lock()
@@ -60,11 +62,12 @@ class Emulator:
 
     def _built(self, file: str, real: str, defines: tuple[str, ...]) -> Path:
         flags = ["-std=c++20", "-O1", "-g", "-fPIC", "-shared", "-fno-gnu-unique", "-ffp-contract=off", "-Wall",
-                 "-Wno-unknown-pragmas", "-Wno-unused-function", "-Werror", f"-DREAL={real}",
+                 "-Wno-unknown-pragmas", "-Wno-unused-function", "-Werror", f"-I{FOLDER}", f"-DREAL={real}",
                  *(f"-D{define}" for define in defines)]
         if self.sanitize:
             flags += [f"-fsanitize={self.sanitize}"] + (["-DHOST_THREADS"] if self.sanitize == "thread" else [])
-        sources = [FOLDER / f"{file}.cu", *sorted([*FOLDER.glob("*.cuh"), *FOLDER.glob("*.hpp")])]
+        headers = {*self.folder.glob("*.cuh"), *FOLDER.glob("*.cuh"), *FOLDER.glob("*.hpp")}
+        sources = [self.folder / f"{file}.cu", *sorted(headers)]
         told = hashlib.blake2b(repr((flags, [path.read_bytes() for path in sources])).encode(), digest_size=12).hexdigest()
         target = cache_folder() / "emulator" / f"{file}-{told}.so"
         if not target.exists():
@@ -74,9 +77,10 @@ class Emulator:
             target.parent.mkdir(parents=True, exist_ok=True)
             handle, part = tempfile.mkstemp(dir=target.parent, suffix=".so")
             os.close(handle)
-            source = ["-include", str(FOLDER / "emulator.hpp"), "-x", "c++", str(FOLDER / f"{file}.cu")]
+            source = ["-include", str(FOLDER / "emulator.hpp"), "-x", "c++", str(self.folder / f"{file}.cu")]
             command = [compiler, *flags, *source, "-o", part]
-            done = subprocess.run(command, capture_output=True, text=True, check=False)
+            preload = {"LD_PRELOAD": ""} if self.sanitize else {}  # the sanitizer is for kernels, not for the compiler
+            done = subprocess.run(command, capture_output=True, text=True, check=False, env={**os.environ, **preload})
             if done.returncode:
                 Path(part).unlink()
                 raise EmulatorError(f"{file}.cu as {real}:\n{done.stderr}")

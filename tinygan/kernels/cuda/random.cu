@@ -43,7 +43,7 @@ __device__ __forceinline__ Numbers unit(const Words& words) {
     return u;
 }
 
-// What a thread made goes to its place in `out`: by one store of 16 bytes where it is whole and `out`, maybe a view, allows it.
+// What a thread made goes to its place in `out`: by one store of 16 bytes, where it is whole and `out`, maybe a view, is so.
 template <class T, class Made> __device__ __forceinline__ void store(const Made& made, T* out, int block, int count) {
     constexpr int OF_THREAD = sizeof(Made) / sizeof(T);
     int first = block * OF_THREAD;

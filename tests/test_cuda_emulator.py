@@ -1,0 +1,158 @@
+"""The emulator runs kernels as a GPU does: indices, shared memory, shuffles, barriers, arguments."""
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from tinygan.kernels.cuda.emulator import Emulator, EmulatorError
+from tinygan.kernels.cuda.launcher import converted, dims
+
+KERNELS = """
+#include "common.cuh"
+
+// Each thread notes its indices (6 numbers) where its number among all threads of the grid says.
+extern "C" __global__ void places(int* out) {
+    int block = (blockIdx.z * gridDim.y + blockIdx.y) * gridDim.x + blockIdx.x;
+    int thread = (threadIdx.z * blockDim.y + threadIdx.y) * blockDim.x + threadIdx.x;
+    int* o = out + 6 * (block * blockDim.x * blockDim.y * blockDim.z + thread);
+    o[0] = blockIdx.z, o[1] = blockIdx.y, o[2] = blockIdx.x, o[3] = threadIdx.z, o[4] = threadIdx.y, o[5] = threadIdx.x;
+}
+KERNEL(places)
+
+// Reverses each block's numbers.
+extern "C" __global__ void reversed(const real* x, real* out) {
+    DYNAMIC_SHARED(real, numbers);
+    int i = threadIdx.x, n = blockDim.x, first = blockIdx.x * n;
+    numbers[i] = x[first + i];
+    __syncthreads();
+    out[first + i] = numbers[n - 1 - i];
+}
+KERNEL(reversed)
+
+extern "C" __global__ void unwritten(real* out) {
+    DYNAMIC_SHARED(real, numbers);
+    out[threadIdx.x] = numbers[threadIdx.x];
+}
+KERNEL(unwritten)
+
+extern "C" __global__ void shuffles(const real* x, real* out) {
+    int i = threadIdx.x, n = blockDim.x;
+    real mine = x[i];
+    out[i] = __shfl_xor_sync(WHOLE_WARP, mine, 5);
+    out[n + i] = __shfl_down_sync(WHOLE_WARP, mine, 3);
+    out[2 * n + i] = __shfl_sync(WHOLE_WARP, mine, 7);
+    out[3 * n + i] = block_sum(mine);
+}
+KERNEL(shuffles)
+
+// Threads that have returned are waited for neither by the block nor by their warp.
+extern "C" __global__ void early(int* out) {
+    __shared__ int seen[64];
+    int i = threadIdx.x;
+    if (i >= 40) return;
+    seen[i] = i;
+    __syncthreads();
+    out[i] = seen[39 - i];
+}
+KERNEL(early)
+
+// Where a warp is not of one mind, it waits for ever.
+extern "C" __global__ void diverging(int limit) {
+    if (int(threadIdx.x) < limit) {
+        __syncthreads();
+    } else {
+        __syncwarp();
+    }
+}
+KERNEL(diverging)
+
+extern "C" __global__ void mixed(const real* x, int n, double scale, const real* none, real* out) {
+    if (threadIdx.x == 0) out[0] = x[n] * real(scale) + (none ? real(1000) : real(0));
+}
+KERNEL(mixed)
+"""
+
+
+@pytest.fixture(scope="module")
+def emulator(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("kernels")
+    (folder / "kernels.cu").write_text(KERNELS)
+    (folder / "wrong.cu").write_text('#include "common.cuh"\nmissing f;')
+    return Emulator(folder=folder)
+
+
+def test_indices(emulator):
+    grid, block = (2, 3, 2), (4, 2, 3)
+    out = np.full((*grid[::-1], *block[::-1], 6), -1, np.int32)
+    emulator.launch("kernels", "places", grid, block, (out,), np.float32)
+    np.testing.assert_array_equal(out, np.moveaxis(np.indices(out.shape[:-1]), 0, -1))
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_shared_memory(emulator, dtype):
+    x = np.arange(3 * 70, dtype=dtype)
+    out = np.empty_like(x)
+    emulator.launch("kernels", "reversed", 3, 70, (x, out), dtype, shared=70 * x.itemsize)
+    np.testing.assert_array_equal(out.reshape(3, 70), x.reshape(3, 70)[:, ::-1])
+    emulator.launch("kernels", "unwritten", 1, 64, (out,), dtype, shared=64 * x.itemsize)
+    assert np.isnan(out[:64]).all()
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_shuffles(emulator, dtype):
+    x = np.arange(64, dtype=dtype)
+    out = np.empty((4, 64), dtype)
+    emulator.launch("kernels", "shuffles", 1, 64, (x, out), dtype)
+    lane, first = np.arange(64) % 32, np.arange(64) // 32 * 32
+    np.testing.assert_array_equal(out[0], first + (lane ^ 5))
+    np.testing.assert_array_equal(out[1], first + np.where(lane + 3 < 32, lane + 3, lane))
+    np.testing.assert_array_equal(out[2], first + 7)
+    np.testing.assert_array_equal(out[3], x.sum())
+
+
+def test_threads_that_return_early(emulator):
+    out = np.empty(40, np.int32)
+    emulator.launch("kernels", "early", 1, 64, (out,), np.float32)
+    np.testing.assert_array_equal(out, np.arange(40)[::-1])
+
+
+def test_arguments(emulator):
+    x, out = np.arange(5, dtype=np.float64), np.zeros(1)
+    emulator.launch("kernels", "mixed", 1, 1, (x, 3, 0.5, None, out), np.float64)
+    assert out == 1.5
+    emulator.launch("kernels", "mixed", 1, 1, (x, np.int64(4), np.float32(2), x, out), np.float64)
+    assert out == 1008
+    with pytest.raises(TypeError, match="mixed: 4 arguments for 5 parameters"):
+        emulator.launch("kernels", "mixed", 1, 1, (x, 3, 0.5, out), np.float64)
+
+
+def test_what_cannot_be_launched(emulator):
+    with pytest.raises(ValueError, match="does not fit into an int"):
+        converted("kernel", 2**31)
+    for size in (0, -1, (1, 2**31)):
+        with pytest.raises(ValueError, match="a grid or block of"):
+            dims(size)
+    with pytest.raises(EmulatorError, match=r"wrong\.cu as float:[\s\S]*missing"):
+        emulator.launch("wrong", "f", 1, 1, (), np.float32)
+
+
+DIVERGE = """
+import sys
+from pathlib import Path
+import numpy as np
+from tinygan.kernels.cuda.emulator import Emulator
+Emulator(folder=Path(sys.argv[1])).launch("kernels", "diverging", (1, 2), 64, (int(sys.argv[2]),), np.float32)
+print("came through")
+"""
+
+
+@pytest.mark.parametrize("limit, comes", [(64, True), (32, True), (63, False), (1, False)])
+def test_a_barrier_that_some_threads_miss_is_told(emulator, limit, comes):
+    done = subprocess.run([sys.executable, "-c", DIVERGE, str(emulator.folder), str(limit)], capture_output=True, text=True,
+                          timeout=60, check=False)
+    if comes:
+        assert (done.returncode, done.stdout) == (0, "came through\n")
+    else:
+        assert done.returncode < 0
+        assert "a barrier that not all threads of the block (or warp) reach (block 0, 0, 0)" in done.stderr
