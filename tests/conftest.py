@@ -30,6 +30,12 @@ def device(request: pytest.FixtureRequest) -> str:
     return usable(request.param)
 
 
+@pytest.fixture(scope="session", params=["cpu", "cuda"])
+def fast_device(request: pytest.FixtureRequest) -> str:
+    """For tests of large arrays, which the emulator takes too long for; `test_cuda_*.py` cover their kernels there."""
+    return usable(request.param)
+
+
 @pytest.fixture(scope="session", params=["cuda", "emulated"])
 def other_device(request: pytest.FixtureRequest) -> str:
     """A device that is not the CPU."""

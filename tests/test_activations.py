@@ -68,7 +68,7 @@ def test_extremes_do_not_overflow(device, dtype, name, low, high, slope_low, slo
 
 @pytest.mark.parametrize("name", FORMULAS)
 @pytest.mark.parametrize("dtype, rtol", [("float32", 1e-5), ("float64", 1e-13)])
-def test_large_arrays(device, name, dtype, rtol):
+def test_large_arrays(fast_device, name, dtype, rtol):
     """Large enough for a kernel of its own, contiguous and not, and in parts that no vector register divides."""
     a = np.random.default_rng(0).normal(size=(517, 301)).astype(dtype)
     exact = a.astype(np.float64)
@@ -77,8 +77,8 @@ def test_large_arrays(device, name, dtype, rtol):
     slopes = (FORMULAS[name](exact + step) - FORMULAS[name](exact - step)) / (2 * step)
     smooth = np.abs(exact) > 2 * step
     for store, view in ((a, lambda x: x), (np.ascontiguousarray(a.T), tg.transpose)):
-        check_both_modes(lambda x, view=view: getattr(tg, name)(view(x)), expected.astype(dtype), store, device=device, rtol=rtol)
-        x = tg.Tensor(to_device(store, device), requires_grad=True)
+        check_both_modes(lambda x, view=view: getattr(tg, name)(view(x)), expected.astype(dtype), store, device=fast_device, rtol=rtol)
+        x = tg.Tensor(to_device(store, fast_device), requires_grad=True)
         g = to_numpy(view(tg.grad(getattr(tg, name)(view(x)).sum(), x)))
         np.testing.assert_allclose(g[smooth], slopes[smooth], rtol=0, atol=2e-6 if dtype == "float32" else 1e-8)
 

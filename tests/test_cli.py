@@ -191,7 +191,7 @@ def test_help_gives_the_defaults(capsys):
     words = " ".join(capsys.readouterr().out.partition("options:")[2].split())
     for flag, default in {"--epochs": 60, "--batch-size": 128, "--seed": 0, "--device": "auto", "--learning-rate": 0.0002,
                           "--beta1": 0.5, "--label-smoothing": 0.0, "--run-dir": "runs/vanilla"}.items():
-        assert re.search(rf"{flag} (N|X|DIR|{{.*?}}) [^()]*\(default: {default}\)", words), flag
+        assert re.search(rf"{flag} (N|X|DIR|DEVICE|{{.*?}}) [^()]*\(default: {default}\)", words), flag
 
 
 def test_a_damaged_checkpoint_is_one_line(run, tmp_path, capsys):

@@ -154,18 +154,18 @@ def test_conv2d_weight_grad_against_torch(device, algorithm, case, layout, seed)
 @pytest.mark.oracle
 @algorithms
 @pytest.mark.parametrize("kind, size", CASES[::2], ids=str)
-def test_layers_of_a_dcgan_against_torch(device, algorithm, kind, size):
+def test_layers_of_a_dcgan_against_torch(fast_device, algorithm, kind, size):
     """All that `agree` compares, in float32 and float64, for sizes that compiled kernels serve."""
     functions = torch_functions()
     kernel, stride, padding, extra = kind
     batch, channels, kernels, *space = size
     x, bias = values(0, (batch, channels, *space)), values(1, (kernels,))
     agree(ours(algorithm, lambda *a: tg.conv2d(*a, stride, padding)), lambda *a: functions.conv2d(*a, stride, padding),
-          x, values(2, (kernels, channels, kernel, kernel)) / kernel, bias, device=device, layout=CHANNELS_LAST,
+          x, values(2, (kernels, channels, kernel, kernel)) / kernel, bias, device=fast_device, layout=CHANNELS_LAST,
           tolerances=TOLERANCES)
     agree(ours(algorithm, lambda *a: tg.conv_transpose2d(*a, stride, padding, extra)),
           lambda *a: functions.conv_transpose2d(*a, stride, padding, extra),
-          x, values(3, (channels, kernels, kernel, kernel)) / kernel, bias, device=device, tolerances=TOLERANCES)
+          x, values(3, (channels, kernels, kernel, kernel)) / kernel, bias, device=fast_device, tolerances=TOLERANCES)
 
 
 @pytest.mark.oracle
@@ -366,7 +366,7 @@ def test_gradients_of_the_weight_grad_and_of_same_padding(algorithm):
 @pytest.mark.parametrize("dtype", TOLERANCES)
 @pytest.mark.parametrize("kind, size", CASES, ids=str)
 @algorithms
-def test_layers_of_a_dcgan_against_numpy(device, algorithm, kind, size, dtype):
+def test_layers_of_a_dcgan_against_numpy(fast_device, algorithm, kind, size, dtype):
     """All three maps, bias and activation included, for sizes that compiled kernels serve, against float64."""
     kernel, stride, padding, extra = kind
     batch, channels, kernels, *space = size
@@ -384,7 +384,7 @@ def test_layers_of_a_dcgan_against_numpy(device, algorithm, kind, size, dtype):
     g = geometry_of(x.shape, w.shape, options)
     y = draw(batch, kernels, *g.output)
     with tg.conv_algorithm(algorithm):
-        on_device = {name: to_device(a, device) for name, a in (("x", x), ("w", w), ("bias", bias), ("y", y))}
+        on_device = {name: to_device(a, fast_device) for name, a in (("x", x), ("w", w), ("bias", bias), ("y", y))}
         expected = im2col.conv2d(x.astype(np.float64), w.astype(np.float64), g)
         compare(tg.conv2d(on_device["x"], on_device["w"], None, stride, padding), expected)
         expected += bias[:, None, None]
@@ -395,7 +395,7 @@ def test_layers_of_a_dcgan_against_numpy(device, algorithm, kind, size, dtype):
         back = draw(channels, kernels, kernel, kernel)
         g = geometry_of(x.shape, back.shape, options, transposed=True)
         expected = im2col.conv2d_input_grad(x.astype(np.float64), back.astype(np.float64), g) + bias[:, None, None]
-        compare(tg.conv_transpose2d(on_device["x"], to_device(back, device), on_device["bias"], stride, padding, extra,
+        compare(tg.conv_transpose2d(on_device["x"], to_device(back, fast_device), on_device["bias"], stride, padding, extra,
                                     activation="relu"), np.maximum(expected, 0))
 
 

@@ -56,7 +56,7 @@ def test_matmul_of_one_tensor_with_itself_and_of_repeated_rows():
     check(lambda x: tg.matmul(tg.broadcast_to(x, (4, 3)), tg.broadcast_to(tg.transpose(x), (3, 2))), values(0, (1, 3)))
 
 
-def test_large_products_match_numpy(device):
+def test_large_products_match_numpy(fast_device):
     """Sizes that cross the blocks of a blocked product."""
     from helpers import to_device, to_numpy
 
@@ -67,7 +67,7 @@ def test_large_products_match_numpy(device):
             exact = a.astype(dtype).astype(np.float64) @ b.astype(dtype).astype(np.float64)
             for x, y in ((a, b), (np.asfortranarray(a), b), (a, np.asfortranarray(b)),
                          (np.asfortranarray(a), np.asfortranarray(b))):
-                ours = to_numpy(tg.matmul(to_device(x.astype(dtype), device), to_device(y.astype(dtype), device)))
+                ours = to_numpy(tg.matmul(to_device(x.astype(dtype), fast_device), to_device(y.astype(dtype), fast_device)))
                 assert ours.dtype == dtype
                 np.testing.assert_allclose(ours, exact, rtol=0, atol=rtol * np.abs(exact).max())
 
@@ -135,14 +135,14 @@ def test_dense_against_torch(device, name, bias):
 
 @pytest.mark.oracle
 @pytest.mark.parametrize("name", ["identity", "leaky_relu", "tanh"])
-def test_large_dense_against_torch(device, name):
+def test_large_dense_against_torch(fast_device, name):
     """Large enough for the compiled kernels, and with edges that no block divides."""
     torch = pytest.importorskip("torch")
     activation = {"identity": lambda y: y, "leaky_relu": lambda y: torch.nn.functional.leaky_relu(y, 0.2), "tanh": torch.tanh}
     arrays = values(0, (131, 301), -0.1, 0.1), values(1, (197, 301)), values(2, (197,))
     for layout in (LAYOUTS["contiguous"], LAYOUTS["transposed"]):
         agree(lambda x, w, b: tg.dense(x, w, b, name), lambda x, w, b: activation[name](torch.nn.functional.linear(x, w, b)),
-              *arrays, device=device, layout=layout,
+              *arrays, device=fast_device, layout=layout,
               dtypes=("float64",) if name == "leaky_relu" else ("float64", "float32"))  # float32 may round across 0
 
 
