@@ -26,8 +26,8 @@ setup(
         "scipy>=1.13",
     ],
     extras_require={
-        "cuda12": ["cupy-cuda12x>=13.4"],
-        "cuda13": ["cupy-cuda13x>=13.6"],
+        "cuda12": ["cupy-cuda12x[ctk]>=14"],
+        "cuda13": ["cupy-cuda13x[ctk]>=14"],
         "test": TEST,
         "oracle": ORACLE,
         "bench": [*ORACLE, "jax>=0.4.35", "autograd>=1.7", "mygrad>=2.2", "psutil>=6", "threadpoolctl>=3.5"],

@@ -35,6 +35,10 @@ GAMES = {
     "convolutions": lambda: tg.gans.VanillaGAN(*conv_players(), 3, key=Key(0)),
     "pairs": lambda: tg.gans.VanillaGAN(*pair_players(), 3, key=Key(0), noise="bernoulli"),
     "unrolled": lambda: tg.gans.UnrolledGAN(*dense_players(0.3), 3, key=Key(0), unroll_steps=2),
+    "spectral norm": lambda: tg.gans.VanillaGAN(
+        dense_players()[0], nn.Sequential(nn.SpectralNorm(nn.Dense(5, 7)), nn.ReLU(), nn.Dense(7, 1)), 3, key=Key(0)),
+    "unrolled, rmsprop": lambda: tg.gans.UnrolledGAN(*dense_players(), 3, key=Key(0), unroll_steps=2,
+                                                     d_optimizer=tg.optim.RMSProp(1e-3)),
     "unrolled, recorded": lambda: tg.gans.UnrolledGAN(*dense_players(), 3, key=Key(0), unroll_steps=2, rematerialize=False,
                                                       d_optimizer=tg.optim.Adam(tg.optim.cosine_decay(1e-2, 0.0, 4))),
 }
@@ -83,6 +87,35 @@ def test_other_shapes_are_recorded_again(other_device):
         expected = plain.step(real)
         assert [float(a) for a in step(real)] == [float(a) for a in expected]
     same(captured.state_dict(), plain.state_dict())
+
+
+def test_players_that_were_moved_or_converted_are_recorded_again(other_device):
+    games = [GAMES["vanilla"]().to(other_device) for _ in range(2)]
+    step = tg.capture(games[1].step)
+    for real in batches(games[0], 6, other_device):
+        games[0].step(real)
+        step(real)
+        for game in games:
+            game.to("cpu").to(other_device)
+    same(games[1].state_dict(), games[0].state_dict())
+
+
+def test_an_optimisers_first_step_inside_is_an_error(other_device):
+    weight = tg.Parameter(np.ones(3, np.float32))
+    weight.move(tg.devices.device(other_device))
+    optimizer, calls = tg.optim.Adam(), []
+    optimizer.bind({"weight": weight})
+
+    def step(x):
+        calls.append(1)
+        if len(calls) > 1:
+            optimizer.step([x])
+        return x
+
+    captured, x = tg.capture(step), tg.to_device(np.ones(3, np.float32), other_device)
+    captured(x)
+    with pytest.raises(RuntimeError, match="its first step inside a capture"):
+        captured(x)
 
 
 def test_a_state_loaded_in_between_counts(other_device):

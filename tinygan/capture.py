@@ -29,10 +29,25 @@ class Recording:
     def __init__(self, backend: Any, computes: bool) -> None:
         self._computes = computes  # whether the step is computed while it is recorded
         self._actions: list[Callable[[], None]] = []
+        self._watched: list[Callable[[], bool]] = []
+        self._tensors: dict[int, tuple[Tensor, Array]] = {}
         self._upload = backend.device.upload
         self._host = np.zeros(FEED_BYTES, np.uint8)
         self._device = backend.xp.zeros(FEED_BYTES, np.uint8)
         self._used = 0
+
+    def watch(self, holds: Callable[[], bool]) -> None:
+        """A replay is good only while this holds: else the step is recorded again."""
+        self._watched.append(holds)
+
+    def watch_tensor(self, tensor: Tensor) -> None:
+        """The same for the memory of a Parameter or Buffer, which moves with `to` and `astype`."""
+        if id(tensor) not in self._tensors:
+            self._tensors[id(tensor)] = (tensor, tensor.array)
+
+    def holds(self) -> bool:
+        """Whether all memory that the kernels know is still where it was."""
+        return all(tensor.array is array for tensor, array in self._tensors.values()) and all(f() for f in self._watched)
 
     def note(self, action: Callable[[], None]) -> None:
         """Do this again before every replay. (It has been done for the step that is being recorded.)"""
@@ -73,6 +88,7 @@ class _Graph:
         self._inputs = [backend.xp.array(a) for a in arrays]
         recorder = backend.device.recorder()
         self._recording = Recording(backend, recorder.computes)
+        self.holds = self._recording.holds
         recorder.begin()
         try:
             with override(capture=self._recording):
@@ -148,15 +164,20 @@ class Captured:
 
     def __call__(self, *arguments: Any) -> Any:
         arrays = [as_array(a) for a in arguments]
+        for a in arrays:
+            if not hasattr(a, "shape"):
+                raise TypeError(f"capture: arguments should be arrays, got {type(a).__name__}")
         backend = backend_of(arrays[0]) if arrays else cpu
         if backend is cpu:
             return self.function(*arguments)
         if CONTEXT.get().capture is not None:
             raise RuntimeError("capture: a captured step inside another one")
         context = CONTEXT.get()
-        signature = (backend.name, context.matmul_precision, context.conv_algorithm,
-                     *((a.shape, a.dtype.str) for a in arrays))
-        if signature != self._seen:  # once as ever: kernels are compiled, constants uploaded, optimisers' slots made
+        signature = (backend.name, context.matmul_precision, context.conv_algorithm, context.recording, context.updating,
+                     str(context.training), *((a.shape, a.dtype.str) for a in arrays))
+        moved = self._graph is not None and not self._graph.holds()
+        if signature != self._seen or moved:
+            # Once as ever: kernels are compiled, constants uploaded, optimisers' slots made.
             self._seen, self._graph = signature, None
             return self.function(*arrays)
         if self._graph is None:
@@ -169,8 +190,10 @@ def capture(function: Callable[..., Any]) -> Captured:
     """`function` of arrays, on the GPU as one CUDA graph: run once as it is, recorded at its second call, and replayed at
     every further one. On the CPU it is called as ever.
 
-    It computes the same to the last bit. Arguments of other shapes, another device or precision: it is recorded again. What
-    it returns are copies. It may do whatever training does: ops, `grad`, optimisers, keys; but not read a result (`float`,
-    `item`), which is an error here, and what else it does on the host is not done again.
+    It computes the same to the last bit. Arguments of other shapes, another device or precision, modules that were moved or
+    converted: it is recorded again. What it returns are copies. It may do whatever training does: ops, `grad`, optimisers,
+    keys; but not read a result (`float`, `item`), which is an error here, and what else it does on the host (`backward` into
+    `.grad`, a module's train or eval mode, a plain attribute that it looks at) stays as it was when it was recorded. Call it
+    from one thread. After an error while recording, counts and keys are ahead of the weights: go on from a checkpoint.
     """
     return Captured(function)

@@ -18,8 +18,8 @@ class DeviceError(RuntimeError):
 
 
 def device(name: str) -> Backend:
-    """The backend of that name. "auto": the first GPU if there is one, else the CPU. Raises DeviceError, saying why, for a
-    GPU that cannot be used, ValueError for a name that is none."""
+    """The backend of that name; a GPU becomes this thread's current one. "auto": the first GPU if there is one, else the
+    CPU. Raises DeviceError, saying why, for a GPU that cannot be used, ValueError for a name that is none."""
     match = NAME.fullmatch(name)
     if match is None:
         raise ValueError(f"device: expected auto, cpu, cuda or cuda:N, got {name!r}")

@@ -83,6 +83,10 @@ def apply(op: Op, *inputs: Any, **static: Any) -> Any:
             result.version = _version_of_view(out, inputs)
         if context.reads is not None:
             context.reads.extend(_reads(inputs))
+        if context.capture is not None:
+            for x in inputs:
+                if isinstance(x, Tensor) and x.version is not None:
+                    context.capture.watch_tensor(x)
     if tracked and context.recording and rule is not None:
         saves = op.saves
         saved = tuple([out if i == OUT else arrays[i] for i in saves]) if saves else ()

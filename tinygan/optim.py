@@ -125,6 +125,9 @@ class Optimizer:
         parameters = self._bound()
         _check_gradients(type(self).__name__, parameters, gradients)
         self._allocate(parameters)
+        capture, slots = CONTEXT.get().capture, self._slots
+        if capture is not None:
+            capture.watch(lambda: self._slots is slots)
         arrays = [p.writable() for p in parameters]
         if arrays:
             self._kernel(backend_of(arrays[0]), arrays, [as_array(g) for g in gradients], self._slots, self.count)
@@ -155,6 +158,9 @@ class Optimizer:
 
     def _allocate(self, parameters: list[Parameter]) -> None:
         if not self._slots:
+            if CONTEXT.get().capture is not None:
+                raise RuntimeError(f"{type(self).__name__}: its first step inside a capture would begin anew at every "
+                                   "replay; make one before")
             self._slots = {name: [np.zeros_like(p.array) for p in parameters] for name in self.slot_names}
         elif any(a.dtype != p.dtype or backend_of(a) is not backend_of(p.array)
                  for a, p in zip(self._slots[self.slot_names[0]], parameters, strict=True)):
@@ -497,10 +503,10 @@ class ExponentialMovingAverage:
 
     def state_dict(self) -> dict[str, np.ndarray[Any, Any]]:
         """A copy of the averages by path."""
-        return {path: np.array(average, order="C") for path, average in self._averages.items()}
+        return {path: np.array(backend_of(average).to_numpy(average), order="C") for path, average in self._averages.items()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restore what `state_dict` returned. Raises ValueError naming the entries that do not fit, before a change."""
         check_state("ExponentialMovingAverage", self._averages, state)
         for path, average in self._averages.items():
-            average[...] = state[path]
+            average[...] = moved(np.asarray(state[path], average.dtype), backend_of(average))

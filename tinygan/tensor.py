@@ -367,6 +367,7 @@ class _Variable(Tensor):
         self.version.count += 1
         capture = CONTEXT.get().capture
         if capture is not None:
+            capture.watch_tensor(self)
             capture.note(self.writable_again)
         return self.array
 

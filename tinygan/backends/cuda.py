@@ -92,7 +92,7 @@ def emulated_backend() -> Cuda:
 
 def backend_of_cupy(array: Any) -> Cuda:
     """The backend of the GPU that a CuPy array lies on."""
-    return gpu_backend(array.device.id)
+    return gpu_backend(array.data.device_id)
 
 
 __all__ = ["Cuda", "HostValue", "backend_of_cupy", "emulated_backend", "gpu_backend"]

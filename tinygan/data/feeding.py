@@ -40,14 +40,17 @@ class Feeder:
                 yield self._gathered(places[start:start + size])
         else:
             stream = self._backend.device.copies()
-            ahead = None
-            for start in starts:
-                arriving = stream.send(self._dataset.batch(order[start:start + size]))
-                if ahead is not None:
-                    yield stream.arrived(ahead)
-                ahead = arriving
-            if ahead is not None:
-                yield stream.arrived(ahead)
+            under_way: list[Any] = []
+            try:
+                for start in starts:
+                    under_way.append(stream.send(self._dataset.batch(order[start:start + size])))
+                    if len(under_way) > 1:
+                        yield stream.arrived(under_way.pop(0))
+                if under_way:
+                    yield stream.arrived(under_way.pop(0))
+            finally:
+                for ticket in under_way:  # left before the end: whatever gets that memory next waits for the upload
+                    stream.arrived(ticket)
 
     def _gathered(self, places: Any) -> Any:
         """As `Dataset.batch`, on the device."""

@@ -2,7 +2,6 @@
 from __future__ import annotations
 
 import copy
-import math
 from collections.abc import Iterator
 from functools import partial
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from tinygan import ops
+from tinygan.backends import backend_of, cpu
 from tinygan.nn.convolution import ConvTranspose2d
 from tinygan.nn.initializers import Initializer
 from tinygan.nn.module import Module
@@ -96,15 +96,20 @@ def _matrix(weight: Any, outputs: int) -> Any:
 def _iterate(weight: Any, u: Buffer, v: Buffer, outputs: int, eps: float, count: int) -> None:
     """u and v closer to the singular vectors of the largest singular value."""
     matrix = _matrix(weight, outputs)
+    backend = backend_of(matrix)
+
+    def norm(x: Any) -> Any:
+        return backend.xp.sqrt((x * x).sum())
+
     right = v.array.astype(matrix.dtype)
     for _ in range(count):
-        left = matrix @ right
-        left /= max(math.sqrt((left * left).sum()), eps)
-        right = matrix.T @ left
-        norm = math.sqrt((right * right).sum())
-        if norm == 0:
+        left = backend.matmul(matrix, right[:, None])[:, 0]
+        left = left / backend.xp.maximum(norm(left), eps)
+        right = backend.matmul(matrix.T, left[:, None])[:, 0]
+        length = norm(right)
+        if backend is cpu and length == 0:  # (a GPU is not waited for: there the loss becomes NaN)
             raise ValueError(f"SpectralNorm: a weight of zeros has no singular vectors (weight {weight.shape})")
-        right /= max(norm, eps)
+        right = right / backend.xp.maximum(length, eps)
     u.assign(left)
     v.assign(right)
 

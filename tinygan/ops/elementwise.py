@@ -231,9 +231,9 @@ def clip(x: Any, low: float | None, high: float | None) -> Any:
 def _where(B: Any, a: Any, b: Any, condition: Any) -> Any:
     # np.where knows no weakly typed numbers: give them the dtype of the other branch.
     if not hasattr(a, "dtype"):
-        a = B.xp.asarray(a, b.dtype)
+        a = b.dtype.type(a)
     elif not hasattr(b, "dtype"):
-        b = B.xp.asarray(b, a.dtype)
+        b = a.dtype.type(b)
     return B.xp.where(condition, a, b)
 
 

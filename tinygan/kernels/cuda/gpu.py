@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from contextlib import ExitStack
 from typing import Any
 
 import numpy as np
@@ -57,22 +58,30 @@ class GraphRecorder:
     def __init__(self, cupy: Any) -> None:
         self._cupy = cupy
         self._stream = cupy.cuda.Stream(non_blocking=True)
-        self._pool = cupy.cuda.MemoryPool()
-        self._entered: list[Any] = []
+        self._pool = cupy.cuda.MemoryPool(self._allocated)
+        self._entered = ExitStack()
+
+    def _allocated(self, size: int) -> Any:
+        """New memory. Where there is none, the pool must not give back its free blocks and try again, as it would after
+        CUDA's own error: kernels that are recorded already know them."""
+        try:
+            return self._cupy.cuda.memory._malloc(size)
+        except self._cupy.cuda.runtime.CUDARuntimeError as error:
+            raise MemoryError(f"capture: no memory left on the GPU for {size} bytes more ({error})") from None
 
     def begin(self) -> None:
-        self._cupy.cuda.get_current_stream().synchronize()
-        self._entered = [self._stream, self._cupy.cuda.using_allocator(self._pool.malloc)]
-        for manager in self._entered:
-            manager.__enter__()
-        self._stream.begin_capture(self._cupy.cuda.runtime.streamCaptureModeRelaxed)
+        cuda = self._cupy.cuda
+        cuda.get_current_stream().synchronize()
+        self._cupy.get_default_memory_pool().free_all_blocks()  # what the uncaptured step leaves, this one needs
+        with ExitStack() as entering:
+            entering.enter_context(self._stream)
+            entering.enter_context(cuda.using_allocator(self._pool.malloc))
+            self._stream.begin_capture(cuda.runtime.streamCaptureModeRelaxed)
+            self._entered = entering.pop_all()
 
     def end(self) -> Callable[[], None]:
-        try:
+        with self._entered:
             graph = self._stream.end_capture()
-        finally:
-            for manager in reversed(self._entered):
-                manager.__exit__(None, None, None)
         pool = self._pool
 
         def launch() -> None:
@@ -143,6 +152,6 @@ def gpu(cupy: Any, index: int) -> Device:
         with cupy.cuda.Device(index) as chosen:
             return int(chosen.mem_info[0])
 
-    return Device(f"cuda:{index}", Namespace(cupy), cupy.ndarray, CupyLauncher(cupy), lambda: GraphRecorder(cupy),
+    return Device(f"cuda:{index}", Namespace(cupy), cupy.ndarray, CupyLauncher(cupy, index), lambda: GraphRecorder(cupy),
                   lambda array: array.data.ptr, uploads, lambda: CopyStream(cupy, uploads), free_memory, sms,
                   tensor_cores=major >= 8)

@@ -56,16 +56,21 @@ def converted(kernel: str, value: Any) -> Any:
 
 
 class CupyLauncher:
-    """Kernels compiled by NVRTC and started by CuPy on its current device and stream."""
+    """Kernels compiled by NVRTC and started by CuPy on the GPU of that index, which must be this thread's current one, and
+    on its current stream."""
 
-    def __init__(self, cupy: Any) -> None:
-        self._cupy = cupy
+    def __init__(self, cupy: Any, index: int = 0) -> None:
+        self._cupy, self._index = cupy, index
         self._kernels: dict[Any, Any] = {}
         self._lock = threading.Lock()
 
     def launch(self, file: str, kernel: str, grid: Dim, block: Dim, arguments: Sequence[Any], dtype: Any,
                shared: int = 0, defines: tuple[str, ...] = ()) -> None:
-        key = (file, kernel, np.dtype(dtype).char, defines, self._cupy.cuda.runtime.getDevice())
+        current = self._cupy.cuda.runtime.getDevice()
+        if current != self._index:
+            raise RuntimeError(f"{kernel}: its arrays lie on cuda:{self._index}, this thread works on cuda:{current}; "
+                               f"choose with cupy.cuda.Device({self._index}).use()")
+        key = (file, kernel, np.dtype(dtype).char, defines)
         function = self._kernels.get(key) or self._compiled(key, file, kernel, dtype, defines)
         if shared > 48 * 1024 and function.max_dynamic_shared_size_bytes < shared:
             function.max_dynamic_shared_size_bytes = shared
