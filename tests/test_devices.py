@@ -1,4 +1,5 @@
 """Devices by name, and moving what lies on one to another."""
+import copy
 import sys
 from types import SimpleNamespace
 
@@ -70,6 +71,20 @@ def test_modules_and_optimisers_move(other_device):
     moved.load_state_dict(optimizers[1].state_dict())
     optimizers[1].step(tg.grad(there(x).mean(), there.parameters()))  # its slots follow the parameters
     assert there.parameters()[0].device == "cpu"
+
+
+def test_a_deep_copy_stays_where_it_is(other_device):
+    module = nn.Sequential(nn.Dense(2, 3), nn.BatchNorm(3)).to(other_device)
+    undrawn = copy.deepcopy(module)
+    module.initialize(Key(1))
+    twin = copy.deepcopy(module)
+    undrawn.initialize(Key(1))
+    for other in (twin, undrawn):
+        assert {p.device for p in other.parameters()} == {devices.device(other_device).name}
+        for name, value in module.state_dict().items():
+            np.testing.assert_array_equal(other.state_dict()[name], value, err_msg=name)
+    twin.parameters()[0].assign(np.zeros((3, 2), np.float32))
+    assert module.parameters()[0].numpy().any()
 
 
 def test_a_tensor_moves(other_device):

@@ -4,6 +4,7 @@ The operators are the ops of `tinygan.ops`; that package knows Tensor and Tensor
 """
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -155,8 +156,11 @@ class Tensor:
     def __copy__(self) -> Tensor:
         return _rebuild(type(self), self.array, self.is_leaf and self.requires_grad)
 
+    def __deepcopy__(self, memo: Any) -> Tensor:
+        return _rebuild(type(self), self.array, self.is_leaf and self.requires_grad)  # on its device, without the graph
+
     def __reduce__(self) -> Any:
-        # Pickled and copied without the graph: a computed Tensor comes back as a constant.
+        # Pickled without the graph: a computed Tensor comes back as a constant.
         return _rebuild, (type(self), self.numpy(), self.is_leaf and self.requires_grad)
 
     @property
@@ -477,6 +481,14 @@ class Parameter(_Variable):
 
         self.initialize(next_key())
         return self.array
+
+    def __deepcopy__(self, memo: Any) -> Tensor:
+        if self.initialized:
+            return super().__deepcopy__(memo)
+        assert self.initializer is not None
+        twin = _undrawn(self._shape, copy.deepcopy(self.initializer, memo), self._dtype)
+        twin._backend = self._backend
+        return twin
 
     def __reduce__(self) -> Any:
         if self.initialized:
