@@ -17,7 +17,7 @@ import numpy as np
 
 from tinygan.backends import Array, backend_of, cpu
 from tinygan.context import CONTEXT, override
-from tinygan.tensor import FLOATS, Tensor, Version, wrap
+from tinygan.tensor import FLOATS, Tensor, Version, as_array, wrap
 
 OUT = -1  # in `Op.saves`: the op's own output
 _FLOAT32 = FLOATS[0]
@@ -243,10 +243,12 @@ def pullback(fn: Callable[..., Tensor], inputs: Sequence[Any], g: Any, needs: Se
 
     For use inside a vjp: Tensors give Tensors, in the graph; bare arrays give bare arrays.
     """
-    create_graph = isinstance(g, Tensor)
+    create_graph = any([isinstance(x, Tensor) for x in (g, *inputs)])
+    if create_graph and not isinstance(g, Tensor):
+        g = wrap(g)
     with override(recording=True):
         # Aliases, because one Tensor may stand in two places, and each place has a derivative of its own.
-        aliases = [x if not need else _alias(x) if create_graph else wrap(x, Leaf())
+        aliases = [x if not need else _alias(x) if isinstance(x, Tensor) and x.node else wrap(as_array(x), Leaf())
                    for x, need in zip(inputs, needs, strict=True)]
         y = fn(*aliases)
     if y.node is None:

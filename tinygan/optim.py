@@ -224,8 +224,8 @@ class Optimizer:
         return found
 
     def advance(self, packed: Any, gradients: list[Any], count: int) -> Any:
-        """Update number `count` (from 0), by the kernel: packed (1 + slots, elements) -> the same anew. An op like any
-        other, differentiable in all its inputs to any order."""
+        """Update number `count` (from 0), by the kernel: packed (1 + slots, elements) -> the same anew. gradients: by each
+        parameter, or one by all of them, packed. An op like any other, differentiable in all its inputs to any order."""
         return _advance(packed, pack(gradients), optimizer=self, count=count)
 
     def _updated(self, packed: Any, gradient: Any, count: int) -> Any:
@@ -363,24 +363,7 @@ class Adam(Optimizer):
     def _pulled_back(self, g: Any, packed: Any, gradient: Any, count: int) -> Any:
         if self.weight_decay or isinstance(g, Tensor):
             return super()._pulled_back(g, packed, gradient, count)
-        # The definition's derivative, worked out: a tenth of its ops. (At v = 0 as `_root` has it.)
-        (beta1, beta2), kind, backend = self.betas, packed.dtype.type, backend_of(packed)
-        xp, settings = backend.xp, self._settings(count)
-
-        def factors() -> Any:
-            rate, *_, correction1, correction2 = settings() if callable(settings) else settings
-            return np.array([rate / correction1, 1 / math.sqrt(correction2)], packed.dtype)
-
-        fed = backend.feed(factors)
-        rate, scale = fed[0], fed[1]
-        by_p, by_m, by_v = g
-        m = packed[1] * kind(beta1) + gradient * kind(1 - beta1)
-        root = xp.sqrt(packed[2] * kind(beta2) + gradient * gradient * kind(1 - beta2))
-        step = by_p * rate / (root * scale + kind(self.eps))
-        by_m = by_m - step
-        by_v = by_v + step * m * (scale / 2) / ((root * scale + kind(self.eps)) * xp.where(root, root, kind(xp.inf)))
-        by_gradient = by_m * kind(1 - beta1) + by_v * gradient * kind(2 * (1 - beta2))
-        return xp.stack([by_p, by_m * kind(beta1), by_v * kind(beta2), by_gradient])
+        return backend_of(packed).adam_grad(g, packed, gradient, self._settings(count))
 
 
 class AdamW(Adam):

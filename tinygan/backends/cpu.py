@@ -25,11 +25,11 @@ THIN = 4  # columns of the left matrix, up to which a product has a kernel of it
 _FUSED = {"identity": 0, "relu": 1, "leaky_relu": 2}  # what matrix products apply themselves
 _CODES = {"relu": 1, "leaky_relu": 2, "tanh": 3, "sigmoid": 4, "softplus": 5, "elu": 6}
 
-__all__ = ["activation", "activation_grad", "adam", "add", "array_type", "asarray", "batch_norm", "batch_norm_input_grad",
+__all__ = ["activation", "activation_grad", "adam", "adam_grad", "add", "array_type", "asarray", "batch_norm", "batch_norm_input_grad",
            "batch_norm_input_grad_vjp", "batch_norm_sums", "batch_norm_sums_vjp", "bce_with_logits",
            "bce_with_logits_grad", "channels_last", "conv2d", "conv2d_input_grad", "conv2d_weight_grad", "dense",
            "dense_parameter_grads", "empty", "feed", "log_softmax", "matmul", "minibatch_similarity",
-           "minibatch_similarity_grad", "minibatch_similarity_second", "multiply", "name", "random_bits", "random_normal",
+           "minibatch_similarity_grad", "minibatch_similarity_second", "mlp", "mlp_grad", "mlp_second", "multiply", "name", "random_bits", "random_normal",
            "random_uniform", "reshape", "rmsprop", "sgd", "softmax", "subtract", "sum", "to_numpy", "xp"]
 
 
@@ -194,6 +194,24 @@ def dense_parameter_grads(x: Array, y: Array) -> Array:
     else:
         np.add.reduce(y, 0, out=bias)
     return both
+
+
+# A multilayer perceptron, all weights in one array; `layers` are `ops.MLPLayer`s
+
+
+def mlp(x: Array, weights: Array, layers: Any) -> Array:
+    """x (N, in) through dense layers and activations: (N, out)."""
+    return _native().multilayer("forward", x, weights, layers).reshape(len(x), -1)
+
+
+def mlp_grad(g: Array, x: Array, weights: Array, layers: Any) -> Array:
+    """The gradients by x and by the weights, one behind the other, for g (N, out)."""
+    return _native().multilayer("gradient", x, weights, layers, g)
+
+
+def mlp_second(h: Array, g: Array, x: Array, weights: Array, layers: Any) -> Array:
+    """The gradients of the inner product of h and `mlp_grad` by g, x and the weights, one behind the other."""
+    return _native().multilayer("second", x, weights, layers, g, h)
 
 
 # Convolutions: `g` is their Geometry, `version` the Version of a weight that is a Parameter
@@ -466,6 +484,12 @@ def rmsprop(parameters: list[Array], gradients: list[Array], square: list[Array]
 def sgd(parameters: list[Array], gradients: list[Array], velocity: list[Array], settings: Array) -> None:
     """settings: learning rate, momentum, nesterov, weight decay."""
     _update("sgd", settings, parameters, gradients, velocity)
+
+
+def adam_grad(g: Array, packed: Array, gradient: Array, settings: Array) -> Array:
+    """The derivative of `adam` without weight decay. From the gradient g (3, N) of what it makes of parameter, m and v, which
+    are packed (3, N): those of packed, and behind them that of gradient (N,): (4, N). 0 through the root of v = 0."""
+    return _native().adam_backward(g, packed, gradient, settings)
 
 
 # Random numbers: element i depends on the key and on i alone

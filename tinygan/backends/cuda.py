@@ -15,6 +15,7 @@ from tinygan.kernels.cuda import (
     elementwise,
     losses,
     minibatch,
+    mlp,
     normalization,
     optimizers,
     products,
@@ -25,7 +26,8 @@ from tinygan.kernels.cuda.device import Device, HostValue
 
 Array = Any
 ROOMS: tuple[ModuleType, ...] = (
-    products, convolution, elementwise, normalization, reductions, losses, minibatch, optimizers, random,
+    products, convolution, elementwise, normalization, reductions, losses, minibatch, mlp, optimizers,
+    random,
 )
 
 

@@ -21,6 +21,7 @@ from tinygan.context import override
 from tinygan.gans.gan import Stats
 from tinygan.gans.vanilla import VanillaGAN, _number
 from tinygan.graph import Leaf, grad
+from tinygan.ops import unpacked
 from tinygan.optim import Optimizer
 from tinygan.random import KeyStream, use_key
 from tinygan.tensor import Tensor, wrap
@@ -28,33 +29,37 @@ from tinygan.tensor import Tensor, wrap
 ORDERS = ("discriminator-first", "generator-first", "simultaneous")
 
 
-Loss = Callable[[list[Tensor], Any], Tensor]
+Parameters = list[Tensor]
+"""Of a discriminator: one by one; or all of them packed in one Tensor, where it is a small multilayer perceptron."""
+
+Loss = Callable[[Parameters, Any], Tensor]
 """What a player minimises, as a function of the discriminator's parameters and the generated images."""
 
 
 class Unrolling(NamedTuple):
     """`steps` updates of a discriminator by its optimiser, from where that stands, and the generator's loss at their end.
 
-    A discriminator that is on its way is one array of all its parameters and its optimiser's slots (see
-    `Optimizer.pack`). truncate: the generator's gradient goes back through the last so many steps only, and takes what
+    A discriminator that is on its way is a point: one array of all its parameters and its optimiser's slots (see
+    `Optimizer.pack`). parameters: from a point to what the losses take. truncate: the generator's gradient goes back through the last so many steps only, and takes what
     comes before for constant (biased; Shaban et al. 2019).
     """
 
     d_loss: Loss
     g_loss: Loss
+    parameters: Callable[[Any], Parameters]
     optimizer: Optimizer
     steps: int
     truncate: int
 
     def advance(self, point: Any, fake: Any, step: int) -> Tensor:
         """One update of the discriminator; recorded, so that it can be differentiated."""
-        parameters = self.optimizer.unpack(point)
+        parameters = self.parameters(point)
         gradients = grad(self.d_loss(parameters, fake), parameters, create_graph=True)
         return self.optimizer.advance(point, gradients, self.optimizer.count + step)
 
     def advance_array(self, point: Array, fake: Array, step: int) -> Array:
         """The same without a graph."""
-        parameters = [wrap(values, Leaf()) for values in self.optimizer.unpack(point)]
+        parameters = [wrap(values, Leaf()) for values in self.parameters(point)]
         gradients = grad(self.d_loss(parameters, fake), parameters)
         return self.optimizer.advance(point, [g.array for g in gradients], self.optimizer.count + step)
 
@@ -64,7 +69,7 @@ class Unrolling(NamedTuple):
         for step in range(self.steps):
             points.append(self.advance_array(points[-1], fake, step))
         last, images = wrap(points.pop(), Leaf()), wrap(fake, Leaf())
-        loss = self.g_loss(self.optimizer.unpack(last), images)
+        loss = self.g_loss(self.parameters(last), images)
         cotangent, by_images = (g.array for g in grad(loss, [last, images]))
         del last, images
         for step in reversed(range(self.steps - self.truncate, self.steps)):
@@ -83,7 +88,7 @@ class Unrolling(NamedTuple):
         point = wrap(point, Leaf())
         for step in range(self.steps - self.truncate, self.steps):
             point = self.advance(point, fake, step)
-        return self.g_loss(self.optimizer.unpack(point), fake)
+        return self.g_loss(self.parameters(point), fake)
 
 
 class UnrolledGAN(VanillaGAN):
@@ -146,17 +151,24 @@ class UnrolledGAN(VanillaGAN):
         """The discriminator's next `unroll_steps` updates as they would be on these real images (N, ...): what
         `unrolled_gradients` goes through. Its dropout is drawn here, once; running statistics do not move."""
         draws = self.keys.next_key()
+        mlp = nn.as_mlp(self.discriminator)
+        size = sum(p.size for p in self.d_parameters)
 
-        def discriminator(parameters: list[Tensor]) -> nn.Module:
+        def parameters(point: Any) -> Parameters:
+            return [unpacked(point, 0, size)] if mlp else self.d_optimizer.unpack(point)
+
+        def discriminator(parameters: Parameters) -> Callable[[Any], Any]:
+            if mlp:
+                return lambda images: mlp(images, *parameters)
             return nn.with_parameters(self.discriminator, dict(zip(self._paths, parameters, strict=True)))
 
-        def d_loss(parameters: list[Tensor], images: Any) -> Tensor:
+        def d_loss(parameters: Parameters, images: Any) -> Tensor:
             with use_key(KeyStream(draws)), override(updating=frozenset()):
                 return self.d_loss(discriminator(parameters), real, images)[0]
 
-        def g_loss(parameters: list[Tensor], images: Any) -> Tensor:
+        def g_loss(parameters: Parameters, images: Any) -> Tensor:
             with use_key(KeyStream(draws)), override(updating=frozenset()):
                 return self.g_loss(discriminator(parameters)(self.seen(images)))
 
-        return Unrolling(d_loss, g_loss, self.d_optimizer, self.unroll_steps,
+        return Unrolling(d_loss, g_loss, parameters, self.d_optimizer, self.unroll_steps,
                          self.unroll_steps if self.truncate is None else self.truncate)

@@ -2,7 +2,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -112,7 +112,7 @@ class VanillaGAN(GAN):
             loss, real_logits, fake_logits = self.d_loss(self.discriminator, real, fake)
         return loss, grad(loss, self.d_parameters), real_logits, fake_logits
 
-    def d_loss(self, discriminator: nn.Module, real: Any, fake: Any) -> tuple[Tensor, Any, Any]:
+    def d_loss(self, discriminator: Callable[[Any], Any], real: Any, fake: Any) -> tuple[Tensor, Any, Any]:
         """What a discriminator minimises, for real and generated images (N, ...); and its logits for both."""
         n, label = real.shape[0], 1.0 - self.label_smoothing
         real, fake = self.seen(real), self.seen(fake)

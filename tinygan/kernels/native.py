@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numba import types
 
-from tinygan.kernels import elementwise, gemm, layout, normalization, optimizers, philox, thin
+from tinygan.kernels import elementwise, gemm, layout, mlp, normalization, optimizers, philox, thin
 from tinygan.kernels import minibatch as pairs
 from tinygan.kernels.batchnorm import Normalized
 from tinygan.kernels.pool import pool
@@ -19,6 +19,8 @@ Array = np.ndarray[Any, Any]
 REALS = {np.dtype(np.float32): types.float32, np.dtype(np.float64): types.float64}
 ALONE = 32 * 1024  # elements of an elementwise task, below which sharing it costs more than it gives
 ALONE_PRODUCT = 200_000  # multiplications of a matrix product, likewise
+CODES = {"identity": 0, "relu": elementwise.RELU, "leaky_relu": elementwise.LEAKY_RELU, "tanh": elementwise.TANH,
+         "sigmoid": elementwise.SIGMOID, "softplus": elementwise.SOFTPLUS, "elu": elementwise.ELU}
 FOLD = 32  # rows that are summed as one, where they are shorter
 NARROW = 4  # columns of a product, up to which it is the left matrix that is read in place
 
@@ -41,6 +43,11 @@ def _backward(dtype: Any) -> int:
 @cache
 def _optimizer(rule: str, dtype: Any) -> int:
     return optimizers.make(rule, REALS[dtype])
+
+
+@cache
+def _adam_grad(dtype: Any) -> int:
+    return optimizers.make_adam_grad(REALS[dtype])
 
 
 _bits, _normal = cache(philox.make), cache(philox.make_normal)
@@ -147,6 +154,16 @@ def optimizer_step(rule: str, settings: Array, parameters: Sequence[Array], grad
              1 if total < ALONE else pool.size)
 
 
+def adam_backward(g: Array, packed: Array, gradient: Array, settings: Array) -> Array:
+    """See `backends.cpu.adam_grad`."""
+    g, packed, gradient = np.ascontiguousarray(g), np.ascontiguousarray(packed), np.ascontiguousarray(gradient)
+    out = empty((4, *packed.shape[1:]), packed.dtype)
+    pool.run(_adam_grad(packed.dtype), (
+        address(g), address(packed), address(gradient), address(out), gradient.size, address(settings)),
+        1 if gradient.size < ALONE else pool.size)
+    return out
+
+
 def transposed(matrices: Array) -> Array:
     """(N, rows, columns), C-contiguous -> (N, columns, rows), C-contiguous."""
     n, rows, columns = matrices.shape
@@ -226,6 +243,42 @@ def minibatch(task: str, m: Array, g: Array | None = None, h: Array | None = Non
         *(0 if a is None else address(a) for a in (*inputs, out, out_m, rows)), n, dimensions, kernels),
         1 if n * m.size < ALONE else pool.size)
     return out.T, out_m.transpose(2, 0, 1)
+
+
+@cache
+def _mlp_table(layers: tuple[Any, ...]) -> tuple[Array, int, int, int]:
+    """The table that `kernels.mlp` is told; how many weights there are; how wide the layers are in all, and at most."""
+    rows, size = [], 0
+    for layer in layers:
+        rows.append([layer.inputs, layer.outputs, CODES[layer.activation], size])
+        size += layer.outputs * (layer.inputs + 1)
+    slopes = np.array([layer.slope for layer in layers], np.float64).view(np.int64)
+    outputs = [layer.outputs for layer in layers]
+    return np.append(np.array(rows, np.int64), slopes), size, sum(outputs), max(layers[0].inputs, *outputs)
+
+
+def multilayer(task: str, x: Array, weights: Array, layers: tuple[Any, ...], g: Array | None = None,
+               direction: Array | None = None) -> Array:
+    """Run a task of `kernels.mlp` on x (N, in), the weights, g (N, out) and a direction (x's elements, then the weights').
+    Its results, one after the other: forward y (N, out); gradient by x and by the weights; second by g, x and weights."""
+    examples = len(x)
+    table, size, widths, widest = _mlp_table(layers)
+    outputs = 0 if task == "gradient" else examples * layers[-1].outputs
+    inputs, sums = (0, 0) if task == "forward" else (x.size, size)
+    parts = 1 if examples * size < ALONE_PRODUCT else pool.size
+    x, weights = np.ascontiguousarray(x), np.ascontiguousarray(weights)
+    g, direction = (None if a is None else np.ascontiguousarray(a) for a in (g, direction))
+    out = empty((outputs + inputs + sums,), x.dtype)
+    partial = out[outputs + inputs:] if parts == 1 else np.empty((parts, sums), x.dtype)
+    rows, each = mlp.blocks(layers[0].inputs, widths, widest, x.itemsize)
+    with Scratch(parts * each) as (memory,):
+        pool.run(getattr(mlp.make(REALS[x.dtype]), task), (
+            address(x), address(weights), 0 if g is None else address(g), 0 if direction is None else address(direction),
+            address(out), address(out) + outputs * out.itemsize, address(partial) if sums else 0, memory, each, rows,
+            examples, address(table), len(layers), size, widths, widest), parts)
+    if sums and parts > 1:
+        np.add.reduce(partial, 0, out=out[outputs + inputs:])
+    return out
 
 
 def random_bits(key: Array, out: Array) -> Array:

@@ -66,3 +66,34 @@ def make(rule: str, real: Any) -> int:
             offset += size
 
     return step
+
+
+def make_adam_grad(real: Any) -> int:
+    """The address of the task that `backends.cpu.adam_grad` describes: told the addresses of g, packed, gradient and out, N,
+    and the address of the settings."""
+    pointer, settings_of = pointer_to(real), pointer_to(types.float64)
+
+    @kernel(str(real))
+    def adam_grad(task: Any, part: Any, parts: Any) -> Any:
+        t = carray(task, (6,))
+        n, s = t[4], carray(settings_of(t[5]), (8,))
+        start, end = share(n, part, parts)
+        g, packed, out = carray(pointer(t[0]), (3 * n,)), carray(pointer(t[1]), (3 * n,)), carray(pointer(t[3]), (4 * n,))
+        gradient = carray(pointer(t[2]), (n,))[start:end]
+        of_p, of_m, of_v = g[start:end], g[n + start:n + end], g[2 * n + start:2 * n + end]
+        ms, vs = packed[n + start:n + end], packed[2 * n + start:2 * n + end]
+        by_p, by_m = out[start:end], out[n + start:n + end]
+        by_v, by_gradient = out[2 * n + start:2 * n + end], out[3 * n + start:3 * n + end]
+        beta1, beta2, rest1, rest2 = real(s[1]), real(s[2]), real(1 - s[1]), real(1 - s[2])
+        rate, scale, eps = real(s[0] / s[6]), real(1 / np.sqrt(s[7])), real(s[3])
+        for i in range(gradient.size):
+            gi = gradient[i]
+            m, root = beta1 * ms[i] + rest1 * gi, np.sqrt(beta2 * vs[i] + rest2 * gi * gi)
+            below = root * scale + eps
+            step = of_p[i] * rate / below
+            bent = of_v[i] + (step * m * scale / (2 * root * below) if root > 0 else real(0))
+            pulled = of_m[i] - step
+            by_p[i], by_m[i], by_v[i] = of_p[i], pulled * beta1, bent * beta2
+            by_gradient[i] = pulled * rest1 + bent * gi * (2 * rest2)
+
+    return adam_grad

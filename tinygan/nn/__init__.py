@@ -19,12 +19,13 @@ from tinygan.nn.layers import (
     Softplus,
     Tanh,
 )
+from tinygan.nn.mlp import as_mlp
 from tinygan.nn.module import Module, functional_call, identities, mode, update_buffers_of, with_parameters
 from tinygan.nn.pooling import AvgPool2d, MaxPool2d, Upsample
 from tinygan.nn.spectral import SpectralNorm
 
 __all__ = [
-    "Module", "Sequential", "functional_call", "with_parameters", "mode", "update_buffers_of", "identities", "initializers",
+    "Module", "Sequential", "functional_call", "with_parameters", "mode", "update_buffers_of", "identities", "initializers", "as_mlp",
     "Dense", "BatchNorm", "LayerNorm", "Dropout", "Embedding", "Flatten", "Reshape", "MinibatchDiscrimination",
     "Conv2d", "ConvTranspose2d", "MaxPool2d", "AvgPool2d", "Upsample", "SpectralNorm",
     "Activation", "ReLU", "LeakyReLU", "ELU", "Tanh", "Sigmoid", "Softplus",

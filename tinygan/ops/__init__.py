@@ -41,6 +41,7 @@ from tinygan.ops.losses import (
 )
 from tinygan.ops.matmul import dense, matmul
 from tinygan.ops.minibatch import minibatch_similarity
+from tinygan.ops.mlp import MLPLayer, mlp
 from tinygan.ops.normalization import batch_norm, batch_norm_inference, empty_statistics, layer_norm
 from tinygan.ops.packing import pack, unpacked
 from tinygan.ops.pooling import avg_pool2d, max_pool2d

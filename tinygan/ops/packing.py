@@ -52,6 +52,8 @@ def pack(arrays: Sequence[Any]) -> Any:
     """The elements of all arrays, each in row-major order, one after the other: (total,)."""
     if not arrays:
         raise ValueError("pack: needs at least one input")
+    if len(arrays) == 1 and len(shape_of("pack", arrays[0])) == 1:
+        return arrays[0]
     return _pack(*arrays, shapes=tuple([shape_of("pack", a) for a in arrays]))
 
 

@@ -1,6 +1,7 @@
 """The optimisers on the device: one launch for all the arrays of a dtype."""
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -8,7 +9,7 @@ import numpy as np
 from tinygan.kernels.cuda.device import THREADS, Array, Device, HostValue
 from tinygan.kernels.cuda.elementwise import aligned, is_dense
 
-__all__ = ["adam", "rmsprop", "sgd"]
+__all__ = ["adam", "adam_grad", "rmsprop", "sgd"]
 
 CHUNK = 2048  # as optimizers.cu has it
 
@@ -51,3 +52,25 @@ def rmsprop(device: Device, parameters: list[Array], gradients: list[Array], squ
 def sgd(device: Device, parameters: list[Array], gradients: list[Array], velocity: list[Array], settings: Any) -> None:
     """settings: learning rate, momentum, nesterov, weight decay."""
     _update(device, "sgd", settings, parameters, gradients, velocity)
+
+
+def adam_grad(device: Device, g: Array, packed: Array, gradient: Array, settings: Any) -> Array:
+    """The derivative of `adam` without weight decay. From the gradient g (3, N) of what it makes of parameter, m and v, which
+    are packed (3, N): those of packed, and behind them that of gradient (N,): (4, N). 0 through the root of v = 0."""
+    xp, kind = device.xp, packed.dtype.type
+
+    def factors() -> Any:
+        rate, beta1, beta2, eps, _, _, correction1, correction2 = settings() if callable(settings) else settings
+        return np.array([rate / correction1, 1 / math.sqrt(correction2), eps, beta1, 1 - beta1, beta2, 1 - beta2],
+                        packed.dtype)
+
+    fed = device.feed(factors)
+    rate, scale, eps, beta1, rest1, beta2, rest2 = (fed[i] for i in range(7))
+    by_p, by_m, by_v = g
+    m = packed[1] * beta1 + gradient * rest1
+    root = xp.sqrt(packed[2] * beta2 + gradient * gradient * rest2)
+    below = root * scale + eps
+    step = by_p * rate / below
+    by_m = by_m - step
+    by_v = by_v + step * m * scale / (below * kind(2) * xp.where(root, root, kind(xp.inf)))
+    return xp.stack([by_p, by_m * beta1, by_v * beta2, by_m * rest1 + by_v * gradient * rest2 * kind(2)])

@@ -1,0 +1,107 @@
+"""A small multilayer perceptron as one op: dense layers and their activations, all weights in one array.
+
+It gives what the layers give one by one. Recorded layer by layer, most of the time of a small network is spent between its
+kernels and, when it is differentiated twice, on writing and reading what one layer leaves to the next.
+"""
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from tinygan.graph import op, pullback
+from tinygan.ops.activations import checked_activation
+from tinygan.ops.matmul import dense
+from tinygan.ops.packing import pack, unpacked
+from tinygan.ops.shape import reshape
+from tinygan.tensor import shape_of
+
+
+class MLPLayer(NamedTuple):
+    """A dense layer (outputs, inputs) with bias, and the activation after it: see `dense`."""
+
+    inputs: int
+    outputs: int
+    activation: str = "identity"
+    slope: float = 0.0
+
+    @property
+    def size(self) -> int:
+        """How many numbers weight and bias have."""
+        return self.outputs * (self.inputs + 1)
+
+
+Layers = tuple[MLPLayer, ...]
+
+
+@op(saves=(0, 1))
+def _mlp(B: Any, x: Any, weights: Any, layers: Layers) -> Any:
+    return B.mlp(x, weights, layers)
+
+
+@_mlp.vjp
+def _(needs: Any, g: Any, x: Any, weights: Any, layers: Layers) -> Any:
+    both = _mlp_grad(g, x, weights, layers=layers)
+    return needs[0] and unpacked(both, 0, x.shape), needs[1] and unpacked(both, math.prod(x.shape), weights.shape)
+
+
+@op(saves=(0, 1, 2))
+def _mlp_grad(B: Any, g: Any, x: Any, weights: Any, layers: Layers) -> Any:
+    """The gradients by x and by the weights, one behind the other."""
+    return B.mlp_grad(g, x, weights, layers)
+
+
+@_mlp_grad.vjp
+def _(needs: Any, h: Any, g: Any, x: Any, weights: Any, layers: Layers) -> Any:
+    every = _mlp_second(h, g, x, weights, layers=layers)
+    ends = math.prod(g.shape), math.prod(g.shape) + math.prod(x.shape)
+    return (needs[0] and unpacked(every, 0, g.shape), needs[1] and unpacked(every, ends[0], x.shape),
+            needs[2] and unpacked(every, ends[1], weights.shape))
+
+
+@op(saves=(0, 1, 2, 3))
+def _mlp_second(B: Any, h: Any, g: Any, x: Any, weights: Any, layers: Layers) -> Any:
+    """The gradients of <h, _mlp_grad(g, x, weights)> by g, x and the weights, one behind the other."""
+    return B.mlp_second(h, g, x, weights, layers)
+
+
+@_mlp_second.vjp
+def _(needs: Any, q: Any, h: Any, g: Any, x: Any, weights: Any, layers: Layers) -> Any:
+    """By the definition, in dense layers, which have derivatives of every order."""
+    def layer_by_layer(x: Any, weights: Any) -> Any:
+        start = 0
+        for inputs, outputs, activation, slope in layers:
+            bias = start + outputs * inputs
+            x = dense(x, unpacked(weights, start, (outputs, inputs)), unpacked(weights, bias, outputs), activation, slope)
+            start = bias + outputs
+        return x
+
+    def gradient(g: Any, x: Any, weights: Any) -> Any:
+        return pack(pullback(layer_by_layer, (x, weights), g, (True, True)))
+
+    def second(h: Any, g: Any, x: Any, weights: Any) -> Any:
+        return pack(pullback(gradient, (g, x, weights), h, (True, True, True)))
+
+    return pullback(second, (h, g, x, weights), q, needs)
+
+
+def mlp(x: Any, weights: Any, layers: Sequence[MLPLayer]) -> Any:
+    """x (..., inputs of the first layer) through all layers: (..., outputs of the last). weights: each layer's weight
+    (outputs, inputs), in row-major order, and bias (outputs,), one after the other, in one array (total,)."""
+    layers, shape = tuple(layers), shape_of("mlp", x)
+    if not layers:
+        raise ValueError("mlp: needs at least one layer")
+    for layer, after in zip(layers, layers[1:], strict=False):
+        if layer.outputs != after.inputs:
+            raise ValueError(f"mlp: a layer of {layer.outputs} outputs is followed by one of {after.inputs} inputs")
+    for layer in layers:
+        checked_activation("mlp", layer.activation, layer.slope)
+    if not shape or shape[-1] != layers[0].inputs or not math.prod(shape):
+        raise ValueError(f"mlp: an input of shape (..., {layers[0].inputs}), not empty, expected, got {shape}")
+    size = sum(layer.size for layer in layers)
+    if shape_of("mlp", weights) != (size,):
+        raise ValueError(f"mlp: the layers have {size} weights, got an array of shape {weights.shape}")
+    if len(shape) != 2:
+        x = reshape(x, (math.prod(shape[:-1]), shape[-1]))
+    y = _mlp(x, weights, layers=layers)
+    return y if len(shape) == 2 else reshape(y, (*shape[:-1], layers[-1].outputs))
