@@ -21,6 +21,7 @@ array_type = np.ndarray
 Array = np.ndarray[Any, Any]
 
 LARGE = 4096  # elements, or 64 times as many multiplications, from which the compiled kernels are faster than NumPy
+FEW = 128  # numbers of which something costly is to be made, likewise
 THIN = 4  # columns of the left matrix, up to which a product has a kernel of its own
 _FUSED = {"identity": 0, "relu": 1, "leaky_relu": 2}  # what matrix products apply themselves
 _CODES = {"relu": 1, "leaky_relu": 2, "tanh": 3, "sigmoid": 4, "softplus": 5, "elu": 6}
@@ -303,8 +304,8 @@ _IN_NUMPY: dict[str, Callable[[Array, float, Array | None], Array]] = {
 
 def activation(x: Array, activation_name: str, slope: float, out: Array | None = None) -> Array:
     """The activation of that name; leaky_relu and elu use `slope`."""
-    compiled = activation_name in ("relu", "leaky_relu") or (activation_name == "tanh" and x.dtype == np.float32)
-    if x.size > LARGE and compiled and _is_dense(x):
+    compiled = activation_name in ("relu", "leaky_relu", "sigmoid") or (activation_name == "tanh" and x.dtype == np.float32)
+    if x.size > (FEW if activation_name == "sigmoid" else LARGE) and compiled and _is_dense(x):
         if out is None:
             out = _empty_like(x)
         if out.strides == x.strides:
@@ -342,12 +343,16 @@ def activation_grad(g: Array, y: Array, activation_name: str, slope: float, out:
 
 def bce_with_logits(logits: Array, targets: Any) -> Array:
     """mean(softplus(logits) - targets * logits)."""
+    if logits.size > FEW:
+        return _native().bce_with_logits(logits, targets)
     tails = np.log1p(np.exp(-np.abs(logits)))  # added last, so that a small loss is not lost in a large logit
     return np.mean(np.maximum(logits, 0) - targets * logits + tails)
 
 
 def bce_with_logits_grad(g: Array, logits: Array, targets: Any) -> Array:
     """g * (sigmoid(logits) - targets) / size; g is one number."""
+    if logits.size > FEW:
+        return _native().bce_with_logits_grad(g, logits, targets)
     slopes = activation(logits, "sigmoid", 0.0)
     slopes -= targets
     slopes *= g / logits.dtype.type(logits.size)

@@ -68,6 +68,35 @@ def exp_of_negative(real: Any) -> Any:
     return exp_of_negative_float32
 
 
+def sigmoid_of(real: Any) -> Any:
+    """The function 1 / (1 + exp(-x)); nothing overflows, and a small tail survives."""
+    exponential = exp_of_negative(real)
+
+    @inline
+    def sigmoid(x: Any) -> Any:
+        tail = exponential(abs(x))
+        return (tail if x < 0 else real(1)) / (real(1) + tail)
+
+    return sigmoid
+
+
+def log1p_of(real: Any) -> Any:
+    """The function log(1 + t) for t from 0 to 1: in float32 for vector loops, 2 artanh(s) with s = t / (2 + t), by its series."""
+    if real is not types.float32:
+        return inline(lambda t: np.log1p(t))
+
+    @inline
+    def log1p(t: Any) -> Any:
+        s = t / (t + real(2))
+        square = s * s
+        series = real(1 / 15)
+        for odd in (13, 11, 9, 7, 5, 3, 1):
+            series = series * square + real(1 / odd)
+        return real(2) * s * series
+
+    return log1p
+
+
 @inline
 def tanh(x: Any) -> Any:
     """tanh of a float32, without a branch as `exp`."""
@@ -86,10 +115,11 @@ def tanh(x: Any) -> Any:
 
 
 def make_forward(real: Any) -> int:
-    """The address of the task out = activation(x), for relu, leaky_relu and, in float32, tanh; NumPy's loops serve the
-    others."""
+    """The address of the task out = activation(x), for relu, leaky_relu, sigmoid and, in float32, tanh; NumPy's loops serve
+    the others."""
     pointer = pointer_to(real)
     in_float32 = real is types.float32
+    logistic = sigmoid_of(real)
 
     @kernel(str(real))
     def forward(task: Any, part: Any, parts: Any) -> Any:
@@ -109,6 +139,9 @@ def make_forward(real: Any) -> int:
             elif in_float32 and t[ACTIVATION] == TANH:
                 for i in range(out.size):
                     out[i] = tanh(out[i])
+            elif t[ACTIVATION] == SIGMOID:
+                for i in range(out.size):
+                    out[i] = logistic(out[i])
             else:
                 for i in range(out.size):
                     out[i] = 0 if out[i] <= 0 else out[i]
@@ -149,3 +182,37 @@ def make_backward(real: Any) -> int:
                 out[i] = g[i] if y[i] > 0 else g[i] * (y[i] + slope)
 
     return backward
+
+
+# What the tasks of the loss are told, by position: the addresses of logits, targets, g (one number) and the result, and how
+# many logits there are.
+LOGITS, TARGETS, G, RESULT, LOGIT_COUNT = range(5)
+
+
+def make_bce(real: Any) -> tuple[int, int]:
+    """The addresses of the tasks that `backends.cpu` calls bce_with_logits and bce_with_logits_grad, each in one part. The
+    result of the first is one float64."""
+    pointer, double = pointer_to(real), pointer_to(types.float64)
+    exponential, log1p, logistic = exp_of_negative(real), log1p_of(real), sigmoid_of(real)
+
+    @kernel(str(real))
+    def bce(task: Any, part: Any, parts: Any) -> Any:
+        t = carray(task, (5,))
+        logits, targets = carray(pointer(t[LOGITS]), (t[LOGIT_COUNT],)), carray(pointer(t[TARGETS]), (t[LOGIT_COUNT],))
+        total, tails = 0.0, 0.0  # apart, so that a small loss is not lost in a large logit
+        for i in range(logits.size):
+            x = logits[i]
+            total += np.float64((x if x > 0 else real(0)) - targets[i] * x)
+            tails += np.float64(log1p(exponential(abs(x))))
+        carray(double(t[RESULT]), (1,))[0] = (total + tails) / logits.size
+
+    @kernel(str(real))
+    def bce_grad(task: Any, part: Any, parts: Any) -> Any:
+        t = carray(task, (5,))
+        logits, targets = carray(pointer(t[LOGITS]), (t[LOGIT_COUNT],)), carray(pointer(t[TARGETS]), (t[LOGIT_COUNT],))
+        out = carray(pointer(t[RESULT]), (t[LOGIT_COUNT],))
+        scale = carray(pointer(t[G]), (1,))[0] / real(logits.size)
+        for i in range(out.size):
+            out[i] = (logistic(logits[i]) - targets[i]) * scale
+
+    return bce, bce_grad

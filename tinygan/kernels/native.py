@@ -50,6 +50,11 @@ def _adam_grad(dtype: Any) -> int:
     return optimizers.make_adam_grad(REALS[dtype])
 
 
+@cache
+def _bce(dtype: Any) -> tuple[int, int]:
+    return elementwise.make_bce(REALS[dtype])
+
+
 _bits, _normal = cache(philox.make), cache(philox.make_normal)
 
 
@@ -139,6 +144,31 @@ def activation_backward(g: Array, y: Array, code: int, slope: float, out: Array)
     """g times the activation's slope where its output is y; all contiguous, in the same order."""
     pool.run(_backward(g.dtype), (address(g), address(y), address(out), g.size, code, number(slope, g.dtype)),
              1 if g.size < ALONE else pool.size)
+    return out
+
+
+def _filled(targets: Any, logits: Array) -> Array:
+    """The targets as an array like the logits."""
+    if isinstance(targets, np.ndarray) and targets.shape == logits.shape:
+        return np.ascontiguousarray(targets, logits.dtype)
+    filled = np.empty(logits.shape, logits.dtype)
+    filled[...] = targets
+    return filled
+
+
+def bce_with_logits(logits: Array, targets: Any) -> Any:
+    """mean(softplus(logits) - targets * logits), for an array of targets or one number."""
+    logits, mean = np.ascontiguousarray(logits), np.empty(1)
+    targets = _filled(targets, logits)
+    pool.run(_bce(logits.dtype)[0], (address(logits), address(targets), 0, address(mean), logits.size), 1)
+    return logits.dtype.type(mean[0])
+
+
+def bce_with_logits_grad(g: Array, logits: Array, targets: Any) -> Array:
+    """g * (sigmoid(logits) - targets) / size; g is one number."""
+    logits, out, g = np.ascontiguousarray(logits), np.empty(logits.shape, logits.dtype), np.asarray(g, logits.dtype)
+    targets = _filled(targets, logits)
+    pool.run(_bce(logits.dtype)[1], (address(logits), address(targets), address(g), address(out), logits.size), 1)
     return out
 
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from tinygan.graph import op
+from tinygan.graph import op, pullback
 from tinygan.ops.activations import activation_grad, sigmoid
 from tinygan.ops.elementwise import abs as absolute
 from tinygan.ops.elementwise import mul, neg, sub
@@ -34,9 +34,23 @@ def _bce_grad(B: Any, g: Any, logits: Any, targets: Any) -> Any:
 
 @_bce_grad.vjp
 def _(needs: Any, gg: Any, g: Any, logits: Any, targets: Any) -> Any:
-    p, g = sigmoid(logits), mul(g, 1 / logits.size)
-    return (needs[0] and mul(sum_over(mul(gg, sub(p, targets))), 1 / logits.size),
-            needs[1] and activation_grad(mul(gg, g), p, activation="sigmoid", slope=0.0), needs[2] and neg(mul(gg, g)))
+    return (needs[0] and mul(sum_over(mul(gg, sub(sigmoid(logits), targets))), 1 / logits.size),
+            needs[1] and _bce_curvature(gg, g, logits), needs[2] and neg(mul(gg, mul(g, 1 / logits.size))))
+
+
+@op(saves=(0, 1, 2))
+def _bce_curvature(B: Any, gg: Any, g: Any, logits: Any) -> Any:
+    """gg * g / size * p * (1 - p), for p = sigmoid(logits); g is one number."""
+    p = B.activation(logits, "sigmoid", 0.0)
+    return B.activation_grad(B.multiply(gg, g / logits.dtype.type(logits.size)), p, "sigmoid", 0.0)
+
+
+@_bce_curvature.vjp
+def _(needs: Any, h: Any, gg: Any, g: Any, logits: Any) -> Any:
+    def definition(gg: Any, g: Any, logits: Any) -> Any:
+        return activation_grad(mul(gg, mul(g, 1 / logits.size)), sigmoid(logits), activation="sigmoid", slope=0.0)
+
+    return pullback(definition, (gg, g, logits), h, needs)
 
 
 def binary_cross_entropy_with_logits(logits: Any, targets: Any) -> Any:

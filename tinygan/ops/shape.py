@@ -165,7 +165,7 @@ def _concatenate(B: Any, *arrays: Any, axis: int, sizes: Shape) -> Any:
 
 @_concatenate.vjp
 def _(needs: Any, g: Any, axis: int, sizes: Shape) -> Any:
-    return [need and part for need, part in zip(needs, _parts(g, sizes, axis), strict=True)]
+    return _parts(g, sizes, axis, needs)
 
 
 def concatenate(tensors: Sequence[Any], axis: int = 0) -> Any:
@@ -206,13 +206,14 @@ def split(x: Any, sizes: int | Sequence[int], axis: int = 0) -> list[Any]:
     return _parts(x, parts, axis)
 
 
-def _parts(x: Any, sizes: Sequence[int], axis: int) -> list[Any]:
+def _parts(x: Any, sizes: Sequence[int], axis: int, needs: Sequence[bool] | None = None) -> list[Any]:
+    """x cut along the axis; None for a part that nobody needs."""
     from tinygan.ops.indexing import getitem
 
     before = (slice(None),) * (axis % len(x.shape))
     parts, start = [], 0
-    for size in sizes:
-        parts.append(getitem(x, (*before, slice(start, start + size))))
+    for size, need in zip(sizes, needs or [True] * len(sizes), strict=True):
+        parts.append(getitem(x, (*before, slice(start, start + size))) if need else None)
         start += size
     return parts
 
