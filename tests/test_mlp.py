@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 
 import tinygan as tg
-from tinygan import devices
+from tinygan import devices, nn
 from tinygan.backends import backend_of
 from tinygan.ops import MLPLayer, mlp, pack, unpacked
 from tinygan.random import Key
@@ -111,3 +111,41 @@ def test_what_does_not_fit_is_named(change, message):
     given = {"x": np.zeros((2, 3)), "weights": np.zeros(16), "layers": [MLPLayer(3, 4)], **change}
     with pytest.raises(ValueError, match=message):
         mlp(**given)
+
+
+# -- networks that are one -------------------------------------------------------------------------------------------
+
+
+class Own(nn.Dense):
+    """A layer that computes something else."""
+
+    def forward(self, x, activation=nn.ReLU()):  # noqa: B008
+        return tg.mul(super().forward(x), 2.0)
+
+
+SHARED = nn.Dense(4, 4)
+NETWORKS = {
+    "dense layers": (True, lambda: nn.Sequential(nn.Dense(4, 6), nn.LeakyReLU(0.1), nn.Dense(6, 3), nn.Dense(3, 1))),
+    "flattened images": (True, lambda: nn.Sequential(nn.Flatten(), nn.Sequential(nn.Dense(4, 6), nn.ELU(0.5)), nn.Dense(6, 1))),
+    "an activation first": (True, lambda: nn.Sequential(nn.Tanh(), nn.Dense(4, 1), nn.Softplus())),
+    "two activations": (False, lambda: nn.Sequential(nn.Dense(4, 6), nn.Tanh(), nn.ReLU(), nn.Dense(6, 1))),
+    "no bias": (False, lambda: nn.Sequential(nn.Dense(4, 6, bias=False), nn.ReLU(), nn.Dense(6, 1))),
+    "batch norm": (False, lambda: nn.Sequential(nn.Dense(4, 6), nn.BatchNorm(6), nn.ReLU(), nn.Dense(6, 1))),
+    "dropout": (False, lambda: nn.Sequential(nn.Dense(4, 6), nn.Dropout(), nn.Dense(6, 1))),
+    "a layer of its own": (False, lambda: nn.Sequential(Own(4, 6), nn.ReLU(), nn.Dense(6, 1))),
+    "a shared layer": (False, lambda: nn.Sequential(SHARED, nn.ReLU(), SHARED, nn.ReLU(), nn.Dense(4, 1))),
+    "large": (False, lambda: nn.Sequential(nn.Dense(4, 3000), nn.ReLU(), nn.Dense(3000, 1))),
+    "no layers": (False, lambda: nn.Sequential(nn.Flatten())),
+}
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_which_networks_are_one_and_that_they_compute_the_same(name):
+    expected, make = NETWORKS[name]
+    network = make().initialize(Key(0)).astype(np.float64)
+    found = nn.as_mlp(network)
+    assert (found is not None) == expected
+    if found:
+        x = Key(1).normal((5, 4, 1, 1) if isinstance(network[0], nn.Flatten) else (5, 4), np.float64)
+        weights = pack([p.array for p in network.parameters()])
+        np.testing.assert_allclose(found(x, weights), network(x).numpy(), rtol=1e-12)

@@ -155,7 +155,7 @@ class UnrolledGAN(VanillaGAN):
         size = sum(p.size for p in self.d_parameters)
 
         def parameters(point: Any) -> Parameters:
-            return [unpacked(point, 0, size)] if mlp else self.d_optimizer.unpack(point)
+            return [unpacked(point, 0, (size,))] if mlp else self.d_optimizer.unpack(point)
 
         def discriminator(parameters: Parameters) -> Callable[[Any], Any]:
             if mlp:

@@ -72,7 +72,7 @@ def _(needs: Any, q: Any, h: Any, g: Any, x: Any, weights: Any, layers: Layers) 
         start = 0
         for inputs, outputs, activation, slope in layers:
             bias = start + outputs * inputs
-            x = dense(x, unpacked(weights, start, (outputs, inputs)), unpacked(weights, bias, outputs), activation, slope)
+            x = dense(x, unpacked(weights, start, (outputs, inputs)), unpacked(weights, bias, (outputs,)), activation, slope)
             start = bias + outputs
         return x
 
