@@ -100,12 +100,12 @@ def test_arrays_of_any_layout():
 
 
 @pytest.mark.parametrize("change, message", [
-    (dict(layers=[]), "at least one layer"),
-    (dict(layers=[MLPLayer(3, 4), MLPLayer(5, 1)]), "4 outputs is followed by one of 5 inputs"),
-    (dict(layers=[MLPLayer(3, 4, "swish")]), "unknown activation 'swish'"),
-    (dict(x=np.zeros((2, 4))), r"shape \(\.\.\., 3\), not empty, expected, got \(2, 4\)"),
-    (dict(x=np.zeros((0, 3))), r"not empty, expected, got \(0, 3\)"),
-    (dict(weights=np.zeros(15)), r"16 weights, got an array of shape \(15,\)"),
+    ({"layers": []}, "at least one layer"),
+    ({"layers": [MLPLayer(3, 4), MLPLayer(5, 1)]}, "4 outputs is followed by one of 5 inputs"),
+    ({"layers": [MLPLayer(3, 4, "swish")]}, "unknown activation 'swish'"),
+    ({"x": np.zeros((2, 4))}, r"shape \(\.\.\., 3\), not empty, expected, got \(2, 4\)"),
+    ({"x": np.zeros((0, 3))}, r"not empty, expected, got \(0, 3\)"),
+    ({"weights": np.zeros(15)}, r"16 weights, got an array of shape \(15,\)"),
 ])
 def test_what_does_not_fit_is_named(change, message):
     given = {"x": np.zeros((2, 3)), "weights": np.zeros(16), "layers": [MLPLayer(3, 4)], **change}

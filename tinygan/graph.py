@@ -243,7 +243,7 @@ def pullback(fn: Callable[..., Tensor], inputs: Sequence[Any], g: Any, needs: Se
 
     For use inside a vjp: Tensors give Tensors, in the graph; bare arrays give bare arrays.
     """
-    create_graph = any([isinstance(x, Tensor) for x in (g, *inputs)])
+    create_graph = any(isinstance(x, Tensor) for x in (g, *inputs))
     if create_graph and not isinstance(g, Tensor):
         g = wrap(g)
     with override(recording=True):

@@ -26,12 +26,12 @@ THIN = 4  # columns of the left matrix, up to which a product has a kernel of it
 _FUSED = {"identity": 0, "relu": 1, "leaky_relu": 2}  # what matrix products apply themselves
 _CODES = {"relu": 1, "leaky_relu": 2, "tanh": 3, "sigmoid": 4, "softplus": 5, "elu": 6}
 
-__all__ = ["activation", "activation_grad", "adam", "adam_grad", "add", "array_type", "asarray", "batch_norm", "batch_norm_input_grad",
-           "batch_norm_input_grad_vjp", "batch_norm_sums", "batch_norm_sums_vjp", "bce_with_logits",
+__all__ = ["activation", "activation_grad", "adam", "adam_grad", "add", "array_type", "asarray", "batch_norm",
+           "batch_norm_input_grad", "batch_norm_input_grad_vjp", "batch_norm_sums", "batch_norm_sums_vjp", "bce_with_logits",
            "bce_with_logits_grad", "channels_last", "conv2d", "conv2d_input_grad", "conv2d_weight_grad", "dense",
            "dense_parameter_grads", "empty", "feed", "log_softmax", "matmul", "minibatch_similarity",
-           "minibatch_similarity_grad", "minibatch_similarity_second", "mlp", "mlp_grad", "mlp_second", "multiply", "name", "random_bits", "random_normal",
-           "random_uniform", "reshape", "rmsprop", "sgd", "softmax", "subtract", "sum", "to_numpy", "xp"]
+           "minibatch_similarity_grad", "minibatch_similarity_second", "mlp", "mlp_grad", "mlp_second",
+           "multiply", "name", "random_bits", "random_normal", "random_uniform", "reshape", "rmsprop", "sgd", "softmax", "subtract", "sum", "to_numpy", "xp"]
 
 
 _loaded: dict[str, Any] = {}
@@ -492,8 +492,8 @@ def sgd(parameters: list[Array], gradients: list[Array], velocity: list[Array], 
 
 
 def adam_grad(g: Array, packed: Array, gradient: Array, settings: Array) -> Array:
-    """The derivative of `adam` without weight decay. From the gradient g (3, N) of what it makes of parameter, m and v, which
-    are packed (3, N): those of packed, and behind them that of gradient (N,): (4, N). 0 through the root of v = 0."""
+    """The derivative of `adam` without weight decay. From the gradient g (3, N) of what it makes of parameter, m and v,
+    which are packed (3, N): those of packed, and behind them that of gradient (N,): (4, N). 0 through the root of v = 0."""
     return _native().adam_backward(g, packed, gradient, settings)
 
 

@@ -81,7 +81,7 @@ def sigmoid_of(real: Any) -> Any:
 
 
 def log1p_of(real: Any) -> Any:
-    """The function log(1 + t) for t from 0 to 1: in float32 for vector loops, 2 artanh(s) with s = t / (2 + t), by its series."""
+    """The function log(1 + t) for t from 0 to 1: in float32 for vectors, 2 artanh(s), s = t / (2 + t), by its series."""
     if real is not types.float32:
         return inline(lambda t: np.log1p(t))
 

@@ -25,7 +25,8 @@ from tinygan.nn.pooling import AvgPool2d, MaxPool2d, Upsample
 from tinygan.nn.spectral import SpectralNorm
 
 __all__ = [
-    "Module", "Sequential", "functional_call", "with_parameters", "mode", "update_buffers_of", "identities", "initializers", "as_mlp",
+    "Module", "Sequential", "functional_call", "with_parameters", "mode", "update_buffers_of", "identities", "as_mlp",
+    "initializers",
     "Dense", "BatchNorm", "LayerNorm", "Dropout", "Embedding", "Flatten", "Reshape", "MinibatchDiscrimination",
     "Conv2d", "ConvTranspose2d", "MaxPool2d", "AvgPool2d", "Upsample", "SpectralNorm",
     "Activation", "ReLU", "LeakyReLU", "ELU", "Tanh", "Sigmoid", "Softplus",

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 from tinygan.graph import op, pullback
@@ -91,7 +92,7 @@ def mlp(x: Any, weights: Any, layers: Sequence[MLPLayer]) -> Any:
     layers, shape = tuple(layers), shape_of("mlp", x)
     if not layers:
         raise ValueError("mlp: needs at least one layer")
-    for layer, after in zip(layers, layers[1:], strict=False):
+    for layer, after in pairwise(layers):
         if layer.outputs != after.inputs:
             raise ValueError(f"mlp: a layer of {layer.outputs} outputs is followed by one of {after.inputs} inputs")
     for layer in layers:

@@ -55,8 +55,8 @@ def sgd(device: Device, parameters: list[Array], gradients: list[Array], velocit
 
 
 def adam_grad(device: Device, g: Array, packed: Array, gradient: Array, settings: Any) -> Array:
-    """The derivative of `adam` without weight decay. From the gradient g (3, N) of what it makes of parameter, m and v, which
-    are packed (3, N): those of packed, and behind them that of gradient (N,): (4, N). 0 through the root of v = 0."""
+    """The derivative of `adam` without weight decay. From the gradient g (3, N) of what it makes of parameter, m and v,
+    which are packed (3, N): those of packed, and behind them that of gradient (N,): (4, N). 0 through the root of v = 0."""
     xp, kind = device.xp, packed.dtype.type
 
     def factors() -> Any:
