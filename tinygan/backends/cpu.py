@@ -27,11 +27,12 @@ _FUSED = {"identity": 0, "relu": 1, "leaky_relu": 2}  # what matrix products app
 _CODES = {"relu": 1, "leaky_relu": 2, "tanh": 3, "sigmoid": 4, "softplus": 5, "elu": 6}
 
 __all__ = ["activation", "activation_grad", "adam", "adam_grad", "add", "array_type", "asarray", "batch_norm",
-           "batch_norm_input_grad", "batch_norm_input_grad_vjp", "batch_norm_sums", "batch_norm_sums_vjp", "bce_with_logits",
-           "bce_with_logits_grad", "channels_last", "conv2d", "conv2d_input_grad", "conv2d_weight_grad", "dense",
-           "dense_parameter_grads", "empty", "feed", "log_softmax", "matmul", "minibatch_similarity",
-           "minibatch_similarity_grad", "minibatch_similarity_second", "mlp", "mlp_grad", "mlp_second",
-           "multiply", "name", "random_bits", "random_normal", "random_uniform", "reshape", "rmsprop", "sgd", "softmax", "subtract", "sum", "to_numpy", "xp"]
+           "batch_norm_input_grad", "batch_norm_input_grad_vjp", "batch_norm_sums", "batch_norm_sums_vjp",
+           "bce_with_logits", "bce_with_logits_grad", "channels_last", "conv2d", "conv2d_input_grad", "conv2d_weight_grad",
+           "dense", "dense_parameter_grads", "empty", "feed", "log_softmax", "matmul", "minibatch_similarity",
+           "minibatch_similarity_grad", "minibatch_similarity_second", "mlp", "mlp_grad", "mlp_second", "multiply", "name",
+           "random_bits", "random_normal", "random_uniform", "reshape", "rmsprop", "sgd", "softmax", "subtract", "sum",
+           "to_numpy", "xp"]
 
 
 _loaded: dict[str, Any] = {}

@@ -9,8 +9,8 @@ With h_0 = x, a_l = h_{l-1} W_l^T + b_l, h_l = f_l(a_l), and the gradient g of t
                multiplication by the Hessian"): t_0 = k, u_l = t_{l-1} W_l^T + h_{l-1} K_l^T + c_l, t_l = u_l f_l'(a_l).
                So t_L is the gradient by g, and those by x, W and b come from going back through both h and t.
 All weights lie in one array, layer after layer, each weight (out, in) before its bias. Neighbours in memory are examples, so
-that all loops but those over features are whole vectors, however narrow a layer is. Each part of a task keeps sums of its own
-for the gradients of the weights, which the caller adds up.
+that all loops but those over features are whole vectors, however narrow a layer is. Each part of a task keeps sums of its
+own for the gradients of the weights, which the caller adds up.
 """
 from __future__ import annotations
 
@@ -27,7 +27,8 @@ from tinygan.kernels.gemm import pointer_to
 MOST_ROWS = 512  # examples that go through all layers together, if what they leave is no more than
 CACHED_BYTES = 2**21
 # What a task is told, by position: addresses of x (N, in), the weights, g (N, out), the direction (x's, then the weights');
-# of the results by g or the forward one's, by x, and of the weights' for each part; of each part's memory, for so many rows; then sizes.
+# of the results by g or the forward one's, by x, and of the weights' for each part; of each part's memory, for so
+# many rows; then sizes.
 (X, WEIGHTS, G, DIRECTION, OUT, OUT_X, OUT_WEIGHTS, SCRATCH, SCRATCH_EACH, ROWS, EXAMPLES, TABLE, LAYERS, SIZE,
  WIDTHS, WIDEST) = range(16)
 WORDS = 16
