@@ -42,7 +42,7 @@ def judge(key: Key, unroll_steps: int, truncate: int, pairs: bool) -> tg.gans.Un
 def arrows_of(gan: tg.gans.UnrolledGAN, heap: np.ndarray, steps: int, mixture: tg.data.Mixture, key: Key) -> np.ndarray:
     """Train the discriminator on the data against the heap; then the points' way down the generator's cost."""
     for step in range(steps):
-        loss, *_ = gan.d_loss(gan.discriminator, mixture.sample(POINTS, key.fold(step)), heap)
+        loss, *_ = gan.d_loss(gan.discriminator, gan.judged(mixture.sample(POINTS, key.fold(step)), heap))
         gan.d_optimizer.step(tg.grad(loss, gan.d_parameters))
     _, by_points = gan.look_ahead(mixture.sample(POINTS, key.fold(steps))).rematerialized(heap)
     return -POINTS * by_points  # the cost is a mean over the points

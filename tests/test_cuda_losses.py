@@ -46,6 +46,10 @@ def test_bce(dtype):
             assert slopes.shape == logits.shape and slopes.dtype == dtype
             expected = reference.bce_with_logits_grad(number, logits, targets)
             np.testing.assert_allclose(slopes.get(), expected, rtol=8 * eps, atol=8 * eps / max(logits.size, 1))
+            curvature = losses.bce_with_logits_curvature(DEVICE, upload(logits), g, upload(logits))
+            assert curvature.shape == logits.shape and curvature.dtype == dtype
+            expected = reference.bce_with_logits_curvature(logits, number, logits)
+            np.testing.assert_allclose(curvature.get(), expected, rtol=8 * eps, atol=8 * eps / max(logits.size, 1))
 
 
 def test_large_logits_neither_overflow_nor_lose_a_small_loss():

@@ -242,6 +242,8 @@ def test_binary_cross_entropy(shape, dtype, layout, name, one_target, seed):
     with path(name):
         close(cpu.bce_with_logits(logits, targets), reference.bce_with_logits(logits, targets), dtype)
         close(cpu.bce_with_logits_grad(g, logits, targets), reference.bce_with_logits_grad(1.7, logits, targets), dtype)
+        gg = draw(seed + 1, shape, dtype, layout)
+        close(cpu.bce_with_logits_curvature(gg, g, logits), reference.bce_with_logits_curvature(gg, 1.7, logits), dtype)
 
 
 @pytest.mark.parametrize("name", ["as it is", "compiled"])
@@ -266,6 +268,7 @@ def test_binary_cross_entropy_of_nan_is_nan(name):
     with np.errstate(invalid="ignore"), path(name):
         assert np.isnan(cpu.bce_with_logits(logits, 1.0))
         assert np.array_equal(np.isnan(cpu.bce_with_logits_grad(np.float32(1), logits, 1.0)), [True, False])
+        assert np.array_equal(np.isnan(cpu.bce_with_logits_curvature(logits, np.float32(1), logits)), [True, False])
 
 
 @few

@@ -25,6 +25,8 @@ def test_binary_cross_entropy(shape, layout, seed, target):
     check(BCE, x, t, layout=layout)
     check_both_modes(lambda x: BCE(x, target), numpy_bce(x, float(target)), x, layout=layout, rtol=1e-11)
     check(lambda x: BCE(x, target), x, layout=layout)
+    check_both_modes(lambda x, t: BCE(x, t, 2.5), 2.5 * numpy_bce(x, t), x, t, layout=layout, rtol=1e-11)
+    check(lambda x, t: BCE(x, t, 2.5), x, t, layout=layout)
 
 
 @pytest.mark.oracle

@@ -28,7 +28,8 @@ _CODES = {"relu": 1, "leaky_relu": 2, "tanh": 3, "sigmoid": 4, "softplus": 5, "e
 
 __all__ = ["activation", "activation_grad", "adam", "adam_grad", "add", "array_type", "asarray", "batch_norm",
            "batch_norm_input_grad", "batch_norm_input_grad_vjp", "batch_norm_sums", "batch_norm_sums_vjp",
-           "bce_with_logits", "bce_with_logits_grad", "channels_last", "conv2d", "conv2d_input_grad", "conv2d_weight_grad",
+           "bce_with_logits", "bce_with_logits_curvature", "bce_with_logits_grad", "channels_last", "conv2d",
+           "conv2d_input_grad", "conv2d_weight_grad",
            "dense", "dense_parameter_grads", "empty", "feed", "log_softmax", "matmul", "minibatch_similarity",
            "minibatch_similarity_grad", "minibatch_similarity_second", "mlp", "mlp_grad", "mlp_second", "multiply", "name",
            "random_bits", "random_normal", "random_uniform", "reshape", "rmsprop", "sgd", "softmax", "subtract", "sum",
@@ -203,17 +204,17 @@ def dense_parameter_grads(x: Array, y: Array) -> Array:
 
 def mlp(x: Array, weights: Array, layers: Any) -> Array:
     """x (N, in) through dense layers and activations: (N, out)."""
-    return _native().multilayer("forward", x, weights, layers).reshape(len(x), -1)
+    return _native().multilayer("forward", x, weights, layers, True, (False, False)).reshape(len(x), -1)
 
 
-def mlp_grad(g: Array, x: Array, weights: Array, layers: Any) -> Array:
-    """The gradients by x and by the weights, one behind the other, for g (N, out)."""
-    return _native().multilayer("gradient", x, weights, layers, g)
+def mlp_grad(g: Array, x: Array, weights: Array, layers: Any, by: tuple[bool, bool]) -> Array:
+    """For g (N, out), the gradients `by` x and by the weights, one behind the other."""
+    return _native().multilayer("gradient", x, weights, layers, False, by, g)
 
 
-def mlp_second(h: Array, g: Array, x: Array, weights: Array, layers: Any) -> Array:
+def mlp_second(h: Array, g: Array, x: Array, weights: Array, layers: Any, by: tuple[bool, bool]) -> Array:
     """The gradients of the inner product of h and `mlp_grad` by g, x and the weights, one behind the other."""
-    return _native().multilayer("second", x, weights, layers, g, h)
+    return _native().multilayer("second", x, weights, layers, True, (True, True), g, h, by)
 
 
 # Convolutions: `g` is their Geometry, `version` the Version of a weight that is a Parameter
@@ -358,6 +359,14 @@ def bce_with_logits_grad(g: Array, logits: Array, targets: Any) -> Array:
     slopes -= targets
     slopes *= g / logits.dtype.type(logits.size)
     return slopes
+
+
+def bce_with_logits_curvature(gg: Array, g: Array, logits: Array) -> Array:
+    """gg * g / size * p * (1 - p), for p = sigmoid(logits); g is one number."""
+    if logits.size > FEW:
+        return _native().bce_with_logits_curvature(gg, g, logits)
+    tails = np.exp(-np.abs(logits))
+    return gg * (g / logits.dtype.type(logits.size)) * (tails / (1 + tails) ** 2)  # (1 - p would lose a small p (1 - p))
 
 
 # Batch normalisation of (N, C, ...), with relu, leaky_relu or the identity after it

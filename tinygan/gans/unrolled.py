@@ -33,48 +33,51 @@ Parameters = list[Tensor]
 """Of a discriminator: one by one; or all of them packed in one Tensor, where it is a small multilayer perceptron."""
 
 Loss = Callable[[Parameters, Any], Tensor]
-"""What a player minimises, as a function of the discriminator's parameters and the generated images."""
+"""What a player minimises, as a function of the discriminator's parameters and of images."""
 
 
 class Unrolling(NamedTuple):
     """`steps` updates of a discriminator by its optimiser, from where that stands, and the generator's loss at their end.
 
     A discriminator that is on its way is a point: one array of all its parameters and its optimiser's slots (see
-    `Optimizer.pack`). parameters: from a point to what the losses take. truncate: the generator's gradient goes back
+    `Optimizer.pack`). parameters: from a point to what the losses take. judged: from the generated images to those of
+    d_loss, real ones and all; those of g_loss are the generated images themselves. truncate: the generator's gradient goes back
     through the last so many steps only, and takes what comes before for constant (biased; Shaban et al. 2019).
     """
 
     d_loss: Loss
     g_loss: Loss
+    judged: Callable[[Any], Any]
     parameters: Callable[[Any], Parameters]
     optimizer: Optimizer
     steps: int
     truncate: int
 
-    def advance(self, point: Any, fake: Any, step: int) -> Tensor:
+    def advance(self, point: Any, judged: Any, step: int) -> Tensor:
         """One update of the discriminator; recorded, so that it can be differentiated."""
         parameters = self.parameters(point)
-        gradients = grad(self.d_loss(parameters, fake), parameters, create_graph=True)
+        gradients = grad(self.d_loss(parameters, judged), parameters, create_graph=True)
         return self.optimizer.advance(point, gradients, self.optimizer.count + step)
 
-    def advance_array(self, point: Array, fake: Array, step: int) -> Array:
+    def advance_array(self, point: Array, judged: Any, step: int) -> Array:
         """The same without a graph."""
         parameters = [wrap(values, Leaf()) for values in self.parameters(point)]
-        gradients = grad(self.d_loss(parameters, fake), parameters)
+        gradients = grad(self.d_loss(parameters, judged), parameters)
         return self.optimizer.advance(point, [g.array for g in gradients], self.optimizer.count + step)
 
     def rematerialized(self, fake: Array) -> tuple[Tensor, Array]:
         """The generator's loss, and its gradient by the generated images; exact, with the memory of one step."""
-        points = [self.optimizer.pack()]
+        points, judged = [self.optimizer.pack()], self.judged(fake)
         for step in range(self.steps):
-            points.append(self.advance_array(points[-1], fake, step))
+            points.append(self.advance_array(points[-1], judged, step))
+        del judged
         last, images = wrap(points.pop(), Leaf()), wrap(fake, Leaf())
         loss = self.g_loss(self.parameters(last), images)
         cotangent, by_images = (g.array for g in grad(loss, [last, images]))
         del last, images
         for step in reversed(range(self.steps - self.truncate, self.steps)):
             point, images = wrap(points.pop(), Leaf()), wrap(fake, Leaf())
-            after = self.advance(point, images, step)
+            after = self.advance(point, self.judged(images), step)
             cotangent, more = (g.array for g in grad(after, [point, images], cotangent))
             by_images = by_images + more
             del after, point, images  # the next step's graph takes this one's memory
@@ -83,11 +86,14 @@ class Unrolling(NamedTuple):
     def recorded(self, fake: Tensor) -> Tensor:
         """The generator's loss with the graph of all steps behind it: memory grows with them."""
         point: Any = self.optimizer.pack()
-        for step in range(self.steps - self.truncate):
-            point = self.advance_array(point, fake.array, step)
-        point = wrap(point, Leaf())
-        for step in range(self.steps - self.truncate, self.steps):
-            point = self.advance(point, fake, step)
+        constant = self.steps - self.truncate
+        if constant:
+            judged = self.judged(fake.array)
+            for step in range(constant):
+                point = self.advance_array(point, judged, step)
+        point, judged = wrap(point, Leaf()), self.judged(fake)
+        for step in range(constant, self.steps):
+            point = self.advance(point, judged, step)
         return self.g_loss(self.parameters(point), fake)
 
 
@@ -162,13 +168,19 @@ class UnrolledGAN(VanillaGAN):
                 return lambda images: mlp(images, *parameters)
             return nn.with_parameters(self.discriminator, dict(zip(self._paths, parameters, strict=True)))
 
+        def judged(images: Any) -> Any:
+            with use_key(KeyStream(draws.fold("d"))):
+                return self.judged(real, images)
+
         def d_loss(parameters: Parameters, images: Any) -> Tensor:
             with use_key(KeyStream(draws)), override(updating=frozenset()):
-                return self.d_loss(discriminator(parameters), real, images)[0]
+                return self.d_loss(discriminator(parameters), images)[0]
 
         def g_loss(parameters: Parameters, images: Any) -> Tensor:
+            with use_key(KeyStream(draws.fold("g"))):
+                seen = self.seen(images)
             with use_key(KeyStream(draws)), override(updating=frozenset()):
-                return self.g_loss(discriminator(parameters)(self.seen(images)))
+                return self.g_loss(discriminator(parameters)(seen))
 
-        return Unrolling(d_loss, g_loss, parameters, self.d_optimizer, self.unroll_steps,
+        return Unrolling(d_loss, g_loss, judged, parameters, self.d_optimizer, self.unroll_steps,
                          self.unroll_steps if self.truncate is None else self.truncate)

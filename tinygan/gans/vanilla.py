@@ -109,24 +109,32 @@ class VanillaGAN(GAN):
             raise ValueError(f"{type(self).__name__}: the images have shape {real.shape[1:]}, the generator makes "
                              f"{fake.shape[1:]}")
         with override(updating=self.d_identities):
-            loss, real_logits, fake_logits = self.d_loss(self.discriminator, real, fake)
+            loss, real_logits, fake_logits = self.d_loss(self.discriminator, self.judged(real, fake))
         return loss, grad(loss, self.d_parameters), real_logits, fake_logits
 
-    def d_loss(self, discriminator: Callable[[Any], Any], real: Any, fake: Any) -> tuple[Tensor, Any, Any]:
-        """What a discriminator minimises, for real and generated images (N, ...); and its logits for both."""
-        n, label = real.shape[0], 1.0 - self.label_smoothing
+    def judged(self, real: Any, fake: Any) -> Any:
+        """What the discriminator judges in an update, made of real and generated images (N, ...): both in one array, real
+        ones first, so that it reads and differentiates its weights once; or a pair, where the images of a batch depend on
+        each other."""
         real, fake = self.seen(real), self.seen(fake)
-        if self.couples_examples or fake.shape[0] != n:
-            real_logits, fake_logits = discriminator(real), discriminator(fake)
-            self._check_logits(real_logits, n)
+        if self.couples_examples or fake.shape[0] != real.shape[0]:
+            return real, fake
+        return concatenate([real, fake])
+
+    def d_loss(self, discriminator: Callable[[Any], Any], images: Any) -> tuple[Tensor, Any, Any]:
+        """What a discriminator minimises, for images as `judged` returns them; and its logits for real and generated ones."""
+        label = 1.0 - self.label_smoothing
+        if isinstance(images, tuple):
+            real_logits, fake_logits = (discriminator(half) for half in images)
+            self._check_logits(real_logits, images[0].shape[0])
             loss = binary_cross_entropy_with_logits(real_logits, label) + binary_cross_entropy_with_logits(fake_logits, 0.0)
             return loss, real_logits, fake_logits
-        # One pass over both reads and differentiates the weights once.
-        logits = discriminator(concatenate([real, fake]))
+        n = images.shape[0] // 2
+        logits = discriminator(images)
         self._check_logits(logits, 2 * n)
         targets = backend_of(as_array(logits)).xp.zeros(logits.shape, logits.dtype)
         targets[:n] = label
-        loss = mul(binary_cross_entropy_with_logits(logits, targets), 2.0)  # the mean over both halves, twice: their sum
+        loss = binary_cross_entropy_with_logits(logits, targets, 2.0)  # the mean over both halves, twice: their sum
         return loss, as_array(logits)[:n], as_array(logits)[n:]
 
     def seen(self, images: Any) -> Any:

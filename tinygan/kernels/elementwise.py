@@ -186,11 +186,11 @@ def make_backward(real: Any) -> int:
 
 # What the tasks of the loss are told, by position: the addresses of logits, targets, g (one number) and the result, and how
 # many logits there are.
-LOGITS, TARGETS, G, RESULT, LOGIT_COUNT = range(5)
+LOGITS, TARGETS, G, RESULT, LOGIT_COUNT = range(5)  # (TARGETS: in the curvature the gradient of the gradient)
 
 
-def make_bce(real: Any) -> tuple[int, int]:
-    """The addresses of the tasks that `backends.cpu` calls bce_with_logits and bce_with_logits_grad, each in one part. The
+def make_bce(real: Any) -> tuple[int, int, int]:
+    """The addresses of the tasks that `backends.cpu` calls bce_with_logits, _grad and _curvature, each in one part. The
     result of the first is one float64."""
     pointer, double = pointer_to(real), pointer_to(types.float64)
     exponential, log1p, logistic = exp_of_negative(real), log1p_of(real), sigmoid_of(real)
@@ -215,4 +215,14 @@ def make_bce(real: Any) -> tuple[int, int]:
         for i in range(out.size):
             out[i] = (logistic(logits[i]) - targets[i]) * scale
 
-    return bce, bce_grad
+    @kernel(str(real))
+    def bce_curvature(task: Any, part: Any, parts: Any) -> Any:
+        t = carray(task, (5,))
+        logits, gg = carray(pointer(t[LOGITS]), (t[LOGIT_COUNT],)), carray(pointer(t[TARGETS]), (t[LOGIT_COUNT],))
+        out = carray(pointer(t[RESULT]), (t[LOGIT_COUNT],))
+        scale = carray(pointer(t[G]), (1,))[0] / real(logits.size)
+        for i in range(out.size):
+            tail = exponential(abs(logits[i]))
+            out[i] = gg[i] * scale * (tail / ((real(1) + tail) * (real(1) + tail)))  # (1 - p would lose a small p (1 - p))
+
+    return bce, bce_grad, bce_curvature

@@ -16,13 +16,13 @@ from typing import Any, NamedTuple
 
 from llvmlite import ir
 from numba import carray, types
-from numba.core import cgutils
 from numba.extending import intrinsic
 
 from tinygan.kernels import transform
 from tinygan.kernels.compiling import inline, kernel
 from tinygan.kernels.gemm import LEAKY_RELU, RELU, address_of_words, pointer_to
 from tinygan.kernels.microkernel import VECTOR_BYTES
+from tinygan.kernels.registers import Registers
 
 SUMS_HELD = 16 if VECTOR_BYTES == 64 else 8  # in registers; the others are for what is multiplied
 CHANNELS_AT_ONCE = SUMS_HELD // 2
@@ -50,62 +50,6 @@ class Tasks(NamedTuple):
     weight_grad: int
 
 
-class _Registers:
-    """Emits loads, stores and multiply-adds of vectors at addresses."""
-
-    def __init__(self, builder: Any, real: Any) -> None:
-        self.builder, self.align = builder, real.bitwidth // 8
-        self.element = ir.FloatType() if self.align == 4 else ir.DoubleType()
-        self.lanes = transform.lanes_of(real)
-        self.vector = ir.VectorType(self.element, self.lanes)
-        self.word = ir.IntType(64)
-        self.fma = cgutils.get_or_insert_function(builder.module, ir.FunctionType(self.vector, [self.vector] * 3),
-                                                  f"llvm.fma.v{self.lanes}f{real.bitwidth}")
-
-    def place(self, base: Any, step: Any, times: int, extra: int = 0) -> Any:
-        """base + times * step + extra."""
-        b = self.builder
-        return b.add(base, b.add(b.mul(step, ir.Constant(self.word, times)), ir.Constant(self.word, extra)))
-
-    def load(self, address: Any) -> Any:
-        return self.builder.load(self.builder.inttoptr(address, self.vector.as_pointer()), align=self.align)
-
-    def load_everywhere(self, address: Any) -> Any:
-        """One element, in all lanes."""
-        b, nothing, small = self.builder, ir.Constant(self.vector, ir.Undefined), ir.IntType(32)
-        value = b.load(b.inttoptr(address, self.element.as_pointer()))
-        return b.shuffle_vector(b.insert_element(nothing, value, small(0)), nothing,
-                                ir.Constant(ir.VectorType(small, self.lanes), [0] * self.lanes))
-
-    def store(self, value: Any, address: Any) -> None:
-        self.builder.store(value, self.builder.inttoptr(address, self.vector.as_pointer()), align=self.align)
-
-    def loop(self, count: Any, values: list[Any], body: Any) -> list[Any]:
-        """For p < count (which is positive) values = body(p, values); the last ones."""
-        b = self.builder
-        start, loop, end = b.block, b.append_basic_block("loop"), b.append_basic_block("end")
-        b.branch(loop)
-        b.position_at_end(loop)
-        p = b.phi(self.word)
-        before = [b.phi(self.vector) for _ in values]
-        after = body(p, before)
-        following = b.add(p, ir.Constant(self.word, 1))
-        b.cbranch(b.icmp_signed("<", following, count), loop, end)
-        last = b.block  # of the body, which may have loops of its own
-        p.add_incoming(ir.Constant(self.word, 0), start)
-        p.add_incoming(following, last)
-        for phi, old, new in zip(before, values, after, strict=True):
-            phi.add_incoming(old, start)
-            phi.add_incoming(new, last)
-        b.position_at_end(end)
-        return after
-
-    def add_products(self, count: Any, sums: list[Any], factors: Any) -> list[Any]:
-        """For p < count add a product to each sum; factors(p) are pairs to multiply."""
-        return self.loop(count, sums, lambda p, totals: [
-            self.builder.call(self.fma, [x, y, total]) for (x, y), total in zip(factors(p), totals, strict=True)])
-
-
 def _make_filter(real: Any, channels: int) -> Any:
     """(rows, table, count, x, x_pixel, weights, weights_row, y, y_pixel): some channels of some pixels next to each other,
     y[q, j] += sum over the rows under the kernel and p < count of x[q, p] * weights[p, j], for vectors x and y; and how many
@@ -119,7 +63,7 @@ def _make_filter(real: Any, channels: int) -> Any:
                      y: Any, y_pixel: Any) -> Any:
         def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
             rows, table, count, x, x_pixel, weights, weights_row, y, y_pixel = args
-            emit = _Registers(builder, real)
+            emit = Registers(builder, real)
             places = [emit.place(y, y_pixel, q, j * VECTOR_BYTES) for q in range(pixels) for j in range(channels)]
 
             def add_row(r: Any, sums: list[Any]) -> list[Any]:
@@ -156,7 +100,7 @@ def _make_outer(real: Any, kernels: int) -> Any:
     def add_outer(typing: Any, count: Any, x: Any, x_pixel: Any, y: Any, y_pixel: Any, sums: Any, sums_row: Any) -> Any:
         def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
             count, x, x_pixel, y, y_pixel, sums, sums_row = args
-            emit = _Registers(builder, real)
+            emit = Registers(builder, real)
 
             def factors(p: Any) -> list[Any]:
                 left, right = builder.add(x, builder.mul(p, x_pixel)), builder.add(y, builder.mul(p, y_pixel))

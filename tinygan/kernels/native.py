@@ -51,8 +51,13 @@ def _adam_grad(dtype: Any) -> int:
 
 
 @cache
-def _bce(dtype: Any) -> tuple[int, int]:
+def _bce(dtype: Any) -> tuple[int, int, int]:
     return elementwise.make_bce(REALS[dtype])
+
+
+@cache
+def _mlp(dtype: Any) -> dict[str, int]:
+    return mlp.make(REALS[dtype])._asdict()
 
 
 _bits, _normal = cache(philox.make), cache(philox.make_normal)
@@ -166,9 +171,17 @@ def bce_with_logits(logits: Array, targets: Any) -> Any:
 
 def bce_with_logits_grad(g: Array, logits: Array, targets: Any) -> Array:
     """g * (sigmoid(logits) - targets) / size; g is one number."""
+    return _bce_slopes(_bce(logits.dtype)[1], g, logits, _filled(targets, logits))
+
+
+def bce_with_logits_curvature(gg: Array, g: Array, logits: Array) -> Array:
+    """gg * g / size * p * (1 - p), for p = sigmoid(logits); g is one number."""
+    return _bce_slopes(_bce(logits.dtype)[2], g, logits, np.ascontiguousarray(gg))
+
+
+def _bce_slopes(task: int, g: Array, logits: Array, other: Array) -> Array:
     logits, out, g = np.ascontiguousarray(logits), np.empty(logits.shape, logits.dtype), np.asarray(g, logits.dtype)
-    targets = _filled(targets, logits)
-    pool.run(_bce(logits.dtype)[1], (address(logits), address(targets), address(g), address(out), logits.size), 1)
+    pool.run(task, (address(logits), address(other), address(g), address(out), logits.size), 1)
     return out
 
 
@@ -276,38 +289,47 @@ def minibatch(task: str, m: Array, g: Array | None = None, h: Array | None = Non
 
 
 @cache
-def _mlp_table(layers: tuple[Any, ...]) -> tuple[Array, int, int, int]:
-    """The table that `kernels.mlp` is told; how many weights there are; how wide the layers are in all, and at most."""
+def _mlp_table(layers: tuple[Any, ...]) -> tuple[Array, int, int, int, int]:
+    """The table that `kernels.mlp` is told; how many weights there are; how wide the layers are in all, and at most; how
+    many elements of memory a part needs."""
     rows, size = [], 0
     for layer in layers:
         rows.append([layer.inputs, layer.outputs, CODES[layer.activation], size])
         size += layer.outputs * (layer.inputs + 1)
     slopes = np.array([layer.slope for layer in layers], np.float64).view(np.int64)
     outputs = [layer.outputs for layer in layers]
-    return np.append(np.array(rows, np.int64), slopes), size, sum(outputs), max(layers[0].inputs, *outputs)
+    widths, widest = sum(outputs), max(layers[0].inputs, *outputs)
+    memory = mlp.scratch_elements(layers[0].inputs, widths, widest)
+    return np.append(np.array(rows, np.int64), slopes), size, widths, widest, memory
 
 
-def multilayer(task: str, x: Array, weights: Array, layers: tuple[Any, ...], g: Array | None = None,
-               direction: Array | None = None) -> Array:
-    """Run a task of `kernels.mlp` on x (N, in), the weights, g (N, out) and a direction (x's elements, then the weights').
-    Its results, one after the other: forward y (N, out); gradient by x and by the weights; second by g, x and weights."""
-    examples = len(x)
-    table, size, widths, widest = _mlp_table(layers)
-    outputs = 0 if task == "gradient" else examples * layers[-1].outputs
-    inputs, sums = (0, 0) if task == "forward" else (x.size, size)
+def multilayer(task: str, x: Array, weights: Array, layers: tuple[Any, ...], outputs: bool, by: tuple[bool, bool],
+               g: Array | None = None, directions: Array | None = None, along: tuple[bool, bool] = (False, False)) -> Array:
+    """Run a task of `kernels.mlp` on x (N, in), the weights, g (N, out), and directions: those `along` x and the weights, one
+    behind the other. Its results likewise: of the size of the outputs or not; `by` x and the weights, or not."""
+    examples, dtype = len(x), x.dtype
+    table, size, widths, widest, elements = _mlp_table(layers)
     parts = 1 if examples * size < ALONE_PRODUCT else pool.size
-    x, weights = np.ascontiguousarray(x), np.ascontiguousarray(weights)
-    g, direction = (None if a is None else np.ascontiguousarray(a) for a in (g, direction))
-    out = empty((outputs + inputs + sums,), x.dtype)
-    partial = out[outputs + inputs:] if parts == 1 else np.empty((parts, sums), x.dtype)
-    rows, each = mlp.blocks(layers[0].inputs, widths, widest, x.itemsize)
-    with Scratch(parts * each) as (memory,):
-        pool.run(getattr(mlp.make(REALS[x.dtype]), task), (
-            address(x), address(weights), 0 if g is None else address(g), 0 if direction is None else address(direction),
-            address(out), address(out) + outputs * out.itemsize, address(partial) if sums else 0, memory, each, rows,
-            examples, address(table), len(layers), size, widths, widest), parts)
-    if sums and parts > 1:
-        np.add.reduce(partial, 0, out=out[outputs + inputs:])
+    x, weights, item = np.ascontiguousarray(x), np.ascontiguousarray(weights), dtype.itemsize
+    x_direction = direction = 0
+    if g is not None:
+        g = np.ascontiguousarray(g)
+    if directions is not None:
+        directions = np.ascontiguousarray(directions)
+        x_direction = address(directions) if along[0] else 0
+        direction = address(directions) + along[0] * x.size * item if along[1] else 0
+    first = examples * layers[-1].outputs if outputs else 0
+    last = first + x.size if by[0] else first
+    out = empty((last + size if by[1] else last,), dtype)
+    partial = out[last:] if parts == 1 or not by[1] else np.empty((parts, size), dtype)
+    start = address(out)
+    with Scratch(parts * elements * item) as (memory,):
+        pool.run(_mlp(dtype)[task], (
+            address(x), address(weights), 0 if g is None else address(g), x_direction, direction, start,
+            start + first * item if by[0] else 0, address(partial) if by[1] else 0, memory, elements * item, examples,
+            address(table), len(layers), size, widths, widest), parts)
+    if by[1] and parts > 1:
+        np.add.reduce(partial, 0, out=out[last:])
     return out
 
 

@@ -191,6 +191,15 @@ def bce_with_logits_grad(g: float, logits: Array, targets: Array | float) -> Arr
     return out
 
 
+def bce_with_logits_curvature(gg: Array, g: float, logits: Array) -> Array:
+    """gg * g * p * (1 - p) / size, for p = sigmoid(logits)."""
+    out = np.zeros(logits.shape)
+    for i in np.ndindex(logits.shape):
+        p = _activated(float(logits[i]), "sigmoid", 0.0)
+        out[i] = float(gg[i]) * float(g) * p * (1 - p) / logits.size
+    return out
+
+
 # Batch normalisation of (N, C, ...)
 
 

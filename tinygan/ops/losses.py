@@ -17,49 +17,49 @@ from tinygan.tensor import as_array, shape_of
 
 
 @op(saves=(0, 1))
-def _bce_with_logits(B: Any, logits: Any, targets: Any) -> Any:
-    return B.bce_with_logits(logits, targets)
+def _bce_with_logits(B: Any, logits: Any, targets: Any, weight: float) -> Any:
+    mean = B.bce_with_logits(logits, targets)
+    return mean if weight == 1 else mean * weight
 
 
 @_bce_with_logits.vjp
-def _(needs: Any, g: Any, logits: Any, targets: Any) -> Any:
-    return (needs[0] and _bce_grad(g, logits, targets),
-            needs[1] and neg(mul(broadcast_to(g, logits.shape), mul(logits, 1 / logits.size))))
+def _(needs: Any, g: Any, logits: Any, targets: Any, weight: float) -> Any:
+    return (needs[0] and _bce_grad(g, logits, targets, weight=weight),
+            needs[1] and neg(mul(broadcast_to(g, logits.shape), mul(logits, weight / logits.size))))
 
 
 @op(saves=(0, 1, 2))
-def _bce_grad(B: Any, g: Any, logits: Any, targets: Any) -> Any:
-    return B.bce_with_logits_grad(g, logits, targets)
+def _bce_grad(B: Any, g: Any, logits: Any, targets: Any, weight: float) -> Any:
+    return B.bce_with_logits_grad(g if weight == 1 else g * weight, logits, targets)
 
 
 @_bce_grad.vjp
-def _(needs: Any, gg: Any, g: Any, logits: Any, targets: Any) -> Any:
-    return (needs[0] and mul(sum_over(mul(gg, sub(sigmoid(logits), targets))), 1 / logits.size),
-            needs[1] and _bce_curvature(gg, g, logits), needs[2] and neg(mul(gg, mul(g, 1 / logits.size))))
+def _(needs: Any, gg: Any, g: Any, logits: Any, targets: Any, weight: float) -> Any:
+    return (needs[0] and mul(sum_over(mul(gg, sub(sigmoid(logits), targets))), weight / logits.size),
+            needs[1] and _bce_curvature(gg, g, logits, weight=weight), needs[2] and neg(mul(gg, mul(g, weight / logits.size))))
 
 
 @op(saves=(0, 1, 2))
-def _bce_curvature(B: Any, gg: Any, g: Any, logits: Any) -> Any:
-    """gg * g / size * p * (1 - p), for p = sigmoid(logits); g is one number."""
-    p = B.activation(logits, "sigmoid", 0.0)
-    return B.activation_grad(B.multiply(gg, g / logits.dtype.type(logits.size)), p, "sigmoid", 0.0)
+def _bce_curvature(B: Any, gg: Any, g: Any, logits: Any, weight: float) -> Any:
+    """gg * g * weight / size * p * (1 - p), for p = sigmoid(logits); g is one number."""
+    return B.bce_with_logits_curvature(gg, g if weight == 1 else g * weight, logits)
 
 
 @_bce_curvature.vjp
-def _(needs: Any, h: Any, gg: Any, g: Any, logits: Any) -> Any:
+def _(needs: Any, h: Any, gg: Any, g: Any, logits: Any, weight: float) -> Any:
     def definition(gg: Any, g: Any, logits: Any) -> Any:
-        return activation_grad(mul(gg, mul(g, 1 / logits.size)), sigmoid(logits), activation="sigmoid", slope=0.0)
+        return activation_grad(mul(gg, mul(g, weight / logits.size)), sigmoid(logits), activation="sigmoid", slope=0.0)
 
     return pullback(definition, (gg, g, logits), h, needs)
 
 
-def binary_cross_entropy_with_logits(logits: Any, targets: Any) -> Any:
-    """mean(softplus(logits) - targets * logits): -log likelihood of targets in [0, 1] under sigmoid(logits).
+def binary_cross_entropy_with_logits(logits: Any, targets: Any, weight: float = 1.0) -> Any:
+    """weight * mean(softplus(logits) - targets * logits): -log likelihood of targets in [0, 1] under sigmoid(logits).
 
     targets: a number, or an array or Tensor of the shape of logits. Finite for every finite logit.
     """
     _check("binary_cross_entropy_with_logits", logits, targets)
-    return _bce_with_logits(logits, targets)
+    return _bce_with_logits(logits, targets, weight=weight)
 
 
 def softmax_cross_entropy(logits: Any, labels: Any) -> Any:

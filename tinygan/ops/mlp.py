@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from tinygan.graph import op, pullback
 from tinygan.ops.activations import checked_activation
 from tinygan.ops.matmul import dense
-from tinygan.ops.packing import pack, unpacked
+from tinygan.ops.packing import cut, pack, unpacked
 from tinygan.ops.shape import reshape
 from tinygan.tensor import shape_of
 
@@ -42,32 +42,34 @@ def _mlp(B: Any, x: Any, weights: Any, layers: Layers) -> Any:
 
 @_mlp.vjp
 def _(needs: Any, g: Any, x: Any, weights: Any, layers: Layers) -> Any:
-    both = _mlp_grad(g, x, weights, layers=layers)
-    return needs[0] and unpacked(both, 0, x.shape), needs[1] and unpacked(both, math.prod(x.shape), weights.shape)
+    by = bool(needs[0]), bool(needs[1])
+    found = _mlp_grad(g, x, weights, layers=layers, by=by)
+    return (by[0] and cut(found, 0, x.shape),
+            by[1] and (cut(found, math.prod(x.shape), weights.shape) if by[0] else found))
 
 
 @op(saves=(0, 1, 2))
-def _mlp_grad(B: Any, g: Any, x: Any, weights: Any, layers: Layers) -> Any:
-    """The gradients by x and by the weights, one behind the other."""
-    return B.mlp_grad(g, x, weights, layers)
+def _mlp_grad(B: Any, g: Any, x: Any, weights: Any, layers: Layers, by: tuple[bool, bool]) -> Any:
+    """The gradients by x and by the weights, as wanted, one behind the other."""
+    return B.mlp_grad(g, x, weights, layers, by)
 
 
 @_mlp_grad.vjp
-def _(needs: Any, h: Any, g: Any, x: Any, weights: Any, layers: Layers) -> Any:
-    every = _mlp_second(h, g, x, weights, layers=layers)
+def _(needs: Any, h: Any, g: Any, x: Any, weights: Any, layers: Layers, by: tuple[bool, bool]) -> Any:
+    every = _mlp_second(h, g, x, weights, layers=layers, by=by)
     ends = math.prod(g.shape), math.prod(g.shape) + math.prod(x.shape)
-    return (needs[0] and unpacked(every, 0, g.shape), needs[1] and unpacked(every, ends[0], x.shape),
-            needs[2] and unpacked(every, ends[1], weights.shape))
+    return (needs[0] and cut(every, 0, g.shape), needs[1] and cut(every, ends[0], x.shape),
+            needs[2] and cut(every, ends[1], weights.shape))
 
 
 @op(saves=(0, 1, 2, 3))
-def _mlp_second(B: Any, h: Any, g: Any, x: Any, weights: Any, layers: Layers) -> Any:
+def _mlp_second(B: Any, h: Any, g: Any, x: Any, weights: Any, layers: Layers, by: tuple[bool, bool]) -> Any:
     """The gradients of <h, _mlp_grad(g, x, weights)> by g, x and the weights, one behind the other."""
-    return B.mlp_second(h, g, x, weights, layers)
+    return B.mlp_second(h, g, x, weights, layers, by)
 
 
 @_mlp_second.vjp
-def _(needs: Any, q: Any, h: Any, g: Any, x: Any, weights: Any, layers: Layers) -> Any:
+def _(needs: Any, q: Any, h: Any, g: Any, x: Any, weights: Any, layers: Layers, by: tuple[bool, bool]) -> Any:
     """By the definition, in dense layers, which have derivatives of every order."""
     def layer_by_layer(x: Any, weights: Any) -> Any:
         start = 0
@@ -78,7 +80,8 @@ def _(needs: Any, q: Any, h: Any, g: Any, x: Any, weights: Any, layers: Layers) 
         return x
 
     def gradient(g: Any, x: Any, weights: Any) -> Any:
-        return pack(pullback(layer_by_layer, (x, weights), g, (True, True)))
+        found = pullback(layer_by_layer, (x, weights), g, by)
+        return pack([part for part, wanted in zip(found, by, strict=True) if wanted])
 
     def second(h: Any, g: Any, x: Any, weights: Any) -> Any:
         return pack(pullback(gradient, (g, x, weights), h, (True, True, True)))

@@ -63,3 +63,8 @@ def unpacked(x: Any, start: int, shape: Sequence[int]) -> Any:
     if start < 0 or min(shape, default=0) < 0 or start + math.prod(shape) > math.prod(whole):
         raise ValueError(f"unpacked: an input of shape {whole} does not hold {shape} from element {start} on")
     return _unpacked(x, start=start, shape=shape, whole=whole)
+
+
+def cut(x: Any, start: int, shape: Shape) -> Any:
+    """`unpacked` for what is known to be there."""
+    return _unpacked(x, start=start, shape=shape, whole=x.shape)

@@ -31,3 +31,13 @@ extern "C" __global__ void bce_with_logits_grad(const real* g, double number, co
     out[i] = (sigmoid(logits[i]) - target_of(targets, target_step, target, i)) * scale;
 }
 KERNEL(bce_with_logits_grad)
+
+// gg * g / count * p * (1 - p), for p = sigmoid(logits).
+extern "C" __global__ void bce_with_logits_curvature(const real* gg, const real* g, double number, const real* logits, real* out,
+                                                     int count) {
+    int i = blockIdx.x * blockDim.x + threadIdx.x;
+    if (i >= count) return;
+    real scale = (g ? *g : real(number)) / real(count), tail = exp(-fabs(logits[i]));
+    out[i] = gg[i] * scale * (tail / ((real(1) + tail) * (real(1) + tail)));  // (1 - p would lose a small p (1 - p))
+}
+KERNEL(bce_with_logits_curvature)

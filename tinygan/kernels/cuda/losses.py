@@ -6,7 +6,7 @@ from typing import Any
 from tinygan.kernels.cuda.device import Array, Device
 from tinygan.kernels.cuda.reductions import column_totals, contiguous
 
-__all__ = ["bce_with_logits", "bce_with_logits_grad"]
+__all__ = ["bce_with_logits", "bce_with_logits_curvature", "bce_with_logits_grad"]
 
 
 def is_array(device: Device, x: Any) -> bool:
@@ -39,6 +39,17 @@ def bce_with_logits_grad(device: Device, g: Any, logits: Array, targets: Any) ->
     logits = contiguous(device, logits)
     told = (logits, *_targets(device, targets, logits))
     out = device.empty(logits.shape, logits.dtype)
-    given = (g, 0.0) if is_array(device, g) else (None, float(g))
-    device.each("losses", "bce_with_logits_grad", out.size, *given, *told, out, out.size, dtype=out.dtype)
+    device.each("losses", "bce_with_logits_grad", out.size, *_number(device, g), *told, out, out.size, dtype=out.dtype)
     return out
+
+
+def bce_with_logits_curvature(device: Device, gg: Array, g: Any, logits: Array) -> Array:
+    """gg * g / size * p * (1 - p), for p = sigmoid(logits); g is one number, here or on the device."""
+    gg, logits, out = contiguous(device, gg), contiguous(device, logits), device.empty(logits.shape, logits.dtype)
+    device.each("losses", "bce_with_logits_curvature", out.size, gg, *_number(device, g), logits, out, out.size, dtype=out.dtype)
+    return out
+
+
+def _number(device: Device, g: Any) -> tuple[Any, float]:
+    """As the kernels take it: in the device's memory, or None and the number."""
+    return (g, 0.0) if is_array(device, g) else (None, float(g))

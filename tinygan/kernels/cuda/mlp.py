@@ -54,22 +54,28 @@ def mlp(device: Device, x: Array, weights: Array, layers: Any) -> Array:
     return _outputs(device, x, weights, layers)[-1]
 
 
-def mlp_grad(device: Device, g: Array, x: Array, weights: Array, layers: Any) -> Array:
-    """The gradients by x and by the weights, one behind the other, for g (N, out)."""
+def mlp_grad(device: Device, g: Array, x: Array, weights: Array, layers: Any, by: tuple[bool, bool]) -> Array:
+    """For g (N, out), the gradients `by` x and by the weights, one behind the other."""
     h, e, found = _outputs(device, x, weights, layers), g, []
     for index, (layer, weight, _) in reversed(list(enumerate(_pieces(weights, layers)))):
         e = _descend(device, e, h[index + 1], layer)
-        found.append(dense_parameter_grads(device, h[index], e))
-        e = matmul(device, e, weight)
-    return device.xp.concatenate([e.reshape(-1), *reversed(found)])
+        if by[1]:
+            found.append(dense_parameter_grads(device, h[index], e))
+        if index or by[0]:
+            e = matmul(device, e, weight)
+    return device.xp.concatenate([*[e.reshape(-1)] * by[0], *reversed(found)])
 
 
-def mlp_second(device: Device, h: Array, g: Array, x: Array, weights: Array, layers: Any) -> Array:
+def mlp_second(device: Device, h: Array, g: Array, x: Array, weights: Array, layers: Any, by: tuple[bool, bool]) -> Array:
     """The gradients of the inner product of h and `mlp_grad` by g, x and the weights, one behind the other."""
-    moved, directions = [h[:x.size].reshape(x.shape)], list(_pieces(h[x.size:], layers))
+    split = x.size if by[0] else 0
+    moved: list[Any] = [h[:split].reshape(x.shape) if by[0] else None]
+    directions = [(weight, bias) for _, weight, bias in _pieces(h[split:], layers)] if by[1] else [(None, None)] * len(layers)
     pieces, every, bent = list(_pieces(weights, layers)), _outputs(device, x, weights, layers), []
-    for index, (layer, weight, bias) in enumerate(directions):
-        u = matmul(device, moved[-1], pieces[index][1].T) + dense(device, every[index], weight, bias, "identity", 0.0)
+    for index, (layer, weight, _) in enumerate(pieces):
+        direction, bias = directions[index]
+        u = _sum(None if moved[-1] is None else matmul(device, moved[-1], weight.T),
+                 None if direction is None else dense(device, every[index], direction, bias, "identity", 0.0))
         bent.append((u, _curvature(device, every[index + 1], layer)))
         moved.append(_descend(device, u, every[index + 1], layer))
     e, d, found = g, device.xp.zeros_like(g), []
@@ -80,8 +86,16 @@ def mlp_second(device: Device, h: Array, g: Array, x: Array, weights: Array, lay
             d = d + e * u * curvature
         e = _descend(device, e, y, layer)
         by_pieces = dense_parameter_grads(device, every[index], d)
-        by_pieces[:weight.size] += matmul(device, e.T, moved[index]).reshape(-1)
+        if moved[index] is not None:
+            by_pieces[:weight.size] += matmul(device, e.T, moved[index]).reshape(-1)
         found.append(by_pieces)
-        d = matmul(device, d, weight) + matmul(device, e, directions[index][1])
-        e = matmul(device, e, weight)
+        direction = directions[index][0]
+        d = _sum(matmul(device, d, weight), None if direction is None else matmul(device, e, direction))
+        if index:
+            e = matmul(device, e, weight)
     return device.xp.concatenate([part.reshape(-1) for part in (moved[-1], d, *reversed(found))])
+
+
+def _sum(a: Any, b: Any) -> Any:
+    """a + b, where None is 0."""
+    return b if a is None else a if b is None else a + b
