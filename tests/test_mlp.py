@@ -60,6 +60,29 @@ def test_it_is_its_layers_one_by_one(name, examples, device):
         np.testing.assert_allclose(a, b, rtol=0, atol=1e-11 * np.abs(b).max(), err_msg=f"derivative {order}")
 
 
+def partial_derivatives(fn, x, weights, by):
+    """The gradient by x (0) or by the weights (1) alone, and the gradients of its inner product with a direction."""
+    given = [tg.Tensor(a, requires_grad=True) for a in (x, weights)]
+    y = fn(*given)
+    seeds = [tg.Tensor(Key(7).fold(i).normal(a.shape, a.dtype, backend=backend_of(a.array)), requires_grad=True)
+             for i, a in enumerate((y, given[by]))]
+    first = tg.grad(y, given[by], seeds[0], create_graph=True)
+    return [backend_of(t.array).to_numpy(t.array) for t in (first, *tg.grad(first, [*given, seeds[0]], seeds[1]))]
+
+
+@pytest.mark.parametrize("name", STACKS)
+@pytest.mark.parametrize("by", [0, 1], ids=["by x", "by the weights"])
+def test_one_gradient_alone(name, by, other_device):
+    layers = stack(name)
+    x, weights = draw(layers, 37)
+    expected = partial_derivatives(lambda x, w: one_by_one(x, w, layers), x, weights, by)
+    for place in ("cpu", other_device):
+        there = [tg.to_device(a, place) for a in (x, weights)]
+        got = partial_derivatives(lambda x, w: mlp(x, w, layers), *there, by)
+        for a, b in zip(got, expected, strict=True):
+            np.testing.assert_allclose(a, b, rtol=0, atol=1e-11 * np.abs(b).max())
+
+
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("wide", [False, True])
 def test_batches_that_are_cut_into_blocks_and_parts(wide, dtype):

@@ -40,9 +40,9 @@ class Unrolling(NamedTuple):
     """`steps` updates of a discriminator by its optimiser, from where that stands, and the generator's loss at their end.
 
     A discriminator that is on its way is a point: one array of all its parameters and its optimiser's slots (see
-    `Optimizer.pack`). parameters: from a point to what the losses take. judged: from the generated images to those of
-    d_loss, real ones and all; those of g_loss are the generated images themselves. truncate: the generator's gradient goes back
-    through the last so many steps only, and takes what comes before for constant (biased; Shaban et al. 2019).
+    `Optimizer.pack`). judged: from the generated images to those of d_loss, real ones and all; those of g_loss are the
+    generated images themselves. parameters: from a point to what the losses take. truncate: the generator's gradient goes
+    back through the last so many steps only, and takes what comes before for constant (biased; Shaban et al. 2019).
     """
 
     d_loss: Loss

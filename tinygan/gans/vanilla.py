@@ -122,7 +122,7 @@ class VanillaGAN(GAN):
         return concatenate([real, fake])
 
     def d_loss(self, discriminator: Callable[[Any], Any], images: Any) -> tuple[Tensor, Any, Any]:
-        """What a discriminator minimises, for images as `judged` returns them; and its logits for real and generated ones."""
+        """What a discriminator minimises, for images as `judged` makes them; and its logits for real and generated ones."""
         label = 1.0 - self.label_smoothing
         if isinstance(images, tuple):
             real_logits, fake_logits = (discriminator(half) for half in images)

@@ -30,11 +30,11 @@ from tinygan.kernels.microkernel import VECTOR_BYTES
 from tinygan.kernels.registers import Registers
 
 ROWS = VECTOR_BYTES  # examples that go through all layers together
-# What a task is told, by position: addresses of x (N, in), the weights, g (N, out), the directions of x and of the weights (0:
-# all zeros); of the results by g or the forward one's, by x, and of the weights' for each part (0: not wanted); of each
+# What a task is told, by position: addresses of x (N, in), the weights, g (N, out), the directions of x and of the weights
+# (0: all zeros); of the results by g or the forward one's, by x, and of the weights' for each part (0: not wanted); of each
 # part's memory; then sizes.
-(X, WEIGHTS, G, X_DIRECTION, DIRECTION, OUT, OUT_X, OUT_WEIGHTS, SCRATCH, SCRATCH_EACH, EXAMPLES, TABLE, LAYERS, SIZE, WIDTHS,
- WIDEST) = range(16)
+(X, WEIGHTS, G, X_DIRECTION, DIRECTION, OUT, OUT_X, OUT_WEIGHTS, SCRATCH, SCRATCH_EACH, EXAMPLES, TABLE, LAYERS, SIZE,
+ WIDTHS, WIDEST) = range(16)
 WORDS = 16
 # The table has a row for each layer, and after them one float64 each, the slope of its activation.
 INPUTS, OUTPUTS, ACTIVATION, OFFSET, COLUMNS = range(5)
@@ -70,7 +70,7 @@ def _make_rows(real: Any) -> tuple[Any, Any, Any]:
         def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
             target, adding, base, factors, step, rows, count = args
             emit = Registers(builder, real)
-            places, start = [emit.after(target, part, emit.one) for part in parts], emit.everywhere(base)
+            start, places = emit.everywhere(base), [emit.shift(target, part) for part in parts]
             totals = [builder.select(adding, emit.load(place), start) for place in places]
 
             def products(i: Any) -> list[Any]:
@@ -88,7 +88,7 @@ def _make_rows(real: Any) -> tuple[Any, Any, Any]:
         def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
             sums, e, rows, count = args
             emit = Registers(builder, real)
-            factors = [emit.load(emit.after(e, part, emit.one)) for part in parts]
+            factors = [emit.load(emit.shift(e, part)) for part in parts]
 
             def add(i: Any, _: list[Any]) -> list[Any]:
                 total = ir.Constant(emit.vector, [0.0] * emit.lanes)
@@ -107,7 +107,7 @@ def _make_rows(real: Any) -> tuple[Any, Any, Any]:
     def add_up(typing: Any, total: Any, e: Any) -> Any:
         def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
             emit = Registers(builder, real)
-            values = [emit.load(emit.after(args[1], part, emit.one)) for part in parts]
+            values = [emit.load(emit.shift(args[1], part)) for part in parts]
             emit.add_to(args[0], reduce(builder.fadd, values))
             return context.get_dummy_value()
 
@@ -123,7 +123,6 @@ def make(real: Any) -> Tasks:
     item = real.bitwidth // 8
     row_bytes = ROWS * item
     tanh_of = tanh if real is types.float32 else inline(lambda x: np.tanh(x))
-
     combine, add_products, add_up = _make_rows(real)
 
     # Helpers take addresses, since an array is seven arguments of a call. A row is what ROWS examples have of one feature.
@@ -297,7 +296,8 @@ def make(real: Any) -> Tasks:
                         add_products(sums + j * k * item, e_at + j * row_bytes, before, k)
                 if index or t[OUT_X]:
                     for i in range(k):
-                        combine(below_at + i * row_bytes, False, real(0), t[WEIGHTS] + (offset + i) * item, k * item, e_at, n)
+                        column = t[WEIGHTS] + (offset + i) * item
+                        combine(below_at + i * row_bytes, False, real(0), column, k * item, e_at, n)
                 after, e_at, below_at = before, below_at, e_at
             if t[OUT_X]:
                 turn_out(e_at, first, end, inputs, t[OUT_X])
@@ -325,7 +325,8 @@ def make(real: Any) -> Tasks:
             for index in range(t[LAYERS]):
                 k, n, activation, slope, offset = layer(t, index)
                 after, moved_after = before + k * row_bytes, moved + k * row_bytes
-                weights, turned, moves = t[WEIGHTS] + offset * item, t[DIRECTION] + offset * item, index + t[X_DIRECTION] != 0
+                weights, turned = t[WEIGHTS] + offset * item, t[DIRECTION] + offset * item
+                moves = index + t[X_DIRECTION] != 0
                 for j in range(n):
                     u = moved_after + to_u + j * row_bytes
                     bias = at(turned + (n * k + j) * item, 1)[0] if t[DIRECTION] else real(0)

@@ -305,8 +305,8 @@ def _mlp_table(layers: tuple[Any, ...]) -> tuple[Array, int, int, int, int]:
 
 def multilayer(task: str, x: Array, weights: Array, layers: tuple[Any, ...], outputs: bool, by: tuple[bool, bool],
                g: Array | None = None, directions: Array | None = None, along: tuple[bool, bool] = (False, False)) -> Array:
-    """Run a task of `kernels.mlp` on x (N, in), the weights, g (N, out), and directions: those `along` x and the weights, one
-    behind the other. Its results likewise: of the size of the outputs or not; `by` x and the weights, or not."""
+    """Run a task of `kernels.mlp` on x (N, in), the weights, g (N, out), and directions: those `along` x and the weights,
+    one behind the other. Its results likewise: of the size of the outputs or not; `by` x and the weights, or not."""
     examples, dtype = len(x), x.dtype
     table, size, widths, widest, elements = _mlp_table(layers)
     parts = 1 if examples * size < ALONE_PRODUCT else pool.size

@@ -19,9 +19,12 @@ class Registers:
         self.lanes = transform.lanes_of(real)
         self.vector = ir.VectorType(self.element, self.lanes)
         self.word = ir.IntType(64)
-        self.one = ir.Constant(self.word, 1)
         self.fma = cgutils.get_or_insert_function(builder.module, ir.FunctionType(self.vector, [self.vector] * 3),
                                                   f"llvm.fma.v{self.lanes}f{real.bitwidth}")
+
+    def shift(self, base: Any, extra: int) -> Any:
+        """base + extra."""
+        return self.builder.add(base, ir.Constant(self.word, extra))
 
     def after(self, base: Any, step: int, times: Any, extra: int = 0) -> Any:
         """base + times * step + extra, where `times` is known when it runs."""

@@ -36,7 +36,8 @@ def _bce_grad(B: Any, g: Any, logits: Any, targets: Any, weight: float) -> Any:
 @_bce_grad.vjp
 def _(needs: Any, gg: Any, g: Any, logits: Any, targets: Any, weight: float) -> Any:
     return (needs[0] and mul(sum_over(mul(gg, sub(sigmoid(logits), targets))), weight / logits.size),
-            needs[1] and _bce_curvature(gg, g, logits, weight=weight), needs[2] and neg(mul(gg, mul(g, weight / logits.size))))
+            needs[1] and _bce_curvature(gg, g, logits, weight=weight),
+            needs[2] and neg(mul(gg, mul(g, weight / logits.size))))
 
 
 @op(saves=(0, 1, 2))

@@ -45,8 +45,9 @@ def bce_with_logits_grad(device: Device, g: Any, logits: Array, targets: Any) ->
 
 def bce_with_logits_curvature(device: Device, gg: Array, g: Any, logits: Array) -> Array:
     """gg * g / size * p * (1 - p), for p = sigmoid(logits); g is one number, here or on the device."""
-    gg, logits, out = contiguous(device, gg), contiguous(device, logits), device.empty(logits.shape, logits.dtype)
-    device.each("losses", "bce_with_logits_curvature", out.size, gg, *_number(device, g), logits, out, out.size, dtype=out.dtype)
+    logits, out = contiguous(device, logits), device.empty(logits.shape, logits.dtype)
+    told = (contiguous(device, gg), *_number(device, g), logits)
+    device.each("losses", "bce_with_logits_curvature", out.size, *told, out, out.size, dtype=out.dtype)
     return out
 
 

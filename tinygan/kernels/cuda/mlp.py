@@ -70,7 +70,9 @@ def mlp_second(device: Device, h: Array, g: Array, x: Array, weights: Array, lay
     """The gradients of the inner product of h and `mlp_grad` by g, x and the weights, one behind the other."""
     split = x.size if by[0] else 0
     moved: list[Any] = [h[:split].reshape(x.shape) if by[0] else None]
-    directions = [(weight, bias) for _, weight, bias in _pieces(h[split:], layers)] if by[1] else [(None, None)] * len(layers)
+    directions: list[Any] = [(None, None)] * len(layers)
+    if by[1]:
+        directions = [(weight, bias) for _, weight, bias in _pieces(h[split:], layers)]
     pieces, every, bent = list(_pieces(weights, layers)), _outputs(device, x, weights, layers), []
     for index, (layer, weight, _) in enumerate(pieces):
         direction, bias = directions[index]
