@@ -13,6 +13,7 @@ import numpy as np
 import numpy as xp
 
 from tinygan.kernels import COMPILING, batchnorm, im2col
+from tinygan.kernels.activations import CODES, FUSED
 from tinygan.kernels.workspace import SMALL as REUSED
 from tinygan.kernels.workspace import empty
 
@@ -23,8 +24,6 @@ Array = np.ndarray[Any, Any]
 LARGE = 4096  # elements, or 64 times as many multiplications, from which the compiled kernels are faster than NumPy
 FEW = 128  # numbers of which something costly is to be made, likewise
 THIN = 4  # columns of the left matrix, up to which a product has a kernel of its own
-_FUSED = {"identity": 0, "relu": 1, "leaky_relu": 2}  # what matrix products apply themselves
-_CODES = {"relu": 1, "leaky_relu": 2, "tanh": 3, "sigmoid": 4, "softplus": 5, "elu": 6}
 
 __all__ = ["activation", "activation_grad", "adam", "adam_grad", "add", "array_type", "asarray", "batch_norm",
            "batch_norm_input_grad", "batch_norm_input_grad_vjp", "batch_norm_sums", "batch_norm_sums_vjp",
@@ -168,7 +167,7 @@ def _is_thin(a: Array, columns: int) -> bool:
 
 def dense(x: Array, weight: Array, bias: Array, activation_name: str, slope: float, out: Array | None = None) -> Array:
     """activation(x @ weight.T + bias): x (N, in), weight (out, in), bias (out,) -> (N, out)."""
-    fused = _FUSED.get(activation_name)
+    fused = FUSED.get(activation_name)
     if _is_thin(x, weight.shape[0]) and (out is None or out.flags.c_contiguous):
         y = _native().thin_product(x, weight.T, out, bias, fused or 0, slope)
     elif x.size * weight.shape[0] > 64 * LARGE and (out is None or out.flags.c_contiguous):
@@ -225,7 +224,7 @@ def conv2d(x: Array, weight: Array, g: Any, version: Any = None, bias: Array | N
     """activation(x * weight + bias): (N, C, H, W), (K, C / groups, kH, kW), (K,) -> (N, K, OH, OW)."""
     if not _is_large(x.shape[0], weight.size, g):
         return _finished(im2col.conv2d(x, weight, g), bias, activation_name, slope)
-    fused = None if bias is None else _FUSED.get(activation_name)
+    fused = None if bias is None else FUSED.get(activation_name)
     y = _convolution().conv2d(channels_last(x), weight, g, version, bias, fused or 0, slope)
     return _finished(y.transpose(0, 3, 1, 2), None, "identity" if fused is not None else activation_name, slope)
 
@@ -311,7 +310,7 @@ def activation(x: Array, activation_name: str, slope: float, out: Array | None =
         if out is None:
             out = _empty_like(x)
         if out.strides == x.strides:
-            return _native().activation_forward(x, _CODES[activation_name], slope, out)
+            return _native().activation_forward(x, CODES[activation_name], slope, out)
     return _IN_NUMPY[activation_name](x, slope, out)
 
 
@@ -326,7 +325,7 @@ def activation_grad(g: Array, y: Array, activation_name: str, slope: float, out:
                 aligned = _empty_like(y)
                 aligned[...] = g
                 g = aligned
-            return _native().activation_backward(g, y, _CODES[activation_name], slope, out)
+            return _native().activation_backward(g, y, CODES[activation_name], slope, out)
     if activation_name == "tanh":
         slopes = kind(1) - y * y
     elif activation_name == "sigmoid":
@@ -386,7 +385,7 @@ def _normalized(x: Array, weight: Array, bias: Array, eps: float, mean: Array, v
     """The kernels for this size, and what they are told."""
     mean, inverse, weight, bias = map(np.ascontiguousarray, (mean, 1 / np.sqrt(var + var.dtype.type(eps)), weight, bias))
     kernels = _native() if x.size > LARGE else batchnorm
-    return kernels, batchnorm.Normalized(_rows(x), mean, inverse, weight, bias, _FUSED[activation_name], slope)
+    return kernels, batchnorm.Normalized(_rows(x), mean, inverse, weight, bias, FUSED[activation_name], slope)
 
 
 def batch_norm(x: Array, weight: Array, bias: Array, eps: float, mean: Array, var: Array, activation_name: str,

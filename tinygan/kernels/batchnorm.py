@@ -6,8 +6,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from tinygan.kernels.activations import IDENTITY, RELU
+
 Array = np.ndarray[Any, Any]
-IDENTITY, RELU, LEAKY_RELU = range(3)
 
 
 class Normalized(NamedTuple):

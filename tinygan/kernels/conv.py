@@ -23,8 +23,9 @@ import numpy as np
 from numba import carray
 
 from tinygan.kernels import microkernel, transform
+from tinygan.kernels.activations import LEAKY_RELU, RELU
 from tinygan.kernels.compiling import inline, kernel
-from tinygan.kernels.gemm import LEAKY_RELU, RELU, pointer_to
+from tinygan.kernels.gemm import pointer_to
 
 # What a task is told, by position. *_PIXEL: elements from one pixel to the next (more than the channels, where the
 # convolution sees a group of them).

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from tinygan.kernels import conv, gemm, lanes, layout, microkernel, normalization, tiles, transform
+from tinygan.kernels.activations import IDENTITY
 from tinygan.kernels.native import REALS, address, number
 from tinygan.kernels.pool import pool
 from tinygan.kernels.workspace import Scratch, empty
@@ -317,7 +318,7 @@ def conv2d(x: Array, weight: Array, g: Any, version: Any, bias: Array | None, ac
 
 def conv2d_input_grad(y: Array, weight: Array, g: Any, version: Any, bias: Array | None = None) -> Array:
     """The adjoint in x, plus bias."""
-    return _convolve(y, weight, g, True, version, None if bias is None else np.ascontiguousarray(bias), gemm.IDENTITY, 0.0)
+    return _convolve(y, weight, g, True, version, None if bias is None else np.ascontiguousarray(bias), IDENTITY, 0.0)
 
 
 def conv2d_weight_grad(x: Array, y: Array, g: Any) -> Array:

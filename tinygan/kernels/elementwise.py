@@ -8,13 +8,13 @@ from llvmlite import ir
 from numba import carray, types
 from numba.extending import intrinsic
 
+from tinygan.kernels.activations import LEAKY_RELU, RELU, SIGMOID, SOFTPLUS, TANH
 from tinygan.kernels.compiling import inline, kernel
 from tinygan.kernels.gemm import pointer_to
 
 # What a task is told, by position: the addresses of three arrays (the second is unused by `forward`), how many
 # elements they have, which activation, and the address of the slope.
 X, Y, OUT, COUNT, ACTIVATION, SLOPE = range(6)
-RELU, LEAKY_RELU, TANH, SIGMOID, SOFTPLUS, ELU = range(1, 7)
 BLOCK = 1024  # elements that stay in the first-level cache
 GRAIN = 16  # elements; parts begin at multiples of it, so that no two share a cache line
 

@@ -17,6 +17,7 @@ from numba import carray, types
 from numba.extending import intrinsic
 
 from tinygan.kernels import microkernel
+from tinygan.kernels.activations import LEAKY_RELU, RELU
 from tinygan.kernels.compiling import inline, kernel
 
 ROWS = microkernel.ROWS
@@ -28,7 +29,6 @@ BLOCK_BYTES = 256 * 1024
 (A, A_ROW, A_STEP, B, B_STEP, B_COLUMN, C, C_STRIDE, STAGED, M, N, K, SPLIT_ROWS, BIAS, ACTIVATION, SLOPE, SCRATCH,
  SCRATCH_WORDS) = range(18)
 WORDS = 18
-IDENTITY, RELU, LEAKY_RELU = range(3)
 
 
 def pointer_to(real: Any) -> Any:

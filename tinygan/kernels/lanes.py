@@ -19,8 +19,9 @@ from numba import carray, types
 from numba.extending import intrinsic
 
 from tinygan.kernels import transform
+from tinygan.kernels.activations import LEAKY_RELU, RELU
 from tinygan.kernels.compiling import inline, kernel
-from tinygan.kernels.gemm import LEAKY_RELU, RELU, address_of_words, pointer_to
+from tinygan.kernels.gemm import address_of_words, pointer_to
 from tinygan.kernels.microkernel import VECTOR_BYTES
 from tinygan.kernels.registers import Registers
 

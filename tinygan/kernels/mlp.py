@@ -23,8 +23,9 @@ from llvmlite import ir
 from numba import carray, types
 from numba.extending import intrinsic
 
+from tinygan.kernels.activations import ELU, LEAKY_RELU, RELU, SIGMOID, SOFTPLUS, TANH
 from tinygan.kernels.compiling import inline, kernel
-from tinygan.kernels.elementwise import ELU, LEAKY_RELU, RELU, SIGMOID, SOFTPLUS, TANH, tanh
+from tinygan.kernels.elementwise import tanh
 from tinygan.kernels.gemm import pointer_to
 from tinygan.kernels.microkernel import VECTOR_BYTES
 from tinygan.kernels.registers import Registers

@@ -11,6 +11,7 @@ from numba import types
 
 from tinygan.kernels import elementwise, gemm, layout, mlp, normalization, optimizers, philox, thin
 from tinygan.kernels import minibatch as pairs
+from tinygan.kernels.activations import CODES, IDENTITY
 from tinygan.kernels.batchnorm import Normalized
 from tinygan.kernels.pool import pool
 from tinygan.kernels.workspace import Scratch, empty
@@ -19,8 +20,6 @@ Array = np.ndarray[Any, Any]
 REALS = {np.dtype(np.float32): types.float32, np.dtype(np.float64): types.float64}
 ALONE = 32 * 1024  # elements of an elementwise task, below which sharing it costs more than it gives
 ALONE_PRODUCT = 200_000  # multiplications of a matrix product, likewise
-CODES = {"identity": 0, "relu": elementwise.RELU, "leaky_relu": elementwise.LEAKY_RELU, "tanh": elementwise.TANH,
-         "sigmoid": elementwise.SIGMOID, "softplus": elementwise.SOFTPLUS, "elu": elementwise.ELU}
 FOLD = 32  # rows that are summed as one, where they are shorter
 NARROW = 4  # columns of a product, up to which it is the left matrix that is read in place
 
@@ -95,7 +94,7 @@ def _strides(x: Array) -> tuple[Array, int, int]:
     return x, max(x.shape[1], 1), 1
 
 
-def product(a: Array, b: Array, out: Array | None = None, bias: Array | None = None, activation: int = gemm.IDENTITY,
+def product(a: Array, b: Array, out: Array | None = None, bias: Array | None = None, activation: int = IDENTITY,
             slope: float = 0.0) -> Array:
     """activation(a @ b + bias) for 2-D arrays of one dtype, not empty; bias (columns of b,) or None, and with it b must
     have contiguous columns (be the transpose of a C-ordered array). out is C-contiguous."""
@@ -124,7 +123,7 @@ def product(a: Array, b: Array, out: Array | None = None, bias: Array | None = N
     return out
 
 
-def thin_product(a: Array, b: Array, out: Array | None = None, bias: Array | None = None, activation: int = gemm.IDENTITY,
+def thin_product(a: Array, b: Array, out: Array | None = None, bias: Array | None = None, activation: int = IDENTITY,
                  slope: float = 0.0) -> Array:
     """The same for a of 1 to `thin.MOST` columns and any b."""
     (m, k), n = a.shape, b.shape[1]

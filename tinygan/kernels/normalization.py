@@ -12,8 +12,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from numba import carray, types
 
+from tinygan.kernels.activations import LEAKY_RELU, RELU
 from tinygan.kernels.compiling import inline, kernel
-from tinygan.kernels.gemm import LEAKY_RELU, RELU, pointer_to
+from tinygan.kernels.gemm import pointer_to
 
 # What a task is told, by position. MEAN to BIAS: addresses of (channels,) each; INVERSE: 1 / deviation. FACTORS: several
 # such rows. PARTIAL: `TOTALS` rows of float64 (channels,) for each part.

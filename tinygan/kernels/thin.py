@@ -7,8 +7,9 @@ from typing import Any
 
 from numba import carray
 
+from tinygan.kernels.activations import LEAKY_RELU, RELU
 from tinygan.kernels.compiling import kernel
-from tinygan.kernels.gemm import LEAKY_RELU, RELU, pointer_to
+from tinygan.kernels.gemm import pointer_to
 
 MOST = 4  # columns of A
 # What a task is told, by position: A (M, K), B (K, N) and the result (M, N) are C-contiguous; BIAS may be 0.

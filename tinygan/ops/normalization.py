@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 from tinygan.backends import backend_of
 from tinygan.graph import OUT, op, pullback
+from tinygan.kernels.activations import FUSED
 from tinygan.ops.activations import activation as activate
 from tinygan.ops.activations import activation_grad, checked_activation
 from tinygan.ops.elementwise import add, div, mul, sqrt, sub
@@ -115,7 +116,7 @@ def batch_norm(x: Any, weight: Any, bias: Any, eps: float = 1e-5, statistics: St
     elif [(a.shape, a.dtype) for a in statistics] != [(x.shape[1:2], x.dtype)] * 2:
         raise ValueError(f"batch_norm: statistics should be two arrays of shape {x.shape[1:2]} and dtype {x.dtype}, got "
                          f"{', '.join(f'{a.shape} {a.dtype}' for a in statistics)} (input {x.shape})")
-    fused = activation in ("identity", "relu", "leaky_relu")
+    fused = activation in FUSED
     y = _batch_norm(x, weight, bias, settings=Settings(eps, statistics, activation if fused else "identity", float(slope)))
     return y if fused else activate(y, activation, slope)
 

@@ -7,8 +7,8 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from tinygan.kernels.activations import CODES
 from tinygan.kernels.cuda.device import THREADS, Array, Device
-from tinygan.kernels.cuda.elementwise import CODES
 from tinygan.kernels.cuda.products import MOST_BATCHES, Plan, add_parts, batched, plan, precision_defines, wide
 
 VARIANTS = (("WIDTH=1",), ("WIDTH=4",))

@@ -3,10 +3,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from tinygan.kernels.activations import CODES
 from tinygan.kernels.cuda.device import Array, Device
-
-CODES = {"identity": 0, "relu": 1, "leaky_relu": 2, "tanh": 3, "sigmoid": 4, "softplus": 5, "elu": 6}
-"""As `Activation` in common.cuh has them."""
 
 __all__ = ["activation", "activation_grad"]
 

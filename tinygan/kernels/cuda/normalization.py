@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from tinygan.kernels.activations import CODES
 from tinygan.kernels.cuda.device import THREADS, Array, Device
-from tinygan.kernels.cuda.elementwise import CODES
 from tinygan.kernels.cuda.reductions import FINISHED, MAPPED, SUMMED, column_totals, contiguous, layout
 
 __all__ = ["batch_norm", "batch_norm_input_grad", "batch_norm_input_grad_vjp", "batch_norm_sums", "batch_norm_sums_vjp"]

@@ -13,8 +13,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from tinygan.kernels.activations import CODES
 from tinygan.kernels.cuda.device import THREADS, Array, Device
-from tinygan.kernels.cuda.elementwise import CODES
 
 __all__ = ["dense", "dense_parameter_grads", "matmul"]
 

@@ -12,8 +12,9 @@ from functools import cache, lru_cache
 from typing import Any, NamedTuple
 
 from tinygan.context import override
+from tinygan.kernels.activations import CODES, FUSED
 from tinygan.kernels.cuda.device import Array, Device
-from tinygan.kernels.cuda.elementwise import CODES, activation
+from tinygan.kernels.cuda.elementwise import activation
 from tinygan.kernels.cuda.products import SECOND_KERNEL, batched
 from tinygan.kernels.tiles import POINTS, matrices
 
@@ -170,7 +171,7 @@ def _contiguous(device: Device, bias: Array | None) -> Array | None:
 
 def _fused(activation_name: str) -> str:
     """What the kernels apply of it."""
-    return activation_name if activation_name in ("relu", "leaky_relu") else "identity"
+    return activation_name if activation_name in FUSED else "identity"
 
 
 def _activated(device: Device, y: Array, activation_name: str, slope: float) -> Array:
