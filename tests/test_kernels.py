@@ -12,11 +12,12 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numba import carray, types
 from scipy import stats
 
 import tinygan
 from tinygan.backends import cpu
-from tinygan.kernels import native, reference, workspace
+from tinygan.kernels import compiling, gemm, native, reference, workspace
 from tinygan.kernels.pool import Pool, core_count, pool
 
 FLOATS = (np.float32, np.float64)
@@ -585,6 +586,31 @@ def test_an_edited_helper_is_not_run_from_the_cache(tmp_path):
     helpers.write_text(text.replace("    units = (count + GRAIN - 1) // GRAIN\n", "    units = 0 * count\n"))
     assert python(BITS, tmp_path, PYTHONPATH=str(root))[0].strip() == "00000000 " * 3 + "00000000"
     assert len(list(cache.iterdir())) == 2
+
+
+def test_helpers_that_differ_in_what_they_close_over_have_different_names():
+    """Else a process that takes two kernels from the cache, compiled by two others, would link one's helper to both."""
+    def make(real, factor):
+        pointer = gemm.pointer_to(real)  # an intrinsic
+
+        @compiling.inline
+        def first(address):
+            return carray(pointer(address), (1,))[0] * factor
+
+        @compiling.inline
+        def second(address):
+            return first(address)
+
+        return first.py_func.__qualname__, second.py_func.__qualname__
+
+    names = [make(types.float32, 2), make(types.float64, 2), make(types.float32, 3), make(types.float32, 2)]
+    assert names[0] == names[3] and len({name for pair in names for name in pair}) == 6
+
+
+def test_a_helper_that_would_have_another_name_in_every_process_is_refused():
+    unnamed = object()
+    with pytest.raises(TypeError, match="closes over <object object"):
+        compiling.inline(lambda: unnamed)
 
 
 def test_an_unwritable_cache_folder_works_uncached(tmp_path):

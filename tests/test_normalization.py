@@ -200,7 +200,8 @@ def test_numpy_eps_keeps_float32():
     assert tg.layer_norm(x, w, b, np.float64(1e-5)).dtype == np.float32
 
 
-@pytest.mark.parametrize("bad", [np.empty(8), np.empty(7, np.float32), np.empty((8, 1), np.float32)], ids=str)
+@pytest.mark.parametrize("bad", [np.empty(8), np.empty(7, np.float32), np.empty((8, 1), np.float32)],
+                         ids=["precision", "length", "axes"])
 def test_statistics_of_another_kind_are_refused(bad):
     x, ones = np.ones((64, 8, 4, 4), np.float32), np.ones(8, np.float32)
     with pytest.raises(ValueError, match=r"batch_norm: statistics .* \(8,\) and dtype float32.*input \(64, 8, 4, 4\)"):

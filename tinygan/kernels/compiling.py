@@ -146,8 +146,27 @@ def _cached(compiled: Any, function: Callable[..., Any]) -> Any:
 
 
 def inline(function: Callable[..., Any]) -> Any:
-    """A helper that kernels call; compiled with each of them, and for whatever types it meets."""
+    """A helper that kernels call; compiled with each of them, and for whatever types it meets.
+
+    Its name says what it closes over. Numba counts functions to tell one name from another, from 1 in every process: of
+    two kernels that two processes compiled, a third that loads both from the cache would run the same helper.
+    """
+    function.__qualname__ += f"-{hashlib.sha256(_closed_over(function).encode()).hexdigest()[:16]}"
     return numba.njit(pipeline_class=_Compiler, **OPTIONS)(function)
+
+
+def _closed_over(value: Any) -> str:
+    """A value, or all that a function closes over, itself or in the functions among it: the same words in every process."""
+    if isinstance(value, tuple | list):
+        return f"({', '.join(map(_closed_over, value))})"
+    function = getattr(value, "py_func", None) or getattr(value, "_defn", None) or value  # a helper, an intrinsic
+    if not hasattr(function, "__code__"):
+        words = repr(value)
+        if " at 0x" in words:
+            raise TypeError(f"a kernel's helper closes over {words}, whose name is another one in every process")
+        return words
+    cells = zip(function.__code__.co_freevars, function.__closure__ or (), strict=True)
+    return f"{function.__module__}.{function.__qualname__}{_closed_over([(name, cell.cell_contents) for name, cell in cells])}"
 
 
 def entry(signature: Any) -> Callable[[Callable[..., Any]], Any]:
