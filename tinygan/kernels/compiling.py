@@ -166,7 +166,8 @@ def _closed_over(value: Any) -> str:
             raise TypeError(f"a kernel's helper closes over {words}, whose name is another one in every process")
         return words
     cells = zip(function.__code__.co_freevars, function.__closure__ or (), strict=True)
-    return f"{function.__module__}.{function.__qualname__}{_closed_over([(name, cell.cell_contents) for name, cell in cells])}"
+    closed = [(name, cell.cell_contents) for name, cell in cells]
+    return f"{function.__module__}.{function.__qualname__}{_closed_over(closed)}"
 
 
 def entry(signature: Any) -> Callable[[Callable[..., Any]], Any]:
