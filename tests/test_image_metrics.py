@@ -163,9 +163,30 @@ def test_samples_of_the_distribution_itself_differ_in_one_bin_of_twenty():
     (lambda: metrics.frechet_distance(features(5) * np.nan, features(5)), "finite"),
     (lambda: metrics.precision_recall(features(5), features(5), 5), "k should be"),
     (lambda: metrics.inception_score(np.ones(3)), r"shape \(3,\)"),
+    (lambda: metrics.fit_bins(blobs([5]), 2).compare(np.zeros((0, 4))), r"images of 4 values expected, got shape \(0, 4\)"),
     (lambda: metrics.fit_bins(blobs([5]), 6), "from 1 to the number of images"),
     (lambda: metrics.fit_bins(blobs([5]), 2).compare(np.zeros((3, 9))), r"images of 4 values expected, got shape \(3, 9\)"),
 ])
 def test_refusals(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+def test_integers_and_halves_are_measured_like_floats():
+    a, b = (np.round(10 * features(60, seed=seed)) for seed in (1, 2))
+    expected = metrics.precision_recall(a, b)
+    assert 0 < expected.precision < 1
+    for kind in (np.int64, np.float16, np.float32):
+        assert metrics.precision_recall(a.astype(kind), b.astype(kind)) == expected
+    np.testing.assert_array_equal(metrics.fit_bins(a.astype(np.float16), 5).centres, metrics.fit_bins(a.astype(np.float32), 5).centres)
+
+
+def test_repeated_images_leave_bins_empty():
+    bins = metrics.fit_bins(np.repeat(np.eye(3, dtype=np.float32), 20, 0), 6)
+    assert np.count_nonzero(bins.counts) == 3
+    assert bins.compare(np.repeat(np.eye(3, dtype=np.float32), 7, 0)) == (0, pytest.approx(0.0))
+
+
+def test_a_distance_is_never_negative():
+    x = 1e3 * features(50, 128)
+    assert metrics.frechet_distance(x, x) >= 0

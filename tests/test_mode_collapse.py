@@ -185,7 +185,7 @@ def test_another_experiments_file_is_refused(bench, tmp_path, capsys):
 
 
 def test_memory_is_measured_and_judged(bench, tmp_path, capsys):
-    assert bench.unrolled_memory.main(["--batch", "4", "--width", "2", "--steps", "0,1", "--json", str(tmp_path / "m.json"), "--figure", str(tmp_path / "m.png")]) == 0
+    assert bench.unrolled_memory.main(["--batch", "16", "--width", "2", "--steps", "0,1", "--json", str(tmp_path / "m.json"), "--figure", str(tmp_path / "m.png")]) == 0
     found = json.loads((tmp_path / "m.json").read_text())
     at = {(row["mode"], row["steps"]): row["live_mib"] for row in found["rows"]}
     assert 0 < at["rematerialized", 0] < at["rematerialized", 1] and 0 < at["recorded", 0] < at["recorded", 1]

@@ -1,8 +1,8 @@
 """Minibatch discrimination (Salimans et al. 2016, "Improved techniques for training GANs", section 3.2).
 
 The game is `VanillaGAN`'s; what is new is a layer of the discriminator, by which it sees each image beside the others of its
-batch. A generator that makes one image again and again is then easy to tell from the data, and the discriminator's gradient
-tells it apart from its own copies: they push each other away. So this file has networks, and no class.
+batch. A generator that makes one image again and again is then easy to tell from the data, wherever that image lies. So this
+file has networks, and no class.
 """
 from __future__ import annotations
 

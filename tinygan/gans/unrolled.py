@@ -13,6 +13,7 @@ forward storing each step's parameters and optimiser state, and then back step b
 from __future__ import annotations
 
 from collections.abc import Callable
+from numbers import Integral
 from typing import Any, NamedTuple
 
 from tinygan import nn
@@ -70,6 +71,7 @@ class Unrolling(NamedTuple):
         points, judged = [self.optimizer.pack()], self.judged(fake)
         for step in range(self.steps):
             points.append(self.advance_array(points[-1], judged, step))
+            del points[:-1 - self.truncate]  # it goes back no farther
         del judged
         last, images = wrap(points.pop(), Leaf()), wrap(fake, Leaf())
         loss = self.g_loss(self.parameters(last), images)
@@ -80,7 +82,7 @@ class Unrolling(NamedTuple):
             after = self.advance(point, self.judged(images), step)
             cotangent, more = (g.array for g in grad(after, [point, images], cotangent))
             by_images = by_images + more
-            del after, point, images  # the next step's graph takes this one's memory
+            del after, point, images, more  # the next step's graph takes this one's memory
         return loss.detach(), by_images
 
     def recorded(self, fake: Tensor) -> Tensor:
@@ -112,9 +114,9 @@ class UnrolledGAN(VanillaGAN):
     def __init__(self, generator: nn.Module, discriminator: nn.Module, latent_dim: int, *, unroll_steps: int = 5,
                  truncate: int | None = None, order: str = "discriminator-first", rematerialize: bool = True,
                  generator_cost: str = "minimax", **settings: Any) -> None:
-        if not isinstance(unroll_steps, int) or unroll_steps < 0:
+        if not isinstance(unroll_steps, Integral) or unroll_steps < 0:
             raise ValueError(f"UnrolledGAN: unroll_steps should be 0 or more, got {unroll_steps}")
-        if truncate is not None and not 0 <= truncate <= unroll_steps:
+        if truncate is not None and not (isinstance(truncate, Integral) and 0 <= truncate <= unroll_steps):
             raise ValueError(f"UnrolledGAN: truncate should be from 0 to unroll_steps ({unroll_steps}), got {truncate}")
         if order not in ORDERS:
             raise ValueError(f"UnrolledGAN: unknown order {order!r}, expected one of {', '.join(ORDERS)}")

@@ -3,6 +3,7 @@ and bins in the space of pixels. All of them take arrays, whatever made those.""
 from __future__ import annotations
 
 import math
+import warnings
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -47,7 +48,7 @@ def frechet_distance(real: Array, generated: Array) -> float:
     # The trace of the root of C1 C2 is that of the symmetric C1^(1/2) C2 C1^(1/2), whose eigenvalues are real and from 0 on.
     root = _root(first)
     shared = np.sqrt(np.maximum(np.linalg.eigvalsh(root @ second @ root), 0)).sum()
-    return float(apart + np.trace(first) + np.trace(second) - 2 * shared)
+    return max(0.0, float(apart + np.trace(first) + np.trace(second) - 2 * shared))  # (rounding may go below)
 
 
 def kernel_distance(real: Array, generated: Array) -> float:
@@ -73,7 +74,7 @@ def precision_recall(real: Array, generated: Array, k: int = 3) -> PrecisionReca
     farther from one of the set's members than that one's k-th nearest neighbour in the set is. Both depend on the numbers of
     samples; compare only like with like."""
     a, b = _two("precision_recall", real, generated)
-    a, b = ((x - a.mean(0)).astype(np.result_type(real, generated)) for x in (a, b))
+    a, b = ((x - a.mean(0)).astype(np.result_type(real, generated, np.float32)) for x in (a, b))
     if not 1 <= k < min(len(a), len(b)):
         raise ValueError(f"precision_recall: k should be from 1 to one less than the samples of either kind, got {k} with "
                          f"{len(a)} and {len(b)}")
@@ -111,13 +112,14 @@ def fit_bins(images: Array, bins: int = 100, key: Key | None = None, *, steps: i
     if not 1 <= bins <= len(flat):
         raise ValueError(f"fit_bins: bins should be from 1 to the number of images ({len(flat)}), got {bins}")
     start = flat[(key or Key(0)).permutation(len(flat))[:bins]]
-    centres, _ = kmeans2(flat, start, iter=steps, minit="matrix", missing="raise")
+    with warnings.catch_warnings(action="ignore", category=UserWarning):  # of bins that stay empty, where images repeat
+        centres, _ = kmeans2(flat, start, iter=steps, minit="matrix", missing="warn")
     return Bins(centres, np.bincount(vq(flat, centres)[0], minlength=bins))
 
 
 def _flat(images: Array) -> Array:
-    flat = images.reshape(len(images), -1)
-    return flat if images.dtype.kind == "f" else flat.astype(np.float32)
+    flat = images.reshape(len(images), math.prod(images.shape[1:]))
+    return flat.astype(np.result_type(images, np.float32), copy=False)
 
 
 def _matrix(who: str, what: str, array: Array) -> Array:

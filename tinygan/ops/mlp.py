@@ -99,6 +99,8 @@ def mlp(x: Any, weights: Any, layers: Sequence[MLPLayer]) -> Any:
         if layer.outputs != after.inputs:
             raise ValueError(f"mlp: a layer of {layer.outputs} outputs is followed by one of {after.inputs} inputs")
     for layer in layers:
+        if min(layer.inputs, layer.outputs) < 1:
+            raise ValueError(f"mlp: a layer of {layer.inputs} inputs and {layer.outputs} outputs")
         checked_activation("mlp", layer.activation, layer.slope)
     if not shape or shape[-1] != layers[0].inputs or not math.prod(shape):
         raise ValueError(f"mlp: an input of shape (..., {layers[0].inputs}), not empty, expected, got {shape}")

@@ -43,16 +43,17 @@ def save_densities(path: str | os.PathLike[str], rows: Mapping[str, Sequence[npt
 def save_pushes(path: str | os.PathLike[str], panels: Mapping[str, tuple[npt.NDArray[Any], npt.NDArray[Any]]],
                 centres: npt.NDArray[Any], *, title: str) -> None:
     """Points (N, 2), and from each an arrow (N, 2): a column for each name, the whole plane above, the points alone below.
-    centres (M, 2) are marked. The longest arrows of every panel have one length."""
+    centres (M, 2) are marked. All arrows have one scale."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(3.3 * len(panels), 7), layout="constrained")
     grid = figure.subplots(2, len(panels), squeeze=False)
     radius = 1.3 * float(np.abs(centres).max())
+    lengths = np.concatenate([np.linalg.norm(arrows, axis=1) for _, arrows in panels.values()])
+    longest = float(np.quantile(lengths, 0.98)) or 1.0
     for column, (name, (points, arrows)) in enumerate(panels.items()):
         middle = np.median(points, axis=0)
         reach = 1.3 * float(np.quantile(np.abs(points - middle).max(axis=1), 0.98)) + 1e-6
-        longest = float(np.quantile(np.linalg.norm(arrows, axis=1), 0.98)) or 1.0
         for axes, centre, size in ((grid[0, column], np.zeros(2), radius), (grid[1, column], middle, reach)):
             axes.scatter(*centres.T, s=60, facecolors="none", edgecolors="#888888", linewidths=1)
             axes.scatter(*points.T, s=4, color="#1f77b4", alpha=0.6, linewidths=0)
