@@ -3,7 +3,8 @@ from pathlib import Path
 
 from setuptools import find_packages, setup
 
-TEST = ["pytest>=8", "hypothesis>=6.100", "threadpoolctl>=3.5", "nvidia-cuda-nvrtc>=13; sys_platform != 'darwin'"]
+TEST = ["pytest>=8", "pytest-xdist>=3.6", "hypothesis>=6.100", "threadpoolctl>=3.5",
+        "nvidia-cuda-nvrtc>=13; sys_platform != 'darwin'"]
 ORACLE = ["torch>=2.4"]
 
 setup(

@@ -13,8 +13,9 @@ forward storing each step's parameters and optimiser state, and then back step b
 from __future__ import annotations
 
 from collections.abc import Callable
-from numbers import Integral
 from typing import Any, NamedTuple
+
+import numpy as np
 
 from tinygan import nn
 from tinygan.backends import Array
@@ -114,9 +115,9 @@ class UnrolledGAN(VanillaGAN):
     def __init__(self, generator: nn.Module, discriminator: nn.Module, latent_dim: int, *, unroll_steps: int = 5,
                  truncate: int | None = None, order: str = "discriminator-first", rematerialize: bool = True,
                  generator_cost: str = "minimax", **settings: Any) -> None:
-        if not isinstance(unroll_steps, Integral) or unroll_steps < 0:
+        if not isinstance(unroll_steps, int | np.integer) or unroll_steps < 0:
             raise ValueError(f"UnrolledGAN: unroll_steps should be 0 or more, got {unroll_steps}")
-        if truncate is not None and not (isinstance(truncate, Integral) and 0 <= truncate <= unroll_steps):
+        if truncate is not None and not (isinstance(truncate, int | np.integer) and 0 <= truncate <= unroll_steps):
             raise ValueError(f"UnrolledGAN: truncate should be from 0 to unroll_steps ({unroll_steps}), got {truncate}")
         if order not in ORDERS:
             raise ValueError(f"UnrolledGAN: unknown order {order!r}, expected one of {', '.join(ORDERS)}")

@@ -34,7 +34,8 @@ def mixture_coverage(samples: Array, centres: Array, sigma: float) -> MixtureCov
     A sample that is not finite is nobody's: it counts in N alone, and not in the divergence. Samples of the mixture itself
     have a share of 1 - exp(-4.5) = 0.989 in two dimensions.
     """
-    if samples.ndim != 2 or centres.ndim != 2 or samples.shape[1] != centres.shape[1] or not len(samples) or not len(centres):
+    fit = samples.ndim == centres.ndim == 2 and samples.shape[1] == centres.shape[1]
+    if not (fit and len(samples) and len(centres)):
         raise ValueError(f"mixture_coverage: samples (N, D) and centres (M, D) expected, got {samples.shape} and "
                          f"{centres.shape}")
     if not (sigma > 0 and np.isfinite(centres).all()):
