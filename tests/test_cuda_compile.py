@@ -21,6 +21,8 @@ VARIANTS = {
     "tiles": [(), *tiles.VARIANTS],
 }
 """The macros that a file is compiled with, beside REAL."""
+CUPYS_OWN = ("-ftz=true", "--device-as-default-execution-space")
+"""What CuPy adds to the options of a RawModule."""
 
 
 def options(file):
@@ -59,7 +61,7 @@ def compiled(nvrtc, source, architecture, *options):
 
     program = ctypes.c_void_p()
     assert nvrtc.nvrtcCreateProgram(ctypes.byref(program), source.encode(), b"kernel.cu", 0, None, None) == 0
-    options = [option.encode() for option in (STANDARD, f"-I{FOLDER}", f"-arch={architecture}", *options)]
+    options = [option.encode() for option in (STANDARD, f"-I{FOLDER}", f"-arch={architecture}", *CUPYS_OWN, *options)]
     try:
         status = nvrtc.nvrtcCompileProgram(program, len(options), (ctypes.c_char_p * len(options))(*options))
         said = read("ProgramLog").rstrip(b"\0").decode().strip()

@@ -196,23 +196,18 @@ def _preference(B: Any, a: Any, b: Any) -> Any:
 
 
 @op(saves=(0,))
-def _clip(B: Any, x: Any, low: float | None, high: float | None) -> Any:
+def _clip(B: Any, x: Any, low: float, high: float) -> Any:
     return B.xp.clip(x, low, high)
 
 
 @_clip.vjp
-def _(needs: Any, g: Any, x: Any, low: float | None, high: float | None) -> Any:
+def _(needs: Any, g: Any, x: Any, low: float, high: float) -> Any:
     return (mul(g, _inside(x, low=low, high=high)),)
 
 
 @op()
-def _inside(B: Any, x: Any, low: float | None, high: float | None) -> Any:
-    inside = B.xp.ones(x.shape, bool)
-    if low is not None:
-        inside &= x >= low
-    if high is not None:
-        inside &= x <= high
-    return inside.astype(x.dtype)
+def _inside(B: Any, x: Any, low: float, high: float) -> Any:
+    return ((x >= low) & (x <= high)).astype(x.dtype)
 
 
 def clip(x: Any, low: float | None, high: float | None) -> Any:
@@ -220,9 +215,9 @@ def clip(x: Any, low: float | None, high: float | None) -> Any:
     for name, limit in (("low", low), ("high", high)):
         if not (limit is None or isinstance(limit, int | float | np.integer | np.floating)):
             raise TypeError(f"clip: {name} should be a number or None, got {type(limit).__name__}")
-    low = None if low is None else float(low)
-    high = None if high is None else float(high)
-    if not (-math.inf if low is None else low) <= (math.inf if high is None else high):
+    low = -math.inf if low is None else float(low)
+    high = math.inf if high is None else float(high)
+    if not low <= high:
         raise ValueError(f"clip: low should not be above high, got {low} and {high}")
     return _clip(x, low=low, high=high)
 

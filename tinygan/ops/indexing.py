@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from tinygan.backends import backend_of
+from tinygan.context import CONTEXT
 from tinygan.graph import op
 from tinygan.ops.shape import broadcast_to, check_broadcast, integers
 from tinygan.tensor import Tensor, as_array, shape_of
@@ -53,7 +54,8 @@ def _is_basic(index: Any) -> bool:
 def getitem(x: Any, index: Any) -> Any:
     """x[index] as NumPy has it: slices, integers, None, ..., integer arrays and masks, Tensors of integers or booleans.
 
-    Raises IndexError where NumPy does. The gradient of an element that is picked several times is the sum.
+    Raises IndexError where NumPy does; but of an array on a GPU, as CuPy has it, an integer array's out-of-range elements
+    are taken modulo the size. The gradient of an element that is picked several times is the sum.
     """
     return _getitem(x, index=_plain_index(index), shape=shape_of("getitem", x))
 
@@ -65,7 +67,15 @@ def _plain_index(index: Any) -> Any:
 def _plain(part: Any) -> Any:
     if isinstance(part, Tensor):
         return part.array
-    return np.asarray(part, dtype=None if part else np.intp) if isinstance(part, list) else part
+    return np.asarray(part, dtype=None if part else np.intp) if isinstance(part, list | range) else part
+
+
+def range_error(indices: Any, count: int) -> str:
+    """What is wrong with indices that should be from 0 to count - 1, if anything is. Inside a capture nobody can look."""
+    if not indices.size or CONTEXT.get().capture is not None:
+        return ""
+    low, high = int(indices.min()), int(indices.max())
+    return "" if low >= 0 and high < count else f"from {low} to {high}, expected 0 to {count - 1}"
 
 
 def scatter_add(values: Any, index: Any, shape: Shape) -> Any:
@@ -83,13 +93,14 @@ def scatter_add(values: Any, index: Any, shape: Shape) -> Any:
 
 def embedding(weight: Any, indices: Any) -> Any:
     """Rows of weight (count, dimension) by integer indices of any shape -> (*indices.shape, dimension)."""
-    indices = as_array(_plain(indices) if isinstance(indices, list | Tensor) else np.asarray(indices))
+    indices = _plain(indices)
+    if not hasattr(indices, "dtype"):
+        indices = np.asarray(indices)
     if not shape_of("embedding", weight):
         raise ValueError(f"embedding: weight should be of shape (count, ...), got {weight.shape}")
     if indices.dtype.kind not in "iu":
         raise TypeError(f"embedding: indices should be integers, got {indices.dtype}")
-    count = weight.shape[0]
-    if indices.size and not (indices.min() >= 0 and indices.max() < count):
-        raise IndexError(f"embedding: indices from {indices.min()} to {indices.max()}, expected 0 to {count - 1} "
-                         f"(weight {weight.shape})")
+    wrong = range_error(indices, weight.shape[0])
+    if wrong:
+        raise IndexError(f"embedding: indices {wrong} (weight {weight.shape})")
     return _getitem(weight, index=indices, shape=weight.shape)

@@ -5,11 +5,12 @@ from typing import Any
 
 import numpy as np
 
+from tinygan.backends import backend_of
 from tinygan.graph import op, pullback
 from tinygan.ops.activations import activation_grad, sigmoid
 from tinygan.ops.elementwise import abs as absolute
 from tinygan.ops.elementwise import mul, neg, sub
-from tinygan.ops.indexing import getitem
+from tinygan.ops.indexing import getitem, range_error
 from tinygan.ops.reduce import logsumexp, mean
 from tinygan.ops.reduce import sum as sum_over
 from tinygan.ops.shape import broadcast_to
@@ -72,10 +73,11 @@ def softmax_cross_entropy(logits: Any, labels: Any) -> Any:
                          f"{labels.shape}")
     if labels.dtype.kind not in "iu":
         raise TypeError(f"softmax_cross_entropy: labels should be integers, got {labels.dtype}")
-    if labels.min() < 0 or labels.max() >= logits.shape[1]:
-        raise ValueError(f"softmax_cross_entropy: labels from {labels.min()} to {labels.max()}, expected 0 to "
-                         f"{logits.shape[1] - 1} (logits {logits.shape})")
-    picked = getitem(logits, (np.arange(len(labels)), labels))
+    wrong = range_error(labels, logits.shape[1])
+    if wrong:
+        raise ValueError(f"softmax_cross_entropy: labels {wrong} (logits {logits.shape})")
+    rows = backend_of(as_array(logits)).xp.arange(len(labels))
+    picked = getitem(logits, (rows, labels))
     return mean(sub(logsumexp(logits, 1), picked))
 
 

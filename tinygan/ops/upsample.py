@@ -29,11 +29,11 @@ class Taps(NamedTuple):
 def _resample(B: Any, x: Any, axis: int, taps: Taps) -> Any:
     """x (N, C, H, W) with axis 2 or 3 made anew (channels-last in memory)."""
     pixels = x.transpose(0, 2, 3, 1)
-    y = pixels.take(B.xp.asarray(taps.low), axis - 1)
+    y = pixels.take(B.feed(np.array(taps.low)), axis - 1)
     if taps.high:
         share = _along(B, taps.share, axis, x.dtype)
         y *= 1 - share
-        y += pixels.take(B.xp.asarray(taps.high), axis - 1) * share
+        y += pixels.take(B.feed(np.array(taps.high)), axis - 1) * share
     return y.transpose(0, 3, 1, 2)
 
 
@@ -63,7 +63,7 @@ def _(needs: Any, g: Any, axis: int, taps: Taps) -> Any:
 
 def _along(B: Any, values: Sequence[float], axis: int, dtype: Any) -> Any:
     """values in a shape that broadcasts along that axis of channels-last images."""
-    return B.xp.asarray(values, dtype).reshape((-1, 1, 1) if axis == 2 else (-1, 1))
+    return B.feed(np.array(values, dtype)).reshape((-1, 1, 1) if axis == 2 else (-1, 1))
 
 
 def upsample(x: Any, size: int | Sequence[int] | None = None, scale_factor: float | Sequence[float] | None = None,

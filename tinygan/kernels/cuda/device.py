@@ -59,7 +59,6 @@ class Device:
         self.free_memory = free_memory
         self.sms = sms
         self.tensor_cores = tensor_cores
-        self._constants: dict[Any, Array] = {}
 
     @property
     def precision(self) -> str:
@@ -87,11 +86,3 @@ class Device:
         if capture is not None:
             return capture.feed(value)
         return self.xp.asarray(value() if callable(value) else value)
-
-    def constant(self, name: Any, make: Callable[[], np.ndarray[Any, Any]]) -> Array:
-        """A small array that never changes, uploaded once."""
-        if name not in self._constants:
-            if CONTEXT.get().capture is not None:
-                raise RuntimeError(f"{name}: a constant is uploaded before a capture, by the same step run once")
-            self._constants[name] = self.xp.asarray(make())
-        return self._constants[name]
