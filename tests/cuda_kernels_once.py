@@ -3,7 +3,7 @@ test_cuda_sanitizers.py runs in a process of its own, where each of a block's th
 import numpy as np
 
 from tinygan.context import override
-from tinygan.kernels.cuda import direct, losses, minibatch, normalization, products, reductions
+from tinygan.kernels.cuda import direct, losses, minibatch, normalization, products, reductions, tiles
 from tinygan.kernels.cuda.device import Device
 from tinygan.kernels.cuda.emulated import emulated_device
 from tinygan.ops.conv import Geometry
@@ -19,6 +19,7 @@ def launch_all(device: Device) -> None:
     reductions.softmax(device, rand(2, 300), 1)
     losses.bce_with_logits(device, x, 1.0)
     told = (weight, bias, 1e-5, mean, var, "relu", 0.0)
+    normalization.batch_norm_statistics(device, x, mean, var)
     normalization.batch_norm(device, x, *told)
     normalization.batch_norm_sums(device, x, x, *told)
     normalization.batch_norm_input_grad(device, x, x, sums, *told)
@@ -30,6 +31,10 @@ def launch_all(device: Device) -> None:
     minibatch.minibatch_similarity_second(device, m, g, m)
     products.matmul(device, rand(3, 100), rand(100, 1))
     products.column_sums(device, x)
+    geometry = Geometry((4, 4), (3, 3), (2, 2), (2, 2), (1, 1), (1, 1), 1)
+    image, kernel, maps, tile = rand(2, 2, 4, 4), rand(2, 2, 3, 3), rand(2, 2, 2, 2), tiles.Tile(2, 2)
+    tiles.conv2d(device, tile, image, kernel, geometry, statistics=(rand(2), rand(2)))
+    tiles.conv2d_input_grad(device, tile, maps, kernel, geometry, statistics=(rand(2), rand(2)))
     geometry = Geometry((4, 4), (3, 3), (2, 2), (2, 2), (1, 1), (1, 1), 2)
     products.MOST_BATCHES = direct.MOST_BATCHES = 1  # so that a block computes several products
     for tile in products.TILES:

@@ -98,6 +98,35 @@ def test_bias_and_activation(name, tile, activation, dtype):
     close(found, reference.activation(before, *told), tile, np.abs(before).max())
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("name, tile", [("4x4 stride 2, odd", tiles.Tile(4, 2)), ("4x4 stride 2, several tiles", tiles.Tile(2, 2)),
+                                        ("5x5 stride 2, output padding", tiles.Tile(2, 3)), ("3x3", tiles.Tile(4, 3)),
+                                        ("6x5 stride 3, unseen edges", tiles.Tile(7, 2)), ("one output", tiles.Tile(7, 2))])
+def test_statistics_of_what_is_made(name, tile, dtype):
+    g, *sizes = GEOMETRIES[name]
+    check_statistics(tile, g, *arrays(g, *sizes, dtype))
+
+
+def check_statistics(tile, g, x, weight, y):
+    """Mean and variance beside what the convolution, and its adjoint, make; a large bias takes no digits from them."""
+    for call, image, channels in ((tiles.conv2d, x, weight.shape[0]), (tiles.conv2d_input_grad, y, weight.shape[1])):
+        mean, var = (DEVICE.empty((channels,), x.dtype) for _ in range(2))
+        bias = upload(np.linspace(100, 200, channels).astype(x.dtype))
+        found = call(DEVICE, tile, upload(image), upload(weight), g, bias, statistics=(mean, var)).get()
+        exact = found.astype(np.float64).transpose(1, 0, 2, 3).reshape(channels, -1)
+        eps = np.finfo(x.dtype).eps
+        np.testing.assert_allclose(mean.get(), exact.mean(1), rtol=8 * eps)
+        np.testing.assert_allclose(var.get(), exact.var(1), rtol=64 * eps, atol=1e-30)
+        plain = call(DEVICE, tile, upload(image), upload(weight), g, bias).get()
+        np.testing.assert_array_equal(found, plain)
+
+
+def test_statistics_of_many_parts(monkeypatch):
+    monkeypatch.setattr(DEVICE, "sms", 5)
+    g = geometry((16, 16), (4, 4), 2, (1, 1))
+    check_statistics(tiles.Tile(2, 2), g, *arrays(g, 7, 3, 37, np.float32))
+
+
 class Exact:
     """The convolutions of NumPy in float64."""
 

@@ -5,9 +5,10 @@ import threading
 
 import numpy as np
 import pytest
+from helpers import to_device
 
 import tinygan as tg
-from tinygan import nn
+from tinygan import nn, ops
 from tinygan.nn import initializers
 from tinygan.random import Key, use_key
 
@@ -446,3 +447,31 @@ def test_an_initializer_gives_values_of_the_parameters_own_in_its_dtype_or_is_re
     assert second.tolist() == [0, 0, 0, 0] == shared.tolist()
     with pytest.raises(ValueError, match=r"the initializer made shape \(3,\), expected \(4,\)"):
         tg.Parameter(shape=(4,), initializer=lambda key, shape, dtype: np.zeros(3)).initialize(Key(0))
+
+
+@pytest.mark.parametrize("algorithm", ["direct", "tiled"])
+@pytest.mark.parametrize("make", [lambda: nn.Conv2d(3, 4, 4, 2, 1), lambda: nn.ConvTranspose2d(3, 4, 4, 2, 1, bias=False),
+                                  lambda: nn.Conv2d(3, 6, 3)], ids=["Conv2d", "ConvTranspose2d", "another number of channels"])
+def test_a_convolution_measures_for_the_batch_norm_behind_it(device, make, algorithm, monkeypatch):
+    """As if each stood alone; a BatchNorm that is not in training, or does not fit, is nobody's business."""
+    x = tg.Tensor(to_device(Key(5).normal((2, 3, 10, 8)), device))
+    measured = []
+    monkeypatch.setattr(ops, "batch_norm", lambda *a, told=ops.batch_norm: (measured.append(a[-1]), told(*a))[1])
+    norms = [nn.BatchNorm(4) for _ in range(2)]
+    conv, (fused, apart) = make(), norms
+    network = nn.Sequential(conv, fused, nn.ReLU()).initialize(Key(1)).to(device)
+    apart.initialize(Key(2)).to(device)
+    if conv.channels != 4:
+        with pytest.raises(ValueError, match=r"batch_norm: .*input \(2, 6, 8, 6\)"):
+            network(x)
+        return
+    with tg.conv_algorithm(algorithm):
+        y = network(x)
+        expected = tg.relu(apart(conv(x)))
+    assert measured == [True, False]
+    np.testing.assert_allclose(y.numpy(), expected.numpy(), rtol=0, atol=1e-5)
+    for name, value in apart.state_dict().items():
+        np.testing.assert_allclose(fused.state_dict()[name], value, rtol=1e-5, atol=1e-6, err_msg=name)
+    network.eval()
+    network(x)
+    assert measured == [True, False]

@@ -208,6 +208,30 @@ def test_statistics_of_another_kind_are_refused(bad):
         tg.batch_norm(x, ones, ones, statistics=(np.empty(8, np.float32), bad))
 
 
+@pytest.mark.parametrize("convolve, weight", [(tg.conv2d, (8, 3, 4, 4)), (tg.conv_transpose2d, (3, 8, 4, 4))])
+def test_statistics_of_a_convolution(device, convolve, weight):
+    x, w = values(0, (3, 3, 6, 7)), values(1, weight)
+    mean, variance = (to_device(np.empty(8), device) for _ in range(2))
+    y = convolve(to_device(x, device), to_device(w, device), stride=2, padding=1, statistics=(mean, variance))
+    made = to_numpy(y)
+    np.testing.assert_allclose(to_numpy(mean), made.mean((0, 2, 3)), rtol=1e-12, atol=1e-13)
+    np.testing.assert_allclose(to_numpy(variance), made.var((0, 2, 3)), rtol=1e-12)
+    ones, zeros = (to_device(a, device) for a in (np.ones(8), np.zeros(8)))
+    told = {"statistics": (mean, variance), "measured": True}
+    np.testing.assert_array_equal(to_numpy(tg.batch_norm(y, ones, zeros, **told)), to_numpy(tg.batch_norm(y, ones, zeros)))
+
+
+def test_statistics_of_a_convolution_are_refused():
+    x, w, ones = np.ones((2, 3, 6, 6), np.float32), np.ones((4, 3, 3, 3), np.float32), np.ones(4, np.float32)
+    with pytest.raises(ValueError, match=r"conv2d: statistics should be two arrays of shape \(4,\) and dtype float32, got "
+                                         r"\(4,\) float32, \(3,\) float32 \(input"):
+        tg.conv2d(x, w, statistics=(ones, ones[:3]))
+    with pytest.raises(ValueError, match="conv2d: statistics are those of the convolution; apply relu after"):
+        tg.conv2d(x, w, activation="relu", statistics=(ones, ones))
+    with pytest.raises(ValueError, match="batch_norm: measured says"):
+        tg.batch_norm(x, ones[:3], ones[:3], measured=True)
+
+
 def test_relu_of_minus_infinity_after_batch_norm_is_zero():
     x = np.random.default_rng(0).standard_normal((64, 8, 4, 4)).astype(np.float32)
     ones, bias = np.ones(8, np.float32), np.full(8, -np.inf, np.float32)

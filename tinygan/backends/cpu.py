@@ -26,9 +26,9 @@ FEW = 128  # numbers of which something costly is to be made, likewise
 THIN = 4  # columns of the left matrix, up to which a product has a kernel of its own
 
 __all__ = ["activation", "activation_grad", "adam", "adam_grad", "add", "array_type", "asarray", "batch_norm",
-           "batch_norm_input_grad", "batch_norm_input_grad_vjp", "batch_norm_sums", "batch_norm_sums_vjp",
-           "bce_with_logits", "bce_with_logits_curvature", "bce_with_logits_grad", "channels_last", "conv2d",
-           "conv2d_input_grad", "conv2d_weight_grad",
+           "batch_norm_input_grad", "batch_norm_input_grad_vjp", "batch_norm_statistics", "batch_norm_sums",
+           "batch_norm_sums_vjp", "bce_with_logits", "bce_with_logits_curvature", "bce_with_logits_grad", "channels_last",
+           "conv2d", "conv2d_input_grad", "conv2d_weight_grad",
            "dense", "dense_parameter_grads", "empty", "feed", "log_softmax", "matmul", "minibatch_similarity",
            "minibatch_similarity_grad", "minibatch_similarity_second", "mlp", "mlp_grad", "mlp_second", "multiply", "name",
            "random_bits", "random_normal", "random_uniform", "reshape", "rmsprop", "sgd", "softmax", "subtract", "sum",
@@ -220,24 +220,26 @@ def mlp_second(h: Array, g: Array, x: Array, weights: Array, layers: Any, by: tu
 
 
 def conv2d(x: Array, weight: Array, g: Any, version: Any = None, bias: Array | None = None,
-           activation_name: str = "identity", slope: float = 0.0) -> Array:
-    """activation(x * weight + bias): (N, C, H, W), (K, C / groups, kH, kW), (K,) -> (N, K, OH, OW)."""
+           activation_name: str = "identity", slope: float = 0.0, statistics: Any = None) -> Array:
+    """activation(x * weight + bias): (N, C, H, W), (K, C / groups, kH, kW), (K,) -> (N, K, OH, OW). statistics: where to
+    write the mean and the biased variance of each channel of the result, which has no activation then."""
     if not _is_large(x.shape[0], weight.size, g):
-        return _finished(im2col.conv2d(x, weight, g), bias, activation_name, slope)
+        return _finished(im2col.conv2d(x, weight, g), bias, activation_name, slope, statistics)
     fused = None if bias is None else FUSED.get(activation_name)
     y = _convolution().conv2d(channels_last(x), weight, g, version, bias, fused or 0, slope)
-    return _finished(y.transpose(0, 3, 1, 2), None, "identity" if fused is not None else activation_name, slope)
+    return _finished(y.transpose(0, 3, 1, 2), None, "identity" if fused is not None else activation_name, slope, statistics)
 
 
 def conv2d_input_grad(y: Array, weight: Array, g: Any, version: Any = None, bias: Array | None = None,
-                      activation_name: str = "identity", slope: float = 0.0) -> Array:
-    """The adjoint in x, with bias and activation: (N, K, OH, OW), (K, C / groups, kH, kW), (C,) -> (N, C, H, W)."""
+                      activation_name: str = "identity", slope: float = 0.0, statistics: Any = None) -> Array:
+    """The adjoint in x, with bias, activation and statistics: (N, K, OH, OW), (K, C / groups, kH, kW), (C,) ->
+    (N, C, H, W)."""
     if _is_large(y.shape[0], weight.size, g):
         x = _convolution().conv2d_input_grad(channels_last(y), weight, g, version, bias).transpose(0, 3, 1, 2)
         bias = None
     else:
         x = im2col.conv2d_input_grad(y, weight, g)
-    return _finished(x, bias, activation_name, slope)
+    return _finished(x, bias, activation_name, slope, statistics)
 
 
 def conv2d_weight_grad(x: Array, y: Array, g: Any) -> Array:
@@ -253,9 +255,11 @@ def _is_large(images: int, weight_size: int, g: Any) -> bool:
     return images * g.output[0] * g.output[1] * (weight_size // g.groups) > 64 * LARGE
 
 
-def _finished(y: Array, bias: Array | None, activation_name: str, slope: float) -> Array:
+def _finished(y: Array, bias: Array | None, activation_name: str, slope: float, statistics: Any) -> Array:
     if bias is not None:
         y += bias[:, None, None]
+    if statistics is not None:
+        batch_norm_statistics(y, *statistics)
     return y if activation_name == "identity" else activation(y, activation_name, slope, out=y)
 
 
@@ -388,10 +392,15 @@ def _normalized(x: Array, weight: Array, bias: Array, eps: float, mean: Array, v
     return kernels, batchnorm.Normalized(_rows(x), mean, inverse, weight, bias, FUSED[activation_name], slope)
 
 
+def batch_norm_statistics(x: Array, mean: Array, var: Array) -> None:
+    """Write each channel's mean and biased variance."""
+    if x.size:
+        mean[...], var[...] = (_native() if x.size > LARGE else batchnorm).moments(_rows(x))
+
+
 def batch_norm(x: Array, weight: Array, bias: Array, eps: float, mean: Array, var: Array, activation_name: str,
                slope: float) -> Array:
-    """x normalised per channel, scaled and shifted, and activated; writes the batch's mean and biased variance."""
-    mean[...], var[...] = (_native() if x.size > LARGE else batchnorm).moments(_rows(x))
+    """x normalised per channel by mean and var, scaled and shifted, and activated."""
     kernels, n = _normalized(x, weight, bias, eps, mean, var, activation_name, slope)
     return _images(kernels.batch_norm(n, empty(n.x.shape, x.dtype)), x)
 

@@ -16,12 +16,16 @@ Size = int | Sequence[int]
 
 
 class _Convolution(Module):
-    """What the convolution and its transpose share: a weight, a bias, and sizes for PyTorch's arguments."""
+    """What the convolution and its transpose share: a weight, a bias, and sizes for PyTorch's arguments.
+
+    `forward` takes an activation to apply, or two arrays to write each channel's mean and biased variance to."""
 
     couples_examples = False
     fuses_activation = True
+    fuses_statistics = True
 
     def __init__(self, shape: Sequence[int], channels: int, bias: bool, initializer: Initializer | None) -> None:
+        self.channels = channels
         bound = 1 / math.sqrt(max(math.prod(shape[1:]), 1))
         self.weight = Parameter(shape=tuple(shape), initializer=initializer or initializers.fan_in_uniform)
         self.bias = Parameter(shape=(channels,), initializer=initializers.zeros if initializer
@@ -61,9 +65,9 @@ class Conv2d(_Convolution):
         super().__init__((out_channels, in_channels // groups, *_kernel_size(kernel_size)), out_channels, bias, initializer)
         self.stride, self.padding, self.dilation, self.groups = stride, padding, dilation, groups
 
-    def forward(self, x: Any, activation: Activation = IDENTITY) -> Any:
+    def forward(self, x: Any, activation: Activation = IDENTITY, statistics: Any = None) -> Any:
         return ops.conv2d(x, self.weight, self.bias, self.stride, self.padding, self.dilation, self.groups,
-                          activation.name, activation.slope)
+                          activation.name, activation.slope, statistics)
 
     def describe(self) -> str:
         out_channels, per_group = self.weight.shape[:2]
@@ -85,9 +89,9 @@ class ConvTranspose2d(_Convolution):
         self.stride, self.padding, self.output_padding = stride, padding, output_padding
         self.groups, self.dilation = groups, dilation
 
-    def forward(self, x: Any, activation: Activation = IDENTITY) -> Any:
+    def forward(self, x: Any, activation: Activation = IDENTITY, statistics: Any = None) -> Any:
         return ops.conv_transpose2d(x, self.weight, self.bias, self.stride, self.padding, self.output_padding, self.groups,
-                                    self.dilation, activation.name, activation.slope)
+                                    self.dilation, activation.name, activation.slope, statistics)
 
     def describe(self) -> str:
         in_channels, per_group = self.weight.shape[:2]

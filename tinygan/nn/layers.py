@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import math
+from collections import deque
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -123,17 +124,21 @@ class BatchNorm(Module):
         self.eps = eps
         self.momentum = momentum
 
-    def forward(self, x: Any, activation: Activation = IDENTITY) -> Any:
+    def forward(self, x: Any, activation: Activation = IDENTITY, statistics: Any = None) -> Any:
+        """statistics: the mean and the biased variance of x, where the layer before has measured them."""
         if not self.training:
             y = ops.batch_norm_inference(x, self.running_mean, self.running_var, self.weight, self.bias, self.eps)
             return activation(y)
-        statistics = ops.empty_statistics(x)
-        y = ops.batch_norm(x, self.weight, self.bias, self.eps, statistics, activation.name, activation.slope)
+        measured = statistics is not None
+        if not measured:
+            statistics = ops.empty_statistics(x, x.shape[1])
+        y = ops.batch_norm(x, self.weight, self.bias, self.eps, statistics, activation.name, activation.slope, measured)
         if self.updates_buffers:
-            self._update(*statistics, count=as_array(x).size // x.shape[1])
+            self._update(statistics, as_array(x).size // x.shape[1])
         return y
 
-    def _update(self, mean: Any, variance: Any, count: int) -> None:
+    def _update(self, statistics: Any, count: int) -> None:
+        mean, variance = statistics
         for buffer, value in ((self.running_mean, mean), (self.running_var, variance * (count / (count - 1)))):
             running = buffer.writable()
             running += (value - running) * running.dtype.type(self.momentum)
@@ -249,7 +254,8 @@ class Embedding(Module):
 
 
 class Sequential(Module):
-    """One module after the other. A layer with `fuses_activation` is handed the Activation that follows it."""
+    """One module after the other. A layer with `fuses_activation` is handed the Activation that follows it, as `activation`;
+    one with `fuses_statistics` measures its result for the BatchNorm that does, at `statistics`."""
 
     couples_examples = False
 
@@ -263,16 +269,19 @@ class Sequential(Module):
         return ((str(i), layer) for i, layer in enumerate(self.layers))
 
     def forward(self, x: Any) -> Any:
-        layers = iter(self.layers)
-        layer = next(layers, None)
-        while layer is not None:
-            following = next(layers, None)
+        layers = deque(self.layers)
+        statistics: Any = None  # of x, for the layer that comes next
+        while layers:
+            layer: Any = layers.popleft()
+            told: dict[str, Any] = {}
+            if statistics is not None:
+                told["statistics"], statistics = statistics, None
+            following = layers[0] if layers else None
             if isinstance(following, Activation) and getattr(layer, "fuses_activation", False):
-                x = layer(x, following)
-                following = next(layers, None)
-            else:
-                x = layer(x)
-            layer = following
+                told["activation"] = layers.popleft()
+            elif isinstance(following, BatchNorm) and following.training and getattr(layer, "fuses_statistics", False):
+                told["statistics"] = statistics = ops.empty_statistics(x, layer.channels)
+            x = layer(x, **told)
         return x
 
     def __len__(self) -> int:

@@ -16,6 +16,7 @@ from tinygan.context import CONTEXT, override
 from tinygan.graph import OUT, op
 from tinygan.ops.activations import activation as activate
 from tinygan.ops.activations import activation_grad, checked_activation
+from tinygan.ops.normalization import Statistics, check_statistics
 from tinygan.ops.reduce import sum as sum_over
 from tinygan.ops.shape import pad
 from tinygan.ops.windows import Pair, is_whole, pair, two
@@ -56,23 +57,27 @@ def conv_algorithm(name: str) -> Any:
 
 
 @op(saves=(0, 1))
-def _conv2d(B: Any, x: Any, weight: Any, geometry: Geometry, version: Version | None = None) -> Any:
-    return B.conv2d(x, weight, geometry, version)
+def _conv2d(B: Any, x: Any, weight: Any, geometry: Geometry, version: Version | None = None,
+            statistics: Statistics | None = None) -> Any:
+    return B.conv2d(x, weight, geometry, version, statistics=statistics)
 
 
 @_conv2d.vjp
-def _(needs: Any, g: Any, x: Any, weight: Any, geometry: Geometry, version: Version | None = None) -> Any:
+def _(needs: Any, g: Any, x: Any, weight: Any, geometry: Geometry, version: Version | None = None,
+      statistics: Statistics | None = None) -> Any:
     return (needs[0] and _conv2d_input_grad(g, weight, geometry=geometry, version=version),
             needs[1] and _conv2d_weight_grad(x, g, geometry=geometry))
 
 
 @op(saves=(0, 1))
-def _conv2d_input_grad(B: Any, y: Any, weight: Any, geometry: Geometry, version: Version | None = None) -> Any:
-    return B.conv2d_input_grad(y, weight, geometry, version)
+def _conv2d_input_grad(B: Any, y: Any, weight: Any, geometry: Geometry, version: Version | None = None,
+                       statistics: Statistics | None = None) -> Any:
+    return B.conv2d_input_grad(y, weight, geometry, version, statistics=statistics)
 
 
 @_conv2d_input_grad.vjp
-def _(needs: Any, g: Any, y: Any, weight: Any, geometry: Geometry, version: Version | None = None) -> Any:
+def _(needs: Any, g: Any, y: Any, weight: Any, geometry: Geometry, version: Version | None = None,
+      statistics: Statistics | None = None) -> Any:
     return (needs[0] and _conv2d(g, weight, geometry=geometry, version=version),
             needs[1] and _conv2d_weight_grad(g, y, geometry=geometry))
 
@@ -93,13 +98,13 @@ def _(needs: Any, g: Any, x: Any, y: Any, geometry: Geometry) -> Any:
 
 @op(saves=(0, 1, OUT))
 def _conv2d_fused(B: Any, x: Any, weight: Any, bias: Any, geometry: Geometry, version: Version | None, activation: str,
-                  slope: float) -> Any:
-    return B.conv2d(x, weight, geometry, version, bias, activation, slope)
+                  slope: float, statistics: Statistics | None) -> Any:
+    return B.conv2d(x, weight, geometry, version, bias, activation, slope, statistics)
 
 
 @_conv2d_fused.vjp
 def _(needs: Any, g: Any, x: Any, weight: Any, y: Any, geometry: Geometry, version: Version | None, activation: str,
-      slope: float) -> Any:
+      slope: float, statistics: Statistics | None) -> Any:
     if activation != "identity":
         g = activation_grad(g, y, activation=activation, slope=slope)
     return (needs[0] and _conv2d_input_grad(g, weight, geometry=geometry, version=version),
@@ -108,13 +113,13 @@ def _(needs: Any, g: Any, x: Any, weight: Any, y: Any, geometry: Geometry, versi
 
 @op(saves=(0, 1, OUT))
 def _conv_transpose2d_fused(B: Any, y: Any, weight: Any, bias: Any, geometry: Geometry, version: Version | None,
-                            activation: str, slope: float) -> Any:
-    return B.conv2d_input_grad(y, weight, geometry, version, bias, activation, slope)
+                            activation: str, slope: float, statistics: Statistics | None) -> Any:
+    return B.conv2d_input_grad(y, weight, geometry, version, bias, activation, slope, statistics)
 
 
 @_conv_transpose2d_fused.vjp
 def _(needs: Any, g: Any, y: Any, weight: Any, out: Any, geometry: Geometry, version: Version | None, activation: str,
-      slope: float) -> Any:
+      slope: float, statistics: Statistics | None) -> Any:
     if activation != "identity":
         g = activation_grad(g, out, activation=activation, slope=slope)
     return (needs[0] and _conv2d(g, weight, geometry=geometry, version=version),
@@ -125,12 +130,15 @@ def _(needs: Any, g: Any, y: Any, weight: Any, out: Any, geometry: Geometry, ver
 
 
 def conv2d(x: Any, weight: Any, bias: Any = None, stride: int | Sequence[int] = 1, padding: int | str | Sequence[int] = 0,
-           dilation: int | Sequence[int] = 1, groups: int = 1, activation: str = "identity", slope: float = 0.2) -> Any:
+           dilation: int | Sequence[int] = 1, groups: int = 1, activation: str = "identity", slope: float = 0.2,
+           statistics: Statistics | None = None) -> Any:
     """activation(x * weight + bias), * the cross-correlation, as in PyTorch: x (N, C, H, W), weight (K, C / groups, kH, kW),
     bias (K,) or None -> (N, K, OH, OW), OH = (H + 2 padding - dilation (kH - 1) - 1) // stride + 1.
 
     stride, padding, dilation: one number or (vertical, horizontal); padding may be "valid" (none) or "same" (the
-    output has the input's size; stride 1). activation: as for `dense`. Raises ValueError for sizes that don't fit.
+    output has the input's size; stride 1). activation: as for `dense`. statistics: two arrays (K,) of the result's dtype,
+    into which the mean and the (biased) variance of each of its channels are written, for a `batch_norm` that follows; it
+    has no activation then. Raises ValueError for sizes that don't fit.
     """
     name = "conv2d"
     (n, channels, *size), (kernels, per_group, *kernel), shapes = _two_images(name, x, weight, "weight")
@@ -149,12 +157,14 @@ def conv2d(x: Any, weight: Any, bias: Any = None, stride: int | Sequence[int] = 
     if min(output) < 1:
         raise ValueError(f"{name}: the kernel is larger than the input with its padding of {padding}{shapes}")
     geometry = Geometry(two(size), kernel_size, output, stride, padding, dilation, groups, CONTEXT.get().conv_algorithm)
-    return _with_bias(name, _conv2d, _conv2d_fused, x, weight, bias, kernels, geometry, activation, slope, shapes)
+    return _with_bias(name, _conv2d, _conv2d_fused, x, weight, bias, kernels, geometry, activation, slope, statistics,
+                      shapes)
 
 
 def conv_transpose2d(x: Any, weight: Any, bias: Any = None, stride: int | Sequence[int] = 1,
                      padding: int | Sequence[int] = 0, output_padding: int | Sequence[int] = 0, groups: int = 1,
-                     dilation: int | Sequence[int] = 1, activation: str = "identity", slope: float = 0.2) -> Any:
+                     dilation: int | Sequence[int] = 1, activation: str = "identity", slope: float = 0.2,
+                     statistics: Statistics | None = None) -> Any:
     """The transposed convolution, activation(adjoint of conv2d + bias), as in PyTorch: x (N, C, H, W), weight
     (C, K / groups, kH, kW), bias (K,) or None -> (N, K, OH, OW), with
     OH = (H - 1) stride - 2 padding + dilation (kH - 1) + output_padding + 1.
@@ -182,7 +192,7 @@ def conv_transpose2d(x: Any, weight: Any, bias: Any = None, stride: int | Sequen
                          f"{output[0]} x {output[1]}{shapes}")
     geometry = Geometry(output, kernel_size, two(size), stride, padding, dilation, groups, CONTEXT.get().conv_algorithm)
     return _with_bias(name, _conv2d_input_grad, _conv_transpose2d_fused, x, weight, bias, per_group * groups, geometry,
-                      activation, slope, shapes)
+                      activation, slope, statistics, shapes)
 
 
 def conv2d_weight_grad(x: Any, y: Any, kernel_size: int | Sequence[int], stride: int | Sequence[int] = 1,
@@ -206,14 +216,19 @@ def conv2d_weight_grad(x: Any, y: Any, kernel_size: int | Sequence[int], stride:
 
 
 def _with_bias(name: str, plain: Any, fused: Any, x: Any, weight: Any, bias: Any, channels: int, geometry: Geometry,
-               activation: str, slope: float, shapes: str) -> Any:
+               activation: str, slope: float, statistics: Statistics | None, shapes: str) -> Any:
     checked_activation(name, activation, slope)
+    if statistics is not None:
+        check_statistics(name, statistics, channels, x.dtype, shapes)
+        if activation != "identity":
+            raise ValueError(f"{name}: statistics are those of the convolution; apply {activation} after the normalisation")
     version = weight.version if isinstance(weight, Tensor) else None
     if bias is None:
-        return activate(plain(x, weight, geometry=geometry, version=version), activation, slope)
+        return activate(plain(x, weight, geometry=geometry, version=version, statistics=statistics), activation, slope)
     if shape_of(name, bias) != (channels,):
         raise ValueError(f"{name}: bias has shape {bias.shape}, expected ({channels},){shapes}")
-    return fused(x, weight, bias, geometry=geometry, version=version, activation=activation, slope=float(slope))
+    return fused(x, weight, bias, geometry=geometry, version=version, activation=activation, slope=float(slope),
+                 statistics=statistics)
 
 
 def _named_padding(name: str, padding: str, x: Any, kernel: Pair, stride: Pair, dilation: Pair,

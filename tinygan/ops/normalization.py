@@ -18,18 +18,20 @@ from tinygan.ops.elementwise import add, div, mul, sqrt, sub
 from tinygan.ops.reduce import mean, var
 from tinygan.ops.reduce import sum as sum_over
 from tinygan.ops.shape import reshape, stack
-from tinygan.tensor import Tensor, shape_of
+from tinygan.tensor import Tensor, as_array, shape_of
 
 Statistics = tuple[Any, Any]
 
 
 class Settings(NamedTuple):
-    """Of batch normalisation and the activation after it; the statistics are written forward and read backward."""
+    """Of batch normalisation and the activation after it; the statistics are written forward, unless they were measured
+    before, and read backward."""
 
     eps: float
     statistics: Statistics
     activation: str
     slope: float
+    measured: bool
 
     def told(self, weight: Any, bias: Any) -> tuple[Any, ...]:
         """What the kernels take behind their arrays."""
@@ -38,6 +40,8 @@ class Settings(NamedTuple):
 
 @op(saves=(0, 1, 2))
 def _batch_norm(B: Any, x: Any, weight: Any, bias: Any, settings: Settings) -> Any:
+    if not settings.measured:
+        B.batch_norm_statistics(x, *settings.statistics)
     return B.batch_norm(x, *settings.told(weight, bias))
 
 
@@ -99,25 +103,26 @@ def _before_activation(g: Any, normal: Any, weight: Any, bias: Any, settings: Se
 
 
 def batch_norm(x: Any, weight: Any, bias: Any, eps: float = 1e-5, statistics: Statistics | None = None,
-               activation: str = "identity", slope: float = 0.2) -> Any:
+               activation: str = "identity", slope: float = 0.2, measured: bool = False) -> Any:
     """activation(x normalised per channel over the batch, scaled and shifted): x (N, C, ...), weight, bias (C,) (Ioffe,
     Szegedy 2015, algorithm 1).
 
     statistics: two arrays (C,) of x's dtype, into which the mean and the (biased) variance of the batch are written; the
-    backward pass reads them there, so leave them alone until then. activation: as for `dense`. Raises ValueError for a
-    batch of one value per channel, whose variance says nothing.
+    backward pass reads them there, so leave them alone until then. measured: they hold them already, as `conv2d` wrote
+    them. activation: as for `dense`. Raises ValueError for a batch of one value per channel, whose variance says nothing.
     """
     eps = _check("batch_norm", eps, x, weight, bias)
     checked_activation("batch_norm", activation, slope)
     if x.size // max(x.shape[1], 1) < 2:
         raise ValueError(f"batch_norm: expected more than one value per channel in training, got input {x.shape}")
     if statistics is None:
-        statistics = empty_statistics(x)
-    elif [(a.shape, a.dtype) for a in statistics] != [(x.shape[1:2], x.dtype)] * 2:
-        raise ValueError(f"batch_norm: statistics should be two arrays of shape {x.shape[1:2]} and dtype {x.dtype}, got "
-                         f"{', '.join(f'{a.shape} {a.dtype}' for a in statistics)} (input {x.shape})")
+        if measured:
+            raise ValueError("batch_norm: measured says that the statistics are there, and there are none")
+        statistics = empty_statistics(x, x.shape[1])
+    check_statistics("batch_norm", statistics, x.shape[1], x.dtype, f" (input {x.shape})")
     fused = activation in FUSED
-    y = _batch_norm(x, weight, bias, settings=Settings(eps, statistics, activation if fused else "identity", float(slope)))
+    settings = Settings(eps, statistics, activation if fused else "identity", float(slope), measured)
+    y = _batch_norm(x, weight, bias, settings=settings)
     return y if fused else activate(y, activation, slope)
 
 
@@ -159,11 +164,17 @@ def _check_eps(caller: str, eps: float) -> float:
     return float(eps)
 
 
-def empty_statistics(x: Any) -> Statistics:
-    from tinygan.tensor import as_array
-
+def empty_statistics(x: Any, channels: int) -> Statistics:
+    """Of so many channels, of x's dtype and beside it."""
     xp = backend_of(as_array(x)).xp
-    return xp.empty(x.shape[1], x.dtype), xp.empty(x.shape[1], x.dtype)
+    return xp.empty(channels, x.dtype), xp.empty(channels, x.dtype)
+
+
+def check_statistics(caller: str, statistics: Statistics, channels: int, dtype: Any, shapes: str) -> None:
+    """ValueError for what is not two arrays (channels,) of that dtype."""
+    if [(a.shape, a.dtype) for a in statistics] != [((channels,), dtype)] * 2:
+        raise ValueError(f"{caller}: statistics should be two arrays of shape ({channels},) and dtype {dtype}, got "
+                         f"{', '.join(f'{a.shape} {a.dtype}' for a in statistics)}{shapes}")
 
 
 def _axes(x: Any) -> tuple[int, ...]:

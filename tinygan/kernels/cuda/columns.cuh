@@ -92,3 +92,51 @@ __device__ __forceinline__ void store_totals(const Columns& c, int width, const 
         else partial[((long long)blockIdx.y * TOTALS + k) * c.columns + c.column] = sum;
     }
 }
+
+// The moments of some numbers in each thread, put together over the threads of a column by the sums of squares within and
+// between them (Chan, Golub, LeVeque 1979): no digits are lost to a large mean, as in the mean square less the squared mean.
+struct Moments {
+    double count, mean, squares;  // squares: the sum of the squared deviations from the mean
+
+    // All must call it.
+    __device__ __forceinline__ Moments over_column(int width) const {
+        double all = column_sum(count, width), centre = column_sum(count * mean, width) / fmax(all, 1.0);
+        return {all, centre, column_sum(squares + count * (mean - centre) * (mean - centre), width)};
+    }
+    __device__ __forceinline__ void write(int c, real* to_mean, real* to_var) const {
+        to_mean[c] = real(mean);
+        to_var[c] = real(squares / count);
+    }
+    // Column c of part number `part`: (parts, 3, columns).
+    __device__ __forceinline__ void store(double* partial, int part, int columns, int c) const {
+        double* to = partial + (long long)part * 3 * columns + c;
+        to[0] = count;
+        to[columns] = mean;
+        to[2LL * columns] = squares;
+    }
+};
+
+// What a thread keeps of the numbers that it makes, a few at a time, for their moments. It takes them less the first of them,
+// which is near the mean unless it is far from the others; and then its own square is as large as what is lost.
+struct Measure {
+    double sum = 0, squares = 0;
+    real few_sum = 0, few_squares = 0, centre = 0;
+    int count = 0;
+
+    __device__ __forceinline__ void add(real x) {
+        if (!count++) centre = x;
+        real d = x - centre;
+        few_sum += d;
+        few_squares += d * d;
+    }
+    // After a few: their sums are in their own precision, those of all in double.
+    __device__ __forceinline__ void keep() {
+        sum += few_sum;
+        squares += few_squares;
+        few_sum = few_squares = 0;
+    }
+    __device__ __forceinline__ Moments moments() const {
+        double shift = sum / max(count, 1);
+        return {double(count), centre + shift, squares - sum * shift};
+    }
+};

@@ -4,7 +4,7 @@
 // z, from x again. Each thread keeps its channel's numbers in registers; how it shares the rows is told in columns.cuh.
 #include "columns.cuh"
 
-// What the kernels are told of the layer, behind their arrays; in `batch_norm` itself mean and var have just been written.
+// What the kernels are told of the layer, behind their arrays.
 #define LAYER const real* weight, const real* bias, double eps, const real* mean, const real* var, int kind, double slope
 #define CHANNEL Channel(c.column, weight, bias, eps, mean, var, kind, slope)
 #define NORMALIZATION(name) extern "C" __global__ __launch_bounds__(COLUMN_THREADS) void name
@@ -22,22 +22,7 @@ struct Channel {
     __device__ __forceinline__ real slope(real normal) const { return z(normal) > 0 ? real(1) : below; }
 };
 
-// The moments of some numbers in each thread, put together over the threads of a column by the sums of squares within and
-// between them (Chan, Golub, LeVeque 1979): no digits are lost to a large mean, as in the mean square less the squared mean.
-struct Moments {
-    double count, mean, squares;  // squares: the sum of the squared deviations from the mean
-
-    __device__ __forceinline__ Moments over_column(int width) const {
-        double all = column_sum(count, width), centre = column_sum(count * mean, width) / all;
-        return {all, centre, column_sum(squares + count * (mean - centre) * (mean - centre), width)};
-    }
-    __device__ __forceinline__ void write(int c, real* to_mean, real* to_var) const {
-        to_mean[c] = real(mean);
-        to_var[c] = real(squares / count);
-    }
-};
-
-// Mean and biased variance of each channel, or, where `partial` is not null, those of the block's part: (parts, 2, columns).
+// Mean and biased variance of each channel, or, where `partial` is not null, the moments of the block's part.
 //
 // A thread takes its rows less the first of them, which is near the mean unless it is far from the others; and then its own
 // square is as large as what is lost.
@@ -55,33 +40,30 @@ NORMALIZATION(moments)(const real* x, int rows, int columns, int width, real* me
     double shift = any ? totals[0] / count : 0.0;
     Moments all = Moments{count, centre + shift, totals[1] - totals[0] * shift}.over_column(width);
     if (c.line || !c.inside) return;
-    if (partial) {
-        double* to = partial + (long long)blockIdx.y * 2 * columns + c.column;
-        to[0] = all.mean;
-        to[columns] = all.squares;
-    } else {
-        all.write(c.column, mean, var);
-    }
+    if (partial) all.store(partial, blockIdx.y, columns, c.column);
+    else all.write(c.column, mean, var);
 }
 KERNEL(moments)
 
-// The parts' moments put together: (parts, 2, columns) -> mean and var. rows: how many each channel has in all.
-NORMALIZATION(finish_moments)(const double* partial, int parts, int columns, int width, int rows, real* mean, real* var) {
+// The parts' moments put together: (parts, 3, columns) -> mean and var.
+NORMALIZATION(finish_moments)(const double* partial, int parts, int columns, int width, real* mean, real* var) {
     Columns c(parts, columns, width);
-    double weighted = 0, squares = 0;
+    double count = 0, weighted = 0, squares = 0;
     if (c.inside)
         for (int part = c.line; part < parts; part += c.step) {
-            double count = double(Columns::first(rows, part + 1, parts) - Columns::first(rows, part, parts));
-            weighted += count * partial[2LL * part * columns + c.column];
+            const double* from = partial + (long long)part * 3 * columns + c.column;
+            count += from[0];
+            weighted += from[0] * from[columns];
         }
-    double centre = column_sum(weighted, width) / rows;
+    count = column_sum(count, width);
+    double centre = column_sum(weighted, width) / count;
     if (c.inside)
         for (int part = c.line; part < parts; part += c.step) {
-            double count = double(Columns::first(rows, part + 1, parts) - Columns::first(rows, part, parts));
-            double d = partial[2LL * part * columns + c.column] - centre;
-            squares += partial[(2LL * part + 1) * columns + c.column] + count * d * d;
+            const double* from = partial + (long long)part * 3 * columns + c.column;
+            double d = from[columns] - centre;
+            squares += from[2LL * columns] + from[0] * d * d;
         }
-    Moments all{double(rows), centre, column_sum(squares, width)};
+    Moments all{count, centre, column_sum(squares, width)};
     if (c.line == 0 && c.inside) all.write(c.column, mean, var);
 }
 KERNEL(finish_moments)

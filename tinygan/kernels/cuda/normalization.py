@@ -10,7 +10,8 @@ from tinygan.kernels.activations import CODES
 from tinygan.kernels.cuda.device import THREADS, Array, Device
 from tinygan.kernels.cuda.reductions import FINISHED, MAPPED, SUMMED, column_totals, contiguous, layout
 
-__all__ = ["batch_norm", "batch_norm_input_grad", "batch_norm_input_grad_vjp", "batch_norm_sums", "batch_norm_sums_vjp"]
+__all__ = ["batch_norm", "batch_norm_input_grad", "batch_norm_input_grad_vjp", "batch_norm_statistics", "batch_norm_sums",
+           "batch_norm_sums_vjp"]
 
 
 def _rows(device: Device, x: Array) -> Array:
@@ -39,32 +40,43 @@ def _map(device: Device, kernel: str, rows: Array, results: tuple[Array, ...], a
                       dtype=rows.dtype)
 
 
-def _moments(device: Device, rows: Array, mean: Array, var: Array) -> None:
-    """Write mean and biased variance over the rows."""
+def batch_norm_statistics(device: Device, x: Array, mean: Array, var: Array) -> None:
+    """Write each channel's mean and biased variance."""
+    rows = _rows(device, x)
+    if not rows.size:
+        return
     count, channels = rows.shape
     width, grid = layout(device, rows.shape, SUMMED)
     parts = grid[1]
-    partial = device.empty((parts, 2, channels), np.float64) if parts > 1 else None
-    device.launch("normalization", "moments", grid, THREADS, rows, count, channels, width, mean, var, partial,
+    partial = empty_moments(device, parts, channels) if parts > 1 else None
+    to_mean, to_var = (a if a.flags.c_contiguous else device.empty(a.shape, a.dtype) for a in (mean, var))
+    device.launch("normalization", "moments", grid, THREADS, rows, count, channels, width, to_mean, to_var, partial,
                   dtype=rows.dtype)
     if partial is not None:
-        device.launch("normalization", "finish_moments", -(-channels // FINISHED), THREADS, partial, parts, channels,
-                      FINISHED, count, mean, var, dtype=rows.dtype)
+        finish_moments(device, partial, to_mean, to_var)
+    for a, written in ((mean, to_mean), (var, to_var)):
+        if a is not written:
+            a[...] = written
+
+
+def empty_moments(device: Device, parts: int, channels: int) -> Array:
+    """For the count, the mean and the sum of squared deviations of each part of each channel's numbers."""
+    return device.empty((parts, 3, channels), np.float64)
+
+
+def finish_moments(device: Device, partial: Array, mean: Array, var: Array) -> None:
+    """Write the mean and the biased variance of all parts together."""
+    parts, _, channels = partial.shape
+    device.launch("normalization", "finish_moments", -(-channels // FINISHED), THREADS, partial, parts, channels, FINISHED,
+                  mean, var, dtype=mean.dtype)
 
 
 def batch_norm(device: Device, x: Array, weight: Array, bias: Array, eps: float, mean: Array, var: Array,
                activation_name: str, slope: float) -> Array:
-    """x normalised per channel, scaled and shifted, and activated; writes the batch's mean and biased variance."""
+    """x normalised per channel by mean and var, scaled and shifted, and activated."""
     rows = _rows(device, x)
     out = device.empty(rows.shape, x.dtype)
-    if rows.size:
-        to_mean, to_var = (a if a.flags.c_contiguous else device.empty(a.shape, a.dtype) for a in (mean, var))
-        _moments(device, rows, to_mean, to_var)
-        for a, written in ((mean, to_mean), (var, to_var)):
-            if a is not written:
-                a[...] = written
-        layer = _layer(device, weight, bias, eps, to_mean, to_var, activation_name, slope)
-        _map(device, "batch_norm", rows, (out,), (rows,), layer)
+    _map(device, "batch_norm", rows, (out,), (rows,), _layer(device, weight, bias, eps, mean, var, activation_name, slope))
     return _images(device, out, x)
 
 

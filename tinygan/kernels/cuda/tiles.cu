@@ -4,9 +4,9 @@
 // s i + r - padding, and tap p of that phase is element s p + r of the kernel. A tile makes TILE x TILE outputs of
 // POINTS x POINTS positions; along each axis y = AT [(G w) * (BT x)]. What is multiplied are POINTS * POINTS matrices, one
 // after the other: V (tiles, phases * C) of the image, U (K, phases * C) of the weights, Y (tiles, K) of the map.
-// Images are channels-last. A thread has one tile and one channel; neighbouring threads have neighbouring channels, so they
+// Images are channels-last. A thread has one tile at a time of one channel; its neighbours have the channels beside it, so they
 // read and write side by side. The tile is unrolled into registers, and the matrices into constants.
-#include "common.cuh"
+#include "columns.cuh"
 
 #ifndef TILE  // as tiles.py passes them: two outputs, two taps, points 1, -1 and infinity
 #define TILE 2
@@ -138,20 +138,47 @@ extern "C" __global__ void map_to_points(const real* y, real* out, int size, int
 }
 KERNEL(map_to_points)
 
-// Products (points, tiles, K) -> activation(y + bias), y (N, OH, OW, K); kind: of the piecewise linear ones.
-extern "C" __global__ void points_to_map(const real* products, const real* bias, real* y, int size, int OH, int OW, int K,
-                                         int high, int wide, int kind, double slope) {
-    int index = blockIdx.x * blockDim.x + threadIdx.x;
-    if (index >= size) return;
-    Square square = map_square(index / K, index % K, OH, OW, K, high, wide);
-    real shift = bias ? bias[square.channel] : real(0);
-    transform<PointsToMap, PointsToMap>(
-        [&](int i, int j) { return products[(i * POINTS + j) * (long long)size + index]; },
-        [&](int i, int j, real value) {
-            if (square.inside(i, j)) y[square.offset(i, j)] = bent(value + shift, kind, real(slope));
-        });
+// The last transforms. Those that MEASURE also write the moments of what each part of their rows makes, channel by channel,
+// to `partial`; it takes registers that the others can do without.
+#define MAP_GEOMETRY int tiles, int OH, int OW, int K, int high, int wide
+#define IMAGE_GEOMETRY                                                                                                   \
+    int squares, int H, int W, int C, int stride, int top, int left, int high, int wide, int down, int across
+#define LAST_TRANSFORM(name, function, GEOMETRY, ...)                                                                    \
+    extern "C" __global__ __launch_bounds__(COLUMN_THREADS) void name(const real* products, const real* bias, real* out, \
+                                                                      double* partial, GEOMETRY, int width, int kind,    \
+                                                                      double slope) {                                    \
+        function(products, bias, out, partial, __VA_ARGS__, width, kind, slope);                                         \
+    }                                                                                                                    \
+    KERNEL(name)
+
+// Products (points, tiles, K) -> activation(y + bias), y (N, OH, OW, K); kind: of the piecewise linear ones. partial: (parts,
+// 3, K).
+template <bool MEASURE>
+__device__ __forceinline__ void to_map(const real* products, const real* bias, real* y, double* partial, MAP_GEOMETRY,
+                                       int width, int kind, double slope) {
+    Columns c(tiles, K, width);
+    long long plane = (long long)tiles * K;
+    real shift = bias ? bias[c.column] : real(0);
+    Measure measure;
+    for (int tile = c.begin + c.line; tile < c.end && c.inside; tile += c.step) {
+        Square square = map_square(tile, c.column, OH, OW, K, high, wide);
+        const real* own = products + c.at(tile);
+        transform<PointsToMap, PointsToMap>(
+            [&](int i, int j) { return own[(i * POINTS + j) * plane]; },
+            [&](int i, int j, real value) {
+                if (!square.inside(i, j)) return;
+                value = bent(value + shift, kind, real(slope));
+                y[square.offset(i, j)] = value;
+                if (MEASURE) measure.add(value);
+            });
+        if (MEASURE) measure.keep();
+    }
+    if (!MEASURE) return;
+    Moments all = measure.moments().over_column(width);
+    if (c.line == 0 && c.inside) all.store(partial, blockIdx.y, K, c.column);
 }
-KERNEL(points_to_map)
+LAST_TRANSFORM(points_to_map, to_map<false>, MAP_GEOMETRY, tiles, OH, OW, K, high, wide)
+LAST_TRANSFORM(points_to_map_measured, to_map<true>, MAP_GEOMETRY, tiles, OH, OW, K, high, wide)
 
 // What the tile so many below and to the right of a square's first one adds to it, from its own first position on.
 template <int UP, int BACK>
@@ -162,39 +189,50 @@ __device__ __forceinline__ void add_tile(const real* products, long long plane, 
         [&](int i, int j, real value) { sums[i][j] += value; });
 }
 
-// Products (points, tiles, phases * C) -> activation(x + bias), x (N, H, W, C), likewise.
+// Products (points, tiles, phases * C) -> activation(x + bias), x (N, H, W, C), likewise; partial (parts, phases, 3, C).
 //
 // Tiles overlap on the image. A thread owns TILE x TILE positions of a phase, those that begin where a tile does, and adds
 // up what the tiles that reach them make of them: that tile and the ones above, to the left, and above on the left, of which
 // it needs the last TAPS - 1 rows or columns. Squares are counted like tiles, but `down` x `across` of them, which cover the
-// image. A block has 32 channels of some squares that follow each other, and so finds many of the products in its cache.
-extern "C" __global__ void points_to_image(const real* products, const real* bias, real* x, int squares, int H, int W, int C,
-                                           int stride, int top, int left, int high, int wide, int down, int across, int kind,
-                                           double slope) {
-    int depth = stride * stride * C, chunks = (depth + WARP_SIZE - 1) / WARP_SIZE;
-    int number = blockIdx.x / chunks * blockDim.y + threadIdx.y;
-    int channel = blockIdx.x % chunks * WARP_SIZE + threadIdx.x;
-    if (number >= squares || channel >= depth) return;
-    Square square = image_square(number, channel, H, W, C, stride, top, left, down, across);
-    int row = number / across % down, column = number % across;
-    long long tile = ((long long)square.image * high + row) * wide + column;
+// image. The warps of a block have squares that follow each other, and so find many of the products in its cache.
+template <bool MEASURE>
+__device__ __forceinline__ void to_image(const real* products, const real* bias, real* x, double* partial, IMAGE_GEOMETRY,
+                                         int width, int kind, double slope) {
+    int phases = stride * stride, depth = phases * C;
+    Columns c(squares, depth, width);
     long long plane = (long long)(squares / (down * across)) * high * wide * depth;
-    const real* own = products + tile * depth + channel;
-    real sums[TILE][TILE] = {};
-    bool here = row < high, above = row > 0 && row <= high;
-    bool middle = column < wide, before = column > 0 && column <= wide;
-    if (above && before) add_tile<1, 1>(own - (long long)(wide + 1) * depth, plane, sums);
-    if (above && middle) add_tile<1, 0>(own - (long long)wide * depth, plane, sums);
-    if (here && before) add_tile<0, 1>(own - depth, plane, sums);
-    if (here && middle) add_tile<0, 0>(own, plane, sums);
-    real shift = bias ? bias[square.channel] : real(0);
+    real shift = bias ? bias[c.column % C] : real(0);
+    Measure measure;
+    for (int number = c.begin + c.line; number < c.end && c.inside; number += c.step) {
+        Square square = image_square(number, c.column, H, W, C, stride, top, left, down, across);
+        int row = number / across % down, column = number % across;
+        long long tile = ((long long)square.image * high + row) * wide + column;
+        const real* own = products + tile * depth + c.column;
+        real sums[TILE][TILE] = {};
+        bool here = row < high, above = row > 0 && row <= high;
+        bool middle = column < wide, before = column > 0 && column <= wide;
+        if (above && before) add_tile<1, 1>(own - (long long)(wide + 1) * depth, plane, sums);
+        if (above && middle) add_tile<1, 0>(own - (long long)wide * depth, plane, sums);
+        if (here && before) add_tile<0, 1>(own - depth, plane, sums);
+        if (here && middle) add_tile<0, 0>(own, plane, sums);
 #pragma unroll
-    for (int i = 0; i < TILE; i++)
+        for (int i = 0; i < TILE; i++)
 #pragma unroll
-        for (int j = 0; j < TILE; j++)
-            if (square.inside(i, j)) x[square.offset(i, j)] = bent(sums[i][j] + shift, kind, real(slope));
+            for (int j = 0; j < TILE; j++) {
+                if (!square.inside(i, j)) continue;
+                real value = bent(sums[i][j] + shift, kind, real(slope));
+                x[square.offset(i, j)] = value;
+                if (MEASURE) measure.add(value);
+            }
+        if (MEASURE) measure.keep();
+    }
+    if (!MEASURE) return;
+    Moments all = measure.moments().over_column(width);
+    if (c.line == 0 && c.inside) all.store(partial, blockIdx.y * phases + c.column / C, C, c.column % C);
 }
-KERNEL(points_to_image)
+#define SIZES squares, H, W, C, stride, top, left, high, wide, down, across
+LAST_TRANSFORM(points_to_image, to_image<false>, IMAGE_GEOMETRY, SIZES)
+LAST_TRANSFORM(points_to_image_measured, to_image<true>, IMAGE_GEOMETRY, SIZES)
 
 // What a thread has of the weights (K, C, kH, kW): the taps of kernel `index / depth`, and of a phase and channel.
 struct Taps {

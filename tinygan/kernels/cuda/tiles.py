@@ -13,13 +13,16 @@ from typing import Any, NamedTuple
 
 from tinygan.context import override
 from tinygan.kernels.activations import CODES, FUSED
-from tinygan.kernels.cuda.device import Array, Device
+from tinygan.kernels.cuda.device import THREADS, Array, Device
 from tinygan.kernels.cuda.elementwise import activation
+from tinygan.kernels.cuda.normalization import empty_moments, finish_moments
 from tinygan.kernels.cuda.products import SECOND_KERNEL, batched
+from tinygan.kernels.cuda.reductions import layout
 from tinygan.kernels.tiles import POINTS, matrices
 
 MOVED = 24  # multiplications in the time that it takes to write or read a number
 MORE_KERNELS = 3  # than a direct convolution starts
+TRANSFORMED = (1, 24)  # how the last transform is cut into parts, as `reductions.layout` takes it
 
 __all__ = ["conv2d", "conv2d_input_grad", "conv2d_weight_grad"]
 
@@ -90,31 +93,28 @@ def best_tile(sms: int, g: Any, images: int, channels: int, kernels: int) -> Til
 
 
 def conv2d(device: Device, tile: Tile, x: Array, weight: Array, g: Any, bias: Array | None = None,
-           activation_name: str = "identity", slope: float = 0.0) -> Array:
+           activation_name: str = "identity", slope: float = 0.0, statistics: Any = None) -> Array:
     """activation(x * weight + bias): (N, C, H, W), (K, C, kH, kW), (K,) -> (N, K, OH, OW)."""
     images, kernels = x.shape[0], weight.shape[0]
     v = _image_points(device, tile, x, g)
     u = _kernel_points(device, tile, weight, g)
     products = _products(device, v, u.transpose(0, 2, 1))
     y = device.empty((images, *g.output, kernels), x.dtype)
-    size = products[0].size
-    device.each("tiles", "points_to_map", size, products, _contiguous(device, bias), y, size, *g.output, kernels,
-                *tile.grid(g), CODES[_fused(activation_name)], float(slope), dtype=x.dtype, defines=tile.defines)
+    _finished(device, tile, "points_to_map", products, bias, y, products.shape[1], 1, (*g.output, kernels, *tile.grid(g)),
+              activation_name, slope, statistics)
     return _activated(device, y.transpose(0, 3, 1, 2), activation_name, slope)
 
 
 def conv2d_input_grad(device: Device, tile: Tile, y: Array, weight: Array, g: Any, bias: Array | None = None,
-                      activation_name: str = "identity", slope: float = 0.0) -> Array:
+                      activation_name: str = "identity", slope: float = 0.0, statistics: Any = None) -> Array:
     """The adjoint in x, with bias and activation: (N, K, OH, OW), (K, C, kH, kW), (C,) -> (N, C, H, W)."""
     images, channels = y.shape[0], weight.shape[1]
     products = _products(device, _map_points(device, tile, y, g), _kernel_points(device, tile, weight, g))
     x = device.empty((images, *g.input, channels), y.dtype)
     # Squares of a phase, from the padding's corner on, to the last pixel: not all of them need begin with a tile.
     down, across = ((g.input[i] - 1 + g.padding[i]) // g.stride[i] // tile.m + 1 for i in (0, 1))
-    squares, chunks = images * down * across, -(-products.shape[2] // 32)
-    device.launch("tiles", "points_to_image", chunks * -(-squares // 8), (32, 8), products, _contiguous(device, bias), x,
-                  squares, *g.input, channels, g.stride[0], *g.padding, *tile.grid(g), down, across,
-                  CODES[_fused(activation_name)], float(slope), dtype=y.dtype, defines=tile.defines)
+    _finished(device, tile, "points_to_image", products, bias, x, images * down * across, g.stride[0] ** 2,
+              (*g.input, channels, g.stride[0], *g.padding, *tile.grid(g), down, across), activation_name, slope, statistics)
     return _activated(device, x.transpose(0, 3, 1, 2), activation_name, slope)
 
 
@@ -163,6 +163,20 @@ def _products(device: Device, a: Array, b: Array) -> Array:
     """(points, M, K), (points, K, N) -> (points, M, N)."""
     with override(matmul_precision="float32"):
         return batched(device, a, b, device.empty((a.shape[0], a.shape[1], b.shape[2]), a.dtype))
+
+
+def _finished(device: Device, tile: Tile, kernel: str, products: Array, bias: Array | None, out: Array, rows: int,
+              phases: int, sizes: tuple[int, ...], activation_name: str, slope: float, statistics: Any) -> None:
+    """Start the transform at the end, in which each thread has some of `rows` pieces of a phase's channel, and write the
+    statistics of what it makes, if they are wanted."""
+    channels = out.shape[-1]
+    width, grid = layout(device, (rows, phases * channels), TRANSFORMED)
+    partial = None if statistics is None else empty_moments(device, grid[1] * phases, channels)
+    device.launch("tiles", kernel if partial is None else f"{kernel}_measured", grid, THREADS, products,
+                  _contiguous(device, bias), out, partial, rows, *sizes, width, CODES[_fused(activation_name)], float(slope),
+                  dtype=out.dtype, defines=tile.defines)
+    if partial is not None:
+        finish_moments(device, partial, *statistics)
 
 
 def _contiguous(device: Device, bias: Array | None) -> Array | None:
