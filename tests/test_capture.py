@@ -21,6 +21,14 @@ def conv_players():
     return generator, nn.Sequential(nn.Conv2d(1, 4, 4, 2, 1), nn.LeakyReLU(0.2), nn.Flatten(), nn.Dense(16, 1))
 
 
+def tile_players():
+    """What is made of a weight for tiles is kept until the weight changes, which every replay has it do."""
+    generator = nn.Sequential(nn.Dense(3, 4 * 4), nn.Reshape(4, 2, 2), nn.ConvTranspose2d(4, 3, 4, 2, 1), nn.BatchNorm(3),
+                              nn.ReLU(), nn.ConvTranspose2d(3, 1, 4, 2, 1), nn.Tanh())
+    return generator, nn.Sequential(nn.Conv2d(1, 3, 4, 2, 1), nn.LeakyReLU(0.2), nn.Conv2d(3, 4, 4, 2, 1), nn.BatchNorm(4),
+                                    nn.LeakyReLU(0.2), nn.Flatten(), nn.Dense(16, 1))
+
+
 def layered_players():
     generator = nn.Sequential(nn.Dense(3, 4 * 4), nn.Reshape(4, 2, 2), nn.Upsample(scale_factor=2), nn.Conv2d(4, 2, 3, padding=1),
                               nn.Upsample(3, mode="bilinear"), nn.ELU())
@@ -41,6 +49,7 @@ GAMES = {
         d_optimizer=tg.optim.RMSProp(tg.optim.step_decay(1e-3, 0.5, 2)), g_optimizer=tg.optim.SGD(tg.optim.warmup(1e-2, 5), 0.9)),
     "convolutions": lambda: tg.gans.VanillaGAN(*conv_players(), 3, key=Key(0)),
     "other layers": lambda: tg.gans.VanillaGAN(*layered_players(), 3, key=Key(0)),
+    "tiles": lambda: tg.gans.VanillaGAN(*tile_players(), 3, key=Key(0), d_steps=2),
     "pairs": lambda: tg.gans.VanillaGAN(*pair_players(), 3, key=Key(0), noise="bernoulli"),
     "unrolled": lambda: tg.gans.UnrolledGAN(*dense_players(0.3), 3, key=Key(0), unroll_steps=2),
     "spectral norm": lambda: tg.gans.VanillaGAN(
@@ -60,7 +69,8 @@ def batches(game, steps, device, n=4):
 def trained(name, steps, device, captured):
     game = GAMES[name]().to(device)
     step = tg.capture(game.step) if captured else game.step
-    stats = [step(batch) for batch in batches(game, steps, device)]
+    with tg.conv_algorithm("tiled" if name == "tiles" else "auto"):
+        stats = [step(batch) for batch in batches(game, steps, device)]
     return game.state_dict(), [[float(value) for value in row] for row in stats]
 
 

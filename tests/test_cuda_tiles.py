@@ -12,6 +12,7 @@ from tinygan.kernels.cuda import convolution, direct, tiles
 from tinygan.kernels.cuda.emulated import emulated_device
 from tinygan.kernels.tiles import ERRORS
 from tinygan.ops.conv import Geometry
+from tinygan.tensor import Parameter
 
 DEVICE = emulated_device()
 DTYPES = [np.float32, np.float64]
@@ -91,10 +92,10 @@ def test_bias_and_activation(name, tile, activation, dtype):
     of_map, of_image = bias[::2][:weight.shape[0]], bias[:weight.shape[1]]
     told = activation, 0.2
     before = reference.conv2d(x, weight, g) + of_map[:, None, None]
-    found = tiles.conv2d(DEVICE, tile, upload(x), upload(weight), g, upload(bias)[::2][:len(of_map)], *told)
+    found = tiles.conv2d(DEVICE, tile, upload(x), upload(weight), g, None, upload(bias)[::2][:len(of_map)], *told)
     close(found, reference.activation(before, *told), tile, np.abs(before).max())
     before = reference.conv2d_input_grad(y, weight, g) + of_image[:, None, None]
-    found = tiles.conv2d_input_grad(DEVICE, tile, upload(y), upload(weight), g, upload(of_image), *told)
+    found = tiles.conv2d_input_grad(DEVICE, tile, upload(y), upload(weight), g, None, upload(of_image), *told)
     close(found, reference.activation(before, *told), tile, np.abs(before).max())
 
 
@@ -112,12 +113,12 @@ def check_statistics(tile, g, x, weight, y):
     for call, image, channels in ((tiles.conv2d, x, weight.shape[0]), (tiles.conv2d_input_grad, y, weight.shape[1])):
         mean, var = (DEVICE.empty((channels,), x.dtype) for _ in range(2))
         bias = upload(np.linspace(100, 200, channels).astype(x.dtype))
-        found = call(DEVICE, tile, upload(image), upload(weight), g, bias, statistics=(mean, var)).get()
+        found = call(DEVICE, tile, upload(image), upload(weight), g, None, bias, statistics=(mean, var)).get()
         exact = found.astype(np.float64).transpose(1, 0, 2, 3).reshape(channels, -1)
         eps = np.finfo(x.dtype).eps
         np.testing.assert_allclose(mean.get(), exact.mean(1), rtol=8 * eps)
         np.testing.assert_allclose(var.get(), exact.var(1), rtol=64 * eps, atol=1e-30)
-        plain = call(DEVICE, tile, upload(image), upload(weight), g, bias).get()
+        plain = call(DEVICE, tile, upload(image), upload(weight), g, None, bias).get()
         np.testing.assert_array_equal(found, plain)
 
 
@@ -125,6 +126,23 @@ def test_statistics_of_many_parts(monkeypatch):
     monkeypatch.setattr(DEVICE, "sms", 5)
     g = geometry((16, 16), (4, 4), 2, (1, 1))
     check_statistics(tiles.Tile(2, 2), g, *arrays(g, 7, 3, 37, np.float32))
+
+
+def test_a_parameter_is_transformed_once_for_all_that_read_it(monkeypatch):
+    g, *sizes = GEOMETRIES["4x4 stride 2"]
+    x, weight, y = (upload(a) for a in arrays(g, *sizes, np.float32))
+    started, launch = [], DEVICE.launcher.launch
+    monkeypatch.setattr(DEVICE.launcher, "launch", lambda file, kernel, *a: (started.append(kernel), launch(file, kernel, *a)))
+    parameter, tile = Parameter(weight), tiles.Tile(4, 2)
+    for _ in range(2):
+        for _ in range(2):
+            tiles.conv2d(DEVICE, tile, x, parameter.array, g, parameter.version)
+            tiles.conv2d_input_grad(DEVICE, tile, y, parameter.array, g, parameter.version)
+        parameter.assign(weight)
+    assert started.count("kernel_to_points") == 2
+    tiles.conv2d(DEVICE, tile, x, weight, g)
+    tiles.conv2d(DEVICE, tile, x, weight, g)
+    assert started.count("kernel_to_points") == 4
 
 
 class Exact:

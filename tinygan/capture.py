@@ -17,7 +17,7 @@ import numpy as np
 
 from tinygan.backends import Array, backend_of, cpu
 from tinygan.context import CONTEXT, override
-from tinygan.tensor import Tensor, as_array, wrap
+from tinygan.tensor import Derived, Tensor, Version, as_array, wrap
 
 FEED_BYTES = 1 << 20  # what may be uploaded before a replay
 _ALIGNMENT = 16
@@ -31,6 +31,7 @@ class Recording:
         self._actions: list[Callable[[], None]] = []
         self._watched: list[Callable[[], bool]] = []
         self._tensors: dict[int, tuple[Tensor, Array]] = {}
+        self._derived: dict[Version, Derived] = {}
         self._upload = backend.device.upload
         self._host = np.zeros(FEED_BYTES, np.uint8)
         self._device = backend.xp.zeros(FEED_BYTES, np.uint8)
@@ -52,6 +53,10 @@ class Recording:
     def note(self, action: Callable[[], None]) -> None:
         """Do this again before every replay. (It has been done for the step that is being recorded.)"""
         self._actions.append(action)
+
+    def derived(self, version: Version) -> Derived:
+        """What is made in this capture of the memory that `version` counts the writes to."""
+        return self._derived.setdefault(version, Derived())
 
     def feed(self, value: Any) -> Array:
         """An array on the device that holds the value, or what the function returns, at every replay anew."""

@@ -120,24 +120,19 @@ def _words(real: Any, g: Any, tile: Tile, images: int, image_pixel: int, map_pix
 
 def _packed(weight: Array, words: dict[str, int], tile: Tile, adjoint: bool, version: Any) -> Array:
     """weight (K, C, kH, kW), transformed and packed; for a parameter, whose `version` is given, kept until it changes."""
+    def pack() -> Array:
+        columns = words["image_channels"] if adjoint else words["map_channels"]
+        u = empty((_weights_bytes(words, -(-columns // gemm.columns(weight.dtype))),), np.uint8)
+        source = np.ascontiguousarray(weight)
+        with Scratch(pool.size * words["patch_each"]) as (patch,):
+            _run(conv.make(REALS[weight.dtype]).pack,
+                 {**words, "kernel": address(source), "weights": address(u), "adjoint": adjoint, "patch": patch})
+        return u
+
+    if version is None:
+        return pack()
     key = (address(weight), weight.shape, weight.strides, tile, adjoint, words["phases_high"], words["phases_wide"])
-    count = 0 if version is None else version.count  # read before the weights: another thread may write to them
-    if version is not None:
-        made, u = version.derived.get(key, (-1, None))
-        if made == count:
-            return u
-        # What was made of older values goes, and its memory is free for the next.
-        version.derived = {k: kept for k, kept in version.derived.items() if kept[0] == count}
-        u = None
-    columns = words["image_channels"] if adjoint else words["map_channels"]
-    u = empty((_weights_bytes(words, -(-columns // gemm.columns(weight.dtype))),), np.uint8)
-    source = np.ascontiguousarray(weight)
-    with Scratch(pool.size * words["patch_each"]) as (patch,):
-        _run(conv.make(REALS[weight.dtype]).pack,
-             {**words, "kernel": address(source), "weights": address(u), "adjoint": adjoint, "patch": patch})
-    if version is not None:
-        version.derived[key] = (count, u)
-    return u
+    return version.derive(key, pack)
 
 
 def _weights_bytes(words: dict[str, int], blocks: int) -> int:

@@ -1,6 +1,6 @@
 """Convolutions on the device: which algorithm serves which.
 
-`version` is for backends that keep what they derive from a weight; here it is derived anew each time.
+`version` is that of a weight which is a parameter: what is derived from its values is kept until they change.
 """
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def conv2d(device: Device, x: Array, weight: Array, g: Any, version: Any = None,
     write the mean and the biased variance of each channel of the result, which has no activation then."""
     tile = _tile(device, g, x.shape[0], x.shape[1], weight.shape[0], x.dtype)
     if tile is not None:
-        return tiles.conv2d(device, tile, x, weight, g, bias, activation_name, slope, statistics)
+        return tiles.conv2d(device, tile, x, weight, g, version, bias, activation_name, slope, statistics)
     return _measured(device, direct.conv2d(device, x, weight, g, version, bias, activation_name, slope), statistics)
 
 
@@ -29,7 +29,7 @@ def conv2d_input_grad(device: Device, y: Array, weight: Array, g: Any, version: 
     (N, C, H, W)."""
     tile = _tile(device, g, y.shape[0], weight.shape[1], y.shape[1], y.dtype)
     if tile is not None:
-        return tiles.conv2d_input_grad(device, tile, y, weight, g, bias, activation_name, slope, statistics)
+        return tiles.conv2d_input_grad(device, tile, y, weight, g, version, bias, activation_name, slope, statistics)
     x = direct.conv2d_input_grad(device, y, weight, g, version, bias, activation_name, slope)
     return _measured(device, x, statistics)
 

@@ -1,7 +1,4 @@
-"""Convolutions on the device as one matrix product each, whose operands are read from the images where they lie.
-
-`version` is for backends that keep what they derive from a weight; here the weights are laid out anew each time.
-"""
+"""Convolutions on the device as one matrix product each, whose operands are read from the images where they lie."""
 from __future__ import annotations
 
 import math
@@ -22,7 +19,7 @@ def conv2d(device: Device, x: Array, weight: Array, g: Any, version: Any = None,
     """activation(x * weight + bias): (N, C, H, W), (K, C / groups, kH, kW), (K,) -> (N, K, OH, OW)."""
     n, kernels = x.shape[0], weight.shape[0]
     y = device.empty((n, *g.output, kernels), x.dtype)
-    x, weight = _channels_last(device, x), _channels_last(device, weight)
+    x, weight = _channels_last(device, x), _laid_out(device, weight, version)
     if _is_product(g):
         rows, columns = y.size // kernels, weight.size // kernels
         batched(device, x.reshape(1, rows, columns), weight.reshape(1, kernels, columns).transpose(0, 2, 1),
@@ -40,7 +37,7 @@ def conv2d_input_grad(device: Device, y: Array, weight: Array, g: Any, version: 
     """The adjoint in x, with bias and activation: (N, K, OH, OW), (K, C / groups, kH, kW), (C,) -> (N, C, H, W)."""
     n, (kernels, depth) = y.shape[0], weight.shape[:2]
     x = device.empty((n, *g.input, depth * g.groups), y.dtype)
-    y, weight = _channels_last(device, y), _channels_last(device, weight)
+    y, weight = _channels_last(device, y), _laid_out(device, weight, version)
     if _is_product(g):
         rows, columns = y.size // kernels, weight.size // kernels
         if bias is not None:  # for each pixel of the kernel
@@ -112,6 +109,14 @@ def _channels_last(device: Device, x: Array) -> Array:
     """(N, C, H, W) -> (N, H, W, C), C-contiguous."""
     last = x.transpose(0, 2, 3, 1)
     return last if last.flags.c_contiguous else device.xp.ascontiguousarray(last)
+
+
+def _laid_out(device: Device, weight: Array, version: Any) -> Array:
+    """(K, C, kH, kW) -> (K, kH, kW, C), C-contiguous; for a parameter, whose `version` is given, kept until it changes."""
+    if version is None or weight.transpose(0, 2, 3, 1).flags.c_contiguous:
+        return _channels_last(device, weight)
+    key = device.name, device.address(weight), weight.shape, weight.strides
+    return version.derive(key, lambda: _channels_last(device, weight))
 
 
 def _contiguous(device: Device, bias: Array | None) -> Array | None:

@@ -92,12 +92,12 @@ def best_tile(sms: int, g: Any, images: int, channels: int, kernels: int) -> Til
     return best if best is not None and (g.algorithm == "tiled" or time(best) < direct) else None
 
 
-def conv2d(device: Device, tile: Tile, x: Array, weight: Array, g: Any, bias: Array | None = None,
+def conv2d(device: Device, tile: Tile, x: Array, weight: Array, g: Any, version: Any = None, bias: Array | None = None,
            activation_name: str = "identity", slope: float = 0.0, statistics: Any = None) -> Array:
     """activation(x * weight + bias): (N, C, H, W), (K, C, kH, kW), (K,) -> (N, K, OH, OW)."""
     images, kernels = x.shape[0], weight.shape[0]
     v = _image_points(device, tile, x, g)
-    u = _kernel_points(device, tile, weight, g)
+    u = _kernel_points(device, tile, weight, g, version)
     products = _products(device, v, u.transpose(0, 2, 1))
     y = device.empty((images, *g.output, kernels), x.dtype)
     _finished(device, tile, "points_to_map", products, bias, y, products.shape[1], 1, (*g.output, kernels, *tile.grid(g)),
@@ -105,11 +105,12 @@ def conv2d(device: Device, tile: Tile, x: Array, weight: Array, g: Any, bias: Ar
     return _activated(device, y.transpose(0, 3, 1, 2), activation_name, slope)
 
 
-def conv2d_input_grad(device: Device, tile: Tile, y: Array, weight: Array, g: Any, bias: Array | None = None,
-                      activation_name: str = "identity", slope: float = 0.0, statistics: Any = None) -> Array:
+def conv2d_input_grad(device: Device, tile: Tile, y: Array, weight: Array, g: Any, version: Any = None,
+                      bias: Array | None = None, activation_name: str = "identity", slope: float = 0.0,
+                      statistics: Any = None) -> Array:
     """The adjoint in x, with bias and activation: (N, K, OH, OW), (K, C, kH, kW), (C,) -> (N, C, H, W)."""
     images, channels = y.shape[0], weight.shape[1]
-    products = _products(device, _map_points(device, tile, y, g), _kernel_points(device, tile, weight, g))
+    products = _products(device, _map_points(device, tile, y, g), _kernel_points(device, tile, weight, g, version))
     x = device.empty((images, *g.input, channels), y.dtype)
     # Squares of a phase, from the padding's corner on, to the last pixel: not all of them need begin with a tile.
     down, across = ((g.input[i] - 1 + g.padding[i]) // g.stride[i] // tile.m + 1 for i in (0, 1))
@@ -149,14 +150,19 @@ def _map_points(device: Device, tile: Tile, y: Array, g: Any) -> Array:
     return out
 
 
-def _kernel_points(device: Device, tile: Tile, weight: Array, g: Any) -> Array:
-    """(K, C, kH, kW) -> (points, K, phases * C)."""
-    weight = device.xp.ascontiguousarray(weight)
-    kernels, channels = weight.shape[:2]
-    u = device.empty((tile.points, kernels, g.stride[0] ** 2 * channels), weight.dtype)
-    device.each("tiles", "kernel_to_points", u[0].size, weight, u, u[0].size, channels, *g.kernel, g.stride[0],
-                dtype=weight.dtype, defines=tile.defines)
-    return u
+def _kernel_points(device: Device, tile: Tile, weight: Array, g: Any, version: Any) -> Array:
+    """(K, C, kH, kW) -> (points, K, phases * C); for a parameter, whose `version` is given, kept until it changes."""
+    def transformed() -> Array:
+        source = device.xp.ascontiguousarray(weight)
+        kernels, channels = source.shape[:2]
+        u = device.empty((tile.points, kernels, g.stride[0] ** 2 * channels), source.dtype)
+        device.each("tiles", "kernel_to_points", u[0].size, source, u, u[0].size, channels, *g.kernel, g.stride[0],
+                    dtype=source.dtype, defines=tile.defines)
+        return u
+
+    if version is None:
+        return transformed()
+    return version.derive((device.name, device.address(weight), weight.shape, weight.strides, tile, g.stride), transformed)
 
 
 def _products(device: Device, a: Array, b: Array) -> Array:
