@@ -182,7 +182,7 @@ class Captured:
                      str(context.training), *((a.shape, a.dtype.str) for a in arrays))
         moved = self._graph is not None and not self._graph.holds()
         if signature != self._seen or moved:
-            # Once as ever: kernels are compiled, constants uploaded, optimisers' slots made.
+            # Once as ever: kernels are compiled, optimisers' slots made.
             self._seen, self._graph = signature, None
             return self.function(*arrays)
         if self._graph is None:

@@ -161,7 +161,7 @@ class Optimizer:
             if CONTEXT.get().capture is not None:
                 raise RuntimeError(f"{type(self).__name__}: its first step inside a capture would begin anew at every "
                                    "replay; make one before")
-            self._slots = {name: [np.zeros_like(p.array) for p in parameters] for name in self.slot_names}
+            self._slots = {name: [_zeros(p) for p in parameters] for name in self.slot_names}
         elif any(a.dtype != p.dtype or backend_of(a) is not backend_of(p.array)
                  for a, p in zip(self._slots[self.slot_names[0]], parameters, strict=True)):
             # The module was converted or moved in between.
@@ -375,6 +375,13 @@ class AdamW(Adam):
     def __init__(self, learning_rate: float | Schedule = 2e-4, betas: tuple[float, float] = (0.5, 0.999),
                  eps: float = 1e-8, weight_decay: float = 1e-2) -> None:
         super().__init__(learning_rate, betas, eps, weight_decay)
+
+
+def _zeros(parameter: Parameter) -> Any:
+    """Of its shape, in memory as kernels like it."""
+    zeros = backend_of(parameter.array).empty(parameter.shape, parameter.dtype)
+    zeros[...] = 0
+    return zeros
 
 
 def _root(v: Any) -> Any:

@@ -494,8 +494,9 @@ class Parameter(_Variable):
         else:
             if np.shape(array) != self._shape:
                 raise ValueError(f"Parameter: the initializer made shape {np.shape(array)}, expected {self._shape}")
-            # A copy of its own, in C order: optimisers write to it.
-            self.array = self._backend.xp.array(moved(array, self._backend), dtype=self._dtype, order="C", copy=True)
+            # Memory of its own, in C order, which optimisers write to; kernels like how `empty` aligns it.
+            self.array = self._backend.empty(self._shape, self._dtype)
+            self.array[...] = moved(array, self._backend)
 
     def __getattr__(self, name: str) -> Any:
         # Python comes here only when the slot is unset, so reading `array` costs nothing once there are values.

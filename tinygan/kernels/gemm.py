@@ -2,10 +2,10 @@
 
 The scheme is Goto's ("Anatomy of high-performance matrix multiplication", 2008): blocks of B, as large as half of a
 core's second-level cache, are packed into panels that the micro-kernel reads in order; A is read where it lies if its
-rows are contiguous or there are few panels to multiply it by, and packed otherwise. Every part of the task does its own
-columns (or rows) of C, packs what it needs for them and waits for nobody. The micro-kernel writes rows of C; where C's
-columns are the contiguous ones (a dense layer computes C^T = W x^T, because then W need not be packed) a strip is staged
-in the cache and transposed.
+rows are contiguous or there are few panels to multiply it by, and transposed before otherwise. Every part of the task does
+its own columns (or rows) of C, packs what it needs for them and waits for nobody. The micro-kernel writes rows of C; where
+C's columns are the contiguous ones (a dense layer computes C^T = W x^T, because then W need not be packed) a strip of them
+stays in the cache until it has been transposed. Whatever is transposed is so by squares that fit into the registers.
 """
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import numpy as np
 from numba import carray, types
 from numba.extending import intrinsic
 
-from tinygan.kernels import microkernel
+from tinygan.kernels import microkernel, transform
 from tinygan.kernels.activations import LEAKY_RELU, RELU
 from tinygan.kernels.compiling import inline, kernel
 
@@ -57,7 +57,7 @@ def scratch_elements(m: int, n: int, k: int, direct: bool, staged: bool, dtype: 
     width = columns(dtype)
     panels = max(BLOCK_BYTES // np.dtype(dtype).itemsize, width * k)
     packed_rows = ROWS * k if direct else (m + ROWS) * k
-    stage = STRIP * ROWS * (n + width) if staged else 0
+    stage = 2 * STRIP * ROWS * (n + width) if staged else 0
     return panels + packed_rows + width * ROWS + stage
 
 
@@ -69,6 +69,7 @@ def _share(real: Any) -> Any:
     multiply_and_pack = microkernel.make(real, packing=True)
     item = real.bitwidth // 8
     width = microkernel.columns(item)
+    side, square = transform.lanes_of(real), transform.square_transpose(real)
     block = BLOCK_BYTES // item
     strip = STRIP * ROWS
 
@@ -76,42 +77,51 @@ def _share(real: Any) -> Any:
     def at(address: Any, size: Any) -> Any:
         return carray(pointer(address), (size,))
 
-    def packing(size: int) -> Any:
-        """A function that packs `count` columns, from the first on, of a row-major matrix into panels of that width."""
-        @inline
-        def pack(source: Any, row_stride: Any, first: Any, count: Any, k: Any, panels: Any) -> Any:
-            full = count // size
-            rest = count - full * size
-            for p in range(k):
-                row = source[p * row_stride + first:p * row_stride + first + count]
-                for q in range(full):
-                    panel = panels[(q * k + p) * size:(q * k + p) * size + size]
-                    for j in range(size):
-                        panel[j] = row[q * size + j]
-                if rest:
-                    panel = panels[(full * k + p) * size:(full * k + p) * size + size]
-                    for j in range(rest):
-                        panel[j] = row[full * size + j]
-                    for j in range(rest, size):
-                        panel[j] = 0
+    @inline
+    def pack_columns(source: Any, row_stride: Any, first: Any, count: Any, k: Any, panels: Any) -> Any:
+        """Pack `count` columns, from the first on, of a row-major matrix into panels."""
+        full = count // width
+        rest = count - full * width
+        for p in range(k):
+            row = source[p * row_stride + first:p * row_stride + first + count]
+            for q in range(full):
+                panel = panels[(q * k + p) * width:(q * k + p) * width + width]
+                for j in range(width):
+                    panel[j] = row[q * width + j]
+            if rest:
+                panel = panels[(full * k + p) * width:(full * k + p) * width + width]
+                for j in range(rest):
+                    panel[j] = row[full * width + j]
+                for j in range(rest, width):
+                    panel[j] = 0
 
-        return pack
-
-    pack_columns, pack_rows = packing(width), packing(ROWS)
+    @inline
+    def transpose(source: Any, stride: Any, rows: Any, columns: Any, target: Any, target_stride: Any) -> Any:
+        """Write the columns of a matrix, rows `stride` apart, as rows that lie target_stride apart. Addresses."""
+        if rows >= side and columns >= side:
+            for p in range(0, rows, side):
+                row = min(p, rows - side)  # the last squares do some elements once more
+                for q in range(0, columns, side):
+                    column = min(q, columns - side)
+                    square(source + (row * stride + column) * item, stride * item,
+                           target + (column * target_stride + row) * item, target_stride * item)
+            return
+        for p in range(rows):
+            row, column = at(source + p * stride * item, columns), at(target + p * item, columns * target_stride)
+            for q in range(columns):
+                column[q * target_stride] = row[q]
 
     @inline
     def pack_transposed(source: Any, column_stride: Any, first: Any, count: Any, k: Any, panels: Any) -> Any:
-        """The same of a column-major matrix."""
-        for j in range(count):
-            column = source[(first + j) * column_stride:(first + j) * column_stride + k]
-            panel = panels[(j // width) * k * width + j % width:]
-            for p in range(k):
-                panel[p * width] = column[p]
-        if count % width:
-            last = panels[(count // width) * k * width:]
-            for p in range(k):
-                for j in range(count % width, width):
-                    last[p * width + j] = 0
+        """The same of a column-major matrix. Addresses."""
+        for j in range(0, count, width):
+            columns, panel = min(np.int64(width), count - j), panels + j * k * item
+            transpose(source + (first + j) * column_stride * item, column_stride, columns, k, panel, np.int64(width))
+            if columns < width:
+                last = at(panel, k * width)
+                for p in range(k):
+                    for jj in range(columns, width):
+                        last[p * width + jj] = 0
 
     @inline
     def flush(stage: Any, rows: Any, first_row: Any, columns: Any, first_column: Any, c: Any, c_stride: Any, bias: Any,
@@ -159,18 +169,18 @@ def _share(real: Any) -> Any:
         panels_address = scratch
         panel_elements = max(np.int64(block), width * k)
         rows_address = panels_address + panel_elements * item
-        # A is read where it lies; columns only where they don't compete for a few places of the cache.
-        spread = t[A_ROW] == 1 and t[A_STEP] * item % 512 != 0
-        direct = t[A_STEP] == 1 or t[N] <= FEW_PANELS * width or spread
+        # (Columns of A that are read for many panels compete for a few places of the cache.)
+        direct = t[A_STEP] == 1 or t[N] <= FEW_PANELS * width
         b_rows_contiguous = t[B_COLUMN] == 1
         tile_address = rows_address + ((np.int64(0) if direct else bottom - top) + ROWS) * k * item
         stage_address = tile_address + width * ROWS * item
+        strip_address = stage_address + strip * (right - left + width) * item
         panels, packed, tile = at(panels_address, huge), at(rows_address, huge), at(tile_address, huge)
         stage = at(stage_address, huge)
 
         last = (bottom - top) // ROWS * ROWS + top  # the first row of an incomplete block
         if not direct:
-            pack_rows(a, t[A_STEP], top, bottom - top, k, packed)
+            transpose(t[A] + top * item, t[A_STEP], k, bottom - top, rows_address, k)
         elif last < bottom and (staged or bottom - top < ROWS):
             for i in range(ROWS):
                 source = a[min(last + i, bottom - 1) * a_row:]
@@ -184,13 +194,13 @@ def _share(real: Any) -> Any:
                 whole = (j1 - j0) // width * width  # these columns the first block of rows packs as it goes
                 pack_columns(b, t[B_STEP], j0 + whole, j1 - j0 - whole, k, panels[whole * k:])
             else:
-                pack_transposed(b, t[B_COLUMN], j0, j1 - j0, k, panels)
+                pack_transposed(t[B], t[B_COLUMN], j0, j1 - j0, k, panels_address)
             for i0 in range(top, bottom, strip if staged else ROWS):
                 i1 = min(i0 + (strip if staged else ROWS), bottom)
                 for i in range(i0, i1, ROWS):
                     rows, row = min(np.int64(ROWS), bottom - i), i
                     if not direct:
-                        a_address, a_stride, a_step = rows_address + (i - top) * k * item, np.int64(1), np.int64(ROWS)
+                        a_address, a_stride, a_step = rows_address + (i - top) * k * item, k, np.int64(1)
                     elif rows == ROWS or (not staged and bottom - top >= ROWS):
                         rows, row = np.int64(ROWS), min(i, bottom - ROWS)  # the last block does some rows once more
                         a_address, a_stride, a_step = t[A] + row * a_row * item, a_row, t[A_STEP]
@@ -203,7 +213,10 @@ def _share(real: Any) -> Any:
                     for j in range(j0, j1, width):
                         columns = min(np.int64(width), j1 - j)
                         b_address = panels_address + (j - j0) * k * item
-                        if not staged and rows == ROWS and columns == width:
+                        if staged:
+                            c_address = strip_address + ((j - j0) * strip + (i - i0) * width) * item
+                            c_step = np.int64(width)
+                        elif rows == ROWS and columns == width:
                             c_address, c_step = t[C] + (row * c_stride + j) * item, c_stride
                         else:
                             c_address, c_step = tile_address, np.int64(width)
@@ -217,21 +230,15 @@ def _share(real: Any) -> Any:
                                      next_step, a_address, zero)
                         if c_address != tile_address:
                             continue
-                        if staged:
-                            corner = (j - j0) * strip + i - i0
-                            if rows == ROWS and columns == width:
-                                for jj in range(width):
-                                    for ii in range(ROWS):
-                                        stage[corner + jj * strip + ii] = tile[ii * width + jj]
-                            else:
-                                for jj in range(columns):
-                                    for ii in range(rows):
-                                        stage[corner + jj * strip + ii] = tile[ii * width + jj]
-                        else:
-                            for ii in range(rows):
-                                for jj in range(columns):
-                                    c[(row + ii) * c_stride + j + jj] = tile[ii * width + jj]
+                        for ii in range(rows):
+                            for jj in range(columns):
+                                c[(row + ii) * c_stride + j + jj] = tile[ii * width + jj]
                 if staged:
+                    for j in range(0, j1 - j0, width):
+                        for ii in range(0, strip, side):
+                            for jj in range(0, width, side):
+                                square(strip_address + (j * strip + ii * width + jj) * item, np.int64(width * item),
+                                       stage_address + ((j + jj) * strip + ii) * item, np.int64(strip * item))
                     flush(stage, i1 - i0, i0, j1 - j0, j0, c, c_stride, bias, t[ACTIVATION], slope)
 
     return share

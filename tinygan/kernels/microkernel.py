@@ -54,7 +54,22 @@ def make(real: Any, packing: bool = False) -> Any:
     def microkernel(typing: Any, k: Any, a: Any, row_stride: Any, step: Any, b: Any, b_step: Any, c: Any, c_stride: Any,
                     adding: Any, ahead: Any, ahead_step: Any, beside: Any, beside_step: Any) -> Any:
         def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-            k, a, row_stride, step, b, b_step, c, c_stride, adding, ahead, ahead_step, beside, beside_step = args
+            kind = ir.FunctionType(ir.VoidType(), [word] * 13)
+            name = f"microkernel_{size}_{int(packing)}"
+            body = builder.module.globals.get(name)
+            if body is None:
+                body = ir.Function(builder.module, kind, name)
+                body.linkage = "internal"
+                body.attributes.add("noinline")
+                body.attributes.add("nounwind")
+                set.add(body.attributes, '"prefer-vector-width"="512"')
+                define(body)
+            builder.call(body, args)
+            return context.get_dummy_value()
+
+        def define(function: Any) -> None:
+            builder = ir.IRBuilder(function.append_basic_block("entry"))
+            k, a, row_stride, step, b, b_step, c, c_stride, adding, ahead, ahead_step, beside, beside_step = function.args
             fma = cgutils.get_or_insert_function(
                 builder.module, ir.FunctionType(vector, [vector] * 3), f"llvm.fma.v{lanes}f{size * 8}")
             prefetch = cgutils.get_or_insert_function(
@@ -126,7 +141,7 @@ def make(real: Any, packing: bool = False) -> Any:
                         phi.add_incoming(after[i][v], loop)
                 for value, place in zip(sums[i], vectors(c_rows[i]), strict=True):
                     builder.store(value, place, align=size)
-            return context.get_dummy_value()
+            builder.ret_void()
 
         return types.void(*[types.int64] * 13), code
 
