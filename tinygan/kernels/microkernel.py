@@ -54,17 +54,17 @@ def make(real: Any, packing: bool = False) -> Any:
     def microkernel(typing: Any, k: Any, a: Any, row_stride: Any, step: Any, b: Any, b_step: Any, c: Any, c_stride: Any,
                     adding: Any, ahead: Any, ahead_step: Any, beside: Any, beside_step: Any) -> Any:
         def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-            kind = ir.FunctionType(ir.VoidType(), [word] * 13)
+            # A function of its own, called once a block: among a task's many variables those of the loop would not all stay
+            # in registers.
             name = f"microkernel_{size}_{int(packing)}"
-            body = builder.module.globals.get(name)
-            if body is None:
-                body = ir.Function(builder.module, kind, name)
-                body.linkage = "internal"
-                body.attributes.add("noinline")
-                body.attributes.add("nounwind")
-                set.add(body.attributes, '"prefer-vector-width"="512"')
-                define(body)
-            builder.call(body, args)
+            function = builder.module.globals.get(name)
+            if function is None:
+                function = ir.Function(builder.module, ir.FunctionType(ir.VoidType(), [word] * 13), name)
+                function.linkage = "internal"
+                function.attributes.add("noinline")
+                function.attributes.add("nounwind")
+                define(function)
+            builder.call(function, args)
             return context.get_dummy_value()
 
         def define(function: Any) -> None:
