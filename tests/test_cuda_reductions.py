@@ -76,6 +76,29 @@ def test_sums_of_vectors_and_of_labels():
     assert reductions.sum(DEVICE, upload(np.ones((0, 3, 2, 2))), (0, 2, 3), False).get().tolist() == [0, 0, 0]
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("index, shape", [([2, 0, 2, -1, 2], (4, 3)), ([[1, 1], [0, 1]], (2, 300)), ([3], (5,)), ([], (2, 2)),
+                                          ([0, 1, 0], (2, 2, 3))], ids=str)
+def test_rows_added_by_an_index(index, shape, dtype):
+    index = np.array(index, np.int64)
+    g, expected = rand(*index.shape, *shape[1:], dtype=dtype), rand(*shape, dtype=dtype)
+    found = upload(expected.copy())
+    DEVICE.launcher.launched.clear()
+    reductions.add_at(DEVICE, found, upload(index), upload(g))
+    np.add.at(expected, index, g)
+    np.testing.assert_allclose(found.get(), expected, rtol=0, atol=8 * np.finfo(dtype).eps)
+    assert (("reductions", "add_rows_at") in DEVICE.launcher.launched) == (index.size > 0)
+
+
+def test_other_indices_are_left_to_the_namespace():
+    for index in ((np.array([1, 1]), np.array([0, 2])), (np.array([True, False]),)):
+        found, expected = upload(np.zeros((2, 3), np.float32)), np.zeros((2, 3), np.float32)
+        g = np.ones(expected[index].shape, np.float32)
+        reductions.add_at(DEVICE, found, tuple(map(upload, index)), upload(g))
+        np.add.at(expected, index, g)
+        np.testing.assert_array_equal(found.get(), expected)
+
+
 def test_a_sum_of_many_keeps_its_digits():
     x = np.full((2**18, 1), 0.1, np.float32)
     np.testing.assert_allclose(reductions.column_sums(DEVICE, upload(x)).get(), np.float64(x[0]) * 2**18, rtol=1e-7)

@@ -25,7 +25,7 @@ LARGE = 4096  # elements, or 64 times as many multiplications, from which the co
 FEW = 128  # numbers of which something costly is to be made, likewise
 THIN = 4  # columns of the left matrix, up to which a product has a kernel of its own
 
-__all__ = ["activation", "activation_grad", "adam", "adam_grad", "add", "array_type", "asarray", "batch_norm",
+__all__ = ["activation", "activation_grad", "adam", "adam_grad", "add", "add_at", "array_type", "asarray", "batch_norm",
            "batch_norm_input_grad", "batch_norm_input_grad_vjp", "batch_norm_statistics", "batch_norm_sums",
            "batch_norm_sums_vjp", "bce_with_logits", "bce_with_logits_curvature", "bce_with_logits_grad", "channels_last",
            "conv2d", "conv2d_input_grad", "conv2d_weight_grad",
@@ -130,6 +130,11 @@ def sum(x: Array, axis: Any, keepdims: bool) -> Array:
             return _native().column_sums(rows.reshape(-1, x.shape[1]))
     reduce: Any = np.add.reduce  # np.sum checks more, at three times the cost of a small sum
     return reduce(x, axis, keepdims=keepdims)
+
+
+def add_at(out: Array, index: Any, g: Array) -> None:
+    """out[index] += g, where a place may be named several times."""
+    np.add.at(out, index, g)
 
 
 def softmax(x: Array, axis: int) -> Array:

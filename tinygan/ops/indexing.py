@@ -30,7 +30,7 @@ def _scatter_add(B: Any, g: Any, index: Any, shape: Shape) -> Any:
     if _is_basic(index):
         out[index] = g
     else:
-        B.xp.add.at(out, _beside(B, index), g)  # an index may repeat: its gradients accumulate
+        B.add_at(out, _beside(B, index), g)  # an index may repeat: its gradients accumulate
     return out
 
 

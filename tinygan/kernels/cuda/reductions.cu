@@ -1,4 +1,4 @@
-// Sums of columns, and softmax along rows.
+// Sums of columns, sums of rows by an index, and softmax along rows.
 #include "columns.cuh"
 
 extern "C" __global__ __launch_bounds__(COLUMN_THREADS) void column_sums(const real* x, int rows, int columns, int width,
@@ -23,6 +23,18 @@ extern "C" __global__ __launch_bounds__(COLUMN_THREADS) void finish_sums(const d
     else wide[c.column] = total;
 }
 KERNEL(finish_sums)
+
+// out[i] += the sum of those rows of g (count, columns) whose number in `index` is i, always in the same order: a block for each
+// i and piece of the columns.
+extern "C" __global__ void add_rows_at(const real* g, const int* index, real* out, int count, int columns) {
+    int row = blockIdx.x, column = blockIdx.y * blockDim.x + threadIdx.x;
+    if (column >= columns) return;
+    double sum = 0;
+    for (int i = 0; i < count; i++)
+        if (index[i] == row) sum += g[(long long)i * columns + column];
+    out[(long long)row * columns + column] += real(sum);
+}
+KERNEL(add_rows_at)
 
 // The largest value of the threads of a block of whole warps, in every one of them. All must call it.
 __device__ real block_max(real value) {

@@ -1,4 +1,4 @@
-"""Sums of columns on the device, in two stages where there are many rows, and softmax."""
+"""Sums of columns on the device, in two stages where there are many rows, sums by an index, and softmax."""
 from __future__ import annotations
 
 import math
@@ -8,7 +8,7 @@ import numpy as np
 
 from tinygan.kernels.cuda.device import THREADS, Array, Device
 
-__all__ = ["log_softmax", "softmax", "sum"]
+__all__ = ["add_at", "log_softmax", "softmax", "sum"]
 
 SUMMED, MAPPED = (16, 6), (4, 24)
 """How sums and maps are cut into parts: rows that a thread has at least, where there are so many, and blocks for each
@@ -64,6 +64,19 @@ def sum(device: Device, x: Array, axis: Any, keepdims: bool) -> Array:
         if (rows is not x or (axis == (0,) and x.ndim == 2)) and rows.flags.c_contiguous:
             return column_sums(device, rows.reshape(math.prod(rows.shape[:-1]), rows.shape[-1]))
     return device.xp.sum(x, axis, keepdims=keepdims)
+
+
+def add_at(device: Device, out: Array, index: Any, g: Array) -> None:
+    """out[index] += g, where a place may be named several times. With one array of integers (an embedding's gradient) always
+    in the same order; CuPy, which does the rest, adds in any."""
+    kind = getattr(index, "dtype", np.dtype(object)).kind  # (a tuple of arrays has none)
+    if kind not in "iu" or out.dtype.kind != "f" or not out.flags.c_contiguous:
+        device.xp.add.at(out, index, g)
+    elif g.size:
+        rows, count = out.shape[0], index.size
+        places, columns = (index.reshape(-1) % rows).astype(np.int32), out.size // rows
+        device.launch("reductions", "add_rows_at", (rows, -(-columns // THREADS)), THREADS, contiguous(device, g), places,
+                      out, count, columns, dtype=out.dtype)
 
 
 def _softmax(device: Device, x: Array, axis: int, logarithm: bool) -> Array:
