@@ -122,6 +122,17 @@ def check_statistics(tile, g, x, weight, y):
         np.testing.assert_array_equal(found, plain)
 
 
+def test_statistics_that_are_strided():
+    g, *sizes = GEOMETRIES["3x3"]
+    x, weight, _ = arrays(g, *sizes, np.float32)
+    memory = upload(np.full(3 * len(weight), -7, np.float32))
+    mean, var = memory[::3], memory[1::3]
+    found = tiles.conv2d(DEVICE, tiles.Tile(2, 3), upload(x), upload(weight), g, statistics=(mean, var)).get()
+    np.testing.assert_allclose(mean.get(), found.mean((0, 2, 3)), rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(var.get(), found.var((0, 2, 3)), rtol=1e-4)
+    assert (memory[2::3].get() == -7).all()
+
+
 def test_statistics_of_many_parts(monkeypatch):
     monkeypatch.setattr(DEVICE, "sms", 5)
     g = geometry((16, 16), (4, 4), 2, (1, 1))

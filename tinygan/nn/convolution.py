@@ -22,10 +22,8 @@ class _Convolution(Module):
 
     couples_examples = False
     fuses_activation = True
-    fuses_statistics = True
 
     def __init__(self, shape: Sequence[int], channels: int, bias: bool, initializer: Initializer | None) -> None:
-        self.channels = channels
         bound = 1 / math.sqrt(max(math.prod(shape[1:]), 1))
         self.weight = Parameter(shape=tuple(shape), initializer=initializer or initializers.fan_in_uniform)
         self.bias = Parameter(shape=(channels,), initializer=initializers.zeros if initializer
@@ -59,6 +57,12 @@ class Conv2d(_Convolution):
     weight (out_channels, in_channels / groups, kH, kW), bias (out_channels,); initializer: as for Dense.
     """
 
+    fuses_statistics = True
+
+    @property
+    def _made(self) -> int:
+        return int(self.weight.shape[0])
+
     def __init__(self, in_channels: int, out_channels: int, kernel_size: Size, stride: Size = 1, padding: Size | str = 0,
                  dilation: Size = 1, groups: int = 1, bias: bool = True, initializer: Initializer | None = None) -> None:
         _check_channels("Conv2d", in_channels, out_channels, groups)
@@ -80,6 +84,12 @@ class ConvTranspose2d(_Convolution):
 
     weight (in_channels, out_channels / groups, kH, kW), bias (out_channels,); initializer: as for Dense.
     """
+
+    fuses_statistics = True
+
+    @property
+    def _made(self) -> int:
+        return int(self.weight.shape[1] * self.groups)
 
     def __init__(self, in_channels: int, out_channels: int, kernel_size: Size, stride: Size = 1, padding: Size = 0,
                  output_padding: Size = 0, groups: int = 1, bias: bool = True, dilation: Size = 1,

@@ -254,8 +254,9 @@ class Embedding(Module):
 
 
 class Sequential(Module):
-    """One module after the other. A layer with `fuses_activation` is handed the Activation that follows it, as `activation`;
-    one with `fuses_statistics` measures its result for the BatchNorm that does, at `statistics`."""
+    """One module after the other. A layer with `fuses_activation` is handed the Activation that follows it. One whose own
+    class (a subclass may do otherwise) has `fuses_statistics` measures its result for the BatchNorm in training that
+    does."""
 
     couples_examples = False
 
@@ -273,15 +274,16 @@ class Sequential(Module):
         statistics: Any = None  # of x, for the layer that comes next
         while layers:
             layer: Any = layers.popleft()
+            activations: list[Any] = []
             told: dict[str, Any] = {}
             if statistics is not None:
                 told["statistics"], statistics = statistics, None
             following = layers[0] if layers else None
             if isinstance(following, Activation) and getattr(layer, "fuses_activation", False):
-                told["activation"] = layers.popleft()
-            elif isinstance(following, BatchNorm) and following.training and getattr(layer, "fuses_statistics", False):
-                told["statistics"] = statistics = ops.empty_statistics(x, layer.channels)
-            x = layer(x, **told)
+                activations.append(layers.popleft())
+            elif type(following) is BatchNorm and following.training and vars(type(layer)).get("fuses_statistics", False):
+                told["statistics"] = statistics = ops.empty_statistics(x, layer._made)
+            x = layer(x, *activations, **told)
         return x
 
     def __len__(self) -> int:

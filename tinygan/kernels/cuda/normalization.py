@@ -2,6 +2,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -49,12 +51,19 @@ def batch_norm_statistics(device: Device, x: Array, mean: Array, var: Array) -> 
     width, grid = layout(device, rows.shape, SUMMED)
     parts = grid[1]
     partial = empty_moments(device, parts, channels) if parts > 1 else None
-    to_mean, to_var = (a if a.flags.c_contiguous else device.empty(a.shape, a.dtype) for a in (mean, var))
-    device.launch("normalization", "moments", grid, THREADS, rows, count, channels, width, to_mean, to_var, partial,
-                  dtype=rows.dtype)
+    with _written(device, mean, var) as (to_mean, to_var):
+        device.launch("normalization", "moments", grid, THREADS, rows, count, channels, width, to_mean, to_var, partial,
+                      dtype=rows.dtype)
     if partial is not None:
-        finish_moments(device, partial, to_mean, to_var)
-    for a, written in ((mean, to_mean), (var, to_var)):
+        finish_moments(device, partial, mean, var)
+
+
+@contextmanager
+def _written(device: Device, *arrays: Array) -> Iterator[list[Array]]:
+    """The arrays, or, for those that kernels could not write to, others that are copied to them after the body."""
+    dense = [a if a.flags.c_contiguous else device.empty(a.shape, a.dtype) for a in arrays]
+    yield dense
+    for a, written in zip(arrays, dense, strict=True):
         if a is not written:
             a[...] = written
 
@@ -67,8 +76,9 @@ def empty_moments(device: Device, parts: int, channels: int) -> Array:
 def finish_moments(device: Device, partial: Array, mean: Array, var: Array) -> None:
     """Write the mean and the biased variance of all parts together."""
     parts, _, channels = partial.shape
-    device.launch("normalization", "finish_moments", -(-channels // FINISHED), THREADS, partial, parts, channels, FINISHED,
-                  mean, var, dtype=mean.dtype)
+    with _written(device, mean, var) as to:
+        device.launch("normalization", "finish_moments", -(-channels // FINISHED), THREADS, partial, parts, channels,
+                      FINISHED, *to, dtype=mean.dtype)
 
 
 def batch_norm(device: Device, x: Array, weight: Array, bias: Array, eps: float, mean: Array, var: Array,
