@@ -123,6 +123,20 @@ def test_dense(n, k, m, dtype, layout_x, layout_w, which, name, seed):
     close(y, reference.dense(x, weight, bias, name, 0.3), dtype)
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("layout_a", ["C", "F"])
+@pytest.mark.parametrize("layout_b", ["C", "F"])
+@pytest.mark.parametrize("n, k, m", [(70, 129, 101), (49, 15, 300), (150, 1100, 90), (33, 17, 257), (13, 400, 200)])
+def test_products_of_several_blocks(n, k, m, layout_a, layout_b, dtype):
+    """Several strips and blocks of both matrices, and what is left over of each."""
+    a, b, bias = draw(1, (n, k), dtype, layout_a), draw(2, (k, m), dtype, layout_b), draw(3, (m,), dtype)
+    exact = a.astype(np.float64) @ b.astype(np.float64)
+    for which in ("compiled", "compiled, shared"):
+        with path(which):
+            close(cpu.matmul(a, b), exact, dtype, k**0.5)
+            close(cpu.dense(a, b.T, bias, "relu", 0.0), np.maximum(exact + bias, 0), dtype, k**0.5)
+
+
 @few
 @given(sizes, st.integers(1, 4), st.integers(16, 40), dtypes, layouts, layouts, paths, st.sampled_from(ACTIVATIONS), seeds)
 def test_products_of_a_few_features(n, k, m, dtype, layout_x, layout_w, which, name, seed):

@@ -496,3 +496,13 @@ def test_subclasses_are_asked_for_nothing_that_they_do_not_know():
         y = nn.Sequential(*layers).initialize(Key(1))(x).numpy()
         np.testing.assert_allclose(y.var((0, 2, 3)), 1, rtol=1e-3)
     assert (nn.Sequential(Doubled(3, 4, 3), nn.ReLU()).initialize(Key(1))(x).numpy() >= 0).all()
+
+
+def test_large_parameters_and_their_slots_are_aligned():
+    """As vector instructions like it, wherever the values came from."""
+    layer, optimizer = nn.Dense(200, 300), tg.optim.Adam()
+    layer.weight.assign(np.ones(60_001, np.float32)[1:].reshape(300, 200))
+    optimizer.bind({"weight": layer.weight})
+    optimizer.step([np.ones((300, 200), np.float32)])
+    arrays = [layer.weight.array, *(array for slot in optimizer.state().slots.values() for array in slot)]
+    assert len(arrays) == 3 and not any(array.ctypes.data % 64 for array in arrays)

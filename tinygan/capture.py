@@ -17,7 +17,8 @@ import numpy as np
 
 from tinygan.backends import Array, backend_of, cpu
 from tinygan.context import CONTEXT, override
-from tinygan.tensor import Derived, Tensor, Version, as_array, wrap
+from tinygan.tensor import Tensor, as_array, wrap
+from tinygan.versions import Derived, Version
 
 FEED_BYTES = 1 << 20  # what may be uploaded before a replay
 _ALIGNMENT = 16

@@ -17,7 +17,8 @@ import numpy as np
 
 from tinygan.backends import Array, backend_of, cpu
 from tinygan.context import CONTEXT, override
-from tinygan.tensor import FLOATS, Tensor, Version, as_array, wrap
+from tinygan.tensor import FLOATS, Tensor, as_array, wrap
+from tinygan.versions import Version
 
 OUT = -1  # in `Op.saves`: the op's own output
 _FLOAT32 = FLOATS[0]

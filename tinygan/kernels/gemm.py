@@ -46,6 +46,32 @@ def pointer_to(real: Any) -> Any:
 address_of_words = pointer_to(types.int64)
 
 
+def transposer(real: Any) -> Any:
+    """A function for kernels, (source, stride, rows, columns, target, target_stride): write the columns of a matrix as rows,
+    by squares that fit into the registers where it is large enough. Addresses; strides count elements."""
+    pointer = pointer_to(real)
+    item = real.bitwidth // 8
+    side, square = transform.lanes_of(real), transform.square_transpose(real)
+
+    @inline
+    def transpose(source: Any, stride: Any, rows: Any, columns: Any, target: Any, target_stride: Any) -> Any:
+        if rows >= side and columns >= side:
+            for i in range(0, rows, side):
+                row = min(i, rows - side)  # the last squares do some elements once more
+                for j in range(0, columns, side):
+                    column = min(j, columns - side)
+                    square(source + (row * stride + column) * item, stride * item,
+                           target + (column * target_stride + row) * item, target_stride * item)
+            return
+        for i in range(rows):
+            row_of = carray(pointer(source + i * stride * item), (columns,))
+            column_of = carray(pointer(target + i * item), (columns * target_stride,))
+            for j in range(columns):
+                column_of[j * target_stride] = row_of[j]
+
+    return transpose
+
+
 def columns(dtype: Any) -> int:
     """The columns of the micro-kernel's block."""
     return microkernel.columns(np.dtype(dtype).itemsize)
@@ -57,7 +83,7 @@ def scratch_elements(m: int, n: int, k: int, direct: bool, staged: bool, dtype: 
     width = columns(dtype)
     panels = max(BLOCK_BYTES // np.dtype(dtype).itemsize, width * k)
     packed_rows = ROWS * k if direct else (m + ROWS) * k
-    stage = 2 * STRIP * ROWS * (n + width) if staged else 0
+    stage = STRIP * ROWS * (n + 2 * width) if staged else 0
     return panels + packed_rows + width * ROWS + stage
 
 
@@ -69,7 +95,7 @@ def _share(real: Any) -> Any:
     multiply_and_pack = microkernel.make(real, packing=True)
     item = real.bitwidth // 8
     width = microkernel.columns(item)
-    side, square = transform.lanes_of(real), transform.square_transpose(real)
+    transpose = transposer(real)
     block = BLOCK_BYTES // item
     strip = STRIP * ROWS
 
@@ -94,22 +120,6 @@ def _share(real: Any) -> Any:
                     panel[j] = row[full * width + j]
                 for j in range(rest, width):
                     panel[j] = 0
-
-    @inline
-    def transpose(source: Any, stride: Any, rows: Any, columns: Any, target: Any, target_stride: Any) -> Any:
-        """Write the columns of a matrix, rows `stride` apart, as rows that lie target_stride apart. Addresses."""
-        if rows >= side and columns >= side:
-            for p in range(0, rows, side):
-                row = min(p, rows - side)  # the last squares do some elements once more
-                for q in range(0, columns, side):
-                    column = min(q, columns - side)
-                    square(source + (row * stride + column) * item, stride * item,
-                           target + (column * target_stride + row) * item, target_stride * item)
-            return
-        for p in range(rows):
-            row, column = at(source + p * stride * item, columns), at(target + p * item, columns * target_stride)
-            for q in range(columns):
-                column[q * target_stride] = row[q]
 
     @inline
     def pack_transposed(source: Any, column_stride: Any, first: Any, count: Any, k: Any, panels: Any) -> Any:
@@ -174,7 +184,7 @@ def _share(real: Any) -> Any:
         b_rows_contiguous = t[B_COLUMN] == 1
         tile_address = rows_address + ((np.int64(0) if direct else bottom - top) + ROWS) * k * item
         stage_address = tile_address + width * ROWS * item
-        strip_address = stage_address + strip * (right - left + width) * item
+        strip_address = stage_address + strip * width * item
         panels, packed, tile = at(panels_address, huge), at(rows_address, huge), at(tile_address, huge)
         stage = at(stage_address, huge)
 
@@ -234,12 +244,10 @@ def _share(real: Any) -> Any:
                             for jj in range(columns):
                                 c[(row + ii) * c_stride + j + jj] = tile[ii * width + jj]
                 if staged:
-                    for j in range(0, j1 - j0, width):
-                        for ii in range(0, strip, side):
-                            for jj in range(0, width, side):
-                                square(strip_address + (j * strip + ii * width + jj) * item, np.int64(width * item),
-                                       stage_address + ((j + jj) * strip + ii) * item, np.int64(strip * item))
-                    flush(stage, i1 - i0, i0, j1 - j0, j0, c, c_stride, bias, t[ACTIVATION], slope)
+                    for j in range(j0, j1, width):
+                        transpose(strip_address + (j - j0) * strip * item, np.int64(width), np.int64(strip), np.int64(width),
+                                  stage_address, np.int64(strip))
+                        flush(stage, i1 - i0, i0, min(np.int64(width), j1 - j), j, c, c_stride, bias, t[ACTIVATION], slope)
 
     return share
 

@@ -57,10 +57,9 @@ class Conv2d(_Convolution):
     weight (out_channels, in_channels / groups, kH, kW), bias (out_channels,); initializer: as for Dense.
     """
 
-    fuses_statistics = True
-
     @property
-    def _made(self) -> int:
+    def measured_channels(self) -> int:
+        """How many channels its result has, which it can measure for a BatchNorm."""
         return int(self.weight.shape[0])
 
     def __init__(self, in_channels: int, out_channels: int, kernel_size: Size, stride: Size = 1, padding: Size | str = 0,
@@ -85,10 +84,9 @@ class ConvTranspose2d(_Convolution):
     weight (in_channels, out_channels / groups, kH, kW), bias (out_channels,); initializer: as for Dense.
     """
 
-    fuses_statistics = True
-
     @property
-    def _made(self) -> int:
+    def measured_channels(self) -> int:
+        """How many channels its result has, which it can measure for a BatchNorm."""
         return int(self.weight.shape[1] * self.groups)
 
     def __init__(self, in_channels: int, out_channels: int, kernel_size: Size, stride: Size = 1, padding: Size = 0,

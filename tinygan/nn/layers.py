@@ -255,7 +255,7 @@ class Embedding(Module):
 
 class Sequential(Module):
     """One module after the other. A layer with `fuses_activation` is handed the Activation that follows it. One whose own
-    class (a subclass may do otherwise) has `fuses_statistics` measures its result for the BatchNorm in training that
+    class (a subclass may do otherwise) has `measured_channels` measures its result for the BatchNorm in training that
     does."""
 
     couples_examples = False
@@ -281,8 +281,8 @@ class Sequential(Module):
             following = layers[0] if layers else None
             if isinstance(following, Activation) and getattr(layer, "fuses_activation", False):
                 activations.append(layers.popleft())
-            elif type(following) is BatchNorm and following.training and vars(type(layer)).get("fuses_statistics", False):
-                told["statistics"] = statistics = ops.empty_statistics(x, layer._made)
+            elif type(following) is BatchNorm and following.training and "measured_channels" in vars(type(layer)):
+                told["statistics"] = statistics = ops.empty_statistics(x, layer.measured_channels)
             x = layer(x, *activations, **told)
         return x
 

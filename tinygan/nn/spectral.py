@@ -71,11 +71,11 @@ class SpectralNorm(Module):
         sigma = ops.sum(ops.mul(u, ops.matmul(_matrix(original, self._outputs), v)))
         return ops.div(original, sigma)
 
-    def forward(self, *inputs: Any, **told: Any) -> Any:
+    def forward(self, *inputs: Any) -> Any:
         if self.training and self.updates_buffers:
             _iterate(as_array(getattr(self, _ORIGINAL)), getattr(self, _U), getattr(self, _V), self._outputs, self.eps,
                      self.n_power_iterations)
-        return self._with(self.weight)(*inputs, **told)
+        return self._with(self.weight)(*inputs)
 
     def _with(self, weight: Any) -> Module:
         layer = copy.copy(self._layer)

@@ -20,7 +20,8 @@ from tinygan.ops.normalization import Statistics, check_statistics
 from tinygan.ops.reduce import sum as sum_over
 from tinygan.ops.shape import pad
 from tinygan.ops.windows import Pair, is_whole, pair, two
-from tinygan.tensor import Tensor, Version, shape_of
+from tinygan.tensor import Tensor, shape_of
+from tinygan.versions import Version
 
 ALGORITHMS = ("auto", "direct", "tiled")
 
