@@ -5,6 +5,7 @@ import sys
 import numpy as np
 import pytest
 
+import tinygan as tg
 from tinygan.kernels.cuda.emulator import Emulator, EmulatorError
 from tinygan.kernels.cuda.launcher import converted, dims
 
@@ -156,3 +157,54 @@ def test_a_barrier_that_some_threads_miss_is_told(emulator, limit, comes):
     else:
         assert done.returncode < 0
         assert "a barrier that not all threads of the block (or warp) reach (block 0, 0, 0)" in done.stderr
+
+
+def captured(function):
+    """What `function` of an array of the emulated device does inside a capture."""
+    step = tg.capture(function)
+    x = tg.to_device(np.arange(9, dtype=np.float32).reshape(3, 3), "emulated")
+    step(x)  # as ever
+    step(x)  # recorded
+    return step(x)
+
+
+@pytest.mark.parametrize("name, function", [
+    ("matmul", lambda xp, x: xp.matmul(x, x)),
+    ("@", lambda xp, x: x @ x),
+    ("dot", lambda xp, x: x.dot(x)),
+    ("np.dot", lambda xp, x: np.dot(x, x)),
+    ("inner", lambda xp, x: xp.inner(x, x)),
+    ("tensordot", lambda xp, x: xp.tensordot(x, x, 1)),
+    ("einsum", lambda xp, x: xp.einsum("ij,jk->ik", x, x)),
+    ("svd", lambda xp, x: np.linalg.svd(x)),
+    ("norm", lambda xp, x: xp.linalg.norm(x)),
+    ("random", lambda xp, x: xp.random.random(3)),
+    ("sort", lambda xp, x: xp.sort(x)),
+    ("x.argsort", lambda xp, x: x.argsort()),
+    ("percentile", lambda xp, x: xp.percentile(x, 50)),
+    ("unique", lambda xp, x: xp.unique(x)),
+    ("nonzero", lambda xp, x: xp.nonzero(x)),
+    ("where", lambda xp, x: xp.where(x > 1)),
+    ("mask", lambda xp, x: x[x > 1]),
+    ("list", lambda xp, x: x[[0, 1]]),
+    ("host index", lambda xp, x: x[:, np.array([0, 1])]),
+    ("bincount", lambda xp, x: xp.bincount(x.astype(np.int64).reshape(-1))),
+    ("index", lambda xp, x: list(range(9))[xp.argmax(x)]),
+    ("bool", lambda xp, x: bool(xp.any(x > 1))),
+    ("get", lambda xp, x: x.get()),
+    ("upload", lambda xp, x: xp.asarray(np.ones(3))),
+])
+def test_what_cupy_refuses_in_a_capture_is_refused(name, function):
+    xp = tg.devices.device("emulated").xp
+    with pytest.raises(RuntimeError, match="inside a capture"):
+        captured(lambda x: (function(xp, x), x)[1])
+    function(xp, tg.to_device(np.eye(3, dtype=np.float32), "emulated"))  # outside of one it is computed
+
+
+@pytest.mark.parametrize("function", [
+    lambda xp, x: xp.where(x > 1, x, 0), lambda xp, x: xp.sum(x, 0), lambda xp, x: x[:, 1:], lambda xp, x: xp.cumsum(x, 1),
+    lambda xp, x: x[xp.argmax(x, 1)], lambda xp, x: xp.concatenate([x, x]),
+])
+def test_what_cupy_captures_is_captured(function):
+    xp, x = tg.devices.device("emulated").xp, np.arange(9, dtype=np.float32).reshape(3, 3)
+    np.testing.assert_array_equal(captured(lambda x: function(xp, x)).get(), function(np, x))

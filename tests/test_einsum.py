@@ -120,3 +120,22 @@ X = np.ones((2, 3))
 def test_errors(subscripts, operands, error, message):
     with pytest.raises(error, match=message):
         tg.einsum(subscripts, *operands)
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_a_captured_step_with_its_gradients(other_device, case):
+    subscripts, *shapes = case
+    if any(0 in shape for shape in shapes):
+        pytest.skip("a step on nothing")
+    arrays = [values(i, shape).astype(np.float32) for i, shape in enumerate(shapes)]
+
+    def step(*xs):
+        leaves = [tg.Tensor(x, requires_grad=True) for x in xs]
+        y = tg.einsum(subscripts, *leaves)
+        return [y, *tg.grad(tg.sum(tg.mul(y, y)), leaves)]
+
+    captured, on_device = tg.capture(step), [tg.to_device(a, other_device) for a in arrays]
+    for _ in range(3):
+        found = captured(*on_device)
+    for got, expected in zip(found, step(*arrays), strict=True):
+        np.testing.assert_allclose(tg.to_device(got, "cpu"), expected, rtol=1e-4, atol=1e-5)

@@ -13,7 +13,8 @@ DATA = Dataset("own", Key(3).integers((24, 1, 4, 4), 0, 256).astype(np.uint8), N
 
 
 def game():
-    generator = nn.Sequential(nn.Dense(3, 8), nn.BatchNorm(8), nn.ReLU(), nn.Dense(8, 16), nn.Tanh(), nn.Reshape(1, 4, 4))
+    """(No bias before batch norm: its gradient is rounding, which Adam makes a whole step of.)"""
+    generator = nn.Sequential(nn.Dense(3, 8, bias=False), nn.BatchNorm(8), nn.ReLU(), nn.Dense(8, 16), nn.Tanh(), nn.Reshape(1, 4, 4))
     return tg.gans.VanillaGAN(generator, nn.Sequential(nn.Flatten(), nn.Dense(16, 8), nn.LeakyReLU(0.2), nn.Dense(8, 1)), 3,
                               key=Key(0))
 

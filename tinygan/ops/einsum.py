@@ -1,84 +1,150 @@
-"""Einstein summation. The gradient of an operand is again an einsum: of the output's gradient and the other operands."""
+"""Einstein summation, lowered to products, sums and transpositions: its gradients of every order are theirs."""
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from functools import cache
 from typing import Any
 
 import numpy as np
 
-from tinygan.graph import Op
+from tinygan.ops.elementwise import mul
 from tinygan.ops.indexing import getitem
+from tinygan.ops.matmul import matmul
 from tinygan.ops.reduce import sum as sum_over
-from tinygan.ops.shape import broadcast_to
-from tinygan.tensor import shape_of
+from tinygan.ops.shape import reshape, transpose
+from tinygan.tensor import FLOATS, shape_of
 
 LETTERS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
 Shape = tuple[int, ...]
+Term = tuple[Any, str]  # an operand, and the letters of its axes, each of them once
 
 
 def einsum(subscripts: str, *operands: Any) -> Any:
     """`einsum("ij,jk->ik", a, b)`: NumPy's notation, with implicit output, repeated letters (diagonals) and `...`.
 
-    Raises ValueError if the subscripts do not fit the operands.
+    Operands meet in pairs, cheapest pair first, each pair as one matrix product where there is something to sum. Axes of
+    size 1 broadcast. Raises ValueError if the subscripts do not fit the operands, TypeError for operands of different
+    precision or of no floating-point type.
     """
-    inputs, output = _parse(subscripts, [shape_of("einsum", x) for x in operands])
-    tensors = list(operands)
-    for i, letters in enumerate(inputs):
-        tensors[i], letters = _take_diagonals(tensors[i], letters)
-        # A letter that stands nowhere else is summed at once, so that the gradient finds every letter in its sources.
-        elsewhere = output + "".join(inputs[:i] + inputs[i + 1:])
-        alone = tuple([axis for axis, letter in enumerate(letters) if letter not in elsewhere])
-        if alone:
-            tensors[i] = sum_over(tensors[i], alone)
-        inputs[i] = "".join([letter for letter in letters if letter in elsewhere])
-    return _einsum(*tensors, inputs=tuple(inputs), output=output, shapes=tuple([x.shape for x in tensors]))
+    if not isinstance(subscripts, str):
+        raise TypeError(f"einsum: the subscripts should be a str, got {type(subscripts).__name__}")
+    shapes = [shape_of("einsum", x) for x in operands]
+    _check_dtypes(operands)
+    inputs, output = _parse(subscripts, shapes)
+    terms = [_diagonal(x, letters) for x, letters in zip(operands, inputs, strict=True)]
+    _check_sizes(terms, shapes)
+    for chosen in _order(tuple([letters for _, letters in terms]), output, tuple([x.shape for x, _ in terms])):
+        taken = [terms.pop(i) for i in sorted(chosen, reverse=True)][::-1]
+        while len(taken) > 1:
+            first, second, *taken = taken
+            others = {letter for _, letters in (*terms, *taken) for letter in letters}
+            taken.append(_contracted(first, second, others.union(output)))
+        terms += taken
+    (x, letters), = terms
+    x, letters = _summed(x, letters, set(output))
+    return _arranged(x, letters, output)
 
 
-def _forward(B: Any, *arrays: Any, inputs: tuple[str, ...], output: str, shapes: tuple[Shape, ...]) -> Any:
-    y = B.xp.einsum(",".join(inputs) + "->" + output, *arrays, optimize=True)
-    return y.copy() if len(arrays) == 1 else y  # of one operand it may be a view
+def _contracted(a: Term, b: Term, kept: set[str]) -> Term:
+    """The product of two operands, summed over the letters that are not kept."""
+    x, of_x = _without_ones(*a, b[1])
+    y, of_y = _without_ones(*b, of_x)
+    x, of_x = _summed(x, of_x, kept.union(of_y))
+    y, of_y = _summed(y, of_y, kept.union(of_x))
+    size = dict(zip(of_x + of_y, (*x.shape, *y.shape), strict=True))
+    both = [letter for letter in of_x if letter in of_y]
+    batch, inner = [c for c in both if c in kept], [c for c in both if c not in kept]
+    left, right = [c for c in of_x if c not in both], [c for c in of_y if c not in both]
+
+    def many(letters: Sequence[str]) -> int:
+        return math.prod([size[c] for c in letters])
+
+    letters = "".join([*batch, *left, *right])
+    if inner and many(left) * many(right) != 1:
+        x = reshape(_arranged(x, of_x, [*batch, *left, *inner]), (many(batch), many(left), many(inner)))
+        y = reshape(_arranged(y, of_y, [*batch, *inner, *right]), (many(batch), many(inner), many(right)))
+        if not batch:
+            x, y = reshape(x, x.shape[1:]), reshape(y, y.shape[1:])
+        return reshape(matmul(x, y), tuple([size[c] for c in letters])), letters
+    order = [*batch, *left, *right, *inner]
+    product = mul(_spread(x, of_x, order), _spread(y, of_y, order))
+    return (sum_over(product, tuple(range(len(letters), len(order)))) if inner else product), letters
 
 
-def _rule(needs: Any, g: Any, *arrays: Any, inputs: tuple[str, ...], output: str, shapes: tuple[Shape, ...]) -> Any:
-    gradients: list[Any] = [None] * len(inputs)
-    for i, need in enumerate(needs):
-        if need:
-            names = (output, *inputs[:i], *inputs[i + 1:])
-            sources = (g, *arrays[:i], *arrays[i + 1:])
-            part = _einsum(*sources, inputs=names, output=inputs[i], shapes=tuple([x.shape for x in sources]))
-            # Where the other operands had size 1 along an axis of this one, every element gets the same gradient.
-            gradients[i] = broadcast_to(part, np.broadcast_shapes(part.shape, shapes[i]))
-    return gradients
+def _summed(x: Any, letters: str, kept: set[str]) -> Term:
+    """x summed over the letters that are not kept."""
+    axes = tuple([axis for axis, letter in enumerate(letters) if letter not in kept])
+    return (sum_over(x, axes), "".join([c for c in letters if c in kept])) if axes else (x, letters)
 
 
-@cache
-def _op(count: int) -> Op:
-    """The op for that many operands: it saves them all."""
-    einsum_op = Op("einsum", _forward, saves=tuple(range(count)), broadcasts=True)
-    einsum_op.vjp(_rule)
-    return einsum_op
+def _without_ones(x: Any, letters: str, others: str) -> Term:
+    """x without the axes of size 1 that another operand has, too, perhaps of another size."""
+    kept = [axis for axis, letter in enumerate(letters) if x.shape[axis] != 1 or letter not in others]
+    if len(kept) == len(letters):
+        return x, letters
+    return reshape(x, tuple([x.shape[axis] for axis in kept])), "".join([letters[axis] for axis in kept])
 
 
-def _einsum(*operands: Any, **static: Any) -> Any:
-    return _op(len(operands))(*operands, **static)
+def _arranged(x: Any, letters: str, order: Sequence[str]) -> Any:
+    """x with its axes in that order."""
+    axes = tuple([letters.index(letter) for letter in order])
+    return x if axes == tuple(range(len(letters))) else transpose(x, axes)
 
 
-def _take_diagonals(x: Any, letters: str) -> tuple[Any, str]:
-    """x with a repeated letter's axes replaced by their diagonal."""
+def _spread(x: Any, letters: str, order: Sequence[str]) -> Any:
+    """x with an axis for every letter of the order, of size 1 where x has none."""
+    x = _arranged(x, letters, [letter for letter in order if letter in letters])
+    sizes = iter(x.shape)
+    shape = tuple([next(sizes) if letter in letters else 1 for letter in order])
+    return x if shape == x.shape else reshape(x, shape)
+
+
+def _diagonal(x: Any, letters: str) -> Term:
+    """x with the axes of a repeated letter replaced by their diagonal, which comes last. In a matrix of n rows, one row
+    behind the other, it is every (n + 1)-th element."""
     for letter in dict.fromkeys(letters):
         while letters.count(letter) > 1:
             first, second = letters.index(letter), letters.rindex(letter)
-            if x.shape[first] != x.shape[second]:
+            rest = [axis for axis in range(len(letters)) if axis not in (first, second)]
+            n = x.shape[first]
+            if n != x.shape[second]:
                 raise ValueError(f"einsum: the axes named {letter!r} of an operand of shape {x.shape} differ in size")
-            steps = np.arange(x.shape[first])
-            index: list[Any] = [slice(None)] * len(letters)
-            index[first] = steps
-            index[second] = steps
-            x = getitem(x, tuple(index))
-            rest = letters[:first] + letters[first + 1:second] + letters[second + 1:]
-            # NumPy puts the new axis where the two were if they are neighbours, and in front otherwise.
-            letters = letters[:second] + letters[second + 1:] if second == first + 1 else letter + rest
+            shape = tuple([x.shape[axis] for axis in rest])
+            x = getitem(reshape(transpose(x, (*rest, first, second)), (*shape, n * n)), (..., slice(None, None, n + 1)))
+            letters = "".join([letters[axis] for axis in rest]) + letter
     return x, letters
+
+
+@cache
+def _order(inputs: tuple[str, ...], output: str, shapes: tuple[Shape, ...]) -> list[tuple[int, ...]]:
+    """Which operands meet, step by step: their positions in the list, from which they go, and at whose end the result
+    comes in."""
+    like = [np.broadcast_to(np.float32(), shape) for shape in shapes]  # (its path depends on the shapes alone)
+    _, *path = np.einsum_path(",".join(inputs) + "->" + output, *like, optimize="greedy")[0]
+    return [chosen for chosen in path if len(chosen) > 1]
+
+
+def _check_dtypes(operands: Sequence[Any]) -> None:
+    dtypes = list(dict.fromkeys([x.dtype for x in operands]))
+    for dtype in dtypes:
+        if dtype not in FLOATS:
+            raise TypeError(f"einsum: needs float32 or float64, got {dtype}; convert with tinygan.astype first")
+    if len(dtypes) > 1:
+        raise TypeError(f"einsum: inputs of different precision ({', '.join(map(str, dtypes))}); convert one with "
+                        "tinygan.astype first")
+
+
+def _check_sizes(terms: Sequence[Term], shapes: Sequence[Shape]) -> None:
+    """ValueError, which quotes the shapes, where a letter stands for axes of two sizes, neither of them 1."""
+    sizes: dict[str, int] = {}
+    for x, letters in terms:
+        for letter, n in zip(letters, x.shape, strict=True):
+            if sizes.setdefault(letter, n) == 1:
+                sizes[letter] = n
+            elif n not in (1, sizes[letter]):
+                raise ValueError(f"einsum: inputs of shape {', '.join(map(str, shapes))}: the axes named {letter!r} have "
+                                 f"sizes {sizes[letter]} and {n}")
 
 
 def _parse(subscripts: str, shapes: list[Shape]) -> tuple[list[str], str]:

@@ -1,6 +1,7 @@
 """A device that is not there: arrays of a type of their own in the CPU's memory, and kernels run by the emulator.
 
-What CuPy refuses is refused here, too: an array of the host among those of the device.
+What CuPy refuses is refused here, too: an array of the host among those of the device and, inside a capture, whatever calls
+a library that cannot be captured, waits for the device or uploads (`REFUSED`).
 """
 from __future__ import annotations
 
@@ -17,12 +18,24 @@ _recorder: list[Callable[[Callable[..., Any], tuple[Any, ...], dict[str, Any], A
 """Who is told of every call on emulated arrays: a capture, while it is being recorded."""
 
 
+_BLAS = "dot vdot inner matmul vecdot tensordot einsum cov corrcoef"
+_SORTS = """sort argsort lexsort msort sort_complex partition argpartition median nanmedian percentile nanpercentile quantile
+nanquantile unique unique_all unique_counts unique_inverse unique_values union1d intersect1d setdiff1d setxor1d in1d isin"""
+_WAITS = """nonzero flatnonzero argwhere compress extract place put choose delete trim_zeros mask_indices ravel_multi_index
+unravel_index histogram histogram2d histogramdd bincount nanmin nanmax average gradient array2string array_repr array_str"""
+REFUSED = {name: why for why, names in (("calls cuBLAS", _BLAS), ("sorts by Thrust, which waits for the device", _SORTS),
+                                        ("waits for the device", _WAITS)) for name in names.split()}  # fmt: skip
+"""What CuPy 14 refuses inside a capture, or what ends the capture there, by NumPy's name, with the reason; read off CuPy's
+sources. All of `linalg` (cuBLAS, cuSOLVER) and `random` (cuRAND) come on top; `fft` may be captured."""
+
+
 class EmulatedArray(np.ndarray[Any, Any]):
     """An array of the emulated device."""
 
     def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, out: Any = None, **options: Any) -> Any:
         if out is not None:
             options["out"] = tuple(_host(o) for o in out)
+        _refuse(ufunc)
         return _call(getattr(ufunc, method), inputs, options)
 
     def __array_function__(self, function: Any, types: Any, args: Any, kwargs: Any) -> Any:
@@ -44,6 +57,10 @@ class EmulatedArray(np.ndarray[Any, Any]):
 
     def __int__(self) -> int:
         _read("int()")
+        return int(self.view(np.ndarray))
+
+    def __index__(self) -> int:
+        _read("an array as an index of Python's")
         return int(self.view(np.ndarray))
 
     def item(self, *args: Any) -> Any:
@@ -82,7 +99,9 @@ def _method(name: str) -> Any:
     return call
 
 
-for _name in ("sum", "mean", "min", "max", "argmax", "argmin", "std", "var", "any", "all", "prod", "round", "clip", "dot"):
+for _name in ("sum", "mean", "min", "max", "argmax", "argmin", "std", "var", "any", "all", "prod", "round", "clip", "dot",
+              "sort", "argsort", "partition", "argpartition", "nonzero", "compress", "put", "choose", "cumsum", "cumprod",
+              "repeat", "diagonal", "trace"):
     setattr(EmulatedArray, _name, _method(_name))
 
 
@@ -90,6 +109,25 @@ def _read(how: str) -> None:
     if _recorder:
         raise RuntimeError(f"{how} inside a capture reads from the device, which has not computed anything yet: return the "
                            "array, and read it after the step")
+
+
+def _refuse(function: Any) -> None:
+    """RuntimeError for what cannot be captured, while a capture is recorded."""
+    name = getattr(function, "__name__", "")
+    why = "calls cuSOLVER" if getattr(function, "__module__", None) == "numpy.linalg" else REFUSED.get(name)
+    if _recorder and why is not None:
+        raise RuntimeError(f"{name} inside a capture {why}, and CuPy refuses that: use tinygan's ops")
+
+
+def _refuse_index(index: Any) -> None:
+    """RuntimeError for indices that CuPy would upload, or whose number of elements it would have to read."""
+    for part in index if isinstance(index, tuple) else (index,):
+        if isinstance(part, list) or type(part) is np.ndarray:
+            raise RuntimeError("an index of the host inside a capture is an upload, which would be repeated with the same "
+                               "values: make the index on the device before the step")
+        if isinstance(part, EmulatedArray) and part.dtype == bool:
+            raise RuntimeError("a mask as an index inside a capture waits for the device, which has to count its elements: "
+                               "use tinygan.where")
 
 
 def _set(array: Any, index: Any, value: Any) -> None:
@@ -126,6 +164,12 @@ def _check(x: Any) -> None:
 
 
 def _call(function: Callable[..., Any], args: Any, kwargs: Any) -> Any:
+    if _recorder:
+        _refuse(function)
+        if function is _get:
+            _refuse_index(args[1])
+        if getattr(function, "__name__", "") == "where" and len(args) == 1:
+            _read("where() of a condition alone")
     if function is not _get:
         _check([a for a in args if not isinstance(a, slice)])
     found = function(*_host(args), **{name: _host(value) for name, value in kwargs.items()})
@@ -152,6 +196,9 @@ class Namespace:
     """NumPy's functions on emulated arrays."""
 
     def __getattr__(self, name: str) -> Any:
+        if _recorder and name in ("linalg", "random"):
+            library = "cuSOLVER" if name == "linalg" else "cuRAND"
+            raise RuntimeError(f"{name} inside a capture calls {library}, and CuPy refuses that: use tinygan's ops and keys")
         found = getattr(np, name)
         if not callable(found) or isinstance(found, type):
             return found
