@@ -151,7 +151,8 @@ def _device(x: Any) -> Any:
     if isinstance(x, np.ndarray | np.generic):
         return np.asarray(x).view(EmulatedArray)
     if isinstance(x, list | tuple):
-        return type(x)(_device(part) for part in x)
+        parts = map(_device, x)
+        return x._make(parts) if hasattr(x, "_make") else type(x)(parts)  # linalg's results are named tuples
     return x
 
 
