@@ -63,15 +63,19 @@ class WorkerError(RuntimeError):
 
 
 class Worker:
-    """A process with one subject. It runs only while it answers a call."""
+    """A process with one subject. It runs only while it answers a call. checkout: a folder that holds the `tinygan` to
+    import instead of the installed one."""
 
-    def __init__(self, module: str, threads: int) -> None:
+    def __init__(self, module: str, threads: int, checkout: str | None = None) -> None:
         self.module = module
+        environment = worker_environment(threads)
+        if checkout is not None:
+            environment["PYTHONPATH"] = os.pathsep.join(filter(None, [checkout, environment.get("PYTHONPATH")]))
         self.process = subprocess.Popen(
             [sys.executable, str(HERE / "worker.py"), module, ",".join(map(str, cores()[:threads]))],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            env=worker_environment(threads),
+            env=environment,
         )
 
     def __enter__(self) -> "Worker":

@@ -5,10 +5,15 @@
 A step is both players' updates with fresh noise for each, drawing the noise included. Every framework's variant lives
 in a process of its own; they take turns, a few dozen steps each, round after round. The figure is the median over the
 rounds of the median step in a round. Models: vanilla, dcgan28, dcgan64. See README.md in this folder.
+
+    python benchmarks/train_step.py --model vanilla --against "" --before ../tinygan-of-yesterday
+
+compares this tinygan with that of another checkout, in the same way.
 """
 import argparse
 import sys
 from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
 
 import equality
@@ -16,13 +21,14 @@ import harness
 from harness import Row, Worker, WorkerError, say
 from models import MODELS, Model, Start, start
 
+BEFORE = "before"  # the peer that is tinygan of another checkout
 DENSE = {
-    "tinygan": ["default"],
+    "tinygan": ["default"], BEFORE: ["default"],
     "torch": ["eager", "eager joined", "compiled", "compiled joined"],
     "jax": ["jit", "jit joined", "jit rbg", "jit joined rbg"],
 }
 CONVOLUTIONAL = {  # their batch norm couples examples: real and generated ones may not be joined
-    "tinygan": ["default"],
+    "tinygan": ["default"], BEFORE: ["default"],
     "torch": ["eager", "eager channels-last", "compiled", "compiled channels-last"],
     "jax": ["jit nchw", "jit nhwc"],
 }
@@ -44,9 +50,21 @@ def arguments(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--warm-up", type=int, default=5, help="untimed steps before them, in every round")
     parser.add_argument("--check-batch", type=harness.count,
                         help="in the check for the same work (default: --batch, at most 64)")
+    parser.add_argument("--before", metavar="DIR", help="a checkout of another version of tinygan, which becomes a peer")
     options = harness.parse(parser, argv, PEERS)
     options.only = harness.words(options.only)
+    if options.before is not None:
+        if not Path(options.before, "tinygan", "__init__.py").is_file():
+            parser.error(f"--before: {options.before} is no checkout of tinygan")
+        options.before = str(Path(options.before).resolve())
+        options.against.append(BEFORE)
     return options
+
+
+def start_worker(framework: str, threads: int, before: str | None) -> Worker:
+    if framework == BEFORE:
+        return Worker("subject_tinygan", threads, before)
+    return Worker(f"subject_{framework}", threads)
 
 
 def entries(model: Model, frameworks: list[str], only: list[str]) -> list[Entry]:
@@ -56,11 +74,12 @@ def entries(model: Model, frameworks: list[str], only: list[str]) -> list[Entry]
         (framework, variant)
         for framework in frameworks
         for variant in variants[framework]
-        if framework == "tinygan" or not only or variant in only
+        if framework in ("tinygan", BEFORE) or not only or variant in only
     ]
 
 
-def check(model: Model, point: Start, chosen: list[Entry], threads: int) -> tuple[dict[str, Any], list[Row]]:
+def check(model: Model, point: Start, chosen: list[Entry], threads: int,
+          before: str | None = None) -> tuple[dict[str, Any], list[Row]]:
     """The equality check of every entry with the first; its results by entry, and the entries that could not run."""
     results: dict[str, Any] = {}
     failed: list[Row] = []
@@ -69,7 +88,7 @@ def check(model: Model, point: Start, chosen: list[Entry], threads: int) -> tupl
         name = f"{framework} {variant}"
         say(f"checking {name}")
         try:
-            with Worker(f"subject_{framework}", threads) as worker:
+            with start_worker(framework, threads, before) as worker:
                 evidence = equality.collect(name, worker, model, point, variant, threads)
         except WorkerError as error:
             if reference is None:
@@ -92,7 +111,7 @@ def measure(model: Model, point: Start, chosen: list[Entry], options: argparse.N
         workers, starts = {}, {}
         for framework, variant in chosen:
             say(f"starting {framework} {variant}")
-            worker = stack.enter_context(Worker(f"subject_{framework}", options.threads))
+            worker = stack.enter_context(start_worker(framework, options.threads, options.before))
             worker.call("create", model=model, start=point, variant=variant, threads=options.threads)
             worker.call("time", steps=1, warm_up=options.warm_up)  # compiles
             starts[framework, variant] = worker.call("reset_peak")
@@ -123,7 +142,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     model = MODELS[options.model]
     chosen = entries(model, ["tinygan", *options.against], options.only)
     check_batch = options.check_batch or min(options.batch, 64)
-    agreement, failed = check(model, start(model, check_batch), chosen, options.threads)
+    agreement, failed = check(model, start(model, check_batch), chosen, options.threads, options.before)
     broken = {(row["framework"], row["variant"]) for row in failed}
     point = start(model, options.batch).astype("float32")
     rows = measure(model, point, [entry for entry in chosen if entry not in broken], options)

@@ -263,6 +263,19 @@ def test_train_step_refuses_an_unknown_peer(bench: Any, capsys: Any) -> None:
     assert "no peer 'tenserflow'" in capsys.readouterr().err
 
 
+def test_train_step_compares_with_another_checkout(bench: Any, tmp_path: Path, capsys: Any) -> None:
+    (tmp_path / "tinygan").symlink_to(bench.harness.ROOT / "tinygan")
+    path = tmp_path / "step.json"
+    flags = ["--batch", "4", "--against", "", "--before", str(tmp_path), "--rounds", "1", "--steps", "2", "--json", str(path)]
+    assert bench.train_step.main(flags) == 0
+    result = json.loads(path.read_text())
+    assert [row["framework"] for row in result["rows"]] == ["tinygan", "before"]
+    assert result["ratio"]["before"] > 0
+    with pytest.raises(SystemExit):
+        bench.train_step.main(["--before", str(tmp_path / "tinygan")])
+    assert "is no checkout of tinygan" in capsys.readouterr().err
+
+
 def test_op_overhead_end_to_end(bench: Any, tmp_path: Path, capsys: Any) -> None:
     path = tmp_path / "ops.json"
     flags = ["--against", "", "--ops", "mul,network", "--rounds", "1", "--seconds", "0.01", "--json", str(path)]
