@@ -231,7 +231,7 @@ def info(parsed: argparse.Namespace) -> None:
     config = run_config(run)
     data = config["data"]
     print(f"{run}: {config['variant']} on {data['name']}, {data['images']:,} images of {tuple(data['image_shape'])}, "
-          f"{data['checksum']}")
+          f"{data['checksum']}" + (f", {data['bad_files']:,} bad files left out" if data.get("bad_files") else ""))
     _table("Settings", config["settings"])
     for group in ("versions", "machine"):
         _table(group.capitalize(), config.get(group, {}))

@@ -34,13 +34,15 @@ class Found:
 def find(folder: Path) -> Found:
     """Every image file in `folder` and below.
 
-    Links are followed, to files and to folders. A folder that several paths lead to is read once, so that links in a circle
-    end; its own place comes before any link. Hidden files and those of the system are passed over.
+    Links are followed, to files and to folders. So that links in a circle end, a folder that several paths lead to is read
+    once (its own place comes before any link to it), and a link to a folder that holds `folder` itself is left out. Hidden
+    files and those of the system are passed over.
     """
     from tqdm import tqdm
 
     found = Found()
     seen: set[tuple[int, int]] = set()
+    top = folder.resolve()
     pending: list[Path] = [folder]
     links: list[Path] = []
     readable = _readable()
@@ -49,7 +51,7 @@ def find(folder: Path) -> Found:
             place = pending.pop() if pending else links.pop(0)
             try:
                 at = os.stat(place)
-                if (at.st_dev, at.st_ino) in seen:
+                if (at.st_dev, at.st_ino) in seen or (place != folder and top.is_relative_to(place.resolve())):
                     found.again.append(place)
                     continue
                 seen.add((at.st_dev, at.st_ino))

@@ -57,7 +57,8 @@ def find(folder: Path) -> Families:
     for path in sorted(folder.iterdir(), key=lambda path: (path.suffix == ".gz", path.name)):
         if not path.name.startswith(".") and (found := role(path)) is not None and path.is_file():
             families.setdefault(found.family, {}).setdefault((found.split, found.kind), path)
-    return families
+    return {family: files for family, files in families.items()
+            if family == "" or any(kind == "images" for _, kind in files)}
 
 
 def places(folder: Path) -> list[Path]:
@@ -104,9 +105,9 @@ def read(folder: Path, split: Split, family: str | None = None) -> Dataset:
         images = np.ascontiguousarray(images.swapaxes(1, 2))
         say(f"{path}: EMNIST stores its images with rows and columns exchanged; they are turned back")
     dataset = dataset_of(name, images, labels, str(path), split)
-    if family == "" and dataset.name != "mnist":
-        other = [str(file) for file, ours in ((path, "images"), (labels_path, "labels"))
-                 if file is not None and ours in mnist.differing(images, labels, split)]
+    if dataset.name != "mnist" and path.name.lower().removesuffix(".gz").replace(".idx", "-idx") == wanted[0]:
+        differing = mnist.differing(images, labels, split)
+        other = [str(file) for file, kind in ((path, "images"), (labels_path, "labels")) if kind in differing]
         say(f"{' and '.join(other)}: not MNIST's content, so the data set is called {name!r} (if it should be MNIST, the "
             "file is damaged)")
     return dataset

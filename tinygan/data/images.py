@@ -6,6 +6,7 @@ import warnings
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -126,8 +127,9 @@ def _complaint(folder: Path, found: Found, bad: list[tuple[Path, str]], others: 
 
 
 def _named(folder: Path, files: list[tuple[Path, str]]) -> str:
-    """"NAME: what is wrong; NAME: what is wrong; ..." for up to 20 files."""
-    named = [f"{path.relative_to(folder)}: {reason}" for path, reason in files[:NAMED]]
+    """"NAME: what is wrong; NAME, NAME: what is wrong; ..." for up to 20 files."""
+    named = [f"{', '.join(str(path.relative_to(folder)) for path, _ in group)}: {reason}"
+             for reason, group in groupby(files[:NAMED], key=lambda item: item[1])]
     return "; ".join(named + [f"and {len(files) - NAMED:,} more"] * (len(files) > NAMED))
 
 

@@ -68,7 +68,8 @@ def _known(path: Path, split: Split) -> Dataset | None:
             return arrays.read(path, split)
         role = idx_folder.role(path)
         if role is None:
-            raise DataError(f"{path}: not a .npy, .npz or IDX file; image files are given as the folder they lie in")
+            raise DataError(f"{path}: not a .npy or .npz file, nor an IDX file; image files are given as the folder that they "
+                            "lie in")
         return idx_folder.read(path.parent, split, role.family)
     if not path.is_dir():
         raise DataError(f"{path}: no such file or folder")

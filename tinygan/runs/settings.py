@@ -18,7 +18,7 @@ PLACEMENT = frozenset({"data_dir", "run_dir", "resume", "quiet", "device"})
 """Settings that say where and how a run happens, not what it computes: they may differ from one start to the next."""
 
 READING = frozenset({"image_size", "channels", "background", "skip_bad_files"})
-"""Settings that say how files are read. What came of it, the checksum of the data says: with the same one they may differ."""
+"""Settings that say how files are read. What came of it, the data's checksum says: with the same one they may differ."""
 
 
 def option(default: Any, help: str, kind: Callable[[str], Any], choices: tuple[str, ...] | None = None) -> Any:
