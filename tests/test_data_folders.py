@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import json
 import os
+import runpy
 import struct
 import subprocess
 import sys
@@ -14,7 +15,7 @@ import PIL.features
 import PIL.Image
 import pytest
 
-from tinygan import cli, training
+from tinygan import cli, data, training
 from tinygan.data import DataError, load
 
 
@@ -43,9 +44,9 @@ def test_folders_and_files_that_are_links_are_followed(tmp_path: Path, capsys: p
     real = [picture(tmp_path / "store" / name, noise(4, 4) // (i + 1)) for i, name in enumerate(("a/1.png", "b/1.png", "c.png"))]
     link(tmp_path / "photos" / "cats", tmp_path / "store" / "a")
     link(tmp_path / "photos" / "dogs", "../store/b")
-    data = load(tmp_path / "photos")
-    assert data.labels is not None and data.labels.tolist() == [0, 1]
-    np.testing.assert_array_equal(data.images[:, 0], real[:2])
+    found = load(tmp_path / "photos")
+    assert found.labels is not None and found.labels.tolist() == [0, 1]
+    np.testing.assert_array_equal(found.images[:, 0], real[:2])
     link(tmp_path / "photos" / "dogs2" / "2.png", tmp_path / "store" / "c.png")
     np.testing.assert_array_equal(load(tmp_path / "photos").images[:, 0], real)
     link(tmp_path / "itself", tmp_path / "photos")
@@ -60,10 +61,10 @@ def test_links_in_a_circle_end(tmp_path: Path, capsys: pytest.CaptureFixture[str
     (tmp_path / "elsewhere").mkdir()
     link(tmp_path / "elsewhere" / "back", tmp_path / "photos")
     link(tmp_path / loop[0], loop[1])
-    data = load(tmp_path / "photos")
-    assert len(data) == 1 and data.labels is not None
+    found = load(tmp_path / "photos")
+    assert len(found) == 1 and found.labels is not None
     (line,) = capsys.readouterr().err.splitlines()
-    assert "left out 1 link to folders that are read already" in line
+    assert "left out 1 link in a circle or to folders that are read already" in line
 
 
 def test_each_of_many_folders_that_link_to_each_other_is_read_once(tmp_path: Path) -> None:
@@ -72,8 +73,8 @@ def test_each_of_many_folders_that_link_to_each_other_is_read_once(tmp_path: Pat
         picture(tmp_path / "photos" / name / "1.png")
         for other in names:
             link(tmp_path / "photos" / name / other, f"../{other}")
-    data = load(tmp_path / "photos")
-    assert data.labels is not None and data.labels.tolist() == list(range(9))
+    found = load(tmp_path / "photos")
+    assert found.labels is not None and found.labels.tolist() == list(range(9))
 
 
 def test_a_link_that_leads_nowhere_is_a_bad_file(tmp_path: Path) -> None:
@@ -194,15 +195,15 @@ def test_all_images_of_another_size_are_named_the_odd_ones_though_they_come_firs
 
 
 def test_bad_files_are_skipped_counted_and_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    data = load(damaged(tmp_path / "photos", 12, (0, 5, 6)), skip_bad_files=True)
-    assert (len(data), data.bad_files, data.limit(3).bad_files) == (9, 3, 3)
+    found = load(damaged(tmp_path / "photos", 12, (0, 5, 6)), skip_bad_files=True)
+    assert (len(found), found.bad_files, found.limit(3).bad_files) == (9, 3, 3)
     (line,) = capsys.readouterr().err.splitlines()
     assert "left out 3 files of 12 that cannot be read" in line and all(f"{i:02}.png" in line for i in (0, 5, 6))
     for i in (0, 5, 6):
         (tmp_path / "photos" / f"{i:02}.png").unlink()
     without = load(tmp_path / "photos")
-    assert (without.checksum, without.bad_files) == (data.checksum, 0)
-    np.testing.assert_array_equal(without.images, data.images)
+    assert (without.checksum, without.bad_files) == (found.checksum, 0)
+    np.testing.assert_array_equal(without.images, found.images)
     for path in (tmp_path / "photos").iterdir():
         path.write_bytes(b"junk")
     with pytest.raises(DataError, match="9 of 9 image files cannot be used"):
@@ -217,9 +218,9 @@ def test_sixteen_bits_of_grey_become_eight(tmp_path: Path, mode: str) -> None:
     values = np.arange(65536).reshape(256, 256)
     PIL.Image.fromarray(values.astype(np.uint16 if suffix == "pgm" else dtype)).save(tmp_path / f"1.{suffix}")
     expected = np.array([round(value / 257) for value in range(65536)]).reshape(256, 256)  # no value lies half way
-    data = load(tmp_path)
-    assert data.image_shape == (1, 256, 256)
-    np.testing.assert_array_equal(data.images[0, 0], expected)
+    found = load(tmp_path)
+    assert found.image_shape == (1, 256, 256)
+    np.testing.assert_array_equal(found.images[0, 0], expected)
     assert load(tmp_path, size=8, channels=3).image_shape == (3, 8, 8)
 
 
@@ -291,9 +292,9 @@ def test_images_are_turned_as_exif_says(tmp_path: Path, suffix: str, orientation
 def test_a_wrong_exif_block_does_not_cost_the_image(tmp_path: Path, recwarn: Any, suffix: str, block: bytes) -> None:
     pixels = np.full((4, 6, 3), (200, 100, 50), np.uint8)
     picture(tmp_path / f"1.{suffix}", pixels, exif=block)
-    data = load(tmp_path)
-    assert data.image_shape == (3, 4, 6)
-    np.testing.assert_allclose(data.images[0], pixels.transpose(2, 0, 1), atol=4)
+    found = load(tmp_path)
+    assert found.image_shape == (3, 4, 6)
+    np.testing.assert_allclose(found.images[0], pixels.transpose(2, 0, 1), atol=4)
     assert not recwarn.list
 
 
@@ -307,6 +308,27 @@ def test_an_orientation_beside_wrong_entries_counts_and_an_unreadable_block_is_s
 
 
 # The command line
+
+@pytest.mark.parametrize("variant", ["vanilla", "minibatch", "unrolled", "dcgan"])
+@pytest.mark.parametrize("example", [True, False])
+def test_every_way_to_train_reads_as_the_flags_say(
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch, variant: str, example: bool) -> None:
+    asked: list[dict[str, Any]] = []
+
+    def loading(data_dir: str, **options: Any) -> None:
+        asked.append(options)
+        raise DataError("enough")
+
+    monkeypatch.setattr(data, "load", loading)
+    flags = ["--run-dir", str(tmp_path / "run"), "--data-dir", str(tmp_path), "--image-size", "28", "--channels", "1",
+             "--background", "white", "--skip-bad-files"]
+    if example:
+        body = runpy.run_path(str(Path(__file__).parents[1] / "examples" / f"{variant}_mnist.py"))["main"]
+        assert training.main(body, variant, flags) == 2
+    else:
+        assert cli.main(["train", variant, *flags]) == 2
+    assert asked == [{"size": 28, "channels": 1, "background": "white", "skip_bad_files": True}]
+
 
 def train(folder: Path, *flags: object) -> int:
     return cli.main(["train", "vanilla", "--batch-size", "4", "--quiet", "--run-dir", str(folder), *map(str, flags)])

@@ -149,6 +149,9 @@ def test_of_several_data_sets_in_a_folder_one_is_named(tmp_path: Path, capsys: p
         load(tmp_path / "gzip")
     chosen = tmp_path / "gzip" / "emnist-letters-train-images-idx3-ubyte.gz"
     assert (load(chosen).name, len(load(chosen)), len(load(chosen, split="test"))) == ("idx:gzip/emnist-letters", 3, 3)
+    write(tmp_path / "gzip" / "own-train-labels.idx", classes(3))
+    with pytest.raises(DataError, match=r"gzip: the train images are missing$"):
+        load(tmp_path / "gzip" / "own-train-labels.idx")
     with pytest.raises(DataError, match=r"notes\.idx: not a \.npy or \.npz file, nor an IDX file"):
         (tmp_path / "notes.idx").write_bytes(b"")
         load(tmp_path / "notes.idx")

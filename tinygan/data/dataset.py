@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import math
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -94,9 +93,3 @@ def reshaping(shape: tuple[int, ...]) -> str:
             if side and channels * side * side == shape[1]:
                 return f"; if every row is an image, give images.reshape(-1, {channels}, {side}, {side})"
     return ""
-
-
-def shown_name(folder: Path) -> str:
-    """What to call the data in `folder`: by its own name, or for torchvision's FashionMNIST/raw by that of its parent."""
-    folder = folder.resolve()
-    return folder.parent.name if folder.name == "raw" else folder.name

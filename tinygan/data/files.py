@@ -23,7 +23,8 @@ KINDS = 10
 @dataclass
 class Found:
     """What `find` saw in a folder. images: the files to read, in an order that is the same everywhere. unreadable: folders
-    that could not be opened, and why. left_out: files of other kinds. again: links to folders that have been read."""
+    that could not be opened, and why. left_out: files of other kinds. again: links in a circle, or to folders
+    that are read already."""
 
     images: list[Path] = field(default_factory=list)
     unreadable: list[tuple[Path, str]] = field(default_factory=list)
@@ -104,7 +105,7 @@ def about_left_out(folder: Path, found: Found) -> str:
         told.append(f"{sum(len(paths) for _, paths in groups[KINDS:]):,} of other kinds")
     parts = [f"{counted(len(found.left_out), 'file')}: {', '.join(told)}"] if told else []
     if found.again:
-        parts.append(f"{counted(len(found.again), 'link')} to folders that are read already "
+        parts.append(f"{counted(len(found.again), 'link')} in a circle or to folders that are read already "
                      f"({examples(folder, found.again)})")
     return "; ".join(parts)
 

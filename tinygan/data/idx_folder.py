@@ -11,7 +11,7 @@ import numpy as np
 from tinygan.cache import say
 from tinygan.data import idx, mnist
 from tinygan.data.arrays import dataset_of
-from tinygan.data.dataset import DataError, Dataset, Split, shown_name
+from tinygan.data.dataset import DataError, Dataset, Split
 
 Families = dict[str, dict[tuple[Split, idx.Kind], Path]]
 """What an IDX file belongs to (the rest of its name: "" for MNIST's, "emnist-letters"), then its part in it."""
@@ -78,7 +78,7 @@ def read(folder: Path, split: Split, family: str | None = None) -> Dataset:
     names begin with "emnist" are turned back, saying so. Raises `DataError` naming the file that is missing or damaged.
     """
     families = find(folder)
-    name = f"idx:{shown_name(folder)}"
+    name = f"idx:{_shown_name(folder)}"
     if family is None:
         family = "" if "" in families else min(families)
         if "" not in families and len(families) > 1:
@@ -87,13 +87,13 @@ def read(folder: Path, split: Split, family: str | None = None) -> Dataset:
                             f"of the one you mean, such as {example}")
     elif len(families) > 1 and family:
         name += f"/{family}"
-    files = families[family]
+    files = families.get(family, {})
     wanted = mnist.FILES[split]
     path = files.get((split, "images"))
     if path is None:
         there = ", ".join(path.name for path in files.values())
         missing = f"{wanted[0]}.gz (or {wanted[0]}) is missing" if family == "" else f"the {split} images are missing"
-        raise DataError(f"{folder}: {missing} (found {there})")
+        raise DataError(f"{folder}: {missing}" + f" (found {there})" * bool(there))
     images = idx.parse(idx.contents(path), str(path), "images")
     labels_path = files.get((split, "labels"))
     labels = None if labels_path is None else idx.parse(idx.contents(labels_path), str(labels_path), "labels")
@@ -111,3 +111,9 @@ def read(folder: Path, split: Split, family: str | None = None) -> Dataset:
         say(f"{' and '.join(other)}: not MNIST's content, so the data set is called {name!r} (if it should be MNIST, the "
             "file is damaged)")
     return dataset
+
+
+def _shown_name(folder: Path) -> str:
+    """What to call the data in `folder`: by its own name, or for torchvision's FashionMNIST/raw by that of its parent."""
+    folder = folder.resolve()
+    return folder.parent.name if folder.name == "raw" else folder.name

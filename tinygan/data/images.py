@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tinygan.cache import say
-from tinygan.data.dataset import DataError, Dataset, content_checksum, shown_name
+from tinygan.data.dataset import DataError, Dataset, content_checksum
 from tinygan.data.files import Found, about_left_out, counted, examples
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ def read(folder: Path, found: Found, size: int | None = None, channels: int | No
     """The images that were `found` in `folder` as one data set.
 
     `size`: crop the middle square and resize it to `(size, size)`; None: all must have one size already. `channels`: 1
-    for grey, 3 for RGB; None: as the first image is, and then all must be. Transparent pixels show `background`. Grey of
+    for grey, 3 for RGB; None: all must be grey, or all in colour. Transparent pixels show `background`. Grey of
     16 bits becomes value / 257, rounded (colour of 16 bits its upper byte, as Pillow has it). Of a file with several
     frames or pages the first counts. An image lies as its EXIF block says, if that can be read. Labels: if every file
     lies in a sub-folder, the sub-folders of `folder` in alphabetical order are the classes 0, 1, ...
@@ -101,7 +101,7 @@ def read(folder: Path, found: Found, size: int | None = None, channels: int | No
     if all(len(parts) > 1 for parts in below):
         labels = np.unique([parts[0] for parts in below], return_inverse=True)[1].astype(np.int64)
     images = images[:used]
-    return Dataset(f"images:{shown_name(folder)}", images, labels, content_checksum(images, labels), len(bad))
+    return Dataset(f"images:{folder.resolve().name}", images, labels, content_checksum(images, labels), len(bad))
 
 
 def _complaint(folder: Path, found: Found, bad: list[tuple[Path, str]], others: list[Path],

@@ -68,7 +68,7 @@ def _known(path: Path, split: Split) -> Dataset | None:
             return arrays.read(path, split)
         role = idx_folder.role(path)
         if role is None:
-            raise DataError(f"{path}: not a .npy or .npz file, nor an IDX file; image files are given as the folder that they "
+            raise DataError(f"{path}: not a .npy or .npz file, nor an IDX file; image files are given as the folder they "
                             "lie in")
         return idx_folder.read(path.parent, split, role.family)
     if not path.is_dir():
