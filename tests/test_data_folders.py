@@ -52,6 +52,8 @@ def test_folders_and_files_that_are_links_are_followed(tmp_path: Path, capsys: p
     link(tmp_path / "itself", tmp_path / "photos")
     assert load(tmp_path / "itself").checksum == load(tmp_path / "photos").checksum
     assert capsys.readouterr().err == ""
+    link(tmp_path / "photos" / "birds", tmp_path / "store" / "gone")
+    assert len(load(tmp_path / "photos")) == 3 and "1 broken link (birds)" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("loop", [("photos/a/up", ".."), ("photos/self", "."), ("photos/a/out", "../../"), ("photos/b", "a"),

@@ -98,7 +98,8 @@ def about_left_out(folder: Path, found: Found) -> str:
     """"15 files: 12 .heic (a/1.heic, ...), 3 .txt (...)", or nothing if nothing was left out."""
     kinds = defaultdict(list)
     for path in found.left_out:
-        kinds[path.suffix.lower() or "without an extension"].append(path)
+        broken = path.is_symlink() and not path.exists()
+        kinds["broken link" if broken else path.suffix.lower() or "without an extension"].append(path)
     groups = sorted(kinds.items(), key=lambda item: (-len(item[1]), item[0]))
     told = [f"{len(paths):,} {kind} ({examples(folder, paths)})" for kind, paths in groups[:KINDS]]
     if len(groups) > KINDS:
