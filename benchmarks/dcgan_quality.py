@@ -199,7 +199,7 @@ def draw_losses(path: Path, runs: list[Path], titles: list[str]) -> None:
 
 def run(settings: TorchSettings) -> None:
     """Train, or go on training."""
-    dataset = tg.data.load(settings.data_dir, size=settings.image_size, channels=settings.channels)
+    dataset = tg.data.load(settings.data_dir, **settings.reading())
     train(TorchGAN(settings, dataset.image_shape), dataset, settings)
 
 

@@ -12,7 +12,7 @@ import tinygan as tg
 
 def main(settings: tg.training.DCGANSettings) -> None:
     # The data: MNIST, or what --data-dir names. Float32 images (N, 1 or 3, S, S) in [-1, 1], S = 28 or 64.
-    data = tg.data.load(settings.data_dir, size=settings.image_size, channels=settings.channels)
+    data = tg.data.load(settings.data_dir, **settings.reading())
 
     # The players. The generator projects a latent vector to many small feature maps (128 of 7 x 7), and transposed
     # convolutions of stride 2 make them fewer and larger, up to the image; batch norm, ReLU, tanh at the end. The

@@ -11,7 +11,7 @@ import tinygan as tg
 
 def main(settings: tg.training.MinibatchSettings) -> None:
     # The data: MNIST, or what --data-dir names. Float32 images (N, 1, 28, 28) in [-1, 1].
-    data = tg.data.load(settings.data_dir)
+    data = tg.data.load(settings.data_dir, **settings.reading())
 
     # The players: those of vanilla_mnist.py, and in the discriminator one layer more. For each image it sums
     # exp(-distance) to the other images of the batch, in `kernels` learnt projections, and appends that to the features.

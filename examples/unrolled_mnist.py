@@ -12,7 +12,7 @@ import tinygan as tg
 
 def main(settings: tg.training.UnrolledSettings) -> None:
     # The data: MNIST, or what --data-dir names. Float32 images (N, 1, 28, 28) in [-1, 1].
-    data = tg.data.load(settings.data_dir)
+    data = tg.data.load(settings.data_dir, **settings.reading())
 
     # The players: those of vanilla_mnist.py, or of dcgan_mnist.py.
     networks = {"dense": tg.gans.vanilla_networks, "dcgan": tg.gans.dcgan_networks}[settings.networks]

@@ -11,7 +11,7 @@ import tinygan as tg
 
 def main(settings: tg.training.VanillaSettings) -> None:
     # The data: MNIST, or what --data-dir names. Float32 images (N, 1, 28, 28) in [-1, 1].
-    data = tg.data.load(settings.data_dir)
+    data = tg.data.load(settings.data_dir, **settings.reading())
 
     # The players: the generator makes an image of a latent vector, 100-256-512-1024-784, leaky ReLU and tanh; the
     # discriminator makes one logit of an image, 784-512-256-1. D(x) = sigmoid(logit): "how likely is x real?"

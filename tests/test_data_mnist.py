@@ -66,32 +66,33 @@ def test_files_are_read_gzipped_or_not(tmp_path: Path, contents: dict[str, bytes
 
 def damage(kind: str, content: bytes) -> bytes:
     compressed = gzip.compress(content)
-    pixels = np.zeros((7, 14, 14), np.uint8)
     return {
         "truncated": compressed[:len(compressed) // 2],
         "flipped": compressed[:50] + bytes([compressed[50] ^ 4]) + compressed[51:],
-        "other": content[:-1] + bytes([content[-1] ^ 1]),
         "short": content[:-1],
         "empty": b"",
         "labels": b"\0\0\x08\x01" + content[4:],
-        "size": idx(pixels),
         "page": b"<html>" + b"not found" * 10,
-        "bomb": gzip.compress(bytes(mnist.LARGEST + 1), compresslevel=1),
+        "long": gzip.compress(content + b"x"),
+        "bomb": gzip.compress(content + bytes(1 << 27), compresslevel=1),
+        "type": b"\0\0\x07\x03" + content[4:],
+        "two negatives": struct.pack(">4i", 2051, -7, -28, 28) + content[16:],
         "negative": struct.pack(">4i", 2051, -7, 28, 28) + content[16:],
     }[kind]
 
 
 @pytest.mark.parametrize(("kind", "message"), [
     ("truncated", "truncated gzip file"),
-    ("flipped", "damaged gzip file|SHA-256|promises|magic|images of|truncated"),
-    ("other", "not MNIST's train-images-idx3-ubyte: SHA-256 of the content is [0-9a-f]{64}, expected [0-9a-f]{64}"),
+    ("flipped", "damaged gzip file|promises|magic|truncated"),
     ("short", "5503 bytes, but its header promises 5504"),
     ("empty", "0 bytes, too few for an IDX header of 16"),
     ("labels", "magic number 2049, expected 2051"),
-    ("size", "images of 14x14, expected 28x28"),
     ("page", "magic number"),
-    ("bomb", "too many"),
-    ("negative", "promises"),
+    ("long", "but its header promises 5504"),
+    ("bomb", "but its header promises 5504"),
+    ("negative", r"promises .* \(uint8 \(-7, 28, 28\)\)"),
+    ("two negatives", r"promises .* \(uint8 \(-7, -28, 28\)\)"),
+    ("type", "magic number 1795, expected 2051"),
 ])
 def test_a_damaged_file_is_named_with_what_is_wrong(
         tmp_path: Path, contents: dict[str, bytes], kind: str, message: str) -> None:

@@ -1,7 +1,8 @@
-"""Own data: folders of PNG and JPEG images, `.npy` and `.npz` files."""
+"""Own data: folders of images, `.npy` and `.npz` files. What lies in folders, and how, has a test file of its own."""
 from __future__ import annotations
 
 import pickle
+import re
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import numpy as np
 import PIL.Image
 import pytest
 
-from tinygan.data import DataError, load
+from tinygan.data import DataError, Dataset, load
 
 
 def picture(path: Path, pixels: np.ndarray, **options: Any) -> np.ndarray:
@@ -85,9 +86,6 @@ def test_every_kind_of_png_becomes_grey_or_rgb(tmp_path: Path) -> None:
     (tmp_path / "bits").mkdir()
     PIL.Image.fromarray(noise(4, 4)).convert("1").save(tmp_path / "bits" / "1.png")
     assert set(load(tmp_path / "bits").images.ravel().tolist()) <= {0, 255}
-    picture(tmp_path / "deep" / "1.png", np.full((4, 4), 40_000, np.uint16))
-    with pytest.raises(DataError, match=r"1\.png: pixels of kind 'I;16'.*; expected 8-bit"):
-        load(tmp_path / "deep")
 
 
 @pytest.mark.parametrize("damage", [
@@ -104,7 +102,7 @@ def test_a_damaged_image_is_named(tmp_path: Path, damage: Any) -> None:
 
 def test_images_have_no_test_split(tmp_path: Path) -> None:
     picture(tmp_path / "1.png", noise(4, 4))
-    with pytest.raises(DataError, match="only MNIST and glyphs have a 'test' split"):
+    with pytest.raises(DataError, match="holds no 'test' split"):
         load(tmp_path, split="test")
 
 
@@ -154,6 +152,49 @@ def test_an_npz_file_with_labels(tmp_path: Path) -> None:
     np.savez(tmp_path / "two.npz", x=images, y=images)
     with pytest.raises(DataError, match=r"two\.npz: which array holds the images\? .*'x', 'y'"):
         load(tmp_path / "two.npz")
+    with pytest.raises(DataError, match=r"own\.npz: holds no 'test' split"):
+        load(tmp_path / "own.npz", split="test")
+
+
+@pytest.mark.parametrize(("shape", "line"), [
+    ((3, 784), "images.reshape(-1, 1, 28, 28)"), ((3, 4096), "images.reshape(-1, 1, 64, 64)"),
+    ((3, 3072), "images.reshape(-1, 3, 32, 32)"), ((3, 5), None), ((784,), None)])
+def test_rows_of_pixels_are_refused_with_the_line_that_reshapes_them(
+        tmp_path: Path, shape: tuple[int, ...], line: str | None) -> None:
+    images = np.zeros(shape, np.uint8)
+    np.save(tmp_path / "own.npy", images)
+    np.savez(tmp_path / "own.npz", images=images)
+    np.savez(tmp_path / "split.npz", x_train=images)
+    refused = [lambda name=name: load(tmp_path / name) for name in ("own.npy", "own.npz", "split.npz")]
+    for call in [*refused, lambda: Dataset("own", images, None, "sha256:0")]:
+        with pytest.raises(ValueError, match=re.escape(str(shape))) as caught:
+            call()
+        assert ("reshape" in str(caught.value)) == (line is not None)
+        if line is not None:
+            assert line in str(caught.value)
+            assert eval(line, {"images": images}).ndim == 4
+
+
+def test_a_file_as_keras_has_it_has_two_splits(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arrays = {"x_train": noise(5, 6, 6), "y_train": np.arange(5, dtype=np.uint8), "x_test": noise(3, 6, 6),
+              "y_test": np.array([[2], [0], [1]], np.int32)}
+    np.savez(tmp_path / "own.npz", **arrays)
+    train, test = load(tmp_path / "own.npz"), load(tmp_path / "own.npz", split="test")
+    for data, split in ((train, "train"), (test, "test")):
+        assert data.name == "array:own.npz" and data.labels is not None
+        np.testing.assert_array_equal(data.images[:, 0], arrays[f"x_{split}"])
+        np.testing.assert_array_equal(data.labels, arrays[f"y_{split}"].ravel())
+    assert train.checksum != test.checksum and capsys.readouterr().err == ""
+    np.savez(tmp_path / "half.npz", x_train=arrays["x_train"])
+    assert load(tmp_path / "half.npz").labels is None
+    with pytest.raises(DataError, match=r"half\.npz: holds no array 'x_test' \(found x_train\)"):
+        load(tmp_path / "half.npz", split="test")
+    (tmp_path / "mnist.npz").write_bytes((tmp_path / "own.npz").read_bytes())
+    assert load(tmp_path / "mnist.npz").name == "array:mnist.npz"
+    assert "mnist.npz: its content is not MNIST's" in capsys.readouterr().err
+    np.savez(tmp_path / "pickled.npz", x_train=np.array([{}, {}], dtype=object))
+    with pytest.raises(DataError, match=r"pickled\.npz: cannot be read as an array file.*allow_pickle"):
+        load(tmp_path / "pickled.npz")
 
 
 @pytest.mark.parametrize(("array", "message"), [

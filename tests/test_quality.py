@@ -1,8 +1,10 @@
 """The classifier of digits, the judge that looks with it, and runs that are evaluated as they go."""
 import json
 import math
+import struct
 
 import numpy as np
+import PIL.Image
 import pytest
 
 import tinygan as tg
@@ -176,8 +178,43 @@ def test_an_evaluation_that_a_kill_prevented_is_made_up_for_and_a_later_one_drop
 
 def test_what_has_no_test_images_is_refused(tmp_path, monkeypatch):
     np.save(tmp_path / "own.npy", real(TRAIN)[:64])
-    with pytest.raises(DataError, match=r"only MNIST and glyphs have a 'test' split"):
+    with pytest.raises(DataError, match="holds no 'test' split"):
         train(tmp_path / "run", data_dir=str(tmp_path / "own.npy"))
+
+
+@pytest.mark.parametrize("kind", ["idx", "npz"])
+def test_other_data_with_a_test_split_are_evaluated(tmp_path, capsys, kind):
+    arrays = {"train": (TRAIN.images[:320, 0], TRAIN.labels[:320].astype(np.uint8)),
+              "t10k": (TEST.images[:50, 0], TEST.labels[:50].astype(np.uint8))}
+    data = tmp_path / "fashion"
+    data.mkdir()
+    for split, pair in arrays.items():
+        for name, array in zip(("images-idx3", "labels-idx1"), pair, strict=True):
+            header = struct.pack(f">{1 + array.ndim}i", 2048 + array.ndim, *array.shape)
+            (data / f"{split}-{name}-ubyte").write_bytes(header + array.tobytes())
+    if kind == "npz":
+        data = tmp_path / "fashion.npz"
+        np.savez(data, **{f"{axis}_{split.replace('t10k', 'test')}": array
+                          for split, pair in arrays.items() for axis, array in zip("xy", pair, strict=True)})
+    run = tmp_path / "run"
+    assert cli.main(["train", "vanilla", "--run-dir", str(run), "--data-dir", str(data), "--epochs", "1", "--limit-train", "64",
+                     "--batch-size", "16", "--evaluate", "1"]) == 0
+    record = json.loads((run / "quality.json").read_text())
+    assert record["images"] == 50 and record["data"] == ("idx:fashion" if kind == "idx" else "array:fashion.npz")
+    capsys.readouterr()
+    assert cli.main(["evaluate", str(run)]) == 0
+    assert f"50 images after 4 steps on {record['data']}" in capsys.readouterr().out
+
+
+def test_photographs_are_not_evaluated_whatever_the_flags_they_were_read_with(tmp_path, capsys):
+    (tmp_path / "photos").mkdir()
+    for i in range(4):
+        PIL.Image.fromarray(np.full((8, 6 + i), 40 * i, np.uint8)).save(tmp_path / "photos" / f"{i}.png")
+    assert cli.main(["train", "vanilla", "--run-dir", str(tmp_path / "run"), "--data-dir", str(tmp_path / "photos"), "--epochs",
+                     "1", "--batch-size", "4", "--image-size", "6"]) == 0
+    capsys.readouterr()
+    assert cli.main(["evaluate", str(tmp_path / "run")]) == 2
+    assert "photos: holds no 'test' split" in capsys.readouterr().err
 
 
 def test_the_commands(tmp_path, splits, capsys):

@@ -11,7 +11,7 @@ from typing import Any
 from .runs.errors import RunError
 from .runs.history import QUANTITIES
 from .runs.opening import open_run, run_config
-from .runs.settings import checked, count, natural
+from .runs.settings import checked, complete, count, natural
 from .runs.variants import GAN, VARIANTS, Variant, find
 from .training import guarded, train
 from .training import main as train_main
@@ -91,7 +91,7 @@ def _parser() -> argparse.ArgumentParser:
 def _train(variant: Variant, settings: Any) -> None:
     from . import data
 
-    dataset = data.load(settings.data_dir, size=settings.image_size, channels=settings.channels)
+    dataset = data.load(settings.data_dir, **settings.reading())
     train(variant.build(settings, dataset.image_shape), dataset, settings)
 
 
@@ -198,7 +198,8 @@ def evaluate(parsed: argparse.Namespace) -> None:
 
     gan, config, history = open_run(parsed.run)
     data_dir = parsed.data_dir or config["data"]["data_dir"]
-    train_images = data.load(data_dir)
+    settings = complete(find(config["variant"]).settings, {"run_dir": str(parsed.run), "resume": True})
+    train_images = data.load(data_dir, **settings.reading())
     if train_images.checksum != config["data"]["checksum"]:
         raise RunError(f"{parsed.run} was trained on {config['data']['name']}, not on what --data-dir has")
     examiner = Examiner(train_images, data_dir)
@@ -230,7 +231,7 @@ def info(parsed: argparse.Namespace) -> None:
     config = run_config(run)
     data = config["data"]
     print(f"{run}: {config['variant']} on {data['name']}, {data['images']:,} images of {tuple(data['image_shape'])}, "
-          f"{data['checksum']}")
+          f"{data['checksum']}" + (f", {data['bad_files']:,} bad files left out" if data.get("bad_files") else ""))
     _table("Settings", config["settings"])
     for group in ("versions", "machine"):
         _table(group.capitalize(), config.get(group, {}))

@@ -8,68 +8,105 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from tinygan.data.dataset import DataError, Dataset, blocks, content_checksum
+from tinygan.cache import say
+from tinygan.data import mnist
+from tinygan.data.dataset import DataError, Dataset, Split, blocks, content_checksum, reshaping
+
+Arrays = tuple[npt.NDArray[Any], npt.NDArray[Any] | None]
 
 
-def read(path: Path) -> Dataset:
-    """The images in a `.npy` file, or the array `images` (or the only one) and, if there, `labels` of a `.npz` file.
+def read(path: Path, split: Split) -> Dataset:
+    """The images in a `.npy` file, or the array `images` (or the only one) and, if there, `labels` of a `.npz` file; or
+    `x_train` and `y_train`, for the other split `x_test` and `y_test`, as Keras' `mnist.npz` has them.
 
     Images: `(N, H, W)`, `(N, C, H, W)` or `(N, H, W, C)` with 1 or 3 channels (channels first if both fit), either uint8,
     or floating point in [-1, 1]; floats of which none is negative count as [0, 1] and are rescaled to [-1, 1]. Labels:
     integers `(N,)`. Objects (pickles) are refused. A `.npy` file of uint8 or float32 in [-1, 1] is mapped, not copied.
+    MNIST's own content is called "mnist", wherever it stands.
     """
-    images, labels = _load(path)
-    images = _channels_first(images, path)
+    images, labels = _load(path, split)
+    dataset = dataset_of(f"array:{path.name}", images, labels, str(path), split)
+    if path.stem.lower() == "mnist" and dataset.name != "mnist":
+        say(f"{path}: its content is not MNIST's, so the data set is called {dataset.name!r}")
+    return dataset
+
+
+def dataset_of(name: str, images: npt.NDArray[Any], labels: npt.NDArray[Any] | None, source: str, split: Split) -> Dataset:
+    """`images` and `labels`, as `read` takes them, as the data set `name`, or as "mnist" if that is what they are.
+
+    `source`: what an error names.
+    """
+    images = _channels_first(images, source)
     if images.size == 0:
-        raise DataError(f"{path}: images have shape {images.shape}, which holds none")
-    images = _in_range(images, path)
+        raise DataError(f"{source}: images have shape {images.shape}, which holds none")
+    images = _in_range(images, source)
     if labels is not None:
         if labels.dtype.kind not in "iu" or labels.shape != (len(images),):
-            raise DataError(f"{path}: labels are {labels.dtype} {labels.shape}, expected integers ({len(images)},)")
+            raise DataError(f"{source}: labels are {labels.dtype} {labels.shape}, expected integers ({len(images)},)")
         labels = labels.astype(np.int64)
-    return Dataset(f"array:{path.name}", images, labels, content_checksum(images, labels))
+        if not mnist.differing(images, labels, split):
+            return Dataset("mnist", images, labels, mnist.checksum(split))
+    return Dataset(name, images, labels, content_checksum(images, labels))
 
 
-def _load(path: Path) -> tuple[npt.NDArray[Any], npt.NDArray[Any] | None]:
+def _load(path: Path, split: Split) -> Arrays:
     try:
         with path.open("rb") as file:
-            if file.read(2) != b"PK":
-                return np.lib.format.open_memmap(path, mode="r"), None  # raises on objects, too
-            file.seek(0)
-            archive = np.load(file, allow_pickle=False)
-            candidates = [name for name in archive.files if name != "labels"]
-            if "images" in candidates:
-                candidates = ["images"]
-            if len(candidates) != 1:
-                raise DataError(f"{path}: which array holds the images? Name it 'images' (found {archive.files})")
-            return archive[candidates[0]], archive["labels"] if "labels" in archive.files else None
+            mapped = file.read(2) != b"PK"
+            if not mapped:
+                file.seek(0)
+                return _of_archive(np.load(file, allow_pickle=False), path, split)
+            images = np.lib.format.open_memmap(path, mode="r")  # raises on objects, too
     except DataError:
         raise
     except Exception as error:  # a damaged file makes NumPy and zipfile raise almost anything
         raise DataError(f"{path}: cannot be read as an array file: {error}") from error
+    _only_train(path, split)
+    return images, None
 
 
-def _channels_first(images: npt.NDArray[Any], path: Path) -> npt.NDArray[Any]:
+def _of_archive(archive: Any, path: Path, split: Split) -> Arrays:
+    names = set(archive.files)
+    if {"x_train", "x_test"} & names and "images" not in names:
+        if f"x_{split}" not in names:
+            raise DataError(f"{path}: holds no array 'x_{split}' (found {', '.join(archive.files)})")
+        labels = archive[f"y_{split}"] if f"y_{split}" in names else None
+        if labels is not None and labels.shape[1:] == (1,):  # as Keras gives CIFAR's
+            labels = labels[:, 0]
+        return archive[f"x_{split}"], labels
+    _only_train(path, split)
+    candidates = ["images"] if "images" in names else [name for name in archive.files if name != "labels"]
+    if len(candidates) != 1:
+        raise DataError(f"{path}: which array holds the images? Name it 'images' (found {archive.files})")
+    return archive[candidates[0]], archive["labels"] if "labels" in names else None
+
+
+def _only_train(path: Path, split: Split) -> None:
+    if split != "train":
+        raise DataError(f"{path}: holds no {split!r} split; of array files only a .npz with x_train and x_test has one")
+
+
+def _channels_first(images: npt.NDArray[Any], source: str) -> npt.NDArray[Any]:
     if images.ndim == 3:
         return images[:, None]
     if images.ndim == 4 and images.shape[1] in (1, 3):
         return images
     if images.ndim == 4 and images.shape[3] in (1, 3):
         return images.transpose(0, 3, 1, 2)
-    raise DataError(f"{path}: images have shape {images.shape}, expected (N, H, W), (N, C, H, W) or (N, H, W, C) "
-                    "with 1 or 3 channels")
+    raise DataError(f"{source}: images have shape {images.shape}, expected (N, H, W), (N, C, H, W) or (N, H, W, C) "
+                    f"with 1 or 3 channels{reshaping(images.shape)}")
 
 
-def _in_range(images: npt.NDArray[Any], path: Path) -> npt.NDArray[Any]:
+def _in_range(images: npt.NDArray[Any], source: str) -> npt.NDArray[Any]:
     """uint8 as it is, floats as float32 in [-1, 1]; everything else is an error."""
     if images.dtype == np.uint8:
         return images
     if images.dtype.kind != "f":
-        raise DataError(f"{path}: images are {images.dtype}, expected uint8 in [0, 255] or floats in [-1, 1]")
+        raise DataError(f"{source}: images are {images.dtype}, expected uint8 in [0, 255] or floats in [-1, 1]")
     extremes = [(float(block.min()), float(block.max())) for block in blocks(images)]  # NaN propagates
     low, high = (float(value) for value in (np.min([low for low, _ in extremes]), np.max([high for _, high in extremes])))
     if not (low >= -1 and high <= 1):
-        raise DataError(f"{path}: floating-point images must lie in [-1, 1] (or [0, 1]); found {low:g} to {high:g}")
+        raise DataError(f"{source}: floating-point images must lie in [-1, 1] (or [0, 1]); found {low:g} to {high:g}")
     if low >= 0:
         return images.astype(np.float32) * np.float32(2) - np.float32(1)
     return images.astype(np.float32, copy=False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -20,20 +21,21 @@ class DataError(ValueError):
 class Dataset:
     """Images for training, all of one shape.
 
-    `name` tells one data set from another ("mnist", "glyphs", "images:FOLDER", "array:FILE"). `images` is `(N, C, H, W)`:
-    uint8, or float32 in [-1, 1]. `labels` is int64 `(N,)`, or None. `checksum` ("sha256:...") identifies the whole
-    content, before any `limit`.
+    `name` tells one data set from another ("mnist", "glyphs", "idx:FOLDER", "images:FOLDER", "array:FILE"). `images` is
+    `(N, C, H, W)`: uint8, or float32 in [-1, 1]. `labels` is int64 `(N,)`, or None. `checksum` ("sha256:...") identifies the
+    whole content, before any `limit`. `bad_files`: how many were left out because they could not be read.
     """
 
     name: str
     images: npt.NDArray[Any]
     labels: npt.NDArray[np.int64] | None
     checksum: str
+    bad_files: int = 0
 
     def __post_init__(self) -> None:
         if self.images.ndim != 4 or self.images.dtype not in (np.uint8, np.float32) or len(self.images) == 0:
             raise ValueError(f"Dataset {self.name}: images must be uint8 or float32 of shape (N, C, H, W) with N > 0, "
-                             f"got {self.images.dtype} {self.images.shape}")
+                             f"got {self.images.dtype} {self.images.shape}{reshaping(self.images.shape)}")
         if self.labels is not None and self.labels.shape != (len(self.images),):
             raise ValueError(f"Dataset {self.name}: {len(self.images)} images, but labels have shape "
                              f"{self.labels.shape}; expected ({len(self.images)},)")
@@ -81,3 +83,13 @@ def blocks(array: npt.NDArray[Any], size: int = 1 << 24) -> list[npt.NDArray[Any
     """Views that cover `array` along its first axis, of about `size` bytes: a mapped file is never in memory whole."""
     rows = max(1, size * len(array) // max(1, array.nbytes))
     return [array[start:start + rows] for start in range(0, len(array), rows)]
+
+
+def reshaping(shape: tuple[int, ...]) -> str:
+    """What to do with images of `shape`, if each is one row of pixels: "; ... images.reshape(-1, 1, 28, 28)", or nothing."""
+    if len(shape) == 2:
+        for channels in (1, 3):
+            side = math.isqrt(shape[1] // channels)
+            if side and channels * side * side == shape[1]:
+                return f"; if every row is an image, give images.reshape(-1, {channels}, {side}, {side})"
+    return ""

@@ -1,89 +1,233 @@
-"""Images from a folder of PNG and JPEG files."""
+"""Images from a folder of PNG, JPEG, WebP, GIF, BMP, TIFF and other files that Pillow reads."""
 
 from __future__ import annotations
 
+import warnings
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from itertools import groupby
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
+from tinygan.cache import say
 from tinygan.data.dataset import DataError, Dataset, content_checksum
+from tinygan.data.files import Found, about_left_out, counted, examples
 
 if TYPE_CHECKING:
     import PIL.Image
 
-SUFFIXES = (".png", ".jpg", ".jpeg")
 GREY = ("1", "L", "LA")
-COLOUR = ("P", "PA", "RGB", "RGBA", "CMYK", "YCbCr")
+COLOUR = ("P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr", "HSV")
+DEEP = ("I", "I;16", "I;16L", "I;16B", "I;16N")  # grey, of 16 bits
+SEVERAL_FRAMES = ("GIF", "TIFF", "WEBP", "PNG", "AVIF")  # a JPEG of several is one photograph and what belongs to it
+NAMED = 20  # files that an error names at once
 
 
-def find(folder: Path) -> list[Path]:
-    """Every PNG and JPEG file in `folder` and below, without the hidden ones, in an order that is the same everywhere."""
-    found = (path.relative_to(folder) for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
-    visible = (path for path in found if not any(part.startswith(".") for part in path.parts))
-    return [folder / path for path in sorted(visible, key=lambda path: path.parts) if (folder / path).is_file()]
+@dataclass(frozen=True)
+class _Form:
+    """What every file is made into: see `read`."""
+
+    size: int | None
+    channels: int | None
+    background: tuple[int, int, int]
 
 
-def read(folder: Path, paths: list[Path], size: int | None = None, channels: int | None = None) -> Dataset:
-    """The image files `paths` in `folder` as one data set.
+@dataclass
+class _Notes:
+    """Files that are used, but not as all of what they hold."""
+
+    exif: list[Path] = field(default_factory=list)
+    frames: list[Path] = field(default_factory=list)
+
+
+def colour(text: str) -> tuple[int, int, int]:
+    """(red, green, blue) of a name or "#rrggbb", or whatever `PIL.ImageColor` takes; ValueError if it is not opaque."""
+    import PIL.ImageColor
+
+    red, green, blue, *alpha = PIL.ImageColor.getrgb(text)
+    if alpha not in ([], [255]):
+        raise ValueError(f"{text!r} is transparent itself")
+    return red, green, blue
+
+
+def read(folder: Path, found: Found, size: int | None = None, channels: int | None = None, background: str = "black",
+         skip_bad_files: bool = False) -> Dataset:
+    """The images that were `found` in `folder` as one data set.
 
     `size`: crop the middle square and resize it to `(size, size)`; None: all must have one size already. `channels`: 1
-    for grey, 3 for RGB; None: as the first image is, and then all must be. Transparent pixels become black. Labels: if
-    every file lies in a sub-folder, the sub-folders of `folder` in alphabetical order are the classes 0, 1, ...
-    Raises `DataError` naming the first file that cannot be read or does not fit.
+    for grey, 3 for RGB; None: all must be grey, or all in colour. Transparent pixels show `background`. Grey of
+    16 bits becomes value / 257, rounded (colour of 16 bits its upper byte, as Pillow has it). Of a file with several
+    frames or pages the first counts. An image lies as its EXIF block says, if that can be read. Labels: if every file
+    lies in a sub-folder, the sub-folders of `folder` in alphabetical order are the classes 0, 1, ...
+
+    Raises `DataError` naming the files that cannot be read or do not fit, up to 20 of them. `skip_bad_files` leaves out,
+    counts (`Dataset.bad_files`) and tells those that cannot be read; an image of another size is none of these.
     """
     from tqdm import tqdm
 
-    images = None
-    for index, path in enumerate(tqdm(paths, desc=f"reading {folder.name}", unit="image", leave=False, disable=None)):
-        pixels = _read_file(path, size, channels)
-        if images is None:
-            images = np.empty((len(paths), *pixels.shape), np.uint8)
-        elif pixels.shape != images.shape[1:]:
-            raise DataError(f"{path}: {_describe(pixels.shape)}, but {paths[0]} is {_describe(images.shape[1:])}; "
-                            "load(..., size=, channels=) makes them alike")
-        images[index] = pixels
-    if images is None:
-        raise DataError(f"{folder}: no PNG or JPEG file")
-    below = [path.relative_to(folder).parts for path in paths]
+    form, notes = _Form(size, channels, colour(background)), _Notes()
+    bad: list[tuple[Path, str]] = list(found.unreadable)
+    shapes: dict[Path, tuple[int, ...]] = {}
+    images, used = None, 0
+    for path in tqdm(found.images, desc=f"reading {folder.name}", unit="image", leave=False, disable=None):
+        try:
+            pixels = _read_file(path, form, notes)
+        except _UnfitError as error:
+            bad.append((path, str(error)))
+        else:
+            if images is None:
+                images = np.empty((len(found.images), *pixels.shape), np.uint8)
+            shapes[path] = pixels.shape
+            if pixels.shape == images.shape[1:]:
+                images[used] = pixels
+                used += 1
+        if len(shapes) - used + (0 if skip_bad_files else len(bad)) >= NAMED:
+            break
+    usual = Counter(shapes.values()).most_common(1)[0][0] if shapes else ()  # of equally frequent ones, the first
+    others = [path for path, shape in shapes.items() if shape != usual]
+    unfit = [] if skip_bad_files and shapes else bad
+    if unfit or others or images is None:
+        raise DataError(_complaint(folder, found, unfit, others, shapes, usual, skip_bad_files))
+    if bad:
+        say(f"{folder}: left out {counted(len(bad), 'file')} of {len(found.images):,} that cannot be read: "
+            f"{_named(folder, bad)}")
+    _tell(folder, found, notes)
+    below = [path.relative_to(folder).parts for path in shapes]
     labels = None
     if all(len(parts) > 1 for parts in below):
         labels = np.unique([parts[0] for parts in below], return_inverse=True)[1].astype(np.int64)
-    return Dataset(f"images:{folder.resolve().name}", images, labels, content_checksum(images, labels))
+    images = images[:used]
+    return Dataset(f"images:{folder.resolve().name}", images, labels, content_checksum(images, labels), len(bad))
 
 
-def _read_file(path: Path, size: int | None, channels: int | None) -> npt.NDArray[np.uint8]:
+def _complaint(folder: Path, found: Found, bad: list[tuple[Path, str]], others: list[Path],
+               shapes: dict[Path, tuple[int, ...]], usual: tuple[int, ...], skip_bad_files: bool) -> str:
+    """What is wrong with which files, and what can be done about it."""
+    first = next((path for path, shape in shapes.items() if shape == usual), folder)
+    reasons = dict(bad)
+    for path in others:
+        reasons[path] = f"{_describe(shapes[path])}, but {first} is {_describe(usual)}"
+    advice = []
+    if bad and not skip_bad_files:
+        advice.append("--skip-bad-files (load(..., skip_bad_files=True)) leaves out what cannot be read")
+    if others:
+        advice.append("--image-size and --channels (load(..., size=, channels=)) make images alike")
+    if len(reasons) == 1:
+        (path, reason), = reasons.items()
+        return "; ".join([f"{path}: {reason}", *advice])
+    wrong = sorted(reasons.items(), key=lambda item: item[0].parts)
+    stopped = len(shapes) + len(bad) - len(found.unreadable) < len(found.images)
+    number = f"at least {len(wrong)}" if stopped else f"{len(wrong):,}"
+    return "; ".join([f"{folder}: {number} of {counted(len(found.images), 'image file')} cannot be used: "
+                      f"{_named(folder, wrong)}", *advice])
+
+
+def _named(folder: Path, files: list[tuple[Path, str]]) -> str:
+    """"NAME: what is wrong; NAME, NAME: what is wrong; ..." for up to 20 files."""
+    named = [f"{', '.join(str(path.relative_to(folder)) for path, _ in group)}: {reason}"
+             for reason, group in groupby(files[:NAMED], key=lambda item: item[1])]
+    return "; ".join(named + [f"and {len(files) - NAMED:,} more"] * (len(files) > NAMED))
+
+
+def _tell(folder: Path, found: Found, notes: _Notes) -> None:
+    """Say on stderr what was not used as it might have been."""
+    left_out = about_left_out(folder, found)
+    if left_out:
+        say(f"{folder}: left out {left_out}")
+    if notes.exif:
+        say(f"{folder}: {counted(len(notes.exif), 'image')} with an EXIF block that cannot be read, taken as stored: "
+            f"{examples(folder, notes.exif)}")
+    if notes.frames:
+        say(f"{folder}: of {counted(len(notes.frames), 'file')} with several frames or pages the first was taken: "
+            f"{examples(folder, notes.frames)}")
+
+
+class _UnfitError(Exception):
+    """A file that cannot be read as an image; the message says why, and does not name it."""
+
+
+def _read_file(path: Path, form: _Form, notes: _Notes) -> npt.NDArray[np.uint8]:
     """One image as `(C, H, W)`."""
     import PIL.Image
-    import PIL.ImageOps
 
     try:
-        with PIL.Image.open(path) as opened:
-            if opened.mode not in GREY + COLOUR:
-                raise DataError(f"{path}: pixels of kind {opened.mode!r}; expected 8-bit grey or colour")
-            grey = channels == 1 or (channels is None and opened.mode in GREY)
-            image = _opaque(PIL.ImageOps.exif_transpose(opened)).convert("L" if grey else "RGB")
-        if size is not None:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # what Pillow warns of, it reads all the same
+            with PIL.Image.open(path) as opened:
+                if opened.format in SEVERAL_FRAMES and getattr(opened, "is_animated", False):
+                    notes.frames.append(path)
+                image = _upright(opened, lambda: notes.exif.append(path))
+                grey = form.channels == 1 or (form.channels is None and opened.mode in GREY + DEEP)
+                image = _opaque(_of_bytes(image), form.background).convert("L" if grey else "RGB")
+        if form.size is not None:
             side = min(image.size)
             left, top = (image.width - side) // 2, (image.height - side) // 2
-            image = image.crop((left, top, left + side, top + side)).resize((size, size), PIL.Image.Resampling.LANCZOS)
+            image = image.crop((left, top, left + side, top + side))
+            image = image.resize((form.size, form.size), PIL.Image.Resampling.LANCZOS)
         pixels = np.asarray(image)
-    except DataError:
+    except _UnfitError:
         raise
-    except Exception as error:  # a damaged file makes Pillow raise almost anything: OSError, SyntaxError, struct.error
-        raise DataError(f"{path}: cannot be read as an image: {error}") from error
+    except PIL.UnidentifiedImageError as error:  # whose message is no more than the path again
+        raise _UnfitError("cannot be read as an image: damaged, or another kind of file") from error
+    except OSError as error:
+        raise _UnfitError(f"cannot be read as an image: {error.strerror or error}") from error
+    except Exception as error:  # a damaged file makes Pillow raise almost anything: SyntaxError, struct.error
+        raise _UnfitError(f"cannot be read as an image: {error}") from error
     return pixels.reshape(*pixels.shape[:2], -1).transpose(2, 0, 1)
 
 
-def _opaque(image: PIL.Image.Image) -> PIL.Image.Image:
-    """`image` over black, where it is transparent."""
+def _upright(image: PIL.Image.Image, unreadable: Callable[[], Any]) -> PIL.Image.Image:
+    """`image`, loaded, and turned as its EXIF block says. What else stands there is not looked at, and if none of it can be
+    read, `unreadable` is called and the image stays as it is."""
+    import PIL.ExifTags
+    import PIL.Image
+
+    turn = PIL.Image.Transpose
+    turns = {2: turn.FLIP_LEFT_RIGHT, 3: turn.ROTATE_180, 4: turn.FLIP_TOP_BOTTOM, 5: turn.TRANSPOSE, 6: turn.ROTATE_270,
+             7: turn.TRANSVERSE, 8: turn.ROTATE_90}
+    image.load()
+    try:
+        with warnings.catch_warnings(record=True) as doubts:
+            warnings.simplefilter("always")
+            orientation = image.getexif().get(PIL.ExifTags.Base.Orientation)
+    except Exception:  # as for the pixels
+        unreadable()
+        return image
+    if orientation is None and doubts:
+        unreadable()
+    return image.transpose(turns[orientation]) if isinstance(orientation, int) and orientation in turns else image
+
+
+def _of_bytes(image: PIL.Image.Image) -> PIL.Image.Image:
+    """`image` with 8 bits a channel: grey of 16 bits (0 to 65535) is divided by 257 and rounded."""
+    import PIL.Image
+
+    if image.mode in GREY + COLOUR:
+        return image
+    if image.mode not in DEEP:
+        raise _UnfitError(f"pixels of kind {image.mode!r}; expected grey of 8 or 16 bits, or colour")
+    deep = np.asarray(image).astype(np.int64)
+    if deep.min() < 0 or deep.max() > 65535:
+        raise _UnfitError(f"pixels of kind {image.mode!r} from {deep.min()} to {deep.max()}; expected 0 to 65535")
+    shallow = PIL.Image.fromarray(((deep + 128) // 257).astype(np.uint8))
+    hidden = image.info.get("transparency")  # the one value that stands for a transparent pixel
+    if isinstance(hidden, int):
+        shallow.putalpha(PIL.Image.fromarray(np.where(deep == hidden, 0, 255).astype(np.uint8)))
+    return shallow
+
+
+def _opaque(image: PIL.Image.Image, background: tuple[int, int, int]) -> PIL.Image.Image:
+    """`image` over `background`, where it is transparent."""
     import PIL.Image
 
     if image.mode not in ("LA", "PA", "RGBA") and "transparency" not in image.info:
         return image
     image = image.convert("RGBA")
-    return PIL.Image.alpha_composite(PIL.Image.new("RGBA", image.size, (0, 0, 0, 255)), image)
+    return PIL.Image.alpha_composite(PIL.Image.new("RGBA", image.size, (*background, 255)), image)
 
 
 def _describe(shape: tuple[int, ...]) -> str:

@@ -7,22 +7,24 @@ from pathlib import Path
 from typing import get_args
 
 from tinygan.cache import cache_folder, say
-from tinygan.data import arrays, glyphs, images, mnist
+from tinygan.data import arrays, files, glyphs, idx_folder, images, mnist
 from tinygan.data.dataset import DataError, Dataset, Split
 from tinygan.data.download import UnavailableError
 
 
 def load(data_dir: str | os.PathLike[str] | None = None, *, split: Split = "train", size: int | None = None,
-         channels: int | None = None) -> Dataset:
+         channels: int | None = None, background: str | None = None, skip_bad_files: bool = False) -> Dataset:
     """The data set that was asked for, or MNIST, or what there is without it.
 
-    `data_dir`, else the environment variable `TINYGAN_DATA`: a folder with MNIST's files (gzipped or not), a folder of
-    PNG and JPEG files (`tinygan.data.images.read`), or one `.npy` or `.npz` file (`tinygan.data.arrays.read`). What was
+    `data_dir`, else the environment variable `TINYGAN_DATA`: a folder with IDX files, gzipped or not (MNIST's, or others
+    like them: `tinygan.data.idx_folder.read`), also one that torchvision made; a folder of PNG, JPEG and other images
+    (`tinygan.data.images.read`); one `.npy` or `.npz` file, Keras' `mnist.npz` too (`tinygan.data.arrays.read`). What was
     given is used or refused with a `DataError` that names the file and what is wrong; nothing else is tried.
     Otherwise MNIST from the user's cache, downloaded there if need be; otherwise `glyphs`, saying so on stderr.
 
     `split`: "train" or "test"; own images are "train". `size` (pixels a side) and `channels` (1 or 3) convert the images
-    of a folder; any other data set must have them already.
+    of a folder; any other data set must have them already. `background`: the colour behind the transparent images of a
+    folder, by name or as "#rrggbb" (default: black). `skip_bad_files`: leave out the files of a folder that cannot be read.
     """
     if split not in get_args(Split):
         raise ValueError(f"load: split must be 'train' or 'test', got {split!r}")
@@ -30,13 +32,22 @@ def load(data_dir: str | os.PathLike[str] | None = None, *, split: Split = "trai
         raise ValueError(f"load: size must be at least 1, got {size}")
     if channels not in (None, 1, 3):
         raise ValueError(f"load: channels must be 1, 3 or None, got {channels}")
+    if background is not None:
+        try:
+            images.colour(background)
+        except ValueError as error:
+            raise ValueError(f"load: background must be a colour such as 'white' or '#ff8000', got {error}") from None
     given = os.environ.get("TINYGAN_DATA") or None if data_dir is None else data_dir
-    dataset = _mnist_or_glyphs(split) if given is None else _read(Path(given).expanduser(), split, size, channels)
+    if given is None:
+        dataset = _mnist_or_glyphs(split)
+    else:
+        path = Path(given).expanduser()
+        dataset = _known(path, split) or _photographs(path, split, size, channels, background or "black", skip_bad_files)
     found = dataset.image_shape
     wanted = (channels or found[0], size or found[1], size or found[2])
     if found != wanted:
         raise DataError(f"load: {dataset.name} has images of shape {found}, not {wanted}; size and channels convert "
-                        "only folders of PNG or JPEG files")
+                        "only folders of image files")
     return dataset
 
 
@@ -50,18 +61,39 @@ def _mnist_or_glyphs(split: Split) -> Dataset:
         return glyphs.load(split)
 
 
-def _read(path: Path, split: Split, size: int | None, channels: int | None) -> Dataset:
-    if path.is_dir() and mnist.is_mnist(path):
-        return mnist.read(path, split)
-    if split != "train":
-        raise DataError(f"{path}: only MNIST and glyphs have a {split!r} split")
+def _known(path: Path, split: Split) -> Dataset | None:
+    """The data set in IDX files or an array file at `path`; None if it is a folder without any."""
     if path.is_file():
-        if path.suffix.lower() not in (".npy", ".npz"):
-            raise DataError(f"{path}: not a .npy or .npz file; image and MNIST files are given as the folder they lie in")
-        return arrays.read(path)
+        if path.suffix.lower() in (".npy", ".npz"):
+            return arrays.read(path, split)
+        role = idx_folder.role(path)
+        if role is None:
+            raise DataError(f"{path}: not a .npy or .npz file, nor an IDX file; image files are given as the folder they "
+                            "lie in")
+        return idx_folder.read(path.parent, split, role.family)
     if not path.is_dir():
         raise DataError(f"{path}: no such file or folder")
-    found = images.find(path)
-    if not found:
-        raise DataError(f"{path}: holds neither MNIST ({', '.join(mnist.SHA256)}; gzipped or not) nor PNG or JPEG files")
-    return images.read(path, found, size, channels)
+    places = idx_folder.places(path)
+    if places:
+        if len(places) > 1:
+            if places[0].parent.name != "MNIST":
+                raise DataError(f"{path}: holds several data sets, name one of them: {', '.join(map(str, places))}")
+            say(f"{path}: MNIST was taken; what else lies there, name it: {', '.join(map(str, places[1:]))}")
+        return idx_folder.read(places[0], split)
+    if (path / "mnist.npz").is_file():
+        return arrays.read(path / "mnist.npz", split)
+    return None
+
+
+def _photographs(path: Path, split: Split, size: int | None, channels: int | None, background: str,
+                 skip_bad_files: bool) -> Dataset:
+    if split != "train":
+        raise DataError(f"{path}: holds no {split!r} split; MNIST and other IDX files, Keras' mnist.npz and glyphs have one")
+    found = files.find(path)
+    if not found.images and not found.unreadable:
+        left_out = files.about_left_out(path, found)
+        advice = "; an array file is given by its own name" * any(
+            file.suffix.lower() in (".npy", ".npz") for file in found.left_out)
+        raise DataError(f"{path}: holds neither MNIST ({', '.join(mnist.SHA256)}; gzipped or not) nor other IDX files nor "
+                        f"images ({', '.join(files.SUFFIXES)})" + f"; found {left_out}" * bool(left_out) + advice)
+    return images.read(path, found, size, channels, background, skip_bad_files)

@@ -20,7 +20,7 @@ from .errors import RunError
 from .history import History
 from .lock import NAME as LOCK_NAME
 from .lock import FolderLock
-from .settings import Settings, read_config
+from .settings import READING, Settings, read_config
 from .variants import GAN
 
 _FLUSH_SECONDS = 1.0
@@ -176,11 +176,11 @@ def read_checkpoint(path: Path, config: dict[str, Any]) -> tuple[dict[str, Any],
 
 def digest(config: dict[str, Any]) -> str:
     """A SHA-256 over what must stay the same when a run is resumed."""
-    left_out = ("epochs", "evaluate", "image_size", "channels")  # the last two: see the data's shape and checksum
+    left_out = {"epochs", "evaluate", *READING}
     younger = ("g_learning_rate", "precision")  # than some runs: counts where it is set
     settings = {name: value for name, value in config["settings"].items()
                 if name not in left_out and not (name in younger and value is None)}
-    data = {name: value for name, value in config["data"].items() if name != "data_dir"}
+    data = {name: value for name, value in config["data"].items() if name not in ("data_dir", "bad_files")}
     return hashlib.sha256(json.dumps([config["variant"], settings, data], sort_keys=True).encode()).hexdigest()
 
 
@@ -191,7 +191,8 @@ def _configuration(settings: Settings, dataset: Any, device: str) -> dict[str, A
         "settings": settings.deciding(),
         "device": device,
         "data": {"name": dataset.name, "images": len(dataset), "image_shape": list(dataset.image_shape),
-                 "checksum": dataset.checksum, "data_dir": every["data_dir"]},
+                 "checksum": dataset.checksum, "data_dir": every["data_dir"],
+                 **({"bad_files": dataset.bad_files} if dataset.bad_files else {})},
         **machine.describe(),
     }
 
@@ -200,9 +201,12 @@ def _changes(stored: dict[str, Any], new: dict[str, Any]) -> Iterator[tuple[str,
     """(name, old value, new value) of everything that decides what is computed and differs."""
     if stored["variant"] != new["variant"]:
         yield "the variant", stored["variant"], new["variant"]
+    same_images = stored["data"].get("checksum") == new["data"]["checksum"]
     for group, prefix, separator in (("settings", "--", "-"), ("data", "the data set's ", " ")):
-        for name in sorted((stored[group].keys() | new[group].keys()) - {"data_dir"}):
+        for name in sorted((stored[group].keys() | new[group].keys()) - {"data_dir", "bad_files"}):
             old, value = stored[group].get(name), new[group].get(name)
+            if name in READING and ((old or None) == (value or None) or same_images):
+                continue
             if old != value:
                 yield prefix + name.replace("_", separator), old, value
 

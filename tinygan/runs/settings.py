@@ -17,6 +17,9 @@ S = TypeVar("S", bound="Settings")
 PLACEMENT = frozenset({"data_dir", "run_dir", "resume", "quiet", "device"})
 """Settings that say where and how a run happens, not what it computes: they may differ from one start to the next."""
 
+READING = frozenset({"image_size", "channels", "background", "skip_bad_files"})
+"""Settings that say how files are read. What came of it, the data's checksum says: with the same one they may differ."""
+
 
 def option(default: Any, help: str, kind: Callable[[str], Any], choices: tuple[str, ...] | None = None) -> Any:
     """A dataclass field that is also a flag: `latent_dim` becomes `--latent-dim`."""
@@ -29,9 +32,10 @@ def checked(kind: type, test: Callable[[Any], bool], expected: str) -> Callable[
     def parse(text: str) -> Any:
         try:
             value = kind(text)
+            fits = test(value)
         except ValueError:
-            value = None
-        if value is None or not test(value):
+            fits = False
+        if not fits:
             raise argparse.ArgumentTypeError(f"expected {expected}, got {text!r}")
         return value
 
@@ -44,9 +48,19 @@ positive = checked(float, lambda value: 0 < value < float("inf"), "a positive nu
 fraction = checked(float, lambda value: 0 <= value < 1, "a number from 0 up to, not including, 1")
 grey_or_rgb = checked(int, lambda value: value in (1, 3), "1 or 3")
 
+
+def _is_colour(text: str) -> bool:
+    from tinygan.data.images import colour
+
+    return bool(colour(text))
+
+
+opaque_colour = checked(str, _is_colour, "a colour such as white or #ff8000")
+
 device_name = checked(str, lambda value: NAME.fullmatch(value) is not None, "auto, cpu, cuda or cuda:N")
 
-_METAVARS = {device_name: "DEVICE", count: "N", natural: "N", positive: "X", fraction: "X", grey_or_rgb: "N"}
+_METAVARS = {device_name: "DEVICE", count: "N", natural: "N", positive: "X", fraction: "X", grey_or_rgb: "N",
+             opaque_colour: "COLOUR"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,9 +76,12 @@ class Settings:
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
     """Settings that belong together, by a name that `--preset` takes; flags beside it go before them."""
 
-    data_dir: str | None = option(None, "the images: MNIST's files, a folder of PNG/JPEG, or one .npy/.npz file", str)
+    data_dir: str | None = option(None, "the images: MNIST's or other IDX files, a folder of images, or one .npy/.npz file",
+                                  str)
     image_size: int | None = option(None, "crop and resize the images of a folder to N x N pixels", count)
     channels: int | None = option(None, "convert the images of a folder to grey (1) or RGB (3)", grey_or_rgb)
+    background: str | None = option(None, "what shows behind transparent images of a folder (default: black)", opaque_colour)
+    skip_bad_files: bool = option(False, "leave out the files of a folder that cannot be read", bool)
     epochs: int = option(60, "passes over the data, in total", count)
     batch_size: int = option(128, "images in one update of one player", count)
     seed: int = option(0, "everything random follows from it", natural)
@@ -89,6 +106,11 @@ class Settings:
                 raise ValueError(f"{type(self).__name__}: {item.name}: {error}") from None
             if choices and value not in choices:
                 raise ValueError(f"{type(self).__name__}: {item.name}: expected one of {', '.join(choices)}, got {value!r}")
+
+    def reading(self) -> dict[str, Any]:
+        """How the images of a folder are read: the arguments of `tinygan.data.load` beside `data_dir`."""
+        return {"size": self.image_size, "channels": self.channels, "background": self.background,
+                "skip_bad_files": self.skip_bad_files}
 
     def deciding(self) -> dict[str, Any]:
         """The settings that decide what is computed: the ones that a resumed run must share."""
