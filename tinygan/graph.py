@@ -101,7 +101,7 @@ def apply(op: Op, *inputs: Any, **static: Any) -> Any:
                     node.shapes = tuple([getattr(a, "shape", None) for a in arrays])
                     break
         if context.detect_anomaly:
-            node.line = _users_line()
+            node.line = users_line()
     return result
 
 
@@ -438,7 +438,7 @@ class _AnomalyError(FloatingPointError):
     """The first NaN or infinity of a computation, and the op that made it."""
 
     def __init__(self, op: Op) -> None:
-        super().__init__(f"{op.name}: the first NaN or infinity appears here, called from {_users_line()}")
+        super().__init__(f"{op.name}: the first NaN or infinity appears here, called from {users_line()}")
         self.op = op
 
 
@@ -447,7 +447,7 @@ def _refuse_stale(node: Node, read: Read) -> NoReturn:
                        "ran, and they have been overwritten since (by assign or an optimiser's step)")
 
 
-def _users_line() -> str:
+def users_line() -> str:
     """The innermost line on the stack that is not tinygan's own."""
     frame = sys._getframe(1)
     while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] == _PACKAGE:

@@ -242,8 +242,8 @@ def clip(x: Any, low: float | None, high: float | None) -> Any:
     """x limited to [low, high] (None: no limit on that side). Gradient 1 inside, the limits included, else 0.
 
     A NaN stays NaN, with gradient 0. Where x is outside, x's own derivative is multiplied by 0, and 0 * inf is NaN: to clip
-    a result is too late. So clip what the singular function is given: not `clip(log(x), -100, None)` but
-    `log(clip(x, 1e-40, None))`; or see `where`.
+    a result is too late. So clip what the singular function is given: not `clip(log(x), -27, None)` but
+    `log(clip(x, 1e-12, None))`; or see `where`.
     """
     for name, limit in (("low", low), ("high", high)):
         if not (limit is None or isinstance(limit, int | float | np.integer | np.floating)):

@@ -92,13 +92,13 @@ def _share(B: Any, x: Any, y: Any, axis: Axes) -> Any:
 
 
 def max(x: Any, axis: Axis = None, keepdims: bool = False) -> Any:
-    """The largest element over `axis`; where several tie they share the gradient. NaN if one is, and it takes the gradient."""
+    """The largest element over `axis`; where several tie they share the gradient. A NaN wins, and takes it all."""
     axis = _checked("max", x, axis)
     return _max(x, axis=axis, keepdims=keepdims, shape=x.shape)
 
 
 def min(x: Any, axis: Axis = None, keepdims: bool = False) -> Any:
-    """The smallest element over `axis`; where several tie they share the gradient. NaN if one is, and it takes the gradient."""
+    """The smallest element over `axis`; where several tie they share the gradient. A NaN wins, and takes it all."""
     axis = _checked("min", x, axis)
     return _min(x, axis=axis, keepdims=keepdims, shape=x.shape)
 
