@@ -114,6 +114,8 @@ def test_cumsum_of_single_numbers_integers_and_masks(device):
     check_both_modes(tg.cumsum, np.array([1, 3, 6]), np.array([1, 2, 3]), device=device)
     check_both_modes(lambda x: tg.cumsum(x, 0), np.array(2), np.array(2), device=device)
     check_both_modes(lambda x: tg.cumsum(x, 1), np.array([[1, 1, 2]]), np.array([[True, False, True]]), device=device)
+    check_both_modes(lambda x: tg.cumsum(x, 0), np.array([3, 258], np.uint64), np.array([3, 255], np.uint8), device=device)
+    check_both_modes(lambda x: tg.cumsum(x, 0), np.zeros((0, 2), np.int64), np.zeros((0, 2), bool), device=device)
     x = tg.Tensor(2.0, requires_grad=True)
     assert tg.grad(tg.cumsum(x, 0) * 3.0, x).item() == 3
 

@@ -43,6 +43,7 @@ def cases() -> Iterator[Case]:
     yield "prod, with zeros", partial(ops.prod, axis=1), [zeros]
     yield "cumsum", lambda x: ops.mul(ops.cumsum(x, 0), ops.cumsum(x, 1)), [a]
     yield "reshape, transpose", lambda x: ops.transpose(ops.reshape(x, (2, 6))), [a]
+    yield "flatten", lambda x: ops.exp(ops.flatten(x)), [a]
     yield "broadcast_to", lambda x: ops.broadcast_to(x, (2, 3, 4)), [a]
     yield "expand_dims, squeeze", lambda x: ops.mul(ops.squeeze(ops.expand_dims(x, 1), 1), x), [a]
     yield "concatenate, stack, split", _joined, [a, b]

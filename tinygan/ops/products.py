@@ -48,12 +48,12 @@ def prod(x: Any, axis: Axis = None, keepdims: bool = False) -> Any:
 
 @op(integers=True)
 def _cumsum(B: Any, x: Any, axis: int, backward: bool) -> Any:
-    if x.dtype.kind != "f":
-        return B.xp.cumsum(x, axis).reshape(x.shape)
-    if not x.ndim:
-        return x.copy()
+    kind = x.dtype.kind
+    wide = np.float64 if kind == "f" else np.uint64 if kind == "u" else np.int64  # float32 would lose its last terms
+    if not x.ndim or not x.size:
+        return x.astype(x.dtype if kind == "f" else wide)
     ordered = B.xp.flip(x, axis) if backward else x
-    sums = B.xp.cumsum(ordered, axis, dtype=np.float64).astype(x.dtype)  # in float32 it would lose its last terms
+    sums = B.xp.cumsum(ordered, axis, dtype=wide).astype(x.dtype if kind == "f" else wide)
     return B.xp.flip(sums, axis) if backward else sums
 
 
