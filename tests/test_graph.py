@@ -423,6 +423,14 @@ def test_detect_anomaly_names_the_op_inside_a_vjp(build, outer, inner, how):
     assert f"(in {inner}, which its vjp calls)" in str(error.value) and "test_graph.py:" in str(error.value)
 
 
+@pytest.mark.parametrize("build", [lambda x: x * 1e308 + x * 1e308, lambda x: (x * np.full(3, 1e308)).sum()])
+def test_detect_anomaly_in_a_sum_of_gradients(build):
+    x = leaf(0.0)
+    message = r"mul>: where the gradient of input 0 is added .* from .*test_graph\.py:"
+    with np.errstate(over="ignore"), tg.detect_anomaly(), pytest.raises(FloatingPointError, match=message):
+        tg.grad(build(x), x)
+
+
 def test_detect_anomaly_without_an_inner_op():
     x, y = leaf(0.0), leaf(1.0)
     with np.errstate(all="ignore"):

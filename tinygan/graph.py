@@ -378,6 +378,8 @@ def _walk(starts: list[tuple[Node, Any]], ends: list[Node], create_graph: bool, 
                     if shapes is not None and part.shape != shapes[i]:
                         part = unbroadcast(part, shapes[i])
                     gradients[parent] = add(gradients[parent], part) if parent in gradients else part  # type: ignore[index]
+            if detect_anomaly:
+                _check_finite_sums(node, gradients)
             if not retain_graph:
                 node.saved = None
                 node.parents = ()
@@ -422,6 +424,14 @@ def _check_finite_gradients(node: Node, needs: list[bool], parts: Sequence[Any],
             where = f" (in {inner}, which its vjp calls)" if inner else ""
             raise FloatingPointError(f"{node.op}: the gradient of input {i} is where the first NaN or infinity appears"
                                      f"{where}; the op was called from {node.line or 'a line outside detect_anomaly'}")
+
+
+def _check_finite_sums(node: Node, gradients: dict[Node, Any]) -> None:
+    """After the parts were found finite: their sum, with what other ops gave and over the axes of a broadcast."""
+    for i, parent in enumerate(node.parents):
+        if parent in gradients and not np.isfinite(as_array(gradients[parent])).all():
+            raise FloatingPointError(f"{node.op}: where the gradient of input {i} is added to others, the first NaN or "
+                                     f"infinity appears; the op was called from {node.line or 'a line outside detect_anomaly'}")
 
 
 def _inner_op(node: Node, needs: list[bool], g: Any, saved: Any) -> str:
