@@ -430,8 +430,8 @@ def _check_finite_sums(node: Node, gradients: dict[Node, Any]) -> None:
     """After the parts were found finite: their sum, with what other ops gave and over the axes of a broadcast."""
     for i, parent in enumerate(node.parents):
         if parent in gradients and not np.isfinite(as_array(gradients[parent])).all():
-            raise FloatingPointError(f"{node.op}: where the gradient of input {i} is added to others, the first NaN or infinity"
-                                     f" appears; the op was called from {node.line or 'a line outside detect_anomaly'}")
+            raise FloatingPointError(f"{node.op}: where the gradient of input {i} is added up, the first NaN or infinity "
+                                     f"appears; the op was called from {node.line or 'a line outside detect_anomaly'}")
 
 
 def _inner_op(node: Node, needs: list[bool], g: Any, saved: Any) -> str:

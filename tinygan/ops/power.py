@@ -11,7 +11,7 @@ from tinygan.graph import OUT, op
 from tinygan.ops.elementwise import mul
 
 Polynomial = tuple[int, ...]  # in b, its coefficients from the constant on
-FAR = 1e30  # stands for an infinite logarithm, so that no 0 * inf arises
+FAR = 1e12  # stands for an infinite logarithm: no 0 * inf arises, and its cube is a float32
 
 
 @op(saves=(0, 1, OUT), broadcasts=True)
@@ -42,26 +42,28 @@ def _(needs: Any, g: Any, a: Any, b: Any, y: Any) -> Any:
 
 @op(saves=(0, 1), broadcasts=True)
 def _power_and_log(B: Any, a: Any, b: Any, shift: int, terms: tuple[Polynomial, ...]) -> Any:
-    """a^(b - shift) * (p0(b) + p1(b) log a + p2(b) log^2 a + ...): every derivative of a^b has this form. At a = 0 and at
-    a = inf the power decides between 0 and infinity, and the highest term that is not 0 decides the sign."""
+    """a^(b - shift) * (p0(b) + p1(b) log a + p2(b) log^2 a + ...): every derivative of a^b has this form.
+
+    At a = 0 and at a = inf the power says whether the limit is 0 or infinite, and the last term that is not 0 says its sign.
+    """
     xp = B.xp
     kind = b.dtype.type
     if not hasattr(a, "dtype"):
         a = kind(a)
     with np.errstate(all="ignore"):
+        power = xp.power(a, b - shift if shift else b)
+        factor = _value(terms[-1], b)
+        if len(terms) == 1:
+            return xp.where(xp.equal(factor, 0), kind(0), power * factor)
         exact = xp.log(a)
         log = xp.clip(exact, kind(-FAR), kind(FAR))
-        factor = _value(terms[-1], b)
         for polynomial in terms[-2::-1]:
-            factor = factor * log + _value(polynomial, b)
-        if len(terms) > 1:
-            infinite = xp.isinf(exact) & (xp.abs(factor) > FAR ** 0.5)
-            factor = xp.where(infinite, factor * kind(np.inf), factor)
-            if not shift:
-                factor = xp.where(xp.equal(a, 0) & xp.equal(b, 0), kind(0), factor)
-        power = xp.power(a, b - shift)
-        vanishes = xp.equal(power, 0) & ~xp.isnan(factor) | xp.equal(factor, 0) & ~xp.isnan(b)
-        return xp.where(vanishes, kind(0), power * factor)
+            factor = factor * log
+            if polynomial:
+                factor = factor + _value(polynomial, b)
+        # Where the exponent is 0 the limit is the logarithm's, but for the convention at a = b = 0.
+        limit = factor * kind(np.inf) if shift else xp.maximum(exact, kind(0))
+        return xp.where(xp.isinf(exact) & xp.equal(power, 1), limit, power * factor)
 
 
 @_power_and_log.vjp
