@@ -226,3 +226,22 @@ def test_results_are_copies(other_device):
     step(tg.mul(x, 5.0))
     assert float(first[0]) == 4
     np.testing.assert_array_equal(tg.to_device(first[1][0], "cpu"), np.full((2, 2), 3))
+
+
+def test_the_ops_beside_the_networks_are_captured(other_device):
+    """Values and second-order gradients of ops that are made of several calls on arrays."""
+    index = tg.to_device(np.array([[0, 2, 2], [1, 1, 0]]), other_device)
+
+    def step(x):
+        x = tg.Tensor(x, requires_grad=True)
+        parts = [tg.norm(x, 1), tg.std(x, 0), tg.prod(x, 1), tg.cumsum(x, 0), tg.gather(x, 1, index), tg.tril(x), tg.round(x),
+                 tg.pow(x, x), tg.pow(0.0, x), tg.max(x, 1), tg.mean(x > 0.5) * 2.0]
+        g = tg.grad(sum((part * part).sum() for part in parts[:8]) + parts[9].sum(), x, create_graph=True)
+        return [*parts, g, tg.grad((g * g).sum(), x)]
+
+    for dtype in (np.float32, np.float64):
+        captured, rng = tg.capture(step), np.random.default_rng(0)
+        for _ in range(4):
+            x = tg.to_device(rng.uniform(0.2, 2, (2, 3)).astype(dtype), other_device)
+            for found, expected in zip(captured(x), step(x), strict=True):
+                np.testing.assert_array_equal(found.numpy(), expected.numpy())

@@ -128,3 +128,18 @@ def test_softmax_of_large_numbers_and_of_none(length):
     assert np.isnan(y[2]).all()
     assert y[3].tolist() == [float(i == 1) for i in range(length)]
     assert reductions.log_softmax(DEVICE, upload(x), 1).get()[1, 0] == np.float32(-3e38)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("shape, axis, count", [((3, 4, 5), 1, 7), ((300, 2), 0, 3), ((2, 300), 1, 300), ((5,), 0, 1), ((3, 0), 1, 4),
+                                                ((0, 3), 1, 4)])
+def test_sums_along(dtype, shape, axis, count):
+    g, index = rand(*shape, dtype=dtype), np.random.default_rng(1).integers(0, count, shape)
+    found = reductions.sums_along(DEVICE, upload(g), upload(index), axis, count)
+    outer, inner = math.prod(shape[:axis]), math.prod(shape[axis + 1:])
+    exact = np.zeros((outer, count, inner))
+    picks = shape[axis]
+    for o, k, i in np.ndindex(outer, picks, inner):
+        exact[o, index.reshape(outer, picks, inner)[o, k, i], i] += g.reshape(outer, picks, inner)[o, k, i]
+    assert found.dtype == dtype and found.shape == exact.shape
+    np.testing.assert_allclose(found.get(), exact, rtol=4 * np.finfo(dtype).eps, atol=1e-12)

@@ -3,7 +3,20 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from helpers import CONTIGUOUS, agree, broadcastable, check, check_both_modes, gradients, layouts, seeds, shapes, values
+from helpers import (
+    CONTIGUOUS,
+    agree,
+    broadcastable,
+    check,
+    check_both_modes,
+    gradients,
+    layouts,
+    seeds,
+    shapes,
+    to_device,
+    to_numpy,
+    values,
+)
 from hypothesis import given
 
 import tinygan as tg
@@ -85,7 +98,56 @@ def test_sign_and_isfinite(device):
     a = np.array([-3.0, 0.0, 2.0, np.inf, -np.inf, np.nan])
     check_both_modes(tg.sign, np.sign(a), a, device=device)
     check_both_modes(tg.isfinite, [True, True, True, False, False, False], a, device=device)
-    assert not tg.sign(tg.Tensor(a, requires_grad=True)).requires_grad
+
+
+STEPS = {"sign": np.sign, "floor": np.floor, "ceil": np.ceil, "round": np.round}
+
+
+@pytest.mark.parametrize("name", STEPS)
+@given(shape=shapes(), layout=layouts, seed=seeds)
+def test_steps(device, name, shape, layout, seed):
+    a = np.concatenate([values(seed, shape, -3, 3).ravel(), [0.0, 0.5, 1.5, 2.5, -0.5, 2.0, np.inf, -np.inf, np.nan]])
+    for dtype in (np.float32, np.float64):
+        check_both_modes(getattr(tg, name), STEPS[name](a.astype(dtype)), a.astype(dtype), device=device, layout=layout)
+
+
+@pytest.mark.parametrize("name", STEPS)
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("count", [1, 5000])
+def test_the_gradient_of_steps_is_zero(device, name, dtype, count):
+    a = np.repeat(np.array([-1.5, 0.0, 0.5, 2.0, np.inf, np.nan], dtype), count)
+    x = tg.Tensor(to_device(a, device), requires_grad=True)
+    y = getattr(tg, name)(x)
+    infinite = to_device(np.full_like(a, np.inf), device)
+    for g in (tg.grad(y, x, infinite, retain_graph=True), tg.grad(y.sum(), x, create_graph=True)):
+        assert g.dtype == dtype
+        np.testing.assert_array_equal(to_numpy(g), np.zeros(len(a)))
+    second = tg.grad(g.sum(), x, create_graph=True)
+    np.testing.assert_array_equal(to_numpy(second), np.zeros(len(a)))
+    np.testing.assert_array_equal(to_numpy(tg.grad(second.sum(), x)), np.zeros(len(a)))
+    getattr(tg, name)(x).sum().backward()
+    np.testing.assert_array_equal(to_numpy(x.grad), np.zeros(len(a)))
+    if device == "cpu":
+        check(lambda x: tg.mul(getattr(tg, name)(x), x), np.array([[0.3, -1.2], [2.7, -0.4]]))
+
+
+@pytest.mark.parametrize("name", STEPS)
+def test_steps_of_numbers_and_integers(name):
+    assert getattr(tg, name)(-1.5) == STEPS[name](-1.5)
+    for a in (np.array([-2, 0, 3]), np.array([2, 0], np.uint8), np.zeros(0, np.int32)):
+        for result in (getattr(tg, name)(a), getattr(tg, name)(tg.Tensor(a))):
+            assert result.dtype == a.dtype
+            np.testing.assert_array_equal(np.asarray(result), np.sign(a) if name == "sign" else a)
+    with pytest.raises(TypeError, match=f"{name}: needs float32 or float64, got float16"):
+        getattr(tg, name)(np.ones(2, np.float16))
+
+
+def test_what_has_no_gradient_says_so():
+    x = tg.Tensor([1.0, 2.0], requires_grad=True)
+    for y in ((x > 1.5).sum(), tg.argmax(x), tg.any(x), tg.all(x), (x > 1.5).mean()):
+        assert not y.requires_grad
+        with pytest.raises(ValueError, match=r"does not require a gradient \(.* integers or booleans, as comparisons are\)"):
+            tg.grad(y, x)
 
 
 # -- edges --------------------------------------------------------------------------------------------------------
@@ -99,6 +161,28 @@ def test_gradients_at_ties_are_shared():
         np.testing.assert_array_equal(gb, 1 - np.array(first))
     np.testing.assert_array_equal(gradients(lambda x: tg.maximum(x, 0.0), [-1.0, 0.0, 1.0])[0], [0, 0.5, 1])
     np.testing.assert_array_equal(gradients(lambda x: tg.minimum(0.0, x), [-1.0, 0.0, 1.0])[0], [1, 0.5, 0])
+
+
+@pytest.mark.oracle
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("count", [1, 2000])
+def test_gradients_beside_nan(device, dtype, count):
+    torch = pytest.importorskip("torch")
+    a = np.repeat(np.array([1, np.nan, np.nan, 2, -np.inf], dtype), count)
+    b = np.repeat(np.array([np.nan, 1, np.nan, 2, np.nan], dtype), count)
+    for ours, theirs, arrays in (
+            (tg.maximum, torch.maximum, (a, b)), (tg.minimum, torch.minimum, (a, b)),
+            (lambda a: tg.clip(a, -1, 1.5), lambda a: torch.clip(a, -1, 1.5), (a,)),
+            (lambda a: tg.where(np.isfinite(b), a, 0.0), lambda a: torch.where(torch.tensor(np.isfinite(b)), a, 0.0), (a,))):
+        if ours is not tg.maximum and ours is not tg.minimum and device != "cpu":
+            continue
+        leaves = [tg.Tensor(to_device(x, device), requires_grad=True) for x in arrays]
+        t_leaves = [torch.tensor(x, requires_grad=True) for x in arrays]
+        y, t_y = ours(*leaves), theirs(*t_leaves)
+        np.testing.assert_array_equal(to_numpy(y), t_y.numpy(force=True))
+        for g, t_g in zip(tg.grad(y.sum(), leaves), torch.autograd.grad(t_y.sum(), t_leaves), strict=True):
+            np.testing.assert_array_equal(to_numpy(g), t_g.numpy())
+    np.testing.assert_array_equal(gradients(tg.abs, [np.nan, -1.0])[0], [np.nan, -1])  # not silently 0
 
 
 def test_abs_at_zero():
@@ -184,6 +268,22 @@ def test_where_with_numbers_lists_and_tensors():
     for condition in (x, np.array([1, 0, 1])):
         with pytest.raises(TypeError, match=r"where: condition should be booleans .* got (float32|int64)"):
             tg.where(condition, x, x)
+
+
+def test_a_branch_not_taken_spoils_a_gradient_and_the_way_round():
+    """What the docstrings of where, maximum and clip show."""
+    x = tg.Tensor([0.0, 4.0], requires_grad=True)
+    with np.errstate(all="ignore"):
+        for spoilt, way_round, expected in (
+                (lambda: tg.where(x > 0, tg.sqrt(x), 0.0), lambda: tg.where(x > 0, tg.sqrt(tg.where(x > 0, x, 1.0)), 0.0), 0.25),
+                (lambda: tg.maximum(tg.sqrt(x), 0.1), lambda: tg.sqrt(tg.maximum(x, 0.01)), 0.25),
+                (lambda: tg.clip(tg.log(x), -27, None), lambda: tg.log(tg.clip(x, 1e-12, None)), 0.25)):
+            assert np.isnan(tg.grad(spoilt().sum(), x).numpy()[0])
+            g = tg.grad(way_round().sum(), x, create_graph=True)
+            np.testing.assert_array_equal(g.numpy(), [0, expected])
+            assert np.isfinite(tg.grad(g.sum(), x).numpy()).all()
+    for op in (tg.where, tg.maximum, tg.minimum, tg.clip):
+        assert "NaN" in op.__doc__ and "where" in op.__doc__
 
 
 def test_where_hides_the_gradient_of_the_branch_not_taken():

@@ -395,6 +395,51 @@ def test_detect_anomaly_names_the_op_and_the_line_backward():
         assert tg.grad(tg.sum(tg.sqrt(x)), x).numpy()[0] == np.inf
 
 
+@tg.op(saves=(0,))
+def composite(B, x):
+    """x, whose vjp goes wrong where x is 2: in `log`, or in a division."""
+    return x + 0
+
+
+@composite.vjp
+def _(needs, g, x):
+    return (tg.mul(tg.div(g, tg.sub(x, 2.0)), tg.log(tg.exp(x))),)
+
+
+@pytest.mark.parametrize("how", ["grad", "create_graph", "backward"])
+@pytest.mark.parametrize("build, outer, inner", [
+    (lambda x: composite(x), "composite", "div"),
+    (lambda x: tg.sqrt(x - 2.0), "sqrt", "div"),
+    (lambda x: tg.exp(composite(x)) * 2.0, "composite", "div"),
+    (lambda x: (x - 2.0) * 1e200 * 1e200, "mul", "mul"),
+    (lambda x: tg.checkpoint(lambda x: tg.sqrt(x - 2.0), x), "checkpoint", "div"),
+])
+def test_detect_anomaly_names_the_op_inside_a_vjp(build, outer, inner, how):
+    x = leaf(2.0, 2.0)
+    with np.errstate(all="ignore"), tg.detect_anomaly():
+        y = build(x).sum()
+        with pytest.raises(FloatingPointError, match=outer) as error:
+            y.backward() if how == "backward" else tg.grad(y, x, create_graph=how == "create_graph")
+    assert f"(in {inner}, which its vjp calls)" in str(error.value) and "test_graph.py:" in str(error.value)
+
+
+@pytest.mark.parametrize("build", [lambda x: x * 1e308 + x * 1e308, lambda x: (x * np.full(3, 1e308)).sum()])
+def test_detect_anomaly_in_a_sum_of_gradients(build):
+    x = leaf(0.0)
+    message = r"mul>: where the gradient of input 0 is added up.* from .*test_graph\.py:"
+    with np.errstate(over="ignore"), tg.detect_anomaly(), pytest.raises(FloatingPointError, match=message):
+        tg.grad(build(x), x)
+
+
+def test_detect_anomaly_without_an_inner_op():
+    x, y = leaf(0.0), leaf(1.0)
+    with np.errstate(all="ignore"):
+        z = tg.mul(x, tg.exp(y * 1000.0))  # infinite before anybody looks
+        with tg.detect_anomaly(), pytest.raises(FloatingPointError) as error:
+            tg.grad(z * 0.0, x)
+    assert "mul" in str(error.value) and "which its vjp calls" not in str(error.value)
+
+
 def test_a_gradient_does_not_share_the_memory_of_the_array_that_it_started_from():
     x, seed = tg.Tensor(np.ones(3), requires_grad=True), np.ones(3)
     (x + 0.0).backward(seed)

@@ -3,7 +3,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from helpers import agree, check, check_both_modes, gradients, layouts, seeds, values
+from helpers import agree, check, check_both_modes, gradients, layouts, seeds, to_device, to_numpy, values
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
@@ -192,3 +192,87 @@ def test_embedding_refuses(indices, error, message):
         tg.embedding(tg.Tensor(np.ones((4, 2))), indices)
     with pytest.raises(ValueError, match=r"embedding: weight should be of shape \(count, ...\), got \(\)"):
         tg.embedding(tg.Tensor(1.0), [0])
+
+
+# -- gather -------------------------------------------------------------------------------------------------------
+
+GATHERED = [  # shape, axis, shape of the index
+    ((3, 4), 1, (3, 2)), ((3, 4), 0, (5, 4)), ((3, 4), -1, (2, 6)), ((2, 3, 4), 1, (2, 5, 3)), ((2, 3, 4), 0, (1, 2, 4)),
+    ((2, 3, 4), 2, (2, 3, 1)), ((5,), 0, (7,)), ((), 0, ()), ((), -1, ()), ((3, 4), 1, (3, 0)), ((3, 4), 1, (0, 2)),
+    ((0, 4), 1, (0, 2)), ((0, 4), 0, (0, 4)),
+]
+
+
+def gather_case(shape, axis, index_shape, seed=0):
+    count = shape[axis] if shape else 1
+    return values(seed, shape), np.random.default_rng(seed).integers(0, max(count, 1), index_shape)
+
+
+@pytest.mark.parametrize("shape, axis, index_shape", GATHERED)
+@given(layout=layouts, seed=seeds)
+def test_gather(device, shape, axis, index_shape, layout, seed):
+    a, index = gather_case(shape, axis, index_shape, seed)
+    expected = np.empty(index_shape)
+    for place in np.ndindex(index_shape):
+        source = list(place)
+        if shape:
+            source[axis] = index[place]
+        expected[place] = a[tuple(source)]
+    index = to_device(index, device)
+    check_both_modes(lambda x: tg.gather(x, axis, index), expected, a, device=device, layout=layout)
+    check_both_modes(lambda x: tg.gather(x, axis, tg.Tensor(index)), expected.astype(np.float32), a.astype(np.float32),
+                     device=device, layout=layout)
+    if device == "cpu":
+        check(lambda x: tg.exp(tg.gather(x, axis, index)), a, layout=layout)
+
+
+@pytest.mark.oracle
+@pytest.mark.parametrize("shape, axis, index_shape", [case for case in GATHERED if 0 not in case[0]])
+def test_gather_against_torch(device, shape, axis, index_shape):
+    torch = pytest.importorskip("torch")
+    a, index = gather_case(shape, axis, index_shape)
+    agree(lambda x: tg.exp(tg.gather(x, axis, index)), lambda x: torch.exp(torch.gather(x, axis, torch.tensor(index))), a,
+          device=device)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_gathering_the_same_element_often(device, dtype, axis):
+    shape = [3, 4, 5]
+    picks = list(shape)
+    picks[axis] = 700
+    index = np.random.default_rng(0).integers(0, 2, picks).astype(np.int32)
+    weights = np.random.default_rng(1).standard_normal(picks).astype(dtype) + 1000
+    x = tg.Tensor(to_device(np.ones(shape, dtype), device), requires_grad=True)
+    found = [to_numpy(tg.grad((tg.gather(x, axis, index) * to_device(weights, device)).sum(), x)) for _ in range(2)]
+    expected = np.zeros(shape)
+    for place in np.ndindex(*picks):
+        source = list(place)
+        source[axis] = index[place]
+        expected[tuple(source)] += weights[place]
+    np.testing.assert_array_equal(found[0], found[1])
+    np.testing.assert_allclose(found[0], expected, rtol=2 * np.finfo(dtype).eps)
+
+
+def test_what_gather_takes():
+    a = values(0, (3, 4))
+    for index in ([[0], [1], [3]], np.array([[0], [1], [3]], np.uint8), tg.Tensor(np.array([[0], [1], [3]]))):
+        np.testing.assert_array_equal(tg.gather(a, 1, index), a[[0, 1, 2], [0, 1, 3]][:, None])
+    labels = np.array([[5, 6], [7, 8]])
+    np.testing.assert_array_equal(tg.gather(labels, 1, [[1], [0]]), [[6], [7]])
+    np.testing.assert_array_equal(tg.gather(labels > 5, 0, [[1, 1]]), [[True, True]])
+
+
+@pytest.mark.parametrize("axis, index, error, message", [
+    (1, [[0.5]], TypeError, "gather: index should be integers, got float64"),
+    (1, np.ones((3, 1), bool), TypeError, "gather: index should be integers, got bool"),
+    (1, [0, 1], ValueError, r"gather: index should have as many axes as the input .* got \(2,\) \(input \(3, 4\)\)"),
+    (1, np.zeros((4, 1), int), ValueError, r"gather: index .* along all but axis 1 not be longer, got \(4, 1\)"),
+    (1, [[4]], IndexError, r"gather: index from 4 to 4, expected 0 to 3 \(input \(3, 4\), axis 1\)"),
+    (0, [[0, -1]], IndexError, "gather: index from -1 to 0, expected 0 to 2"),
+    (2, [[0]], ValueError, r"gather: axis 2 is out of range for an input of shape \(3, 4\)"),
+    (np.zeros((3, 1), int), 1, TypeError, "gather: axis should be"),
+])
+def test_gather_refuses(axis, index, error, message):
+    with pytest.raises(error, match=message):
+        tg.gather(tg.Tensor(np.ones((3, 4))), axis, index)

@@ -3,7 +3,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from helpers import agree, check, check_both_modes, gradients, layouts, seeds, shapes, values
+from helpers import agree, check, check_both_modes, gradients, layouts, seeds, shapes, to_device, to_numpy, values
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -179,7 +179,106 @@ def test_the_sum_of_nothing_is_zero():
 
 
 @pytest.mark.parametrize("name", [*NUMPY, "softmax", "log_softmax"])
-def test_integers_are_refused(name):
-    for dtype in ("int64", "float16"):
+def test_dtypes_that_are_refused(name):
+    for dtype in ("float16",) if name in ("sum", "mean", "max", "min") else ("int64", "float16"):
         with pytest.raises(TypeError, match=f"needs float32 or float64, got {dtype}"):
             getattr(tg, name)(np.ones(3, dtype), 0)
+
+
+# -- NaN, single numbers, masks and integers ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("name", ["max", "min"])
+@pytest.mark.parametrize("count", [1, 5000])
+def test_the_gradient_of_an_extreme_goes_to_the_nan(device, dtype, name, count):
+    rows = [([1, np.nan, 3], [0, 1, 0]), ([np.nan, 5, np.nan], [0.5, 0, 0.5]), ([np.inf, np.nan, -np.inf], [0, 1, 0]),
+            ([2, 2, 2], [1 / 3] * 3), ([1, 2, 3], [0, 0, 1] if name == "max" else [1, 0, 0])]
+    a, expected = (np.repeat(np.array([row[i] for row in rows], dtype), count, 0) for i in (0, 1))
+    x = tg.Tensor(to_device(a, device), requires_grad=True)
+    y = getattr(tg, name)(x, 1)
+    np.testing.assert_array_equal(to_numpy(y), getattr(np, name)(a, 1))
+    for create_graph in (False, True):
+        g = tg.grad(y.sum(), x, create_graph=create_graph, retain_graph=True)
+        np.testing.assert_allclose(to_numpy(g), expected, rtol=1e-6)
+
+
+@pytest.mark.oracle
+@pytest.mark.parametrize("name", ["max", "min"])
+def test_nan_against_torch(name):
+    torch = pytest.importorskip("torch")
+    for row in ([1, np.nan, 3], [np.nan, np.nan, 0], [np.inf, np.nan, np.nan]):
+        t = torch.tensor(row, requires_grad=True)
+        getattr(t, name)().backward()
+        np.testing.assert_array_equal(gradients(getattr(tg, name), row)[0], t.grad.numpy())
+
+
+OF_ONE = {**NUMPY, "std": np.std, "norm": np.abs, "prod": np.prod, "any": np.any, "all": np.all, "argmax": np.argmax,
+          "argmin": np.argmin, "cumsum": lambda x: x}
+
+
+@pytest.mark.parametrize("name", OF_ONE)
+@pytest.mark.parametrize("axis", [0, -1, (0,), (-1,), [0], np.int64(0), None])
+def test_a_single_number_has_an_axis(device, name, axis):
+    if name in ("argmax", "argmin", "cumsum") and (axis is None or isinstance(axis, tuple | list)):
+        return
+    for dtype in ("float32", "float64"):
+        a = np.array(-1.5, dtype)
+        keywords = [{}] if name in ("argmax", "argmin", "cumsum") else [{"keepdims": False}, {"keepdims": True}]
+        for keyword in keywords:
+            expected = np.asarray(OF_ONE[name](a))
+            check_both_modes(lambda x, keyword=keyword: getattr(tg, name)(x, axis, **keyword), expected, a, device=device,
+                             rtol=1e-6)
+        if name not in ("any", "all", "argmax", "argmin") and device == "cpu":
+            tg.check_gradients(lambda x: getattr(tg, name)(x, axis), a)
+    for wrong in (1, -2):
+        with pytest.raises(ValueError, match=rf"{name}: axis {wrong} is out of range for an input of shape \(\)"):
+            getattr(tg, name)(to_device(np.array(1.5), device), wrong)
+
+
+@pytest.mark.parametrize("shape", [(), (3,), (2, 3), (0, 3), (80, 90), (2, 60, 8, 9), (3, 70, 1)])
+@pytest.mark.parametrize("dtype", ["bool", "int64", "int32", "uint8"])
+def test_sums_and_means_of_masks_and_integers(device, shape, dtype):
+    a = (np.arange(int(np.prod(shape))) % 7).reshape(shape).astype(dtype)
+    for axis in (None, *range(len(shape)), (0, 1), (0, 2, 3)):
+        if (isinstance(axis, tuple) and len(axis) > len(shape)) or (axis == (0, 2, 3) and len(shape) != 4):
+            continue
+        for keepdims in (False, True):
+            check_both_modes(lambda x, axis=axis, keep=keepdims: tg.sum(x, axis, keep), np.sum(a, axis, keepdims=keepdims), a,
+                             device=device)
+            if a.size:
+                check_both_modes(lambda x, axis=axis, keep=keepdims: tg.mean(x, axis, keep),
+                                 np.mean(a, axis, keepdims=keepdims).astype(np.float32), a, device=device)
+                for name in ("max", "min"):
+                    check_both_modes(lambda x, axis=axis, keep=keepdims, name=name: getattr(tg, name)(x, axis, keep),
+                                     getattr(np, name)(a, axis, keepdims=keepdims), a, device=device)
+    y = tg.Tensor(a)
+    assert not y.sum().requires_grad and y.sum().tolist() == int(a.sum())
+
+
+def test_the_mean_of_a_mask():
+    x = tg.Tensor([1.0, -2.0, 3.0, 4.0], requires_grad=True)
+    assert tg.sum(x > 0).dtype == np.int64 and tg.sum(x > 0).item() == 3
+    assert (x > 0).mean().dtype == np.float32 and (x > 0).mean().item() == 0.75
+    assert tg.mean(np.full(3, 2**24 + 1)).item() == np.float32(2**24 + 1)  # no sum in float32
+    with pytest.raises(ValueError, match=r"mean: no elements along axis .*\(0,\)"):
+        tg.mean(np.zeros(0, bool))
+    g = tg.grad((x * (x > 0).mean().item()).sum(), x)
+    np.testing.assert_array_equal(g.numpy(), [0.75] * 4)
+
+
+@pytest.mark.parametrize("name", ["any", "all"])
+@pytest.mark.parametrize("dtype", ["bool", "int64", "float32", "float64"])
+@given(case=reductions(), layout=layouts, seed=seeds)
+def test_any_and_all(device, name, dtype, case, layout, seed):
+    shape, axis, keepdims = case
+    a = np.round(values(seed, shape, -1, 1)).astype(dtype)
+    check_both_modes(lambda x: getattr(tg, name)(x, axis, keepdims), getattr(np, name)(a, axis, keepdims=keepdims), a,
+                     device=device, layout=layout)
+
+
+def test_any_and_all_of_nan_and_nothing(device):
+    assert tg.any(to_device(np.array([0.0, np.nan]), device)) and not tg.all(to_device(np.array([0.0, np.nan]), device))
+    assert not tg.any(to_device(np.zeros(0), device)) and tg.all(to_device(np.zeros(0), device))
+    assert bool(tg.Tensor([1.0, 2.0]).all()) and not bool((tg.Tensor([1.0, 2.0]) > 2).any())
+    assert not tg.any(tg.Tensor([1.0], requires_grad=True)).requires_grad

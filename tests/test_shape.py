@@ -227,3 +227,60 @@ def test_methods():
         assert x.reshape(shape).shape == x.reshape(*shape).shape == X.reshape(shape).shape
     assert x.reshape(np.int64(6)).shape == (6,)
     assert x.T.shape == x.transpose().shape == x.transpose(1, 0).shape == x.transpose((1, 0)).shape == (3, 2)
+
+
+# -- flatten, tril, triu ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("shape", [(), (3,), (2, 3, 4), (0, 3), (2, 0, 3), (2, 5, 3, 4)])
+def test_flatten(device, shape):
+    a = values(0, shape)
+    check_both_modes(tg.flatten, a.reshape(-1), a, device=device)
+    for start in range(-len(shape), len(shape)):
+        new = (*shape[:start % len(shape)], math.prod(shape[start % len(shape):]))
+        check_both_modes(lambda x, start=start: tg.flatten(x, start), a.reshape(new), a, device=device)
+    if device == "cpu":
+        check(squared(tg.flatten), a)
+        check_both_modes(lambda x: tg.flatten(tg.transpose(x)), a.T.reshape(-1), a)
+    with pytest.raises(ValueError, match=r"flatten: axis 4 is out of range"):
+        tg.flatten(a, 4)
+
+
+@pytest.mark.parametrize("name", ["tril", "triu"])
+@pytest.mark.parametrize("shape", [(3, 3), (2, 4), (4, 2), (2, 3, 4), (1, 1), (0, 3), (3, 0), (2, 0, 3), (70, 90)])
+@pytest.mark.parametrize("diagonal", [0, 1, -1, 2, -3, 100, -100])
+def test_triangles(device, name, shape, diagonal):
+    a = values(0, shape)
+    for dtype in ("float32", "float64", "int64", "bool"):
+        typed = a.astype(dtype)
+        check_both_modes(lambda x: getattr(tg, name)(x, diagonal), getattr(np, name)(typed, diagonal), typed, device=device)
+
+
+@pytest.mark.parametrize("name", ["tril", "triu"])
+@given(layout=layouts, seed=seeds, diagonal=st.integers(-3, 3))
+def test_gradients_of_triangles(name, layout, seed, diagonal):
+    a = values(seed, (2, 3, 4))
+    check_both_modes(lambda x: getattr(tg, name)(x, diagonal), getattr(np, name)(a, diagonal), a, layout=layout)
+    check(squared(lambda x: getattr(tg, name)(x, diagonal)), a, layout=layout)
+    g, = gradients(lambda x: getattr(tg, name)(x, diagonal), a)
+    np.testing.assert_array_equal(g, getattr(np, name)(np.ones(a.shape), diagonal))
+
+
+@pytest.mark.oracle
+@pytest.mark.parametrize("name", ["tril", "triu"])
+def test_triangles_against_torch(device, name):
+    torch = pytest.importorskip("torch")
+    for diagonal in (0, -1, 2):
+        agree(lambda x, d=diagonal: tg.exp(getattr(tg, name)(x, d)), lambda x, d=diagonal: torch.exp(getattr(torch, name)(x, d)),
+              values(0, (2, 3, 4)), device=device)
+
+
+def test_triangles_drop_nan_and_refuse():
+    a = np.array([[1.0, np.nan], [2.0, 3.0]])
+    np.testing.assert_array_equal(tg.tril(a), [[1, 0], [2, 3]])
+    np.testing.assert_array_equal(gradients(lambda x: tg.tril(x), a)[0], [[1, 0], [1, 1]])
+    for name in ("tril", "triu"):
+        with pytest.raises(ValueError, match=rf"{name}: the input should be a matrix or several, .* got \(3,\)"):
+            getattr(tg, name)(np.ones(3))
+        with pytest.raises(TypeError, match=f"{name}: diagonal should be"):
+            getattr(tg, name)(np.ones((2, 2)), 0.5)

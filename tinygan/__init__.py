@@ -9,13 +9,18 @@ from tinygan.transforms import checkpoint, hvp, jvp
 from tinygan.gradcheck import GradientError, check_gradients
 
 from tinygan.ops import (
-    abs, add, astype, clip, cos, detach, div, exp, log, log1p, maximum, minimum, mul, neg, pow, sign, sin, sqrt, sub, where,
+    abs, add, astype, ceil, clip, cos, detach, div, exp, floor, log, log1p, maximum, minimum, mul, neg, pow, round, sign,
+    sin, sqrt, sub, where,
 )
 from tinygan.ops import equal, greater, greater_equal, isfinite, less, less_equal, not_equal
 from tinygan.ops import activation, elu, leaky_relu, relu, sigmoid, softplus, tanh
-from tinygan.ops import argmax, argmin, log_softmax, logsumexp, max, mean, min, softmax, sum, var
-from tinygan.ops import broadcast_to, concatenate, expand_dims, flip, pad, reshape, split, squeeze, stack, sum_to, transpose
-from tinygan.ops import embedding, getitem, scatter_add
+from tinygan.ops import all, any, argmax, argmin, log_softmax, logsumexp, max, mean, min, norm, prod, softmax, std, sum, var
+from tinygan.ops import cumsum
+from tinygan.ops import (
+    broadcast_to, concatenate, expand_dims, flatten, flip, pad, reshape, split, squeeze, stack, sum_to, transpose, tril,
+    triu,
+)
+from tinygan.ops import embedding, gather, getitem, scatter_add
 from tinygan.ops import dense, einsum, matmul
 from tinygan.ops import conv2d, conv2d_weight_grad, conv_algorithm, conv_transpose2d
 from tinygan.ops import avg_pool2d, max_pool2d, upsample
@@ -37,14 +42,16 @@ __all__ = [
     "Op", "grad", "op",
     "checkpoint", "hvp", "jvp",
     "GradientError", "check_gradients",
-    "abs", "add", "astype", "clip", "cos", "detach", "div", "exp", "log", "log1p", "maximum", "minimum", "mul",
-    "neg", "pow", "sign", "sin", "sqrt", "sub", "where",
+    "abs", "add", "astype", "ceil", "clip", "cos", "detach", "div", "exp", "floor", "log", "log1p", "maximum", "minimum",
+    "mul", "neg", "pow", "round", "sign", "sin", "sqrt", "sub", "where",
     "equal", "greater", "greater_equal", "isfinite", "less", "less_equal", "not_equal",
     "activation", "elu", "leaky_relu", "relu", "sigmoid", "softplus", "tanh",
-    "argmax", "argmin", "log_softmax", "logsumexp", "max", "mean", "min", "softmax", "sum", "var",
-    "broadcast_to", "concatenate", "expand_dims", "flip", "pad", "reshape", "split", "squeeze", "stack",
-    "sum_to", "transpose",
-    "embedding", "getitem", "scatter_add",
+    "all", "any", "argmax", "argmin", "log_softmax", "logsumexp", "max", "mean", "min", "norm", "prod", "softmax", "std",
+    "sum", "var",
+    "cumsum",
+    "broadcast_to", "concatenate", "expand_dims", "flatten", "flip", "pad", "reshape", "split", "squeeze", "stack",
+    "sum_to", "transpose", "tril", "triu",
+    "embedding", "gather", "getitem", "scatter_add",
     "dense", "einsum", "matmul",
     "conv2d", "conv2d_weight_grad", "conv_algorithm", "conv_transpose2d",
     "avg_pool2d", "max_pool2d", "upsample",

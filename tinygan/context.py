@@ -60,7 +60,8 @@ def enable_grad() -> Any:
 
 def detect_anomaly() -> Any:
     """`with detect_anomaly():` the first NaN or infinity, forward or backward, raises `FloatingPointError` naming the
-    op and the line of the user's code that called it. Every result is checked, so expect half the speed."""
+    op and the line of the user's code that called it; in a vjp that is made of several ops also that one of them. Every
+    result is checked, so expect half the speed."""
     return override(detect_anomaly=True)
 
 

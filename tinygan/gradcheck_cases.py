@@ -31,16 +31,26 @@ def cases() -> Iterator[Case]:
     yield "add, broadcast", ops.add, [a, b[:1]]
     yield "div", ops.div, [a, positive]
     yield "pow", ops.pow, [positive, b]
+    yield "pow, whole exponents", lambda x: ops.add(ops.pow(x, 3), ops.pow(x, np.array([0.0, 1.0, 2.0, -1.0]))), [away]
+    for name in ("sign", "floor", "ceil", "round"):
+        yield name, getattr(ops, name), [np.floor(a) + 0.3]  # clear of the steps
     yield "clip", lambda x: ops.clip(x, -0.1, 0.9), [away]
     yield "where", lambda x, y: ops.where(a > 0, x, y), [a, b]
-    for name in ("sum", "mean", "var", "max", "min", "logsumexp", "softmax", "log_softmax"):
+    for name in ("sum", "mean", "var", "std", "norm", "prod", "max", "min", "logsumexp", "softmax", "log_softmax"):
         yield name, partial(getattr(ops, name), axis=1), [a]
+    zeros = a.copy()
+    zeros[0, 1] = zeros[1, 1:3] = 0.0
+    yield "prod, with zeros", partial(ops.prod, axis=1), [zeros]
+    yield "cumsum", lambda x: ops.mul(ops.cumsum(x, 0), ops.cumsum(x, 1)), [a]
     yield "reshape, transpose", lambda x: ops.transpose(ops.reshape(x, (2, 6))), [a]
+    yield "flatten", lambda x: ops.exp(ops.flatten(x)), [a]
     yield "broadcast_to", lambda x: ops.broadcast_to(x, (2, 3, 4)), [a]
     yield "expand_dims, squeeze", lambda x: ops.mul(ops.squeeze(ops.expand_dims(x, 1), 1), x), [a]
     yield "concatenate, stack, split", _joined, [a, b]
     yield "flip, pad", lambda x: ops.mul(ops.pad(ops.flip(x, 0), ((1, 0), (0, 1))), 2.0), [a]
     yield "getitem, repeated indices", lambda x: ops.mul(ops.getitem(x, labels[[0, 0, 1]]), 2.0), [a]
+    yield "gather", lambda x: ops.exp(ops.gather(x, 1, np.array([[0, 0, 2], [3, 3, 3]]))), [a]
+    yield "tril, triu", lambda x: ops.mul(ops.tril(x), ops.exp(ops.triu(x, -1))), [a]
     yield "embedding", lambda x: ops.embedding(x, np.array([[0, 2], [2, 2]])), [a]
     yield "matmul", ops.matmul, [a, b.T]
     yield "einsum", lambda x, y: ops.einsum("ij,kj->ik", x, y), [a, b]

@@ -101,7 +101,7 @@ def apply(op: Op, *inputs: Any, **static: Any) -> Any:
                     node.shapes = tuple([getattr(a, "shape", None) for a in arrays])
                     break
         if context.detect_anomaly:
-            node.line = _users_line()
+            node.line = users_line()
     return result
 
 
@@ -114,18 +114,20 @@ class Op:
     saves: what of the inputs (by position) and the output (`OUT`) the vjp is given as `saved`, in this order.
     broadcasts: the inputs broadcast against each other; gradients are then summed back to each input's shape.
     view: the output may share the memory of an input, which may be of any dtype: labels are indexed and reshaped too.
+    integers: inputs may be integers or booleans as well, without a gradient then.
 
     Tensors in, Tensor out; without a Tensor the bare array is returned. A bare array among Tensors is kept as it is,
     not copied: do not write to it before the backward pass.
     """
 
     def __init__(self, name: str, forward: Callable[..., Array], saves: tuple[int, ...] = (),
-                 broadcasts: bool = False, view: bool = False) -> None:
+                 broadcasts: bool = False, view: bool = False, integers: bool = False) -> None:
         self.name = name
         self.forward = forward
         self.saves = saves
         self.broadcasts = broadcasts
         self.view = view
+        self.integers = integers
         self.rule: Callable[..., Sequence[Any]] | None = None  # None: not differentiable
         self.__doc__ = forward.__doc__
 
@@ -140,9 +142,10 @@ class Op:
     __call__ = apply
 
 
-def op(saves: tuple[int, ...] = (), broadcasts: bool = False, view: bool = False) -> Callable[[Callable[..., Array]], Op]:
+def op(saves: tuple[int, ...] = (), broadcasts: bool = False, view: bool = False,
+       integers: bool = False) -> Callable[[Callable[..., Array]], Op]:
     """Decorator that makes an op of a forward function; its vjp follows under `@name.vjp`, or it has no gradient."""
-    return lambda forward: Op(forward.__name__.strip("_"), forward, saves, broadcasts, view)
+    return lambda forward: Op(forward.__name__.strip("_"), forward, saves, broadcasts, view, integers)
 
 
 class Read(NamedTuple):
@@ -222,7 +225,8 @@ def grad(outputs: Tensor | Sequence[Tensor], inputs: Any, grad_outputs: Any = No
                 raise TypeError(f"grad: {kind}[{i}] should be a Tensor, got {type(tensor).__name__}")
             if tensor.node is None:
                 raise ValueError(f"grad: {kind}[{i}] {tensor.shape} does not require a gradient (made without "
-                                 "requires_grad=True, detached, or computed under no_grad)")
+                                 "requires_grad=True, detached, computed under no_grad, or made of integers or booleans, as "
+                                 "comparisons are)")
     seeds = _seeds("grad", outputs, grad_outputs, create_graph)
     detect_anomaly = CONTEXT.get().detect_anomaly
     with override(recording=create_graph, detect_anomaly=False):
@@ -366,7 +370,7 @@ def _walk(starts: list[tuple[Node, Any]], ends: list[Node], create_graph: bool, 
                 saved = tuple([_as_tensor(node, i, value) for i, value in zip(node.op.saves, saved, strict=True)])  # type: ignore[arg-type]
             parts = node.op.rule(needs, g, *saved, **node.static)  # type: ignore[misc]
             if detect_anomaly:
-                _check_finite_gradients(node, needs, parts)
+                _check_finite_gradients(node, needs, parts, g, saved)
             shapes = node.shapes
             for i, parent in enumerate(node.parents):
                 part = parts[i] if needs[i] else None
@@ -374,6 +378,8 @@ def _walk(starts: list[tuple[Node, Any]], ends: list[Node], create_graph: bool, 
                     if shapes is not None and part.shape != shapes[i]:
                         part = unbroadcast(part, shapes[i])
                     gradients[parent] = add(gradients[parent], part) if parent in gradients else part  # type: ignore[index]
+            if detect_anomaly:
+                _check_finite_sums(node, gradients)
             if not retain_graph:
                 node.saved = None
                 node.parents = ()
@@ -398,7 +404,7 @@ def _explained(op: Op, arrays: list[Any], error: Exception) -> Exception:
 def _check_dtypes(op: Op, arrays: list[Any]) -> None:
     dtypes = [a.dtype for a in arrays if hasattr(a, "dtype")]
     for dtype in dtypes:
-        if dtype not in FLOATS:
+        if dtype not in FLOATS and not (op.integers and dtype.kind in "iub"):
             raise TypeError(f"{op.name}: needs float32 or float64, got {dtype}; convert with tinygan.astype first")
     if len(set(dtypes)) > 1:
         raise TypeError(f"{op.name}: inputs of different precision ({', '.join(map(str, dtypes))}); convert one with "
@@ -407,15 +413,43 @@ def _check_dtypes(op: Op, arrays: list[Any]) -> None:
 
 def _check_finite(op: Op, out: Array, arrays: list[Any]) -> None:
     if out.dtype in FLOATS and not np.isfinite(out).all() and all(bool(np.isfinite(a).all()) for a in arrays):
-        raise FloatingPointError(f"{op.name}: the first NaN or infinity appears here, called from {_users_line()}")
+        raise _AnomalyError(op)
 
 
-def _check_finite_gradients(node: Node, needs: list[bool], parts: Sequence[Any]) -> None:
+def _check_finite_gradients(node: Node, needs: list[bool], parts: Sequence[Any], g: Any, saved: Any) -> None:
     for i, need in enumerate(needs):
         part = parts[i] if need else None
-        if part is not None and not np.isfinite(part.array if isinstance(part, Tensor) else part).all():
-            raise FloatingPointError(f"{node.op}: the gradient of input {i} is where the first NaN or infinity "
+        if part is not None and not np.isfinite(as_array(part)).all():
+            inner = _inner_op(node, needs, g, saved)
+            where = f" (in {inner}, which its vjp calls)" if inner else ""
+            raise FloatingPointError(f"{node.op}: the gradient of input {i} is where the first NaN or infinity appears"
+                                     f"{where}; the op was called from {node.line or 'a line outside detect_anomaly'}")
+
+
+def _check_finite_sums(node: Node, gradients: dict[Node, Any]) -> None:
+    """After the parts were found finite: their sum, with what other ops gave and over the axes of a broadcast."""
+    for i, parent in enumerate(node.parents):
+        if parent in gradients and not np.isfinite(as_array(gradients[parent])).all():
+            raise FloatingPointError(f"{node.op}: where the gradient of input {i} is added up, the first NaN or infinity "
                                      f"appears; the op was called from {node.line or 'a line outside detect_anomaly'}")
+
+
+def _inner_op(node: Node, needs: list[bool], g: Any, saved: Any) -> str:
+    """The op in which a vjp's first NaN or infinity arises: found by running the vjp again, each of its ops checked."""
+    with override(recording=False, detect_anomaly=True), np.errstate(all="ignore"):
+        try:
+            node.op.rule(needs, as_array(g), *map(as_array, saved), **node.static)  # type: ignore[union-attr, misc]
+        except _AnomalyError as anomaly:
+            return anomaly.op.name
+    return ""  # nowhere: a saved value was infinite already
+
+
+class _AnomalyError(FloatingPointError):
+    """The first NaN or infinity of a computation, and the op that made it."""
+
+    def __init__(self, op: Op) -> None:
+        super().__init__(f"{op.name}: the first NaN or infinity appears here, called from {users_line()}")
+        self.op = op
 
 
 def _refuse_stale(node: Node, read: Read) -> NoReturn:
@@ -423,7 +457,7 @@ def _refuse_stale(node: Node, read: Read) -> NoReturn:
                        "ran, and they have been overwritten since (by assign or an optimiser's step)")
 
 
-def _users_line() -> str:
+def users_line() -> str:
     """The innermost line on the stack that is not tinygan's own."""
     frame = sys._getframe(1)
     while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] == _PACKAGE:

@@ -6,7 +6,7 @@ from typing import Any
 
 from tinygan.backends import backend_of
 from tinygan.context import CONTEXT, override
-from tinygan.graph import Leaf, Node, Op, grad, pullback, reachable
+from tinygan.graph import Leaf, Node, Op, grad, pullback, reachable, users_line
 from tinygan.ops import concatenate, reshape, split
 from tinygan.random import Key, KeyStream, stream
 from tinygan.tensor import Tensor, wrap
@@ -58,6 +58,8 @@ def checkpoint(fn: Callable[..., Any], *inputs: Any) -> Any:
     if any(parents):
         joined.node = Node(op, tuple(parents), tuple([x.array if isinstance(x, Tensor) else x for x in inputs]))
         joined.node.versions = tuple(reads)
+        if CONTEXT.get().detect_anomaly:
+            joined.node.line = users_line()
     if not many:
         return joined
     parts = split(joined, [a.size for a in arrays])

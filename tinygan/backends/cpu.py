@@ -6,6 +6,7 @@ checks of shapes and dtypes.
 from __future__ import annotations
 
 import importlib
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -32,7 +33,7 @@ __all__ = ["activation", "activation_grad", "adam", "adam_grad", "add", "add_at"
            "dense", "dense_parameter_grads", "empty", "feed", "log_softmax", "matmul", "minibatch_similarity",
            "minibatch_similarity_grad", "minibatch_similarity_second", "mlp", "mlp_grad", "mlp_second", "multiply", "name",
            "random_bits", "random_normal", "random_uniform", "reshape", "rmsprop", "sgd", "softmax", "subtract", "sum",
-           "to_numpy", "xp"]
+           "sums_along", "to_numpy", "xp"]
 
 
 _loaded: dict[str, Any] = {}
@@ -135,6 +136,16 @@ def sum(x: Array, axis: Any, keepdims: bool) -> Array:
 def add_at(out: Array, index: Any, g: Array) -> None:
     """out[index] += g, where a place may be named several times."""
     np.add.at(out, index, g)
+
+
+def sums_along(g: Array, index: Array, axis: int, count: int) -> Array:
+    """The adjoint of `take_along_axis`: (outer, count, inner), where along the middle axis element j is the sum of those of
+    g that `index`, of g's shape, says j for. In float64 on the way, and in the order in which they lie."""
+    outer, inner = math.prod(g.shape[:axis]), math.prod(g.shape[axis + 1:])
+    blocks = index.reshape(outer, index.shape[axis], inner)
+    places = (np.arange(outer)[:, None, None] * count + blocks) * inner + np.arange(inner)
+    sums = np.bincount(places.reshape(-1), g.reshape(-1), outer * count * inner)
+    return sums.astype(g.dtype).reshape(outer, count, inner)
 
 
 def softmax(x: Array, axis: int) -> Array:

@@ -7,12 +7,14 @@ from tinygan.ops.elementwise import (
     abs,
     add,
     astype,
+    ceil,
     clip,
     cos,
     detach,
     div,
     equal,
     exp,
+    floor,
     greater,
     greater_equal,
     isfinite,
@@ -25,14 +27,14 @@ from tinygan.ops.elementwise import (
     mul,
     neg,
     not_equal,
-    pow,
+    round,
     sign,
     sin,
     sqrt,
     sub,
     where,
 )
-from tinygan.ops.indexing import embedding, getitem, scatter_add
+from tinygan.ops.indexing import embedding, gather, getitem, scatter_add
 from tinygan.ops.losses import (
     binary_cross_entropy_with_logits,
     mean_absolute_error,
@@ -43,9 +45,14 @@ from tinygan.ops.matmul import dense, matmul
 from tinygan.ops.minibatch import minibatch_similarity
 from tinygan.ops.mlp import MLPLayer, mlp
 from tinygan.ops.normalization import batch_norm, batch_norm_inference, empty_statistics, layer_norm
+from tinygan.ops.norms import norm, std
 from tinygan.ops.packing import pack, unpacked
 from tinygan.ops.pooling import avg_pool2d, max_pool2d
+from tinygan.ops.power import pow
+from tinygan.ops.products import cumsum, prod
 from tinygan.ops.reduce import (
+    all,
+    any,
     argmax,
     argmin,
     log_softmax,
@@ -61,6 +68,7 @@ from tinygan.ops.shape import (
     broadcast_to,
     concatenate,
     expand_dims,
+    flatten,
     flip,
     pad,
     reshape,
@@ -69,5 +77,7 @@ from tinygan.ops.shape import (
     stack,
     sum_to,
     transpose,
+    tril,
+    triu,
 )
 from tinygan.ops.upsample import upsample

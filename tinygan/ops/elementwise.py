@@ -66,29 +66,6 @@ def _(needs: Any, g: Any) -> Any:
     return (neg(g),)
 
 
-@op(saves=(0, 1, OUT), broadcasts=True)
-def pow(B: Any, a: Any, b: Any) -> Any:
-    """pow(a, b): a to the power b, elementwise. The gradients at a = 0 are the limits: 0 for a where b is 0, and 0 for b."""
-    return B.xp.power(a, b)
-
-
-@pow.vjp
-def _(needs: Any, g: Any, a: Any, b: Any, y: Any) -> Any:
-    ga = gb = None
-    if needs[0]:
-        if isinstance(b, int | float):
-            ga = mul(g, mul(float(b), pow(a, b - 1))) if b else None
-        else:
-            zero = equal(b, 0)
-            ga = where(zero, 0.0, mul(mul(g, b), pow(a, sub(where(zero, 1.0, b), 1.0))))
-    if needs[1]:
-        if isinstance(a, int | float):
-            gb = mul(mul(g, y), math.log(a)) if a > 0 else None
-        else:
-            gb = mul(mul(g, y), log(where(greater(a, 0), a, 1.0)))
-    return ga, gb
-
-
 @op(saves=(OUT,))
 def exp(B: Any, x: Any) -> Any:
     """exp(x): e to the power x."""
@@ -133,6 +110,49 @@ def _(needs: Any, g: Any, y: Any) -> Any:
     return (div(mul(g, 0.5), y),)
 
 
+@op(saves=(0,), integers=True)
+def sign(B: Any, x: Any) -> Any:
+    """sign(x): -1, 0 or 1, in x's dtype; its gradient is 0, at 0 as well."""
+    return B.xp.sign(x)
+
+
+@op(saves=(0,), integers=True)
+def floor(B: Any, x: Any) -> Any:
+    """floor(x): the largest whole number that is not above x, in x's dtype; its gradient is 0."""
+    return B.xp.floor(x) if x.dtype.kind == "f" else x.copy()
+
+
+@op(saves=(0,), integers=True)
+def ceil(B: Any, x: Any) -> Any:
+    """ceil(x): the smallest whole number that is not below x, in x's dtype; its gradient is 0."""
+    return B.xp.ceil(x) if x.dtype.kind == "f" else x.copy()
+
+
+@op(saves=(0,), integers=True)
+def round(B: Any, x: Any) -> Any:
+    """round(x): the nearest whole number, of two the even one, in x's dtype; its gradient is 0."""
+    return B.xp.rint(x) if x.dtype.kind == "f" else x.copy()
+
+
+@sign.vjp
+@floor.vjp
+@ceil.vjp
+@round.vjp
+def _(needs: Any, g: Any, x: Any) -> Any:
+    return (_zeros(g, x),)
+
+
+@op(saves=(0, 1))
+def _zeros(B: Any, g: Any, x: Any) -> Any:
+    """Zeros, whatever g is: the gradient of a function of x that is constant but for its steps, and that gradient's own."""
+    return B.xp.zeros(x.shape, x.dtype)
+
+
+@_zeros.vjp
+def _(needs: Any, h: Any, g: Any, x: Any) -> Any:
+    return needs[0] and _zeros(h, g), needs[1] and _zeros(h, x)
+
+
 @op(saves=(0,))
 def abs(B: Any, x: Any) -> Any:
     """abs(x): the magnitude; its gradient at 0 is 0."""
@@ -168,13 +188,21 @@ def _(needs: Any, g: Any, x: Any) -> Any:
 
 @op(saves=(0, 1), broadcasts=True)
 def maximum(B: Any, a: Any, b: Any) -> Any:
-    """maximum(a, b): the larger, elementwise; where both are equal each gets half of the gradient."""
+    """maximum(a, b): the larger, elementwise; where both are equal each gets half of the gradient.
+
+    Where one is NaN, so is the result, and both get the whole gradient, as in PyTorch. The one not taken gets the gradient
+    0, and 0 times an infinite derivative is NaN: not `maximum(sqrt(x), 0.1)` but `sqrt(maximum(x, 0.01))`; or see `where`.
+    """
     return B.xp.maximum(a, b)
 
 
 @op(saves=(0, 1), broadcasts=True)
 def minimum(B: Any, a: Any, b: Any) -> Any:
-    """minimum(a, b): the smaller, elementwise; where both are equal each gets half of the gradient."""
+    """minimum(a, b): the smaller, elementwise; where both are equal each gets half of the gradient.
+
+    Where one is NaN, so is the result, and both get the whole gradient, as in PyTorch. The one not taken gets the gradient
+    0, and 0 times an infinite derivative is NaN: see `maximum` and `where` for the way round.
+    """
     return B.xp.minimum(a, b)
 
 
@@ -190,9 +218,9 @@ def _(needs: Any, g: Any, a: Any, b: Any) -> Any:
 
 @op()
 def _preference(B: Any, a: Any, b: Any) -> Any:
-    """1 where a > b, 1/2 where they are equal, else 0."""
+    """0 where a < b, 1/2 where they are equal, else 1."""
     dtype = getattr(a, "dtype", None) or b.dtype
-    return B.xp.add(B.xp.greater(a, b), B.xp.greater_equal(a, b), dtype=dtype) * 0.5
+    return 1 - B.xp.add(B.xp.less(a, b), B.xp.less_equal(a, b), dtype=dtype) * 0.5
 
 
 @op(saves=(0,))
@@ -211,7 +239,12 @@ def _inside(B: Any, x: Any, low: float, high: float) -> Any:
 
 
 def clip(x: Any, low: float | None, high: float | None) -> Any:
-    """x limited to [low, high] (None: no limit on that side). Gradient 1 inside, the limits included, else 0."""
+    """x limited to [low, high] (None: no limit on that side). Gradient 1 inside, the limits included, else 0.
+
+    A NaN stays NaN, with gradient 0. Where x is outside, x's own derivative is multiplied by 0, and 0 * inf is NaN: to clip
+    a result is too late. So clip what the singular function is given: not `clip(log(x), -27, None)` but
+    `log(clip(x, 1e-12, None))`; or see `where`.
+    """
     for name, limit in (("low", low), ("high", high)):
         if not (limit is None or isinstance(limit, int | float | np.integer | np.floating)):
             raise TypeError(f"clip: {name} should be a number or None, got {type(limit).__name__}")
@@ -238,7 +271,14 @@ def _(needs: Any, g: Any, condition: Any) -> Any:
 
 
 def where(condition: Any, a: Any, b: Any) -> Any:
-    """a where condition holds, b elsewhere; all three broadcast. condition: booleans, an array or a Tensor."""
+    """a where condition holds, b elsewhere; all three broadcast. condition: booleans, an array or a Tensor.
+
+    Both branches are computed everywhere. The branch not taken gets the gradient 0, but 0 times an infinite derivative is
+    NaN: `where(x > 0, sqrt(x), 0.0)` has the gradient NaN at x = 0. The way round is a second `where` inside, which gives
+    the singular function a harmless number there:
+
+        where(x > 0, sqrt(where(x > 0, x, 1.0)), 0.0)
+    """
     if isinstance(condition, Tensor) and not isinstance(a, Tensor) and not isinstance(b, Tensor):
         a = Tensor(a if hasattr(a, "dtype") else float(a))  # a Tensor in, a Tensor out
     condition = np.asarray(condition) if isinstance(condition, list | bool) else as_array(condition)
@@ -278,12 +318,6 @@ def detach(x: Any) -> Any:
 
 
 # Without gradients: these take any dtype and return constants.
-
-
-@op()
-def sign(B: Any, x: Any) -> Any:
-    """sign(x): -1, 0 or 1, in x's dtype."""
-    return B.xp.sign(x)
 
 
 @op()

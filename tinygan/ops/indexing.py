@@ -8,7 +8,7 @@ import numpy as np
 from tinygan.backends import backend_of
 from tinygan.context import CONTEXT
 from tinygan.graph import op
-from tinygan.ops.shape import broadcast_to, check_broadcast, integers
+from tinygan.ops.shape import broadcast_to, check_broadcast, checked_axis, integers, reshape
 from tinygan.tensor import Tensor, as_array, shape_of
 
 Shape = tuple[int, ...]
@@ -104,3 +104,58 @@ def embedding(weight: Any, indices: Any) -> Any:
     if wrong:
         raise IndexError(f"embedding: indices {wrong} (weight {weight.shape})")
     return _getitem(weight, index=indices, shape=weight.shape)
+
+
+@op(integers=True)
+def _gather(B: Any, x: Any, index: Any, axis: int, shape: Shape) -> Any:
+    return B.xp.take_along_axis(x[_corner(index.shape, axis)], B.asarray(index), axis)
+
+
+@_gather.vjp
+def _(needs: Any, g: Any, index: Any, axis: int, shape: Shape) -> Any:
+    return (_scatter_along(g, index=index, axis=axis, shape=shape),)
+
+
+@op()
+def _scatter_along(B: Any, g: Any, index: Any, axis: int, shape: Shape) -> Any:
+    near = (*index.shape[:axis], shape[axis], *index.shape[axis + 1:])
+    sums = B.sums_along(g, B.asarray(index), axis, shape[axis]).reshape(near)
+    if near == shape:
+        return sums
+    out = B.xp.zeros(shape, g.dtype)
+    out[_corner(near, axis)] = sums
+    return out
+
+
+@_scatter_along.vjp
+def _(needs: Any, g: Any, index: Any, axis: int, shape: Shape) -> Any:
+    return (_gather(g, index=index, axis=axis, shape=shape),)
+
+
+def _corner(shape: Shape, axis: int) -> tuple[slice, ...]:
+    """The first so many places along every axis but this one."""
+    return tuple([slice(None if i == axis else n) for i, n in enumerate(shape)])
+
+
+def gather(x: Any, axis: int, index: Any) -> Any:
+    """Elements of x picked along one axis: for three axes and axis=1, out[i, j, k] = x[i, index[i, j, k], k].
+
+    index: integers from 0 to x.shape[axis] - 1, with as many axes as x and along the others not longer than it; the result
+    has its shape. The gradient of an element that is picked several times is the sum, always added in the same order.
+    As `torch.gather`. Raises IndexError for an index out of range (inside a capture nobody can look).
+    """
+    shape, index = shape_of("gather", x), _plain(index)
+    axis = checked_axis("gather", axis, shape, len(shape) or 1)
+    if not hasattr(index, "dtype"):
+        index = np.asarray(index)
+    if index.dtype.kind not in "iu":
+        raise TypeError(f"gather: index should be integers, got {index.dtype}")
+    if index.ndim != len(shape) or any(n > m for i, (n, m) in enumerate(zip(index.shape, shape, strict=True)) if i != axis):
+        raise ValueError(f"gather: index should have as many axes as the input and along all but axis {axis} not be longer, "
+                         f"got {index.shape} (input {shape})")
+    wrong = range_error(index, shape[axis] if shape else 1)
+    if wrong:
+        raise IndexError(f"gather: index {wrong} (input {shape}, axis {axis})")
+    if not shape:
+        return reshape(gather(reshape(x, 1), 0, index.reshape(1)), ())
+    return _gather(x, index=index.astype(np.int64), axis=axis, shape=shape)

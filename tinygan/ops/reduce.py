@@ -4,6 +4,8 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import numpy as np
+
 from tinygan.graph import OUT, op
 from tinygan.ops.elementwise import exp, mul, sub
 from tinygan.ops.shape import _broadcast_to, _reshape, checked_axes, checked_axis
@@ -12,7 +14,7 @@ from tinygan.tensor import Axis, shape_of
 Axes = tuple[int, ...] | None  # what `_checked` makes of an Axis
 
 
-@op()
+@op(integers=True)
 def _sum(B: Any, x: Any, axis: Axes, keepdims: bool, shape: tuple[int, ...]) -> Any:
     return B.sum(x, axis, keepdims)
 
@@ -23,10 +25,10 @@ def _(needs: Any, g: Any, axis: Axes, keepdims: bool, shape: tuple[int, ...]) ->
 
 
 def sum(x: Any, axis: Axis = None, keepdims: bool = False) -> Any:
-    """The sum over `axis`."""
+    """The sum over `axis`. Of booleans it is how many are True, and of integers an integer: int64, as in NumPy."""
     shape = shape_of("sum", x)
     if axis is not None:
-        axis = checked_axes("sum", axis, shape)
+        axis = _checked("sum", x, axis)
     return _sum(x, axis=axis, keepdims=keepdims, shape=shape)
 
 
@@ -41,11 +43,18 @@ def _(needs: Any, g: Any, axis: Axes, keepdims: bool, shape: tuple[int, ...]) ->
 
 
 def mean(x: Any, axis: Axis = None, keepdims: bool = False) -> Any:
-    """The mean over `axis`. Raises ValueError for the mean of nothing."""
+    """The mean over `axis`; of booleans or integers in float32, the default. Raises ValueError for the mean of nothing."""
     axis = _checked("mean", x, axis)
     if not _count(axis, x.shape):
         raise ValueError(f"mean: no elements along axis {axis} of the shape {x.shape}")
+    if x.dtype.kind in "iub":
+        return _mean_of_integers(x, axis=axis, keepdims=keepdims)
     return _mean(x, axis=axis, keepdims=keepdims, shape=x.shape)
+
+
+@op()
+def _mean_of_integers(B: Any, x: Any, axis: Axes, keepdims: bool) -> Any:
+    return B.xp.mean(x, axis, dtype=np.float64, keepdims=keepdims).astype(np.float32)
 
 
 def var(x: Any, axis: Axis = None, keepdims: bool = False, ddof: int = 0) -> Any:
@@ -58,12 +67,12 @@ def var(x: Any, axis: Axis = None, keepdims: bool = False, ddof: int = 0) -> Any
     return mul(sum(mul(deviation, deviation), axis, keepdims), 1 / (count - ddof))
 
 
-@op(saves=(0, OUT))
+@op(saves=(0, OUT), integers=True)
 def _max(B: Any, x: Any, axis: Axes, keepdims: bool, shape: tuple[int, ...]) -> Any:
     return B.xp.max(x, axis, keepdims=keepdims)
 
 
-@op(saves=(0, OUT))
+@op(saves=(0, OUT), integers=True)
 def _min(B: Any, x: Any, axis: Axes, keepdims: bool, shape: tuple[int, ...]) -> Any:
     return B.xp.min(x, axis, keepdims=keepdims)
 
@@ -77,19 +86,19 @@ def _(needs: Any, g: Any, x: Any, y: Any, axis: Axes, keepdims: bool, shape: tup
 
 @op()
 def _share(B: Any, x: Any, y: Any, axis: Axes) -> Any:
-    """Which elements are the extreme ones: 1, or 1/k each where k of them tie."""
-    ties = (x == y).astype(x.dtype)
+    """Which elements are the extreme ones: 1, or 1/k each where k of them tie. Beside a NaN there is no other."""
+    ties = ((x == y) | (x != x)).astype(x.dtype)
     return ties / B.xp.sum(ties, axis, keepdims=True)
 
 
 def max(x: Any, axis: Axis = None, keepdims: bool = False) -> Any:
-    """The largest element over `axis`; where several tie they share the gradient."""
+    """The largest element over `axis`; where several tie they share the gradient. A NaN wins, and takes it all."""
     axis = _checked("max", x, axis)
     return _max(x, axis=axis, keepdims=keepdims, shape=x.shape)
 
 
 def min(x: Any, axis: Axis = None, keepdims: bool = False) -> Any:
-    """The smallest element over `axis`; where several tie they share the gradient."""
+    """The smallest element over `axis`; where several tie they share the gradient. A NaN wins, and takes it all."""
     axis = _checked("min", x, axis)
     return _min(x, axis=axis, keepdims=keepdims, shape=x.shape)
 
@@ -158,18 +167,51 @@ def _argmin(B: Any, x: Any, axis: int | None) -> Any:
 
 def argmax(x: Any, axis: int | None = None) -> Any:
     """The index of the largest element along `axis` (None: of the flattened array); int64, no gradient."""
-    return _argmax(x, axis=axis if axis is None else checked_axis("argmax", axis, shape_of("argmax", x)))
+    return _argmax(x, axis=_checked_one("argmax", x, axis))
 
 
 def argmin(x: Any, axis: int | None = None) -> Any:
     """The index of the smallest element along `axis` (None: of the flattened array); int64, no gradient."""
-    return _argmin(x, axis=axis if axis is None else checked_axis("argmin", axis, shape_of("argmin", x)))
+    return _argmin(x, axis=_checked_one("argmin", x, axis))
+
+
+@op()
+def _any(B: Any, x: Any, axis: Axes, keepdims: bool) -> Any:
+    return B.xp.any(x, axis, keepdims=keepdims)
+
+
+@op()
+def _all(B: Any, x: Any, axis: Axes, keepdims: bool) -> Any:
+    return B.xp.all(x, axis, keepdims=keepdims)
+
+
+def any(x: Any, axis: Axis = None, keepdims: bool = False) -> Any:
+    """Whether one element over `axis` is True, or is not 0; booleans, no gradient. Of nothing: False."""
+    return _any(x, axis=_checked("any", x, axis), keepdims=keepdims)
+
+
+def all(x: Any, axis: Axis = None, keepdims: bool = False) -> Any:
+    """Whether every element over `axis` is True, or is not 0; booleans, no gradient. Of nothing: True."""
+    return _all(x, axis=_checked("all", x, axis), keepdims=keepdims)
 
 
 def _checked(name: str, x: Any, axis: Any) -> Axes:
-    """`axis` as None or a tuple of distinct axes, counted from the front."""
+    """`axis` as None or a tuple of distinct axes, counted from the front. A single number has an axis 0, too, as NumPy and
+    PyTorch have it."""
     shape = shape_of(name, x)
-    return None if axis is None else checked_axes(name, axis, shape)
+    if axis is None:
+        return None
+    axes = checked_axes(name, axis, shape, len(shape) or 1)
+    return axes if shape else None
+
+
+def _checked_one(name: str, x: Any, axis: Any) -> int | None:
+    """The same for a single axis."""
+    shape = shape_of(name, x)
+    if axis is None:
+        return None
+    one = checked_axis(name, axis, shape, len(shape) or 1)
+    return one if shape else None
 
 
 def _reduced(axis: Axes, shape: tuple[int, ...]) -> list[bool]:

@@ -86,6 +86,13 @@ def transpose(x: Any, axes: Sequence[int] | None = None) -> Any:
     return _transpose(x, axes=order)
 
 
+def flatten(x: Any, start: int = 0) -> Any:
+    """x with its axes from `start` on as one: flatten(x, 1) keeps a batch, (N, C, H, W) -> (N, C * H * W)."""
+    shape = shape_of("flatten", x)
+    start = checked_axis("flatten", start, shape, len(shape) or 1)
+    return reshape(x, (*shape[:start], math.prod(shape[start:])))
+
+
 def swap_last(x: Any) -> Any:
     """x with its last two axes exchanged."""
     n = len(x.shape)
@@ -255,3 +262,35 @@ def pad(x: Any, widths: Sequence[tuple[int, int]], value: float = 0.0) -> Any:
         raise ValueError(f"pad: widths should be a pair (before, after), not negative, for each axis of the input, got "
                          f"{widths} (input {shape})")
     return _pad(x, widths=pairs, value=value)
+
+
+@op(integers=True)
+def _triangle(B: Any, x: Any, diagonal: int, lower: bool) -> Any:
+    mask = B.xp.tri(*x.shape[-2:], diagonal if lower else diagonal - 1, bool)
+    return B.xp.where(mask if lower else ~mask, x, x.dtype.type(0))
+
+
+@_triangle.vjp
+def _(needs: Any, g: Any, diagonal: int, lower: bool) -> Any:
+    return (_triangle(g, diagonal=diagonal, lower=lower),)
+
+
+def tril(x: Any, diagonal: int = 0) -> Any:
+    """The lower triangle of each matrix (..., M, N), 0 above it. diagonal: the highest one that is kept, counted from the
+    main one upwards."""
+    return _triangle(x, diagonal=_checked_diagonal("tril", x, diagonal), lower=True)
+
+
+def triu(x: Any, diagonal: int = 0) -> Any:
+    """The upper triangle of each matrix (..., M, N), 0 below it. diagonal: the lowest one that is kept, counted from the
+    main one upwards."""
+    return _triangle(x, diagonal=_checked_diagonal("triu", x, diagonal), lower=False)
+
+
+def _checked_diagonal(caller: str, x: Any, diagonal: Any) -> int:
+    shape, numbers = shape_of(caller, x), integers(caller, "diagonal", diagonal)
+    if len(shape) < 2:
+        raise ValueError(f"{caller}: the input should be a matrix or several, of shape (..., M, N), got {shape}")
+    if len(numbers) != 1:
+        raise TypeError(f"{caller}: diagonal should be one integer, got {diagonal!r}")
+    return numbers[0]

@@ -36,6 +36,20 @@ extern "C" __global__ void add_rows_at(const real* g, const int* index, real* ou
 }
 KERNEL(add_rows_at)
 
+// out (outer, count, inner): element j along the middle axis is the sum of those of g (outer, picks, inner) that `index`, of g's
+// shape, says j for, always in the same order. A thread for each.
+extern "C" __global__ void sums_along(const real* g, const int* index, real* out, int size, int picks, int count, int inner) {
+    int i = blockIdx.x * blockDim.x + threadIdx.x;
+    if (i >= size) return;
+    int j = i / inner % count;
+    long long first = (long long)(i / inner / count) * picks * inner + i % inner;
+    double sum = 0;
+    for (int k = 0; k < picks; k++)
+        if (index[first + (long long)k * inner] == j) sum += g[first + (long long)k * inner];
+    out[i] = real(sum);
+}
+KERNEL(sums_along)
+
 // The largest value of the threads of a block of whole warps, in every one of them. All must call it.
 __device__ real block_max(real value) {
     __shared__ real partial[WARP_SIZE];

@@ -8,7 +8,7 @@ import numpy as np
 
 from tinygan.kernels.cuda.device import THREADS, Array, Device
 
-__all__ = ["add_at", "log_softmax", "softmax", "sum"]
+__all__ = ["add_at", "log_softmax", "softmax", "sum", "sums_along"]
 
 SUMMED, MAPPED = (16, 6), (4, 24)
 """How sums and maps are cut into parts: rows that a thread has at least, where there are so many, and blocks for each
@@ -77,6 +77,16 @@ def add_at(device: Device, out: Array, index: Any, g: Array) -> None:
         places, columns = (index.reshape(-1) % rows).astype(np.int32), out.size // rows
         device.launch("reductions", "add_rows_at", (rows, -(-columns // THREADS)), THREADS, contiguous(device, g), places,
                       out, count, columns, dtype=out.dtype)
+
+
+def sums_along(device: Device, g: Array, index: Array, axis: int, count: int) -> Array:
+    """The adjoint of `take_along_axis`: (outer, count, inner), where along the middle axis element j is the sum of those of
+    g that `index`, of g's shape, says j for, always in the same order."""
+    outer, picks, inner = math.prod(g.shape[:axis]), g.shape[axis], math.prod(g.shape[axis + 1:])
+    out = device.empty((outer, count, inner), g.dtype)
+    device.each("reductions", "sums_along", out.size, contiguous(device, g), contiguous(device, index.astype(np.int32)), out,
+                out.size, picks, count, inner, dtype=g.dtype)
+    return out
 
 
 def _softmax(device: Device, x: Array, axis: int, logarithm: bool) -> Array:

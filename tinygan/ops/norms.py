@@ -1,0 +1,52 @@
+"""The L2 norm and the standard deviation: roots of sums of squares, with the gradient 0 where they are 0."""
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from tinygan.graph import OUT, op
+from tinygan.ops.elementwise import div, equal, mul, sub, where
+from tinygan.ops.reduce import Axes, _checked, _count, _reduced, _spread, mean
+from tinygan.tensor import Axis
+
+
+@op(saves=(0, OUT))
+def _norm(B: Any, x: Any, axis: Axes, keepdims: bool, shape: tuple[int, ...]) -> Any:
+    xp = B.xp
+    if x.dtype == np.float32 or not x.size:  # float64 holds the square of every float32
+        return xp.sqrt(xp.sum(xp.square(x.astype(np.float64)), axis, keepdims=keepdims)).astype(x.dtype)
+    # Divided by a power of two, which rounds nothing, the largest square is at most 4 and at least 1.
+    high = xp.max(xp.abs(x), axis, keepdims=True)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        scale = xp.where(xp.isfinite(high) & (high > 0), xp.exp2(xp.floor(xp.log2(high))), 1.0)
+    y = scale * xp.sqrt(xp.sum(xp.square(x / scale), axis, keepdims=True))
+    return y if keepdims else y.reshape(tuple([n for n, k in zip(shape, _reduced(axis, shape), strict=True) if not k]))
+
+
+@_norm.vjp
+def _(needs: Any, g: Any, x: Any, y: Any, axis: Axes, keepdims: bool, shape: tuple[int, ...]) -> Any:
+    # The gradient is the unit vector x / y. Where y is 0, x / inf is 0, and so are its own derivatives.
+    y = where(equal(y, 0.0), math.inf, y)
+    return (mul(_spread(g, axis, keepdims, shape), div(x, _spread(y, axis, keepdims, shape))),)
+
+
+def norm(x: Any, axis: Axis = None, keepdims: bool = False) -> Any:
+    """The L2 norm over `axis`, sqrt(sum(x * x)), without overflow or underflow of the squares.
+
+    Where it is 0 its gradient is 0, and so is every further one, so that a gradient penalty can be differentiated at
+    vanishing gradients, too (the square root of a sum of squares gives NaN there). Of nothing: 0.
+    """
+    axis = _checked("norm", x, axis)
+    return _norm(x, axis=axis, keepdims=keepdims, shape=x.shape)
+
+
+def std(x: Any, axis: Axis = None, keepdims: bool = False, ddof: int = 0) -> Any:
+    """The standard deviation over `axis`: the root of `var`. Where it is 0 its gradient is 0 (that of `sqrt(var(x))` is
+    NaN)."""
+    axis = _checked("std", x, axis)
+    count = _count(axis, x.shape)
+    if count <= ddof:
+        raise ValueError(f"std: {count} elements along axis {axis} of the shape {x.shape}, needs more than ddof={ddof}")
+    return mul(norm(sub(x, mean(x, axis, keepdims=True)), axis, keepdims), 1 / math.sqrt(count - ddof))

@@ -1,0 +1,72 @@
+"""`prod` and `cumsum`: what NumPy computes along an axis one element after the other."""
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from tinygan.graph import op, pullback
+from tinygan.ops.elementwise import mul
+from tinygan.ops.indexing import getitem
+from tinygan.ops.reduce import Axes, _checked
+from tinygan.ops.shape import checked_axis, pad, reshape, transpose
+from tinygan.tensor import Axis, shape_of
+
+
+@op(saves=(0,), integers=True)
+def _prod(B: Any, x: Any, axis: Axes, keepdims: bool) -> Any:
+    return B.xp.prod(x, axis, keepdims=keepdims)
+
+
+@_prod.vjp
+def _(needs: Any, g: Any, x: Any, axis: Axes, keepdims: bool) -> Any:
+    def product(x: Any) -> Any:
+        return reshape(_halved(x, tuple(range(len(x.shape))) if axis is None else axis), g.shape)
+
+    return pullback(product, [x], g, needs)
+
+
+def _halved(x: Any, axes: tuple[int, ...]) -> Any:
+    """The product over the axes, as one half times the other until one is left. An element's derivative is then made of
+    products of the others, without a division: right where one of them is 0, and where several are."""
+    kept = [i for i in range(len(x.shape)) if i not in axes]
+    rows, count = math.prod([x.shape[i] for i in kept]), math.prod([x.shape[i] for i in axes])
+    x = reshape(transpose(x, (*axes, *kept)), (count, rows))
+    n = 1 << (count - 1).bit_length() if count else 1
+    x = pad(x, ((0, n - count), (0, 0)), 1.0)
+    while n > 1:
+        n //= 2
+        x = mul(getitem(x, slice(0, n)), getitem(x, slice(n, None)))
+    return x
+
+
+def prod(x: Any, axis: Axis = None, keepdims: bool = False) -> Any:
+    """The product over `axis`; its gradient is right at zeros, too. Of integers an integer, of nothing 1."""
+    return _prod(x, axis=_checked("prod", x, axis), keepdims=keepdims)
+
+
+@op(integers=True)
+def _cumsum(B: Any, x: Any, axis: int, backward: bool) -> Any:
+    kind = x.dtype.kind
+    wide = np.float64 if kind == "f" else np.uint64 if kind == "u" else np.int64  # float32 would lose its last terms
+    if not x.ndim or not x.size:
+        return x.astype(x.dtype if kind == "f" else wide)
+    ordered = B.xp.flip(x, axis) if backward else x
+    sums = B.xp.cumsum(ordered, axis, dtype=wide).astype(x.dtype if kind == "f" else wide)
+    return B.xp.flip(sums, axis) if backward else sums
+
+
+@_cumsum.vjp
+def _(needs: Any, g: Any, axis: int, backward: bool) -> Any:
+    return (_cumsum(g, axis=axis, backward=not backward),)
+
+
+def cumsum(x: Any, axis: int | None = None) -> Any:
+    """The sums of the first, the first two, the first three, ... elements along `axis`; of x's shape (axis None: of the
+    flattened array, as in NumPy). Of integers and booleans integers."""
+    shape = shape_of("cumsum", x)
+    if axis is None:
+        return _cumsum(reshape(x, math.prod(shape)), axis=0, backward=False)
+    axis = checked_axis("cumsum", axis, shape, len(shape) or 1)
+    return _cumsum(x, axis=axis, backward=False)
