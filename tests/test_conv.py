@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import warnings
 
+import numba
 import numpy as np
 import pytest
 from helpers import CONTIGUOUS, Layout, agree, check, check_both_modes, close, layouts, seeds, to_device, to_numpy, values
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 
 import tinygan as tg
 from tinygan.backends import cpu
-from tinygan.kernels import im2col, reference
+from tinygan.kernels import conv, im2col, reference
 from tinygan.ops.conv import ALGORITHMS, Geometry
 
 TOLERANCES = {"float64": 1e-10, "float32": 1e-4}  # relative to the largest element
@@ -524,41 +525,56 @@ def test_numpy_integers_are_whole_numbers():
     assert tg.conv2d(*PLAIN, stride=np.int64(2), padding=[np.int32(1)]).shape == (2, 4, 3, 3)
 
 
+WIDE = (32, 32, 4, 4)  # a weight of so many channels that its convolution is a matrix product, whatever a register holds
+
+
+def before_and_after_each_task(monkeypatch, before=lambda: None, after=lambda: None):
+    """Have something done by another thread, or by a signal handler, when a convolution's tasks begin or have ended."""
+    convolution = cpu._convolution()
+    run, seen = convolution._run, []
+
+    def observed(*arguments, **options):
+        seen.append(arguments[0])
+        before()
+        run(*arguments, **options)
+        after()
+
+    monkeypatch.setattr(convolution, "_run", observed)
+    return seen
+
+
 def test_weights_packed_during_a_write_are_not_kept(monkeypatch):
     """Another thread may assign while they are packed."""
-    weight = tg.Parameter(np.ones((16, 16, 4, 4), np.float32))
-    x = np.ones((8, 16, 16, 16), np.float32)
-    convolution = cpu._convolution()
-    run = convolution._run
+    weight = tg.Parameter(np.ones(WIDE, np.float32))
+    x = np.ones((8, 32, 16, 16), np.float32)
 
-    def run_and_assign(task, words):
-        run(task, words)
+    def assign():
         if weight.version.count == 0:
-            weight.assign(np.full((16, 16, 4, 4), 2, np.float32))
+            weight.assign(np.full(WIDE, 2, np.float32))
 
-    monkeypatch.setattr(convolution, "_run", run_and_assign)
+    seen = before_and_after_each_task(monkeypatch, after=assign)
     tg.conv2d(x, weight)
-    np.testing.assert_allclose(tg.conv2d(x, weight).numpy(), 2 * 16 * 16, rtol=1e-5)
+    assert seen[0] == conv.make(numba.float32).pack
+    np.testing.assert_allclose(tg.conv2d(x, weight).numpy(), 2 * 32 * 16, rtol=1e-5)
 
 
-def test_a_convolution_within_another_has_memory_of_its_own(monkeypatch):
+@pytest.mark.parametrize("channels", [16, 2], ids=["matrix products", "few channels"])
+def test_a_convolution_within_another_has_memory_of_its_own(channels, monkeypatch):
     """A signal handler may draw samples while the training computes."""
     x, w = (np.random.default_rng(i).standard_normal(shape).astype(np.float32)
-            for i, shape in enumerate([(8, 16, 16, 16), (32, 16, 4, 4)]))
+            for i, shape in enumerate([(16, channels, 16, 16), (32, channels, 4, 4)]))
     expected = cpu.conv2d(x, w, Geometry((16, 16), (4, 4), (8, 8), (2, 2), (1, 1), (1, 1), 1))
-    convolution = cpu._convolution()
-    run = convolution._run
     inside = []
 
-    def run_and_interrupt(task, words):
+    def interrupt():
         if not inside:
             inside.append(True)
-            tg.conv2d(np.ones((9, 16, 20, 20), np.float32), w, stride=2)
+            tg.conv2d(np.ones((17, channels, 20, 20), np.float32), w, stride=2)
             inside.clear()
-        run(task, words)
 
-    monkeypatch.setattr(convolution, "_run", run_and_interrupt)
+    seen = before_and_after_each_task(monkeypatch, before=interrupt)
     np.testing.assert_array_equal(tg.conv2d(x, w, stride=2, padding=1), expected)
+    assert seen
 
 
 def test_many_groups_are_computed_without_kernels_for_large_products(monkeypatch):

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from .runs import machine
 from .runs.errors import RunError
 from .runs.history import QUANTITIES
 from .runs.opening import open_run, run_config
@@ -79,8 +80,9 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--data-dir", metavar="DIR", help="the digits (default: as in training)")
     command.set_defaults(action=classifier)
 
-    command = commands.add_parser("info", help="show a run's settings, progress and networks")
-    command.add_argument("run", type=Path, metavar="RUN", help="the run's folder")
+    command = commands.add_parser("info", help="show a run's settings, progress and networks, or what tinygan runs on here")
+    command.add_argument("run", type=Path, nargs="?", metavar="RUN",
+                         help="the run's folder (without it: versions, processor, kernels)")
     command.set_defaults(action=info)
 
     command = commands.add_parser("gradcheck", help="check the gradients of the ops, first and second order")
@@ -226,8 +228,17 @@ def classifier(parsed: argparse.Namespace) -> None:
 
 
 def info(parsed: argparse.Namespace) -> None:
-    """`tinygan info RUN`: what it was told, how far it is, what its networks are, which files it has."""
-    run = parsed.run
+    """`tinygan info RUN`: what it was told, how far it is, what its networks are, which files it has. Without RUN: what
+    runs here would record of versions and machine. Then how kernels are compiled here."""
+    if parsed.run is None:
+        for group, entries in machine.describe().items():
+            _table(group.capitalize(), entries)
+    else:
+        _info_on(parsed.run)
+    _table("Kernels on the CPU", machine.kernels())
+
+
+def _info_on(run: Path) -> None:
     config = run_config(run)
     data = config["data"]
     print(f"{run}: {config['variant']} on {data['name']}, {data['images']:,} images of {tuple(data['image_shape'])}, "

@@ -1,7 +1,7 @@
 """How kernels are compiled and cached: `kernel` makes a task for the thread pool of a function, `inline` a helper for one.
 
-The cache lies in the user's cache folder, in a sub-folder named by a hash over all kernel files: Numba by itself sees a
-change in the file of the compiled function only, and would go on using an edited helper's old code.
+The cache lies in the user's cache folder, in a sub-folder named by a hash over all kernel files and the processor: Numba by
+itself sees a change in the file of the compiled function only, and would go on using an edited helper's old code.
 """
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ import numba
 from numba import types
 from numba.core import caching
 from numba.core.ccallback import CFunc
+from numba.core.codegen import JITCPUCodegen
 from numba.core.compiler import CompilerBase, DefaultPassBuilder
 from numba.core.compiler_machinery import register_pass
 from numba.core.lowering import Lower
@@ -28,6 +29,7 @@ from numba.core.typed_passes import NativeLowering
 
 from tinygan.cache import cache_folder as user_cache
 from tinygan.kernels import COMPILING
+from tinygan.kernels.processor import target
 
 # Reassociation lets reductions vectorise. NaN and infinities keep their meaning.
 FAST = {"contract", "reassoc", "nsz"}
@@ -37,8 +39,8 @@ TASK = types.void(types.CPointer(types.int64), types.int64, types.int64)
 
 @cache
 def fingerprint() -> str:
-    """A hash over the source of all kernels."""
-    digest = hashlib.sha256(f"{numba.__version__} {llvmlite.__version__}".encode())
+    """A hash over the source of all kernels and the processor that they are compiled for."""
+    digest = hashlib.sha256(f"{numba.__version__} {llvmlite.__version__} {target()}".encode())
     for path in sorted(Path(__file__).parent.glob("*.py")):
         digest.update(path.read_bytes())
     return digest.hexdigest()[:16]
@@ -47,10 +49,11 @@ def fingerprint() -> str:
 @cache
 def cache_folder() -> Path | None:
     """Where compiled kernels are kept; None if no such folder can be written."""
+    name = fingerprint()
     try:
         Path.home()  # without one the cache would be a public folder, and Numba unpickles what it finds
         kernels = user_cache() / "kernels"
-        folder = kernels / fingerprint()
+        folder = kernels / name
         folder.mkdir(parents=True, exist_ok=True)
         probe = folder / f".writable-{os.getpid()}"
         probe.touch()
@@ -109,14 +112,35 @@ class _Cache(caching.FunctionCache):
 
     _impl_class = _Impl
 
+    def load_overload(self, signature: Any, context: Any) -> Any:
+        return super().load_overload(signature, _for_target(context))
+
     def _index_key(self, signature: Any, codegen: Any) -> Any:
         return signature, codegen.magic_tuple()
+
+
+class _Codegen(JITCPUCodegen):
+    """Numba's generator of machine code, but for our target. What users compile with Numba goes through Numba's own."""
+
+    def _get_host_cpu_name(self) -> str:
+        return target().name
+
+    def _get_host_cpu_features(self) -> str:
+        return target().features
+
+
+@cache
+def _for_target(context: Any) -> Any:
+    """Numba's target context, with another generator of machine code."""
+    context.refresh()  # else what it lends to all functions, such as their memory, would be made for our target only
+    return context.subtarget(_internal_codegen=_Codegen("tinygan"))
 
 
 class _Lower(Lower):
     def setup_function(self, fndesc: Any) -> None:
         super().setup_function(fndesc)
-        set.add(self.function.attributes, '"prefer-vector-width"="512"')  # (llvmlite's own `add` knows no such words)
+        width = f'"prefer-vector-width"="{8 * target().vector_bytes}"'
+        set.add(self.function.attributes, width)  # (llvmlite's own `add` knows no such words)
 
 
 @register_pass(mutates_CFG=True, analysis_only=False)
@@ -129,8 +153,11 @@ class _Lowering(NativeLowering):
 
 
 class _Compiler(CompilerBase):
-    """Numba's compiler, but loops become instructions on the widest vectors: LLVM likes half of AVX-512's better, as was
-    right when using them slowed down a processor's clock."""
+    """Numba's compiler, but for our target, and loops become instructions on its widest vectors: of AVX-512's LLVM likes
+    half better, as was right when using them slowed down a processor's clock."""
+
+    def __init__(self, typing: Any, context: Any, *others: Any) -> None:
+        super().__init__(typing, _for_target(context), *others)
 
     def define_pipelines(self) -> list[Any]:
         pipeline = DefaultPassBuilder.define_nopython_pipeline(self.state)

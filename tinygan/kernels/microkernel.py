@@ -8,24 +8,28 @@ from __future__ import annotations
 
 from typing import Any
 
-import llvmlite.binding as llvm
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-_FEATURES = llvm.get_host_cpu_features() if hasattr(llvm, "get_host_cpu_features") else {}
-if _FEATURES.get("avx512f"):  # 32 registers of 64 bytes: 12 * 2 sums, 2 of B
-    VECTOR_BYTES, ROWS, VECTORS = 64, 12, 2
-elif _FEATURES.get("avx2") and _FEATURES.get("fma"):  # 16 registers of 32 bytes: 6 * 2 sums, 2 of B, 1 of A
-    VECTOR_BYTES, ROWS, VECTORS = 32, 6, 2
-else:  # registers of 16 bytes; 32 of them on ARM, 16 on old x86
-    VECTOR_BYTES, ROWS, VECTORS = 16, 6, 2
+from tinygan.kernels.processor import target
+
+VECTOR_BYTES, VECTORS = target().vector_bytes, 2
+# 32 registers of 64 bytes: 12 * 2 sums, 2 of B. 16 registers of 32 or 16 bytes (ARM has 32): 6 * 2 sums, 2 of B, 1 of A.
+ROWS = 12 if VECTOR_BYTES == 64 else 6
 
 
 def columns(item_bytes: int) -> int:
     """COLUMNS for elements of that size."""
     return VECTORS * VECTOR_BYTES // item_bytes
+
+
+def multiply_add(module: Any, vector: Any) -> Any:
+    """The function (x, y, z) -> x * y + z of vectors: one instruction where the processor has it, else two. (LLVM's `fma`
+    always rounds once, and for that calls the C library for each element where the processor does not have it.)"""
+    name = f"llvm.fmuladd.v{vector.count}{vector.element.intrinsic_name}"
+    return cgutils.get_or_insert_function(module, ir.FunctionType(vector, [vector] * 3), name)
 
 
 def make(real: Any, packing: bool = False) -> Any:
@@ -70,8 +74,7 @@ def make(real: Any, packing: bool = False) -> Any:
         def define(function: Any) -> None:
             builder = ir.IRBuilder(function.append_basic_block("entry"))
             k, a, row_stride, step, b, b_step, c, c_stride, adding, ahead, ahead_step, beside, beside_step = function.args
-            fma = cgutils.get_or_insert_function(
-                builder.module, ir.FunctionType(vector, [vector] * 3), f"llvm.fma.v{lanes}f{size * 8}")
+            fma = multiply_add(builder.module, vector)
             prefetch = cgutils.get_or_insert_function(
                 builder.module, ir.FunctionType(ir.VoidType(), [byte, small, small, small]), "llvm.prefetch.p0")
 

@@ -8,6 +8,7 @@ from llvmlite import ir
 from numba.core import cgutils
 
 from tinygan.kernels import transform
+from tinygan.kernels.microkernel import multiply_add
 
 
 class Registers:
@@ -19,8 +20,7 @@ class Registers:
         self.lanes = transform.lanes_of(real)
         self.vector = ir.VectorType(self.element, self.lanes)
         self.word = ir.IntType(64)
-        self.fma = cgutils.get_or_insert_function(builder.module, ir.FunctionType(self.vector, [self.vector] * 3),
-                                                  f"llvm.fma.v{self.lanes}f{real.bitwidth}")
+        self.fma = multiply_add(builder.module, self.vector)
 
     def shift(self, base: Any, extra: int) -> Any:
         """base + extra."""

@@ -12,11 +12,10 @@ from typing import Any
 
 from llvmlite import ir
 from numba import types
-from numba.core import cgutils
 from numba.extending import intrinsic
 
 from tinygan.kernels.compiling import compiled
-from tinygan.kernels.microkernel import VECTOR_BYTES
+from tinygan.kernels.microkernel import VECTOR_BYTES, multiply_add
 
 Row = tuple[float, ...]
 
@@ -41,10 +40,10 @@ def _pairs(lines: Sequence[Sequence[float]]) -> list[tuple[int, int]]:
 class _Emitter:
     """Writes vector arithmetic into a function."""
 
-    def __init__(self, builder: Any, vector: Any, name: str) -> None:
+    def __init__(self, builder: Any, vector: Any) -> None:
         self.builder = builder
         self.vector = vector
-        self.fma = cgutils.get_or_insert_function(builder.module, ir.FunctionType(vector, [vector] * 3), f"llvm.fma.{name}")
+        self.fma = multiply_add(builder.module, vector)
 
     def constant(self, value: float) -> Any:
         return ir.Constant(self.vector, [value] * self.vector.count)
@@ -110,7 +109,7 @@ def make(real: Any, matrix: tuple[Row, ...], add: bool = False) -> int:
                 column = builder.mul(column_step, ir.Constant(word, j))
                 return builder.inttoptr(builder.add(row, column), vector.as_pointer())
 
-            emitter = _Emitter(builder, vector, f"v{lanes}f{real.bitwidth}")
+            emitter = _Emitter(builder, vector)
             columns = [emitter.product(matrix, [builder.load(place(args[0], args[1], i, args[2], j), align=align)
                                                 for i in range(size)]) for j in range(size)]
             for i, row in enumerate(zip(*columns, strict=True)):

@@ -1,6 +1,7 @@
-"""What results depend on bit for bit, besides the settings: versions, processor, threads."""
+"""What results depend on bit for bit, besides the settings: versions, processor, vectors, threads."""
 from __future__ import annotations
 
+import os
 import platform
 from importlib import metadata
 from typing import Any
@@ -11,14 +12,26 @@ PACKAGES = ("tinygan", "numpy", "numba")
 def describe() -> dict[str, Any]:
     """The versions and the processor of this process, as `config.json` records them."""
     return {"versions": {"python": platform.python_version(), **{name: _version(name) for name in PACKAGES}},
-            "machine": {"system": platform.system(), "processor": _processor(), "threads": _threads()}}
+            "machine": {"system": platform.system(), "processor": _processor(), "vectors": _vectors(),
+                        "threads": _threads()}}
+
+
+def kernels() -> dict[str, str]:
+    """What the CPU's kernels are compiled for here, and where they are kept."""
+    from tinygan.kernels.compiling import cache_folder
+    from tinygan.kernels.processor import SWITCH, target
+
+    chosen = f", as {SWITCH} says" if os.environ.get(SWITCH) else ""
+    return {"vectors": f"{_vectors()}{chosen}", "processor": target().name,
+            "folder": str(cache_folder() or "none: nowhere can be written, so they are compiled at every start")}
 
 
 def differences(then: dict[str, Any], now: dict[str, Any]) -> list[str]:
-    """What changed between two descriptions, a phrase each ("numpy 2.3.1 -> 2.4.0")."""
-    return [f"{name} {then.get(group, {}).get(name)} -> {value}"
+    """What changed between two descriptions, a phrase each ("numpy 2.3.1 -> 2.4.0"). What an older tinygan did not record
+    did not change."""
+    return [f"{name} {then[group][name]} -> {value}"
             for group in ("versions", "machine") for name, value in now[group].items()
-            if then.get(group, {}).get(name) != value]
+            if then.get(group, {}).get(name, value) != value]
 
 
 def _version(name: str) -> str:
@@ -39,6 +52,12 @@ def _processor() -> str:
     except OSError:
         pass
     return platform.processor() or platform.machine()
+
+
+def _vectors() -> str:
+    from tinygan.kernels.processor import target
+
+    return f"{target().vector_bytes} bytes"
 
 
 def _threads() -> int:
