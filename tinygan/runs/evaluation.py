@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from tinygan.data import Dataset, load
+from tinygan.progress import bar, stages
 from tinygan.random import Key
 from tinygan.saving import write_atomically
 
@@ -20,27 +21,53 @@ _CHUNK = 1000
 
 class Examiner:
     """Compares a GAN's images with digits: as many as there are test images. These are measured themselves, too: no
-    generator needs to do better than they do."""
+    generator needs to do better than they do.
+
+    What cannot be evaluated is refused at once, with a RunError or DataError; `prepare`, which may take minutes, trains the
+    classifier if need be and measures the test images.
+    """
 
     def __init__(self, train: Dataset, data_dir: str | None) -> None:
-        from tinygan import metrics
+        from tinygan.metrics import digits
 
-        test = load(data_dir, split="test")
+        self._train, self._test = train, load(data_dir, split="test")
         try:
-            classifier = metrics.digit_classifier(train, test)
+            digits.refuse_others(train, self._test)
         except ValueError as error:
             raise RunError(f"only digits can be evaluated: {error}") from error
-        self._judge = metrics.Judge(classifier, train)
-        self.about: dict[str, Any] = {"data": train.name, "images": len(test), "classifier_accuracy": classifier.accuracy}
-        self.floor = _rounded(self._judge(test.batch(np.arange(len(test)))))
+        if self._test.name != train.name:
+            raise RunError(f"{train.name} cannot be evaluated: the test images found are those of {self._test.name} "
+                           "(--data-dir, in Python data_dir, names the folder of both)")
+        self.about: dict[str, Any] = {"data": train.name, "images": len(self._test)}
+        self.floor: dict[str, float] = {}
+
+    def prepare(self) -> Examiner:
+        """What `examine` needs; a second call does nothing."""
+        from tinygan import metrics
+
+        if not self.floor:
+            classifier = metrics.digit_classifier(self._train, self._test)
+            with stages("preparing the evaluation", 2) as done:
+                self._judge = metrics.Judge(classifier, self._train)
+                done()
+                self.floor = _rounded(self._judge(self._test.batch(np.arange(len(self._test)))))
+                done()
+            self.about["classifier_accuracy"] = classifier.accuracy
+        return self
 
     def examine(self, gan: GAN, key: Key) -> dict[str, float]:
         """The measures of images whose latent vectors are drawn from `key`, by name."""
+        self.prepare()
         z = gan.latent(self.about["images"], key)
-        images = np.concatenate([gan.sample(z=z[start:start + _CHUNK]) for start in range(0, len(z), _CHUNK)])
-        if not np.isfinite(images).all():
-            raise RunError("the generator makes images that are not finite")
-        return _rounded(self._judge(images))
+        with stages("evaluating", 2) as done:
+            images = np.concatenate([gan.sample(z=z[start:start + _CHUNK])
+                                     for start in bar(range(0, len(z), _CHUNK), "sampling", "img", scale=_CHUNK)])
+            if not np.isfinite(images).all():
+                raise RunError("the generator makes images that are not finite")
+            done()
+            found = _rounded(self._judge(images))
+            done()
+        return found
 
 
 class Evaluation:
