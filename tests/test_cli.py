@@ -150,7 +150,7 @@ def test_every_mistake_is_one_clear_line(run, images, tmp_path, capsys):
     assert "already holds a run" in failure(capsys, 2, "train", "vanilla", "--run-dir", run, "--data-dir", images)
     resumed = ("train", "vanilla", "--run-dir", run, "--resume")
     assert "--batch-size was 8, now 9" in failure(capsys, 2, *resumed, "--batch-size", 9)
-    assert "2 epochs of it are done, so that --epochs 1 is too few" in failure(capsys, 2, *resumed, "--epochs", 1)
+    assert "2 epochs are done: --epochs must be at least 2, got 1" in failure(capsys, 2, *resumed, "--epochs", 1)
     new = ("train", "vanilla", "--run-dir", tmp_path / "new")
     assert "no such file or folder" in failure(capsys, 2, *new, "--data-dir", tmp_path / "absent")
     assert "lower --batch-size" in failure(capsys, 2, *new, "--data-dir", images)

@@ -182,7 +182,7 @@ def test_a_new_run_is_refused_where_something_lies(reference, tmp_path):
     ({"batch_size": 4}, "--batch-size was 8, now 4"), ({"seed": 1}, "--seed was 0, now 1"),
     ({"learning_rate": 1e-3}, r"--learning-rate was 0\.0002, now 0\.001"),
     ({"limit_train": 20}, "--limit-train was None, now 20"),
-    ({"epochs": 1}, "2 epochs of it are done, so that --epochs 1 is too few: at least 2")])
+    ({"epochs": 1}, "2 epochs are done: --epochs must be at least 2, got 1")])
 def test_resuming_under_other_settings_is_refused(tmp_path, changes, message):
     tiny_train(tmp_path, epochs=2)
     before = content(tmp_path)

@@ -207,8 +207,8 @@ def evaluate(parsed: argparse.Namespace) -> None:
     data_dir = parsed.data_dir or config["data"]["data_dir"]
     train_images = data.load(data_dir)
     if train_images.checksum != config["data"]["checksum"]:
-        found_at = f"{data_dir} holds" if data_dir else "is found without --data-dir"
-        raise RunError(f"{parsed.run} was trained on {config['data']['name']}, not on what {found_at} ({train_images.name}): "
+        found_at = data_dir or "found without --data-dir"
+        raise RunError(f"{parsed.run} was trained on {config['data']['name']}, not on {train_images.name} ({found_at}): "
                        "say with --data-dir where the run's data are")
     examiner = Examiner(train_images, data_dir)
     found = examiner.examine(gan, Key(parsed.seed).fold("evaluation"))
@@ -251,7 +251,7 @@ def info(parsed: argparse.Namespace) -> None:
         _table("Progress", _progress(config, history))
         for player, layers in config.get("networks", {}).items():
             print(f"\n{player.capitalize()}\n{layers}")
-        print(f"\nIts networks were built by its user's program. In Python:  {advice.open_in_python(str(run))}")
+        print(f"\nOnly the program that trained it can build its networks. In Python:  {advice.open_in_python(str(run))}")
     else:
         gan, _, history = open_run(run)
         _table("Progress", _progress(config, history))

@@ -349,6 +349,9 @@ def guarded(action: Callable[[], object]) -> int:
         message = (error.strerror if isinstance(error, OSError) and error.filename is None else None) or str(error)
         print(f"tinygan: error: {message}", file=sys.stderr)
         return getattr(error, "exit_status", 2)
+    except MemoryError as error:
+        print(f"tinygan: error: out of memory ({error}): smaller batches or networks need less", file=sys.stderr)
+        return 2
     except Interrupted as interruption:
         return interruption.exit_status
     except KeyboardInterrupt:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from tinygan.data import Dataset, load
+from tinygan.data import DataError, Dataset, load
 from tinygan.progress import bar, stages
 from tinygan.random import Key
 from tinygan.saving import write_atomically
@@ -30,7 +30,10 @@ class Examiner:
     def __init__(self, train: Dataset, data_dir: str | None) -> None:
         from tinygan.metrics import digits
 
-        self._train, self._test = train, load(data_dir, split="test")
+        try:
+            self._train, self._test = train, load(data_dir, split="test")
+        except DataError as error:
+            raise DataError(f"{train.name} cannot be evaluated: {error}") from error
         try:
             digits.refuse_others(train, self._test)
         except ValueError as error:

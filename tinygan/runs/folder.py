@@ -96,11 +96,9 @@ class RunFolder:
         another machine, and data of another name. Without a checkpoint there is nothing yet that settings must agree with.
         """
         new = self._config
-        if stored["variant"] != new["variant"]:
-            self._refuse(f"it is a run of {stored['variant']!r}, not of {new['variant']!r}")
         if self.checkpoint.exists():
             if "networks" in stored and "networks" not in new:
-                self._refuse("its networks were built by its user's program, which alone can go on with it")
+                self._refuse(f"its networks are none of {new['variant']!r}: the program that began it must go on with it")
             for kind, name, old, value in _changes(stored, new, self._settings):
                 advice = "name the run's own data with --data-dir, or start" if kind == "data" else "start"
                 self._refuse(f"{name} was {old}, now {value}; it must stay the same: {advice} another run with another "
@@ -124,7 +122,7 @@ class RunFolder:
         least = epochs + (more > 0)
         if least > self._settings.epochs:
             told = f"{epochs} epoch{'s' if epochs > 1 else ''}" + (f" and {more} steps of the next" if more else "")
-            self._refuse(f"{told} of it are done, so that --epochs {self._settings.epochs} is too few: at least {least}")
+            self._refuse(f"{told} are done: --epochs must be at least {least}, got {self._settings.epochs}")
 
     def _refuse(self, why: str) -> None:
         raise RunError(f"cannot resume {self.path}: {why}")
@@ -181,7 +179,7 @@ class RunFolder:
 
 
 def refuse_occupied(settings: Settings) -> None:
-    """Refuse a new run into a folder that holds something, and a resumed run from a folder that does not exist."""
+    """Refuse a new run into a folder that holds something, and a resumed one where there is no run of the same variant."""
     path = Path(settings.run_dir)
     if not settings.run_dir:
         raise RunError("a run needs a folder: --run-dir DIR (in Python: run_dir in its settings)")
@@ -190,6 +188,9 @@ def refuse_occupied(settings: Settings) -> None:
     if settings.resume and not path.is_dir():
         raise RunError(f"{path} does not exist, so there is nothing to resume: leave out --resume, or name the run's "
                        "folder with --run-dir")
+    stored = read_config(path) if settings.resume else None
+    if stored is not None and stored["variant"] != settings.variant:
+        raise RunError(f"cannot resume {path}: it is a run of {stored['variant']!r}, not of {settings.variant!r}")
     if not settings.resume and path.is_dir() and not _is_vacant(path):
         advice = "--resume goes on with it, " if (path / "config.json").is_file() else ""
         what = "a run" if advice else "other files"

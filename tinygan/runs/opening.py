@@ -50,8 +50,8 @@ def untrained(run: str | os.PathLike[str]) -> GAN:
     run = Path(run).expanduser()
     config = run_config(run)
     if is_own(config):
-        raise RunError(f"{run}: its networks were built by its user's program, and only that can build them again. In "
-                       f"Python:  {advice.open_in_python(str(run))}")
+        raise RunError(f"{run}: its networks are none that `tinygan train` builds, so only the program that trained it can "
+                       f"build them. In Python:  {advice.open_in_python(str(run))}")
     variant = VARIANTS[config["variant"]]
     settings = complete(variant.settings, {"run_dir": str(run), "resume": True})
     channels, height, width = config["data"]["image_shape"]
