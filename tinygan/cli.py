@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from .progress import bar
+from .progress import chunks
 from .runs import advice
 from .runs.errors import RunError
 from .runs.folder import read_checkpoint, refuse_moved_data
@@ -114,8 +114,7 @@ def sample(parsed: argparse.Namespace) -> None:
         raise RunError(f"--out {out}: expected a name that ends in .png or .npy")
     gan, config, history = open_run(parsed.run)
     z = gan.latent(parsed.n, Key(parsed.seed).fold("sample"))
-    parts = bar(range(0, parsed.n, _CHUNK), "sampling", "img", scale=_CHUNK)
-    images = np.concatenate([gan.sample(z=z[i:i + _CHUNK]) for i in parts])
+    images = np.concatenate([gan.sample(z=z[part]) for part in chunks(parsed.n, _CHUNK, "sampling")])
     if out.suffix == ".png":
         title = find(config["variant"]).settings.title
         save_grid(out, images, title=f"{title} on {config['data']['name']}, step {len(history['d_loss'])}")

@@ -1,39 +1,34 @@
 """Progress bars: on a terminal, on stderr, gone when they are done; nowhere else."""
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import TypeVar
 
-__all__ = ["bar", "hidden", "stages"]
-
-T = TypeVar("T")
+__all__ = ["bar", "chunks", "hidden"]
 
 _HIDDEN: ContextVar[bool] = ContextVar("tinygan_progress_hidden", default=False)
 
 
-def bar(items: Iterable[T], label: str, unit: str, *, scale: int = 1) -> Iterable[T]:
-    """`items`, with a bar over them while they are gone through. scale: what one of them counts."""
-    if _HIDDEN.get():
-        return items
-    from tqdm import tqdm
-
-    shown: Iterable[T] = tqdm(items, desc=label, unit=unit, unit_scale=scale if scale > 1 else False, leave=False,
-                              disable=None, dynamic_ncols=True)
-    return shown
-
-
 @contextmanager
-def stages(label: str, count: int) -> Iterator[Callable[[], object]]:
-    """Gives a function to call after each of `count` stages of something; a bar counts them."""
+def bar(label: str, total: int, unit: str) -> Iterator[Callable[[int], object]]:
+    """Within this, a bar. Gives the function that moves it on, by so many of `total`."""
     if _HIDDEN.get():
-        yield lambda: None
+        yield lambda n: None
         return
     from tqdm import tqdm
 
-    with tqdm(total=count, desc=label, unit="stage", leave=False, disable=None, dynamic_ncols=True) as shown:
+    with tqdm(total=total, desc=label, unit=unit, leave=False, disable=None, dynamic_ncols=True) as shown:
         yield shown.update
+
+
+def chunks(total: int, size: int, label: str, unit: str = "img") -> Iterator[slice]:
+    """Slices of `size` that cover `range(total)`, with a bar over them while they are gone through."""
+    with bar(label, total, unit) as move:
+        for start in range(0, total, size):
+            part = slice(start, min(start + size, total))
+            yield part
+            move(part.stop - start)
 
 
 @contextmanager

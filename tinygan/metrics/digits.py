@@ -15,7 +15,7 @@ from tinygan.data import Dataset
 from tinygan.graph import grad
 from tinygan.ops import softmax, softmax_cross_entropy
 from tinygan.optim import Adam, cosine_decay
-from tinygan.progress import bar
+from tinygan.progress import chunks
 from tinygan.random import Key, use_key
 
 Array = npt.NDArray[Any]
@@ -55,8 +55,8 @@ class DigitClassifier(NamedTuple):
             raise ValueError(f"DigitClassifier: images (N, 1, 28, 28) expected, got {images.shape}")
         parts = []
         with no_grad(), nn.mode(self.body, self.head, training=False):
-            for start in bar(range(0, len(images), _LOOK), "looking at images", "img", scale=_LOOK):
-                features = self.body(images[start:start + _LOOK])
+            for part in chunks(len(images), _LOOK, "looking at images"):
+                features = self.body(images[part])
                 parts.append((np.asarray(features), np.asarray(softmax(self.head(features)))))
         features, probabilities = zip(*parts, strict=True)
         return Seen(np.concatenate(features), np.concatenate(probabilities))
@@ -123,8 +123,8 @@ def train_classifier(train: Dataset, test: Dataset, epochs: int | None = None, k
             order = key.fold("order").fold(epoch).permutation(len(train))
             shifts = key.fold("shifts").fold(epoch).integers((steps, 2), -_SHIFT, _SHIFT + 1)
             losses = []
-            for i in bar(range(steps), f"classifier, epoch {epoch + 1} of {epochs}", "step"):
-                chosen = order[i * size:(i + 1) * size]
+            for i, part in enumerate(chunks(steps * size, size, f"classifier, epoch {epoch + 1} of {epochs}")):
+                chosen = order[part]
                 loss = softmax_cross_entropy(network(_shifted(train.batch(chosen), *shifts[i])), train.labels[chosen])
                 optimizer.step(grad(loss, network.parameters()))
                 losses.append(loss.item())

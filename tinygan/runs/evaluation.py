@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from tinygan.data import DataError, Dataset, load
-from tinygan.progress import bar, stages
+from tinygan.progress import bar, chunks
 from tinygan.random import Key
 from tinygan.saving import write_atomically
 
@@ -50,11 +50,11 @@ class Examiner:
 
         if not self.floor:
             classifier = metrics.digit_classifier(self._train, self._test)
-            with stages("preparing the evaluation", 2) as done:
+            with bar("preparing the evaluation", 2, "stage") as move:
                 self._judge = metrics.Judge(classifier, self._train)
-                done()
+                move(1)
                 self.floor = _rounded(self._judge(self._test.batch(np.arange(len(self._test)))))
-                done()
+                move(1)
             self.about["classifier_accuracy"] = classifier.accuracy
         return self
 
@@ -62,14 +62,13 @@ class Examiner:
         """The measures of images whose latent vectors are drawn from `key`, by name."""
         self.prepare()
         z = gan.latent(self.about["images"], key)
-        with stages("evaluating", 2) as done:
-            images = np.concatenate([gan.sample(z=z[start:start + _CHUNK])
-                                     for start in bar(range(0, len(z), _CHUNK), "sampling", "img", scale=_CHUNK)])
+        with bar("evaluating", 2, "stage") as move:
+            images = np.concatenate([gan.sample(z=z[part]) for part in chunks(len(z), _CHUNK, "sampling")])
             if not np.isfinite(images).all():
                 raise RunError("the generator makes images that are not finite")
-            done()
+            move(1)
             found = _rounded(self._judge(images))
-            done()
+            move(1)
         return found
 
 
