@@ -204,11 +204,12 @@ def test_a_classifier_that_fails_leaves_no_run_behind(tmp_path, splits, monkeypa
     train(tmp_path / "run", evaluate=None, epochs=1)
 
 
-BARS = ("classifier, epoch 2 of 2", "preparing the evaluation", "looking at images", "evaluating", "sampling")
+BARS = ("classifier, epoch 1 of 1", "preparing the evaluation", "looking at images", "evaluating", "sampling")
 
 
 @pytest.mark.parametrize("terminal, quiet", [(True, False), (True, True), (False, False)])
 def test_evaluation_shows_bars_on_a_terminal_only(tmp_path, splits, capsys, monkeypatch, terminal, quiet):
+    monkeypatch.setattr(digits, "EPOCHS", 1)
     monkeypatch.setattr(sys.stderr, "isatty", lambda: terminal, raising=False)
     train(tmp_path / "run", epochs=2, quiet=quiet)
     seen = capsys.readouterr()
@@ -218,6 +219,7 @@ def test_evaluation_shows_bars_on_a_terminal_only(tmp_path, splits, capsys, monk
 
 
 def test_the_command_evaluate_shows_bars(tmp_path, splits, capsys, monkeypatch):
+    monkeypatch.setattr(digits, "EPOCHS", 1)
     trained_by_command(tmp_path)
     capsys.readouterr()
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
@@ -233,6 +235,7 @@ def trained_by_command(tmp_path, *flags):
 
 
 def test_evaluate_says_what_to_do_where_the_data_have_gone(tmp_path, splits, capsys, monkeypatch):
+    monkeypatch.setattr(digits, "EPOCHS", 1)
     (tmp_path / "digits").mkdir()
     trained_by_command(tmp_path, "--data-dir", str(tmp_path / "digits"))
     (tmp_path / "digits").rename(tmp_path / "moved")
