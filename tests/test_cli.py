@@ -141,14 +141,17 @@ def test_info_on_a_run_without_a_checkpoint(run, tmp_path, capsys):
     (tmp_path / "config.json").write_text((run / "config.json").read_text())
     assert cli.main(["info", str(tmp_path)]) == 0
     assert "No checkpoint yet" in capsys.readouterr().out
-    assert "checkpoint.safetensors does not exist" in failure(capsys, 2, "sample", tmp_path)
+    for command in ("sample", "interpolate", "architecture", "evaluate"):
+        line = failure(capsys, 2, command, tmp_path)
+        assert f"{tmp_path} has no checkpoint yet: it was stopped before its first epoch ended; start it again with" in line
+        assert line.endswith(f" train vanilla --run-dir {tmp_path} --resume")
 
 
 def test_every_mistake_is_one_clear_line(run, images, tmp_path, capsys):
     assert "already holds a run" in failure(capsys, 2, "train", "vanilla", "--run-dir", run, "--data-dir", images)
     resumed = ("train", "vanilla", "--run-dir", run, "--resume")
     assert "--batch-size was 8, now 9" in failure(capsys, 2, *resumed, "--batch-size", 9)
-    assert "--epochs was 2, now 1" in failure(capsys, 2, *resumed, "--epochs", 1)
+    assert "2 epochs are done: --epochs must be at least 2, got 1" in failure(capsys, 2, *resumed, "--epochs", 1)
     new = ("train", "vanilla", "--run-dir", tmp_path / "new")
     assert "no such file or folder" in failure(capsys, 2, *new, "--data-dir", tmp_path / "absent")
     assert "lower --batch-size" in failure(capsys, 2, *new, "--data-dir", images)

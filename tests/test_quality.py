@@ -1,7 +1,9 @@
 """The classifier of digits, the judge that looks with it, and runs that are evaluated as they go."""
+import dataclasses
 import json
 import math
 import struct
+import sys
 
 import numpy as np
 import PIL.Image
@@ -178,8 +180,75 @@ def test_an_evaluation_that_a_kill_prevented_is_made_up_for_and_a_later_one_drop
 
 def test_what_has_no_test_images_is_refused(tmp_path, monkeypatch):
     np.save(tmp_path / "own.npy", real(TRAIN)[:64])
-    with pytest.raises(DataError, match="holds no 'test' split"):
+    with pytest.raises(DataError, match=r"patterns cannot be evaluated: .*own.npy.*holds no 'test' split"):
         train(tmp_path / "run", data_dir=str(tmp_path / "own.npy"))
+    assert not (tmp_path / "run").exists()
+    train(tmp_path / "run", data_dir=str(tmp_path / "own.npy"), evaluate=None, epochs=1)
+
+
+@pytest.mark.parametrize("other, message", [
+    (dataclasses.replace(TEST, labels=None), "only digits can be evaluated: .*patterns, .* without labels"),
+    (dataclasses.replace(TEST, labels=TEST.labels + 5), "only digits can be evaluated: .*labels from 0 to 9"),
+    (dataclasses.replace(TEST, images=TEST.images[:, :, 2:, 2:]), r"only digits .*\(1, 26, 26\)"),
+    (dataclasses.replace(TEST, name="mnist"), "patterns cannot be evaluated: the test images found are those of mnist")])
+def test_what_cannot_be_evaluated_is_refused_before_anything_is_made(tmp_path, monkeypatch, other, message):
+    monkeypatch.setattr(evaluation, "load", lambda data_dir, split: other)
+    with pytest.raises(training.RunError, match=message):
+        train(tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_classifier_that_fails_leaves_no_run_behind(tmp_path, splits, monkeypatch):
+    monkeypatch.setattr(digits, "train_classifier", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        train(tmp_path / "run")
+    monkeypatch.undo()
+    train(tmp_path / "run", evaluate=None, epochs=1)
+
+
+BARS = ("classifier, epoch 1 of 1", "preparing the evaluation", "looking at images", "evaluating", "sampling")
+
+
+@pytest.mark.parametrize("terminal, quiet", [(True, False), (True, True), (False, False)])
+def test_evaluation_shows_bars_on_a_terminal_only(tmp_path, splits, capsys, monkeypatch, terminal, quiet):
+    monkeypatch.setattr(digits, "EPOCHS", 1)
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: terminal, raising=False)
+    train(tmp_path / "run", epochs=2, quiet=quiet)
+    seen = capsys.readouterr()
+    for name in BARS:
+        assert (f"{name}:" in seen.err) == (terminal and not quiet), name
+    assert not any(f"{name}:" in seen.out for name in BARS)
+
+
+def test_the_command_evaluate_shows_bars(tmp_path, splits, capsys, monkeypatch):
+    monkeypatch.setattr(digits, "EPOCHS", 1)
+    trained_by_command(tmp_path)
+    capsys.readouterr()
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
+    assert cli.main(["evaluate", str(tmp_path / "run")]) == 0
+    err = capsys.readouterr().err
+    assert all(f"{name}:" in err for name in BARS)
+    assert "looking at images: 100%" in err and "1280/1280" in err and "300/300" in err
+
+
+def trained_by_command(tmp_path, *flags):
+    assert cli.main(["train", "vanilla", "--run-dir", str(tmp_path / "run"), "--epochs", "1", "--batch-size", "64",
+                     "--limit-train", "128", *flags]) == 0
+
+
+def test_evaluate_says_what_to_do_where_the_data_have_gone(tmp_path, splits, capsys, monkeypatch):
+    monkeypatch.setattr(digits, "EPOCHS", 1)
+    (tmp_path / "digits").mkdir()
+    trained_by_command(tmp_path, "--data-dir", str(tmp_path / "digits"))
+    (tmp_path / "digits").rename(tmp_path / "moved")
+    capsys.readouterr()
+    assert cli.main(["evaluate", str(tmp_path / "run")]) == 2
+    err = capsys.readouterr().err
+    assert f"the data of {tmp_path / 'run'} are no longer at {tmp_path / 'digits'}: say with --data-dir where" in err
+    assert cli.main(["evaluate", str(tmp_path / "run"), "--data-dir", str(tmp_path / "moved")]) == 0
+    monkeypatch.setattr(tg.data, "load", lambda *_, **__: TEST)
+    assert cli.main(["evaluate", str(tmp_path / "run"), "--data-dir", str(tmp_path / "moved")]) == 2
+    assert f"was trained on patterns, not on patterns ({tmp_path / 'moved'})" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("kind", ["idx", "npz"])
@@ -220,7 +289,7 @@ def test_photographs_are_not_evaluated_whatever_the_flags_they_were_read_with(tm
 def test_the_commands(tmp_path, splits, capsys):
     assert cli.main(["classifier"]) == 0
     assert "of the 300 test images of patterns" in capsys.readouterr().out
-    train(tmp_path / "run", epochs=1)
+    trained_by_command(tmp_path)
     capsys.readouterr()
     assert cli.main(["evaluate", str(tmp_path / "run")]) == 0
     out = capsys.readouterr().out

@@ -142,9 +142,10 @@ def test_a_checkpoint_of_another_run_or_network_is_refused(reference, tmp_path):
         tiny_train(tmp_path / "a", seed=1, resume=True)
     tiny_train(tmp_path / "b", epochs=1)
     settings = tiny_settings(tmp_path / "b", resume=True)
-    gan = training.VARIANTS["vanilla"].build(settings, SHAPE)
     with pytest.raises(saving.CheckpointError, match="does not fit this GAN"):
-        training.train(gan, tiny_data(), settings)
+        training.train(tiny_gan(settings, hidden=9), tiny_data(), settings)
+    with pytest.raises(training.RunError, match="none of 'vanilla': the program that began it must go on"):
+        training.train(training.VARIANTS["vanilla"].build(settings, SHAPE), tiny_data(), settings)
 
 
 def test_a_damaged_configuration_is_named(tmp_path):

@@ -14,13 +14,13 @@ from tinygan.data import Dataset
 SHAPE = (1, 4, 4)
 
 
-def tiny_gan(settings: training.VanillaSettings) -> tg.gans.VanillaGAN:
-    """3-8-16 against 16-8-1, with batch norm for the sake of its buffers and dropout for that of its random draws."""
-    generator = nn.Sequential(nn.Dense(3, 8), nn.BatchNorm(8), nn.LeakyReLU(0.2), nn.Dense(8, 16), nn.Tanh(),
+def tiny_gan(settings: training.Settings, hidden: int = 8) -> tg.gans.VanillaGAN:
+    """3-8-16 against 16-8-1, a GAN that `tinygan train` does not know, with batch norm for the sake of its buffers and dropout for that of its random draws."""
+    generator = nn.Sequential(nn.Dense(3, hidden), nn.BatchNorm(hidden), nn.LeakyReLU(0.2), nn.Dense(hidden, 16), nn.Tanh(),
                               nn.Reshape(*SHAPE))
     discriminator = nn.Sequential(nn.Flatten(), nn.Dense(16, 8), nn.LeakyReLU(0.2), nn.Dropout(0.2), nn.Dense(8, 1))
     key = tg.random.Key(settings.seed)
-    return tg.gans.VanillaGAN(generator, discriminator, latent_dim=3, d_steps=settings.d_steps, key=key)
+    return tg.gans.VanillaGAN(generator, discriminator, latent_dim=3, d_steps=getattr(settings, "d_steps", 1), key=key)
 
 
 def tiny_data(count: int = 43, seed: int = 0) -> Dataset:

@@ -8,12 +8,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from .runs import machine
+from .progress import chunks
+from .runs import advice, machine
 from .runs.errors import RunError
+from .runs.folder import read_checkpoint, refuse_moved_data
 from .runs.history import QUANTITIES
-from .runs.opening import open_run, run_config
+from .runs.opening import CHECKPOINT, is_own, no_checkpoint, open_run, run_config
 from .runs.settings import checked, complete, count, natural
-from .runs.variants import GAN, VARIANTS, Variant, find
+from .runs.variants import VARIANTS, Variant, find
 from .training import guarded, train
 from .training import main as train_main
 
@@ -23,7 +25,8 @@ _CANDIDATES = 64
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
-    given = list(sys.argv[1:] if arguments is None else arguments)
+    listed = advice.given_arguments(arguments)
+    given = sys.argv[1:] if listed is None else listed
     if given[:1] == ["train"] and len(given) > 1 and given[1] in VARIANTS:
         variant = find(given[1])
         return train_main(lambda settings: _train(variant, settings), variant.name, given[2:],
@@ -112,7 +115,7 @@ def sample(parsed: argparse.Namespace) -> None:
         raise RunError(f"--out {out}: expected a name that ends in .png or .npy")
     gan, config, history = open_run(parsed.run)
     z = gan.latent(parsed.n, Key(parsed.seed).fold("sample"))
-    images = np.concatenate([gan.sample(z=z[i:i + _CHUNK]) for i in range(0, parsed.n, _CHUNK)])
+    images = np.concatenate([gan.sample(z=z[part]) for part in chunks(parsed.n, _CHUNK, "sampling")])
     if out.suffix == ".png":
         title = find(config["variant"]).settings.title
         save_grid(out, images, title=f"{title} on {config['data']['name']}, step {len(history['d_loss'])}")
@@ -199,11 +202,15 @@ def evaluate(parsed: argparse.Namespace) -> None:
     from .runs.evaluation import Examiner
 
     gan, config, history = open_run(parsed.run)
+    if parsed.data_dir is None:
+        refuse_moved_data(parsed.run, config["data"]["data_dir"])
     data_dir = parsed.data_dir or config["data"]["data_dir"]
     settings = complete(find(config["variant"]).settings, {"run_dir": str(parsed.run), "resume": True})
     train_images = data.load(data_dir, **settings.reading())
     if train_images.checksum != config["data"]["checksum"]:
-        raise RunError(f"{parsed.run} was trained on {config['data']['name']}, not on what --data-dir has")
+        found_at = data_dir or "found without --data-dir"
+        raise RunError(f"{parsed.run} was trained on {config['data']['name']}, not on {train_images.name} ({found_at}): "
+                       "say with --data-dir where the run's data are")
     examiner = Examiner(train_images, data_dir)
     found = examiner.examine(gan, Key(parsed.seed).fold("evaluation"))
     about = examiner.about
@@ -246,21 +253,29 @@ def _info_on(run: Path) -> None:
     _table("Settings", config["settings"])
     for group in ("versions", "machine"):
         _table(group.capitalize(), config.get(group, {}))
-    if (run / "checkpoint.safetensors").exists():
-        gan, _, history = open_run(run)
-        _table("Progress", _progress(gan, config, history))
-        print(f"\nGenerator\n{gan.generator}\n\nDiscriminator\n{gan.discriminator}")
+    if not (run / CHECKPOINT).exists():
+        why = no_checkpoint(run, config)
+        print(f"\n{why[0].upper()}{why[1:]}")
+    elif is_own(config):
+        _, history = read_checkpoint(run / CHECKPOINT, config)
+        _table("Progress", _progress(config, history))
+        for player, layers in config.get("networks", {}).items():
+            print(f"\n{player.capitalize()}\n{layers}")
+        print(f"\nOnly the program that trained it can build its networks. In Python:  {advice.open_in_python(str(run))}")
     else:
-        print("\nNo checkpoint yet.")
+        gan, _, history = open_run(run)
+        _table("Progress", _progress(config, history))
+        print(f"\nGenerator\n{gan.generator}\n\nDiscriminator\n{gan.discriminator}")
     files = sorted(path for path in run.rglob("*") if path.is_file() and not path.name.startswith("."))
     shown = [path for path in files if path.parent == run] + [path for path in files if path.parent != run][-1:]
     _table("Files", {str(path.relative_to(run)): f"{path.stat().st_size:,} bytes" for path in shown})
 
 
-def _progress(gan: GAN, config: dict[str, Any], history: dict[str, Any]) -> dict[str, Any]:
+def _progress(config: dict[str, Any], history: dict[str, Any]) -> dict[str, Any]:
     settings = config["settings"]
     steps = len(history["seconds"])
-    per_epoch = config["data"]["images"] // (gan.d_steps * settings["batch_size"])
+    per_epoch = config.get("steps_per_epoch") or (
+        config["data"]["images"] // (settings.get("d_steps", 1) * settings["batch_size"]))
     recent = slice(max(0, steps - per_epoch), steps)
     means = {name: f"{history[name][recent].mean(dtype='float64'):.4f}" for name in QUANTITIES} if steps else {}
     return {"epoch": f"{steps // per_epoch} of {settings['epochs']}", "step": f"{steps} of {per_epoch * settings['epochs']}",

@@ -15,6 +15,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any
 
@@ -26,13 +27,14 @@ from .data import DataError, Dataset
 from .data.feeding import Feeder
 from .devices import DeviceError, matmul_precision
 from .devices import device as find_device
+from .progress import hidden
 from .random import Key
-from .runs import report
+from .runs import advice, report
 from .runs.errors import DivergedError, Interrupted, RunError
 from .runs.evaluation import Evaluation, Examiner
-from .runs.folder import RunFolder, refuse_occupied
+from .runs.folder import RunFolder, refuse_moved_data, refuse_occupied
 from .runs.history import History, Row
-from .runs.opening import OpenedRun, open_run, untrained
+from .runs.opening import OpenedRun, open_run, own_networks, untrained
 from .runs.settings import Settings, add_flags, complete
 from .runs.variants import (
     GAN,
@@ -69,36 +71,67 @@ def train(gan: GAN, dataset: Dataset, settings: Settings) -> History:
     if steps == 0:
         raise RunError(f"{dataset.name} has {len(dataset)} images, a step takes {per_step} (d_steps {gan.d_steps} * "
                        f"batch size {settings.batch_size}): lower --batch-size")
+    # Whatever can be refused is refused here, before there is a folder.
+    refuse_occupied(settings)
+    _refuse_own_samples_as_data(settings, dataset)
     history = History(steps)
     backend = find_device(settings.device)
     gan.to(backend.name)
+    if not settings.resume:
+        _refuse_other_images(gan, dataset)
+    examiner = None if settings.evaluate is None else Examiner(whole, settings.data_dir)
+    own = {} if advice.origin().kind == "command" else own_networks(gan, settings, dataset.image_shape)
     # NumPy need not warn of overflow as well: the loop looks at every loss, and at all weights before saving them.
-    with (RunFolder(settings, dataset, backend.name) as folder, _Signals() as signals,
-          np.errstate(over="ignore", invalid="ignore"), matmul_precision(settings.precision or "float32")):
-        folder.load(gan, history)
-        folder.start_metrics(history)
-        for note in folder.notes:
-            print(f"Note: {note}.", file=sys.stderr)
-        _announce(gan, dataset, settings, history)
-        examiner = None if settings.evaluate is None else Examiner(whole, settings.data_dir)
-        run = _Run(gan, dataset, settings, history, folder, examiner)
-        run.evaluate()  # a run that was killed before it could
-        while len(history) < settings.epochs * steps:
-            run.epoch(signals)
-        run.finish()
+    with (RunFolder(settings, dataset, backend.name, steps, own) as folder, np.errstate(over="ignore", invalid="ignore"),
+          matmul_precision(settings.precision or "float32"), hidden(settings.quiet)):
+        try:
+            if examiner is not None:
+                examiner.prepare()
+            with _Signals() as signals:
+                folder.load(gan, history)
+                folder.start_metrics(history)
+                for note in folder.notes:
+                    print(f"Note: {note}.", file=sys.stderr)
+                _announce(gan, dataset, settings, history)
+                run = _Run(gan, dataset, settings, history, folder, examiner, bool(own))
+                run.evaluate()  # a run that was killed before it could
+                while len(history) < settings.epochs * steps:
+                    run.epoch(signals)
+                run.finish()
+        except BaseException:
+            if not len(history):
+                folder.vacate()
+            raise
     return history
+
+
+def _refuse_own_samples_as_data(settings: Settings, dataset: Dataset) -> None:
+    """Refuse a new run within the folder of its own images: its samples would be among them when it is resumed."""
+    data_dir = settings.data_dir or os.environ.get("TINYGAN_DATA")
+    if data_dir and not settings.resume and dataset.name.startswith("images:"):
+        images = Path(data_dir).expanduser().resolve()
+        if Path(settings.run_dir).resolve().is_relative_to(images):
+            raise RunError(f"{settings.run_dir} lies in the folder of the images, {images}, and would add its samples to "
+                           "them: choose another --run-dir")
+
+
+def _refuse_other_images(gan: GAN, dataset: Dataset) -> None:
+    """Refuse a generator whose images are of another shape than the data, and whatever fails in making one."""
+    shape = gan.sample(z=gan.latent(2, Key(0))).shape[1:]
+    if shape != dataset.image_shape:
+        raise RunError(f"the generator makes images of shape {shape}, those of {dataset.name} have {dataset.image_shape}")
 
 
 class _Run:
     """One process's part of a run: from where the history stands, epoch by epoch."""
 
     def __init__(self, gan: GAN, dataset: Dataset, settings: Settings, history: History, folder: RunFolder,
-                 examiner: Examiner | None = None) -> None:
+                 examiner: Examiner | None = None, own: bool = False) -> None:
         key = Key(settings.seed)
         self._order = key.fold("data")
         self._previews = gan.latent(_PREVIEWS, key.fold("preview"))
         self._gan, self._dataset, self._settings = gan, dataset, settings
-        self._history, self._folder = history, folder
+        self._history, self._folder, self._own = history, folder, own
         self._per_step = gan.d_steps * settings.batch_size
         backend = find_device(settings.device)
         self._feeder = Feeder(dataset, backend)
@@ -192,7 +225,7 @@ class _Run:
         if not saved:
             self._folder.flush_metrics()
             self._save(self._finite_state())
-        print(f"Stopped and saved after step {len(self._history)}. Go on with:  {report.command(self._settings)}",
+        print(f"Stopped and saved after step {len(self._history)}. Go on with:  {advice.resume(self._settings)}",
               flush=True)
         self._draw_overview()
         raise Interrupted(number)
@@ -228,14 +261,17 @@ class _Run:
         last = folder.sample_path(self._settings.epochs)
         print(report.summary(self._settings, {
             "samples": last.parent, "last sample": last, "animation": folder.animation, "losses": folder.losses,
-            "metrics": folder.metrics, "checkpoint": folder.checkpoint}), flush=True)
+            "metrics": folder.metrics, "checkpoint": folder.checkpoint}, self._own), flush=True)
 
 
 def _announce(gan: GAN, dataset: Dataset, settings: Settings, history: History) -> None:
     channels, height, width = dataset.image_shape
+    size = settings.batch_size * gan.d_steps
+    left = len(dataset) - history.steps_per_epoch * size
     from_here = f", from step {len(history) + 1}" if len(history) else ""
+    unused = f" (the {left:,} left over, others in each epoch, are not used)" if left and not len(history) else ""
     print(f"{settings.title} on {dataset.name}: {len(dataset):,} images of {channels} x {height} x {width}; "
-          f"{settings.epochs} epochs of {history.steps_per_epoch} steps of {settings.batch_size * gan.d_steps} images"
+          f"{settings.epochs} epochs of {history.steps_per_epoch} steps of {size} images{unused}"
           f"{from_here}; everything goes to {settings.run_dir}", flush=True)
 
 
@@ -273,20 +309,31 @@ def main(body: Callable[[Any], object], variant: str, arguments: Sequence[str] |
          program: str | None = None) -> int:
     """A training script's entry: parse the flags, call `body(settings)`, turn what can go wrong into one clear line.
 
+    arguments: the flags, such as ["--epochs", "3"]; None: those of the command line, and in a notebook none.
+
     Returns the exit status: 0, 2 for what the user can mend, 1 for a diverged run, 130 and 143 for Ctrl-C and SIGTERM,
     141 if whoever read its output has gone (`| head -1`).
     """
     chosen = find(variant)
-    parser = argparse.ArgumentParser(prog=program, description=f"Train a {chosen.settings.title}.")
+    listed = advice.given_arguments(arguments)
+    if program is not None:
+        kind = "command"
+    else:
+        kind = "script" if listed is None else "main"
+    parser = argparse.ArgumentParser(prog=program or ("training.main" if kind == "main" else None),
+                                     description=f"Train a {chosen.settings.title}.")
     add_flags(parser, chosen.settings)
-    given = vars(parser.parse_args(arguments))
-    return guarded(lambda: _start(body, chosen, given))
+    given = vars(parser.parse_args(listed))
+    with advice.started(advice.Origin(kind, getattr(body, "__name__", "main"))):
+        return guarded(lambda: _start(body, chosen, given))
 
 
 def _start(body: Callable[[Any], object], variant: Variant, given: dict[str, Any]) -> None:
     settings = complete(variant.settings, given)
     find_device(settings.device)
     refuse_occupied(settings)  # before the data are loaded, or even downloaded
+    if settings.resume and given.get("data_dir") is None:
+        refuse_moved_data(settings.run_dir, settings.data_dir)
     body(settings)
 
 
@@ -302,6 +349,9 @@ def guarded(action: Callable[[], object]) -> int:
         message = (error.strerror if isinstance(error, OSError) and error.filename is None else None) or str(error)
         print(f"tinygan: error: {message}", file=sys.stderr)
         return getattr(error, "exit_status", 2)
+    except MemoryError as error:
+        print(f"tinygan: error: out of memory ({error}): smaller batches or networks need less", file=sys.stderr)
+        return 2
     except Interrupted as interruption:
         return interruption.exit_status
     except KeyboardInterrupt:

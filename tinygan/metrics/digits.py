@@ -15,6 +15,7 @@ from tinygan.data import Dataset
 from tinygan.graph import grad
 from tinygan.ops import softmax, softmax_cross_entropy
 from tinygan.optim import Adam, cosine_decay
+from tinygan.progress import chunks
 from tinygan.random import Key, use_key
 
 Array = npt.NDArray[Any]
@@ -23,6 +24,7 @@ FEATURES = 128
 CLASSES = 10
 EPOCHS = 6
 _BATCH = 128
+_LOOK = 500
 _RATE = 2e-3
 _SHIFT = 2
 _VERSION = 1  # of the network and its training: another one makes other weights
@@ -53,8 +55,8 @@ class DigitClassifier(NamedTuple):
             raise ValueError(f"DigitClassifier: images (N, 1, 28, 28) expected, got {images.shape}")
         parts = []
         with no_grad(), nn.mode(self.body, self.head, training=False):
-            for start in range(0, len(images), 500):
-                features = self.body(images[start:start + 500])
+            for part in chunks(len(images), _LOOK, "looking at images"):
+                features = self.body(images[part])
                 parts.append((np.asarray(features), np.asarray(softmax(self.head(features)))))
         features, probabilities = zip(*parts, strict=True)
         return Seen(np.concatenate(features), np.concatenate(probabilities))
@@ -67,16 +69,21 @@ class DigitClassifier(NamedTuple):
         return digits @ np.array([100, 10, 1])
 
 
-def digit_classifier(train: Dataset, test: Dataset) -> DigitClassifier:
-    """The classifier of these digits, from the user's cache, or else trained (minutes on two cores) and kept there.
-
-    ValueError if the images are not 28x28 and grey, or have no labels from 0 to 9.
-    """
+def refuse_others(train: Dataset, test: Dataset) -> None:
+    """ValueError if the images are not 28x28 and grey, or have no labels from 0 to 9."""
     for dataset in (train, test):
         labels = dataset.labels
         if dataset.image_shape != (1, 28, 28) or labels is None or not 0 <= labels.min() <= labels.max() < CLASSES:
             raise ValueError(f"digit_classifier: images (1, 28, 28) with labels from 0 to 9 expected, got {dataset.name}, "
                              f"{dataset.image_shape}" + (" without labels" if labels is None else ""))
+
+
+def digit_classifier(train: Dataset, test: Dataset) -> DigitClassifier:
+    """The classifier of these digits, from the user's cache, or else trained (minutes on two cores) and kept there.
+
+    ValueError if the images are not 28x28 and grey, or have no labels from 0 to 9.
+    """
+    refuse_others(train, test)
     told = f"{_VERSION} {train.checksum} {len(train)} {test.checksum} {len(test)}"
     path = cache_folder() / f"digits-{hashlib.sha256(told.encode()).hexdigest()[:16]}.safetensors"
     body, head = _networks()
@@ -116,8 +123,8 @@ def train_classifier(train: Dataset, test: Dataset, epochs: int | None = None, k
             order = key.fold("order").fold(epoch).permutation(len(train))
             shifts = key.fold("shifts").fold(epoch).integers((steps, 2), -_SHIFT, _SHIFT + 1)
             losses = []
-            for i in range(steps):
-                chosen = order[i * size:(i + 1) * size]
+            for i, part in enumerate(chunks(steps * size, size, f"classifier, epoch {epoch + 1} of {epochs}")):
+                chosen = order[part]
                 loss = softmax_cross_entropy(network(_shifted(train.batch(chosen), *shifts[i])), train.labels[chosen])
                 optimizer.step(grad(loss, network.parameters()))
                 losses.append(loss.item())

@@ -2,5 +2,5 @@
 
 `settings.py`: the flags; `variants.py`: which GANs the command line knows; `folder.py`: the run folder, its lock and its
 files; `opening.py`: a run's networks, read back; `machine.py`: what bit-for-bit results depend on; `report.py`: what a
-run says.
+run says; `advice.py`: what it tells its user to type next.
 """

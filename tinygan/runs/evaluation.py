@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from tinygan.data import Dataset, load
+from tinygan.data import DataError, Dataset, load
+from tinygan.progress import bar, chunks
 from tinygan.random import Key
 from tinygan.saving import write_atomically
 
@@ -20,27 +21,55 @@ _CHUNK = 1000
 
 class Examiner:
     """Compares a GAN's images with digits: as many as there are test images. These are measured themselves, too: no
-    generator needs to do better than they do."""
+    generator needs to do better than they do.
+
+    What cannot be evaluated is refused at once, with a RunError or DataError; `prepare`, which may take minutes, trains the
+    classifier if need be and measures the test images.
+    """
 
     def __init__(self, train: Dataset, data_dir: str | None) -> None:
-        from tinygan import metrics
+        from tinygan.metrics import digits
 
-        test = load(data_dir, split="test")
         try:
-            classifier = metrics.digit_classifier(train, test)
+            self._train, self._test = train, load(data_dir, split="test")
+        except DataError as error:
+            raise DataError(f"{train.name} cannot be evaluated: {error}") from error
+        try:
+            digits.refuse_others(train, self._test)
         except ValueError as error:
             raise RunError(f"only digits can be evaluated: {error}") from error
-        self._judge = metrics.Judge(classifier, train)
-        self.about: dict[str, Any] = {"data": train.name, "images": len(test), "classifier_accuracy": classifier.accuracy}
-        self.floor = _rounded(self._judge(test.batch(np.arange(len(test)))))
+        if self._test.name != train.name:
+            raise RunError(f"{train.name} cannot be evaluated: the test images found are those of {self._test.name} "
+                           "(--data-dir, in Python data_dir, names the folder of both)")
+        self.about: dict[str, Any] = {"data": train.name, "images": len(self._test)}
+        self.floor: dict[str, float] = {}
+
+    def prepare(self) -> Examiner:
+        """What `examine` needs; a second call does nothing."""
+        from tinygan import metrics
+
+        if not self.floor:
+            classifier = metrics.digit_classifier(self._train, self._test)
+            with bar("preparing the evaluation", 2, "stage") as move:
+                self._judge = metrics.Judge(classifier, self._train)
+                move(1)
+                self.floor = _rounded(self._judge(self._test.batch(np.arange(len(self._test)))))
+                move(1)
+            self.about["classifier_accuracy"] = classifier.accuracy
+        return self
 
     def examine(self, gan: GAN, key: Key) -> dict[str, float]:
         """The measures of images whose latent vectors are drawn from `key`, by name."""
+        self.prepare()
         z = gan.latent(self.about["images"], key)
-        images = np.concatenate([gan.sample(z=z[start:start + _CHUNK]) for start in range(0, len(z), _CHUNK)])
-        if not np.isfinite(images).all():
-            raise RunError("the generator makes images that are not finite")
-        return _rounded(self._judge(images))
+        with bar("evaluating", 2, "stage") as move:
+            images = np.concatenate([gan.sample(z=z[part]) for part in chunks(len(z), _CHUNK, "sampling")])
+            if not np.isfinite(images).all():
+                raise RunError("the generator makes images that are not finite")
+            move(1)
+            found = _rounded(self._judge(images))
+            move(1)
+        return found
 
 
 class Evaluation:

@@ -3,9 +3,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, suppress
-from dataclasses import asdict
+from dataclasses import fields
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
@@ -30,10 +30,11 @@ class RunFolder:
     """A context manager that holds the folder's lock; everything a run writes goes through it.
 
     Entering creates the folder, or takes up the run in it (`settings.resume`), or refuses with a `RunError`. In a run
-    over several processes only one may have a `RunFolder`.
+    over several processes only one may have a `RunFolder`. networks: in words, if they are its user's own.
     """
 
-    def __init__(self, settings: Settings, dataset: Any, device: str = "cpu") -> None:
+    def __init__(self, settings: Settings, dataset: Any, device: str = "cpu",
+                 steps_per_epoch: int = 1, networks: Mapping[str, str] | None = None) -> None:
         self.path = Path(settings.run_dir)
         self.checkpoint = self.path / "checkpoint.safetensors"
         self.metrics = self.path / "metrics.csv"
@@ -42,7 +43,10 @@ class RunFolder:
         self.animation = self.path / "samples.gif"
         self.notes: list[str] = []
         self._settings = settings
-        self._config = _configuration(settings, dataset, device)
+        self._config = {**_configuration(settings, dataset, device), "steps_per_epoch": steps_per_epoch,
+                        **({"networks": dict(networks)} if networks else {})}
+        self._read: tuple[dict[str, Any], dict[str, Any]] | None = None
+        self._fresh = False
         self._closing = ExitStack()
         self._csv: IO[str] | None = None
         self._flushed = float("-inf")
@@ -59,6 +63,7 @@ class RunFolder:
             for folder in (self.path, self.path / "samples"):
                 remove_strays(folder)
             stored = read_config(self.path)
+            self._fresh = stored is None
             if stored is not None:
                 self._agree_with(stored)
             write_atomically(self.path / "config.json", (json.dumps(self._config, indent=2) + "\n").encode())
@@ -76,15 +81,33 @@ class RunFolder:
         """Where the grid after `epoch` (from 1) lies."""
         return self.path / "samples" / f"epoch_{epoch:04d}.png"
 
+    def vacate(self) -> None:
+        """Make the folder as good as empty, if this run was the first in it: it failed before its first step, and whoever
+        mends the reason should not find the folder occupied."""
+        if self._fresh and not self.checkpoint.exists():
+            if self._csv is not None:
+                self._csv.close()
+                self._csv = None
+            for path in (self.metrics, self.path / "config.json"):
+                path.unlink(missing_ok=True)
+
     def _agree_with(self, stored: dict[str, Any]) -> None:
-        """Refuse to go on with a run under other settings or other data; note another machine."""
+        """Refuse to go on with a run under other settings, on other data or for fewer epochs than it has done; note
+        another machine, and data of another name. Without a checkpoint there is nothing yet that settings must agree with.
+        """
         new = self._config
-        for name, old, value in _changes(stored, new):
-            if name == "--evaluate" or (name == "--epochs" and int(value) > int(old)):
-                continue
-            advice = "it is the total and may only grow" if name == "--epochs" else \
-                "it must stay the same: start another run with another --run-dir"
-            raise RunError(f"cannot resume {self.path}: {name} was {old}, now {value}; {advice}")
+        if self.checkpoint.exists():
+            if "networks" in stored and "networks" not in new:
+                self._refuse(f"its networks are none of {new['variant']!r}: the program that began it must go on with it")
+            for kind, name, old, value in _changes(stored, new, self._settings):
+                advice = "name the run's own data with --data-dir, or start" if kind == "data" else "start"
+                self._refuse(f"{name} was {old}, now {value}; it must stay the same: {advice} another run with another "
+                             "--run-dir")
+            self._read = read_checkpoint(self.checkpoint, new)
+            self._refuse_fewer_epochs(len(self._read[1]["seconds"]))
+        if stored["data"]["name"] != new["data"]["name"]:
+            self.notes.append(f"the data are called {new['data']['name']} now, and were {stored['data']['name']}; their "
+                              "content is the same")
         changed = machine.differences(stored, new)
         if changed:
             self.notes.append(f"resuming on another machine or other versions ({'; '.join(changed)}): the run goes on, "
@@ -93,6 +116,16 @@ class RunFolder:
             new.update({name: stored[name] for name in ("versions", "machine") if name in stored})
         elif "resumed" in stored:
             new["resumed"] = stored["resumed"]
+
+    def _refuse_fewer_epochs(self, done: int) -> None:
+        epochs, more = divmod(done, self._config["steps_per_epoch"])
+        least = epochs + (more > 0)
+        if least > self._settings.epochs:
+            told = f"{epochs} epoch{'s' if epochs > 1 else ''}" + (f" and {more} steps of the next" if more else "")
+            self._refuse(f"{told} are done: --epochs must be at least {least}, got {self._settings.epochs}")
+
+    def _refuse(self, why: str) -> None:
+        raise RunError(f"cannot resume {self.path}: {why}")
 
     def save(self, state: dict[str, npt.NDArray[Any]], history: History) -> None:
         """Write the checkpoint: the GAN's state, the history, and from that the data cursor."""
@@ -103,9 +136,9 @@ class RunFolder:
 
     def load(self, gan: GAN, history: History) -> bool:
         """Take `gan` and `history` to where the checkpoint left them; False if there is none yet."""
-        if not self.checkpoint.exists():
+        if self._read is None:
             return False
-        state, past = read_checkpoint(self.checkpoint, self._config)
+        (state, past), self._read = self._read, None
         try:
             gan.load_state_dict(state)
         except (KeyError, ValueError) as error:
@@ -146,25 +179,37 @@ class RunFolder:
 
 
 def refuse_occupied(settings: Settings) -> None:
-    """Refuse a new run into a folder that holds something, and a resumed run from a folder that does not exist."""
+    """Refuse a new run into a folder that holds something, and a resumed one where there is no run of the same variant."""
     path = Path(settings.run_dir)
     if not settings.run_dir:
-        raise RunError("a run needs a folder: --run-dir DIR")
+        raise RunError("a run needs a folder: --run-dir DIR (in Python: run_dir in its settings)")
     if path.exists() and not path.is_dir():
         raise RunError(f"{path} is a file: a run needs a folder (--run-dir)")
     if settings.resume and not path.is_dir():
         raise RunError(f"{path} does not exist, so there is nothing to resume: leave out --resume, or name the run's "
                        "folder with --run-dir")
+    stored = read_config(path) if settings.resume else None
+    if stored is not None and stored["variant"] != settings.variant:
+        raise RunError(f"cannot resume {path}: it is a run of {stored['variant']!r}, not of {settings.variant!r}")
     if not settings.resume and path.is_dir() and not _is_vacant(path):
         advice = "--resume goes on with it, " if (path / "config.json").is_file() else ""
         what = "a run" if advice else "other files"
         raise RunError(f"{path} already holds {what}: {advice}another --run-dir starts a new one")
 
 
+def refuse_moved_data(run_dir: str | Path, data_dir: str | None) -> None:
+    """Refuse where a run's data, as its `config.json` has them, are no longer there, and say what to do."""
+    if data_dir is not None and not Path(data_dir).exists():
+        raise RunError(f"the data of {run_dir} are no longer at {data_dir}: say with --data-dir where they are now "
+                       "(they may have another name, but must have the same content)")
+
+
 def read_checkpoint(path: Path, config: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     """(the GAN's state, the history's) from a run's checkpoint, which must belong to `config`."""
     arrays, metadata = load(path)
-    if metadata.get("config") != digest(config):
+    # The data's name is part of the digest, but may have changed since; that they are the same, their checksum says.
+    named = {**config, "data": {**config["data"], "name": metadata.get("data")}}
+    if metadata.get("config") != digest(named):
         raise CheckpointError(f"{path} belongs to another run than {path.parent / 'config.json'}")
     parts: dict[str, dict[str, Any]] = {"gan": {}, "history": {}}
     for name, values in arrays.items():
@@ -176,39 +221,41 @@ def read_checkpoint(path: Path, config: dict[str, Any]) -> tuple[dict[str, Any],
 
 def digest(config: dict[str, Any]) -> str:
     """A SHA-256 over what must stay the same when a run is resumed."""
-    left_out = {"epochs", "evaluate", *READING}
-    younger = ("g_learning_rate", "precision")  # than some runs: counts where it is set
     settings = {name: value for name, value in config["settings"].items()
-                if name not in left_out and not (name in younger and value is None)}
+                if name not in ("epochs", "evaluate", *READING) and not (name in _YOUNGER and value is None)}
     data = {name: value for name, value in config["data"].items() if name not in ("data_dir", "bad_files")}
     return hashlib.sha256(json.dumps([config["variant"], settings, data], sort_keys=True).encode()).hexdigest()
 
 
+_YOUNGER = ("g_learning_rate", "precision")  # than some runs: counts where it is set
+
+
 def _configuration(settings: Settings, dataset: Any, device: str) -> dict[str, Any]:
-    every = asdict(settings)
+    data_dir = None if settings.data_dir is None else str(Path(settings.data_dir).expanduser().absolute())
     return {
         "variant": settings.variant,
         "settings": settings.deciding(),
         "device": device,
         "data": {"name": dataset.name, "images": len(dataset), "image_shape": list(dataset.image_shape),
-                 "checksum": dataset.checksum, "data_dir": every["data_dir"],
+                 "checksum": dataset.checksum, "data_dir": data_dir,
                  **({"bad_files": dataset.bad_files} if dataset.bad_files else {})},
         **machine.describe(),
     }
 
 
-def _changes(stored: dict[str, Any], new: dict[str, Any]) -> Iterator[tuple[str, Any, Any]]:
-    """(name, old value, new value) of everything that decides what is computed and differs."""
-    if stored["variant"] != new["variant"]:
-        yield "the variant", stored["variant"], new["variant"]
+def _changes(stored: dict[str, Any], new: dict[str, Any], settings: Settings) -> Iterator[tuple[str, str, Any, Any]]:
+    """("settings" or "data", name, old value, new value) of everything that decides what is computed and differs.
+
+    A setting that is younger than the run was its default. Data of another name are the same data if their checksum is
+    the same, and then they may have been read in another way."""
+    defaults = {item.name: item.default for item in fields(settings)}
     same_images = stored["data"].get("checksum") == new["data"]["checksum"]
+    free = {"settings": {"epochs", "evaluate", *(READING if same_images else ())}, "data": {"data_dir", "name", "bad_files"}}
     for group, prefix, separator in (("settings", "--", "-"), ("data", "the data set's ", " ")):
-        for name in sorted((stored[group].keys() | new[group].keys()) - {"data_dir", "bad_files"}):
-            old, value = stored[group].get(name), new[group].get(name)
-            if name in READING and ((old or None) == (value or None) or same_images):
-                continue
+        for name in sorted((stored[group].keys() | new[group].keys()) - free[group]):
+            old, value = stored[group].get(name, defaults.get(name)), new[group].get(name)
             if old != value:
-                yield prefix + name.replace("_", separator), old, value
+                yield group, prefix + name.replace("_", separator), old, value
 
 
 def _is_vacant(folder: Path) -> bool:

@@ -50,6 +50,21 @@ class FolderLock:
             return "unknown"
 
 
+def in_use(folder: Path) -> bool:
+    """Whether a run holds the folder's lock now. Nothing is written there."""
+    try:
+        descriptor = os.open(folder / NAME, os.O_RDWR)
+    except OSError:
+        return False
+    try:
+        _lock(descriptor)
+    except OSError as error:
+        return error.errno in (errno.EACCES, errno.EAGAIN, errno.EDEADLK)
+    finally:
+        os.close(descriptor)
+    return False
+
+
 if sys.platform == "win32":
     import msvcrt
 

@@ -1,13 +1,18 @@
 """A run opened again, to sample from it or to look at it."""
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from . import advice
 from .errors import RunError
 from .folder import read_checkpoint
-from .settings import complete, read_config
-from .variants import GAN, find
+from .lock import in_use
+from .settings import Settings, complete, read_config
+from .variants import GAN, VARIANTS
+
+CHECKPOINT = "checkpoint.safetensors"
 
 
 class OpenedRun(NamedTuple):
@@ -18,30 +23,80 @@ class OpenedRun(NamedTuple):
     history: dict[str, Any]
 
 
-def open_run(run: Path) -> OpenedRun:
-    """Read back the run in that folder; RunError or CheckpointError says what is missing there or does not fit."""
+def open_run(run: str | os.PathLike[str], gan: GAN | None = None) -> OpenedRun:
+    """Read back the run in that folder; RunError or CheckpointError says what is missing there or does not fit.
+
+    gan: needed only for a run whose networks were built by its user's program, which alone can build them again: a GAN
+    built as for the training. It becomes the GAN of the checkpoint.
+    """
+    run = Path(run).expanduser()
     config = run_config(run)
-    state, history = read_checkpoint(run / "checkpoint.safetensors", config)
-    gan = untrained(run)
+    if not (run / CHECKPOINT).exists():
+        raise RunError(f"{run} has {no_checkpoint(run, config)}")
+    if gan is None:
+        gan = untrained(run)
+    state, history = read_checkpoint(run / CHECKPOINT, config)
     try:
         gan.load_state_dict(state)
     except (KeyError, ValueError) as error:
-        raise RunError(f"{run}: the checkpoint does not fit the networks of {config['variant']!r}: {error}") from error
+        raise RunError(f"{run}: the checkpoint does not fit the networks of {config['variant']!r}: {error}. If the run's "
+                       "networks were built otherwise, open it in Python, with a GAN built as for the training:  "
+                       f"{advice.open_in_python(str(run))}") from error
     return OpenedRun(gan, config, history)
 
 
-def untrained(run: Path) -> GAN:
+def untrained(run: str | os.PathLike[str]) -> GAN:
     """The GAN as the run in that folder began: the same networks with their first weights."""
+    run = Path(run).expanduser()
     config = run_config(run)
-    variant = find(config["variant"])
+    if is_own(config):
+        raise RunError(f"{run}: its networks are none that `tinygan train` builds, so only the program that trained it can "
+                       f"build them. In Python:  {advice.open_in_python(str(run))}")
+    variant = VARIANTS[config["variant"]]
     settings = complete(variant.settings, {"run_dir": str(run), "resume": True})
     channels, height, width = config["data"]["image_shape"]
     return variant.build(settings, (channels, height, width))
 
 
-def run_config(run: Path) -> dict[str, Any]:
+def is_own(config: dict[str, Any]) -> bool:
+    """Whether only the user's program can build the networks of the run with this `config.json`."""
+    return "networks" in config or config["variant"] not in VARIANTS
+
+
+def no_checkpoint(run: Path, config: dict[str, Any]) -> str:
+    """Why a run has no checkpoint, and what to do."""
+    if in_use(run):
+        return "no checkpoint yet: it is in its first epoch, at whose end there will be one"
+    again = advice.start_again(str(run), config["variant"], is_own(config))
+    return f"no checkpoint yet: it was stopped before its first epoch ended; start it again with  {again}"
+
+
+def run_config(run: str | os.PathLike[str]) -> dict[str, Any]:
     """What `config.json` in a run's folder says."""
+    run = Path(run).expanduser()
     config = read_config(run)
     if config is None:
         raise RunError(f"{run} is not a run folder: it has no config.json" if run.is_dir() else f"{run} is no folder")
     return config
+
+
+def own_networks(gan: GAN, settings: Settings, image_shape: tuple[int, int, int]) -> dict[str, str]:
+    """The networks in words, if they are others than `settings.variant` builds; empty if `tinygan sample` can build them.
+
+    What is compared is what sampling and loading depend on: the layers, the latent vectors, the names and shapes of the
+    state.
+    """
+    variant = VARIANTS.get(settings.variant)
+    if variant is not None and isinstance(settings, variant.settings):
+        try:
+            if _signature(variant.build(settings, image_shape)) == _signature(gan):
+                return {}
+        except (RunError, ValueError):  # the variant has none for these data
+            pass
+    return {"generator": str(gan.generator), "discriminator": str(gan.discriminator)}
+
+
+def _signature(gan: GAN) -> tuple[Any, ...]:
+    methods = tuple(getattr(type(gan), name, None) for name in ("sample", "latent"))
+    shapes = {name: array.shape for name, array in gan.state_dict().items()}
+    return str(gan.generator), str(gan.discriminator), getattr(gan, "latent_dim", None), gan.noise, methods, shapes

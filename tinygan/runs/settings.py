@@ -3,10 +3,13 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
+
+import numpy as np
 
 from tinygan.devices import NAME, PRECISIONS
 
@@ -97,13 +100,17 @@ class Settings:
     def __post_init__(self) -> None:
         for item in fields(self):
             value = getattr(self, item.name)
-            choices = item.metadata["choices"]
-            if value is None or isinstance(value, bool):
+            choices = item.metadata.get("choices")
+            if value is None or isinstance(value, bool | np.bool_) or "kind" not in item.metadata:
                 continue
             try:
-                item.metadata["kind"](str(value))
+                parsed = item.metadata["kind"](str(value))
             except argparse.ArgumentTypeError as error:
                 raise ValueError(f"{type(self).__name__}: {item.name}: {error}") from None
+            if isinstance(value, os.PathLike | np.generic):  # config.json takes neither
+                object.__setattr__(self, item.name, parsed)
+            if item.name in ("data_dir", "run_dir") and str(value).startswith("~"):
+                object.__setattr__(self, item.name, str(Path(value).expanduser()))
             if choices and value not in choices:
                 raise ValueError(f"{type(self).__name__}: {item.name}: expected one of {', '.join(choices)}, got {value!r}")
 
@@ -120,6 +127,8 @@ class Settings:
 def add_flags(parser: argparse.ArgumentParser, settings: type[Settings]) -> None:
     """Give `parser` one flag for every field. A flag that is not given leaves no trace in the namespace."""
     for item in fields(settings):
+        if "kind" not in item.metadata:  # a field of a user's own settings that is no `option`
+            continue
         flag = "--" + item.name.replace("_", "-")
         text = item.metadata["help"]
         if not (item.default is None or item.default is False or item.default == ""):

@@ -1,0 +1,130 @@
+"""What a run tells its user to type next: that depends on how it was started, and on who can build its networks again."""
+from __future__ import annotations
+
+import builtins
+import os
+import shlex
+import shutil
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from pathlib import Path
+from typing import NamedTuple
+
+from .settings import Settings
+
+
+class Origin(NamedTuple):
+    """How a run was started.
+
+    kind: "command" (`tinygan train`), "script" (`training.main` in a script that parses the command line), "main"
+    (`training.main` with arguments of its caller's, or in a notebook) or "train" (`training.train` in the user's program).
+    body: the name of the function that `training.main` was given.
+    """
+
+    kind: str = "train"
+    body: str = "main"
+
+
+_ORIGIN: ContextVar[Origin] = ContextVar("tinygan_origin", default=Origin())
+
+
+def origin() -> Origin:
+    """How the run of this context was started."""
+    return _ORIGIN.get()
+
+
+@contextmanager
+def started(how: Origin) -> Iterator[None]:
+    """Within this, runs say that they were started so."""
+    token = _ORIGIN.set(how)
+    try:
+        yield
+    finally:
+        _ORIGIN.reset(token)
+
+
+def given_arguments(arguments: Sequence[str] | None) -> list[str] | None:
+    """The arguments to parse; None: those of the process. A notebook's process has arguments of its kernel's
+    (`-f kernel.json`), which are nobody's here: there, what was not given is empty."""
+    if arguments is not None:
+        return list(arguments)
+    return [] if _in_notebook() else None
+
+
+def _in_notebook() -> bool:
+    """Whether sys.argv belongs to IPython or to a Jupyter kernel, and not to the script that runs (as in
+    `ipython script.py --epochs 2` and in `%run script.py --epochs 2`)."""
+    started_with = Path(sys.argv[0]) if sys.argv and sys.argv[0] else Path()
+    if started_with.stem.endswith("kernel_launcher") or "ipykernel" in started_with.parts:
+        return True
+    shell = getattr(builtins, "get_ipython", None) or getattr(sys.modules.get("IPython"), "get_ipython", None)
+    if shell is None or shell() is None:
+        return False
+    script = getattr(sys.modules.get("__main__"), "__file__", None)
+    return script is None or os.path.realpath(script) != os.path.realpath(started_with)
+
+
+def resume(settings: Settings, epochs: int | None = None) -> str:
+    """What goes on with this run, up to `epochs` if given: a command line, or what to call in Python."""
+    how = origin()
+    flags = ["--run-dir", settings.run_dir, "--resume", *(["--epochs", str(epochs)] if epochs else [])]
+    if how.kind == "command":
+        return f"{_tinygan()} train {settings.variant} {shlex.join(flags)}"
+    if how.kind == "script":
+        return f"{_script()} {shlex.join(flags)}"
+    if how.kind == "main":
+        listed = ", ".join(_quoted(flag) for flag in flags)
+        return f'tinygan.training.main({how.body}, "{settings.variant}", [{listed}])'
+    more = f", epochs={epochs}" if epochs else ""
+    return (f"tinygan.training.train(gan, data, dataclasses.replace(settings, resume=True{more}))  "
+            "# gan, data and settings as before")
+
+
+def start_again(run_dir: str, variant: str, own: bool) -> str:
+    """What starts a stopped run again, said without knowing how it was started."""
+    if own:
+        return "the program that started it, with resume=True in its settings (or the flag --resume)"
+    return f"{_tinygan()} train {variant} --run-dir {shlex.quote(run_dir)} --resume"
+
+
+def sample(settings: Settings, own: bool) -> str:
+    """What draws images from this run: a command line, or, where its networks are the user's own, what to call in Python."""
+    return open_in_python(settings.run_dir) if own else f"{_tinygan()} sample {shlex.quote(settings.run_dir)}"
+
+
+def open_in_python(run_dir: str) -> str:
+    """What samples from a run whose networks `tinygan train` does not know."""
+    return f"tinygan.training.open_run({_quoted(run_dir)}, gan).gan.sample(64)  # gan built as for the training"
+
+
+def _quoted(text: str) -> str:
+    """A Python literal with double quotes, where that needs no escapes."""
+    return repr(text) if '"' in text or "\\" in text or not text.isprintable() else f'"{text}"'
+
+
+def _tinygan() -> str:
+    return _program("tinygan") or f"{_program('python') or 'python'} -m tinygan.cli"
+
+
+def _script() -> str:
+    """How this process's script was called."""
+    python = _program("python") or "python"
+    spec = getattr(sys.modules.get("__main__"), "__spec__", None)
+    script = Path(sys.argv[0])
+    if spec is not None and spec.origin and os.path.realpath(spec.origin) == os.path.realpath(script):
+        return f"{python} -m {spec.name.removesuffix('.__main__')}"
+    quoted = shlex.quote(str(script))
+    return f"{python} {quoted}" if script.suffix == ".py" else quoted
+
+
+def _program(name: str) -> str | None:
+    """How to call a program of this Python's environment: by name where that finds it, else by path."""
+    path = Path(sys.executable) if name == "python" else Path(sys.executable).with_name(name)
+    found = shutil.which(name)
+    if found and Path(found).absolute() == path.with_name(name):
+        return name
+    if not path.exists():
+        return None
+    return shlex.quote(str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path))
