@@ -9,22 +9,34 @@ gradients of the inputs). A vjp is written in ops. On bare arrays these compute 
 from __future__ import annotations
 
 import itertools
-import sys
 from collections.abc import Callable, Collection, Iterable, Sequence
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, overload
 
 import numpy as np
 
 from tinygan.backends import Array, backend_of, cpu
+from tinygan.checks import (
+    as_output,
+    as_seed,
+    check_finite,
+    check_finite_gradients,
+    check_saves,
+    checked_gradients,
+    explained,
+    is_own,
+    of_one_precision,
+    refuse_stale,
+    users_line,
+)
 from tinygan.context import CONTEXT, override
 from tinygan.tensor import FLOATS, Tensor, as_array, wrap
-from tinygan.versions import Version
+from tinygan.versions import Read, Version, watched
 
 OUT = -1  # in `Op.saves`: the op's own output
 _FLOAT32 = FLOATS[0]
 _ORDER = itertools.count()
+_NUMBER = (int, float)
 _new_tensor = Tensor.__new__
-_PACKAGE = __name__.partition(".")[0]
 
 
 def apply(op: Op, *inputs: Any, **static: Any) -> Any:
@@ -50,7 +62,7 @@ def apply(op: Op, *inputs: Any, **static: Any) -> Any:
         elif not isinstance(x, np.ndarray):
             if isinstance(x, np.generic):
                 x = x.item()  # like Python's numbers, NumPy's scalars don't promote the arrays they meet
-            if isinstance(x, int | float):
+            if isinstance(x, _NUMBER):
                 arrays.append(x)
                 parents.append(None)
                 continue
@@ -64,15 +76,17 @@ def apply(op: Op, *inputs: Any, **static: Any) -> Any:
         arrays = [np.asarray(x, dtype=np.float32 if any_tensor else None) for x in arrays]
     rule = op.rule
     if unusual and rule is not None and not op.view:
-        _check_dtypes(op, arrays)
+        arrays = of_one_precision(op, arrays)
     try:
         out = op.forward(backend, *arrays, **static)
     except (ValueError, IndexError) as error:
-        raise _explained(op, arrays, error) from None
+        raise explained(op, arrays, error) from None
     if type(out) is not backend.array_type:
-        out = backend.xp.asarray(out)  # NumPy's reductions return scalars
+        out = as_output(op, backend, out)
     if context.detect_anomaly:
-        _check_finite(op, out, arrays)
+        check_finite(op, out, arrays)
+        if context.reads is not None:
+            context.reads.extend(watched((inputs, static)))
     if not any_tensor:
         return out
 
@@ -100,8 +114,15 @@ def apply(op: Op, *inputs: Any, **static: Any) -> Any:
                 if type(a) is not float and getattr(a, "shape", shape) != shape:
                     node.shapes = tuple([getattr(a, "shape", None) for a in arrays])
                     break
+        if op.own:
+            node.shapes = tuple([getattr(a, "shape", None) for a in arrays])
+            node.dtypes = tuple([getattr(a, "dtype", None) for a in arrays])
         if context.detect_anomaly:
-            node.line = _users_line()
+            node.line = users_line()
+            node.versions += watched((saved, static))
+    elif rule is None and tracked and op.own and context.recording and out.dtype in FLOATS:
+        raise TypeError(f"{op.name}: has no vjp, so its result would be a constant to grad: write one under @{op.name}.vjp, "
+                        "or give it tinygan.detach(x)")
     return result
 
 
@@ -116,7 +137,8 @@ class Op:
     view: the output may share the memory of an input, which may be of any dtype: labels are indexed and reshaped too.
 
     Tensors in, Tensor out; without a Tensor the bare array is returned. A bare array among Tensors is kept as it is,
-    not copied: do not write to it before the backward pass.
+    not copied: do not write to it before the backward pass. What the vjp of an op from outside tinygan returns is checked:
+    a TypeError or ValueError names the op, the input and what was expected.
     """
 
     def __init__(self, name: str, forward: Callable[..., Array], saves: tuple[int, ...] = (),
@@ -127,6 +149,9 @@ class Op:
         self.broadcasts = broadcasts
         self.view = view
         self.rule: Callable[..., Sequence[Any]] | None = None  # None: not differentiable
+        self.own = is_own(forward)  # a user's: checked at every use
+        if self.own:
+            check_saves(name, forward, saves)
         self.__doc__ = forward.__doc__
 
     def vjp(self, rule: Callable[..., Sequence[Any]]) -> Callable[..., Sequence[Any]]:
@@ -140,24 +165,28 @@ class Op:
     __call__ = apply
 
 
-def op(saves: tuple[int, ...] = (), broadcasts: bool = False, view: bool = False) -> Callable[[Callable[..., Array]], Op]:
-    """Decorator that makes an op of a forward function; its vjp follows under `@name.vjp`, or it has no gradient."""
+@overload
+def op(saves: Callable[..., Array]) -> Op: ...
+
+
+@overload
+def op(saves: tuple[int, ...] = (), broadcasts: bool = False,
+       view: bool = False) -> Callable[[Callable[..., Array]], Op]: ...
+
+
+def op(saves: Any = (), broadcasts: bool = False, view: bool = False) -> Any:
+    """Decorator that makes an op of a forward function: `@op`, or `@op(saves=(0, OUT))` with the arguments of `Op`. Its vjp
+    follows under `@name.vjp`, or it has no gradient."""
+    if callable(saves):
+        return op()(saves)
     return lambda forward: Op(forward.__name__.strip("_"), forward, saves, broadcasts, view)
-
-
-class Read(NamedTuple):
-    """That the values of a Parameter or Buffer (or a view of one) were used, and at which version."""
-
-    version: Version
-    seen: int
-    shape: tuple[int, ...]
 
 
 class Node:
     """One recorded op. Edges lead backward only and the output Tensor is not among them, so reference counting alone
     frees a graph."""
 
-    __slots__ = ("line", "op", "order", "parents", "saved", "shapes", "static", "versions")
+    __slots__ = ("dtypes", "line", "op", "order", "parents", "saved", "shapes", "static", "versions")
 
     def __init__(self, op: Op | None, parents: tuple[Node | None, ...] = (), saved: tuple[Any, ...] = (),
                  static: dict[str, Any] = {}) -> None:  # noqa: B006  (never written to)
@@ -167,7 +196,8 @@ class Node:
         self.static = static
         self.order = next(_ORDER)
         self.versions: tuple[Read, ...] = ()  # what was saved and may change
-        self.shapes: tuple[Any, ...] | None = None  # the inputs' shapes, where broadcasting changed one
+        self.shapes: tuple[Any, ...] | None = None  # the inputs' shapes, if broadcast or of a user's op
+        self.dtypes: tuple[Any, ...]  # the inputs' dtypes; set for a user's op alone
         self.line = ""  # the user's line, under `detect_anomaly`
 
 
@@ -299,13 +329,10 @@ def _seeds(caller: str, outputs: list[Tensor], gradients: Any, create_graph: boo
                 raise ValueError(f"{caller}: an output of shape {tensor.shape} needs a gradient to start from; only "
                                  "one of a single element starts from 1")
             g = backend_of(tensor.array).xp.ones(tensor.shape, tensor.dtype)
-        elif not hasattr(g, "shape"):
-            raise TypeError(f"{caller}: the gradient of an output should be a Tensor or an array, got {type(g).__name__}")
-        elif g.shape != tensor.shape or g.dtype != tensor.dtype:
-            raise ValueError(f"{caller}: the gradient of an output has shape {g.shape} and dtype {g.dtype}, expected "
-                             f"{tensor.shape} and {tensor.dtype}")
-        elif not isinstance(g, Tensor):
-            g = g.copy()  # it may become a gradient as it is, and the caller may write to it
+        elif isinstance(g, Tensor | int | float | np.generic):
+            g = as_seed(caller, tensor, g)
+        else:
+            g = as_seed(caller, tensor, g).copy()  # it may become a gradient as it is, and the caller may write to it
         if create_graph:
             seeds.append(g if isinstance(g, Tensor) else wrap(g))
         else:
@@ -361,12 +388,14 @@ def _walk(starts: list[tuple[Node, Any]], ends: list[Node], create_graph: bool, 
             saved = node.saved
             for read in node.versions:
                 if read.version.count != read.seen:
-                    _refuse_stale(node, read)
+                    refuse_stale(node, read)
             if create_graph:
                 saved = tuple([_as_tensor(node, i, value) for i, value in zip(node.op.saves, saved, strict=True)])  # type: ignore[arg-type]
-            parts = node.op.rule(needs, g, *saved, **node.static)  # type: ignore[misc]
+            rule: Any = node.op.rule
+            parts = (checked_gradients(node, needs, g, saved) if node.op.own else
+                     rule(needs, g, *saved, **node.static))  # type: ignore[misc]
             if detect_anomaly:
-                _check_finite_gradients(node, needs, parts)
+                check_finite_gradients(node, needs, parts)
             shapes = node.shapes
             for i, parent in enumerate(node.parents):
                 part = parts[i] if needs[i] else None
@@ -385,50 +414,6 @@ def _as_tensor(node: Node, position: int, value: Any) -> Any:
     if not hasattr(value, "shape"):
         return value
     return wrap(value, node if position == OUT else node.parents[position])
-
-
-def _explained(op: Op, arrays: list[Any], error: Exception) -> Exception:
-    if str(error).startswith(op.name + ":"):
-        return error
-    shapes = ", ".join(str(a.shape) if hasattr(a, "shape") else str(a) for a in arrays)
-    kind = ValueError if isinstance(error, ValueError) else IndexError
-    return kind(f"{op.name}: input{'s' * (len(arrays) > 1)} of shape {shapes}: {error}")
-
-
-def _check_dtypes(op: Op, arrays: list[Any]) -> None:
-    dtypes = [a.dtype for a in arrays if hasattr(a, "dtype")]
-    for dtype in dtypes:
-        if dtype not in FLOATS:
-            raise TypeError(f"{op.name}: needs float32 or float64, got {dtype}; convert with tinygan.astype first")
-    if len(set(dtypes)) > 1:
-        raise TypeError(f"{op.name}: inputs of different precision ({', '.join(map(str, dtypes))}); convert one with "
-                        "tinygan.astype first")
-
-
-def _check_finite(op: Op, out: Array, arrays: list[Any]) -> None:
-    if out.dtype in FLOATS and not np.isfinite(out).all() and all(bool(np.isfinite(a).all()) for a in arrays):
-        raise FloatingPointError(f"{op.name}: the first NaN or infinity appears here, called from {_users_line()}")
-
-
-def _check_finite_gradients(node: Node, needs: list[bool], parts: Sequence[Any]) -> None:
-    for i, need in enumerate(needs):
-        part = parts[i] if need else None
-        if part is not None and not np.isfinite(part.array if isinstance(part, Tensor) else part).all():
-            raise FloatingPointError(f"{node.op}: the gradient of input {i} is where the first NaN or infinity "
-                                     f"appears; the op was called from {node.line or 'a line outside detect_anomaly'}")
-
-
-def _refuse_stale(node: Node, read: Read) -> NoReturn:
-    raise RuntimeError(f"grad: {node.op} needs the values that a Parameter or Buffer of shape {read.shape} had when it "
-                       "ran, and they have been overwritten since (by assign or an optimiser's step)")
-
-
-def _users_line() -> str:
-    """The innermost line on the stack that is not tinygan's own."""
-    frame = sys._getframe(1)
-    while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] == _PACKAGE:
-        frame = frame.f_back
-    return f"{frame.f_code.co_filename}:{frame.f_lineno}"
 
 
 from tinygan.ops.elementwise import add  # (ops are made by `op`, above)
