@@ -15,6 +15,7 @@ from tinygan.versions import Checksum, Read
 if TYPE_CHECKING:
     from tinygan.graph import Node, Op
 
+_NUMBERS = (np.generic, int, float)
 _BOOL, _FLOAT32 = np.dtype(bool), FLOATS[0]
 _PACKAGE = __name__.partition(".")[0]
 
@@ -30,7 +31,10 @@ def check_saves(name: str, forward: Callable[..., Any], saves: Any) -> None:
     """`saves` should be a tuple of positions among the forward's inputs, or OUT."""
     if not isinstance(saves, tuple) or not all(isinstance(i, int) and i >= -1 for i in saves):
         raise TypeError(f"op {name}: saves should be a tuple of positions of inputs, or OUT (-1), got {saves!r}")
-    parameters = list(inspect.signature(forward).parameters.values())
+    try:
+        parameters = list(inspect.signature(forward).parameters.values())
+    except ValueError:  # a function that does not say what it takes
+        return
     if any(p.kind is p.VAR_POSITIONAL for p in parameters):
         return
     if max(saves, default=-1) >= len(parameters) - 1:
@@ -40,15 +44,17 @@ def check_saves(name: str, forward: Callable[..., Any], saves: Any) -> None:
 
 def checked_gradients(node: Node, needs: list[bool], g: Any, saved: tuple[Any, ...]) -> list[Any]:
     """What the vjp of a user's op returns, with every needed gradient checked. (The tests check those of our own ops.)"""
-    op, name, count = node.op, f"{node.op.name}.vjp", len(node.parents)  # type: ignore[union-attr]
+    op: Any = node.op
+    shapes: Any = node.shapes
+    name, count = f"{op.name}.vjp", len(node.parents)
     try:
-        parts = op.rule(needs, g, *saved, **node.static)  # type: ignore[misc, union-attr]
+        parts = op.rule(needs, g, *saved, **node.static)
     except TypeError:
         try:
-            inspect.signature(op.rule).bind(needs, g, *saved, **node.static)  # type: ignore[arg-type, union-attr]
+            inspect.signature(op.rule).bind(needs, g, *saved, **node.static)
         except TypeError as error:
-            told = ", ".join(["needs", "g", *(f"saved {i}" for i in op.saves), *node.static])  # type: ignore[union-attr]
-            raise TypeError(f"{name}: is called with ({told}), for saves={op.saves}: {error}") from None  # type: ignore[union-attr]
+            given = ["needs", "g", *("the output" if i < 0 else f"input {i}" for i in op.saves), *node.static]
+            raise TypeError(f"{name}: is called with ({', '.join(given)}), as saves={op.saves} says: {error}") from None
         raise
     if not isinstance(parts, tuple | list):
         raise TypeError(f"{name}: should return a tuple, one gradient for each of the {count} inputs, got "
@@ -66,13 +72,13 @@ def checked_gradients(node: Node, needs: list[bool], g: Any, saved: tuple[Any, .
                             f"{type(part).__name__}: write the vjp in tinygan's ops, so that it can be differentiated")
         if isinstance(part, Tensor) and not isinstance(g, Tensor):
             part = part.array
-        shape, dtype = node.shapes[i], node.dtypes[i]  # type: ignore[index]
+        shape, dtype = shapes[i], node.dtypes[i]
         got = getattr(part, "shape", None)
         if got is None:
             raise TypeError(f"{name}: the gradient of input {i} should be an array or None, got {type(part).__name__}")
-        if got != shape and not (op.broadcasts and _reaches(shape, got)):  # type: ignore[union-attr]
-            hint = "" if op.broadcasts or not _reaches(shape, got) else (  # type: ignore[union-attr]
-                "; an op whose inputs broadcast is made with op(broadcasts=True)")
+        if got != shape and not (op.broadcasts and _reaches(shape, got)):
+            broadcast = not op.broadcasts and _reaches(shape, got)
+            hint = "; an op whose inputs broadcast is made with op(broadcasts=True)" if broadcast else ""
             raise ValueError(f"{name}: the gradient of input {i} has shape {got}, the input {shape}{hint}")
         if part.dtype != dtype:
             raise TypeError(f"{name}: the gradient of input {i} is of {part.dtype}, the input of {dtype}")
@@ -90,7 +96,7 @@ def _reaches(shape: tuple[int, ...], wide: tuple[int, ...]) -> bool:
 
 def as_output(op: Op, backend: Any, out: Any) -> Array:
     """What a forward returned, which is not quite an array of the backend: NumPy's reductions, say, return scalars."""
-    if not isinstance(out, np.generic | int | float):
+    if not isinstance(out, _NUMBERS):
         try:
             if backend_of(out) is not backend:
                 raise TypeError
@@ -155,8 +161,9 @@ def users_line() -> str:
 def as_seed(caller: str, output: Tensor, g: Any) -> Any:
     """The gradient of an output, of its shape and dtype. A number is an array without axes, of the output's dtype."""
     backend = backend_of(output.array)
-    if isinstance(g, int | float) or (isinstance(g, np.generic) and g.dtype.kind in "fiub"):
-        shape, dtype = (), output.dtype
+    if isinstance(g, _NUMBERS) and np.asarray(g).dtype.kind in "fiub":
+        shape: Any = ()
+        dtype = output.dtype
     else:
         try:
             there = backend_of(as_array(g))
@@ -165,10 +172,10 @@ def as_seed(caller: str, output: Tensor, g: Any) -> Any:
         if there is None or isinstance(g, np.generic):
             raise TypeError(f"{caller}: the gradient of an output should be a Tensor, an array or a number, got "
                             f"{type(g).__name__}")
-        if there is not backend:
+        if there.name != backend.name:
             raise TypeError(f"{caller}: the gradient of an output lies on {there.name}, the output on {backend.name}")
         shape, dtype = g.shape, g.dtype
     if shape != output.shape or dtype != output.dtype:
         raise ValueError(f"{caller}: the gradient of an output has shape {shape} and dtype {dtype}, expected "
                          f"{output.shape} and {output.dtype}")
-    return g if hasattr(g, "shape") and not isinstance(g, np.generic) else backend.xp.full((), g, dtype)
+    return backend.xp.full((), g, dtype) if isinstance(g, _NUMBERS) else g

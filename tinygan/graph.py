@@ -275,8 +275,6 @@ def pullback(fn: Callable[..., Tensor], inputs: Sequence[Any], g: Any, needs: Se
     For use inside a vjp: Tensors give Tensors, in the graph; bare arrays give bare arrays.
     """
     create_graph = any(isinstance(x, Tensor) for x in (g, *inputs))
-    if create_graph and not isinstance(g, Tensor):
-        g = wrap(g)
     with override(recording=True):
         # Aliases, because one Tensor may stand in two places, and each place has a derivative of its own.
         aliases = [x if not need else _alias(x) if isinstance(x, Tensor) and x.node else wrap(as_array(x), Leaf())
@@ -284,6 +282,9 @@ def pullback(fn: Callable[..., Tensor], inputs: Sequence[Any], g: Any, needs: Se
         y = fn(*aliases)
     if y.node is None:
         return [None] * (len(inputs) + len(captured))
+    g = as_seed("pullback", y, g)
+    if create_graph and not isinstance(g, Tensor):
+        g = wrap(g)
     ends = [x.node if need else None for x, need in zip(aliases, needs, strict=True)]
     found = _walk([(y.node, g)], [node for node in [*ends, *captured] if node], create_graph, create_graph, False,
                   partial=True)
@@ -392,8 +393,10 @@ def _walk(starts: list[tuple[Node, Any]], ends: list[Node], create_graph: bool, 
             if create_graph:
                 saved = tuple([_as_tensor(node, i, value) for i, value in zip(node.op.saves, saved, strict=True)])  # type: ignore[arg-type]
             rule: Any = node.op.rule
-            parts = (checked_gradients(node, needs, g, saved) if node.op.own else
-                     rule(needs, g, *saved, **node.static))  # type: ignore[misc]
+            if node.op.own:
+                parts = checked_gradients(node, needs, g, saved)  # type: ignore[arg-type]
+            else:
+                parts = rule(needs, g, *saved, **node.static)  # type: ignore[misc]
             if detect_anomaly:
                 check_finite_gradients(node, needs, parts)
             shapes = node.shapes

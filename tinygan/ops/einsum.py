@@ -85,6 +85,9 @@ def _parse(subscripts: str, shapes: list[Shape]) -> tuple[list[str], str]:
     """The letters of every operand and of the output, with those that `...` stands for spelled out."""
     left, arrow, output = subscripts.replace(" ", "").partition("->")
     inputs = left.split(",")
+    for letters in (*inputs, output):
+        if "." in letters.replace("...", "", 1):
+            raise ValueError(f"einsum: {letters!r} in {subscripts!r}: one ellipsis (...) at most in an operand or the output")
     if len(inputs) != len(shapes):
         raise ValueError(f"einsum: {subscripts!r} names {len(inputs)} operands, got {len(shapes)}")
     spare = [letter for letter in LETTERS if letter not in subscripts]
