@@ -62,11 +62,10 @@ def getitem(x: Any, index: Any) -> Any:
 
 
 def _plain_index(caller: str, index: Any) -> Any:
-    if isinstance(index, tuple):
-        return tuple([_plain_index(caller, part) for part in index])
-    if isinstance(index, Tensor) and index.dtype.kind == "f":
-        raise IndexError(f"{caller}: an index should be of integers or booleans, got {index.dtype}{_AS_LIST}")
-    return _plain(index)
+    for part in index if isinstance(index, tuple) else (index,):
+        if isinstance(part, Tensor) and part.dtype.kind == "f":
+            raise IndexError(f"{caller}: an index should be of integers or booleans, got {part.dtype}{_AS_LIST}")
+    return tuple([_plain(part) for part in index]) if isinstance(index, tuple) else _plain(index)
 
 
 def _plain(part: Any) -> Any:
