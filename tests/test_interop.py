@@ -196,7 +196,7 @@ def test_a_tensor_is_not_equal_to_what_is_no_number(tensor, other):
 
 def test_what_python_does_with_none_and_tensors():
     x = Tensor([1.0, 2.0])
-    assert (x == None, None in [x], x != "a", None == x) == (False, False, True, False)  # noqa: E711
+    assert (x == None, None in [x], x != "a", None == x) == (False, False, True, False)  # noqa: E711, SIM300
     assert x in [None, x] and x in (x,) and {None: 1, x: 2}[x] == 2
     with pytest.raises(TypeError, match="'<' not supported between instances of 'Tensor' and 'str'"):
         x < "a"  # noqa: B015

@@ -42,20 +42,28 @@ def check_saves(name: str, forward: Callable[..., Any], saves: Any) -> None:
                          f"{[p.name for p in parameters[1:]]}, counted from 0")
 
 
-def checked_gradients(node: Node, needs: list[bool], g: Any, saved: tuple[Any, ...]) -> list[Any]:
-    """What the vjp of a user's op returns, with every needed gradient checked. (The tests check those of our own ops.)"""
+def explained_rule(op: Op, rule: Callable[..., Any]) -> Callable[..., Any]:
+    """The vjp of a user's op; one that does not take what it is called with is told what that is."""
+    def explaining(*arguments: Any, **static: Any) -> Any:
+        try:
+            return rule(*arguments, **static)
+        except TypeError:
+            try:
+                inspect.signature(rule).bind(*arguments, **static)
+            except TypeError as error:
+                given = ["needs", "g", *("the output" if i < 0 else f"input {i}" for i in op.saves), *static]
+                raise TypeError(f"{op.name}.vjp: is called with ({', '.join(given)}), as saves={op.saves} says: "
+                                f"{error}") from None
+            raise
+
+    return explaining
+
+
+def checked_gradients(node: Node, needs: list[bool], g: Any, parts: Any) -> list[Any]:
+    """What the vjp of a user's op has returned; a TypeError or ValueError if a gradient that is needed does not fit."""
     op: Any = node.op
     shapes: Any = node.shapes
     name, count = f"{op.name}.vjp", len(node.parents)
-    try:
-        parts = op.rule(needs, g, *saved, **node.static)
-    except TypeError:
-        try:
-            inspect.signature(op.rule).bind(needs, g, *saved, **node.static)
-        except TypeError as error:
-            given = ["needs", "g", *("the output" if i < 0 else f"input {i}" for i in op.saves), *node.static]
-            raise TypeError(f"{name}: is called with ({', '.join(given)}), as saves={op.saves} says: {error}") from None
-        raise
     if not isinstance(parts, tuple | list):
         raise TypeError(f"{name}: should return a tuple, one gradient for each of the {count} inputs, got "
                         f"{type(parts).__name__}{' (write return (gradient,))' if count == 1 else ''}")

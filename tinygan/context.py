@@ -60,7 +60,9 @@ def enable_grad() -> Any:
 
 def detect_anomaly() -> Any:
     """`with detect_anomaly():` the first NaN or infinity, forward or backward, raises `FloatingPointError` naming the
-    op and the line of the user's code that called it. Every result is checked, so expect half the speed."""
+    op and the line of the user's code that called it. An array that was overwritten after an op saved it, and before the
+    gradient is computed, is a `RuntimeError` that names the same. Every result is checked and every saved array summed, so
+    expect half the speed."""
     return override(detect_anomaly=True)
 
 

@@ -23,6 +23,7 @@ from tinygan.checks import (
     check_saves,
     checked_gradients,
     explained,
+    explained_rule,
     is_own,
     of_one_precision,
     refuse_stale,
@@ -108,15 +109,15 @@ def apply(op: Op, *inputs: Any, **static: Any) -> Any:
         result.node = node = Node(op, tuple(parents), saved, static)
         if version is not None:
             node.versions = _reads([inputs[i] for i in saves if i != OUT])
-        if op.broadcasts:
+        if op.notes_shapes:
             shape = out.shape
             for a in arrays:
                 if type(a) is not float and getattr(a, "shape", shape) != shape:
                     node.shapes = tuple([getattr(a, "shape", None) for a in arrays])
                     break
-        if op.own:
-            node.shapes = tuple([getattr(a, "shape", None) for a in arrays])
-            node.dtypes = tuple([getattr(a, "dtype", None) for a in arrays])
+            if op.own:
+                node.shapes = tuple([getattr(a, "shape", None) for a in arrays])
+                node.dtypes = tuple([getattr(a, "dtype", None) for a in arrays])
         if context.detect_anomaly:
             node.line = users_line()
             node.versions += watched((saved, static))
@@ -150,13 +151,14 @@ class Op:
         self.view = view
         self.rule: Callable[..., Sequence[Any]] | None = None  # None: not differentiable
         self.own = is_own(forward)  # a user's: checked at every use
+        self.notes_shapes = broadcasts or self.own
         if self.own:
             check_saves(name, forward, saves)
         self.__doc__ = forward.__doc__
 
     def vjp(self, rule: Callable[..., Sequence[Any]]) -> Callable[..., Sequence[Any]]:
         """Decorator: `rule` is this op's vector-Jacobian product."""
-        self.rule = rule
+        self.rule = explained_rule(self, rule) if self.own else rule
         return rule
 
     def __repr__(self) -> str:
@@ -382,7 +384,8 @@ def _walk(starts: list[tuple[Node, Any]], ends: list[Node], create_graph: bool, 
         if node not in needed:
             continue
         g = gradients.get(node) if node in wanted else gradients.pop(node, None)
-        if node.op is None or g is None or (partial and node in wanted):
+        op: Any = node.op
+        if op is None or g is None or (partial and node in wanted):
             continue
         needs = [parent in needed for parent in node.parents]
         if True in needs:
@@ -391,15 +394,13 @@ def _walk(starts: list[tuple[Node, Any]], ends: list[Node], create_graph: bool, 
                 if read.version.count != read.seen:
                     refuse_stale(node, read)
             if create_graph:
-                saved = tuple([_as_tensor(node, i, value) for i, value in zip(node.op.saves, saved, strict=True)])  # type: ignore[arg-type]
-            rule: Any = node.op.rule
-            if node.op.own:
-                parts = checked_gradients(node, needs, g, saved)  # type: ignore[arg-type]
-            else:
-                parts = rule(needs, g, *saved, **node.static)  # type: ignore[misc]
+                saved = tuple([_as_tensor(node, i, value) for i, value in zip(op.saves, saved, strict=True)])  # type: ignore[arg-type]
+            parts = op.rule(needs, g, *saved, **node.static)  # type: ignore[misc]
+            shapes = node.shapes
+            if shapes is not None and op.own:
+                parts = checked_gradients(node, needs, g, parts)
             if detect_anomaly:
                 check_finite_gradients(node, needs, parts)
-            shapes = node.shapes
             for i, parent in enumerate(node.parents):
                 part = parts[i] if needs[i] else None
                 if part is not None:

@@ -87,7 +87,7 @@ def _parse(subscripts: str, shapes: list[Shape]) -> tuple[list[str], str]:
     inputs = left.split(",")
     for letters in (*inputs, output):
         if "." in letters.replace("...", "", 1):
-            raise ValueError(f"einsum: {letters!r} in {subscripts!r}: one ellipsis (...) at most in an operand or the output")
+            raise ValueError(f"einsum: {letters!r} in {subscripts!r} should hold three dots (an ellipsis) once at most")
     if len(inputs) != len(shapes):
         raise ValueError(f"einsum: {subscripts!r} names {len(inputs)} operands, got {len(shapes)}")
     spare = [letter for letter in LETTERS if letter not in subscripts]
