@@ -1,6 +1,9 @@
 """What the engine checks, and what it says: inputs of one precision, finite values, what an op of a user's returns."""
 from __future__ import annotations
 
+__all__ = ["as_output", "as_seed", "check_saves", "checked_gradients", "explained_rule", "is_own", "of_one_precision",
+           "users_line"]
+
 import inspect
 import sys
 from collections.abc import Callable, Sequence

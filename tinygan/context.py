@@ -5,6 +5,8 @@ One `ContextVar` holds one immutable `Context`. Threads start from the default a
 """
 from __future__ import annotations
 
+__all__ = ["detect_anomaly", "enable_grad", "is_recording", "no_grad", "override"]
+
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar

@@ -8,6 +8,8 @@ gradients of the inputs). A vjp is written in ops. On bare arrays these compute 
 """
 from __future__ import annotations
 
+__all__ = ["Leaf", "Node", "Op", "apply", "backward", "grad", "op", "pullback", "reachable"]
+
 import itertools
 from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any, overload

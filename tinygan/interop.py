@@ -4,6 +4,8 @@
 """
 from __future__ import annotations
 
+__all__ = ["ArrayUfunc", "array_function", "array_ufunc", "holds_recorded"]
+
 from collections.abc import Callable
 from typing import Any
 

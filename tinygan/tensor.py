@@ -4,6 +4,8 @@ The operators are the ops of `tinygan.ops`; that package knows Tensor and Tensor
 """
 from __future__ import annotations
 
+__all__ = ["Buffer", "Parameter", "Tensor", "as_array", "shape_of", "wrap"]
+
 import copy
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, NoReturn

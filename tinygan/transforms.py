@@ -1,6 +1,8 @@
 """Functions of functions: `checkpoint` (recompute in backward), and derivatives in a direction, built on `grad`."""
 from __future__ import annotations
 
+__all__ = ["checkpoint", "hvp", "jvp"]
+
 from collections.abc import Callable, Sequence
 from typing import Any
 

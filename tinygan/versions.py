@@ -1,6 +1,8 @@
 """How often a piece of memory has been written to, and what kernels have made of the values that it holds."""
 from __future__ import annotations
 
+__all__ = ["Checksum", "Derived", "Read", "Version", "watched"]
+
 import zlib
 from collections.abc import Callable
 from typing import Any, NamedTuple

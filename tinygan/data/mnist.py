@@ -5,6 +5,8 @@ LeCun, Bottou, Bengio and Haffner, "Gradient-based learning applied to document 
 
 from __future__ import annotations
 
+__all__ = ["fetch", "is_mnist", "read"]
+
 import hashlib
 import zlib
 from pathlib import Path

@@ -1,6 +1,8 @@
 """Einstein summation. The gradient of an operand is again an einsum: of the output's gradient and the other operands."""
 from __future__ import annotations
 
+__all__ = ["einsum"]
+
 from functools import cache
 from typing import Any
 

@@ -1,6 +1,8 @@
 """Indexing: `getitem` and its adjoint `scatter_add`, and the embedding lookup built on them."""
 from __future__ import annotations
 
+__all__ = ["embedding", "getitem", "range_error", "scatter_add"]
+
 from typing import Any
 
 import numpy as np

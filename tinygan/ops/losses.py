@@ -1,6 +1,8 @@
 """Losses, each the mean over all its elements (or rows). They take logits, never probabilities."""
 from __future__ import annotations
 
+__all__ = ["binary_cross_entropy_with_logits", "mean_absolute_error", "mean_squared_error", "softmax_cross_entropy"]
+
 from typing import Any
 
 import numpy as np

@@ -1,6 +1,8 @@
 """Matrix products: `matmul`, and `dense`, the fully connected layer with its bias and activation in one pass."""
 from __future__ import annotations
 
+__all__ = ["dense", "matmul"]
+
 import math
 from typing import Any
 
