@@ -1,7 +1,11 @@
 """Importing tinygan is cheap and leaves the user's process as it was."""
+import importlib
 import json
+import pkgutil
 import subprocess
 import sys
+
+import pytest
 
 import tinygan
 
@@ -59,3 +63,27 @@ def test_every_public_name_is_there_and_documented():
         value = getattr(tinygan, name)
         assert value.__doc__, name
     assert len(set(tinygan.__all__)) == len(tinygan.__all__)
+
+
+INTERNAL = ("tinygan.kernels", "tinygan.backends")  # reached through the backend's table only
+MODULES = ["tinygan", *[found.name for found in pkgutil.walk_packages(tinygan.__path__, "tinygan.")
+                        if not found.name.startswith(INTERNAL) and not found.name.rpartition(".")[2].startswith("_")]]
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_every_public_module_says_what_is_public(name):
+    module = importlib.import_module(name)
+    assert module.__doc__
+    assert len(set(module.__all__)) == len(module.__all__)
+    for public in module.__all__:
+        assert not public.startswith("_")
+        assert getattr(module, public).__doc__, public
+    everything: dict[str, object] = {}
+    exec(f"from {name} import *", everything)
+    assert set(module.__all__) <= set(everything)
+
+
+def test_the_optimisers_are_public_and_what_their_module_imports_is_not():
+    everything: dict[str, object] = {}
+    exec("from tinygan.optim import *", everything)
+    assert {"Adam", "RMSProp", "SGD"} <= set(everything) and not {"np", "math", "Any", "op"} & set(everything)

@@ -75,7 +75,10 @@ def test_large_products_match_numpy(fast_device):
 @pytest.mark.parametrize("a, b, error, message", [
     (np.ones((2, 3)), np.ones((2, 3)), ValueError, r"matmul: \(2, 3\) @ \(2, 3\): 3 columns meet 2 rows"),
     (np.ones((2, 3)), np.ones(2), ValueError, r"matmul: \(2, 3\) @ \(2,\): 3 columns meet 2 rows"),
-    (np.ones((2, 2, 3)), np.ones((3, 3, 4)), ValueError, r"matmul: inputs of shape \(2, 2, 3\), \(3, 3, 4\): "),
+    (np.ones((2, 2, 3)), np.ones((3, 3, 4)), ValueError, r"matmul: \(2, 2, 3\) @ \(3, 3, 4\): the leading axes \(2,\) and \(3,\) do "
+                                                         "not broadcast$"),
+    (np.ones((5, 1, 2, 3)), np.ones((4, 2, 3, 4)), ValueError, r"the leading axes \(5, 1\) and \(4, 2\) do not broadcast$"),
+    (np.ones((4, 2, 3)), np.ones((0, 3, 4)), ValueError, r"the leading axes \(4,\) and \(0,\) do not broadcast$"),
     (np.ones(()), np.ones(3), ValueError, r"matmul: each input should have an axis or more, got shapes \(\) and \(3,\)"),
     (np.ones(3), 2.0, TypeError, "matmul: expected a Tensor or an array, got float"),
     (np.ones(3), [1.0, 2, 3], TypeError, "matmul: expected a Tensor or an array, got list"),

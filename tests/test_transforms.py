@@ -207,6 +207,24 @@ def test_jvp_and_hvp_against_finite_differences(fn):
     np.testing.assert_allclose(product, (gradients[0] - gradients[1]) / (2 * step), rtol=1e-5, atol=1e-7)
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("direction", [3, 3.0, np.float64(3), np.float32(3), np.int64(3), np.asarray(3.0)], ids=repr)
+def test_a_number_is_a_direction_without_axes(direction, dtype):
+    y, slope = tg.jvp(tg.tanh, [dtype(0.5)], [direction])
+    assert y.dtype == slope.dtype == dtype and slope.shape == ()
+    np.testing.assert_allclose(slope.item(), 3 / np.cosh(0.5) ** 2, rtol=1e-6)
+    product, = tg.hvp(lambda x: x**3, [dtype(0.5)], [direction])
+    assert product.dtype == dtype and product.shape == ()
+    np.testing.assert_allclose(product.item(), 9, rtol=1e-6)
+    with pytest.raises(ValueError, match=r"jvp: the directions have shapes \[\(\)\], the inputs \[\(2,\)\]"):
+        tg.jvp(tg.exp, [np.ones(2, dtype)], [direction])
+
+
+def test_directions_may_be_lists():
+    _, slope = tg.jvp(lambda x: x * x, [[1, 2]], [[1, 3]])
+    assert slope.tolist() == [2, 12] and slope.dtype == np.float32
+
+
 def test_directions_that_do_not_fit_are_refused():
     with pytest.raises(ValueError, match=r"jvp: the directions have shapes \[\(3,\)\], the inputs \[\(2,\)\]"):
         tg.jvp(tg.exp, [np.ones(2)], [np.ones(3)])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+__all__ = ["cache_folder", "keep", "say"]
+
 import os
 import sys
 import tempfile

@@ -10,6 +10,8 @@ again before every replay, and what the kernels read of it is uploaded at once (
 """
 from __future__ import annotations
 
+__all__ = ["Captured", "Recording", "capture"]
+
 from collections.abc import Callable
 from typing import Any
 

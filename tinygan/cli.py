@@ -1,6 +1,8 @@
 """The command `tinygan`: train, sample, interpolate, architecture, evaluate, classifier, info, gradcheck."""
 from __future__ import annotations
 
+__all__ = ["architecture", "classifier", "evaluate", "gradcheck", "info", "interpolate", "main", "sample"]
+
 import argparse
 import sys
 import time

@@ -5,6 +5,8 @@ One `ContextVar` holds one immutable `Context`. Threads start from the default a
 """
 from __future__ import annotations
 
+__all__ = ["detect_anomaly", "enable_grad", "is_recording", "no_grad", "override"]
+
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -60,8 +62,9 @@ def enable_grad() -> Any:
 
 def detect_anomaly() -> Any:
     """`with detect_anomaly():` the first NaN or infinity, forward or backward, raises `FloatingPointError` naming the
-    op and the line of the user's code that called it; in a vjp that is made of several ops also that one of them. Every
-    result is checked, so expect half the speed."""
+    op and the line of the user's code that called it; in a vjp that is made of several ops also that one of them. An array
+    that was overwritten after an op saved it, and before the gradient is computed, is a `RuntimeError` that names the same.
+    Every result is checked and every saved array summed, so expect half the speed."""
     return override(detect_anomaly=True)
 
 

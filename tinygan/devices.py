@@ -2,6 +2,8 @@
 CPU, slowly, for tests."""
 from __future__ import annotations
 
+__all__ = ["DeviceError", "device", "matmul_precision", "moved", "to_device"]
+
 import re
 from contextlib import AbstractContextManager
 from typing import Any

@@ -1,6 +1,8 @@
 """`check_gradients`: the engine's gradients against finite differences, for any function and any user."""
 from __future__ import annotations
 
+__all__ = ["GradientError", "check_gradients"]
+
 from collections.abc import Callable, Sequence
 from typing import Any
 

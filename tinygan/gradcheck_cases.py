@@ -1,6 +1,8 @@
 """One small example of every differentiable op, for `tinygan gradcheck`."""
 from __future__ import annotations
 
+__all__ = ["cases"]
+
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any

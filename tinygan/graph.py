@@ -8,23 +8,39 @@ gradients of the inputs). A vjp is written in ops. On bare arrays these compute 
 """
 from __future__ import annotations
 
+__all__ = ["Leaf", "Node", "Op", "apply", "backward", "grad", "op", "pullback", "reachable"]
+
 import itertools
-import sys
 from collections.abc import Callable, Collection, Iterable, Sequence
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, overload
 
 import numpy as np
 
 from tinygan.backends import Array, backend_of, cpu
+from tinygan.checks import (
+    as_output,
+    as_seed,
+    check_finite,
+    check_finite_gradients,
+    check_finite_sums,
+    check_saves,
+    checked_gradients,
+    explained,
+    explained_rule,
+    is_own,
+    of_one_precision,
+    refuse_stale,
+    users_line,
+)
 from tinygan.context import CONTEXT, override
 from tinygan.tensor import FLOATS, Tensor, as_array, wrap
-from tinygan.versions import Version
+from tinygan.versions import Read, Version, watched
 
 OUT = -1  # in `Op.saves`: the op's own output
 _FLOAT32 = FLOATS[0]
 _ORDER = itertools.count()
+_NUMBER = (int, float)
 _new_tensor = Tensor.__new__
-_PACKAGE = __name__.partition(".")[0]
 
 
 def apply(op: Op, *inputs: Any, **static: Any) -> Any:
@@ -50,7 +66,7 @@ def apply(op: Op, *inputs: Any, **static: Any) -> Any:
         elif not isinstance(x, np.ndarray):
             if isinstance(x, np.generic):
                 x = x.item()  # like Python's numbers, NumPy's scalars don't promote the arrays they meet
-            if isinstance(x, int | float):
+            if isinstance(x, _NUMBER):
                 arrays.append(x)
                 parents.append(None)
                 continue
@@ -64,15 +80,17 @@ def apply(op: Op, *inputs: Any, **static: Any) -> Any:
         arrays = [np.asarray(x, dtype=np.float32 if any_tensor else None) for x in arrays]
     rule = op.rule
     if unusual and rule is not None and not op.view:
-        _check_dtypes(op, arrays)
+        arrays = of_one_precision(op, arrays)
     try:
         out = op.forward(backend, *arrays, **static)
     except (ValueError, IndexError) as error:
-        raise _explained(op, arrays, error) from None
+        raise explained(op, arrays, error) from None
     if type(out) is not backend.array_type:
-        out = backend.xp.asarray(out)  # NumPy's reductions return scalars
+        out = as_output(op, backend, out)
     if context.detect_anomaly:
-        _check_finite(op, out, arrays)
+        check_finite(op, out, arrays)
+        if context.reads is not None:
+            context.reads.extend(watched((inputs, static)))
     if not any_tensor:
         return out
 
@@ -94,14 +112,21 @@ def apply(op: Op, *inputs: Any, **static: Any) -> Any:
         result.node = node = Node(op, tuple(parents), saved, static)
         if version is not None:
             node.versions = _reads([inputs[i] for i in saves if i != OUT])
-        if op.broadcasts:
+        if op.notes_shapes:
             shape = out.shape
             for a in arrays:
                 if type(a) is not float and getattr(a, "shape", shape) != shape:
                     node.shapes = tuple([getattr(a, "shape", None) for a in arrays])
                     break
+            if op.own:
+                node.shapes = tuple([getattr(a, "shape", None) for a in arrays])
+                node.dtypes = tuple([getattr(a, "dtype", None) for a in arrays])
         if context.detect_anomaly:
             node.line = users_line()
+            node.versions += watched((saved, static))
+    elif rule is None and tracked and op.own and context.recording and out.dtype in FLOATS:
+        raise TypeError(f"{op.name}: has no vjp, so its result would be a constant to grad: write one under @{op.name}.vjp, "
+                        "or give it tinygan.detach(x)")
     return result
 
 
@@ -117,7 +142,8 @@ class Op:
     integers: inputs may be integers or booleans as well, without a gradient then.
 
     Tensors in, Tensor out; without a Tensor the bare array is returned. A bare array among Tensors is kept as it is,
-    not copied: do not write to it before the backward pass.
+    not copied: do not write to it before the backward pass. What the vjp of an op from outside tinygan returns is checked:
+    a TypeError or ValueError names the op, the input and what was expected.
     """
 
     def __init__(self, name: str, forward: Callable[..., Array], saves: tuple[int, ...] = (),
@@ -129,11 +155,15 @@ class Op:
         self.view = view
         self.integers = integers
         self.rule: Callable[..., Sequence[Any]] | None = None  # None: not differentiable
+        self.own = is_own(forward)  # a user's: checked at every use
+        self.notes_shapes = broadcasts or self.own
+        if self.own:
+            check_saves(name, forward, saves)
         self.__doc__ = forward.__doc__
 
     def vjp(self, rule: Callable[..., Sequence[Any]]) -> Callable[..., Sequence[Any]]:
         """Decorator: `rule` is this op's vector-Jacobian product."""
-        self.rule = rule
+        self.rule = explained_rule(self, rule) if self.own else rule
         return rule
 
     def __repr__(self) -> str:
@@ -142,25 +172,28 @@ class Op:
     __call__ = apply
 
 
+@overload
+def op(saves: Callable[..., Array]) -> Op: ...
+
+
+@overload
 def op(saves: tuple[int, ...] = (), broadcasts: bool = False, view: bool = False,
-       integers: bool = False) -> Callable[[Callable[..., Array]], Op]:
-    """Decorator that makes an op of a forward function; its vjp follows under `@name.vjp`, or it has no gradient."""
+       integers: bool = False) -> Callable[[Callable[..., Array]], Op]: ...
+
+
+def op(saves: Any = (), broadcasts: bool = False, view: bool = False, integers: bool = False) -> Any:
+    """Decorator that makes an op of a forward function: `@op`, or `@op(saves=(0, OUT))` with the arguments of `Op`. Its vjp
+    follows under `@name.vjp`, or it has no gradient."""
+    if callable(saves):
+        return op()(saves)
     return lambda forward: Op(forward.__name__.strip("_"), forward, saves, broadcasts, view, integers)
-
-
-class Read(NamedTuple):
-    """That the values of a Parameter or Buffer (or a view of one) were used, and at which version."""
-
-    version: Version
-    seen: int
-    shape: tuple[int, ...]
 
 
 class Node:
     """One recorded op. Edges lead backward only and the output Tensor is not among them, so reference counting alone
     frees a graph."""
 
-    __slots__ = ("line", "op", "order", "parents", "saved", "shapes", "static", "versions")
+    __slots__ = ("dtypes", "line", "op", "order", "parents", "saved", "shapes", "static", "versions")
 
     def __init__(self, op: Op | None, parents: tuple[Node | None, ...] = (), saved: tuple[Any, ...] = (),
                  static: dict[str, Any] = {}) -> None:  # noqa: B006  (never written to)
@@ -170,7 +203,8 @@ class Node:
         self.static = static
         self.order = next(_ORDER)
         self.versions: tuple[Read, ...] = ()  # what was saved and may change
-        self.shapes: tuple[Any, ...] | None = None  # the inputs' shapes, where broadcasting changed one
+        self.shapes: tuple[Any, ...] | None = None  # the inputs' shapes, if broadcast or of a user's op
+        self.dtypes: tuple[Any, ...]  # the inputs' dtypes; set for a user's op alone
         self.line = ""  # the user's line, under `detect_anomaly`
 
 
@@ -249,8 +283,6 @@ def pullback(fn: Callable[..., Tensor], inputs: Sequence[Any], g: Any, needs: Se
     For use inside a vjp: Tensors give Tensors, in the graph; bare arrays give bare arrays.
     """
     create_graph = any(isinstance(x, Tensor) for x in (g, *inputs))
-    if create_graph and not isinstance(g, Tensor):
-        g = wrap(g)
     with override(recording=True):
         # Aliases, because one Tensor may stand in two places, and each place has a derivative of its own.
         aliases = [x if not need else _alias(x) if isinstance(x, Tensor) and x.node else wrap(as_array(x), Leaf())
@@ -258,6 +290,9 @@ def pullback(fn: Callable[..., Tensor], inputs: Sequence[Any], g: Any, needs: Se
         y = fn(*aliases)
     if y.node is None:
         return [None] * (len(inputs) + len(captured))
+    g = as_seed("pullback", y, g)
+    if create_graph and not isinstance(g, Tensor):
+        g = wrap(g)
     ends = [x.node if need else None for x, need in zip(aliases, needs, strict=True)]
     found = _walk([(y.node, g)], [node for node in [*ends, *captured] if node], create_graph, create_graph, False,
                   partial=True)
@@ -303,13 +338,10 @@ def _seeds(caller: str, outputs: list[Tensor], gradients: Any, create_graph: boo
                 raise ValueError(f"{caller}: an output of shape {tensor.shape} needs a gradient to start from; only "
                                  "one of a single element starts from 1")
             g = backend_of(tensor.array).xp.ones(tensor.shape, tensor.dtype)
-        elif not hasattr(g, "shape"):
-            raise TypeError(f"{caller}: the gradient of an output should be a Tensor or an array, got {type(g).__name__}")
-        elif g.shape != tensor.shape or g.dtype != tensor.dtype:
-            raise ValueError(f"{caller}: the gradient of an output has shape {g.shape} and dtype {g.dtype}, expected "
-                             f"{tensor.shape} and {tensor.dtype}")
-        elif not isinstance(g, Tensor):
-            g = g.copy()  # it may become a gradient as it is, and the caller may write to it
+        elif isinstance(g, Tensor | int | float | np.generic):
+            g = as_seed(caller, tensor, g)
+        else:
+            g = as_seed(caller, tensor, g).copy()  # it may become a gradient as it is, and the caller may write to it
         if create_graph:
             seeds.append(g if isinstance(g, Tensor) else wrap(g))
         else:
@@ -358,20 +390,23 @@ def _walk(starts: list[tuple[Node, Any]], ends: list[Node], create_graph: bool, 
         if node not in needed:
             continue
         g = gradients.get(node) if node in wanted else gradients.pop(node, None)
-        if node.op is None or g is None or (partial and node in wanted):
+        op: Any = node.op
+        if op is None or g is None or (partial and node in wanted):
             continue
         needs = [parent in needed for parent in node.parents]
         if True in needs:
             saved = node.saved
             for read in node.versions:
                 if read.version.count != read.seen:
-                    _refuse_stale(node, read)
+                    refuse_stale(node, read)
             if create_graph:
-                saved = tuple([_as_tensor(node, i, value) for i, value in zip(node.op.saves, saved, strict=True)])  # type: ignore[arg-type]
-            parts = node.op.rule(needs, g, *saved, **node.static)  # type: ignore[misc]
-            if detect_anomaly:
-                _check_finite_gradients(node, needs, parts, g, saved)
+                saved = tuple([_as_tensor(node, i, value) for i, value in zip(op.saves, saved, strict=True)])  # type: ignore[arg-type]
+            parts = op.rule(needs, g, *saved, **node.static)  # type: ignore[misc]
             shapes = node.shapes
+            if shapes is not None and op.own:
+                parts = checked_gradients(node, needs, g, parts)
+            if detect_anomaly:
+                check_finite_gradients(node, needs, parts, g, saved)
             for i, parent in enumerate(node.parents):
                 part = parts[i] if needs[i] else None
                 if part is not None:
@@ -379,7 +414,7 @@ def _walk(starts: list[tuple[Node, Any]], ends: list[Node], create_graph: bool, 
                         part = unbroadcast(part, shapes[i])
                     gradients[parent] = add(gradients[parent], part) if parent in gradients else part  # type: ignore[index]
             if detect_anomaly:
-                _check_finite_sums(node, gradients)
+                check_finite_sums(node, gradients)
             if not retain_graph:
                 node.saved = None
                 node.parents = ()
@@ -391,78 +426,6 @@ def _as_tensor(node: Node, position: int, value: Any) -> Any:
     if not hasattr(value, "shape"):
         return value
     return wrap(value, node if position == OUT else node.parents[position])
-
-
-def _explained(op: Op, arrays: list[Any], error: Exception) -> Exception:
-    if str(error).startswith(op.name + ":"):
-        return error
-    shapes = ", ".join(str(a.shape) if hasattr(a, "shape") else str(a) for a in arrays)
-    kind = ValueError if isinstance(error, ValueError) else IndexError
-    return kind(f"{op.name}: input{'s' * (len(arrays) > 1)} of shape {shapes}: {error}")
-
-
-def _check_dtypes(op: Op, arrays: list[Any]) -> None:
-    dtypes = [a.dtype for a in arrays if hasattr(a, "dtype")]
-    for dtype in dtypes:
-        if dtype not in FLOATS and not (op.integers and dtype.kind in "iub"):
-            raise TypeError(f"{op.name}: needs float32 or float64, got {dtype}; convert with tinygan.astype first")
-    if len(set(dtypes)) > 1:
-        raise TypeError(f"{op.name}: inputs of different precision ({', '.join(map(str, dtypes))}); convert one with "
-                        "tinygan.astype first")
-
-
-def _check_finite(op: Op, out: Array, arrays: list[Any]) -> None:
-    if out.dtype in FLOATS and not np.isfinite(out).all() and all(bool(np.isfinite(a).all()) for a in arrays):
-        raise _AnomalyError(op)
-
-
-def _check_finite_gradients(node: Node, needs: list[bool], parts: Sequence[Any], g: Any, saved: Any) -> None:
-    for i, need in enumerate(needs):
-        part = parts[i] if need else None
-        if part is not None and not np.isfinite(as_array(part)).all():
-            inner = _inner_op(node, needs, g, saved)
-            where = f" (in {inner}, which its vjp calls)" if inner else ""
-            raise FloatingPointError(f"{node.op}: the gradient of input {i} is where the first NaN or infinity appears"
-                                     f"{where}; the op was called from {node.line or 'a line outside detect_anomaly'}")
-
-
-def _check_finite_sums(node: Node, gradients: dict[Node, Any]) -> None:
-    """After the parts were found finite: their sum, with what other ops gave and over the axes of a broadcast."""
-    for i, parent in enumerate(node.parents):
-        if parent in gradients and not np.isfinite(as_array(gradients[parent])).all():
-            raise FloatingPointError(f"{node.op}: where the gradient of input {i} is added up, the first NaN or infinity "
-                                     f"appears; the op was called from {node.line or 'a line outside detect_anomaly'}")
-
-
-def _inner_op(node: Node, needs: list[bool], g: Any, saved: Any) -> str:
-    """The op in which a vjp's first NaN or infinity arises: found by running the vjp again, each of its ops checked."""
-    with override(recording=False, detect_anomaly=True), np.errstate(all="ignore"):
-        try:
-            node.op.rule(needs, as_array(g), *map(as_array, saved), **node.static)  # type: ignore[union-attr, misc]
-        except _AnomalyError as anomaly:
-            return anomaly.op.name
-    return ""  # nowhere: a saved value was infinite already
-
-
-class _AnomalyError(FloatingPointError):
-    """The first NaN or infinity of a computation, and the op that made it."""
-
-    def __init__(self, op: Op) -> None:
-        super().__init__(f"{op.name}: the first NaN or infinity appears here, called from {users_line()}")
-        self.op = op
-
-
-def _refuse_stale(node: Node, read: Read) -> NoReturn:
-    raise RuntimeError(f"grad: {node.op} needs the values that a Parameter or Buffer of shape {read.shape} had when it "
-                       "ran, and they have been overwritten since (by assign or an optimiser's step)")
-
-
-def users_line() -> str:
-    """The innermost line on the stack that is not tinygan's own."""
-    frame = sys._getframe(1)
-    while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] == _PACKAGE:
-        frame = frame.f_back
-    return f"{frame.f_code.co_filename}:{frame.f_lineno}"
 
 
 from tinygan.ops.elementwise import add  # (ops are made by `op`, above)

@@ -7,6 +7,9 @@ through (an unrolled GAN does), and `step`, the same in place by a fused kernel.
 """
 from __future__ import annotations
 
+__all__ = ["Adam", "AdamW", "ExponentialMovingAverage", "Optimizer", "RMSProp", "SGD", "State", "clip_by_norm",
+           "clip_by_value", "cosine_decay", "exponential_decay", "linear_decay", "step_decay", "warmup"]
+
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager

@@ -6,6 +6,8 @@ CuPy's global generators are never touched.
 """
 from __future__ import annotations
 
+__all__ = ["Key", "KeyStream", "next_key", "stream", "use_key"]
+
 import hashlib
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -176,4 +178,3 @@ def use_key(key: Key | KeyStream) -> Iterator[KeyStream]:
     keys = key if isinstance(key, KeyStream) else KeyStream(key)
     with override(keys=keys):
         yield keys
-

@@ -5,6 +5,8 @@ to the disk and renamed, so at every moment the destination holds either the old
 """
 from __future__ import annotations
 
+__all__ = ["CheckpointError", "load", "load_weights", "remove_strays", "save", "save_weights", "write_atomically"]
+
 import contextlib
 import hashlib
 import os

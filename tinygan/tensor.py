@@ -4,6 +4,8 @@ The operators are the ops of `tinygan.ops`; that package knows Tensor and Tensor
 """
 from __future__ import annotations
 
+__all__ = ["Buffer", "Parameter", "Tensor", "as_array", "shape_of", "wrap"]
+
 import copy
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -14,6 +16,7 @@ from tinygan.backends import Array, Backend, backend_of, cpu
 from tinygan.context import CONTEXT
 from tinygan.devices import device as find_device
 from tinygan.devices import moved
+from tinygan.interop import ArrayUfunc, array_function, holds_recorded
 from tinygan.versions import Version
 
 if TYPE_CHECKING:
@@ -29,13 +32,20 @@ FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
 class Tensor:
     """A float32 or float64 array that `grad` can differentiate through (integers and booleans: without gradients).
 
-    `Tensor(array, requires_grad=False, dtype=None)` copies the array. Python numbers and lists become float32 unless
-    `dtype` says otherwise. `np.asarray(tensor)` is a read-only view; `tensor.array` is the array itself: write to it
-    only through `Parameter.assign`.
+    `Tensor(array, requires_grad=False, dtype=None)` copies the array. Arrays and NumPy scalars keep their dtype. Python
+    numbers, integers too, and lists of numbers become float32, and booleans stay booleans, unless `dtype` says otherwise:
+    labels and indices are given as plain lists, as integer arrays, or with `dtype=int`.
+
+    `np.asarray(tensor)` is a read-only view; `tensor.array` is the array itself: write to it only through
+    `Parameter.assign`. A bare array beside a Tensor (`tensor * array`) is kept for the backward pass as it is, not copied:
+    whoever overwrites it before gets the gradient for the new values. `detect_anomaly` notices it.
+
+    A boolean array or Tensor beside numbers is 0 and 1 (`x * (x > 0)`). NumPy's functions take a Tensor as the array of its
+    values; where that would cut off a Tensor that is being recorded they raise a TypeError that names tinygan's function.
     """
 
     __slots__ = ("__weakref__", "array", "node", "version")
-    __array_ufunc__ = None  # makes `array + tensor` call Tensor.__radd__ instead of a NumPy loop over elements
+    __array_ufunc__ = ArrayUfunc()
 
     array: Array
     node: Node | None
@@ -115,6 +125,9 @@ class Tensor:
             return view.astype(dtype)
         return view.copy() if copy else view
 
+    def __array_function__(self, function: Callable[..., Any], types: Any, args: Any, kwargs: Any) -> Any:
+        return array_function(function, args, kwargs)
+
     def to(self, device: str) -> Tensor:
         """The same values on another device, as a constant to `grad`; this Tensor if they lie there."""
         backend = find_device(device)
@@ -167,6 +180,9 @@ class Tensor:
     def grad(self, value: Tensor | None) -> None:
         if not isinstance(self.node, _graph.Leaf):
             raise AttributeError("grad: only a leaf with requires_grad=True has one; see tinygan.grad for others")
+        if value is not None and not (isinstance(value, Tensor) and value.shape == self.shape and value.dtype == self.dtype):
+            raise TypeError(f"grad: expected None or a Tensor of shape {self.shape} and {self.dtype}, got "
+                            f"{repr(value) if isinstance(value, Tensor) else type(value).__name__}")
         self.node.grad = value
 
     def backward(self, gradient: Any = None, retain_graph: bool = False) -> None:
@@ -230,22 +246,22 @@ class Tensor:
                         "tinygan.where or tinygan.concatenate, or use Parameter.assign")
 
     def __lt__(self, other: Any) -> Tensor:
-        return ops.less(self, other)
+        return ops.less(self, other) if _is_number(other) else NotImplemented
 
     def __le__(self, other: Any) -> Tensor:
-        return ops.less_equal(self, other)
+        return ops.less_equal(self, other) if _is_number(other) else NotImplemented
 
     def __gt__(self, other: Any) -> Tensor:
-        return ops.greater(self, other)
+        return ops.greater(self, other) if _is_number(other) else NotImplemented
 
     def __ge__(self, other: Any) -> Tensor:
-        return ops.greater_equal(self, other)
+        return ops.greater_equal(self, other) if _is_number(other) else NotImplemented
 
     def __eq__(self, other: Any) -> Tensor:  # type: ignore[override]
-        return ops.equal(self, other)
+        return ops.equal(self, other) if _is_number(other) else NotImplemented
 
     def __ne__(self, other: Any) -> Tensor:  # type: ignore[override]
-        return ops.not_equal(self, other)
+        return ops.not_equal(self, other) if _is_number(other) else NotImplemented
 
     def __hash__(self) -> int:
         return id(self)
@@ -384,13 +400,27 @@ def shape_of(caller: str, value: Any) -> tuple[int, ...]:
         raise TypeError(f"{caller}: expected a Tensor or an array, got {type(value).__name__}") from None
 
 
+def _is_number(value: Any) -> bool:
+    """Whether a Tensor can be compared with it: a Tensor, a real number, or an array of real numbers."""
+    if isinstance(value, Tensor | int | float):
+        return True
+    try:
+        backend_of(value)
+    except TypeError:
+        return False
+    return value.dtype.kind in "fiub"
+
+
 def _copied(array: Any, dtype: Any) -> Array:
     if isinstance(array, Tensor):
         array = array.array
     if not hasattr(array, "dtype"):
+        if holds_recorded(array):
+            raise TypeError("Tensor: a list of Tensors would lose their gradients: use tinygan.stack, or tinygan.detach for "
+                            "their values")
         array = np.asarray(array)
-        if array.dtype == np.float64 and dtype is None:
-            dtype = np.float32  # Python floats carry no precision of their own
+        if array.dtype.kind in "fiu" and dtype is None:
+            dtype = np.float32  # Python's numbers carry no precision of their own
     if array.dtype.kind not in "fiub":
         raise TypeError(f"Tensor: expected real numbers, got an array of {array.dtype}")
     return backend_of(np.asarray(array) if np.isscalar(array) else array).xp.array(array, dtype=dtype, copy=True, order="C")

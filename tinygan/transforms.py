@@ -1,12 +1,17 @@
 """Functions of functions: `checkpoint` (recompute in backward), and derivatives in a direction, built on `grad`."""
 from __future__ import annotations
 
+__all__ = ["checkpoint", "hvp", "jvp"]
+
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
+
 from tinygan.backends import backend_of
+from tinygan.checks import users_line
 from tinygan.context import CONTEXT, override
-from tinygan.graph import Leaf, Node, Op, grad, pullback, reachable, users_line
+from tinygan.graph import Leaf, Node, Op, grad, pullback, reachable
 from tinygan.ops import concatenate, reshape, split
 from tinygan.random import Key, KeyStream, stream
 from tinygan.tensor import Tensor, wrap
@@ -133,6 +138,6 @@ def hvp(fn: Callable[..., Tensor], inputs: Sequence[Any], vectors: Sequence[Any]
 
 
 def _check_directions(caller: str, inputs: Sequence[Tensor], directions: Sequence[Any]) -> None:
-    shapes = [x.shape for x in inputs], [tuple(getattr(d, "shape", ())) for d in directions]
+    shapes = [x.shape for x in inputs], [tuple(d.shape) if hasattr(d, "shape") else np.shape(d) for d in directions]
     if shapes[0] != shapes[1]:
         raise ValueError(f"{caller}: the directions have shapes {shapes[1]}, the inputs {shapes[0]}")

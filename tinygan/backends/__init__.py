@@ -26,4 +26,5 @@ def backend_of(array: Any) -> Backend:
         return cuda.backend_of_cupy(array)
     if isinstance(array, np.ndarray | np.generic):  # subclasses such as np.memmap, and NumPy scalars
         return cpu
-    raise TypeError(f"expected a Tensor, an array or a number, got {kind.__name__}")
+    name = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
+    raise TypeError(f"expected a Tensor, an array or a number, got {name}")

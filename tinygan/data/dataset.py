@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+__all__ = ["DataError", "Dataset", "blocks", "content_checksum"]
+
 import hashlib
 import math
 from dataclasses import dataclass, replace

@@ -1,6 +1,8 @@
 """Batches of a data set where the networks are."""
 from __future__ import annotations
 
+__all__ = ["Feeder"]
+
 from collections.abc import Iterator
 from typing import Any
 

@@ -8,6 +8,8 @@ on every machine.
 
 from __future__ import annotations
 
+__all__ = ["draw", "load"]
+
 import functools
 from pathlib import Path
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+__all__ = ["load"]
+
 import os
 from pathlib import Path
 from typing import get_args

@@ -1,6 +1,8 @@
 """Mixtures of Gaussians in the plane, and stacked MNIST: data whose modes are known, so that a lost one is seen."""
 from __future__ import annotations
 
+__all__ = ["Mixture", "gaussian_grid", "gaussian_ring", "stacked"]
+
 import hashlib
 from typing import Any, NamedTuple
 

@@ -5,6 +5,8 @@ LeCun, Bottou, Bengio and Haffner, "Gradient-based learning applied to document 
 
 from __future__ import annotations
 
+__all__ = ["checksum", "differing", "fetch"]
+
 import hashlib
 import struct
 from typing import Any

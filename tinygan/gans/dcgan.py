@@ -6,6 +6,8 @@ and no class.
 """
 from __future__ import annotations
 
+__all__ = ["dcgan_networks"]
+
 from tinygan import nn
 from tinygan.nn.initializers import dcgan, normal
 

@@ -1,6 +1,8 @@
 """What every GAN here has: two players with an optimiser each, latent vectors from a key, sampling, and its whole state."""
 from __future__ import annotations
 
+__all__ = ["GAN", "Stats"]
+
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, Self
 

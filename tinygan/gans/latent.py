@@ -1,6 +1,8 @@
 """Walks and sums in the space of latent vectors."""
 from __future__ import annotations
 
+__all__ = ["alike", "arithmetic", "interpolate", "linear", "neighbourhood", "spherical"]
+
 from collections.abc import Sequence
 from typing import Any
 

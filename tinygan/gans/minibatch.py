@@ -6,6 +6,8 @@ file has networks, and no class.
 """
 from __future__ import annotations
 
+__all__ = ["minibatch_networks"]
+
 import math
 
 from tinygan import nn

@@ -12,6 +12,8 @@ forward storing each step's parameters and optimiser state, and then back step b
 """
 from __future__ import annotations
 
+__all__ = ["UnrolledGAN", "Unrolling"]
+
 from collections.abc import Callable
 from typing import Any, NamedTuple
 

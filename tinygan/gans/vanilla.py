@@ -1,6 +1,8 @@
 """The original GAN (Goodfellow et al. 2014, "Generative adversarial nets", Algorithm 1)."""
 from __future__ import annotations
 
+__all__ = ["VanillaGAN", "vanilla_networks"]
+
 import math
 from collections.abc import Callable, Sequence
 from typing import Any

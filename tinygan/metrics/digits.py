@@ -1,6 +1,8 @@
 """The classifier in whose features and labels digits are judged: a small convolutional network, trained here."""
 from __future__ import annotations
 
+__all__ = ["DigitClassifier", "Seen", "digit_classifier", "train_classifier"]
+
 import hashlib
 import time
 from typing import Any, NamedTuple

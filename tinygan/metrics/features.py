@@ -1,6 +1,8 @@
 """The discriminator as a feature extractor (Radford, Metz, Chintala 2015, section 5.1)."""
 from __future__ import annotations
 
+__all__ = ["adaptive_max_pool", "discriminator_features"]
+
 from typing import Any
 
 import numpy as np

@@ -2,6 +2,9 @@
 and bins in the space of pixels. All of them take arrays, whatever made those."""
 from __future__ import annotations
 
+__all__ = ["BinDifference", "Bins", "PrecisionRecall", "fit_bins", "frechet_distance", "inception_score",
+           "kernel_distance", "precision_recall"]
+
 import math
 import warnings
 from typing import Any, NamedTuple

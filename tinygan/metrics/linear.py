@@ -1,6 +1,8 @@
 """A linear classifier: softmax regression with an L2 penalty on its weights, trained with tinygan."""
 from __future__ import annotations
 
+__all__ = ["LinearClassifier", "balanced_subset", "fit_classifier", "select_classifier"]
+
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 

@@ -1,6 +1,8 @@
 """Which modes a generator covers, where the modes are known: centres in the plane, or a classifier's labels."""
 from __future__ import annotations
 
+__all__ = ["LabelCoverage", "MixtureCoverage", "divergence_from_uniform", "label_coverage", "mixture_coverage"]
+
 from typing import Any, NamedTuple
 
 import numpy as np

@@ -1,6 +1,8 @@
 """One look at a generator of digits by every measure there is: modes, scores, distances, bins."""
 from __future__ import annotations
 
+__all__ = ["Judge", "Quality"]
+
 from typing import Any, NamedTuple
 
 import numpy as np

@@ -1,6 +1,8 @@
 """The convolution layers. Each takes images (N, C, H, W) as a Tensor or an array and gives a Tensor."""
 from __future__ import annotations
 
+__all__ = ["Conv2d", "ConvTranspose2d"]
+
 import math
 from collections.abc import Sequence
 from typing import Any

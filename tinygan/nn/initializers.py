@@ -5,6 +5,9 @@ fan_in and fan_out of a weight (out, in, ...) are the numbers of inputs and outp
 """
 from __future__ import annotations
 
+__all__ = ["constant", "fan_in_uniform", "fans", "glorot_normal", "glorot_uniform", "he_normal", "he_uniform", "normal",
+           "orthogonal", "uniform"]
+
 import math
 from collections.abc import Callable
 from functools import partial

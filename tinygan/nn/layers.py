@@ -1,6 +1,9 @@
 """The layers. Each takes a Tensor or an array and gives a Tensor."""
 from __future__ import annotations
 
+__all__ = ["Activation", "BatchNorm", "Dense", "Dropout", "ELU", "Embedding", "Flatten", "LayerNorm", "LeakyReLU",
+           "MinibatchDiscrimination", "ReLU", "Reshape", "Sequential", "Sigmoid", "Softplus", "Tanh"]
+
 import math
 from collections import deque
 from collections.abc import Iterator, Sequence

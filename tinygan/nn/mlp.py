@@ -1,6 +1,8 @@
 """A network that is a multilayer perceptron, as a function of all its weights in one array."""
 from __future__ import annotations
 
+__all__ = ["MLP", "as_mlp"]
+
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 

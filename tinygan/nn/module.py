@@ -1,6 +1,8 @@
 """Module: a tree of layers with named parameters and buffers, and what one does to the whole tree."""
 from __future__ import annotations
 
+__all__ = ["Module", "check_state", "functional_call", "identities", "mode", "update_buffers_of", "with_parameters"]
+
 import copy
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager

@@ -1,6 +1,8 @@
 """The layers that change an image's size without weights. Each takes images (N, C, H, W) and gives a Tensor."""
 from __future__ import annotations
 
+__all__ = ["AvgPool2d", "MaxPool2d", "Upsample"]
+
 from collections.abc import Sequence
 from typing import Any
 

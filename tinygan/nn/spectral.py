@@ -1,6 +1,8 @@
 """Spectral normalisation: a layer whose weight is divided by its largest singular value."""
 from __future__ import annotations
 
+__all__ = ["SpectralNorm"]
+
 import copy
 from collections.abc import Iterator
 from functools import partial

@@ -1,6 +1,8 @@
 """A network taken apart while it runs: which layer made which shape. For figures of it and features from it."""
 from __future__ import annotations
 
+__all__ = ["Stage", "stages"]
+
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 

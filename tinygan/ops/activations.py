@@ -1,6 +1,8 @@
 """Activations. All are monotonic, so their slope can be read off their *output*: backward keeps that and nothing else."""
 from __future__ import annotations
 
+__all__ = ["activation", "activation_grad", "elu", "leaky_relu", "relu", "sigmoid", "softplus", "tanh"]
+
 from typing import Any
 
 from tinygan.graph import OUT, op

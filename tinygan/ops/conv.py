@@ -9,6 +9,8 @@ any order, need nothing else. `Geometry` holds the sizes, which the result's sha
 """
 from __future__ import annotations
 
+__all__ = ["Geometry", "conv2d", "conv2d_weight_grad", "conv_algorithm", "conv_transpose2d"]
+
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 

@@ -1,6 +1,8 @@
 """Dropout."""
 from __future__ import annotations
 
+__all__ = ["dropout"]
+
 from typing import Any
 
 from tinygan.backends import backend_of

@@ -1,6 +1,8 @@
 """Einstein summation, lowered to products, sums and transpositions: its gradients of every order are theirs."""
 from __future__ import annotations
 
+__all__ = ["einsum"]
+
 import math
 from collections.abc import Sequence
 from functools import cache
@@ -151,6 +153,9 @@ def _parse(subscripts: str, shapes: list[Shape]) -> tuple[list[str], str]:
     """The letters of every operand and of the output, with those that `...` stands for spelled out."""
     left, arrow, output = subscripts.replace(" ", "").partition("->")
     inputs = left.split(",")
+    for letters in (*inputs, output):
+        if "." in letters.replace("...", "", 1):
+            raise ValueError(f"einsum: {letters!r} in {subscripts!r} should hold three dots (an ellipsis) once at most")
     if len(inputs) != len(shapes):
         raise ValueError(f"einsum: {subscripts!r} names {len(inputs)} operands, got {len(shapes)}")
     spare = [letter for letter in LETTERS if letter not in subscripts]

@@ -1,6 +1,8 @@
 """Indexing: `getitem` and its adjoint `scatter_add`, and the embedding lookup built on them."""
 from __future__ import annotations
 
+__all__ = ["embedding", "getitem", "range_error", "scatter_add"]
+
 from typing import Any
 
 import numpy as np
@@ -12,6 +14,7 @@ from tinygan.ops.shape import broadcast_to, check_broadcast, checked_axis, integ
 from tinygan.tensor import Tensor, as_array, shape_of
 
 Shape = tuple[int, ...]
+_AS_LIST = " (a Tensor of a list is float32: give the list itself, or Tensor(list, dtype=int))"
 
 
 @op(view=True)
@@ -57,10 +60,13 @@ def getitem(x: Any, index: Any) -> Any:
     Raises IndexError where NumPy does; but of an array on a GPU, as CuPy has it, an integer array's out-of-range elements
     are taken modulo the size. The gradient of an element that is picked several times is the sum.
     """
-    return _getitem(x, index=_plain_index(index), shape=shape_of("getitem", x))
+    return _getitem(x, index=_plain_index("getitem", index), shape=shape_of("getitem", x))
 
 
-def _plain_index(index: Any) -> Any:
+def _plain_index(caller: str, index: Any) -> Any:
+    for part in index if isinstance(index, tuple) else (index,):
+        if isinstance(part, Tensor) and part.dtype.kind == "f":
+            raise IndexError(f"{caller}: an index should be of integers or booleans, got {part.dtype}{_AS_LIST}")
     return tuple([_plain(part) for part in index]) if isinstance(index, tuple) else _plain(index)
 
 
@@ -84,7 +90,7 @@ def scatter_add(values: Any, index: Any, shape: Shape) -> Any:
     values: of the shape of `zeros[index]`, or one that broadcasts to it.
     """
     shape_of("scatter_add", values)
-    index, shape = _plain_index(index), integers("scatter_add", "shape", shape)
+    index, shape = _plain_index("scatter_add", index), integers("scatter_add", "shape", shape)
     xp = backend_of(as_array(values)).xp
     picked = _getitem(xp.broadcast_to(xp.zeros((), np.float32), shape), index=index, shape=shape).shape
     check_broadcast("scatter_add", values.shape, picked)
@@ -99,7 +105,7 @@ def embedding(weight: Any, indices: Any) -> Any:
     if not shape_of("embedding", weight):
         raise ValueError(f"embedding: weight should be of shape (count, ...), got {weight.shape}")
     if indices.dtype.kind not in "iu":
-        raise TypeError(f"embedding: indices should be integers, got {indices.dtype}")
+        raise TypeError(f"embedding: indices should be integers, got {indices.dtype}{_AS_LIST}")
     wrong = range_error(indices, weight.shape[0])
     if wrong:
         raise IndexError(f"embedding: indices {wrong} (weight {weight.shape})")

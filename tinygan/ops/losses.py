@@ -1,6 +1,8 @@
 """Losses, each the mean over all its elements (or rows). They take logits, never probabilities."""
 from __future__ import annotations
 
+__all__ = ["binary_cross_entropy_with_logits", "mean_absolute_error", "mean_squared_error", "softmax_cross_entropy"]
+
 from typing import Any
 
 import numpy as np
@@ -66,13 +68,14 @@ def binary_cross_entropy_with_logits(logits: Any, targets: Any, weight: float = 
 
 def softmax_cross_entropy(logits: Any, labels: Any) -> Any:
     """Mean over rows of -log softmax(logits)[label]: logits (N, classes), labels (N,) integers -> a scalar."""
-    labels = np.asarray(labels) if isinstance(labels, list | int) else as_array(labels)
+    labels = np.asarray(labels) if isinstance(labels, list | tuple | range | int) else as_array(labels)
     shape_of("softmax_cross_entropy", logits), shape_of("softmax_cross_entropy", labels)
     if len(logits.shape) != 2 or labels.shape != logits.shape[:1] or not logits.size:
         raise ValueError(f"softmax_cross_entropy: logits (N, classes) and labels (N,) expected, got {logits.shape} and "
                          f"{labels.shape}")
     if labels.dtype.kind not in "iu":
-        raise TypeError(f"softmax_cross_entropy: labels should be integers, got {labels.dtype}")
+        raise TypeError(f"softmax_cross_entropy: labels should be integers, got {labels.dtype} (a Tensor of a list is "
+                        "float32: give the list itself, or Tensor(list, dtype=int))")
     wrong = range_error(labels, logits.shape[1])
     if wrong:
         raise ValueError(f"softmax_cross_entropy: labels {wrong} (logits {logits.shape})")

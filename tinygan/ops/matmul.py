@@ -1,6 +1,8 @@
 """Matrix products: `matmul`, and `dense`, the fully connected layer with its bias and activation in one pass."""
 from __future__ import annotations
 
+__all__ = ["dense", "matmul"]
+
 import math
 from typing import Any
 
@@ -32,6 +34,8 @@ def matmul(a: Any, b: Any) -> Any:
     row, column = len(left) == 1, len(right) == 1
     if left[-1] != right[-1 if column else -2]:
         raise ValueError(f"matmul: {left} @ {right}: {left[-1]} columns meet {right[-1 if column else -2]} rows")
+    if left[:-2] != right[:-2] and not _broadcast(left[:-2], right[:-2]):
+        raise ValueError(f"matmul: {left} @ {right}: the leading axes {left[:-2]} and {right[:-2]} do not broadcast")
     if row:
         a = reshape(a, (1, *left))
     if column:
@@ -40,6 +44,11 @@ def matmul(a: Any, b: Any) -> Any:
     if row or column:
         y = reshape(y, y.shape[:-2] + (() if row else y.shape[-2:-1]) + (() if column else y.shape[-1:]))
     return y
+
+
+def _broadcast(a: tuple[int, ...], b: tuple[int, ...]) -> bool:
+    """Whether the shapes broadcast against each other."""
+    return all(m == n or m == 1 or n == 1 for m, n in zip(a[::-1], b[::-1], strict=False))
 
 
 # The dense layer without its bias is a triangle, as the convolution is: three bilinear ops whose gradients are each other.

@@ -2,6 +2,8 @@
 example of a batch is to the others."""
 from __future__ import annotations
 
+__all__ = ["minibatch_similarity"]
+
 from typing import Any
 
 from tinygan.backends import backend_of

@@ -5,6 +5,8 @@ kernels and, when it is differentiated twice, on writing and reading what one la
 """
 from __future__ import annotations
 
+__all__ = ["MLPLayer", "mlp"]
+
 import math
 from collections.abc import Sequence
 from itertools import pairwise

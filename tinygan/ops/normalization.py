@@ -7,6 +7,8 @@ the variance depend on the input at every order.
 """
 from __future__ import annotations
 
+__all__ = ["Settings", "batch_norm", "batch_norm_inference", "check_statistics", "empty_statistics", "layer_norm"]
+
 from typing import Any, NamedTuple
 
 from tinygan.backends import backend_of

@@ -1,6 +1,8 @@
 """Many arrays in one piece of memory: `pack` joins them, `unpacked` is one of them again, in its shape (a view)."""
 from __future__ import annotations
 
+__all__ = ["cut", "pack", "unpacked"]
+
 import math
 from collections.abc import Sequence
 from typing import Any

@@ -6,6 +6,8 @@ indices; the means and their gradient are a pair of linear ops, each the adjoint
 """
 from __future__ import annotations
 
+__all__ = ["Windows", "avg_pool2d", "max_pool2d"]
+
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 

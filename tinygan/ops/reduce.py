@@ -1,6 +1,8 @@
 """Reductions. `axis` is None (all axes), an integer or a tuple; `keepdims` leaves axes of size 1 behind."""
 from __future__ import annotations
 
+__all__ = ["argmax", "argmin", "log_softmax", "logsumexp", "max", "mean", "min", "softmax", "sum", "var"]
+
 import math
 from typing import Any
 

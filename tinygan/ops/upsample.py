@@ -4,6 +4,8 @@ One axis after the other; `_resample` and `_resample_grad` are each other's adjo
 """
 from __future__ import annotations
 
+__all__ = ["Taps", "upsample"]
+
 import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple

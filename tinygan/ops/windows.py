@@ -1,6 +1,8 @@
 """The arguments that convolution, pooling and upsampling share: sizes given once or per direction, images of four axes."""
 from __future__ import annotations
 
+__all__ = ["image_shape", "is_whole", "pair"]
+
 from collections.abc import Sequence
 from typing import Any
 

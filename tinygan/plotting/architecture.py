@@ -1,6 +1,8 @@
 """The figure of a network: its activations as blocks, drawn from the network itself as it runs."""
 from __future__ import annotations
 
+__all__ = ["save_architecture"]
+
 import math
 import os
 from typing import Any, NamedTuple

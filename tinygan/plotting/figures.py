@@ -1,6 +1,8 @@
 """What the matplotlib figures share."""
 from __future__ import annotations
 
+__all__ = ["write_figure"]
+
 import io
 import os
 from pathlib import Path

@@ -1,6 +1,8 @@
 """Grids of images as PNG files, and the GIF that runs through them."""
 from __future__ import annotations
 
+__all__ = ["animate", "draw_grid", "save_grid", "to_pixels"]
+
 import io
 import math
 import os

@@ -1,6 +1,8 @@
 """Figures of the latent space: numbered samples to choose from, and sums of latent vectors."""
 from __future__ import annotations
 
+__all__ = ["save_arithmetic", "save_candidates"]
+
 import os
 from typing import Any
 

@@ -1,6 +1,8 @@
 """The loss figure of a run."""
 from __future__ import annotations
 
+__all__ = ["save_losses"]
+
 import os
 from typing import Any
 

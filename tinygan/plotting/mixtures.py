@@ -1,6 +1,8 @@
 """Where a generator's points in the plane lie, and where its gradient sends them."""
 from __future__ import annotations
 
+__all__ = ["save_densities", "save_pushes"]
+
 import os
 from collections.abc import Mapping, Sequence
 from typing import Any

@@ -1,6 +1,8 @@
 """The figure of how good a run's images are, over its epochs."""
 from __future__ import annotations
 
+__all__ = ["save_quality"]
+
 import os
 from collections.abc import Mapping, Sequence
 from typing import Any

@@ -4,3 +4,5 @@
 files; `opening.py`: a run's networks, read back; `machine.py`: what bit-for-bit results depend on; `report.py`: what a
 run says; `advice.py`: what it tells its user to type next.
 """
+
+__all__: list[str] = []

@@ -1,6 +1,8 @@
 """What can end a run early."""
 from __future__ import annotations
 
+__all__ = ["DivergedError", "Interrupted", "RunError"]
+
 import signal
 
 

@@ -1,6 +1,8 @@
 """How good a run's images are, over its epochs: `quality.json` and `quality.png`."""
 from __future__ import annotations
 
+__all__ = ["Evaluation", "Examiner"]
+
 import json
 from contextlib import suppress
 from pathlib import Path

@@ -1,6 +1,8 @@
 """The run folder: who may write there, what lies there, and what a resumed run must agree with."""
 from __future__ import annotations
 
+__all__ = ["RunFolder", "digest", "read_checkpoint", "refuse_occupied"]
+
 import hashlib
 import json
 from collections.abc import Iterator, Mapping

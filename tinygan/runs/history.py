@@ -1,6 +1,8 @@
 """What happened at every step of a run: in memory, in the checkpoint as arrays, in `metrics.csv` as text."""
 from __future__ import annotations
 
+__all__ = ["History", "Row"]
+
 import math
 from array import array
 from typing import Any, NamedTuple

@@ -1,6 +1,8 @@
 """One writer a folder: a lock that the operating system frees when its holder dies, however it dies."""
 from __future__ import annotations
 
+__all__ = ["FolderLock"]
+
 import errno
 import os
 import sys

@@ -1,6 +1,8 @@
 """What results depend on bit for bit, besides the settings: versions, processor, vectors, threads."""
 from __future__ import annotations
 
+__all__ = ["describe", "differences"]
+
 import os
 import platform
 from importlib import metadata

@@ -1,6 +1,8 @@
 """A run opened again, to sample from it or to look at it."""
 from __future__ import annotations
 
+__all__ = ["OpenedRun", "open_run", "run_config", "untrained"]
+
 import os
 from pathlib import Path
 from typing import Any, NamedTuple

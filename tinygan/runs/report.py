@@ -1,6 +1,8 @@
 """What a run says: a progress bar, a line an epoch, the summary, and what its end looks like."""
 from __future__ import annotations
 
+__all__ = ["Progress", "mean_distance", "summary", "warnings"]
+
 import sys
 import time
 from pathlib import Path

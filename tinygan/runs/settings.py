@@ -1,6 +1,8 @@
 """A run's settings: one dataclass, from which the flags of the command line are made."""
 from __future__ import annotations
 
+__all__ = ["Settings", "add_flags", "checked", "complete", "option", "read_config"]
+
 import argparse
 import json
 import os

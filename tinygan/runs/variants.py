@@ -1,6 +1,9 @@
 """The GANs that the command line knows: a name, its settings, and how its networks and their game are built."""
 from __future__ import annotations
 
+__all__ = ["DCGANSettings", "GAN", "GameSettings", "MinibatchSettings", "UnrolledSettings", "VanillaSettings", "Variant",
+           "build_dcgan", "build_minibatch", "build_unrolled", "build_vanilla", "find"]
+
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol

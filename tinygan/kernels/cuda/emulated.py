@@ -33,6 +33,8 @@ class EmulatedArray(np.ndarray[Any, Any]):
     """An array of the emulated device."""
 
     def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, out: Any = None, **options: Any) -> Any:
+        if any(getattr(x, "__array_ufunc__", self) is None for x in inputs):
+            return NotImplemented  # as CuPy, which leaves `array + tensor` to Tensor
         if out is not None:
             options["out"] = tuple(_host(o) for o in out)
         _refuse(ufunc)

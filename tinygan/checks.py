@@ -1,0 +1,221 @@
+"""What the engine checks, and what it says: inputs of one precision, finite values, what an op of a user's returns."""
+from __future__ import annotations
+
+__all__ = ["as_output", "as_seed", "check_saves", "checked_gradients", "explained_rule", "is_own", "of_one_precision",
+           "users_line"]
+
+import inspect
+import sys
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import numpy as np
+
+from tinygan.backends import Array, backend_of
+from tinygan.context import override
+from tinygan.tensor import FLOATS, Tensor, as_array
+from tinygan.versions import Checksum, Read
+
+if TYPE_CHECKING:
+    from tinygan.graph import Node, Op
+
+_NUMBERS = (np.generic, int, float)
+_BOOL, _FLOAT32 = np.dtype(bool), FLOATS[0]
+_PACKAGE = __name__.partition(".")[0]
+
+# -- ops from outside tinygan ------------------------------------------------------------------------------------------
+
+
+def is_own(forward: Callable[..., Any]) -> bool:
+    """Whether a forward is a user's, not tinygan's: those of tinygan are checked by its tests, a user's at every use."""
+    return (getattr(forward, "__module__", None) or "").partition(".")[0] != _PACKAGE
+
+
+def check_saves(name: str, forward: Callable[..., Any], saves: Any) -> None:
+    """`saves` should be a tuple of positions among the forward's inputs, or OUT."""
+    if not isinstance(saves, tuple) or not all(isinstance(i, int) and i >= -1 for i in saves):
+        raise TypeError(f"op {name}: saves should be a tuple of positions of inputs, or OUT (-1), got {saves!r}")
+    try:
+        parameters = list(inspect.signature(forward).parameters.values())
+    except ValueError:  # a function that does not say what it takes
+        return
+    if any(p.kind is p.VAR_POSITIONAL for p in parameters):
+        return
+    if max(saves, default=-1) >= len(parameters) - 1:
+        raise ValueError(f"op {name}: saves={saves} names an input that the forward does not take; it takes "
+                         f"{[p.name for p in parameters[1:]]}, counted from 0")
+
+
+def explained_rule(op: Op, rule: Callable[..., Any]) -> Callable[..., Any]:
+    """The vjp of a user's op; one that does not take what it is called with is told what that is."""
+    def explaining(*arguments: Any, **static: Any) -> Any:
+        try:
+            return rule(*arguments, **static)
+        except TypeError:
+            try:
+                inspect.signature(rule).bind(*arguments, **static)
+            except TypeError as error:
+                given = ["needs", "g", *("the output" if i < 0 else f"input {i}" for i in op.saves), *static]
+                raise TypeError(f"{op.name}.vjp: is called with ({', '.join(given)}), as saves={op.saves} says: "
+                                f"{error}") from None
+            raise
+
+    return explaining
+
+
+def checked_gradients(node: Node, needs: list[bool], g: Any, parts: Any) -> list[Any]:
+    """What the vjp of a user's op has returned; a TypeError or ValueError if a gradient that is needed does not fit."""
+    op: Any = node.op
+    shapes: Any = node.shapes
+    name, count = f"{op.name}.vjp", len(node.parents)
+    if not isinstance(parts, tuple | list):
+        raise TypeError(f"{name}: should return a tuple, one gradient for each of the {count} inputs, got "
+                        f"{type(parts).__name__}{' (write return (gradient,))' if count == 1 else ''}")
+    if len(parts) != count:
+        raise ValueError(f"{name}: should return {count} gradients, one for each input, got {len(parts)}")
+    checked: list[Any] = [None] * count
+    for i, part in enumerate(parts):
+        if not needs[i] or part is None:
+            continue
+        if isinstance(part, np.generic):
+            part = np.asarray(part)
+        if isinstance(g, Tensor) and not isinstance(part, Tensor):
+            raise TypeError(f"{name}: the gradient of input {i} should be a Tensor under create_graph=True, got "
+                            f"{type(part).__name__}: write the vjp in tinygan's ops, so that it can be differentiated")
+        if isinstance(part, Tensor) and not isinstance(g, Tensor):
+            part = part.array
+        shape, dtype = shapes[i], node.dtypes[i]
+        got = getattr(part, "shape", None)
+        if got is None:
+            raise TypeError(f"{name}: the gradient of input {i} should be an array or None, got {type(part).__name__}")
+        if got != shape and not (op.broadcasts and _reaches(shape, got)):
+            broadcast = not op.broadcasts and _reaches(shape, got)
+            hint = "; an op whose inputs broadcast is made with op(broadcasts=True)" if broadcast else ""
+            raise ValueError(f"{name}: the gradient of input {i} has shape {got}, the input {shape}{hint}")
+        if part.dtype != dtype:
+            raise TypeError(f"{name}: the gradient of input {i} is of {part.dtype}, the input of {dtype}")
+        checked[i] = part
+    return checked
+
+
+def _reaches(shape: tuple[int, ...], wide: tuple[int, ...]) -> bool:
+    """Whether an array of this shape broadcasts to the wide one."""
+    return len(shape) <= len(wide) and all(n in (1, m) for n, m in zip(shape[::-1], wide[::-1], strict=False))
+
+
+# -- every op ----------------------------------------------------------------------------------------------------------
+
+
+def as_output(op: Op, backend: Any, out: Any) -> Array:
+    """What a forward returned, which is not quite an array of the backend: NumPy's reductions, say, return scalars."""
+    if not isinstance(out, _NUMBERS):
+        try:
+            if backend_of(out) is not backend:
+                raise TypeError
+        except TypeError:
+            raise TypeError(f"{op.name}: its forward should return an array of {backend.name}, got "
+                            f"{type(out).__name__}") from None
+    return backend.xp.asarray(out)
+
+
+def explained(op: Op, arrays: list[Any], error: Exception) -> Exception:
+    if str(error).startswith(op.name + ":"):
+        return error
+    shapes = ", ".join(str(a.shape) if hasattr(a, "shape") else str(a) for a in arrays)
+    kind = ValueError if isinstance(error, ValueError) else IndexError
+    return kind(f"{op.name}: input{'s' * (len(arrays) > 1)} of shape {shapes}: {error}")
+
+
+def of_one_precision(op: Op, arrays: list[Any]) -> list[Any]:
+    """The inputs, all float32 or all float64; a mask (an array of booleans) beside numbers is 0 and 1."""
+    dtypes = [a.dtype for a in arrays if hasattr(a, "dtype")]
+    masks = dtypes.count(_BOOL)
+    if masks and masks < len(arrays):
+        dtypes = [dtype for dtype in dtypes if dtype != _BOOL] or [_FLOAT32]
+    for dtype in dtypes:
+        if dtype not in FLOATS and not (op.integers and dtype.kind in "iub"):
+            raise TypeError(f"{op.name}: needs float32 or float64, got {dtype}; convert with tinygan.astype first")
+    if len(set(dtypes)) > 1:
+        raise TypeError(f"{op.name}: inputs of different precision ({', '.join(map(str, dtypes))}); convert one with "
+                        "tinygan.astype first")
+    return [a.astype(dtypes[0]) if getattr(a, "dtype", None) == _BOOL else a for a in arrays] if masks else arrays
+
+
+def check_finite(op: Op, out: Array, arrays: list[Any]) -> None:
+    if out.dtype in FLOATS and not np.isfinite(out).all() and all(bool(np.isfinite(a).all()) for a in arrays):
+        raise AnomalyError(op)
+
+
+def check_finite_gradients(node: Node, needs: list[bool], parts: Sequence[Any], g: Any, saved: Any) -> None:
+    for i, need in enumerate(needs):
+        part = parts[i] if need else None
+        if part is not None and not np.isfinite(as_array(part)).all():
+            inner = _inner_op(node, needs, g, saved)
+            where = f" (in {inner}, which its vjp calls)" if inner else ""
+            raise FloatingPointError(f"{node.op}: the gradient of input {i} is where the first NaN or infinity appears"
+                                     f"{where}; the op was called from {node.line or 'a line outside detect_anomaly'}")
+
+
+def check_finite_sums(node: Node, gradients: dict[Node, Any]) -> None:
+    """After the parts were found finite: their sum, with what other ops gave and over the axes of a broadcast."""
+    for i, parent in enumerate(node.parents):
+        if parent in gradients and not np.isfinite(as_array(gradients[parent])).all():
+            raise FloatingPointError(f"{node.op}: where the gradient of input {i} is added up, the first NaN or infinity "
+                                     f"appears; the op was called from {node.line or 'a line outside detect_anomaly'}")
+
+
+def _inner_op(node: Node, needs: list[bool], g: Any, saved: Any) -> str:
+    """The op in which a vjp's first NaN or infinity arises: found by running the vjp again, each of its ops checked."""
+    with override(recording=False, detect_anomaly=True), np.errstate(all="ignore"):
+        try:
+            node.op.rule(needs, as_array(g), *map(as_array, saved), **node.static)  # type: ignore[union-attr, misc]
+        except AnomalyError as anomaly:
+            return anomaly.op.name
+    return ""  # nowhere: a saved value was infinite already
+
+
+class AnomalyError(FloatingPointError):
+    """The first NaN or infinity of a computation, and the op that made it."""
+
+    def __init__(self, op: Op) -> None:
+        super().__init__(f"{op.name}: the first NaN or infinity appears here, called from {users_line()}")
+        self.op = op
+
+
+def refuse_stale(node: Node, read: Read) -> NoReturn:
+    if isinstance(read.version, Checksum):
+        raise RuntimeError(f"grad: {node.op} needs the values that an array of shape {read.shape} had when it ran, and they "
+                           f"have been overwritten since; the op was called from {node.line or 'inside a checkpoint'}")
+    raise RuntimeError(f"grad: {node.op} needs the values that a Parameter or Buffer of shape {read.shape} had when it "
+                       "ran, and they have been overwritten since (by assign or an optimiser's step)")
+
+
+def users_line() -> str:
+    """The innermost line on the stack that is not tinygan's own."""
+    frame = sys._getframe(1)
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] == _PACKAGE:
+        frame = frame.f_back
+    return f"{frame.f_code.co_filename}:{frame.f_lineno}"
+
+
+def as_seed(caller: str, output: Tensor, g: Any) -> Any:
+    """The gradient of an output, of its shape and dtype. A number is an array without axes, of the output's dtype."""
+    backend = backend_of(output.array)
+    if isinstance(g, _NUMBERS) and np.asarray(g).dtype.kind in "fiub":
+        shape: Any = ()
+        dtype = output.dtype
+    else:
+        try:
+            there = backend_of(as_array(g))
+        except TypeError:
+            there = None
+        if there is None or isinstance(g, np.generic):
+            raise TypeError(f"{caller}: the gradient of an output should be a Tensor, an array or a number, got "
+                            f"{type(g).__name__}")
+        if there.name != backend.name:
+            raise TypeError(f"{caller}: the gradient of an output lies on {there.name}, the output on {backend.name}")
+        shape, dtype = g.shape, g.dtype
+    if shape != output.shape or dtype != output.dtype:
+        raise ValueError(f"{caller}: the gradient of an output has shape {shape} and dtype {dtype}, expected "
+                         f"{output.shape} and {output.dtype}")
+    return backend.xp.full((), g, dtype) if isinstance(g, _NUMBERS) else g

@@ -1,0 +1,123 @@
+"""NumPy's functions on Tensors: the operators' ufuncs run, and what would cut a gradient off is refused.
+
+`np.asarray(tensor)` is the way out: an array of the values, which every function takes.
+"""
+from __future__ import annotations
+
+__all__ = ["ArrayUfunc", "array_function", "array_ufunc", "holds_recorded"]
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from tinygan import tensor as tensors  # (which imports this module, so its names are read when they are needed)
+from tinygan.context import CONTEXT
+
+OPERATORS = {
+    np.add: ("__add__", "__radd__"), np.subtract: ("__sub__", "__rsub__"), np.multiply: ("__mul__", "__rmul__"),
+    np.true_divide: ("__truediv__", "__rtruediv__"), np.power: ("__pow__", "__rpow__"),
+    np.matmul: ("__matmul__", "__rmatmul__"), np.equal: ("__eq__", "__eq__"), np.not_equal: ("__ne__", "__ne__"),
+    np.less: ("__lt__", "__gt__"), np.less_equal: ("__le__", "__ge__"), np.greater: ("__gt__", "__lt__"),
+    np.greater_equal: ("__ge__", "__le__"),
+}
+"""What NumPy calls for `array + tensor` and the others, and Tensor's methods for it: Tensor on the left, on the right."""
+
+HARMLESS = frozenset((
+    "shape", "ndim", "size", "result_type", "can_cast", "min_scalar_type", "common_type", "isrealobj", "iscomplexobj",
+    "may_share_memory", "shares_memory", "zeros_like", "ones_like", "empty_like", "full_like", "allclose", "isclose",
+    "array_equal", "array_equiv", "isin", "in1d", "any", "all", "isreal", "iscomplex", "isneginf", "isposinf", "argmax",
+    "argmin", "nanargmax", "nanargmin", "argsort", "argpartition", "lexsort", "searchsorted", "digitize", "nonzero",
+    "flatnonzero", "argwhere", "count_nonzero", "bincount", "histogram", "histogram2d", "histogramdd",
+    "histogram_bin_edges", "array2string", "array_repr", "array_str", "save", "savez", "savez_compressed", "savetxt",
+    "copyto",
+))
+"""NumPy's functions that describe, compare, count, print, save or copy values, or have no gradient anyway."""
+
+OTHER_NAMES = {
+    "absolute": "abs", "add.accumulate": "cumsum", "add.reduce": "sum", "amax": "max", "amin": "min",
+    "append": "concatenate", "array_split": "split", "atleast_1d": "reshape",
+    "atleast_2d": "reshape", "atleast_3d": "reshape", "average": "mean", "block": "concatenate", "cbrt": "pow",
+    "column_stack": "concatenate", "concat": "concatenate", "delete": "concatenate", "diagonal": "getitem", "diff": "sub",
+    "divide": "div", "dot": "matmul", "dsplit": "split", "dstack": "concatenate", "exp2": "pow", "fabs": "abs",
+    "fliplr": "flip", "flipud": "flip", "float_power": "pow", "fmax": "maximum", "fmin": "minimum", "hsplit": "split",
+    "hstack": "concatenate", "inner": "einsum", "insert": "concatenate", "kron": "einsum", "log10": "log", "log2": "log",
+    "logaddexp": "logsumexp", "matrix_transpose": "transpose", "maximum.reduce": "max", "minimum.reduce": "min",
+    "moveaxis": "transpose", "multi_dot": "matmul", "multiply.reduce": "prod",
+    "nan_to_num": "where", "negative": "neg", "outer": "einsum", "permute_dims": "transpose", "ravel": "reshape",
+    "reciprocal": "div", "repeat": "getitem", "rint": "round", "roll": "concatenate", "rollaxis": "transpose",
+    "row_stack": "concatenate", "select": "where", "square": "mul", "std": "sqrt", "swapaxes": "transpose",
+    "take": "getitem", "take_along_axis": "gather", "tensordot": "einsum", "tile": "concatenate", "trace": "einsum",
+    "unstack": "split", "vdot": "einsum", "vecdot": "einsum", "vsplit": "split", "vstack": "concatenate",
+}
+"""The ops that do what functions of other names do. (The rest have NumPy's names.)"""
+
+
+_NUMBERS = frozenset((float, int, bool))
+
+
+def holds_recorded(value: Any) -> bool:
+    """Whether there is a Tensor whose ops are being recorded in this value, a list, tuple or dict of such included."""
+    if isinstance(value, tensors.Tensor):
+        return value.node is not None and CONTEXT.get().recording
+    if isinstance(value, dict):
+        value = value.values()
+    elif not isinstance(value, list | tuple):
+        return False
+    return any(type(part) not in _NUMBERS and holds_recorded(part) for part in value)
+
+
+def array_function(function: Callable[..., Any], args: Any, kwargs: Any) -> Any:
+    """`Tensor.__array_function__`: the function on the values, unless that would cut off what is being recorded."""
+    if function.__name__ not in HARMLESS and holds_recorded((args, kwargs)):
+        raise TypeError(f"{_name(function)} would cut the gradient of a Tensor: {_instead(function.__name__)}")
+    return function(*_values(args), **_values(kwargs))
+
+
+class ArrayUfunc:
+    """`Tensor.__array_ufunc__`. NumPy asks the class for it, and gets the method below; CuPy asks the object, and None makes
+    it leave `array + tensor` to Tensor."""
+
+    def __get__(self, tensor: tensors.Tensor | None, kind: type[tensors.Tensor]) -> Any:
+        return array_ufunc if tensor is None else None
+
+
+def array_ufunc(tensor: tensors.Tensor, ufunc: np.ufunc, method: str, *inputs: Any, out: Any = None, **options: Any) -> Any:
+    """`array + tensor` and the other operators, whose ufuncs NumPy calls; a TypeError for any other use of a ufunc."""
+    if out is not None:
+        raise TypeError(f"{_name(ufunc)} of a Tensor into an array would cut its gradient: write array = array + tensor for "
+                        "array += tensor, or use np.asarray(tensor) for its values")
+    names = OPERATORS.get(ufunc)
+    if names is None or method != "__call__" or options:
+        method = "" if method == "__call__" else f".{method}"
+        raise TypeError(f"{_name(ufunc)}{method} takes no Tensor: {_instead(ufunc.__name__ + method)}")
+    on_left = tensor is inputs[0]
+    result = getattr(tensor, names[not on_left])(inputs[on_left])
+    if result is NotImplemented and ufunc in (np.equal, np.not_equal):
+        return ufunc is np.not_equal  # no numbers, so not equal, as for Python's objects
+    return result
+
+
+def _values(value: Any) -> Any:
+    """The value with arrays in place of Tensors."""
+    if isinstance(value, tensors.Tensor):
+        return value.numpy()
+    if isinstance(value, dict):
+        return {name: _values(part) for name, part in value.items()}
+    if type(value) in (list, tuple):
+        return type(value)([_values(part) for part in value])
+    return value
+
+
+def _name(function: Any) -> str:
+    module = getattr(function, "__module__", None) or "numpy"  # (a ufunc of older versions names none)
+    return f"{module}.{function.__name__}".replace("numpy", "np", 1)
+
+
+def _instead(name: str) -> str:
+    from tinygan import ops
+
+    for choice in (name, OTHER_NAMES.get(name, "")):
+        if callable(getattr(ops, choice, None)):
+            return f"use tinygan.{choice}, or np.asarray(tensor) for its values"
+    return "tinygan has no such function; np.asarray(tensor) gives its values"
