@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from tinygan.ops.elementwise import mul
+from tinygan.ops.elementwise import astype, mul
 from tinygan.ops.indexing import getitem
 from tinygan.ops.matmul import matmul
 from tinygan.ops.reduce import sum as sum_over
@@ -32,7 +32,7 @@ def einsum(subscripts: str, *operands: Any) -> Any:
     if not isinstance(subscripts, str):
         raise TypeError(f"einsum: the subscripts should be a str, got {type(subscripts).__name__}")
     shapes = [shape_of("einsum", x) for x in operands]
-    _check_dtypes(operands)
+    operands = _of_one_precision(operands)
     inputs, output = _parse(subscripts, shapes)
     terms = [_diagonal(x, letters) for x, letters in zip(operands, inputs, strict=True)]
     _check_sizes(terms, shapes)
@@ -127,14 +127,16 @@ def _order(inputs: tuple[str, ...], output: str, shapes: tuple[Shape, ...]) -> l
     return [chosen for chosen in path if len(chosen) > 1]
 
 
-def _check_dtypes(operands: Sequence[Any]) -> None:
-    dtypes = list(dict.fromkeys([x.dtype for x in operands]))
-    for dtype in dtypes:
-        if dtype not in FLOATS:
+def _of_one_precision(operands: tuple[Any, ...]) -> tuple[Any, ...]:
+    """The operands, all float32 or all float64; a mask beside numbers is 0 and 1, as for every op."""
+    floats = list(dict.fromkeys([x.dtype for x in operands if x.dtype in FLOATS]))
+    for dtype in [x.dtype for x in operands if x.dtype not in FLOATS]:
+        if dtype.kind != "b" or not floats:
             raise TypeError(f"einsum: needs float32 or float64, got {dtype}; convert with tinygan.astype first")
-    if len(dtypes) > 1:
-        raise TypeError(f"einsum: inputs of different precision ({', '.join(map(str, dtypes))}); convert one with "
+    if len(floats) > 1:
+        raise TypeError(f"einsum: inputs of different precision ({', '.join(map(str, floats))}); convert one with "
                         "tinygan.astype first")
+    return tuple([x if x.dtype in FLOATS else astype(x, floats[0]) for x in operands])
 
 
 def _check_sizes(terms: Sequence[Term], shapes: Sequence[Shape]) -> None:
