@@ -63,7 +63,7 @@ if not _TYPE_CHECKING:
     class _Room(_types.ModuleType):
         """The module `tinygan.tensor`, which PyTorch's users call."""
 
-        def __call__(self, *args, **kwargs):
+        def __call__(self, *args: object, **kwargs: object) -> None:
             raise TypeError("tinygan.tensor is a module: tinygan.Tensor(array) makes a Tensor")
 
     _sys.modules["tinygan.tensor"].__class__ = _Room

@@ -580,3 +580,11 @@ class ExponentialMovingAverage:
         arrays = check_state("ExponentialMovingAverage", own, state)
         for path, tensor, average in self._pairs():
             average.assign(arrays.get(path, tensor.array))
+
+
+if not TYPE_CHECKING:
+    def __getattr__(name: str) -> None:
+        """For what is missing: PyTorch's names are told ours."""
+        from tinygan.torch_names import OPTIM, missing
+
+        raise missing(f"module {__name__!r}", name, OPTIM, None)

@@ -94,12 +94,12 @@ MODULE: Mapping[str, str] = {
 """For modules."""
 
 OPTIMIZER: Mapping[str, str] = {
-    "zero_grad": f"nothing: {_NO_STEP}", "param_groups": "learning_rate and bind", "add_param_group": "bind",
+    "zero_grad": _NO_STEP, "param_groups": "learning_rate and bind", "add_param_group": "bind",
 }
 """For optimisers."""
 
 
 def missing(owner: str, name: str, names: Mapping[str, str], where: object) -> AttributeError:
-    """The error for an attribute that is not there: Python's own words, and ours for it where PyTorch has that name."""
-    ours = f"; in tinygan it is {names[name]}" if name in names else ""
+    """The error for an attribute that is not there: Python's own words, and what it is called here if PyTorch has it."""
+    ours = f"; in tinygan: {names[name]}" if name in names else ""
     return AttributeError(f"{owner} has no attribute {name!r}{ours}", name=name, obj=where)

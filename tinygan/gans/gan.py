@@ -109,7 +109,8 @@ class GAN:
         Training is not disturbed. Raises ValueError or TypeError where z, n or key will not do."""
         if z is None:
             if isinstance(n, bool) or not isinstance(n, int | np.integer) or n < 0:
-                raise TypeError(f"sample: n should be a number of images, got {type(n).__name__ if np.ndim(n) else repr(n)}; "
+                given = type(n).__name__ if np.ndim(n) else repr(n)
+                raise TypeError(f"sample: n should be a number of images, got {given}; "
                                 "latent vectors go in by name: sample(z=...)")
             z = self.latent(int(n), as_key("sample", key, Key(0).fold("sample")))
         else:

@@ -62,11 +62,10 @@ def _of_a_prefix(own: Mapping[str, Any], state: Mapping[str, Any]) -> str:
             return (f"this network's entries are those whose names begin with {prefix!r}: take them with "
                     f"{{name.removeprefix({prefix!r}): array for name, array in state.items() if "
                     f"name.startswith({prefix!r})}}")
-    for name in ours:
-        prefix = name.removesuffix(theirs[0])
-        if name.endswith(theirs[0]) and prefix.endswith(".") and all(prefix + other in own for other in theirs):
-            return (f"this network's names begin with {prefix!r}, which the state's do not: load it into that part of the "
-                    f"network, or put it before each name: {{{prefix!r} + name: array for name, array in state.items()}}")
+    prefix = first.removesuffix(theirs[0])
+    if first.endswith(theirs[0]) and prefix.endswith(".") and set(ours) == {prefix + name for name in theirs}:
+        return (f"every name of this network begins with {prefix!r}, which the state's do not: put it before them, "
+                f"{{{prefix!r} + name: array for name, array in state.items()}}")
     return ""
 
 
