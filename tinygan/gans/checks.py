@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import warnings
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -56,12 +57,17 @@ def check_range(low: float, high: float) -> None:
 
 def end_of_network(network: nn.Module) -> str | None:
     """The activation that a Sequential (of Sequentials) ends in; None where that cannot be read off it."""
-    while isinstance(network, nn.Sequential) and type(network).forward is nn.Sequential.forward:
-        layers = [layer for layer in network if not isinstance(layer, nn.Flatten | nn.Reshape)]
-        if not layers:
-            return None
-        network = layers[-1]
-    return network.name if isinstance(network, nn.Activation) and type(network).forward is nn.Activation.forward else None
+    layers = [layer for layer in _layers(network) if not isinstance(layer, nn.Flatten | nn.Reshape)]
+    last = layers[-1] if layers else None
+    return last.name if isinstance(last, nn.Activation) and type(last).forward is nn.Activation.forward else None
+
+
+def _layers(network: nn.Module) -> Iterator[nn.Module]:
+    if isinstance(network, nn.Sequential) and type(network).forward is nn.Sequential.forward:
+        for layer in network:
+            yield from _layers(layer)
+    else:
+        yield network
 
 
 def end_of_graph(y: Any) -> str | None:
