@@ -24,7 +24,7 @@ def as_numbers(label: str, value: Any) -> Array:
         return array
     if array.dtype.name.startswith(("bfloat16", "float8")):  # (of the package ml_dtypes)
         return array.astype(np.float32)
-    raise TypeError(f"{label} should be real numbers, got {_named(value)} of {array.dtype}")
+    raise TypeError(f"{label} should be real numbers, got {type(value).__name__} of {array.dtype}")
 
 
 def _on_host(label: str, value: Any) -> Array:
@@ -35,9 +35,4 @@ def _on_host(label: str, value: Any) -> Array:
     try:
         return np.asarray(value)
     except (ValueError, TypeError, RuntimeError) as error:
-        raise TypeError(f"{label} should be an array of real numbers, got {_named(value)}: {error}") from error
-
-
-def _named(value: Any) -> str:
-    kind = type(value).__name__
-    return f"{'an' if kind[0] in 'aeiou' else 'a'} {kind}"
+        raise TypeError(f"{label} should be an array of real numbers, got {type(value).__name__}: {error}") from error
