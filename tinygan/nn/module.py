@@ -76,6 +76,8 @@ class Module:
     def _named_members(self) -> Iterator[tuple[str, Member]]:
         """(name, value) of every Module, Parameter and Buffer in this module's attributes, but not below."""
         for name, value in vars(self).items():
+            if type(value) in _PLAIN:
+                continue
             if isinstance(value, _MEMBERS):
                 yield name, value
             elif isinstance(value, _CONTAINERS):
@@ -238,22 +240,28 @@ def _with(values: dict[int, Tensor], x: Any) -> Any:
     if isinstance(x, Module):
         twin = copy.copy(x)
         for name, value in vars(x).items():
-            if isinstance(value, Parameter | Module | list | tuple | Mapping):
+            if type(value) not in _PLAIN:
                 object.__setattr__(twin, name, _with(values, value))
         return twin
-    if not isinstance(x, _CONTAINERS) or not any(True for _ in members("", x)):
-        return x
-    if isinstance(x, tuple):
+    if isinstance(x, list | tuple):
         items = [_with(values, item) for item in x]
-        return x._make(items) if hasattr(x, "_make") else type(x)(items)
-    filled: Any = copy.copy(x)
-    for key, value in x.items() if isinstance(x, Mapping) else enumerate(x):
-        filled[key] = _with(values, value)
-    return filled
+        if all(new is old for new, old in zip(items, x, strict=True)):
+            return x
+        if isinstance(x, tuple):
+            return x._make(items) if hasattr(x, "_make") else type(x)(items)
+        filled: Any = copy.copy(x)
+        filled[:] = items
+        return filled
+    if isinstance(x, Mapping) and any(True for _ in members("", x)):
+        filled = copy.copy(x)
+        filled.update({key: _with(values, value) for key, value in x.items()})
+        return filled
+    return x
 
 
 Member = Module | Parameter | Buffer
 _MEMBERS = (Module, Parameter, Buffer)
+_PLAIN = frozenset((type(None), bool, int, float, str, object))
 _CONTAINERS = (list, tuple, Mapping, set, frozenset)
 
 
