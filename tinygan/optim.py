@@ -42,6 +42,9 @@ from tinygan.ops import (
 from tinygan.ops import sum as sum_over
 from tinygan.tensor import Buffer, Parameter, Tensor, as_array
 
+__all__ = ["Optimizer", "SGD", "RMSProp", "Adam", "AdamW", "State", "Schedule", "step_decay", "exponential_decay",
+           "linear_decay", "cosine_decay", "warmup", "clip_by_value", "clip_by_norm", "ExponentialMovingAverage"]
+
 Schedule = Callable[[int], float]
 
 

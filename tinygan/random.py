@@ -17,6 +17,8 @@ import numpy as np
 from tinygan.backends import Backend, cpu
 from tinygan.context import CONTEXT, Context, override
 
+__all__ = ["Key", "KeyStream", "as_key", "next_key", "stream", "use_key"]
+
 Shape = int | Sequence[int]
 
 

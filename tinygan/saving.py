@@ -21,6 +21,9 @@ from .formats import foreign_format
 if TYPE_CHECKING:
     from .nn import Module
 
+__all__ = ["CheckpointError", "save", "load", "save_weights", "load_weights", "write_atomically", "remove_strays",
+           "FORMAT_VERSION"]
+
 Array = npt.NDArray[Any]
 
 FORMAT_VERSION = 1
