@@ -374,7 +374,6 @@ def test_a_latent_dimension_without_sense_is_refused():
     (images(0), ValueError, r"step: expected d_steps \* N images, got shape \(0, 5\)"),
     (np.float32(1.0), ValueError, "step: expected"),
     (np.ones((4, 6), np.float32), ValueError, r"VanillaGAN: the images have shape \(6,\), the generator makes \(5,\)"),
-    (np.ones((4, 5)), TypeError, "expected images in .* of float32, got float64"),
     (np.ones((4, 5), np.uint8), TypeError, "expected images in .* of float32, got uint8"),
 ])
 def test_batches_that_do_not_fit_are_refused_and_change_no_weights(real, error, message):

@@ -1,11 +1,15 @@
 """Checkpoints: exact round trips, noticed damage, and atomic replacement."""
 import errno
 import os
+import pickle
+import zipfile
 
 import numpy as np
 import pytest
 import safetensors.numpy
+import tiny_run
 
+import tinygan as tg
 from tinygan import nn, saving
 from tinygan.random import Key
 
@@ -138,3 +142,182 @@ def test_weights_move_to_pytorch_and_back(tmp_path):
     saving.load_weights(ours, tmp_path / "theirs")
     with nn.mode(ours, training=False):
         np.testing.assert_allclose(np.asarray(ours(x)), theirs(torch.from_numpy(x)).detach().numpy(), atol=1e-5)
+
+
+# -- what people have ----------------------------------------------------------------------------------------------------
+
+
+def counted(torch):
+    theirs = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.BatchNorm1d(4), torch.nn.ReLU(), torch.nn.Linear(4, 2))
+    theirs(torch.randn(8, 3))
+    return theirs
+
+
+@pytest.mark.oracle
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float64"])
+def test_other_precisions_are_converted(tmp_path, dtype):
+    torch = pytest.importorskip("torch", reason="PyTorch is not installed")
+    from safetensors.torch import save_file
+
+    state = {name: value.to(getattr(torch, dtype)) if value.is_floating_point() else value
+             for name, value in counted(torch).state_dict().items()}
+    state["0.weight"][0] = torch.tensor([float("inf"), -0.0, 1e-30])  # what a conversion by its bits must get right
+    save_file(state, tmp_path / "theirs")
+    from_file, from_tensors = network(0), network(0).load_state_dict(state)
+    saving.load_weights(from_file, tmp_path / "theirs")
+    for ours in (from_file, from_tensors):
+        for name, value in ours.state_dict().items():
+            np.testing.assert_array_equal(value, state[name].float().numpy(), err_msg=name)
+            assert value.dtype in (np.float32, np.int64)
+
+
+@pytest.mark.oracle
+def test_a_type_that_numpy_does_not_have_is_named(tmp_path):
+    torch = pytest.importorskip("torch", reason="PyTorch is not installed")
+    from safetensors.torch import save_file
+
+    save_file({"weight": torch.ones(3, 4).to(torch.float8_e4m3fn), "bias": torch.ones(3)}, tmp_path / "theirs")
+    with pytest.raises(saving.CheckpointError, match=r"theirs: 'weight' is of type F8_E4M3, which NumPy does not have"):
+        saving.load_weights(nn.Dense(4, 3), tmp_path / "theirs")
+
+
+@pytest.mark.oracle
+@pytest.mark.parametrize("old", [False, True], ids=["zip", "before 1.6"])
+def test_a_pytorch_file_is_named_and_its_way_works(tmp_path, old):
+    torch = pytest.importorskip("torch", reason="PyTorch is not installed")
+    theirs, path = counted(torch), tmp_path / "weights.bin"  # by its content, not by its name
+    torch.save(theirs.state_dict(), path, _use_new_zipfile_serialization=not old)
+    for load in (lambda: saving.load_weights(network(0), path), lambda: saving.load(path)):
+        with pytest.raises(saving.CheckpointError, match=r"weights\.bin is a pickled file, such as PyTorch's \.pth, .*torch\.load\('") as error:
+            load()
+    model = network(0)
+    line = str(error.value).split("expected: ")[1].split(" loads it")[0]
+    eval(line, {"network": model, "torch": torch})  # what it says, as it says it
+    np.testing.assert_array_equal(model.state_dict()["0.weight"], theirs.state_dict()["0.weight"].numpy())
+
+
+def test_an_npz_file_is_named_and_its_way_works(tmp_path):
+    model, other = network(0), network(1)
+    np.savez(tmp_path / "weights", **model.state_dict())
+    with pytest.raises(saving.CheckpointError, match=r"weights\.npz is an \.npz file of NumPy arrays, .*numpy\.load\('") as error:
+        saving.load_weights(other, tmp_path / "weights.npz")
+    line = str(error.value).split("expected: ")[1].split(" loads it")[0]
+    eval(line, {"network": other, "numpy": np})
+    for name, value in model.state_dict().items():
+        np.testing.assert_array_equal(other.state_dict()[name], value)
+
+
+@pytest.mark.parametrize("content, what", [
+    (b"\x89HDF\r\n\x1a\n" + bytes(200), r"an HDF5 file \(such as Keras writes\), .* h5py"),
+    (b"\x93NUMPY\x01\x00" + bytes(200), r"one NumPy array \(\.npy\)"),
+    (pickle.dumps({"a": 1}), "a pickled file"),
+    (b"PK\x03\x04" + bytes(100), "a truncated or damaged zip archive"),
+    (b"version https://git-lfs.github.com/spec/v1\noid sha256:0", "a Git LFS pointer"),
+    (b"\n<!DOCTYPE html><html></html>", "a web page"),
+    (b"\x1f\x8b" + bytes(100), "compressed by gzip"),
+    (bytes(257) + b"ustar" + bytes(100), "a tar archive"),
+    (b"", "truncated or damaged"), (b"words", "truncated or damaged"),
+])
+def test_other_files_are_named_as_what_they_are(tmp_path, content, what):
+    path = tmp_path / "weights.safetensors"
+    path.write_bytes(content)
+    with pytest.raises(saving.CheckpointError, match=rf"weights\.safetensors is {what}"):
+        saving.load_weights(network(0), path)
+
+
+@pytest.mark.parametrize("name, what", [("model/data.pkl", "a pickled file"), ("model.weights.h5", "a Keras file"), ("a.txt", "a zip archive")])
+def test_zip_archives_are_told_apart(tmp_path, name, what):
+    with zipfile.ZipFile(tmp_path / "a", "w") as archive:
+        archive.writestr(name, "x")
+    with pytest.raises(saving.CheckpointError, match=f"a is {what}"):
+        saving.load(tmp_path / "a")
+
+
+def test_nothing_is_unpickled(tmp_path):
+    class Trap:
+        def __reduce__(self):
+            return os.mkdir, (str(tmp_path / "sprung"),)
+
+    (tmp_path / "trap.pth").write_bytes(pickle.dumps(Trap()))
+    with pytest.raises(saving.CheckpointError):
+        saving.load_weights(network(0), tmp_path / "trap.pth")
+    assert not (tmp_path / "sprung").exists()
+
+
+def test_the_checkpoint_of_a_run_points_to_open_run(tmp_path):
+    tiny_run.tiny_train(tmp_path / "run", epochs=1)
+    with pytest.raises(saving.CheckpointError, match=r"is the checkpoint of a run, .*open_run\('.*run'\)\.gan\.generator has them"):
+        saving.load_weights(network(0), tmp_path / "run" / "checkpoint.safetensors")
+    with pytest.raises(saving.CheckpointError, match=r"is a folder, .*open_run\('.*run'\) opens the run in it"):
+        saving.load_weights(network(0), tmp_path / "run")
+
+
+@pytest.mark.parametrize("prefix", ["module.", "_orig_mod.", "net.main."])
+def test_a_common_prefix_is_named_and_its_way_works(prefix):
+    model = network(0)
+    state = {prefix + name: value for name, value in network(1).state_dict().items()}
+    with pytest.raises(ValueError, match=rf"^load_state_dict of Sequential: every name begins with '{prefix}'") as error:
+        model.load_state_dict(state)
+    line = str(error.value).split("take it away with ")[1]
+    model.load_state_dict(eval(line, {"state": state}))
+    np.testing.assert_array_equal(model.state_dict()["0.weight"], state[prefix + "0.weight"])
+    with pytest.raises(ValueError, match=rf"every name of this network begins with '0\.{prefix}', which the state's do not") as error:
+        inside = nn.Module()
+        vars(inside).update({prefix[:-1]: network(0)})
+        nn.Sequential(inside).load_state_dict(network(1).state_dict())
+    assert eval(str(error.value).split("put it before them, ")[1], {"state": {"a": 1}}) == {f"0.{prefix}a": 1}
+
+
+def test_a_network_in_the_state_of_a_gan_is_named():
+    state = {f"{player}.{name}": value for player in ("generator", "discriminator") for name, value in network(1).state_dict().items()}
+    model = network(0)
+    with pytest.raises(ValueError, match=r"this network's entries are those whose names begin with 'generator\.'") as error:
+        model.load_state_dict({**state, "steps": np.array(3)})
+    model.load_state_dict(eval(str(error.value).split("take them with ")[1], {"state": state}))
+    with pytest.raises(ValueError, match=r"the state lies further inside: load state\['model'\]"):
+        model.load_state_dict({"model": network(1).state_dict(), "epoch": 3})
+
+
+def test_counts_of_batches_may_be_missing_or_there():
+    model, state = network(0), network(1).state_dict()
+    model[1].num_batches_tracked.assign(7)
+    del state["1.num_batches_tracked"]
+    model.load_state_dict({**state, "9.num_batches_tracked": np.array(4)})
+    assert model.state_dict()["1.num_batches_tracked"] == 7
+    np.testing.assert_array_equal(model.state_dict()["1.running_mean"], state["1.running_mean"])
+    plain = nn.Sequential(nn.Dense(2, 2)).initialize(Key(0))
+    plain.load_state_dict({**plain.state_dict(), "1.num_batches_tracked": np.array(4)})
+    with pytest.raises(ValueError, match=r"missing '1\.running_mean'"):
+        model.load_state_dict({name: value for name, value in state.items() if name != "1.running_mean"})
+    prefixed = {f"module.{name}": value for name, value in state.items()}
+    with pytest.raises(ValueError, match=r"every name begins with 'module\.'"):
+        model.load_state_dict(prefixed)
+
+
+@pytest.mark.parametrize("value, message", [
+    ("text", "'0.bias' should be real numbers, got str"), ([[1.0], [2.0, 3.0]], "'0.bias' should be an array of real numbers, got list"),
+    (np.ones(4) * 1j, "'0.bias' should be real numbers, got ndarray of complex128"), (None, "'0.bias' should be real numbers, got NoneType"),
+])
+def test_entries_that_are_no_numbers_are_named(value, message):
+    model = network(0)
+    before = model.state_dict()
+    with pytest.raises(TypeError, match=message):
+        model.load_state_dict({**network(1).state_dict(), "0.bias": value})
+    for name, array in model.state_dict().items():
+        np.testing.assert_array_equal(array, before[name])
+    with pytest.raises(TypeError, match="load_state_dict of Sequential: expected arrays by name, got str"):
+        model.load_state_dict("weights.safetensors")
+
+
+def test_lists_and_tensors_are_loaded():
+    model, state = network(0), network(1).state_dict()
+    model.load_state_dict({name: (tg.Tensor(value) if "weight" in name else value.tolist()) for name, value in state.items()})
+    for name, value in model.state_dict().items():
+        np.testing.assert_array_equal(value, state[name])
+
+
+def test_many_problems_are_not_all_listed():
+    model = nn.Sequential(*[nn.Dense(1, 1) for _ in range(30)])
+    with pytest.raises(ValueError, match=r"missing '0\.weight'; .*; and 41 more") as error:
+        model.load_state_dict({"other": np.ones(1)})
+    assert str(error.value).count("missing") == 20

@@ -2,6 +2,8 @@
 
 This file is the table of contents: every public name stands here, or in one of the rooms named at the end.
 """
+from typing import TYPE_CHECKING as _TYPE_CHECKING
+
 from tinygan.tensor import Buffer, Parameter, Tensor
 from tinygan.context import detect_anomaly, enable_grad, is_recording, no_grad
 from tinygan.graph import Op, grad, op
@@ -60,3 +62,21 @@ __all__ = [
     "DeviceError", "capture", "matmul_precision", "to_device",
     "data", "gans", "metrics", "nn", "optim", "random", "saving", "training",
 ]
+
+if not _TYPE_CHECKING:
+    import sys as _sys
+    import types as _types
+
+    class _Room(_types.ModuleType):
+        """The module `tinygan.tensor`, which PyTorch's users call."""
+
+        def __call__(self, *args: object, **kwargs: object) -> None:
+            raise TypeError("tinygan.tensor is a module: tinygan.Tensor(array) makes a Tensor")
+
+    _sys.modules["tinygan.tensor"].__class__ = _Room
+
+    def __getattr__(name: str) -> None:
+        """For what is missing: PyTorch's names are told ours."""
+        from tinygan.torch_names import TINYGAN, missing
+
+        raise missing(f"module {__name__!r}", name, TINYGAN, None)

@@ -10,19 +10,21 @@ from __future__ import annotations
 __all__ = ["Adam", "AdamW", "ExponentialMovingAverage", "Optimizer", "RMSProp", "SGD", "State", "clip_by_norm",
            "clip_by_value", "cosine_decay", "exponential_decay", "linear_decay", "step_decay", "warmup"]
 
+import copy
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 import numpy as np
 
 from tinygan.backends import Array, backend_of
+from tinygan.bound import Bound
 from tinygan.context import CONTEXT
 from tinygan.devices import moved
 from tinygan.graph import op, pullback
-from tinygan.nn import Module
-from tinygan.nn.module import check_state
+from tinygan.nn import Module, SpectralNorm
+from tinygan.nn.state import check_state
 from tinygan.ops import (
     add,
     clip,
@@ -41,7 +43,10 @@ from tinygan.ops import (
     where,
 )
 from tinygan.ops import sum as sum_over
-from tinygan.tensor import Parameter, Tensor, as_array
+from tinygan.tensor import Buffer, Parameter, Tensor, as_array
+
+__all__ = ["Optimizer", "SGD", "RMSProp", "Adam", "AdamW", "State", "Schedule", "step_decay", "exponential_decay",
+           "linear_decay", "cosine_decay", "warmup", "clip_by_value", "clip_by_norm", "ExponentialMovingAverage"]
 
 Schedule = Callable[[int], float]
 
@@ -84,9 +89,17 @@ class Optimizer:
     """Base of the optimisers: the binding to parameters, the state and its saving; the subclasses have the rule.
 
     learning_rate: a positive number, or a schedule: the update's index (0, 1, ...) -> a number.
+
+    A copy of a bound optimiser belongs to the network that was copied with it (`copy.deepcopy` of a GAN, or of a tuple of
+    both); one that was copied alone says so at its first step, and goes on with what it remembers once it is bound again.
     """
 
     slot_names: tuple[str, ...] = ()
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> Self:
+        if cls.__module__ == __name__:  # (a subclass may have arguments of its own)
+            _refuse_habits(cls.__name__, args, kwargs)
+        return super().__new__(cls)
 
     def __init__(self, learning_rate: float | Schedule, weight_decay: float = 0.0) -> None:
         if not callable(learning_rate):
@@ -96,8 +109,20 @@ class Optimizer:
         self.learning_rate = learning_rate
         self.weight_decay = weight_decay
         self.count = 0
-        self._parameters: dict[str, Parameter] | None = None
+        self._target: Bound[Parameter] | None = None
         self._slots: dict[str, list[Array]] = {}
+
+    def __copy__(self) -> Self:
+        twin = super().__new__(type(self))
+        twin.__dict__.update(vars(self), _target=copy.copy(self._target))  # (refused where it is bound)
+        return twin
+
+    if not TYPE_CHECKING:
+        def __getattr__(self, name: str) -> None:
+            """For what is missing."""
+            from tinygan.torch_names import OPTIMIZER, missing
+
+            raise missing(f"{type(self).__name__!r} object", name, OPTIMIZER, self)
 
     def __repr__(self) -> str:
         settings = {k: v for k, v in vars(self).items() if not k.startswith("_") and k != "count"}
@@ -118,10 +143,21 @@ class Optimizer:
     # -- the stateful half ---------------------------------------------------------------------------------------
 
     def bind(self, target: Module | Mapping[str, Parameter]) -> None:
-        """Choose the parameters that `step` updates: a module's, or a mapping from names."""
-        if self._parameters is not None:
-            raise ValueError(f"{type(self).__name__}: already bound; an optimiser remembers one set of parameters")
-        self._parameters = dict(target.named_parameters() if isinstance(target, Module) else target)
+        """Choose the parameters that `step` updates: those that a module has now, or a mapping from names."""
+        name = type(self).__name__
+        if self._target is not None and self._target.found() is not None:
+            raise ValueError(f"{name}: already bound; an optimiser remembers one set of parameters")
+        if not isinstance(target, Module | Mapping):
+            raise TypeError(f"{name}: bind expects a module, or a mapping from names to Parameters, got "
+                            f"{type(target).__name__}")
+        parameters = dict(target.named_parameters() if isinstance(target, Module) else target)
+        for path, p in parameters.items():
+            if not isinstance(p, Parameter):
+                raise TypeError(f"{name}: bind expects Parameters, got {type(p).__name__} under {path!r}")
+        for slot, arrays in self._slots.items():  # a copy's, which goes on with them
+            if [a.shape for a in arrays] != [p.shape for p in parameters.values()]:
+                raise ValueError(f"{name}: bind: what this copy remembers ({slot}) is of parameters of other shapes")
+        self._target = Bound(name, parameters)
 
     def step(self, gradients: Sequence[Any]) -> None:
         """Update the bound parameters in place. gradients: one for every parameter, in their order."""
@@ -155,9 +191,12 @@ class Optimizer:
         raise TypeError(f"{type(self).__name__} does not define a kernel")
 
     def _bound(self) -> list[Parameter]:
-        if self._parameters is None:
+        return list(self._named().values())
+
+    def _named(self) -> dict[str, Parameter]:
+        if self._target is None:
             raise ValueError(f"{type(self).__name__}: not bound to parameters yet: call bind(module) first")
-        return list(self._parameters.values())
+        return self._target.tensors
 
     def _allocate(self, parameters: list[Parameter]) -> None:
         if not self._slots:
@@ -181,7 +220,7 @@ class Optimizer:
         """A copy of the state: "count", and "PARAMETER.SLOT" for every parameter."""
         state: dict[str, np.ndarray[Any, Any]] = {"count": np.array(self.count, np.int64)}
         for slot, arrays in self.state().slots.items():
-            for path, array in zip(self._parameters or {}, arrays, strict=True):
+            for path, array in zip(self._named(), arrays, strict=True):
                 state[f"{path}.{slot}"] = np.array(backend_of(array).to_numpy(array), order="C")
         return state
 
@@ -189,11 +228,11 @@ class Optimizer:
         """Restore what `state_dict` returned. Raises ValueError naming the entries that do not fit, before a change."""
         self._allocate(self._bound())
         own = {f"{path}.{slot}": array for slot, arrays in self._slots.items()
-               for path, array in zip(self._parameters or {}, arrays, strict=True)}
-        check_state(type(self).__name__, {"count": np.array(0), **own}, state)
-        self.count = int(state["count"])
+               for path, array in zip(self._named(), arrays, strict=True)}
+        arrays = check_state(type(self).__name__, {"count": np.array(0), **own}, state)
+        self.count = int(arrays["count"])
         for name, array in own.items():
-            array[...] = moved(np.asarray(state[name], array.dtype), backend_of(array))
+            array[...] = moved(arrays[name].astype(array.dtype), backend_of(array))
 
     # -- the rule ------------------------------------------------------------------------------------------------
 
@@ -380,6 +419,19 @@ class AdamW(Adam):
         super().__init__(learning_rate, betas, eps, weight_decay)
 
 
+def _refuse_habits(name: str, args: Sequence[Any], settings: Mapping[str, Any]) -> None:
+    """PyTorch's way to make an optimiser, told what it is here."""
+    first = args[0] if args else settings.get("learning_rate", settings.get("params"))
+    if "lr" in settings:
+        raise TypeError(f"{name}: 'lr' is learning_rate here: {_OURS.format(name)}")
+    if isinstance(first, Module | Parameter | Mapping | Iterable) and not (hasattr(first, "shape") and first.shape == ()):
+        raise TypeError(f"{name}: learning_rate should be a number or a schedule, got {type(first).__name__}: "
+                        f"{_OURS.format(name)}")
+
+
+_OURS = "optimizer = {}(1e-3), then optimizer.bind(network), unless a GAN does it, and optimizer.step(gradients)"
+
+
 def _zeros(parameter: Parameter) -> Any:
     """Of its shape, in memory as kernels like it."""
     zeros = backend_of(parameter.array).empty(parameter.shape, parameter.dtype)
@@ -467,39 +519,78 @@ def clip_by_norm(gradients: Sequence[Any], limit: float) -> tuple[list[Any], Any
 
 
 class ExponentialMovingAverage:
-    """A running average of a module's parameters: average = decay * average + (1 - decay) * parameter at `update`."""
+    """A running average of a module's state: average = decay * average + (1 - decay) * value at `update`.
+
+    So it is with parameters and with running statistics, which are those of the averaged weights as nearly as averages
+    tell. Whole numbers, such as counts, are copied. The vectors of SpectralNorm are not averaged, since a mean of vectors
+    is none of length 1: they follow the averaged weight by power iterations of their own, as in training they follow the
+    weight. `module.load_state_dict(average.state_dict())` makes the averages the module's own.
+    """
 
     def __init__(self, module: Module, decay: float = 0.999) -> None:
         if not 0 <= decay < 1:
             raise ValueError(f"ExponentialMovingAverage: decay should be in [0, 1), got {decay}")
         self.decay = decay
-        self._parameters = dict(module.named_parameters())
-        self._averages = {path: p.array.copy() for path, p in self._parameters.items()}
+        tensors = {**dict(module.named_parameters()), **dict(module.named_buffers())}
+        self._module = Bound("ExponentialMovingAverage", tensors)
+        self._averages = {path: Buffer(tensor.array) for path, tensor in tensors.items()}
+        spectral = {tuple(f"{prefix}.{path}" if prefix else path for path in layer.paths): layer.iteration
+                    for prefix, layer in module.named_modules() if isinstance(layer, SpectralNorm)}
+        self._spectral = {paths: iteration for paths, iteration in spectral.items() if paths[0] in tensors}
+
+    def _pairs(self) -> Iterator[tuple[str, Any, Buffer]]:
+        """(path, the module's tensor, its average), in the tensor's precision and on its device."""
+        for path, tensor in self._module.tensors.items():
+            average = self._averages[path]
+            if tensor.dtype.kind == "f":
+                average.convert(tensor.dtype)
+            average.move(backend_of(tensor.array))
+            yield path, tensor, average
 
     def update(self) -> None:
-        """Take the parameters' present values in."""
-        for path, p in self._parameters.items():
-            average = self._averages[path]
-            average += (p.array - average) * average.dtype.type(1 - self.decay)
+        """Take the module's present values in."""
+        following = {path for _, *vectors in self._spectral for path in vectors}
+        for path, tensor, average in self._pairs():
+            if tensor.dtype.kind != "f":
+                average.assign(tensor.array)
+            elif path not in following:
+                array = average.writable()
+                array += (tensor.array - array) * array.dtype.type(1 - self.decay)
+        for (weight, u, v), iterate in self._spectral.items():
+            iterate(self._averages[weight].array, self._averages[u], self._averages[v])
 
     @contextmanager
     def applied(self) -> Iterator[None]:
         """`with average.applied():` the module has the averaged values; its own come back at the end."""
-        own = {path: p.array.copy() for path, p in self._parameters.items()}
+        pairs = list(self._pairs())
+        own = [tensor.array.copy() for _, tensor, _ in pairs]
         try:
-            for path, p in self._parameters.items():
-                p.assign(self._averages[path])
+            for _, tensor, average in pairs:
+                tensor.assign(average.array)
             yield
         finally:
-            for path, p in self._parameters.items():
-                p.assign(own[path])
+            for (_, tensor, _), array in zip(pairs, own, strict=True):
+                tensor.assign(array)
 
     def state_dict(self) -> dict[str, np.ndarray[Any, Any]]:
         """A copy of the averages by path."""
-        return {path: np.array(backend_of(average).to_numpy(average), order="C") for path, average in self._averages.items()}
+        return {path: np.array(average.numpy(), order="C") for path, average in self._averages.items()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Restore what `state_dict` returned. Raises ValueError naming the entries that do not fit, before a change."""
-        check_state("ExponentialMovingAverage", self._averages, state)
-        for path, average in self._averages.items():
-            average[...] = moved(np.asarray(state[path], average.dtype), backend_of(average))
+        """Restore what `state_dict` returned. Of a state that has parameters alone, as older ones do, the rest is taken from
+        the module as it is. Raises ValueError naming the entries that do not fit, before a change."""
+        tensors = self._module.tensors
+        own = {path: average for path, average in self._averages.items() if isinstance(tensors[path], Parameter)}
+        if not isinstance(state, Mapping) or any(path in state for path in self._averages.keys() - own.keys()):
+            own = self._averages
+        arrays = check_state("ExponentialMovingAverage", own, state)
+        for path, tensor, average in self._pairs():
+            average.assign(arrays.get(path, tensor.array))
+
+
+if not TYPE_CHECKING:
+    def __getattr__(name: str) -> None:
+        """For what is missing: PyTorch's names are told ours."""
+        from tinygan.torch_names import OPTIM, missing
+
+        raise missing(f"module {__name__!r}", name, OPTIM, None)

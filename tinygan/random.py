@@ -19,6 +19,8 @@ import numpy as np
 from tinygan.backends import Backend, cpu
 from tinygan.context import CONTEXT, Context, override
 
+__all__ = ["Key", "KeyStream", "as_key", "next_key", "stream", "use_key"]
+
 Shape = int | Sequence[int]
 
 
@@ -109,6 +111,17 @@ class Key:
         return np.argsort(words[:, 0] << np.uint64(32) | words[:, 1], kind="stable")
 
 
+def as_key(caller: str, key: Any, default: Key | None = None) -> Key:
+    """`key`, or `default` for None; a TypeError that names the caller for what is no Key."""
+    if isinstance(key, Key):
+        return key
+    if key is None and default is not None:
+        return default
+    whole = isinstance(key, int | np.integer) and not isinstance(key, bool)
+    advice = f": write tinygan.random.Key({key})" if whole else ""
+    raise TypeError(f"{caller}: key should be a Key, got {key!r}{advice}")
+
+
 def _shape(shape: Shape) -> tuple[int, ...]:
     return (int(shape),) if isinstance(shape, int | np.integer) else tuple(shape)
 
@@ -175,6 +188,6 @@ def next_key() -> Key:
 @contextmanager
 def use_key(key: Key | KeyStream) -> Iterator[KeyStream]:
     """`with use_key(Key(1)):` dropout and first-use initialisation in the body draw from that key."""
-    keys = key if isinstance(key, KeyStream) else KeyStream(key)
+    keys = key if isinstance(key, KeyStream) else KeyStream(as_key("use_key", key))
     with override(keys=keys):
         yield keys

@@ -9,6 +9,7 @@ __all__ = ["CheckpointError", "load", "load_weights", "remove_strays", "save", "
 
 import contextlib
 import hashlib
+import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,8 +18,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from .formats import foreign_format
+
 if TYPE_CHECKING:
     from .nn import Module
+
+__all__ = ["CheckpointError", "save", "load", "save_weights", "load_weights", "write_atomically", "remove_strays",
+           "FORMAT_VERSION"]
 
 Array = npt.NDArray[Any]
 
@@ -118,11 +124,15 @@ def save_weights(module: Module, path: str | os.PathLike[str]) -> None:
 
 
 def load_weights(module: Module, path: str | os.PathLike[str]) -> None:
-    """Load weights that `save_weights`, or PyTorch through `safetensors.torch.save_file`, wrote.
+    """Load weights that `save_weights`, or PyTorch through `safetensors.torch.save_file`, wrote, in any precision.
 
-    Raises `CheckpointError` for an unreadable file, `ValueError` where names or shapes are not the network's.
+    Raises `CheckpointError` for an unreadable file, one of another format, or the checkpoint of a run, `ValueError` where
+    names or shapes are not the network's.
     """
-    arrays, _ = _read(Path(path))
+    arrays, metadata = _read(Path(path))
+    if "config" in metadata and any(name.startswith("gan.generator.") for name in arrays):
+        raise CheckpointError(f"{path} is the checkpoint of a run, not the weights of a network: "
+                              f"tinygan.training.open_run({str(Path(path).parent)!r}).gan.generator has them")
     module.load_state_dict(arrays)
 
 
@@ -130,18 +140,41 @@ def _read(path: Path) -> tuple[dict[str, Array], dict[str, str]]:
     from safetensors import SafetensorError, safe_open
 
     if path.is_dir():
-        raise CheckpointError(f"{path} is a folder, a safetensors file was expected")
+        run = (path / "config.json").is_file()
+        advice = f": tinygan.training.open_run({str(path)!r}) opens the run in it" if run else ""
+        raise CheckpointError(f"{path} is a folder, a safetensors file was expected{advice}")
     if not path.exists():
         raise FileNotFoundError(f"{path} does not exist")
     try:
         with safe_open(path, framework="numpy") as file:
-            arrays = {name: np.array(file.get_tensor(name)) for name in file.keys()}  # noqa: SIM118 (it is no dict)
+            arrays = {name: _array(file, path, name) for name in file.keys()}  # noqa: SIM118 (it is no dict)
             metadata = dict(file.metadata() or {})
     except (SafetensorError, ValueError, KeyError) as error:
-        raise CheckpointError(f"{path} is truncated or damaged ({error})") from error
+        kind = foreign_format(path)
+        raise CheckpointError(f"{path} is {kind or f'truncated or damaged ({error})'}") from error
     if "sha256" in metadata and metadata["sha256"] != _digest(arrays, metadata):
         raise CheckpointError(f"{path} is damaged: its content does not match its checksum")
     return arrays, metadata
+
+
+def _array(file: Any, path: Path, name: str) -> Array:
+    """The array of that name in an open safetensors file."""
+    kind = file.get_slice(name).get_dtype()
+    if kind in _TYPES:
+        return np.array(file.get_tensor(name))
+    if kind != "BF16":
+        raise CheckpointError(f"{path}: {name!r} is of type {kind}, which NumPy does not have: save it as float32")
+    # NumPy has no bfloat16 either, but its bits are the upper half of a float32's.
+    with open(path, "rb") as content:
+        length = int.from_bytes(content.read(8), "little")
+        entry = json.loads(content.read(length))[name]
+        start, end = entry["data_offsets"]
+        content.seek(8 + length + start)
+        halves = np.frombuffer(content.read(end - start), "<u2")
+    return (halves.astype(np.uint32) << 16).view(np.float32).reshape(entry["shape"])
+
+
+_TYPES = ("F64", "F32", "F16", "I64", "I32", "I16", "I8", "U64", "U32", "U16", "U8", "BOOL")
 
 
 def _digest(arrays: Mapping[str, Array], metadata: Mapping[str, str]) -> str:

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tinygan.data.dataset import Dataset
-from tinygan.random import Key
+from tinygan.random import Key, as_key
 
 
 class Mixture(NamedTuple):
@@ -21,6 +21,7 @@ class Mixture(NamedTuple):
 
     def sample(self, n: int, key: Key) -> npt.NDArray[np.float32]:
         """n points (n, 2)."""
+        key = as_key("Mixture.sample", key)
         chosen = self.centres[key.fold("mode").integers(n, 0, len(self.centres))]
         noise: npt.NDArray[np.float32] = key.fold("noise").normal((n, 2))
         return chosen + np.float32(self.sigma) * noise
@@ -52,6 +53,7 @@ def stacked(dataset: Dataset, n: int, key: Key) -> Dataset:
         raise ValueError(f"stacked: grey images with labels from 0 to 9 expected, got {dataset.name}, {dataset.image_shape}")
     if n < 1:
         raise ValueError(f"stacked: n should be at least 1, got {n}")
+    key = as_key("stacked", key)
     drawn = key.integers((n, 3), 0, len(dataset))
     images: npt.NDArray[Any] = dataset.images[drawn, 0]
     digest = hashlib.sha256(f"{dataset.checksum}:{n}:{key!r}".encode()).hexdigest()

@@ -12,9 +12,10 @@ from tinygan import nn
 from tinygan.backends import backend_of
 from tinygan.context import CONTEXT, no_grad
 from tinygan.devices import moved
-from tinygan.nn.module import check_state
+from tinygan.foreign import as_numbers
+from tinygan.nn.state import check_state
 from tinygan.optim import Adam, Optimizer
-from tinygan.random import Key, KeyStream
+from tinygan.random import Key, KeyStream, as_key
 from tinygan.tensor import as_array
 
 NOISES = ("normal", "uniform", "bernoulli")
@@ -48,7 +49,7 @@ class GAN:
             raise ValueError(f"GAN: latent_dim should be at least 1, got {latent_dim}")
         if not generator.parameters() or not discriminator.parameters():
             raise ValueError("GAN: both networks should have parameters")
-        key = key or Key(0)
+        key = as_key("GAN", key, Key(0))
         self._generator = generator.initialize(key.fold("generator"))
         self._discriminator = discriminator.initialize(key.fold("discriminator"))
         self.latent_dim = latent_dim
@@ -95,7 +96,7 @@ class GAN:
 
     def latent(self, n: int, key: Key | None = None) -> Any:
         """n latent vectors (n, latent_dim), from `key` or else from the training's own stream."""
-        key = key or self.keys.next_key()
+        key = self.keys.next_key() if key is None else as_key("latent", key)
         weight = self.g_parameters[0]
         backend = backend_of(weight.array)
         if self.noise == "uniform":
@@ -105,16 +106,33 @@ class GAN:
         return key.normal((n, self.latent_dim), weight.dtype, backend=backend)
 
     def sample(self, n: int = 64, z: Any = None, key: Key | None = None) -> np.ndarray[Any, Any]:
-        """Generated images as a NumPy array: from the latent vectors z (n, latent_dim) if given, else from `key` (by
-        default a fixed one, so the same images for the same weights). Training is not disturbed."""
+        """Generated images as a NumPy array: from the latent vectors z (n, latent_dim) if given (whatever `np.asarray`
+        takes, and arrays of any device), else from `key` (by default a fixed one, so the same images for the same weights).
+        Training is not disturbed. Raises ValueError or TypeError where z, n or key will not do."""
         if z is None:
-            z = self.latent(n, key or Key(0).fold("sample"))
-        elif np.ndim(z) != 2 or z.shape[1] != self.latent_dim:
-            raise ValueError(f"sample: z should have shape (n, {self.latent_dim}), got {np.shape(z)}")
-        z = moved(as_array(z), backend_of(self.g_parameters[0].array))
+            if isinstance(n, bool) or not isinstance(n, int | np.integer) or n < 0:
+                given = type(n).__name__ if np.ndim(n) else repr(n)
+                raise TypeError(f"sample: n should be a number of images, got {given}; "
+                                "latent vectors go in by name: sample(z=...)")
+            z = self.latent(int(n), as_key("sample", key, Key(0).fold("sample")))
+        else:
+            z = self._checked_latent(z)
         with no_grad(), nn.mode(self.generator, training=False):
             images = as_array(self.generator(z))
         return np.array(backend_of(images).to_numpy(images), order="C")
+
+    def _checked_latent(self, z: Any) -> Any:
+        """z (n, latent_dim) beside the generator and in its precision."""
+        weight = self.g_parameters[0]
+        z = as_numbers("sample: z", z)
+        if z.ndim != 2 or z.shape[1] != self.latent_dim:
+            raise ValueError(f"sample: z should have shape (n, {self.latent_dim}), got {tuple(z.shape)}")
+        with np.errstate(over="ignore"):
+            z = z.astype(weight.dtype, copy=False)
+        finite = np.isfinite(backend_of(z).to_numpy(z)).all(axis=1)
+        if not finite.all():
+            raise ValueError(f"sample: z[{int(finite.argmin())}] holds NaN or infinity")
+        return moved(z, backend_of(weight.array))
 
     def state_dict(self) -> dict[str, np.ndarray[Any, Any]]:
         """Everything that training changes: both networks, both optimisers, the key stream, the number of steps."""

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from tinygan.random import Key
+from tinygan.random import Key, as_key
 
 Array = npt.NDArray[Any]
 
@@ -46,7 +46,7 @@ def interpolate(a: Array, b: Array, steps: int, noise: str) -> Array:
 def neighbourhood(z: Array, key: Key, scale: float = 0.25) -> Array:
     """(D,) -> (9, D): z in the middle, as number 4, and around it z with uniform noise in [-scale, scale) added (Radford,
     Metz, Chintala 2015, section 6.3.2)."""
-    noise = key.uniform((9, *z.shape), -scale, scale, z.dtype)
+    noise = as_key("neighbourhood", key).uniform((9, *z.shape), -scale, scale, z.dtype)
     noise[4] = 0
     return z + noise
 

@@ -151,6 +151,7 @@ class UnrolledGAN(VanillaGAN):
         the discriminator's steps ahead see, and latent vectors z (N, latent_dim)."""
         with override(updating=self.g_identities):
             fake = self.generator(z)
+        self._check_generator(fake)
         ahead = self.look_ahead(real)
         if self.rematerialize:
             loss, by_images = ahead.rematerialized(fake.array)

@@ -10,18 +10,16 @@ from typing import Any
 import numpy as np
 
 from tinygan import nn
-from tinygan.backends import backend_of
+from tinygan.backends import backend_of, cpu
 from tinygan.context import CONTEXT, override
 from tinygan.devices import moved
+from tinygan.gans import checks
 from tinygan.gans.gan import GAN, Stats
 from tinygan.graph import grad
 from tinygan.ops import add, binary_cross_entropy_with_logits, concatenate, exp, mean, mul, neg, sigmoid, split
 from tinygan.optim import Optimizer, Schedule
 from tinygan.random import Key, next_key, use_key
 from tinygan.tensor import Tensor, as_array
-
-LIMIT = 10.0
-"""The first batch may hold nothing beyond this: images of 0 to 255 are far beyond, toy data around [-1, 1] are not."""
 
 GENERATOR_COSTS = ("minimax", "non-saturating", "maximum-likelihood")
 
@@ -62,13 +60,20 @@ class VanillaGAN(GAN):
         self.generator_cost = generator_cost
         self.label_smoothing = label_smoothing
         self.instance_noise = instance_noise
+        # What is looked at once: the discriminator's end, here and at the first step, the first batch, the generator's end.
+        self._judge_known = type(self).d_loss is not VanillaGAN.d_loss or checks.check_discriminator(
+            type(self).__name__, checks.end_of_network(discriminator))
         self._seen_data = False
+        self._first_range: tuple[float, float] | None = None
 
     def step(self, real: Any) -> Stats:
-        """One round of Algorithm 1. real: (d_steps * N, ...) images in [-1, 1], N for each discriminator update.
+        """One round of Algorithm 1. real: (d_steps * N, ...) images in [-1, 1], N for each discriminator update: whatever
+        `np.asarray` takes, Tensors, PyTorch's tensors. What has another precision than the weights is converted.
 
-        The statistics of the discriminator are means over its updates. ValueError if the first batch that this object
-        sees has values beyond `LIMIT`: those are images of 0 to 255, which no tanh makes.
+        The statistics of the discriminator are means over its updates. Refused before any weight changes: bytes, and at
+        the first step values beyond `checks.LIMIT` (images of 0 to 255, which no tanh makes); NaN and infinity, always in
+        a batch on the CPU, at the first step alone in one on a GPU, which would have to be waited for. At the first step
+        a generator that cannot make such images is warned of.
         """
         real = self._checked(real)
         with use_key(self.keys):
@@ -80,16 +85,17 @@ class VanillaGAN(GAN):
 
     def _checked(self, real: Any) -> Any:
         """real as an array beside the networks, if it is what `step` expects."""
-        real = as_array(real)
-        if not hasattr(real, "dtype") or real.dtype != self.g_parameters[0].dtype:
-            raise TypeError(f"step: expected images in [-1, 1] as an array of {self.g_parameters[0].dtype}, got "
-                            f"{getattr(real, 'dtype', type(real).__name__)}")
+        weight = self.g_parameters[0]
+        if not (type(real) is np.ndarray and real.dtype == weight.dtype):
+            real = checks.as_images(real, weight.dtype)
         if not real.shape or real.shape[0] % self.d_steps or not real.size:
             raise ValueError(f"step: expected d_steps * N images, got shape {real.shape} for d_steps={self.d_steps}")
-        if not self._seen_data:
-            _check_range(real)
-            self._seen_data = True
-        return moved(real, backend_of(self.g_parameters[0].array))
+        if backend_of(real) is cpu or not (self._seen_data or CONTEXT.get().capture):
+            low, high = checks.finite_range(real)
+            if not self._seen_data:
+                checks.check_range(low, high)
+                self._seen_data, self._first_range = True, (low, high)
+        return moved(real, backend_of(weight.array))
 
     def _update_discriminator(self, real: Any) -> Stats:
         """`d_steps` updates, each on its part of `real`; their mean statistics (without a generator's loss)."""
@@ -156,13 +162,24 @@ class VanillaGAN(GAN):
         if logits.size != images:
             raise ValueError(f"{type(self).__name__}: the discriminator should make one logit an image, got shape "
                              f"{logits.shape} for {images} images")
+        if not self._judge_known:
+            checks.check_discriminator(type(self).__name__, checks.end_of_graph(logits))
+            self._judge_known = True
 
     def g_gradients(self, z: Any) -> tuple[Tensor, list[Tensor]]:
         """The generator's loss and its gradients in the order of `generator.parameters()`, for latent vectors z
         (N, latent_dim). `grad` goes through the discriminator to the images, and never to its weights."""
         with override(updating=self.g_identities):
-            loss = self.g_loss(self.discriminator(self.seen(self.generator(z))))
+            fake = self.generator(z)
+            self._check_generator(fake)
+            loss = self.g_loss(self.discriminator(self.seen(fake)))
         return loss, grad(loss, self.g_parameters)
+
+    def _check_generator(self, fake: Any) -> None:
+        """Once, at the first step: whether what the generator ends in can make what the first batch holds."""
+        if self._first_range is not None:
+            checks.check_generator(type(self).__name__, checks.end_of_graph(fake), *self._first_range)
+            self._first_range = None
 
     def g_loss(self, logits: Any) -> Tensor:
         """What the generator minimises, from the discriminator's logits for its images."""
@@ -171,13 +188,6 @@ class VanillaGAN(GAN):
         if self.generator_cost == "non-saturating":
             return binary_cross_entropy_with_logits(logits, 1.0)
         return neg(mean(exp(logits)))
-
-
-def _check_range(real: Any) -> None:
-    low, high = float(real.min()), float(real.max())
-    if low < -LIMIT or high > LIMIT:
-        raise ValueError(f"step: expected images in [-1, 1], got values from {low:g} to {high:g}; a byte x is x / 127.5 - 1 "
-                         "there")
 
 
 def _number(value: Any) -> Any:

@@ -18,7 +18,7 @@ from tinygan.graph import grad
 from tinygan.ops import softmax, softmax_cross_entropy
 from tinygan.optim import Adam, cosine_decay
 from tinygan.progress import chunks
-from tinygan.random import Key, use_key
+from tinygan.random import Key, as_key, use_key
 
 Array = npt.NDArray[Any]
 
@@ -112,7 +112,7 @@ def train_classifier(train: Dataset, test: Dataset, epochs: int | None = None, k
     """Train on `train`, each batch shifted by up to two pixels, with Adam and a rate that falls to 0; say on stderr how it
     goes. The accuracy is that on `test`, which is looked at once, at the end."""
     assert train.labels is not None and test.labels is not None
-    key, epochs = key or Key(0), epochs or EPOCHS
+    key, epochs = as_key("train_classifier", key, Key(0)), epochs or EPOCHS
     body, head = _networks()
     network = nn.Sequential(body, head).initialize(key.fold("weights"))
     size = min(_BATCH, len(train))

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from tinygan.random import Key
+from tinygan.random import Key, as_key
 
 Array = npt.NDArray[Any]
 _BLOCK = 1 << 23  # elements of a block of a matrix of all pairs
@@ -114,7 +114,7 @@ def fit_bins(images: Array, bins: int = 100, key: Key | None = None, *, steps: i
     flat = _flat(images)
     if not 1 <= bins <= len(flat):
         raise ValueError(f"fit_bins: bins should be from 1 to the number of images ({len(flat)}), got {bins}")
-    start = flat[(key or Key(0)).permutation(len(flat))[:bins]]
+    start = flat[as_key("fit_bins", key, Key(0)).permutation(len(flat))[:bins]]
     with warnings.catch_warnings(action="ignore", category=UserWarning):  # of bins that stay empty, where images repeat
         centres, _ = kmeans2(flat, start, iter=steps, minit="matrix", missing="warn")
     return Bins(centres, np.bincount(vq(flat, centres)[0], minlength=bins))

@@ -14,7 +14,7 @@ from tinygan.graph import grad
 from tinygan.ops import add, mul, softmax_cross_entropy
 from tinygan.ops import sum as sum_over
 from tinygan.optim import Adam, cosine_decay
-from tinygan.random import Key
+from tinygan.random import Key, as_key
 
 STRENGTHS = tuple(10.0**k for k in range(-3, 2))
 """L2 penalties to choose from."""
@@ -93,6 +93,7 @@ def balanced_subset(labels: Array, n: int, key: Key) -> Array:
     if rest or not 1 <= per_class <= fewest:
         raise ValueError(f"balanced_subset: {n} labels of {len(values)} classes, the smallest with {fewest}: n should be a "
                          f"multiple of {len(values)}, from {len(values)} to {fewest * len(values)}")
+    key = as_key("balanced_subset", key)
     chosen = [indices[key.fold(int(value)).permutation(len(indices))[:per_class]]
               for value, indices in zip(values, members, strict=True)]
     return np.stack(chosen, axis=1).ravel()

@@ -12,7 +12,7 @@ from tinygan.data import Dataset
 from tinygan.metrics.digits import CLASSES, DigitClassifier
 from tinygan.metrics.images import fit_bins, frechet_distance, inception_score, kernel_distance, precision_recall
 from tinygan.metrics.modes import label_coverage
-from tinygan.random import Key
+from tinygan.random import Key, as_key
 
 BINS = 100
 NEIGHBOUR = 3
@@ -42,6 +42,7 @@ class Judge:
     """
 
     def __init__(self, classifier: DigitClassifier, train: Dataset, key: Key | None = None) -> None:
+        key = as_key("Judge", key, Key(0))
         self.classifier = classifier
         images = train.batch(np.arange(len(train)))
         features = classifier(images).features
@@ -49,8 +50,8 @@ class Judge:
         deviation = features.std(axis=0, dtype=np.float64)
         self._scale = np.where(deviation > 0, deviation, 1).astype(np.float32)
         self._features = features / self._scale
-        self._order = (key or Key(0)).fold("reference").permutation(len(train))
-        self._bins = fit_bins(images, min(BINS, len(train)), (key or Key(0)).fold("bins"))
+        self._order = key.fold("reference").permutation(len(train))
+        self._bins = fit_bins(images, min(BINS, len(train)), key.fold("bins"))
 
     def __call__(self, images: npt.NDArray[Any]) -> Quality:
         seen = self.classifier(images)

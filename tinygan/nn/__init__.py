@@ -1,4 +1,6 @@
 """Networks: modules with named parameters, the layers, and the initial values of their weights."""
+from typing import TYPE_CHECKING as _TYPE_CHECKING
+
 from tinygan.nn import initializers
 from tinygan.nn.convolution import Conv2d, ConvTranspose2d
 from tinygan.nn.layers import (
@@ -31,3 +33,10 @@ __all__ = [
     "Conv2d", "ConvTranspose2d", "MaxPool2d", "AvgPool2d", "Upsample", "SpectralNorm",
     "Activation", "ReLU", "LeakyReLU", "ELU", "Tanh", "Sigmoid", "Softplus",
 ]
+
+if not _TYPE_CHECKING:
+    def __getattr__(name: str) -> None:
+        """For what is missing: PyTorch's names are told ours."""
+        from tinygan.torch_names import NN, missing
+
+        raise missing(f"module {__name__!r}", name, NN, None)

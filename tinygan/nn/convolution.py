@@ -24,6 +24,7 @@ class _Convolution(Module):
 
     couples_examples = False
     fuses_activation = True
+    taken = 1, "channels"
 
     def __init__(self, shape: Sequence[int], channels: int, bias: bool, initializer: Initializer | None) -> None:
         bound = 1 / math.sqrt(max(math.prod(shape[1:]), 1))

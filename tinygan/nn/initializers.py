@@ -21,6 +21,9 @@ Shape = tuple[int, ...]
 Values = np.ndarray[Any, Any]
 Initializer = Callable[[Key, Shape, Any], Values]
 
+__all__ = ["constant", "zeros", "ones", "normal", "uniform", "fans", "glorot_uniform", "glorot_normal", "he_uniform",
+           "he_normal", "fan_in_uniform", "orthogonal", "dcgan"]
+
 
 def constant(value: float) -> Initializer:
     """The same value everywhere."""

@@ -92,6 +92,7 @@ class Dense(Module):
 
     couples_examples = False
     fuses_activation = True
+    taken = -1, "features"
 
     def __init__(self, in_features: int, out_features: int, bias: bool = True,
                  initializer: Initializer | None = None) -> None:
@@ -116,6 +117,7 @@ class BatchNorm(Module):
     """
 
     fuses_activation = True
+    taken = 1, "channels"
 
     def __init__(self, channels: int, eps: float = 1e-5, momentum: float = 0.1,
                  initializer: Initializer = initializers.ones) -> None:
@@ -195,6 +197,8 @@ class MinibatchDiscrimination(Module):
     (kernels * dimensions, in_features): the paper's T. average: the mean over the others instead of the sum, at most 1
     in a batch of any size. What it gives depends on the whole batch, in evaluation too.
     """
+
+    taken = -1, "features"
 
     def __init__(self, in_features: int, kernels: int = 50, dimensions: int = 5,
                  initializer: Initializer = initializers.normal(0.05), average: bool = False) -> None:  # noqa: B008
@@ -282,7 +286,7 @@ class Sequential(Module):
             if statistics is not None:
                 told["statistics"], statistics = statistics, None
             following = layers[0] if layers else None
-            if isinstance(following, Activation) and getattr(layer, "fuses_activation", False):
+            if isinstance(following, Activation) and layer.fuses_activation:
                 activations.append(layers.popleft())
             elif type(following) is BatchNorm and following.training and "measured_channels" in vars(type(layer)):
                 told["statistics"] = statistics = ops.empty_statistics(x, layer.measured_channels)

@@ -6,26 +6,45 @@ __all__ = ["Module", "check_state", "functional_call", "identities", "mode", "up
 import copy
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, Self
 
 import numpy as np
 
 from tinygan.context import CONTEXT, override
 from tinygan.devices import device as find_device
-from tinygan.random import Key
+from tinygan.nn.located import locate
+from tinygan.nn.state import check_state, without_absent_counts
+from tinygan.random import Key, as_key
 from tinygan.tensor import Buffer, Parameter, Tensor
 
 
 class Module:
     """A layer or a network: subclasses assign Parameters, Buffers and other Modules as attributes, and define
-    `forward`. Paths join attribute names with dots ("0.weight"), as PyTorch's do."""
+    `forward`. They may also stand in lists, tuples and dicts, one inside the other, that are attributes. Paths join
+    attribute names, places in lists and keys of dicts with dots ("0.weight", "blocks.2.down.bias"), as PyTorch's do.
+
+    An error in `forward` begins with the path of the layer that it arose in."""
 
     couples_examples = True
     """Whether one example's output may depend on the others in its batch. Where no layer does, several batches may go
     through a network as one; a subclass that knows so sets this to False."""
 
+    fuses_activation = False
+    """Whether `forward` takes an Activation to apply to its result, which a Sequential then hands it."""
+
+    taken: ClassVar[tuple[int, str] | None] = None
+    """For error messages: the input's axis that has to fit the weights, and what is counted there: (-1, "features")."""
+
     _training = True
     _identity: object  # what the context's overrides know this module by; a functional copy shares it
+
+    def __init_subclass__(cls, **settings: Any) -> None:
+        super().__init_subclass__(**settings)
+        for name, value in vars(cls).items():
+            for path, member in members(name, value):
+                if not isinstance(member, Module) or any(True for _ in member._state()):
+                    raise TypeError(f"{cls.__name__}: {path} stands in the class, where it is not found: assign it in "
+                                    f"__init__, as self.{name} = ...")
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:
         module = super().__new__(cls)
@@ -36,19 +55,35 @@ class Module:
         raise TypeError(f"{type(self).__name__} does not define forward")
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        return self.forward(*args, **kwargs)
+        try:
+            return self.forward(*args, **kwargs)
+        except (ValueError, TypeError, IndexError) as error:
+            locate(error, self, (*args, *kwargs.values()))
+            raise
+
+    if not TYPE_CHECKING:  # (else every attribute would have a type)
+        def __getattr__(self, name: str) -> NoReturn:
+            """For what is missing."""
+            from tinygan.torch_names import MODULE, missing
+
+            raise missing(f"'{type(self).__name__}' object", name, MODULE, self)
 
     # -- the tree ------------------------------------------------------------------------------------------------
 
     def named_children(self) -> Iterator[tuple[str, Module]]:
-        """(name, module) of every Module that is an attribute, or stands in a list or tuple that is one."""
+        """(name, module) of every Module that is an attribute, or stands in a list, tuple or dict that is one. TypeError
+        for one in a set, which has no order, or under a key that makes no path."""
+        return ((name, value) for name, value in self._named_members() if isinstance(value, Module))
+
+    def _named_members(self) -> Iterator[tuple[str, Member]]:
+        """(name, value) of every Module, Parameter and Buffer in this module's attributes, but not below."""
         for name, value in vars(self).items():
-            if isinstance(value, Module):
+            if type(value) in _PLAIN:
+                continue
+            if isinstance(value, _MEMBERS):
                 yield name, value
-            elif isinstance(value, list | tuple):
-                for i, item in enumerate(value):
-                    if isinstance(item, Module):
-                        yield f"{name}.{i}", item
+            elif isinstance(value, _CONTAINERS):
+                yield from members(name, value)
 
     def named_modules(self, prefix: str = "") -> Iterator[tuple[str, Module]]:
         """(path, module) of this module and everything below it, depth first."""
@@ -56,10 +91,10 @@ class Module:
         for name, child in self.named_children():
             yield from child.named_modules(f"{prefix}.{name}" if prefix else name)
 
-    def _named(self, kind: type[Any], once: bool = True) -> Iterator[tuple[str, Any]]:
+    def _named(self, kind: type[Any] | tuple[type[Any], ...], once: bool = True) -> Iterator[tuple[str, Any]]:
         seen = set()
         for path, module in self.named_modules():
-            for name, value in vars(module).items():
+            for name, value in module._named_members():
                 if isinstance(value, kind) and not (once and id(value) in seen):
                     seen.add(id(value))
                     yield f"{path}.{name}" if path else name, value
@@ -77,6 +112,7 @@ class Module:
 
     def initialize(self, key: Key) -> Self:
         """Draw every parameter that has no values yet from `key` folded with the parameter's path."""
+        key = as_key("initialize", key)
         for path, parameter in self.named_parameters():
             if not parameter.initialized:
                 parameter.initialize(key.fold(path))
@@ -104,16 +140,19 @@ class Module:
         return {path: np.array(value.numpy(), order="C") for path, value in self._state()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> Self:
-        """Assign every parameter and buffer. Raises ValueError, before anything is assigned, naming the entries that
-        are missing, unexpected or of another shape."""
+        """Assign every parameter and buffer. state: arrays, Tensors or PyTorch's tensors by path, of any real type: they are
+        converted. Batch norm's count of batches, `num_batches_tracked`, which older PyTorch and other formats do not have,
+        may be missing, or there where this network has none. Raises ValueError or TypeError, before anything is assigned,
+        naming the entries that are missing, unexpected, of another shape or no numbers."""
         own = dict(self._state())
-        check_state(type(self).__name__, own, state)
-        for path, value in own.items():
-            value.assign(np.asarray(state[path]))
+        state = without_absent_counts(own, state)
+        arrays = check_state(type(self).__name__, own, state)
+        for path, array in arrays.items():
+            own[path].assign(array)
         return self
 
     def _state(self) -> Iterator[tuple[str, Any]]:
-        return self._named(Parameter | Buffer, once=False)  # type: ignore[arg-type]
+        return self._named((Parameter, Buffer), once=False)
 
     # -- modes ---------------------------------------------------------------------------------------------------
 
@@ -159,16 +198,6 @@ class Module:
                          for i, (line, count) in enumerate(lines))
 
 
-def check_state(owner: str, own: Mapping[str, Any], state: Mapping[str, Any]) -> None:
-    """Raise ValueError if `state` has not exactly the names and shapes of `own`, naming every entry that differs."""
-    problems = [f"missing {name!r}" for name in own if name not in state]
-    problems += [f"unexpected {name!r}" for name in state if name not in own]
-    problems += [f"{name!r} has shape {tuple(np.shape(state[name]))}, expected {value.shape}"
-                 for name, value in own.items() if name in state and tuple(np.shape(state[name])) != value.shape]
-    if problems:
-        raise ValueError(f"load_state_dict of {owner}: {'; '.join(problems)}")
-
-
 def mode(*modules: Module, training: bool) -> AbstractContextManager[None]:
     """`with mode(generator, training=False):` these modules and all below are in that mode, in this thread or task."""
     changed = {m._identity: training for module in modules for _, m in module.named_modules()}
@@ -210,11 +239,52 @@ def _with(values: dict[int, Tensor], x: Any) -> Any:
     """x with other values for some Parameters, given by their identity: modules are copied, not changed."""
     if isinstance(x, Parameter):
         return values.get(id(x), x)
-    if isinstance(x, list | tuple) and any(isinstance(item, Module) for item in x):
-        return type(x)([_with(values, item) for item in x])
-    if not isinstance(x, Module):
-        return x
-    twin = copy.copy(x)
-    for name, value in vars(x).items():
-        object.__setattr__(twin, name, _with(values, value))
-    return twin
+    if isinstance(x, Module):
+        twin = copy.copy(x)
+        for name, value in vars(x).items():
+            if type(value) not in _PLAIN:
+                object.__setattr__(twin, name, _with(values, value))
+        return twin
+    if isinstance(x, list | tuple):
+        items = [_with(values, item) for item in x]
+        if all(new is old for new, old in zip(items, x, strict=True)):
+            return x
+        if isinstance(x, tuple):
+            return x._make(items) if hasattr(x, "_make") else type(x)(items)
+        filled: Any = copy.copy(x)
+        filled[:] = items
+        return filled
+    if isinstance(x, Mapping) and any(True for _ in members("", x)):
+        filled = copy.copy(x)
+        filled.update({key: _with(values, value) for key, value in x.items()})
+        return filled
+    return x
+
+
+Member = Module | Parameter | Buffer
+_MEMBERS = (Module, Parameter, Buffer)
+_PLAIN = frozenset((type(None), bool, int, float, str, object))
+_CONTAINERS = (list, tuple, Mapping, set, frozenset)
+
+
+def members(name: str, x: Any) -> Iterator[tuple[str, Member]]:
+    """(path, member) of every Module, Parameter and Buffer that x, called `name`, is or holds in lists, tuples and dicts."""
+    if isinstance(x, _MEMBERS):
+        yield name, x
+    elif isinstance(x, list | tuple):
+        for i, item in enumerate(x):
+            if isinstance(item, _MEMBERS):
+                yield f"{name}.{i}", item
+            elif isinstance(item, _CONTAINERS):
+                yield from members(f"{name}.{i}", item)
+    elif isinstance(x, Mapping):
+        keys: dict[str, Any] = {}
+        for key, item in x.items():
+            for path, member in members(f"{name}.{key}", item):
+                if not isinstance(key, str | int) or str(key) in ("", *keys) or "." in str(key):
+                    raise TypeError(f"{path}: the keys of a dict of modules or parameters should be strings without dots or "
+                                    f"whole numbers, and become different names, got {key!r}")
+                yield path, member
+            keys[str(key)] = key
+    elif isinstance(x, set | frozenset) and any(isinstance(item, _MEMBERS) for item in x):
+        raise TypeError(f"{name}: modules or parameters in a set have no order and no names: use a list or a dict")

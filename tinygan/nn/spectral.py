@@ -4,7 +4,7 @@ from __future__ import annotations
 __all__ = ["SpectralNorm"]
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
@@ -14,7 +14,7 @@ from tinygan import ops
 from tinygan.backends import backend_of, cpu
 from tinygan.nn.convolution import ConvTranspose2d
 from tinygan.nn.initializers import Initializer
-from tinygan.nn.module import Module
+from tinygan.nn.module import Module, members
 from tinygan.random import Key, next_key
 from tinygan.tensor import Buffer, Parameter, as_array
 
@@ -42,14 +42,13 @@ class SpectralNorm(Module):
             raise ValueError(f"SpectralNorm: n_power_iterations should be 1 or more and eps positive, got "
                              f"{n_power_iterations} and {eps}")
         self.n_power_iterations, self.eps = n_power_iterations, eps
-        self.fuses_activation = getattr(layer, "fuses_activation", False)
-        self.couples_examples = layer.couples_examples
+        self.fuses_activation, self.couples_examples = layer.fuses_activation, layer.couples_examples
         self._layer = copy.copy(layer)
         self._layer.__dict__["weight"] = None
         self._outputs = 1 if isinstance(layer, ConvTranspose2d) else 0  # the weight's axis of them
         for name, value in vars(self._layer).items():
-            if isinstance(value, Parameter | Buffer):
-                setattr(self, name, value)
+            if any(True for _ in members(name, value)):
+                setattr(self, name, value)  # state and modules of its own are found here
         rows = weight.shape[self._outputs]
         u, v = (Buffer(np.full(n, n**-0.5, np.float32)) for n in (rows, weight.size // max(rows, 1)))
         for path, tensor in ((_ORIGINAL, weight), (_U, u), (_V, v)):  # (PyTorch's names have dots, which vars don't mind)
@@ -62,7 +61,7 @@ class SpectralNorm(Module):
             weight.initializer = partial(_draw, weight.initializer, begin)
 
     def named_children(self) -> Iterator[tuple[str, Module]]:
-        return iter(())  # the layer inside has no state of its own
+        return ((name, module) for name, module in super().named_children() if module is not self._layer)
 
     @property
     def weight(self) -> Any:
@@ -77,12 +76,26 @@ class SpectralNorm(Module):
         if self.training and self.updates_buffers:
             _iterate(as_array(getattr(self, _ORIGINAL)), getattr(self, _U), getattr(self, _V), self._outputs, self.eps,
                      self.n_power_iterations)
-        return self._with(self.weight)(*inputs)
+        return self._with(self.weight).forward(*inputs)
+
+    @property
+    def iteration(self) -> Callable[[Any, Buffer, Buffer], None]:
+        """What brings vectors u and v closer to a weight's, as a forward pass in training does with its own."""
+        return partial(_iterate, outputs=self._outputs, eps=self.eps, count=self.n_power_iterations)
+
+    @property
+    def paths(self) -> tuple[str, str, str]:
+        """What the weight and the vectors u and v are called."""
+        return _ORIGINAL, _U, _V
 
     def _with(self, weight: Any) -> Module:
         layer = copy.copy(self._layer)
-        layer.__dict__["weight"] = weight
+        layer.__dict__.update(weight=weight, _training=self._training, _identity=self._identity)  # its mode is this one's
         return layer
+
+    @property
+    def taken(self) -> tuple[int, str] | None:  # type: ignore[override]
+        return self._layer.taken
 
     def describe(self) -> str:
         return f"{type(self._layer).__name__}: {self._with(getattr(self, _ORIGINAL)).describe()}"

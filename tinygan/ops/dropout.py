@@ -7,7 +7,7 @@ from typing import Any
 
 from tinygan.backends import backend_of
 from tinygan.ops.elementwise import mul
-from tinygan.random import Key, next_key
+from tinygan.random import Key, as_key, next_key
 from tinygan.tensor import FLOATS, as_array, shape_of
 
 
@@ -23,5 +23,6 @@ def dropout(x: Any, rate: float = 0.5, key: Key | None = None) -> Any:
         raise TypeError(f"dropout: needs float32 or float64, got {x.dtype}; convert with tinygan.astype first")
     if rate == 0:
         return x
-    draws = (key or next_key()).uniform(shape, dtype=x.dtype, backend=backend_of(as_array(x)))
+    key = next_key() if key is None else as_key("dropout", key)
+    draws = key.uniform(shape, dtype=x.dtype, backend=backend_of(as_array(x)))
     return mul(x, (draws >= rate).astype(x.dtype) / x.dtype.type(1 - rate))

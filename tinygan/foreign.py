@@ -1,0 +1,38 @@
+"""Numbers as people have them: lists, arrays of any type, PyTorch's tensors; and what is none, named."""
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from tinygan.backends import Array, backend_of, cpu
+from tinygan.tensor import as_array
+
+
+def as_numbers(label: str, value: Any) -> Array:
+    """value as an array of real numbers: an array of either device, or the one inside a Tensor, as it is; anything else as
+    `np.asarray` takes it, and PyTorch's tensors. What NumPy has no type for (bfloat16) becomes float32. TypeError, which
+    begins with `label`, for what are no real numbers."""
+    array = as_array(value)
+    try:
+        here = backend_of(array)
+    except TypeError:
+        here = cpu
+    if here is cpu:
+        array = _on_host(label, array)
+    if array.dtype.kind in "fiub":
+        return array
+    if array.dtype.name.startswith(("bfloat16", "float8")):  # (of the package ml_dtypes)
+        return array.astype(np.float32)
+    raise TypeError(f"{label} should be real numbers, got {type(value).__name__} of {array.dtype}")
+
+
+def _on_host(label: str, value: Any) -> Array:
+    if type(value).__module__.partition(".")[0] == "torch" and hasattr(value, "detach"):
+        value = value.detach().cpu()
+        if str(value.dtype).startswith(("torch.bfloat16", "torch.float8")):
+            value = value.float()
+    try:
+        return np.asarray(value)
+    except (ValueError, TypeError, RuntimeError) as error:
+        raise TypeError(f"{label} should be an array of real numbers, got {type(value).__name__}: {error}") from error

@@ -1,0 +1,56 @@
+"""Where in a network an error arose: the layer's path, its sizes and what it got, at the beginning of the message."""
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from tinygan.tensor import Tensor
+
+if TYPE_CHECKING:
+    from tinygan.nn.module import Module
+
+
+class _Place(NamedTuple):
+    """How far up the tree the error has come: the outermost module so far, and the path from there."""
+
+    module: Module
+    path: str
+    message: str
+
+
+def locate(error: Exception, module: Module, inputs: Sequence[Any]) -> None:
+    """Called by every module that an error passes on its way up, innermost first: "layer 2, Dense(5 -> 1), got 2 features
+    (input (4, 2)): ...". Errors of the user's own kinds stay as they are."""
+    place: _Place | None = getattr(error, "_place", None)
+    if place is None:
+        if type(error) not in (ValueError, TypeError, IndexError) or len(error.args) != 1:
+            return
+        place = _Place(module, "", f"{_described(module)}{_got(module, inputs)}: {error.args[0]}")
+    else:
+        path = f"{_name(module, place.module)}{'.' if place.path else ''}{place.path}"
+        place = _Place(module, path, place.message)
+        error.args = (f"layer {path}, {place.message}",)
+    if not place.path:
+        error.args = (place.message,)
+    error._place = place  # type: ignore[attr-defined]
+
+
+def _name(module: Module, child: Module) -> str:
+    """What `module` calls its child; the child's type, if it is made or found elsewhere."""
+    return next((name for name, value in module.named_children() if value is child), type(child).__name__)
+
+
+def _described(module: Module) -> str:
+    return f"{type(module).__name__}({module.describe()})"
+
+
+def _got(module: Module, inputs: Sequence[Any]) -> str:
+    shapes = [tuple(x.shape) for x in inputs if isinstance(x, Tensor) or (hasattr(x, "dtype") and hasattr(x, "shape"))]
+    if not shapes:
+        return ""
+    named = f"input{'s' * (len(shapes) > 1)} {', '.join(map(str, shapes))}"
+    if module.taken is None:
+        return f", got {named}"
+    axis, what = module.taken
+    shape = shapes[0]
+    return f", got {shape[axis]} {what} ({named})" if len(shape) > max(axis, 0) else f", got {named}"

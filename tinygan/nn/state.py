@@ -1,0 +1,76 @@
+"""What a saved state has to be for a network: its names, shapes and types, and what is said where it is not."""
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from tinygan.backends import Array
+from tinygan.foreign import as_numbers
+
+_COUNT = "num_batches_tracked"
+_SHOWN = 20
+
+
+def check_state(owner: str, own: Mapping[str, Any], state: Mapping[str, Any]) -> dict[str, Array]:
+    """The arrays of `state`, if it has exactly the names and shapes of `own`. Otherwise ValueError, naming every entry that
+    differs, or a prefix where that is all; TypeError for entries that are no numbers."""
+    caller = f"load_state_dict of {owner}"
+    if not isinstance(state, Mapping):
+        raise TypeError(f"{caller}: expected arrays by name, got {type(state).__name__}")
+    missing, unexpected = [name for name in own if name not in state], [name for name in state if name not in own]
+    if missing and unexpected:
+        advice = _of_a_prefix(own, state) or _of_a_state_inside(state)
+        if advice:
+            raise ValueError(f"{caller}: {advice}")
+    arrays = {name: as_numbers(f"{caller}: {name!r}", state[name]) for name in own if name in state}
+    problems = [f"missing {name!r}" for name in missing] + [f"unexpected {name!r}" for name in unexpected]
+    problems += [f"{name!r} has shape {tuple(array.shape)}, expected {tuple(own[name].shape)}"
+                 for name, array in arrays.items() if tuple(array.shape) != tuple(own[name].shape)]
+    if len(problems) > _SHOWN:
+        problems[_SHOWN:] = [f"and {len(problems) - _SHOWN} more"]
+    if problems:
+        raise ValueError(f"{caller}: {'; '.join(problems)}")
+    return arrays
+
+
+def without_absent_counts(own: dict[str, Any], state: Mapping[str, Any]) -> Mapping[str, Any]:
+    """`state` without batch norm's counts that are not in `own`, which loses those that are not in `state`."""
+    def is_count(name: str) -> bool:
+        return isinstance(name, str) and name.rpartition(".")[2] == _COUNT
+
+    if not isinstance(state, Mapping):
+        return state
+    if any(not is_count(name) and name in state for name in own):  # (else the names differ by more than that)
+        for name in [name for name in own if is_count(name) and name not in state]:
+            del own[name]
+    return {name: value for name, value in state.items() if name in own or not is_count(name)}
+
+
+def _of_a_prefix(own: Mapping[str, Any], state: Mapping[str, Any]) -> str:
+    """What to do if the names fit but for a prefix that one side has; empty if that is not it."""
+    ours = [name for name in own if name.rpartition(".")[2] != _COUNT]
+    theirs = [name for name in state if isinstance(name, str) and name.rpartition(".")[2] != _COUNT]
+    if not ours or not theirs:
+        return ""
+    first = ours[0]
+    for name in theirs:
+        prefix = name.removesuffix(first)
+        if name.endswith(first) and prefix.endswith(".") and all(prefix + other in state for other in ours):
+            if all(other.startswith(prefix) for other in theirs):
+                return (f"every name begins with {prefix!r}, which this network's do not: take it away with "
+                        f"{{name.removeprefix({prefix!r}): array for name, array in state.items()}}")
+            return (f"this network's entries are those whose names begin with {prefix!r}: take them with "
+                    f"{{name.removeprefix({prefix!r}): array for name, array in state.items() if "
+                    f"name.startswith({prefix!r})}}")
+    prefix = first.removesuffix(theirs[0])
+    if first.endswith(theirs[0]) and prefix.endswith(".") and set(ours) == {prefix + name for name in theirs}:
+        return (f"every name of this network begins with {prefix!r}, which the state's do not: put it before them, "
+                f"{{{prefix!r} + name: array for name, array in state.items()}}")
+    return ""
+
+
+def _of_a_state_inside(state: Mapping[str, Any]) -> str:
+    """What to do with a training script's own file, which holds the state dict beside other things."""
+    inside = [name for name, value in state.items() if isinstance(value, Mapping)
+              and len(value) and all(hasattr(array, "shape") for array in value.values())]
+    return f"the state lies further inside: load state[{inside[0]!r}]" if inside else ""
