@@ -199,9 +199,9 @@ def test_activation_and_its_gradient(shape, dtype, layout, layout_g, which, name
     x, g = draw(seed, shape, dtype, layout), draw(seed + 1, shape, dtype, layout_g)
     with path(which if shape else "as it is"):  # compiled code has never to do with less than one axis
         y = cpu.activation(x, name, 0.3)
-        gx = cpu.activation_grad(g, y, name, 0.3)
+        gx = cpu.activation_grad(g, x, name, 0.3)
     close(y, reference.activation(x, name, 0.3), dtype)
-    close(gx, reference.activation_grad(g, y, name, 0.3), dtype)
+    close(gx, reference.activation_grad(g, x, name, 0.3), dtype)
 
 
 @pytest.mark.parametrize("dtype", FLOATS)
@@ -211,7 +211,7 @@ def test_activation_on_both_sides_of_the_thresholds(size, name, dtype):
     x, g = 3 * draw(0, (size,), dtype), draw(1, (size,), dtype)
     y = cpu.activation(x, name, 0.3)
     close(y, reference.activation(x, name, 0.3), dtype)
-    close(cpu.activation_grad(g, y, name, 0.3), reference.activation_grad(g, y, name, 0.3), dtype)
+    close(cpu.activation_grad(g, x, name, 0.3), reference.activation_grad(g, x, name, 0.3), dtype)
 
 
 @pytest.mark.parametrize("dtype", FLOATS)
@@ -228,9 +228,9 @@ def test_activation_of_extremes(which, name, dtype):
 @pytest.mark.parametrize("name", ACTIVATIONS)
 @pytest.mark.parametrize("which", ["as it is", "compiled"])
 def test_a_gradient_that_is_not_a_number_stays_so(which, name):
-    g, y = np.full(3, np.nan, np.float32), np.array([0.5, 0.0, 0.7], np.float32)
+    g, x = np.full(3, np.nan, np.float32), np.array([0.5, 0.0, 0.7], np.float32)
     with path(which):
-        assert np.isnan(cpu.activation_grad(g, y, name, 0.5)).all()
+        assert np.isnan(cpu.activation_grad(g, x, name, 0.5)).all()
 
 
 @pytest.mark.parametrize("name", ACTIVATIONS)
