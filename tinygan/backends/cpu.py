@@ -23,7 +23,7 @@ array_type = np.ndarray
 Array = np.ndarray[Any, Any]
 
 LARGE = 4096  # elements, or 64 times as many multiplications, from which the compiled kernels are faster than NumPy
-FEW = 128  # numbers of which something costly is to be made, likewise
+FEW = 32  # numbers of which something costly is to be made, likewise (even fewer would not be slower, but need no compiler)
 THIN = 4  # columns of the left matrix, up to which a product has a kernel of its own
 
 __all__ = ["activation", "activation_grad", "adam", "adam_grad", "add", "add_at", "array_type", "asarray", "batch_norm",
@@ -138,8 +138,9 @@ def add_at(out: Array, index: Any, g: Array) -> None:
     np.add.at(out, index, g)
 
 
-softmax, log_softmax, logsumexp = partial(exponentials.softmax, np), partial(exponentials.log_softmax, np), partial(
-    exponentials.logsumexp, np)
+softmax = partial(exponentials.softmax, np)
+log_softmax = partial(exponentials.log_softmax, np)
+logsumexp = partial(exponentials.logsumexp, np)
 
 
 # Matrix products

@@ -12,8 +12,8 @@ from tinygan.kernels.activations import LEAKY_RELU, RELU, SIGMOID, SOFTPLUS, TAN
 from tinygan.kernels.compiling import inline, kernel
 from tinygan.kernels.gemm import pointer_to
 
-# What a task is told, by position: the addresses of three arrays (`forward` has no GRADIENT), how many elements they have, which
-# activation, and the address of the slope.
+# What a task is told, by position: the addresses of three arrays (`forward` has no GRADIENT), how many elements they have,
+# which activation, and the address of the slope.
 X, GRADIENT, OUT, COUNT, ACTIVATION, SLOPE = range(6)
 BLOCK = 1024  # elements that stay in the first-level cache
 GRAIN = 16  # elements; parts begin at multiples of it, so that no two share a cache line

@@ -15,7 +15,8 @@ Axes = tuple[int, ...] | None
 
 
 def _centred(xp: Any, x: Array, axes: Axes) -> tuple[Array, Array, Array]:
-    """x less its largest number; that number; and the sum of all exponentials but one of the largest, in float64. (No branches: the GPU would have to wait for the values.)"""
+    """x less its largest number; that number; and the sum of all exponentials but one of the largest, in float64. (Without
+    branches: for those a GPU would have to be waited for.)"""
     zero, high = x.dtype.type(0), xp.max(x, axes, keepdims=True)
     nothing = high == -np.inf
     largest = (x == high) & ~nothing

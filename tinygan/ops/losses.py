@@ -66,8 +66,10 @@ def binary_cross_entropy_with_logits(logits: Any, targets: Any, weight: float = 
 
 
 def softmax_cross_entropy(logits: Any, labels: Any) -> Any:
-    """Mean over rows of -log softmax(logits)[label]: logits (N, classes), labels (N,) integers -> a scalar. A number added to
-    all logits of a row changes nothing; for infinite logits see `softmax`."""
+    """Mean over rows of -log softmax(logits)[label]: logits (N, classes), labels (N,) integers -> a scalar.
+
+    A number added to all logits of a row changes nothing. For infinite logits see `softmax`.
+    """
     labels = np.asarray(labels) if isinstance(labels, list | int) else as_array(labels)
     shape_of("softmax_cross_entropy", logits), shape_of("softmax_cross_entropy", labels)
     if len(logits.shape) != 2 or labels.shape != logits.shape[:1] or not logits.size:

@@ -127,8 +127,21 @@ def batch_norm(x: Any, weight: Any, bias: Any, eps: float = 1e-5, statistics: St
 def batch_norm_inference(x: Any, mean: Any, variance: Any, weight: Any, bias: Any, eps: float = 1e-5) -> Any:
     """x (N, C, ...) normalised by a given mean and variance (C,), then scaled and shifted by weight and bias (C,)."""
     eps = _check("batch_norm_inference", eps, x, weight, bias, mean, variance)
-    centred = sub(x, _per_channel(mean, x))  # first: x * scale - mean * scale would lose what they differ by
-    return add(mul(centred, _per_channel(div(weight, sqrt(add(variance, eps))), x)), _per_channel(bias, x))
+    return _batch_norm_inference(x, mean, variance, weight, bias, eps=eps)
+
+
+@op(saves=(0, 1, 2, 3, 4))
+def _batch_norm_inference(B: Any, x: Any, mean: Any, variance: Any, weight: Any, bias: Any, eps: float) -> Any:
+    return B.batch_norm(x, weight, bias, eps, mean, variance, "identity", 0.0)
+
+
+@_batch_norm_inference.vjp
+def _(needs: Any, g: Any, *inputs: Any, eps: float) -> Any:
+    def definition(x: Any, mean: Any, variance: Any, weight: Any, bias: Any) -> Any:
+        centred = sub(x, _per_channel(mean, x))  # first: x * scale - mean * scale would lose what they differ by
+        return add(mul(centred, _per_channel(div(weight, sqrt(add(variance, eps))), x)), _per_channel(bias, x))
+
+    return pullback(definition, inputs, g, needs)
 
 
 def layer_norm(x: Any, weight: Any, bias: Any, eps: float = 1e-5) -> Any:

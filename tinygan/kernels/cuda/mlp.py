@@ -1,5 +1,5 @@
 """A multilayer perceptron on the device, layer by layer, with its first and second derivatives. `kernels/mlp.py` derives
-them, and names them as here."""
+them, names them as here, and says what the slopes from f(a) lose."""
 from __future__ import annotations
 
 from collections.abc import Iterator
