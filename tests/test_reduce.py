@@ -184,9 +184,12 @@ def test_both_orders_where_one_is_far_likelier(name):
 
 
 def test_many_terms_are_all_counted():
-    """16,777,216 is where float32 stops counting."""
-    x = np.zeros((2**24 + 2**22, 1), np.float32)
-    np.testing.assert_allclose(tg.logsumexp(x, 0), np.log(len(x)), rtol=1e-7)
+    """One after the other into a float32, they would lose digits."""
+    x = np.full((500_000, 2), -7.3, np.float32)
+    x[0] = 0
+    total = 1 + (len(x) - 1) * np.exp(np.float64(x[1, 0]))
+    np.testing.assert_allclose(tg.logsumexp(x, 0), np.log(total), rtol=2e-7)
+    np.testing.assert_allclose(tg.softmax(x, 0)[0], 1 / total, rtol=2e-7)
 
 
 @pytest.mark.parametrize("name, value, slope", [("softmax", 1, 0), ("log_softmax", 0, 0), ("logsumexp", 1.5, 1)])
