@@ -83,6 +83,121 @@ def test_large_arrays(fast_device, name, dtype, rtol):
         np.testing.assert_allclose(g[smooth], slopes[smooth], rtol=0, atol=2e-6 if dtype == "float32" else 1e-8)
 
 
+# Both tails, where the result alone no longer tells the slope. Closed forms in float64, whose own tails are exact.
+
+
+def sech2(x):
+    return np.cosh(x) ** -2.0
+
+
+def logistic(x):
+    return np.exp(-np.maximum(-x, 0)) / (1 + np.exp(-np.abs(x)))
+
+
+SLOPES = {
+    "tanh": (sech2, lambda x: -2 * np.tanh(x) * sech2(x)),
+    "sigmoid": (lambda x: sech2(x / 2) / 4, lambda x: -np.tanh(x / 2) * sech2(x / 2) / 4),
+    "softplus": (logistic, lambda x: sech2(x / 2) / 4),
+    "elu": (lambda x: np.exp(np.minimum(x, 0)), lambda x: np.where(x > 0, 0, np.exp(np.minimum(x, 0)))),
+}
+TAILS = np.array([0.4, 3, 5, 9, 10, 12, 17, 20, 38, 43, 60, 86, 88, 100])
+TAILS = np.concatenate([-TAILS, TAILS])
+SIZES = {"numpy": TAILS.size, "compiled": 32 * TAILS.size, "shared": 1300 * TAILS.size}
+
+
+def slopes_of(fn, x):
+    """The first and second derivative of an elementwise function at x."""
+    leaf = tg.Tensor(x, requires_grad=True)
+    first = tg.grad(fn(leaf).sum(), leaf, create_graph=True)
+    return to_numpy(first), to_numpy(tg.grad(first.sum(), leaf))
+
+
+def check_tails(name, dtype, found, x):
+    """float32 beyond its smallest normal number has no digits left, only a size."""
+    for ours, formula in zip(found, SLOPES[name], strict=True):
+        expected = formula(x.astype(np.float64)).astype(dtype).astype(np.float64)
+        np.testing.assert_allclose(ours, expected, rtol=3e-6 if dtype == "float32" else 1e-13,
+                                   atol=1e-43 if dtype == "float32" else 0)
+
+
+def test_the_slopes_of_the_examples(device):
+    """Even functions have even slopes."""
+    def slope(name, x, dtype="float32"):
+        return slopes_of(getattr(tg, name), to_device(np.array([x], dtype), device))[0][0]
+
+    np.testing.assert_allclose([slope("sigmoid", 20), slope("sigmoid", -20)], 2.0611536e-09, rtol=1e-6)
+    np.testing.assert_allclose([slope("tanh", 10), slope("tanh", -10)], 8.2446145e-09, rtol=1e-6)
+    np.testing.assert_allclose(slope("elu", -17), 4.1399377e-08, rtol=1e-6)
+    np.testing.assert_allclose(slope("elu", -38, "float64"), np.exp(-38), rtol=1e-13)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("name", SLOPES)
+def test_slopes_in_both_tails(device, name, size, dtype):
+    x = np.resize(TAILS, SIZES[size] if device != "emulated" else TAILS.size).astype(dtype)
+    check_tails(name, dtype, slopes_of(getattr(tg, name), to_device(x, device)), x)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("images", [1, 40])
+@pytest.mark.parametrize("layer", ["dense", "conv2d", "conv_transpose2d"])
+@pytest.mark.parametrize("name", SLOPES)
+def test_slopes_in_both_tails_behind_a_layer(device, name, layer, images, dtype):
+    """A layer that is asked for the activation, and is itself the identity here."""
+    if device == "emulated" and images > 1:
+        pytest.skip("large arrays take the emulator too long")
+    x = np.resize(TAILS, (images, 1, TAILS.size, 40)).astype(dtype)
+    kernel, bias = to_device(np.ones((1, 1, 1, 1), dtype), device), to_device(np.zeros(1, dtype), device)
+
+    def fn(x):
+        if layer == "dense":
+            return tg.dense(x.reshape((-1, 1)), kernel.reshape(1, 1), bias, name, 1.0).reshape(x.shape)
+        return getattr(tg, layer)(x, kernel, bias, activation=name, slope=1.0)
+
+    check_tails(name, dtype, slopes_of(fn, to_device(x, device)), x)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("name", SLOPES)
+def test_slopes_in_both_tails_behind_a_normalisation(device, name, dtype):
+    """Its weights are 0, so that it gives its bias for every example."""
+    examples, zeros = to_device(values(0, (2, TAILS.size)).astype(dtype), device), to_device(np.zeros(TAILS.size, dtype), device)
+
+    def fn(bias):
+        return tg.batch_norm(examples, zeros, bias, activation=name, slope=1.0) * 0.5
+
+    check_tails(name, dtype, slopes_of(fn, to_device(TAILS.astype(dtype), device)), TAILS.astype(dtype))
+
+
+@pytest.mark.parametrize("name", SLOPES)
+def test_gradients_of_both_orders_in_the_tails(name):
+    check(getattr(tg, name), np.concatenate([values(0, (6,), -6, 6), [-9.0, 9.0]]))
+
+
+@pytest.mark.oracle
+@pytest.mark.parametrize("name", SLOPES)
+def test_third_derivatives_against_torch(name):
+    torch = pytest.importorskip("torch")
+    a = np.linspace(-8, 8, 32)
+    ours = g = tg.Tensor(a, requires_grad=True)
+    theirs = t = torch.tensor(a, requires_grad=True)
+    function = torch.nn.functional.elu if name == "elu" else getattr(torch.nn.functional, name)
+    ours, theirs = getattr(tg, name)(ours), function(theirs)
+    for _ in range(3):
+        ours, theirs = tg.grad(ours.sum(), g, create_graph=True), torch.autograd.grad(theirs.sum(), t, create_graph=True)[0]
+    np.testing.assert_allclose(ours.numpy(), theirs.detach().numpy(), rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("name, low, high", [("tanh", 0, 0), ("sigmoid", 0, 0), ("softplus", 0, 1), ("elu", 0, 1)])
+@pytest.mark.parametrize("size", [1, 300])
+def test_slopes_at_infinity(device, name, low, high, size):
+    x = np.repeat(np.array([-np.inf, np.inf], np.float32), size)
+    first, second = slopes_of(getattr(tg, name), to_device(x, device))
+    np.testing.assert_array_equal(first[[0, -1]], [low, high])
+    np.testing.assert_array_equal(second, 0)
+
+
 def test_nan_stays_nan():
     with np.errstate(invalid="ignore"):
         for name in FORMULAS:

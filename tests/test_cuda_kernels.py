@@ -25,5 +25,8 @@ def test_activations(name, dtype):
     y = elementwise.activation(DEVICE, upload(x), name, 0.3)
     tolerance = 1e-6 if dtype == np.float32 else 1e-14
     np.testing.assert_allclose(y.get(), reference.activation(x, name, 0.3), rtol=tolerance, atol=tolerance)
-    grad = elementwise.activation_grad(DEVICE, upload(g), y, name, 0.3)
-    np.testing.assert_allclose(grad.get(), reference.activation_grad(g, y.get(), name, 0.3), rtol=tolerance, atol=tolerance)
+    expected = reference.activation_grad(g, x, name, 0.3)
+    grad = elementwise.activation_grad(DEVICE, upload(g), upload(x), name, 0.3)
+    np.testing.assert_allclose(grad.get(), expected, rtol=tolerance, atol=tolerance)
+    grad = elementwise.activation_grad_from_output(DEVICE, upload(g), y, name, 0.3)
+    np.testing.assert_allclose(grad.get(), expected, rtol=10 * tolerance, atol=tolerance)

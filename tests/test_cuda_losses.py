@@ -61,6 +61,21 @@ def test_large_logits_neither_overflow_nor_lose_a_small_loss():
     np.testing.assert_allclose(slopes, [1, 0, 1, 0], atol=1e-6)
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_both_tails_and_infinity(dtype):
+    logits = np.array([-np.inf, -100, -20, -3, 3, 20, 100, np.inf], dtype)
+    for target in (0.0, 1.0):
+        agrees = logits < 0 if target == 0 else logits > 0
+        found = losses.bce_with_logits(DEVICE, upload(logits[agrees]), target)
+        np.testing.assert_allclose(found.get(), reference.bce_with_logits(logits[agrees], target), rtol=1e-6)
+        assert losses.bce_with_logits(DEVICE, upload(logits), target).get() == np.inf
+        slopes = losses.bce_with_logits_grad(DEVICE, 1.0, upload(logits), target)
+        np.testing.assert_allclose(slopes.get(), reference.bce_with_logits_grad(1.0, logits, target), rtol=1e-6, atol=1e-43)
+        curvature = losses.bce_with_logits_curvature(DEVICE, upload(np.ones_like(logits)), 1.0, upload(logits))
+        expected = reference.bce_with_logits_curvature(np.ones_like(logits), 1.0, logits)
+        np.testing.assert_allclose(curvature.get(), expected, rtol=1e-6, atol=1e-43)
+
+
 def test_nan_is_seen():
     logits = np.zeros(40, np.float32)
     logits[33] = np.nan

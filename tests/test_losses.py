@@ -55,6 +55,71 @@ def test_binary_cross_entropy_is_finite(device, dtype, logit, target, loss, slop
         assert np.isfinite(to_numpy(tg.grad(g.sum(), x)))
 
 
+SURE = np.array([3.0, 10, 17, 20, 40, 80, 100])
+LOGITS = np.concatenate([-SURE, SURE])
+
+
+def bce_in_float64(x, t):
+    """Each logit's loss, slope and curvature, in terms whose tails are exact."""
+    tail = np.exp(-np.abs(x))
+    above, below = np.where(x < 0, tail, 1) / (1 + tail), np.where(x < 0, 1, tail) / (1 + tail)  # sigmoid of x and of -x
+    return t * np.maximum(-x, 0) + (1 - t) * np.maximum(x, 0) + np.log1p(tail), (1 - t) * above - t * below, above * below
+
+
+@pytest.mark.parametrize("dtype, rtol, tiny", [("float32", 3e-6, 1e-43), ("float64", 1e-13, 0)])
+@pytest.mark.parametrize("target", [0, 1, 0.5, 0.9])
+@pytest.mark.parametrize("size", [LOGITS.size, 10 * LOGITS.size, 400 * LOGITS.size])
+def test_binary_cross_entropy_keeps_both_tails(device, dtype, rtol, tiny, target, size):
+    if device == "emulated" and size > LOGITS.size:
+        pytest.skip("large arrays take the emulator too long")
+    x = np.resize(LOGITS, size).astype(dtype)
+    loss, slope, curvature = bce_in_float64(x.astype(np.float64), float(np.dtype(dtype).type(target)))
+    for as_array in (False, True):
+        targets = to_device(np.full(size, target, dtype), device) if as_array else target
+        leaf = tg.Tensor(to_device(x, device), requires_grad=True)
+        y = BCE(leaf, targets, weight=float(size))
+        g = tg.grad(y, leaf, create_graph=True)
+        np.testing.assert_allclose(to_numpy(y), loss.sum(), rtol=rtol)
+        np.testing.assert_allclose(to_numpy(g), slope, rtol=rtol, atol=tiny)
+        np.testing.assert_allclose(to_numpy(tg.grad(g.sum(), leaf)), curvature, rtol=rtol, atol=tiny)
+
+
+def test_the_slope_of_a_sure_logit_is_seen_at_second_order():
+    """By the weight of the loss, whose gradient is the slope itself."""
+    for x, target, slope in ((20.0, 1.0, -2.0611536e-09), (-20.0, 0.0, 2.0611536e-09)):
+        leaf = tg.Tensor(np.array([x], np.float32), requires_grad=True)
+        g = tg.Tensor(np.array(1, np.float32), requires_grad=True)
+        first = tg.grad(BCE(leaf, target), leaf, g, create_graph=True)
+        np.testing.assert_allclose(tg.grad(first.sum(), g).numpy(), slope, rtol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("logit, target, loss, slope", [
+    (-np.inf, 0, 0, 0), (np.inf, 1, 0, 0), (-np.inf, 1, np.inf, -1), (np.inf, 0, np.inf, 1), (-np.inf, 0.25, np.inf, -0.25),
+    (np.inf, 0.25, np.inf, 0.75),
+])
+@pytest.mark.parametrize("others", [0, 500])
+def test_binary_cross_entropy_of_infinite_logits(device, dtype, logit, target, loss, slope, others):
+    """The limits."""
+    x = np.array([logit] + [-30.0] * others, dtype)
+    targets = to_device(np.array([target] + [0] * others, dtype), device)
+    leaf = tg.Tensor(to_device(x, device), requires_grad=True)
+    y = BCE(leaf, targets, weight=float(x.size))
+    g = tg.grad(y, leaf, create_graph=True)
+    np.testing.assert_allclose(to_numpy(y), loss, atol=1e-9)
+    np.testing.assert_allclose(to_numpy(g)[0], slope, rtol=1e-6)
+    assert to_numpy(tg.grad(g.sum(), leaf))[0] == 0
+    if not others:
+        np.testing.assert_allclose(to_numpy(BCE(leaf, target)), loss)
+
+
+@pytest.mark.parametrize("target", [0.0, 1.0, 0.3])
+def test_gradients_of_both_orders_in_the_tails(target):
+    x, t = np.array([-9.0, -5, 0.1, 5, 9]), np.full(5, target)
+    check(lambda x: BCE(x, target, 5.0), x)
+    check(lambda x, t: BCE(x, t, 5.0), x, t)
+
+
 def test_binary_cross_entropy_of_small_losses_is_exact():
     """log(1 + exp(-x)) for large x, not log(1)."""
     np.testing.assert_allclose(BCE(np.array([40.0]), 1.0), np.exp(-40), rtol=1e-12)
@@ -83,6 +148,42 @@ def test_softmax_cross_entropy_against_torch(device):
     agree(lambda x: tg.softmax_cross_entropy(x, labels),
           lambda x: torch.nn.functional.cross_entropy(x, torch.tensor(labels)),
           values(0, (4, 5), -3, 3), device=device)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("offset", [0, 1e4, 1e6, 1e8, 3e38, -1e8, -3e38, np.inf])
+def test_softmax_cross_entropy_at_a_common_offset(device, dtype, offset):
+    x = tg.Tensor(to_device(np.full((1, 2), offset, dtype), device), requires_grad=True)
+    y = tg.softmax_cross_entropy(x, to_device(np.array([0]), device))
+    g = tg.grad(y, x, create_graph=True)
+    np.testing.assert_allclose(to_numpy(y), np.log(2), rtol=1e-6)
+    np.testing.assert_allclose(to_numpy(g), [[-0.5, 0.5]], rtol=1e-6)
+    second = tg.grad((g * to_device(np.array([[1, 0]], dtype), device)).sum(), x)
+    np.testing.assert_allclose(to_numpy(second), [[0.25, -0.25]], rtol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("offset", [0, 1000])
+def test_softmax_cross_entropy_keeps_a_small_loss(device, dtype, offset):
+    """A sure and right row has a small loss, and gradients that sum to zero: as binary cross-entropy at that logit."""
+    x = tg.Tensor(to_device(np.array([[20, 0, -1], [-20, 0, -21]], dtype) + np.dtype(dtype).type(offset), device),
+                  requires_grad=True)
+    y = tg.softmax_cross_entropy(x, to_device(np.array([0, 1]), device))
+    others = np.exp([-20.0, -21])
+    np.testing.assert_allclose(to_numpy(y), np.log1p(others.sum()), rtol=1e-6)
+    p = others / (1 + others.sum()) / 2
+    np.testing.assert_allclose(to_numpy(tg.grad(y, x)), [[-p.sum(), *p], [p[0], -p.sum(), p[1]]], rtol=1e-6)
+
+
+def test_softmax_cross_entropy_of_infinite_logits(device):
+    """One that is -inf takes no part; one that is inf takes all."""
+    x = tg.Tensor(to_device(np.array([[1, -np.inf, 1], [np.inf, 1, 2]], np.float32), device), requires_grad=True)
+    y = tg.softmax_cross_entropy(x, to_device(np.array([0, 0]), device))
+    np.testing.assert_allclose(to_numpy(y), np.log(2) / 2, rtol=1e-6)
+    np.testing.assert_allclose(to_numpy(tg.grad(y, x, retain_graph=True)), [[-0.25, 0, 0.25], [0, 0, 0]], atol=1e-7)
+    y = tg.softmax_cross_entropy(x, to_device(np.array([1, 1]), device))
+    assert to_numpy(y) == np.inf
+    np.testing.assert_allclose(to_numpy(tg.grad(y, x)), [[0.25, -0.5, 0.25], [0.5, -0.5, 0]], atol=1e-7)
 
 
 def test_softmax_cross_entropy_is_finite():

@@ -254,7 +254,8 @@ def test_a_fused_activation_gives_what_the_two_layers_give(activation, size):
     weights = Key(2).normal((size, size), np.float64)
     fused = nn.Sequential(dense, activation)(x)
     apart = activation(dense(x))
-    assert fused.node.op is not apart.node.op  # it was fused
+    # It was fused, unless its slope cannot be read off its result.
+    assert (fused.node.op is not apart.node.op) == (activation.name in ("relu", "leaky_relu"))
     np.testing.assert_allclose(fused, apart, rtol=1e-12, atol=1e-12)
     inputs = [x, dense.weight, dense.bias]
     for a, b in zip(tg.grad(tg.sum(fused * weights), inputs), tg.grad(tg.sum(apart * weights), inputs), strict=True):

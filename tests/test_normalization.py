@@ -118,6 +118,32 @@ def test_batch_norm_of_a_constant_channel():
     np.testing.assert_allclose(tg.grad(tg.batch_norm(t, w, b).sum(), t).numpy(), 0, atol=1e-9)
 
 
+@pytest.mark.parametrize("shape", [(50, 3), (50, 3, 2, 2), (400, 3, 4, 4)], ids=str)
+def test_batch_norm_inference_far_from_zero(device, shape):
+    """What x and the mean differ by is all that counts: x * scale - mean * scale would lose it."""
+    if device == "emulated" and shape[0] > 50:
+        pytest.skip("large arrays take the emulator too long")
+    rng = np.random.default_rng(0)
+    x = (8192 + 0.005 * rng.standard_normal(shape)).astype(np.float32)
+    mean, variance = np.full(3, 8192, np.float32), np.full(3, 0.005**2, np.float32)
+    w, b = np.array([1, -2, 0.5], np.float32), np.array([0.5, 0, -1], np.float32)
+    wide = [np.reshape(a.astype(np.float64), (3, *[1] * (len(shape) - 2))) for a in (mean, variance, w, b)]
+    expected = (x.astype(np.float64) - wide[0]) / np.sqrt(wide[1] + 1e-5) * wide[2] + wide[3]
+    arrays = [to_device(a, device) for a in (x, mean, variance, w, b)]
+    np.testing.assert_allclose(to_numpy(tg.batch_norm_inference(*arrays)), expected, rtol=0, atol=1e-6)
+    leaves = [tg.Tensor(a, requires_grad=True) for a in arrays]
+    by_weight = to_numpy(tg.grad(tg.batch_norm_inference(*leaves)[:1].sum(), leaves[3]))
+    normal = (expected[:1] - wide[3]) / wide[2]
+    np.testing.assert_allclose(by_weight, normal.sum((0, *range(2, len(shape)))), rtol=1e-4, atol=1e-6)
+
+    layer = tg.nn.Sequential(tg.nn.BatchNorm(3), tg.nn.LeakyReLU(0.2)).eval()
+    for value, parameter in zip(arrays[1:], (layer[0].running_mean, layer[0].running_var, layer[0].weight, layer[0].bias),
+                                strict=True):
+        parameter.assign(to_numpy(value))
+    if device == "cpu":
+        np.testing.assert_allclose(layer(x).numpy(), np.where(expected > 0, expected, 0.2 * expected), rtol=0, atol=1e-6)
+
+
 @pytest.mark.parametrize("shape", [(4, 3), (2, 3, 2, 2), (1, 2), (0, 3), (0, 3, 2)], ids=str)
 @given(layout=layouts, seed=seeds)
 def test_batch_norm_inference(shape, layout, seed):

@@ -7,8 +7,8 @@ through (an unrolled GAN does), and `step`, the same in place by a fused kernel.
 """
 from __future__ import annotations
 
-__all__ = ["Adam", "AdamW", "ExponentialMovingAverage", "Optimizer", "RMSProp", "SGD", "State", "clip_by_norm",
-           "clip_by_value", "cosine_decay", "exponential_decay", "linear_decay", "step_decay", "warmup"]
+__all__ = ["Optimizer", "SGD", "RMSProp", "Adam", "AdamW", "State", "Schedule", "step_decay", "exponential_decay",
+           "linear_decay", "cosine_decay", "warmup", "clip_by_value", "clip_by_norm", "ExponentialMovingAverage"]
 
 import copy
 import math
@@ -44,9 +44,6 @@ from tinygan.ops import (
 )
 from tinygan.ops import sum as sum_over
 from tinygan.tensor import Buffer, Parameter, Tensor, as_array
-
-__all__ = ["Optimizer", "SGD", "RMSProp", "Adam", "AdamW", "State", "Schedule", "step_decay", "exponential_decay",
-           "linear_decay", "cosine_decay", "warmup", "clip_by_value", "clip_by_norm", "ExponentialMovingAverage"]
 
 Schedule = Callable[[int], float]
 

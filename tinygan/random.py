@@ -6,7 +6,7 @@ CuPy's global generators are never touched.
 """
 from __future__ import annotations
 
-__all__ = ["Key", "KeyStream", "next_key", "stream", "use_key"]
+__all__ = ["Key", "KeyStream", "as_key", "next_key", "stream", "use_key"]
 
 import hashlib
 import threading
@@ -18,8 +18,6 @@ import numpy as np
 
 from tinygan.backends import Backend, cpu
 from tinygan.context import CONTEXT, Context, override
-
-__all__ = ["Key", "KeyStream", "as_key", "next_key", "stream", "use_key"]
 
 Shape = int | Sequence[int]
 

@@ -5,7 +5,8 @@ to the disk and renamed, so at every moment the destination holds either the old
 """
 from __future__ import annotations
 
-__all__ = ["CheckpointError", "load", "load_weights", "remove_strays", "save", "save_weights", "write_atomically"]
+__all__ = ["CheckpointError", "save", "load", "save_weights", "load_weights", "write_atomically", "remove_strays",
+           "FORMAT_VERSION"]
 
 import contextlib
 import hashlib
@@ -22,9 +23,6 @@ from .formats import foreign_format
 
 if TYPE_CHECKING:
     from .nn import Module
-
-__all__ = ["CheckpointError", "save", "load", "save_weights", "load_weights", "write_atomically", "remove_strays",
-           "FORMAT_VERSION"]
 
 Array = npt.NDArray[Any]
 

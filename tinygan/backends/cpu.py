@@ -8,12 +8,13 @@ from __future__ import annotations
 import importlib
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
 import numpy as xp
 
-from tinygan.kernels import COMPILING, batchnorm, im2col
+from tinygan.kernels import COMPILING, batchnorm, exponentials, im2col
 from tinygan.kernels.activations import CODES, FUSED
 from tinygan.kernels.workspace import SMALL as REUSED
 from tinygan.kernels.workspace import empty
@@ -23,14 +24,14 @@ array_type = np.ndarray
 Array = np.ndarray[Any, Any]
 
 LARGE = 4096  # elements, or 64 times as many multiplications, from which the compiled kernels are faster than NumPy
-FEW = 128  # numbers of which something costly is to be made, likewise
+FEW = 32  # numbers of which something costly is to be made, likewise (even fewer would not be slower, but need no compiler)
 THIN = 4  # columns of the left matrix, up to which a product has a kernel of its own
 
 __all__ = ["activation", "activation_grad", "adam", "adam_grad", "add", "add_at", "array_type", "asarray", "batch_norm",
            "batch_norm_input_grad", "batch_norm_input_grad_vjp", "batch_norm_statistics", "batch_norm_sums",
            "batch_norm_sums_vjp", "bce_with_logits", "bce_with_logits_curvature", "bce_with_logits_grad", "channels_last",
            "conv2d", "conv2d_input_grad", "conv2d_weight_grad",
-           "dense", "dense_parameter_grads", "empty", "feed", "log_softmax", "matmul", "minibatch_similarity",
+           "dense", "dense_parameter_grads", "empty", "feed", "log_softmax", "logsumexp", "matmul", "minibatch_similarity",
            "minibatch_similarity_grad", "minibatch_similarity_second", "mlp", "mlp_grad", "mlp_second", "multiply", "name",
            "random_bits", "random_normal", "random_uniform", "reshape", "rmsprop", "sgd", "softmax", "subtract", "sum",
            "sums_along", "to_numpy", "xp"]
@@ -148,17 +149,9 @@ def sums_along(g: Array, index: Array, axis: int, count: int) -> Array:
     return sums.astype(g.dtype).reshape(outer, count, inner)
 
 
-def softmax(x: Array, axis: int) -> Array:
-    """exp(x) / sum(exp(x)) along the axis."""
-    y = np.exp(x - np.max(x, axis, keepdims=True))
-    y /= np.sum(y, axis, keepdims=True)
-    return y
-
-
-def log_softmax(x: Array, axis: int) -> Array:
-    """log(softmax(x)) along the axis."""
-    shifted = x - np.max(x, axis, keepdims=True)
-    return shifted - np.log(np.sum(np.exp(shifted), axis, keepdims=True))
+softmax = partial(exponentials.softmax, np)
+log_softmax = partial(exponentials.log_softmax, np)
+logsumexp = partial(exponentials.logsumexp, np)
 
 
 # Matrix products
@@ -295,11 +288,11 @@ def _empty_like(x: Array) -> Array:
     return empty((n, height, width, c), x.dtype).transpose(0, 3, 1, 2)
 
 
-def _softplus(x: Array, slope: float = 0.0, out: Array | None = None) -> Array:
+def _softplus(x: Array, slope: float, out: Array | None) -> Array:
     return np.add(np.maximum(x, 0), np.log1p(np.exp(-np.abs(x))), out=out)  # nothing overflows
 
 
-def _sigmoid(x: Array, slope: float, out: Array | None) -> Array:
+def _sigmoid(x: Array, slope: float = 0.0, out: Array | None = None) -> Array:
     tail = np.exp(-np.abs(x))  # nothing overflows, and a small tail survives
     return np.divide(np.where(x < 0, tail, 1), 1 + tail, out=out)
 
@@ -334,58 +327,63 @@ def activation(x: Array, activation_name: str, slope: float, out: Array | None =
     return _IN_NUMPY[activation_name](x, slope, out)
 
 
-def activation_grad(g: Array, y: Array, activation_name: str, slope: float, out: Array | None = None) -> Array:
-    """g times the activation's slope where its output is y."""
+def activation_grad(g: Array, x: Array, activation_name: str, slope: float, out: Array | None = None) -> Array:
+    """g times the activation's slope at x. (Of those in FUSED, the result tells it as well as x does.)"""
     kind = g.dtype.type
-    if g.size > LARGE and activation_name != "identity" and _is_dense(y):
+    if g.size > (LARGE if activation_name in FUSED else FEW) and activation_name != "identity" and _is_dense(x):
         if out is None:
-            out = _empty_like(y)
-        if out.strides == y.strides:
-            if g.strides != y.strides:
-                aligned = _empty_like(y)
+            out = _empty_like(x)
+        if out.strides == x.strides:
+            if g.strides != x.strides:
+                aligned = _empty_like(x)
                 aligned[...] = g
                 g = aligned
-            return _native().activation_backward(g, y, CODES[activation_name], slope, out)
+            return _native().activation_backward(g, x, CODES[activation_name], slope, out)
     if activation_name == "tanh":
-        slopes = kind(1) - y * y
+        slopes = 4 * _sigmoid_slope(2 * x)
     elif activation_name == "sigmoid":
-        slopes = y * (kind(1) - y)
+        slopes = _sigmoid_slope(x)
     elif activation_name == "softplus":
-        slopes = -np.expm1(-y)
+        slopes = _sigmoid(x)
     elif activation_name == "elu":
-        slopes = np.where(y > 0, kind(1), y + kind(slope))
+        slopes = np.where(x > 0, kind(1), kind(slope) * np.exp(np.minimum(x, 0)))
     else:
-        slopes = np.where(y > 0, kind(1), kind({"relu": 0.0, "leaky_relu": slope, "identity": 1.0}[activation_name]))
+        slopes = np.where(x > 0, kind(1), kind({"relu": 0.0, "leaky_relu": slope, "identity": 1.0}[activation_name]))
     return np.multiply(g, slopes, out=out)
+
+
+def _sigmoid_slope(x: Array) -> Array:
+    tails = np.exp(-np.abs(x))
+    return tails / (1 + tails) ** 2  # (p (1 - p) would lose a small 1 - p)
 
 
 # Losses
 
 
 def bce_with_logits(logits: Array, targets: Any) -> Array:
-    """mean(softplus(logits) - targets * logits)."""
+    """mean(softplus(logits) - targets * logits) = mean(t |logits| + log(1 + exp(-|logits|))), where t is the target of a
+    negative logit and 1 - target of another; t = 0 leaves nothing even of an infinite logit."""
     if logits.size > FEW:
         return _native().bce_with_logits(logits, targets)
-    tails = np.log1p(np.exp(-np.abs(logits)))  # added last, so that a small loss is not lost in a large logit
-    return np.mean(np.maximum(logits, 0) - targets * logits + tails)
+    targets, sizes = np.asarray(targets, logits.dtype), np.abs(logits)
+    factors = np.where(logits < 0, targets, 1 - targets)
+    return np.mean(np.where(factors == 0, 0, sizes) * factors + np.log1p(np.exp(-sizes)))
 
 
 def bce_with_logits_grad(g: Array, logits: Array, targets: Any) -> Array:
     """g * (sigmoid(logits) - targets) / size; g is one number."""
     if logits.size > FEW:
         return _native().bce_with_logits_grad(g, logits, targets)
-    slopes = activation(logits, "sigmoid", 0.0)
-    slopes -= targets
-    slopes *= g / logits.dtype.type(logits.size)
-    return slopes
+    # (1 - targets) * sigmoid(logits) - targets * sigmoid(-logits), where no small difference is lost
+    slopes = (1 - targets) * _sigmoid(logits) - targets * _sigmoid(-logits)
+    return slopes * (g / logits.dtype.type(logits.size))
 
 
 def bce_with_logits_curvature(gg: Array, g: Array, logits: Array) -> Array:
     """gg * g / size * p * (1 - p), for p = sigmoid(logits); g is one number."""
     if logits.size > FEW:
         return _native().bce_with_logits_curvature(gg, g, logits)
-    tails = np.exp(-np.abs(logits))
-    return gg * (g / logits.dtype.type(logits.size)) * (tails / (1 + tails) ** 2)  # (1 - p would lose a small p (1 - p))
+    return gg * (g / logits.dtype.type(logits.size)) * _sigmoid_slope(logits)
 
 
 # Batch normalisation of (N, C, ...), with relu, leaky_relu or the identity after it

@@ -12,9 +12,9 @@ from tinygan.kernels.activations import LEAKY_RELU, RELU, SIGMOID, SOFTPLUS, TAN
 from tinygan.kernels.compiling import inline, kernel
 from tinygan.kernels.gemm import pointer_to
 
-# What a task is told, by position: the addresses of three arrays (the second is unused by `forward`), how many
-# elements they have, which activation, and the address of the slope.
-X, Y, OUT, COUNT, ACTIVATION, SLOPE = range(6)
+# What a task is told, by position: the addresses of three arrays (`forward` has no GRADIENT), how many elements they have,
+# which activation, and the address of the slope.
+X, GRADIENT, OUT, COUNT, ACTIVATION, SLOPE = range(6)
 BLOCK = 1024  # elements that stay in the first-level cache
 GRAIN = 16  # elements; parts begin at multiples of it, so that no two share a cache line
 
@@ -43,27 +43,36 @@ def power_of_two(typing: Any, exponent: Any) -> Any:
 
 
 @inline
-def exp(x: Any) -> Any:
-    """exp of a float32 from -87 to 88, without a branch, so that loops over it become vector instructions: x = n log(2) + r,
-    log(2) subtracted in two pieces, and exp(x) = 2^n exp(r)."""
+def exp_in_parts(x: Any) -> Any:
+    """(e, n), exp(x) = e 2^n, for a float32 x: x = n log(2) + r, log(2) subtracted in two pieces, and e = exp(r)."""
     real = np.float32
     n = np.floor(x * real(1.44269504) + real(0.5))
     r = x - n * real(0.693359375) + n * real(2.12194440e-4)
     e = real(EXP_COEFFICIENTS[6])
     for i in (5, 4, 3, 2, 1, 0):
         e = e * r + real(EXP_COEFFICIENTS[i])
-    return e * power_of_two(np.int32(n))
+    return e, np.int32(n)
+
+
+@inline
+def exp(x: Any) -> Any:
+    """exp of a float32 from -87 to 88, without a branch, so that loops over it become vector instructions."""
+    e, n = exp_in_parts(x)
+    return e * power_of_two(n)
 
 
 def exp_of_negative(real: Any) -> Any:
-    """The function exp(-x) for x >= 0: in float32 for vector loops, and below 1e-37 little more than 0."""
+    """The function exp(-x) for x >= 0: in float32 for vector loops. It is right down to the smallest numbers of all."""
     if real is not types.float32:
         return inline(lambda x: np.exp(-x))
 
     @inline
     def exp_of_negative_float32(x: Any) -> Any:
-        result = exp(-x if x < np.float32(87) else np.float32(-87))
-        return result if x == x else x
+        inside = x < np.float32(104)  # from there on the result is 0
+        e, n = exp_in_parts(-x if inside else np.float32(0))
+        half = n >> 1  # in two steps, for 2^n alone may be too small for a float32 of full precision
+        result = e * power_of_two(half) * power_of_two(n - half)
+        return result if inside else (np.float32(0) if x == x else x)
 
     return exp_of_negative_float32
 
@@ -150,36 +159,40 @@ def make_forward(real: Any) -> int:
 
 
 def make_backward(real: Any) -> int:
-    """The address of the task out = g * (the activation's slope where its output is y)."""
+    """The address of the task out = g * (the activation's slope at x). (It cannot be read off the result: where that rounds
+    to 1 or to -1, the slope is small, not 0.)"""
     pointer = pointer_to(real)
+    exponential, logistic = exp_of_negative(real), sigmoid_of(real)
 
     @kernel(str(real))
     def backward(task: Any, part: Any, parts: Any) -> Any:
         t = carray(task, (8,))
         start, end = share(t[COUNT], part, parts)
-        g = carray(pointer(t[X]), (t[COUNT],))[start:end]
-        y = carray(pointer(t[Y]), (t[COUNT],))[start:end]
+        g = carray(pointer(t[GRADIENT]), (t[COUNT],))[start:end]
+        x = carray(pointer(t[X]), (t[COUNT],))[start:end]
         out = carray(pointer(t[OUT]), (t[COUNT],))[start:end]
         slope = carray(pointer(t[SLOPE]), (1,))[0]
         one = real(1)
         if t[ACTIVATION] == LEAKY_RELU:
             for i in range(g.size):
-                out[i] = g[i] if y[i] > 0 else slope * g[i]
+                out[i] = g[i] if x[i] > 0 else slope * g[i]
         elif t[ACTIVATION] == RELU:
             for i in range(g.size):
-                out[i] = g[i] if y[i] > 0 else 0 * g[i]
+                out[i] = g[i] if x[i] > 0 else 0 * g[i]
         elif t[ACTIVATION] == TANH:
             for i in range(g.size):
-                out[i] = g[i] * (one - y[i] * y[i])
+                tail = exponential(real(2) * abs(x[i]))
+                out[i] = g[i] * (real(4) * tail / ((one + tail) * (one + tail)))
         elif t[ACTIVATION] == SIGMOID:
             for i in range(g.size):
-                out[i] = g[i] * (y[i] * (one - y[i]))
+                tail = exponential(abs(x[i]))
+                out[i] = g[i] * (tail / ((one + tail) * (one + tail)))
         elif t[ACTIVATION] == SOFTPLUS:
             for i in range(g.size):
-                out[i] = g[i] * -np.expm1(-y[i])
+                out[i] = g[i] * logistic(x[i])
         else:
             for i in range(g.size):
-                out[i] = g[i] if y[i] > 0 else g[i] * (y[i] + slope)
+                out[i] = g[i] * (one if x[i] > 0 else slope * exponential(abs(x[i])))
 
     return backward
 
@@ -193,7 +206,7 @@ def make_bce(real: Any) -> tuple[int, int, int]:
     """The addresses of the tasks that `backends.cpu` calls bce_with_logits, _grad and _curvature, each in one part. The
     result of the first is one float64."""
     pointer, double = pointer_to(real), pointer_to(types.float64)
-    exponential, log1p, logistic = exp_of_negative(real), log1p_of(real), sigmoid_of(real)
+    exponential, log1p = exp_of_negative(real), log1p_of(real)
 
     @kernel(str(real))
     def bce(task: Any, part: Any, parts: Any) -> Any:
@@ -201,9 +214,10 @@ def make_bce(real: Any) -> tuple[int, int, int]:
         logits, targets = carray(pointer(t[LOGITS]), (t[LOGIT_COUNT],)), carray(pointer(t[TARGETS]), (t[LOGIT_COUNT],))
         total, tails = 0.0, 0.0  # apart, so that a small loss is not lost in a large logit
         for i in range(logits.size):
-            x = logits[i]
-            total += np.float64((x if x > 0 else real(0)) - targets[i] * x)
-            tails += np.float64(log1p(exponential(abs(x))))
+            size = abs(logits[i])
+            factor = targets[i] if logits[i] < 0 else real(1) - targets[i]
+            total += np.float64(factor * size if factor != 0 else real(0))  # (0 times infinity is 0 here)
+            tails += np.float64(log1p(exponential(size)))
         carray(double(t[RESULT]), (1,))[0] = (total + tails) / logits.size
 
     @kernel(str(real))
@@ -212,8 +226,11 @@ def make_bce(real: Any) -> tuple[int, int, int]:
         logits, targets = carray(pointer(t[LOGITS]), (t[LOGIT_COUNT],)), carray(pointer(t[TARGETS]), (t[LOGIT_COUNT],))
         out = carray(pointer(t[RESULT]), (t[LOGIT_COUNT],))
         scale = carray(pointer(t[G]), (1,))[0] / real(logits.size)
-        for i in range(out.size):
-            out[i] = (logistic(logits[i]) - targets[i]) * scale
+        one = real(1)
+        for i in range(out.size):  # (1 - target) sigmoid(x) - target sigmoid(-x), where no small difference is lost
+            tail = exponential(abs(logits[i]))
+            above, below = (tail if logits[i] < 0 else one), (one if logits[i] < 0 else tail)
+            out[i] = ((one - targets[i]) * above - targets[i] * below) / (one + tail) * scale
 
     @kernel(str(real))
     def bce_curvature(task: Any, part: Any, parts: Any) -> Any:

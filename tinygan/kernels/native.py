@@ -144,9 +144,9 @@ def activation_forward(x: Array, code: int, slope: float, out: Array) -> Array:
     return out
 
 
-def activation_backward(g: Array, y: Array, code: int, slope: float, out: Array) -> Array:
-    """g times the activation's slope where its output is y; all contiguous, in the same order."""
-    pool.run(_backward(g.dtype), (address(g), address(y), address(out), g.size, code, number(slope, g.dtype)),
+def activation_backward(g: Array, x: Array, code: int, slope: float, out: Array) -> Array:
+    """g times the activation's slope at x; all contiguous, in the same order."""
+    pool.run(_backward(g.dtype), (address(x), address(g), address(out), g.size, code, number(slope, g.dtype)),
              1 if g.size < ALONE else pool.size)
     return out
 

@@ -142,22 +142,24 @@ def _activated(x: float, name: str, slope: float) -> float:
     return x if x > 0 else slope * math.expm1(x)
 
 
-def _slope_at(y: float, name: str, slope: float) -> float:
-    """The slope of an activation where its output is y."""
+def _slope_at(x: float, name: str, slope: float) -> float:
+    """The slope of an activation at x."""
+    if math.isnan(x):
+        return x
     if name == "identity":
         return 1.0
     if name == "relu":
-        return 1.0 if y > 0 else 0.0
+        return 1.0 if x > 0 else 0.0
     if name == "leaky_relu":
-        return 1.0 if y > 0 else slope
+        return 1.0 if x > 0 else slope
     if name == "tanh":
-        return 1.0 - y * y
+        return 1.0 / math.cosh(x) ** 2 if abs(x) < 350 else 0.0  # (further out cosh^2 overflows)
     if name == "sigmoid":
-        return y * (1.0 - y)
+        return _activated(x, "sigmoid", 0.0) * _activated(-x, "sigmoid", 0.0)
     if name == "softplus":
-        return -math.expm1(-y)
+        return _activated(x, "sigmoid", 0.0)
     assert name == "elu"
-    return 1.0 if y > 0 else y + slope
+    return 1.0 if x > 0 else slope * math.exp(x)
 
 
 def activation(x: Array, activation_name: str, slope: float) -> Array:
@@ -165,9 +167,9 @@ def activation(x: Array, activation_name: str, slope: float) -> Array:
     return np.array([_activated(float(v), activation_name, slope) for v in x.flat], np.float64).reshape(x.shape)
 
 
-def activation_grad(g: Array, y: Array, activation_name: str, slope: float) -> Array:
-    """g times the activation's slope where its output is y."""
-    products = [float(a) * _slope_at(float(b), activation_name, slope) for a, b in zip(g.flat, y.flat, strict=True)]
+def activation_grad(g: Array, x: Array, activation_name: str, slope: float) -> Array:
+    """g times the activation's slope at x."""
+    products = [float(a) * _slope_at(float(b), activation_name, slope) for a, b in zip(g.flat, x.flat, strict=True)]
     return np.array(products, np.float64).reshape(g.shape)
 
 
@@ -178,7 +180,8 @@ def bce_with_logits(logits: Array, targets: Array | float) -> float:
     """mean(softplus(logits) - targets * logits)."""
     total = 0.0
     for x, t in zip(logits.flat, np.broadcast_to(targets, logits.shape).flat, strict=True):
-        total += _activated(float(x), "softplus", 0.0) - float(t) * float(x)
+        factor = float(t) if x < 0 else 1.0 - float(t)
+        total += (factor * abs(float(x)) if factor else 0.0) + math.log1p(math.exp(-abs(float(x))))
     return total / logits.size
 
 
@@ -187,7 +190,8 @@ def bce_with_logits_grad(g: float, logits: Array, targets: Array | float) -> Arr
     out = np.zeros(logits.shape)
     for i in np.ndindex(logits.shape):
         target = float(np.broadcast_to(targets, logits.shape)[i])
-        out[i] = float(g) * (_activated(float(logits[i]), "sigmoid", 0.0) - target) / logits.size
+        p, not_p = _activated(float(logits[i]), "sigmoid", 0.0), _activated(-float(logits[i]), "sigmoid", 0.0)
+        out[i] = float(g) * ((1.0 - target) * p - target * not_p) / logits.size
     return out
 
 
@@ -195,8 +199,7 @@ def bce_with_logits_curvature(gg: Array, g: float, logits: Array) -> Array:
     """gg * g * p * (1 - p) / size, for p = sigmoid(logits)."""
     out = np.zeros(logits.shape)
     for i in np.ndindex(logits.shape):
-        p = _activated(float(logits[i]), "sigmoid", 0.0)
-        out[i] = float(gg[i]) * float(g) * p * (1 - p) / logits.size
+        out[i] = float(gg[i]) * float(g) * _slope_at(float(logits[i]), "sigmoid", 0.0) / logits.size
     return out
 
 

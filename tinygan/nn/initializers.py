@@ -5,8 +5,8 @@ fan_in and fan_out of a weight (out, in, ...) are the numbers of inputs and outp
 """
 from __future__ import annotations
 
-__all__ = ["constant", "fan_in_uniform", "fans", "glorot_normal", "glorot_uniform", "he_normal", "he_uniform", "normal",
-           "orthogonal", "uniform"]
+__all__ = ["constant", "zeros", "ones", "normal", "uniform", "fans", "glorot_uniform", "glorot_normal", "he_uniform",
+           "he_normal", "fan_in_uniform", "orthogonal", "dcgan"]
 
 import math
 from collections.abc import Callable
@@ -20,9 +20,6 @@ from tinygan.random import Key
 Shape = tuple[int, ...]
 Values = np.ndarray[Any, Any]
 Initializer = Callable[[Key, Shape, Any], Values]
-
-__all__ = ["constant", "zeros", "ones", "normal", "uniform", "fans", "glorot_uniform", "glorot_normal", "he_uniform",
-           "he_normal", "fan_in_uniform", "orthogonal", "dcgan"]
 
 
 def constant(value: float) -> Initializer:

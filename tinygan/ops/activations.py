@@ -1,4 +1,5 @@
-"""Activations. All are monotonic, so their slope can be read off their *output*: backward keeps that and nothing else."""
+"""Activations. Backward reads the slope of the piecewise linear ones off their *output*, so that their input can be freed.
+The others' cannot be read there: where tanh rounds to 1 its slope is small, and not 0. Of those the input is kept."""
 from __future__ import annotations
 
 __all__ = ["activation", "activation_grad", "elu", "leaky_relu", "relu", "sigmoid", "softplus", "tanh"]
@@ -6,7 +7,8 @@ __all__ = ["activation", "activation_grad", "elu", "leaky_relu", "relu", "sigmoi
 from typing import Any
 
 from tinygan.graph import OUT, op
-from tinygan.ops.elementwise import exp, mul, neg, sub
+from tinygan.kernels.activations import FUSED
+from tinygan.ops.elementwise import mul, neg, sub
 
 NAMES = ("identity", "relu", "leaky_relu", "elu", "tanh", "sigmoid", "softplus")
 
@@ -18,48 +20,59 @@ def checked_activation(caller: str, activation: str, slope: float) -> None:
         raise ValueError(f"{caller}: the slope where the input is negative should be 0 or more, got {slope}")
 
 
-@op(saves=(OUT,))
+@op(saves=(0,))
 def _activation(B: Any, x: Any, activation: str, slope: float) -> Any:
     return B.activation(x, activation, slope)
 
 
+_piecewise_linear = op(saves=(OUT,))(_activation.forward)
+
+
 @_activation.vjp
-def _(needs: Any, g: Any, y: Any, activation: str, slope: float) -> Any:
-    return (activation_grad(g, y, activation=activation, slope=slope),)
+@_piecewise_linear.vjp
+def _(needs: Any, g: Any, x: Any, activation: str, slope: float) -> Any:
+    return (activation_grad(g, x, activation=activation, slope=slope),)
 
 
 @op(saves=(0, 1))
-def activation_grad(B: Any, g: Any, y: Any, activation: str, slope: float) -> Any:
-    """activation_grad(g, y, activation=..., slope=...): g times the activation's slope where its output is y."""
-    return B.activation_grad(g, y, activation, slope)
+def activation_grad(B: Any, g: Any, x: Any, activation: str, slope: float) -> Any:
+    """activation_grad(g, x, activation=..., slope=...): g times the activation's slope at x. For relu and leaky_relu their
+    output may stand in the place of x: both have one sign."""
+    return B.activation_grad(g, x, activation, slope)
 
 
 @activation_grad.vjp
-def _(needs: Any, gg: Any, g: Any, y: Any, activation: str, slope: float) -> Any:
-    gy = None
-    if needs[1] and activation in ("tanh", "sigmoid", "softplus", "elu"):
+def _(needs: Any, gg: Any, g: Any, x: Any, activation: str, slope: float) -> Any:
+    gx = None
+    if needs[1] and activation not in FUSED:  # (those have a slope that is piecewise constant)
         product = mul(gg, g)
-        if activation == "tanh":  # the slope is 1 - y^2
-            gy = mul(product, mul(y, -2.0))
-        elif activation == "sigmoid":  # y (1 - y)
-            gy = mul(product, sub(1.0, mul(y, 2.0)))
-        elif activation == "softplus":  # 1 - exp(-y)
-            gy = mul(product, exp(neg(y)))
-        else:  # 1 where y > 0, else y + slope
-            gy = sub(product, activation_grad(product, y, activation="relu", slope=0.0))
-    # the others' slopes are piecewise constant
-    return needs[0] and activation_grad(gg, y, activation=activation, slope=slope), gy
+        if activation == "tanh":  # its second derivative is -2 tanh(x) times the first
+            gx = activation_grad(mul(product, mul(tanh(x), -2.0)), x, activation="tanh", slope=0.0)
+        elif activation == "sigmoid":  # 1 - 2 sigmoid(x), which is -tanh(x / 2), times the first
+            gx = activation_grad(mul(product, neg(tanh(mul(x, 0.5)))), x, activation="sigmoid", slope=0.0)
+        elif activation == "softplus":  # the slope is sigmoid(x)
+            gx = activation_grad(product, x, activation="sigmoid", slope=0.0)
+        else:  # elu: the first itself, but 0 where x > 0
+            curved = sub(product, activation_grad(product, x, activation="relu", slope=0.0))
+            gx = activation_grad(curved, x, activation="elu", slope=slope)
+    return needs[0] and activation_grad(gg, x, activation=activation, slope=slope), gx
+
+
+def split_activation(activation: str) -> tuple[str, str]:
+    """(what the kernel of a product, a convolution or a normalisation applies itself, what is left to apply to its result):
+    one of the two is the identity."""
+    return (activation, "identity") if activation in FUSED else ("identity", activation)
 
 
 def relu(x: Any) -> Any:
     """max(x, 0); its gradient at 0 is 0."""
-    return _activation(x, activation="relu", slope=0.0)
+    return _piecewise_linear(x, activation="relu", slope=0.0)
 
 
 def leaky_relu(x: Any, slope: float = 0.2) -> Any:
     """x where positive, slope * x elsewhere; slope >= 0."""
     checked_activation("leaky_relu", "leaky_relu", slope)
-    return _activation(x, activation="leaky_relu", slope=float(slope))
+    return _piecewise_linear(x, activation="leaky_relu", slope=float(slope))
 
 
 def elu(x: Any, alpha: float = 1.0) -> Any:
@@ -86,4 +99,6 @@ def softplus(x: Any) -> Any:
 def activation(x: Any, name: str, slope: float = 0.2) -> Any:
     """The activation of that name: identity, relu, leaky_relu, elu (with `slope`), tanh, sigmoid or softplus."""
     checked_activation("activation", name, slope)
-    return x if name == "identity" else _activation(x, activation=name, slope=float(slope))
+    if name == "identity":
+        return x
+    return (_piecewise_linear if name in FUSED else _activation)(x, activation=name, slope=float(slope))

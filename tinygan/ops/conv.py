@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 from tinygan.context import CONTEXT, override
 from tinygan.graph import OUT, op
 from tinygan.ops.activations import activation as activate
-from tinygan.ops.activations import activation_grad, checked_activation
+from tinygan.ops.activations import activation_grad, checked_activation, split_activation
 from tinygan.ops.normalization import Statistics, check_statistics
 from tinygan.ops.reduce import sum as sum_over
 from tinygan.ops.shape import pad
@@ -230,8 +230,9 @@ def _with_bias(name: str, plain: Any, fused: Any, x: Any, weight: Any, bias: Any
         return activate(plain(x, weight, geometry=geometry, version=version, statistics=statistics), activation, slope)
     if shape_of(name, bias) != (channels,):
         raise ValueError(f"{name}: bias has shape {bias.shape}, expected ({channels},){shapes}")
-    return fused(x, weight, bias, geometry=geometry, version=version, activation=activation, slope=float(slope),
-                 statistics=statistics)
+    within, after = split_activation(activation)
+    return activate(fused(x, weight, bias, geometry=geometry, version=version, activation=within, slope=float(slope),
+                          statistics=statistics), after, slope)
 
 
 def _named_padding(name: str, padding: str, x: Any, kernel: Pair, stride: Pair, dilation: Pair,

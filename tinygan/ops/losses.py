@@ -9,11 +9,11 @@ import numpy as np
 
 from tinygan.backends import backend_of
 from tinygan.graph import op, pullback
-from tinygan.ops.activations import activation_grad, sigmoid
+from tinygan.ops.activations import activation_grad
 from tinygan.ops.elementwise import abs as absolute
 from tinygan.ops.elementwise import mul, neg, sub
 from tinygan.ops.indexing import getitem, range_error
-from tinygan.ops.reduce import logsumexp, mean
+from tinygan.ops.reduce import log_softmax, mean
 from tinygan.ops.reduce import sum as sum_over
 from tinygan.ops.shape import broadcast_to
 from tinygan.tensor import as_array, shape_of
@@ -38,9 +38,9 @@ def _bce_grad(B: Any, g: Any, logits: Any, targets: Any, weight: float) -> Any:
 
 @_bce_grad.vjp
 def _(needs: Any, gg: Any, g: Any, logits: Any, targets: Any, weight: float) -> Any:
-    return (needs[0] and mul(sum_over(mul(gg, sub(sigmoid(logits), targets))), weight / logits.size),
+    return (needs[0] and sum_over(mul(gg, _bce_grad(1.0, logits, targets, weight=weight))),
             needs[1] and _bce_curvature(gg, g, logits, weight=weight),
-            needs[2] and neg(mul(gg, mul(g, weight / logits.size))))
+            needs[2] and neg(mul(mul(gg, g), weight / logits.size)))
 
 
 @op(saves=(0, 1, 2))
@@ -52,7 +52,7 @@ def _bce_curvature(B: Any, gg: Any, g: Any, logits: Any, weight: float) -> Any:
 @_bce_curvature.vjp
 def _(needs: Any, h: Any, gg: Any, g: Any, logits: Any, weight: float) -> Any:
     def definition(gg: Any, g: Any, logits: Any) -> Any:
-        return activation_grad(mul(gg, mul(g, weight / logits.size)), sigmoid(logits), activation="sigmoid", slope=0.0)
+        return activation_grad(mul(mul(gg, g), weight / logits.size), logits, activation="sigmoid", slope=0.0)
 
     return pullback(definition, (gg, g, logits), h, needs)
 
@@ -60,14 +60,18 @@ def _(needs: Any, h: Any, gg: Any, g: Any, logits: Any, weight: float) -> Any:
 def binary_cross_entropy_with_logits(logits: Any, targets: Any, weight: float = 1.0) -> Any:
     """weight * mean(softplus(logits) - targets * logits): -log likelihood of targets in [0, 1] under sigmoid(logits).
 
-    targets: a number, or an array or Tensor of the shape of logits. Finite for every finite logit.
+    targets: a number, or an array or Tensor of the shape of logits. Finite for every finite logit; of an infinite one the
+    limit: 0 where the target agrees with it, infinite otherwise.
     """
     _check("binary_cross_entropy_with_logits", logits, targets)
     return _bce_with_logits(logits, targets, weight=weight)
 
 
 def softmax_cross_entropy(logits: Any, labels: Any) -> Any:
-    """Mean over rows of -log softmax(logits)[label]: logits (N, classes), labels (N,) integers -> a scalar."""
+    """Mean over rows of -log softmax(logits)[label]: logits (N, classes), labels (N,) integers -> a scalar.
+
+    A number added to all logits of a row changes nothing. For infinite logits see `softmax`.
+    """
     labels = np.asarray(labels) if isinstance(labels, list | tuple | range | int) else as_array(labels)
     shape_of("softmax_cross_entropy", logits), shape_of("softmax_cross_entropy", labels)
     if len(logits.shape) != 2 or labels.shape != logits.shape[:1] or not logits.size:
@@ -80,8 +84,7 @@ def softmax_cross_entropy(logits: Any, labels: Any) -> Any:
     if wrong:
         raise ValueError(f"softmax_cross_entropy: labels {wrong} (logits {logits.shape})")
     rows = backend_of(as_array(logits)).xp.arange(len(labels))
-    picked = getitem(logits, (rows, labels))
-    return mean(sub(logsumexp(logits, 1), picked))
+    return neg(mean(getitem(log_softmax(logits, 1), (rows, labels))))
 
 
 def mean_squared_error(predictions: Any, targets: Any) -> Any:

@@ -8,7 +8,7 @@ from typing import Any
 
 from tinygan.graph import OUT, op
 from tinygan.ops.activations import activation as activate
-from tinygan.ops.activations import activation_grad, checked_activation
+from tinygan.ops.activations import activation_grad, checked_activation, split_activation
 from tinygan.ops.packing import unpacked
 from tinygan.ops.reduce import sum as sum_over
 from tinygan.ops.shape import reshape, swap_last
@@ -134,5 +134,6 @@ def dense(x: Any, weight: Any, bias: Any = None, activation: str = "identity", s
     if bias is None:
         y = activate(_linear(x, weight), activation, slope)
     else:
-        y = _dense(x, weight, bias, activation=activation, slope=float(slope))
+        within, after = split_activation(activation)
+        y = activate(_dense(x, weight, bias, activation=within, slope=float(slope)), after, slope)
     return y if len(leading) == 1 else reshape(y, (*leading, weight.shape[0]))

@@ -1,6 +1,7 @@
 """A small multilayer perceptron as one op: dense layers and their activations, all weights in one array.
 
-It gives what the layers give one by one. Recorded layer by layer, most of the time of a small network is spent between its
+It gives what the layers give one by one, but for slopes of saturated activations: those have an absolute error of one
+rounding, as `kernels/mlp.py` says. Recorded layer by layer, most of the time of a small network is spent between its
 kernels and, when it is differentiated twice, on writing and reading what one layer leaves to the next.
 """
 from __future__ import annotations

@@ -13,9 +13,8 @@ from typing import Any, NamedTuple
 
 from tinygan.backends import backend_of
 from tinygan.graph import OUT, op, pullback
-from tinygan.kernels.activations import FUSED
 from tinygan.ops.activations import activation as activate
-from tinygan.ops.activations import activation_grad, checked_activation
+from tinygan.ops.activations import activation_grad, checked_activation, split_activation
 from tinygan.ops.elementwise import add, div, mul, sqrt, sub
 from tinygan.ops.reduce import mean, var
 from tinygan.ops.reduce import sum as sum_over
@@ -122,18 +121,29 @@ def batch_norm(x: Any, weight: Any, bias: Any, eps: float = 1e-5, statistics: St
             raise ValueError("batch_norm: measured says that the statistics are there, and there are none")
         statistics = empty_statistics(x, x.shape[1])
     check_statistics("batch_norm", statistics, x.shape[1], x.dtype, f" (input {x.shape})")
-    fused = activation in FUSED
-    settings = Settings(eps, statistics, activation if fused else "identity", float(slope), measured)
-    y = _batch_norm(x, weight, bias, settings=settings)
-    return y if fused else activate(y, activation, slope)
+    within, after = split_activation(activation)
+    settings = Settings(eps, statistics, within, float(slope), measured)
+    return activate(_batch_norm(x, weight, bias, settings=settings), after, slope)
 
 
 def batch_norm_inference(x: Any, mean: Any, variance: Any, weight: Any, bias: Any, eps: float = 1e-5) -> Any:
     """x (N, C, ...) normalised by a given mean and variance (C,), then scaled and shifted by weight and bias (C,)."""
     eps = _check("batch_norm_inference", eps, x, weight, bias, mean, variance)
-    scale = div(weight, sqrt(add(variance, eps)))
-    shift = sub(bias, mul(mean, scale))
-    return add(mul(x, _per_channel(scale, x)), _per_channel(shift, x))
+    return _batch_norm_inference(x, mean, variance, weight, bias, eps=eps)
+
+
+@op(saves=(0, 1, 2, 3, 4))
+def _batch_norm_inference(B: Any, x: Any, mean: Any, variance: Any, weight: Any, bias: Any, eps: float) -> Any:
+    return B.batch_norm(x, weight, bias, eps, mean, variance, "identity", 0.0)
+
+
+@_batch_norm_inference.vjp
+def _(needs: Any, g: Any, *inputs: Any, eps: float) -> Any:
+    def definition(x: Any, mean: Any, variance: Any, weight: Any, bias: Any) -> Any:
+        centred = sub(x, _per_channel(mean, x))  # first: x * scale - mean * scale would lose what they differ by
+        return add(mul(centred, _per_channel(div(weight, sqrt(add(variance, eps))), x)), _per_channel(bias, x))
+
+    return pullback(definition, inputs, g, needs)
 
 
 def layer_norm(x: Any, weight: Any, bias: Any, eps: float = 1e-5) -> Any:

@@ -37,16 +37,32 @@ __device__ __forceinline__ real activated(real x, int kind, real slope) {
     }
 }
 
-// The activation's slope where its output is y.
-__device__ __forceinline__ real slope_at(real y, int kind, real slope) {
+__device__ __forceinline__ real sigmoid_slope(real x) {
+    real tail = exp(-fabs(x));
+    return tail / ((real(1) + tail) * (real(1) + tail));  // (p (1 - p) would lose a small 1 - p)
+}
+
+// The activation's slope at x.
+__device__ __forceinline__ real slope_at(real x, int kind, real slope) {
     switch (kind) {
-        case RELU: return y > 0 ? real(1) : real(0);
-        case LEAKY_RELU: return y > 0 ? real(1) : slope;
+        case RELU: return x > 0 ? real(1) : real(0);
+        case LEAKY_RELU: return x > 0 ? real(1) : slope;
+        case TANH: return real(4) * sigmoid_slope(x + x);
+        case SIGMOID: return sigmoid_slope(x);
+        case SOFTPLUS: return sigmoid(x);
+        case ELU: return x > 0 ? real(1) : slope * exp(x);
+        default: return real(1);
+    }
+}
+
+// The same where the activation's output is y: its absolute error is that of y, so that small slopes are lost.
+__device__ __forceinline__ real slope_from_output(real y, int kind, real slope) {
+    switch (kind) {
         case TANH: return real(1) - y * y;
         case SIGMOID: return y * (real(1) - y);
         case SOFTPLUS: return -expm1(-y);
         case ELU: return y > 0 ? real(1) : y + slope;
-        default: return real(1);
+        default: return slope_at(y, kind, slope);
     }
 }
 

@@ -40,16 +40,25 @@ def activation(device: Device, x: Array, activation_name: str, slope: float, out
     return _into(out, y)
 
 
-def activation_grad(device: Device, g: Array, y: Array, activation_name: str, slope: float,
+def activation_grad(device: Device, g: Array, x: Array, activation_name: str, slope: float,
                     out: Array | None = None) -> Array:
-    """g times the activation's slope where its output is y."""
-    if not is_dense(y):
-        y = device.xp.ascontiguousarray(y)
-    g = aligned(device, g, y)
-    x = out if out is not None and out.strides == y.strides else empty_like(device, y)
-    device.each("elementwise", "activation_grad", y.size, g, y, x, y.size, CODES[activation_name], float(slope),
-                dtype=y.dtype)
-    return _into(out, x)
+    """g times the activation's slope at x. (Of those in FUSED, the result tells it as well as x does.)"""
+    return _times_slope(device, "activation_grad", g, x, activation_name, slope, out)
+
+
+def activation_grad_from_output(device: Device, g: Array, y: Array, activation_name: str, slope: float) -> Array:
+    """g times the activation's slope where its output is y, to the absolute error of y: a small slope is lost."""
+    return _times_slope(device, "activation_grad_from_output", g, y, activation_name, slope, None)
+
+
+def _times_slope(device: Device, kernel: str, g: Array, at: Array, activation_name: str, slope: float,
+                 out: Array | None) -> Array:
+    if not is_dense(at):
+        at = device.xp.ascontiguousarray(at)
+    g = aligned(device, g, at)
+    found = out if out is not None and out.strides == at.strides else empty_like(device, at)
+    device.each("elementwise", kernel, at.size, g, at, found, at.size, CODES[activation_name], float(slope), dtype=at.dtype)
+    return _into(out, found)
 
 
 def _into(out: Any, result: Array) -> Array:

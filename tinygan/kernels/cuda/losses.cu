@@ -13,9 +13,9 @@ extern "C" __global__ __launch_bounds__(COLUMN_THREADS) void bce_with_logits(
     Columns c(rows, columns, width);
     double total[1];
     add_rows(c, [&](long long i, real* t) {
-        real x = logits[i];
-        // The tail is added last, so that a small loss is not lost in a large logit.
-        t[0] = (x > 0 ? x : (x == x ? real(0) : x)) - target_of(targets, target_step, target, i) * x + log1p(exp(-fabs(x)));
+        real size = fabs(logits[i]), factor = target_of(targets, target_step, target, i);
+        if (!(logits[i] < 0)) factor = real(1) - factor;
+        t[0] = (factor == 0 ? real(0) : factor * size) + log1p(exp(-size));  // (0 times infinity is 0 here)
     }, total);
     total[0] /= rows;
     store_totals(c, width, total, out, partial);
@@ -28,7 +28,8 @@ extern "C" __global__ void bce_with_logits_grad(const real* g, double number, co
     int i = blockIdx.x * blockDim.x + threadIdx.x;
     if (i >= count) return;
     real scale = (g ? *g : real(number)) / real(count);
-    out[i] = (sigmoid(logits[i]) - target_of(targets, target_step, target, i)) * scale;
+    real x = logits[i], t = target_of(targets, target_step, target, i);
+    out[i] = ((real(1) - t) * sigmoid(x) - t * sigmoid(-x)) * scale;  // (sigmoid(x) - t would lose a small difference)
 }
 KERNEL(bce_with_logits_grad)
 
@@ -37,7 +38,7 @@ extern "C" __global__ void bce_with_logits_curvature(const real* gg, const real*
                                                      int count) {
     int i = blockIdx.x * blockDim.x + threadIdx.x;
     if (i >= count) return;
-    real scale = (g ? *g : real(number)) / real(count), tail = exp(-fabs(logits[i]));
-    out[i] = gg[i] * scale * (tail / ((real(1) + tail) * (real(1) + tail)));  // (1 - p would lose a small p (1 - p))
+    real scale = (g ? *g : real(number)) / real(count);
+    out[i] = gg[i] * scale * sigmoid_slope(logits[i]);
 }
 KERNEL(bce_with_logits_curvature)

@@ -1,12 +1,12 @@
 """A multilayer perceptron on the device, layer by layer, with its first and second derivatives. `kernels/mlp.py` derives
-them, and names them as here."""
+them, names them as here, and says what the slopes from f(a) lose."""
 from __future__ import annotations
 
 from collections.abc import Iterator
 from typing import Any
 
 from tinygan.kernels.cuda.device import Array, Device
-from tinygan.kernels.cuda.elementwise import activation_grad
+from tinygan.kernels.cuda.elementwise import activation_grad_from_output
 from tinygan.kernels.cuda.products import dense, dense_parameter_grads, matmul
 
 __all__ = ["mlp", "mlp_grad", "mlp_second"]
@@ -31,7 +31,7 @@ def _outputs(device: Device, x: Array, weights: Array, layers: Any) -> list[Arra
 
 def _descend(device: Device, v: Array, y: Array, layer: Any) -> Array:
     """v f'(a), for y = f(a)."""
-    return v if layer.activation == "identity" else activation_grad(device, v, y, layer.activation, layer.slope)
+    return v if layer.activation == "identity" else activation_grad_from_output(device, v, y, layer.activation, layer.slope)
 
 
 def _curvature(device: Device, y: Array, layer: Any) -> Any:

@@ -61,20 +61,30 @@ __device__ real block_max(real value) {
     return value;
 }
 
+// x less the largest number of its row, which is 0 for that number itself, an infinite one too, unless it is -infinity.
+__device__ __forceinline__ real below(real x, real high) {
+    return x == high ? (x < 0 && isinf(x) ? x : real(0)) : x - high;
+}
+
 // exp(x) / sum(exp(x)) along each row of x (rows, length), or its logarithm: a block for each row. A NaN, which fmax passes
-// over, is in the sum and so in the whole row.
+// over, is in the sum and so in the whole row. For what is done and why see kernels/exponentials.py.
 extern "C" __global__ void softmax(const real* x, real* out, int length, int logarithm) {
     const real* row = x + (long long)blockIdx.x * length;
     real* result = out + (long long)blockIdx.x * length;
     real high = row[0];
     for (int i = threadIdx.x; i < length; i += blockDim.x) high = fmax(high, row[i]);
     high = block_max(high);  // so that nothing overflows
-    double total = 0;
-    for (int i = threadIdx.x; i < length; i += blockDim.x) total += exp(row[i] - high);
-    total = block_sum(total);
-    real scale = logarithm ? real(log(total)) : real(1 / total);
+    double others = 0, largest = 0;  // the sum of the smaller exponentials, and how many are 1
     for (int i = threadIdx.x; i < length; i += blockDim.x) {
-        real shifted = row[i] - high;
+        real shifted = below(row[i], high);
+        if (shifted == 0) largest++;
+        else others += exp(shifted);
+    }
+    others = block_sum(others);
+    others += fmax(block_sum(largest) - 1, 0.0);
+    real scale = logarithm ? real(log1p(others)) : real(1 / (1 + others));
+    for (int i = threadIdx.x; i < length; i += blockDim.x) {
+        real shifted = below(row[i], high);
         result[i] = logarithm ? shifted - scale : exp(shifted) * scale;
     }
 }

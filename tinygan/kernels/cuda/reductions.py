@@ -6,9 +6,10 @@ from typing import Any
 
 import numpy as np
 
+from tinygan.kernels import exponentials
 from tinygan.kernels.cuda.device import THREADS, Array, Device
 
-__all__ = ["add_at", "log_softmax", "softmax", "sum", "sums_along"]
+__all__ = ["add_at", "log_softmax", "logsumexp", "softmax", "sum", "sums_along"]
 
 SUMMED, MAPPED = (16, 6), (4, 24)
 """How sums and maps are cut into parts: rows that a thread has at least, where there are so many, and blocks for each
@@ -89,23 +90,28 @@ def sums_along(device: Device, g: Array, index: Array, axis: int, count: int) ->
     return out
 
 
-def _softmax(device: Device, x: Array, axis: int, logarithm: bool) -> Array:
-    length = x.shape[axis]
-    if not length:
-        raise ValueError(f"softmax of nothing, shape {x.shape}")
-    last = contiguous(device, device.xp.moveaxis(x, axis, -1))
+def _softmax(device: Device, x: Array, axes: exponentials.Axes, logarithm: bool) -> Array:
+    over = range(x.ndim) if axes is None else axes
+    order = (*[i for i in range(x.ndim) if i not in over], *over)
+    last = contiguous(device, x.transpose(order))
     out = device.empty(last.shape, x.dtype)
     if out.size:
+        length = math.prod([x.shape[i] for i in over])
         threads = 32 if length <= 512 else THREADS
         device.launch("reductions", "softmax", x.size // length, threads, last, out, length, int(logarithm), dtype=x.dtype)
-    return device.xp.moveaxis(out, -1, axis)
+    return out.transpose([order.index(i) for i in range(x.ndim)])
 
 
-def softmax(device: Device, x: Array, axis: int) -> Array:
-    """exp(x) / sum(exp(x)) along the axis."""
-    return _softmax(device, x, axis, False)
+def softmax(device: Device, x: Array, axes: exponentials.Axes) -> Array:
+    """exp(x) / sum(exp(x)) over the axes."""
+    return _softmax(device, x, axes, False)
 
 
-def log_softmax(device: Device, x: Array, axis: int) -> Array:
-    """log(softmax(x)) along the axis."""
-    return _softmax(device, x, axis, True)
+def log_softmax(device: Device, x: Array, axes: exponentials.Axes) -> Array:
+    """log(softmax(x)) over the axes."""
+    return _softmax(device, x, axes, True)
+
+
+def logsumexp(device: Device, x: Array, axes: exponentials.Axes) -> Array:
+    """log(sum(exp(x))) over the axes, which stay as axes of size 1."""
+    return exponentials.logsumexp(device.xp, x, axes)
