@@ -1,6 +1,8 @@
 """The parameters that an optimiser or an average belongs to, and what becomes of them in a copy."""
 from __future__ import annotations
 
+__all__ = ["Bound"]
+
 import weakref
 from collections.abc import Mapping
 from typing import Any, Generic, TypeVar

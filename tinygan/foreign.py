@@ -1,6 +1,8 @@
 """Numbers as people have them: lists, arrays of any type, PyTorch's tensors; and what is none, named."""
 from __future__ import annotations
 
+__all__ = ["as_numbers"]
+
 from typing import Any
 
 import numpy as np

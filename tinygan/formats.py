@@ -1,6 +1,8 @@
 """Weights in other formats than safetensors, known by their content and never unpickled: what they are, and the way here."""
 from __future__ import annotations
 
+__all__ = ["foreign_format"]
+
 import os
 import zipfile
 from pathlib import Path

@@ -1,6 +1,8 @@
 """What PyTorch's names are here. Looked up only where a name is missing: the error then names ours."""
 from __future__ import annotations
 
+__all__ = ["missing"]
+
 from collections.abc import Mapping
 
 _OPS = "the functions are tinygan's own: tg.relu, tg.softmax, tg.conv2d, tg.binary_cross_entropy_with_logits, ..."

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+__all__ = ["Found", "about_left_out", "counted", "examples", "find"]
+
 import os
 from collections import defaultdict
 from collections.abc import Sequence

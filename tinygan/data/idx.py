@@ -5,6 +5,8 @@ LeCun, Cortes and Burges, "The MNIST database of handwritten digits", describe i
 
 from __future__ import annotations
 
+__all__ = ["contents", "decompressed", "parse"]
+
 import math
 import zlib
 from pathlib import Path

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+__all__ = ["Role", "find", "places", "read", "role"]
+
 import re
 from pathlib import Path
 from typing import NamedTuple

@@ -2,6 +2,9 @@
 end in an activation with which they cannot play."""
 from __future__ import annotations
 
+__all__ = ["as_images", "check_discriminator", "check_generator", "check_range", "end_of_graph", "end_of_network",
+           "finite_range"]
+
 import sys
 import warnings
 from collections.abc import Iterator

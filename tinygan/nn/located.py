@@ -1,6 +1,8 @@
 """Where in a network an error arose: the layer's path, its sizes and what it got, at the beginning of the message."""
 from __future__ import annotations
 
+__all__ = ["locate"]
+
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 

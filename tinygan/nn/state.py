@@ -1,6 +1,8 @@
 """What a saved state has to be for a network: its names, shapes and types, and what is said where it is not."""
 from __future__ import annotations
 
+__all__ = ["check_state", "without_absent_counts"]
+
 from collections.abc import Mapping
 from typing import Any
 

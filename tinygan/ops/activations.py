@@ -2,7 +2,7 @@
 The others' cannot be read there: where tanh rounds to 1 its slope is small, and not 0. Of those the input is kept."""
 from __future__ import annotations
 
-__all__ = ["activation", "activation_grad", "elu", "leaky_relu", "relu", "sigmoid", "softplus", "tanh"]
+__all__ = ["activation", "activation_grad", "elu", "leaky_relu", "relu", "sigmoid", "softplus", "split_activation", "tanh"]
 
 from typing import Any
 

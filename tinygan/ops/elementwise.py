@@ -1,9 +1,9 @@
 """Elementwise ops with broadcasting: each forward with its gradient beside it, and the comparisons, which have none."""
 from __future__ import annotations
 
-__all__ = ["abs", "add", "astype", "clip", "cos", "detach", "div", "equal", "exp", "greater", "greater_equal",
-           "isfinite", "less", "less_equal", "log", "log1p", "maximum", "minimum", "mul", "neg", "not_equal", "pow",
-           "sign", "sin", "sqrt", "sub", "where"]
+__all__ = ["abs", "add", "astype", "ceil", "clip", "cos", "detach", "div", "equal", "exp", "floor", "greater",
+           "greater_equal", "isfinite", "less", "less_equal", "log", "log1p", "maximum", "minimum", "mul", "neg",
+           "not_equal", "round", "sign", "sin", "sqrt", "sub", "where"]
 
 import math
 from typing import Any

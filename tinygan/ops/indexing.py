@@ -1,7 +1,7 @@
 """Indexing: `getitem` and its adjoint `scatter_add`, and the embedding lookup built on them."""
 from __future__ import annotations
 
-__all__ = ["embedding", "getitem", "range_error", "scatter_add"]
+__all__ = ["embedding", "gather", "getitem", "range_error", "scatter_add"]
 
 from typing import Any
 

@@ -1,6 +1,8 @@
 """The L2 norm and the standard deviation: roots of sums of squares, with the gradient 0 where they are 0."""
 from __future__ import annotations
 
+__all__ = ["norm", "std"]
+
 import math
 from typing import Any
 

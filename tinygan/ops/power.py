@@ -1,6 +1,8 @@
 """Powers, with gradients of every order that are right at a base of 0, too."""
 from __future__ import annotations
 
+__all__ = ["pow"]
+
 import math
 from itertools import zip_longest
 from typing import Any

@@ -1,6 +1,8 @@
 """`prod` and `cumsum`: what NumPy computes along an axis one element after the other."""
 from __future__ import annotations
 
+__all__ = ["cumsum", "prod"]
+
 import math
 from typing import Any
 

@@ -1,7 +1,7 @@
 """Reductions. `axis` is None (all axes), an integer or a tuple; `keepdims` leaves axes of size 1 behind."""
 from __future__ import annotations
 
-__all__ = ["argmax", "argmin", "log_softmax", "logsumexp", "max", "mean", "min", "softmax", "sum", "var"]
+__all__ = ["all", "any", "argmax", "argmin", "log_softmax", "logsumexp", "max", "mean", "min", "softmax", "sum", "var"]
 
 import math
 from typing import Any

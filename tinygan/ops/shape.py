@@ -1,8 +1,8 @@
 """Ops that move elements without computing: shapes, joining, padding; and the pair `broadcast_to` / `sum_to`."""
 from __future__ import annotations
 
-__all__ = ["broadcast_to", "checked_axes", "checked_axis", "concatenate", "expand_dims", "flip", "integers", "pad",
-           "reshape", "split", "squeeze", "stack", "sum_to", "swap_last", "transpose", "unbroadcast"]
+__all__ = ["broadcast_to", "checked_axes", "checked_axis", "concatenate", "expand_dims", "flatten", "flip", "integers",
+           "pad", "reshape", "split", "squeeze", "stack", "sum_to", "swap_last", "transpose", "tril", "triu", "unbroadcast"]
 
 import math
 import operator

@@ -1,6 +1,8 @@
 """What a run tells its user to type next: that depends on how it was started, and on who can build its networks again."""
 from __future__ import annotations
 
+__all__ = ["Origin", "given_arguments", "open_in_python", "origin", "resume", "sample", "start_again", "started"]
+
 import builtins
 import os
 import shlex
