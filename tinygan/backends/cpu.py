@@ -6,6 +6,7 @@ checks of shapes and dtypes.
 from __future__ import annotations
 
 import importlib
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -29,7 +30,7 @@ __all__ = ["activation", "activation_grad", "adam", "adam_grad", "add", "add_at"
            "batch_norm_input_grad", "batch_norm_input_grad_vjp", "batch_norm_statistics", "batch_norm_sums",
            "batch_norm_sums_vjp", "bce_with_logits", "bce_with_logits_curvature", "bce_with_logits_grad", "channels_last",
            "conv2d", "conv2d_input_grad", "conv2d_weight_grad",
-           "dense", "dense_parameter_grads", "empty", "feed", "log_softmax", "matmul", "minibatch_similarity",
+           "dense", "dense_parameter_grads", "empty", "feed", "log_softmax", "matmul", "mean", "minibatch_similarity",
            "minibatch_similarity_grad", "minibatch_similarity_second", "mlp", "mlp_grad", "mlp_second", "multiply", "name",
            "random_bits", "random_normal", "random_uniform", "reshape", "rmsprop", "sgd", "softmax", "subtract", "sum",
            "to_numpy", "xp"]
@@ -123,13 +124,76 @@ multiply = _binary(np.multiply)
 
 
 def sum(x: Array, axis: Any, keepdims: bool) -> Array:
-    """The sum over the axes; of large channels-last images, for each channel, in float64 on the way."""
-    if axis == (0, 2, 3) and x.size > LARGE and x.ndim == 4 and not keepdims:
-        rows = x.transpose(0, 2, 3, 1)
-        if rows.flags.c_contiguous and x.dtype in _native().REALS:
-            return _native().column_sums(rows.reshape(-1, x.shape[1]))
+    """The sum over the axes, a tuple (None: all). NumPy adds pairwise along contiguous axes. Along others it adds one number
+    after another, which loses digits, in float32 as many as 1e-7 times their count: of more than FEW, `_total` adds."""
+    if x.size > FEW and _is_sequential(x, axis):
+        return _total(x, axis, keepdims).astype(x.dtype, copy=False)
     reduce: Any = np.add.reduce  # np.sum checks more, at three times the cost of a small sum
     return reduce(x, axis, keepdims=keepdims)
+
+
+def mean(x: Array, axis: Any, keepdims: bool) -> Array:
+    """The mean over the axes, of which there is something; that of equal float32 numbers is exactly their value."""
+    total = _total(x, axis, keepdims)
+    return (total / (x.size // total.size if total.size else 1)).astype(x.dtype, copy=False)
+
+
+def _is_sequential(x: Array, axis: Any) -> bool:
+    """Whether NumPy would add more than FEW floating-point numbers of x one after another."""
+    if x.dtype.kind != "f":
+        return False
+    if axis is None:
+        return not (_is_dense(x) or x.flags.f_contiguous)
+    count = 1
+    for i in axis:
+        count *= x.shape[i]
+    return count > FEW and not (x.flags.c_contiguous and min(axis) == x.ndim - len(axis))
+
+
+def _total(x: Array, axis: Any, keepdims: bool) -> Array:
+    """The sum over the axes, a tuple (None: all), in float64."""
+    reduce: Any = np.add.reduce
+    axes = tuple(range(x.ndim)) if axis is None else axis
+    rows = _columns(x, axes) if x.size > LARGE and axes else None
+    if rows is not None:
+        total = _native().column_sums(rows)
+        if len(axes) == x.ndim:
+            total = reduce(total, keepdims=True)
+        return total.reshape([1 if i in axes else n for i, n in enumerate(x.shape) if keepdims or i not in axes])
+    if x.dtype == np.float64 and x.size > FEW:
+        for i in axes:
+            x = _folded(x, i)
+    return reduce(x, axis, np.float64, keepdims=keepdims)
+
+
+def _columns(x: Array, axes: tuple[int, ...]) -> Array | None:
+    """x as a C-contiguous matrix whose columns add up to the sums over the axes, or, over all axes, to parts of it. None: x
+    lies otherwise."""
+    if x.dtype not in _native().REALS or not _is_dense(x):
+        return None
+    last = x
+    if not x.flags.c_contiguous:  # images that lie channels-last
+        last, axes = x.transpose(0, 2, 3, 1), tuple([(0, 3, 1, 2)[i] for i in axes])
+    if len(axes) == x.ndim:
+        width = math.gcd(x.size, 1024)
+        return last.reshape(-1, width) if width >= 32 else None
+    if max(axes) >= len(axes):
+        return None
+    return last.reshape(-1, math.prod(last.shape[len(axes):]))
+
+
+def _folded(x: Array, axis: int) -> Array:
+    """x with groups of FEW neighbours along the axis replaced by their sums, until FEW or fewer are left."""
+    reduce: Any = np.add.reduce
+    while x.shape[axis] > FEW:
+        before, n, behind = x.shape[:axis], x.shape[axis], x.shape[axis + 1:]
+        whole = n // FEW * FEW
+        cut = (slice(None),) * axis
+        parts = [reduce(x[*cut, :whole].reshape(*before, n // FEW, FEW, *behind), axis + 1)]
+        if whole < n:
+            parts.append(reduce(x[*cut, whole:], axis, keepdims=True))
+        x = np.concatenate(parts, axis)
+    return x
 
 
 def add_at(out: Array, index: Any, g: Array) -> None:
@@ -198,6 +262,8 @@ def dense_parameter_grads(x: Array, y: Array) -> Array:
     matmul(y.T, x, out=weight.reshape(y.shape[1], x.shape[1]))
     if y.size > LARGE and y.flags.c_contiguous:
         bias[...] = _native().column_sums(y)
+    elif len(y) > FEW:
+        bias[...] = sum(y, (0,), False)
     else:
         np.add.reduce(y, 0, out=bias)
     return both

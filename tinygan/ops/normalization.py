@@ -7,6 +7,7 @@ the variance depend on the input at every order.
 """
 from __future__ import annotations
 
+import math
 from typing import Any, NamedTuple
 
 from tinygan.backends import backend_of
@@ -14,7 +15,9 @@ from tinygan.graph import OUT, op, pullback
 from tinygan.kernels.activations import FUSED
 from tinygan.ops.activations import activation as activate
 from tinygan.ops.activations import activation_grad, checked_activation
-from tinygan.ops.elementwise import add, div, mul, sqrt, sub
+from tinygan.ops.elementwise import abs as absolute
+from tinygan.ops.elementwise import add, detach, div, maximum, mul, sqrt, sub
+from tinygan.ops.reduce import max as max_over
 from tinygan.ops.reduce import mean, var
 from tinygan.ops.reduce import sum as sum_over
 from tinygan.ops.shape import reshape, stack
@@ -145,8 +148,13 @@ def layer_norm(x: Any, weight: Any, bias: Any, eps: float = 1e-5) -> Any:
                          f"weight {weight.shape}, bias {bias.shape})")
     axes = tuple(range(-n, 0))
     centred = sub(x, mean(x, axes, keepdims=True))
+    # Both sides of the division are taken by their scale, a constant: the square of 1e20 is infinite in float32. It is at
+    # least the root of eps, so that of small numbers eps stays the larger part.
+    scale = maximum(max_over(absolute(detach(centred)), axes, keepdims=True), math.sqrt(eps))
+    centred = div(centred, scale)
     variance = mean(mul(centred, centred), axes, keepdims=True)
-    return add(mul(div(centred, sqrt(add(variance, eps))), weight), bias)
+    share = div(math.sqrt(eps), scale)
+    return add(mul(div(centred, sqrt(add(variance, mul(share, share)))), weight), bias)
 
 
 def _check(caller: str, eps: float, x: Any, *per_channel: Any) -> float:

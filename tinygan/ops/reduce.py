@@ -32,7 +32,7 @@ def sum(x: Any, axis: Axis = None, keepdims: bool = False) -> Any:
 
 @op()
 def _mean(B: Any, x: Any, axis: Axes, keepdims: bool, shape: tuple[int, ...]) -> Any:
-    return B.xp.mean(x, axis, keepdims=keepdims)
+    return B.mean(x, axis, keepdims)
 
 
 @_mean.vjp
@@ -55,7 +55,7 @@ def var(x: Any, axis: Axis = None, keepdims: bool = False, ddof: int = 0) -> Any
     if count <= ddof:
         raise ValueError(f"var: {count} elements along axis {axis} of the shape {x.shape}, needs more than ddof={ddof}")
     deviation = sub(x, mean(x, axis, keepdims=True))
-    return mul(sum(mul(deviation, deviation), axis, keepdims), 1 / (count - ddof))
+    return mul(mean(mul(deviation, deviation), axis, keepdims), count / (count - ddof))  # (a sum might overflow)
 
 
 @op(saves=(0, OUT))
