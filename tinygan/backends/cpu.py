@@ -171,15 +171,13 @@ def _columns(x: Array, axes: tuple[int, ...]) -> Array | None:
     lies otherwise."""
     if x.dtype not in _native().REALS or not _is_dense(x):
         return None
-    last = x
-    if not x.flags.c_contiguous:  # images that lie channels-last
-        last, axes = x.transpose(0, 2, 3, 1), tuple([(0, 3, 1, 2)[i] for i in axes])
     if len(axes) == x.ndim:
         width = math.gcd(x.size, 1024)
+        last = x if x.flags.c_contiguous else x.transpose(0, 2, 3, 1)
         return last.reshape(-1, width) if width >= 32 else None
-    if max(axes) >= len(axes):
-        return None
-    return last.reshape(-1, math.prod(last.shape[len(axes):]))
+    if not x.flags.c_contiguous:  # images that lie channels-last
+        return x.transpose(0, 2, 3, 1).reshape(-1, x.shape[1]) if sorted(axes) == [0, 2, 3] else None
+    return x.reshape(-1, math.prod(x.shape[len(axes):])) if max(axes) < len(axes) else None
 
 
 def _folded(x: Array, axis: int) -> Array:
@@ -197,8 +195,14 @@ def _folded(x: Array, axis: int) -> Array:
 
 
 def add_at(out: Array, index: Any, g: Array) -> None:
-    """out[index] += g, where a place may be named several times."""
-    np.add.at(out, index, g)
+    """out[index] += g, where a place may be named several times: float32 is added in float64, in which many keep their
+    digits."""
+    if out.dtype != np.float32 or g.size <= FEW:
+        np.add.at(out, index, g)
+    else:
+        wide = np.zeros(out.shape)
+        np.add.at(wide, index, g.astype(np.float64))  # (of two dtypes it would take five times as long)
+        out += wide
 
 
 def softmax(x: Array, axis: int) -> Array:

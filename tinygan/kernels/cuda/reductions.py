@@ -89,8 +89,8 @@ def _columns(x: Array, axis: Any) -> Array | None:
     """x as a C-contiguous matrix whose columns' sums are those over the axes; None: it is not one as it lies."""
     if axis is None or not 0 < len(axis) < x.ndim:
         return None
-    if x.ndim == 4 and not x.flags.c_contiguous:  # perhaps channels-last images
-        x, axis = x.transpose(0, 2, 3, 1), [(0, 3, 1, 2)[i] for i in axis]
+    if x.ndim == 4 and sorted(axis) == [0, 2, 3]:
+        x, axis = x.transpose(0, 2, 3, 1), (0, 1, 2)
     if max(axis) >= len(axis) or not x.flags.c_contiguous:
         return None
     return x.reshape(math.prod(x.shape[:len(axis)]), math.prod(x.shape[len(axis):]))
