@@ -21,6 +21,7 @@ from tinygan.graph import op, pullback
 from tinygan.kernels.squares import largest_gradient, largest_square
 from tinygan.nn import Module
 from tinygan.nn.module import check_state
+from tinygan.ops import abs as absolute
 from tinygan.ops import (
     add,
     clip,
@@ -41,7 +42,6 @@ from tinygan.ops import (
     unpacked,
     where,
 )
-from tinygan.ops import abs as absolute
 from tinygan.ops import max as max_over
 from tinygan.ops import sum as sum_over
 from tinygan.tensor import Parameter, Tensor, as_array
@@ -406,7 +406,8 @@ def _mean_square(g: Any, v: Any, decay: float) -> tuple[Any, Any]:
     dtype = np.dtype(g.dtype)
     g = _limited(g, limit=largest_gradient(dtype, 1 - decay))
     part = mul(g, math.sqrt(1 - decay))  # (g * g might overflow)
-    return g, minimum(add(mul(v, decay), mul(part, part)), largest_square(dtype))
+    square = mul(part, part)
+    return g, add(minimum(mul(v, decay), sub(largest_square(dtype), square)), square)
 
 
 def _root(v: Any) -> Any:
@@ -482,9 +483,9 @@ def clip_by_norm(gradients: Sequence[Any], limit: float) -> tuple[list[Any], Any
     infinity or a NaN among the gradients the norm and all that is returned is NaN: on a GPU nobody waits to see it.
     """
     _check_positive("clip_by_norm", "limit", limit)
-    if not gradients:
-        return [], 0.0
     scale = _largest(gradients)
+    if scale is None:
+        return list(gradients), 0.0
     total: Any = 0.0
     for g in gradients:
         part = div(g, scale)
@@ -497,14 +498,13 @@ def clip_by_norm(gradients: Sequence[Any], limit: float) -> tuple[list[Any], Any
 
 
 def _largest(gradients: Sequence[Any]) -> Any:
-    """The largest magnitude in any of them, a constant to `grad`; 1 where it is 0."""
+    """The largest magnitude in any of them, a constant to `grad`; 1 where it is 0. None: they have no elements."""
     scale: Any = None
     for g in gradients:
-        if g.shape and 0 in g.shape:
-            continue
-        largest = max_over(absolute(detach(g)))
-        scale = largest if scale is None else maximum(scale, largest)
-    return 1.0 if scale is None else where(equal(scale, 0.0), 1.0, scale)
+        if g.size:
+            largest = max_over(absolute(detach(g)))
+            scale = largest if scale is None else maximum(scale, largest)
+    return scale if scale is None else where(equal(scale, 0.0), 1.0, scale)
 
 
 class ExponentialMovingAverage:

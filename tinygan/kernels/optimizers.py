@@ -40,7 +40,7 @@ def make(rule: str, real: Any) -> int:
         rate, decay, decoupled = s[0], s[4], s[5] != 0
         beta1, beta2, eps = real(s[1]), real(s[2]), real(s[3])
         rest1, rest2 = real(1 - s[1]), real(np.sqrt(1 - s[2]))  # (its square at once might overflow)
-        most = real(MARGIN * np.sqrt(largest / (1 - s[2])))
+        most = real(MARGIN * np.sqrt(largest) / np.sqrt(1 - s[2]))
         step, root = real(rate / s[6]), real(1 / np.sqrt(s[7]))
         keep = real(1 - rate * decay) if decoupled else real(1)
         added = real(0) if decoupled else real(decay)
@@ -54,7 +54,7 @@ def make(rule: str, real: Any) -> int:
 
     def update_rmsprop(p: Any, g: Any, v: Any, unused: Any, s: Any) -> Any:
         rate, decay, rest, eps, added = real(s[0]), real(s[1]), real(np.sqrt(1 - s[1])), real(s[2]), real(s[3])
-        most = real(MARGIN * np.sqrt(largest / (1 - s[1])))
+        most = real(MARGIN * np.sqrt(largest) / np.sqrt(1 - s[1]))
         for i in range(p.size):
             gi = limited(g[i] + added * p[i], most)
             part = rest * gi
@@ -109,7 +109,7 @@ def make_adam_grad(real: Any) -> int:
         by_p, by_m = out[start:end], out[n + start:n + end]
         by_v, by_gradient = out[2 * n + start:2 * n + end], out[3 * n + start:3 * n + end]
         beta1, beta2, rest1, rest2 = real(s[1]), real(s[2]), real(1 - s[1]), real(1 - s[2])
-        part_of, most = real(np.sqrt(1 - s[2])), real(MARGIN * np.sqrt(largest / (1 - s[2])))
+        part_of, most = real(np.sqrt(1 - s[2])), real(MARGIN * np.sqrt(largest) / np.sqrt(1 - s[2]))
         rate, scale, eps = real(s[0] / s[6]), real(1 / np.sqrt(s[7])), real(s[3])
         for i in range(gradient.size):
             gi = limited(gradient[i], most)

@@ -21,4 +21,4 @@ def largest_square(dtype: Any) -> float:
 
 def largest_gradient(dtype: Any, share: float) -> float:
     """How large a gradient may enter a mean square, which gets `share` of its square."""
-    return MARGIN * math.sqrt(largest_square(dtype) / share)
+    return MARGIN * math.sqrt(largest_square(dtype)) / math.sqrt(share)
