@@ -26,7 +26,6 @@ from tinygan.ops import (
     add,
     clip,
     concatenate,
-    detach,
     div,
     equal,
     expand_dims,
@@ -42,8 +41,8 @@ from tinygan.ops import (
     unpacked,
     where,
 )
-from tinygan.ops import max as max_over
 from tinygan.ops import sum as sum_over
+from tinygan.ops.reduce import largest_magnitude
 from tinygan.tensor import Parameter, Tensor, as_array
 
 Schedule = Callable[[int], float]
@@ -502,7 +501,7 @@ def _largest(gradients: Sequence[Any]) -> Any:
     scale: Any = None
     for g in gradients:
         if g.size:
-            largest = max_over(absolute(detach(g)))
+            largest = largest_magnitude(g)
             scale = largest if scale is None else maximum(scale, largest)
     return scale if scale is None else where(equal(scale, 0.0), 1.0, scale)
 

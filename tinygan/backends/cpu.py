@@ -126,10 +126,17 @@ multiply = _binary(np.multiply)
 def sum(x: Array, axis: Any, keepdims: bool) -> Array:
     """The sum over the axes, a tuple (None: all). NumPy adds pairwise along contiguous axes. Along others it adds one number
     after another, which loses digits, in float32 as many as 1e-7 times their count: of more than FEW, `_total` adds."""
-    if x.size > FEW and _is_sequential(x, axis):
-        return _total(x, axis, keepdims).astype(x.dtype, copy=False)
     reduce: Any = np.add.reduce  # np.sum checks more, at three times the cost of a small sum
-    return reduce(x, axis, keepdims=keepdims)
+    if x.size <= FEW or not _is_sequential(x, axis):
+        return reduce(x, axis, keepdims=keepdims)
+    if axis is not None and x.ndim - 1 in axis and x.flags.c_contiguous:  # first the axes along which it adds pairwise
+        inner = x.ndim - 1
+        while inner - 1 in axis:
+            inner -= 1
+        parts, outer = reduce(x, tuple(range(inner, x.ndim))), tuple([i for i in axis if i < inner])
+        y = _total(parts, outer, keepdims).astype(x.dtype, copy=False)
+        return y.reshape(*y.shape, *[1] * (x.ndim - inner)) if keepdims else y
+    return _total(x, axis, keepdims).astype(x.dtype, copy=False)
 
 
 def mean(x: Array, axis: Any, keepdims: bool) -> Array:

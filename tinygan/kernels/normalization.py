@@ -89,7 +89,7 @@ def make(real: Any) -> Tasks:
 
     @kernel(str(real))
     def sums(task: Any, part: Any, parts: Any) -> Any:
-        """The sums of x, in float64 throughout (four in float32 may overflow where their mean does not)."""
+        """The sums of x: of four in its own precision, of those in float64."""
         t = carray(task, (WORDS,))
         first, end = rows_of(t, part, parts)
         total, block = partial(t, part, 0), partial(t, part, 1)
@@ -101,7 +101,7 @@ def make(real: Any) -> Tasks:
             for i in range(start, quads, 4):
                 x0, x1, x2, x3 = row(t, X, i), row(t, X, i + 1), row(t, X, i + 2), row(t, X, i + 3)
                 for c in range(x0.size):
-                    block[c] += (np.float64(x0[c]) + np.float64(x1[c])) + (np.float64(x2[c]) + np.float64(x3[c]))
+                    block[c] += np.float64((x0[c] + x1[c]) + (x2[c] + x3[c]))
             for i in range(quads, stop):
                 x0 = row(t, X, i)
                 for c in range(x0.size):

@@ -74,8 +74,8 @@ def precision_recall(real: Array, generated: Array, k: int = 3) -> PrecisionReca
     farther from one of the set's members than that one's k-th nearest neighbour in the set is. Both depend on the numbers of
     samples; compare only like with like.
 
-    Equal samples are at distance 0, and equally far ones equally far: the features are taken as whole numbers of steps of about
-    a millionth of their range (see `_whole`), between which all distances are exact."""
+    Equal samples are at distance 0, and equally far ones equally far: the features are rounded to steps of about a millionth
+    of their range (see `_whole`), and between these the distances are exact."""
     a, b = _whole(*_two("precision_recall", real, generated))
     if not 1 <= k < min(len(a), len(b)):
         raise ValueError(f"precision_recall: k should be from 1 to one less than the samples of either kind, got {k} with "
@@ -145,8 +145,8 @@ def _blocks(x: Array, columns: int) -> list[Array]:
 
 
 def _whole(a: Array, b: Array) -> tuple[Array, Array]:
-    """Features (N, F) and (M, F), centred, in steps so small that they are whole numbers in float64, and so large that the
-    squared distance of any two is exact, in whatever order its terms are added: all are below 2^53."""
+    """Features (N, F) and (M, F), centred and rounded to whole numbers of steps. The steps are so large that every term of
+    |x|^2 - 2 x y + |y|^2 is below 2^53: so in float64 a squared distance is exact, in whatever order its terms are added."""
     centre = (a.min(0) + a.max(0)) / 2
     a, b = a - centre, b - centre
     largest = max(np.abs(a).max(), np.abs(b).max())

@@ -71,8 +71,8 @@ class SpectralNorm(Module):
         u, v = (getattr(self, path).array.astype(original.dtype) for path in (_U, _V))
         sigma = ops.sum(ops.mul(u, ops.matmul(_matrix(original, self._outputs), v)))
         if backend_of(as_array(sigma)) is cpu and as_array(sigma) == 0:
-            raise ValueError(f"SpectralNorm: a weight of zeros has no largest singular value (weight {original.shape}; or its "
-                             "vectors u and v are those of another weight)")
+            raise ValueError(f"SpectralNorm: a weight of zeros cannot be divided by its singular value (weight "
+                             f"{original.shape}), nor one to which the vectors u and v do not belong")
         return ops.div(original, sigma)
 
     def forward(self, *inputs: Any) -> Any:

@@ -15,10 +15,8 @@ from tinygan.graph import OUT, op, pullback
 from tinygan.kernels.activations import FUSED
 from tinygan.ops.activations import activation as activate
 from tinygan.ops.activations import activation_grad, checked_activation
-from tinygan.ops.elementwise import abs as absolute
-from tinygan.ops.elementwise import add, detach, div, maximum, mul, sqrt, sub
-from tinygan.ops.reduce import max as max_over
-from tinygan.ops.reduce import mean, var
+from tinygan.ops.elementwise import add, div, maximum, mul, sqrt, sub
+from tinygan.ops.reduce import largest_magnitude, mean, var
 from tinygan.ops.reduce import sum as sum_over
 from tinygan.ops.shape import reshape, stack
 from tinygan.tensor import Tensor, as_array, shape_of
@@ -150,7 +148,7 @@ def layer_norm(x: Any, weight: Any, bias: Any, eps: float = 1e-5) -> Any:
     centred = sub(x, mean(x, axes, keepdims=True))
     # Both sides of the division are taken by their scale, a constant: the square of 1e20 is infinite in float32. It is at
     # least the root of eps, so that of small numbers eps stays the larger part.
-    scale = maximum(max_over(absolute(detach(centred)), axes, keepdims=True), math.sqrt(eps))
+    scale = maximum(largest_magnitude(centred, axis=axes, keepdims=True), math.sqrt(eps))
     centred = div(centred, scale)
     variance = mean(mul(centred, centred), axes, keepdims=True)
     share = div(math.sqrt(eps), scale)

@@ -58,6 +58,13 @@ def var(x: Any, axis: Axis = None, keepdims: bool = False, ddof: int = 0) -> Any
     return mul(mean(mul(deviation, deviation), axis, keepdims), count / (count - ddof))  # (a sum might overflow)
 
 
+@op()
+def largest_magnitude(B: Any, x: Any, axis: Axes = None, keepdims: bool = False) -> Any:
+    """The largest |x| over the axes, to divide by before squaring; a constant to `grad`, NaN where x has a NaN."""
+    xp = B.xp
+    return xp.maximum(xp.max(x, axis, keepdims=keepdims), -xp.min(x, axis, keepdims=keepdims))  # (|x| would be a copy)
+
+
 @op(saves=(0, OUT))
 def _max(B: Any, x: Any, axis: Axes, keepdims: bool, shape: tuple[int, ...]) -> Any:
     return B.xp.max(x, axis, keepdims=keepdims)

@@ -57,8 +57,8 @@ def column_sums(device: Device, rows: Array) -> Array:
 
 
 def sum(device: Device, x: Array, axis: Any, keepdims: bool) -> Array:
-    """The sum over the axes, a tuple (None: all). CuPy adds in the elements' own precision, in which many float32 numbers lose
-    digits: of more than FEW, `_total` adds."""
+    """The sum over the axes, a tuple (None: all). CuPy adds in the elements' own precision, in which many float32 numbers
+    lose digits; so of more than FEW, `_total` adds."""
     if x.dtype.kind == "f" and (_count(x, axis) > FEW or _columns(x, axis) is not None):
         return _total(device, x, axis, keepdims, x.dtype)
     return device.xp.sum(x, axis, keepdims=keepdims)
