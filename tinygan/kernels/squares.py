@@ -1,8 +1,8 @@
 """How large the mean squares of gradients may become that Adam and RMSProp keep.
 
 A mean square that overflowed would be infinite for ever, and its weight would never move again. So a finite gradient, if its
-square is too large, enters as the largest one whose square is not. Adam and RMSProp divide the gradient by its own size, so the
-step is nearly the same; and the mean square stays finite, decays, and lets the weight move. Infinite and NaN gradients stay
+square is too large, enters as the largest one whose square is not. Adam and RMSProp divide the gradient by its own size: the
+step is nearly the same. And the mean square stays finite, decays, and lets the weight move. Infinite and NaN gradients stay
 what they are.
 """
 from __future__ import annotations

@@ -74,8 +74,8 @@ def precision_recall(real: Array, generated: Array, k: int = 3) -> PrecisionReca
     farther from one of the set's members than that one's k-th nearest neighbour in the set is. Both depend on the numbers of
     samples; compare only like with like.
 
-    Equal samples are at distance 0, and equally far ones equally far: the features are rounded to steps of about a millionth
-    of their range (see `_whole`), and between these the distances are exact."""
+    Equal samples are at distance 0: the features are rounded to steps of about a millionth of their range (see `_whole`), and
+    between these the distances are exact."""
     a, b = _whole(*_two("precision_recall", real, generated))
     if not 1 <= k < min(len(a), len(b)):
         raise ValueError(f"precision_recall: k should be from 1 to one less than the samples of either kind, got {k} with "
@@ -151,7 +151,7 @@ def _whole(a: Array, b: Array) -> tuple[Array, Array]:
     a, b = a - centre, b - centre
     largest = max(np.abs(a).max(), np.abs(b).max())
     most = 2 ** ((51 - math.ceil(math.log2(a.shape[1]))) // 2)  # |x|^2 + 2 |x y| + |y|^2 <= 4 F most^2
-    step = largest / most if largest > 0 else 1
+    step = 2.0 ** math.ceil(math.log2(largest / most)) if largest > 0 else 1  # (whole features stay what they are)
     return np.rint(a / step), np.rint(b / step)
 
 
