@@ -195,3 +195,10 @@ def test_gradients_beyond_the_thresholds(name):
     a = np.random.default_rng(3).normal(size=(150, 2, 3))
     for axis in (0, (0, 1), (0, 2), None):
         tg.check_gradients(lambda x, axis=axis: getattr(tg, name)(x, axis), a, order=2)
+
+
+def test_the_mean_of_a_large_window(device):
+    x = np.full((1, 2, 60, 60), 1000.1, np.float32)
+    for order in ("C", "last"):
+        found = ops.avg_pool2d(to_device(laid_out(x, order), device), 60)
+        np.testing.assert_allclose(to_numpy(found), np.full((1, 2, 1, 1), 1000.1), rtol=2e-7)

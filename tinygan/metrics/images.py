@@ -74,8 +74,8 @@ def precision_recall(real: Array, generated: Array, k: int = 3) -> PrecisionReca
     farther from one of the set's members than that one's k-th nearest neighbour in the set is. Both depend on the numbers of
     samples; compare only like with like.
 
-    Equal samples are at distance 0: the features are rounded to steps of about a millionth of their range (see `_whole`), and
-    between these the distances are exact."""
+    Equal samples are at distance 0: the features are rounded to steps of about a millionth of their range (see `_whole`),
+    and between these the distances are exact."""
     a, b = _whole(*_two("precision_recall", real, generated))
     if not 1 <= k < min(len(a), len(b)):
         raise ValueError(f"precision_recall: k should be from 1 to one less than the samples of either kind, got {k} with "
