@@ -176,7 +176,7 @@ def _total(x: Array, axis: Any, keepdims: bool) -> Array:
 def _columns(x: Array, axes: tuple[int, ...]) -> Array | None:
     """x as a C-contiguous matrix whose columns add up to the sums over the axes, or, over all axes, to parts of it. None: x
     lies otherwise."""
-    if x.dtype not in _native().REALS or not _is_dense(x):
+    if not x.size or x.dtype not in _native().REALS or not _is_dense(x):
         return None
     if len(axes) == x.ndim:
         width = math.gcd(x.size, 1024)

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from tinygan.graph import op
 from tinygan.ops.indexing import getitem
 from tinygan.ops.shape import reshape, transpose

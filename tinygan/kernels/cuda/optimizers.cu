@@ -23,14 +23,14 @@ struct Chunk {
 };
 
 // How large a finite gradient may enter a mean square, which gets `share` of its square (see kernels/squares.py).
-constexpr real LARGEST = sizeof(real) == 4 ? real(3.4028234663852886e38) : real(1.7976931348623157e308);
+constexpr real LARGEST = real(sizeof(real) == 4 ? 3.4028234663852886e38 : 1.7976931348623157e308);
 constexpr double MARGIN = 0.999;
 
 __device__ __forceinline__ real most(double share) { return real(MARGIN * sqrt(double(LARGEST)) / sqrt(share)); }
 
 __device__ __forceinline__ real limited(real g, real most) {
-    real low = g > most ? most : g, both = low < -most ? -most : low;
-    return fabs(g) <= LARGEST ? both : g;
+    if (!(fabs(g) <= LARGEST)) return g;
+    return g > most ? most : g < -most ? -most : g;
 }
 
 // The mean square with another part's square added; NaN stays NaN.
