@@ -24,6 +24,7 @@ Array = np.ndarray[Any, Any]
 
 LARGE = 4096  # elements, or 64 times as many multiplications, from which the compiled kernels are faster than NumPy
 FEW = 128  # numbers of which something costly is to be made, likewise
+GROUP = 128  # float64 numbers that are added one after another, at most
 THIN = 4  # columns of the left matrix, up to which a product has a kernel of its own
 
 __all__ = ["activation", "activation_grad", "adam", "adam_grad", "add", "add_at", "array_type", "asarray", "batch_norm",
@@ -188,13 +189,13 @@ def _columns(x: Array, axes: tuple[int, ...]) -> Array | None:
 
 
 def _folded(x: Array, axis: int) -> Array:
-    """x with groups of FEW neighbours along the axis replaced by their sums, until FEW or fewer are left."""
+    """x with groups of GROUP neighbours along the axis replaced by their sums, until GROUP or fewer are left."""
     reduce: Any = np.add.reduce
-    while x.shape[axis] > FEW:
+    while x.shape[axis] > GROUP:
         before, n, behind = x.shape[:axis], x.shape[axis], x.shape[axis + 1:]
-        whole = n // FEW * FEW
+        whole = n // GROUP * GROUP
         cut = (slice(None),) * axis
-        parts = [reduce(x[*cut, :whole].reshape(*before, n // FEW, FEW, *behind), axis + 1)]
+        parts = [reduce(x[*cut, :whole].reshape(*before, n // GROUP, GROUP, *behind), axis + 1)]
         if whole < n:
             parts.append(reduce(x[*cut, whole:], axis, keepdims=True))
         x = np.concatenate(parts, axis)
