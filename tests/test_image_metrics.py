@@ -132,6 +132,19 @@ def test_repeated_samples(k, offset, dtype, monkeypatch):
     assert metrics.precision_recall(same, same + dtype(1), k) == (0, 0)
 
 
+@pytest.mark.parametrize("columns", [13, 64, 301])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("k, repeats", [(1, 2), (1, 4), (3, 4)])
+def test_many_repeated_samples(k, repeats, dtype, columns):
+    """Products of matrices round by where in them a row stands: distances that should be 0 were not, for a few in a thousand."""
+    rng = np.random.default_rng(0)
+    for count in (301, 997):
+        base = rng.normal(size=(count // repeats, columns)).astype(dtype)
+        some = base[rng.integers(0, len(base), 1001)]
+        assert metrics.precision_recall(np.repeat(base, repeats, axis=0), some, k).precision == 1
+        assert metrics.precision_recall(some, np.repeat(base, repeats, axis=0), k).recall == 1
+
+
 def test_equally_far_is_within():
     """The k-th nearest neighbour itself counts, where others are just as far."""
     grid = np.stack(np.meshgrid(np.arange(12), np.arange(12)), -1).reshape(-1, 2).astype(np.float32)
