@@ -110,6 +110,48 @@ def test_precision_and_recall_by_a_tree(k, monkeypatch):
     assert metrics.precision_recall(a, b, k) == (share_covered(b, a, k), share_covered(a, b, k))
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("offset", [0, 1000])
+@pytest.mark.parametrize("k", [1, 3])
+def test_repeated_samples(k, offset, dtype, monkeypatch):
+    """What a collapsed generator makes, and one that repeats the real images: exactly 1 where 1 is right."""
+    monkeypatch.setattr(metrics.images, "_BLOCK", 5000)
+    rng = np.random.default_rng(0)
+    real = (offset + 3 * rng.normal(size=(300, 77))).astype(dtype)
+    assert metrics.precision_recall(real, real.copy(), k) == (1, 1)
+    assert metrics.precision_recall(real, real[rng.permutation(300)], k) == (1, 1)
+    repeats = real[rng.integers(0, 300, 200)]
+    assert metrics.precision_recall(real, repeats, k).precision == 1
+    assert metrics.precision_recall(repeats, real, k).recall == 1
+    collapsed = np.repeat(real[:10], 20, axis=0)
+    found = metrics.precision_recall(real, collapsed[rng.permutation(200)], k)
+    assert found.precision == 1 and found.recall == 10 / 300
+    assert metrics.precision_recall(collapsed, collapsed[::-1], k) == (1, 1)
+    same = np.repeat(real[:1], 50, axis=0)
+    assert metrics.precision_recall(same, same[:20], k) == (1, 1)
+    assert metrics.precision_recall(same, same + dtype(1), k) == (0, 0)
+
+
+@pytest.mark.parametrize("columns", [13, 64, 301])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("k, repeats", [(1, 2), (1, 4), (3, 4)])
+def test_many_repeated_samples(k, repeats, dtype, columns):
+    """Products of matrices round by where in them a row stands: distances that should be 0 were not, for a few in a thousand."""
+    rng = np.random.default_rng(0)
+    for count in (301, 997):
+        base = rng.normal(size=(count // repeats, columns)).astype(dtype)
+        some = base[rng.integers(0, len(base), 1001)]
+        assert metrics.precision_recall(np.repeat(base, repeats, axis=0), some, k).precision == 1
+        assert metrics.precision_recall(some, np.repeat(base, repeats, axis=0), k).recall == 1
+
+
+def test_equally_far_is_within():
+    """The k-th nearest neighbour itself counts, where others are just as far."""
+    grid = np.stack(np.meshgrid(np.arange(12), np.arange(12)), -1).reshape(-1, 2).astype(np.float32)
+    found = metrics.precision_recall(grid, grid[::-1] + np.float32([1, 0]), 2)
+    assert found == (1, 1)
+
+
 def test_what_is_lost_is_recall_and_what_is_wrong_is_precision():
     rng = np.random.default_rng(0)
     real = np.concatenate([rng.normal(size=(200, 2)), rng.normal(size=(200, 2)) + 50])

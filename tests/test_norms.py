@@ -148,7 +148,7 @@ def test_single_numbers_and_nothing(device):
 
 @pytest.mark.parametrize("name", ["norm", "std"])
 def test_what_is_refused(name):
-    for dtype in ("int64", "float16", "bool"):
+    for dtype in ("int64", "float16", *(["bool"] if name == "norm" else [])):  # (of a mask std is that of zeros and ones)
         with pytest.raises(TypeError, match="needs float32 or float64"):
             getattr(tg, name)(np.ones(3, dtype), 0)
     with pytest.raises(ValueError, match=rf"{name}: axis 2 is out of range for an input of shape \(2, 3\)"):

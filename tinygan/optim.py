@@ -23,8 +23,10 @@ from tinygan.bound import Bound
 from tinygan.context import CONTEXT
 from tinygan.devices import moved
 from tinygan.graph import op, pullback
+from tinygan.kernels.squares import largest_gradient, largest_square
 from tinygan.nn import Module, SpectralNorm
 from tinygan.nn.state import check_state
+from tinygan.ops import abs as absolute
 from tinygan.ops import (
     add,
     clip,
@@ -33,7 +35,9 @@ from tinygan.ops import (
     equal,
     expand_dims,
     getitem,
+    less_equal,
     maximum,
+    minimum,
     mul,
     pack,
     sqrt,
@@ -43,6 +47,7 @@ from tinygan.ops import (
     where,
 )
 from tinygan.ops import sum as sum_over
+from tinygan.ops.reduce import largest_magnitude
 from tinygan.tensor import Buffer, Parameter, Tensor, as_array
 
 Schedule = Callable[[int], float]
@@ -342,7 +347,7 @@ class RMSProp(Optimizer):
         for p, g, v in zip(parameters, gradients, state.slots["square"], strict=True):
             if self.weight_decay:
                 g = add(g, mul(p, self.weight_decay))
-            v = add(mul(v, self.decay), mul(mul(g, g), 1 - self.decay))
+            g, v = _mean_square(g, v, self.decay)
             new.append(sub(p, div(mul(g, rate), add(_root(v), self.eps))))
             squares.append(v)
         return new, State(state.updates + 1, {"square": squares})
@@ -380,8 +385,8 @@ class Adam(Optimizer):
         for p, g, m, v in zip(parameters, gradients, state.slots["m"], state.slots["v"], strict=True):
             if self.weight_decay and not self.decoupled:
                 g = add(g, mul(p, self.weight_decay))
+            g, v = _mean_square(g, v, beta2)
             m = add(mul(m, beta1), mul(g, 1 - beta1))
-            v = add(mul(v, beta2), mul(mul(g, g), 1 - beta2))
             step = div(mul(m, rate / (1 - beta1**t)), add(mul(_root(v), 1 / math.sqrt(1 - beta2**t)), self.eps))
             if self.weight_decay and self.decoupled:
                 p = mul(p, 1 - rate * self.weight_decay)
@@ -434,6 +439,26 @@ def _zeros(parameter: Parameter) -> Any:
     zeros = backend_of(parameter.array).empty(parameter.shape, parameter.dtype)
     zeros[...] = 0
     return zeros
+
+
+@op(saves=(0,))
+def _limited(B: Any, x: Any, limit: float) -> Any:
+    """x, its finite elements limited to [-limit, limit]."""
+    return B.xp.where(B.xp.isfinite(x), B.xp.clip(x, -limit, limit), x)
+
+
+@_limited.vjp
+def _(needs: Any, g: Any, x: Any, limit: float) -> Any:
+    return (where(less_equal(absolute(x), limit), g, 0.0),)
+
+
+def _mean_square(g: Any, v: Any, decay: float) -> tuple[Any, Any]:
+    """The gradient, limited so that its square is finite (see `kernels.squares`), and decay * v + (1 - decay) * g^2."""
+    dtype = np.dtype(g.dtype)
+    g = _limited(g, limit=largest_gradient(dtype, 1 - decay))
+    part = mul(g, math.sqrt(1 - decay))  # (g * g might overflow)
+    square = mul(part, part)
+    return g, add(minimum(mul(v, decay), sub(largest_square(dtype), square)), square)
 
 
 def _root(v: Any) -> Any:
@@ -503,16 +528,34 @@ def clip_by_value(gradients: Sequence[Any], limit: float) -> list[Any]:
 
 def clip_by_norm(gradients: Sequence[Any], limit: float) -> tuple[list[Any], Any]:
     """All gradients scaled by one factor, so that their joint L2 norm is at most `limit`; and the norm before.
-    Differentiable (Pascanu et al. 2013, algorithm 1)."""
+    Differentiable (Pascanu et al. 2013, algorithm 1).
+
+    The squares are those of the gradients divided by the largest magnitude, so that none overflows or vanishes. With an
+    infinity or a NaN among the gradients the norm and all that is returned is NaN: on a GPU nobody waits to see it.
+    """
     _check_positive("clip_by_norm", "limit", limit)
-    if not gradients:
-        return [], 0.0
+    scale = _largest(gradients)
+    if scale is None:
+        return list(gradients), 0.0
     total: Any = 0.0
     for g in gradients:
-        total = add(total, sum_over(mul(g, g)))
-    norm = _root(total)
-    factor = div(limit, maximum(norm, limit))
-    return [mul(g, factor) for g in gradients], norm
+        part = div(g, scale)
+        total = add(total, sum_over(mul(part, part)))
+    root = _root(total)
+    norm = mul(root, scale)
+    inside = less_equal(norm, limit)
+    divisor, factor = where(inside, 1.0, scale), div(limit, where(inside, limit, root))  # (one number of both might vanish)
+    return [mul(div(g, divisor), factor) for g in gradients], norm
+
+
+def _largest(gradients: Sequence[Any]) -> Any:
+    """The largest magnitude in any of them, a constant to `grad`; 1 where it is 0. None: they have no elements."""
+    scale: Any = None
+    for g in gradients:
+        if g.size:
+            largest = largest_magnitude(g)
+            scale = largest if scale is None else maximum(scale, largest)
+    return scale if scale is None else where(equal(scale, 0.0), 1.0, scale)
 
 
 class ExponentialMovingAverage:

@@ -25,16 +25,17 @@ Array = np.ndarray[Any, Any]
 
 LARGE = 4096  # elements, or 64 times as many multiplications, from which the compiled kernels are faster than NumPy
 FEW = 32  # numbers of which something costly is to be made, likewise (even fewer would not be slower, but need no compiler)
+GROUP = 128  # numbers that are added one after another, at most
 THIN = 4  # columns of the left matrix, up to which a product has a kernel of its own
 
 __all__ = ["activation", "activation_grad", "adam", "adam_grad", "add", "add_at", "array_type", "asarray", "batch_norm",
            "batch_norm_input_grad", "batch_norm_input_grad_vjp", "batch_norm_statistics", "batch_norm_sums",
            "batch_norm_sums_vjp", "bce_with_logits", "bce_with_logits_curvature", "bce_with_logits_grad", "channels_last",
-           "conv2d", "conv2d_input_grad", "conv2d_weight_grad",
-           "dense", "dense_parameter_grads", "empty", "feed", "log_softmax", "logsumexp", "matmul", "minibatch_similarity",
-           "minibatch_similarity_grad", "minibatch_similarity_second", "mlp", "mlp_grad", "mlp_second", "multiply", "name",
-           "random_bits", "random_normal", "random_uniform", "reshape", "rmsprop", "sgd", "softmax", "subtract", "sum",
-           "sums_along", "to_numpy", "xp"]
+           "conv2d", "conv2d_input_grad", "conv2d_weight_grad", "dense", "dense_parameter_grads", "empty", "feed",
+           "log_softmax", "logsumexp", "matmul", "mean", "minibatch_similarity", "minibatch_similarity_grad",
+           "minibatch_similarity_second", "mlp", "mlp_grad", "mlp_second", "multiply", "name", "random_bits",
+           "random_normal", "random_uniform", "reshape", "rmsprop", "sgd", "softmax", "subtract", "sum", "sums_along",
+           "to_numpy", "xp"]
 
 
 _loaded: dict[str, Any] = {}
@@ -125,18 +126,92 @@ multiply = _binary(np.multiply)
 
 
 def sum(x: Array, axis: Any, keepdims: bool) -> Array:
-    """The sum over the axes; of large channels-last images, for each channel, in float64 on the way."""
-    if axis == (0, 2, 3) and x.size > LARGE and x.ndim == 4 and not keepdims:
-        rows = x.transpose(0, 2, 3, 1)
-        if rows.flags.c_contiguous and x.dtype in _native().REALS:
-            return _native().column_sums(rows.reshape(-1, x.shape[1]))
+    """The sum over the axes, a tuple (None: all). NumPy adds pairwise along contiguous axes. Along others it adds one number
+    after another, which loses digits, in float32 as many as 1e-7 times their count: of more than GROUP, `_total` adds."""
     reduce: Any = np.add.reduce  # np.sum checks more, at three times the cost of a small sum
-    return reduce(x, axis, keepdims=keepdims)
+    if x.size <= GROUP or not _is_sequential(x, axis):
+        return reduce(x, axis, keepdims=keepdims)
+    if axis is not None and x.ndim - 1 in axis and x.flags.c_contiguous:  # first the axes along which it adds pairwise
+        inner = x.ndim - 1
+        while inner - 1 in axis:
+            inner -= 1
+        parts, outer = reduce(x, tuple(range(inner, x.ndim))), tuple([i for i in axis if i < inner])
+        y = _total(parts, outer, keepdims).astype(x.dtype, copy=False)
+        return y.reshape(*y.shape, *[1] * (x.ndim - inner)) if keepdims else y
+    return _total(x, axis, keepdims).astype(x.dtype, copy=False)
+
+
+def mean(x: Array, axis: Any, keepdims: bool) -> Array:
+    """The mean over the axes, of which there is something; that of equal float32 numbers is exactly their value."""
+    total = _total(x, axis, keepdims)
+    return (total / (x.size // total.size if total.size else 1)).astype(x.dtype, copy=False)
+
+
+def _is_sequential(x: Array, axis: Any) -> bool:
+    """Whether NumPy would add more than GROUP floating-point numbers of x one after another."""
+    if x.dtype.kind != "f":
+        return False
+    if axis is None:
+        return not (_is_dense(x) or x.flags.f_contiguous)
+    count = 1
+    for i in axis:
+        count *= x.shape[i]
+    return count > GROUP and not (x.flags.c_contiguous and min(axis) == x.ndim - len(axis))
+
+
+def _total(x: Array, axis: Any, keepdims: bool) -> Array:
+    """The sum over the axes, a tuple (None: all), in float64."""
+    reduce: Any = np.add.reduce
+    axes = tuple(range(x.ndim)) if axis is None else axis
+    rows = _columns(x, axes) if x.size > LARGE and axes else None
+    if rows is not None:
+        total = _native().column_sums(rows)
+        if len(axes) == x.ndim:
+            total = reduce(total, keepdims=True)
+        return total.reshape([1 if i in axes else n for i, n in enumerate(x.shape) if keepdims or i not in axes])
+    if x.dtype == np.float64 and x.size > GROUP:
+        for i in axes:
+            x = _folded(x, i)
+    return reduce(x, axis, np.float64, keepdims=keepdims)
+
+
+def _columns(x: Array, axes: tuple[int, ...]) -> Array | None:
+    """x as a C-contiguous matrix whose columns add up to the sums over the axes, or, over all axes, to parts of it. None: x
+    lies otherwise."""
+    if not x.size or x.dtype not in _native().REALS or not _is_dense(x):
+        return None
+    if len(axes) == x.ndim:
+        width = math.gcd(x.size, 1024)
+        last = x if x.flags.c_contiguous else x.transpose(0, 2, 3, 1)
+        return last.reshape(-1, width) if width >= 32 else None
+    if not x.flags.c_contiguous:  # images that lie channels-last
+        return x.transpose(0, 2, 3, 1).reshape(-1, x.shape[1]) if sorted(axes) == [0, 2, 3] else None
+    return x.reshape(-1, math.prod(x.shape[len(axes):])) if max(axes) < len(axes) else None
+
+
+def _folded(x: Array, axis: int) -> Array:
+    """x with groups of GROUP neighbours along the axis replaced by their sums, until GROUP or fewer are left."""
+    reduce: Any = np.add.reduce
+    while x.shape[axis] > GROUP:
+        before, n, behind = x.shape[:axis], x.shape[axis], x.shape[axis + 1:]
+        whole = n // GROUP * GROUP
+        cut = (slice(None),) * axis
+        parts = [reduce(x[*cut, :whole].reshape(*before, n // GROUP, GROUP, *behind), axis + 1)]
+        if whole < n:
+            parts.append(reduce(x[*cut, whole:], axis, keepdims=True))
+        x = np.concatenate(parts, axis)
+    return x
 
 
 def add_at(out: Array, index: Any, g: Array) -> None:
-    """out[index] += g, where a place may be named several times."""
-    np.add.at(out, index, g)
+    """out[index] += g, where a place may be named several times: float32 is added in float64, in which many keep their
+    digits."""
+    if out.dtype != np.float32 or g.size <= GROUP:
+        np.add.at(out, index, g)
+    else:
+        wide = np.zeros(out.shape)
+        np.add.at(wide, index, g.astype(np.float64))  # (of two dtypes it would take five times as long)
+        out += wide
 
 
 def sums_along(g: Array, index: Array, axis: int, count: int) -> Array:
@@ -202,6 +277,8 @@ def dense_parameter_grads(x: Array, y: Array) -> Array:
     matmul(y.T, x, out=weight.reshape(y.shape[1], x.shape[1]))
     if y.size > LARGE and y.flags.c_contiguous:
         bias[...] = _native().column_sums(y)
+    elif len(y) > GROUP:
+        bias[...] = sum(y, (0,), False)
     else:
         np.add.reduce(y, 0, out=bias)
     return both

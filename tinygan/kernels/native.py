@@ -233,8 +233,8 @@ def _normalization(task: str, x: Array, vectors: Sequence[Array] = (), activatio
 
 
 def column_sums(x: Array) -> Array:
-    """The sums over the rows of x (rows, columns), C-contiguous: (columns,)."""
-    return _normalization("sums", x, totals=1)[0].astype(x.dtype)
+    """The sums over the rows of x (rows, columns), C-contiguous: (columns,), float64."""
+    return _normalization("sums", x, totals=1)[0]
 
 
 def _run(task: str, n: Normalized, **arrays: Any) -> Array:

@@ -22,6 +22,7 @@ from tinygan.kernels.gemm import pointer_to
  SLOPE) = range(15)
 WORDS = 15
 TOTALS = 3  # sums that a task makes for each channel, at most
+BLOCK = 256  # rows that are added by themselves: the error of a sum in float64 grows with their number, not with all rows
 
 
 class Tasks(NamedTuple):
@@ -88,19 +89,25 @@ def make(real: Any) -> Tasks:
 
     @kernel(str(real))
     def sums(task: Any, part: Any, parts: Any) -> Any:
-        """The sums of x."""
+        """The sums of x: of four in its own precision, of those in float64."""
         t = carray(task, (WORDS,))
         first, end = rows_of(t, part, parts)
-        total = partial(t, part, 0)
-        quads = first + (end - first) // 4 * 4
-        for i in range(first, quads, 4):
-            x0, x1, x2, x3 = row(t, X, i), row(t, X, i + 1), row(t, X, i + 2), row(t, X, i + 3)
-            for c in range(x0.size):
-                total[c] += np.float64((x0[c] + x1[c]) + (x2[c] + x3[c]))
-        for i in range(quads, end):
-            x0 = row(t, X, i)
-            for c in range(x0.size):
-                total[c] += np.float64(x0[c])
+        total, block = partial(t, part, 0), partial(t, part, 1)
+        for start in range(first, end, BLOCK):
+            stop = min(start + BLOCK, end)
+            quads = start + (stop - start) // 4 * 4
+            for c in range(block.size):
+                block[c] = 0
+            for i in range(start, quads, 4):
+                x0, x1, x2, x3 = row(t, X, i), row(t, X, i + 1), row(t, X, i + 2), row(t, X, i + 3)
+                for c in range(x0.size):
+                    block[c] += np.float64((x0[c] + x1[c]) + (x2[c] + x3[c]))
+            for i in range(quads, stop):
+                x0 = row(t, X, i)
+                for c in range(x0.size):
+                    block[c] += np.float64(x0[c])
+            for c in range(block.size):
+                total[c] += block[c]
 
     @kernel(str(real))
     def normalize(task: Any, part: Any, parts: Any) -> Any:

@@ -75,9 +75,11 @@ def kernel_distance(real: Array, generated: Array) -> float:
 def precision_recall(real: Array, generated: Array, k: int = 3) -> PrecisionRecall:
     """Of features (N, F) and (M, F) (Kynkaanniemi et al. 2019, section 3): a sample is covered by a set when it is no
     farther from one of the set's members than that one's k-th nearest neighbour in the set is. Both depend on the numbers of
-    samples; compare only like with like."""
-    a, b = _two("precision_recall", real, generated)
-    a, b = ((x - a.mean(0)).astype(np.result_type(real, generated, np.float32)) for x in (a, b))
+    samples; compare only like with like.
+
+    Equal samples are at distance 0: the features are rounded to steps of about a millionth of their range (see `_whole`),
+    and between these the distances are exact."""
+    a, b = _whole(*_two("precision_recall", real, generated))
     if not 1 <= k < min(len(a), len(b)):
         raise ValueError(f"precision_recall: k should be from 1 to one less than the samples of either kind, got {k} with "
                          f"{len(a)} and {len(b)}")
@@ -145,13 +147,24 @@ def _blocks(x: Array, columns: int) -> list[Array]:
     return [x[start:start + rows] for start in range(0, len(x), rows)]
 
 
+def _whole(a: Array, b: Array) -> tuple[Array, Array]:
+    """Features (N, F) and (M, F), centred and rounded to whole numbers of steps. The steps are so large that every term of
+    |x|^2 - 2 x y + |y|^2 is below 2^53: so in float64 a squared distance is exact, in whatever order its terms are added."""
+    centre = (a.min(0) + a.max(0)) / 2
+    a, b = a - centre, b - centre
+    largest = max(np.abs(a).max(), np.abs(b).max())
+    most = 2 ** ((51 - math.ceil(math.log2(a.shape[1]))) // 2)  # |x|^2 + 2 |x y| + |y|^2 <= 4 F most^2
+    step = 2.0 ** math.ceil(math.log2(largest / most)) if largest > 0 else 1  # (whole features stay what they are)
+    return np.rint(a / step), np.rint(b / step)
+
+
 def _squares(x: Array, y: Array) -> Array:
-    """The squared distances of all pairs, (len(x), len(y))."""
+    """The squared distances of all pairs, (len(x), len(y)), of what `_whole` returned."""
     found = x @ y.T
     found *= -2
     found += np.square(x).sum(1)[:, None]
     found += np.square(y).sum(1)
-    return np.maximum(found, 0, out=found)
+    return found
 
 
 def _covered(samples: Array, members: Array, k: int) -> float:

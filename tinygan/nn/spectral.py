@@ -28,8 +28,9 @@ class SpectralNorm(Module):
 
     sigma = u^T W v, where u and v follow W by `n_power_iterations` power iterations in every forward pass in training
     that updates buffers; to gradients they are constants. State under the names that PyTorch's
-    `parametrizations.spectral_norm` gives it. eps: the least norm that a vector is divided by. Raises ValueError for a
-    layer without a weight of two axes or more, and for a weight of zeros.
+    `parametrizations.spectral_norm` gives it. eps: the least norm that a vector is divided by, after its largest element was
+    made 1 (PyTorch does not do that, and calls a small weight zeros). Raises ValueError for a layer without a weight of two
+    axes or more, and for a weight of zeros when it is used; on a GPU, which is not waited for, the result is NaN instead.
     """
 
     couples_examples = False
@@ -70,6 +71,9 @@ class SpectralNorm(Module):
         # Copies: u and v may move before the backward pass.
         u, v = (getattr(self, path).array.astype(original.dtype) for path in (_U, _V))
         sigma = ops.sum(ops.mul(u, ops.matmul(_matrix(original, self._outputs), v)))
+        if backend_of(as_array(sigma)) is cpu and as_array(sigma) == 0:
+            raise ValueError(f"SpectralNorm: a weight of zeros cannot be divided by its singular value (weight "
+                             f"{original.shape}), nor one to which the vectors u and v do not belong")
         return ops.div(original, sigma)
 
     def forward(self, *inputs: Any) -> Any:
@@ -113,18 +117,18 @@ def _iterate(weight: Any, u: Buffer, v: Buffer, outputs: int, eps: float, count:
     matrix = _matrix(weight, outputs)
     backend = backend_of(matrix)
 
-    def norm(x: Any) -> Any:
-        return backend.xp.sqrt((x * x).sum())
+    def unit(x: Any) -> Any:
+        """x / |x|, by its largest magnitude first, so that no square overflows or vanishes."""
+        largest = backend.xp.max(backend.xp.abs(x))
+        if backend is cpu and largest == 0:  # (a GPU is not waited for: there the loss becomes NaN)
+            raise ValueError(f"SpectralNorm: a weight of zeros has no singular vectors (weight {weight.shape})")
+        x = x / largest
+        return x / backend.xp.maximum(backend.xp.sqrt((x * x).sum()), eps)
 
     right = v.array.astype(matrix.dtype)
     for _ in range(count):
-        left = backend.matmul(matrix, right[:, None])[:, 0]
-        left = left / backend.xp.maximum(norm(left), eps)
-        right = backend.matmul(matrix.T, left[:, None])[:, 0]
-        length = norm(right)
-        if backend is cpu and length == 0:  # (a GPU is not waited for: there the loss becomes NaN)
-            raise ValueError(f"SpectralNorm: a weight of zeros has no singular vectors (weight {weight.shape})")
-        right = right / backend.xp.maximum(length, eps)
+        left = unit(backend.matmul(matrix, right[:, None])[:, 0])
+        right = unit(backend.matmul(matrix.T, left[:, None])[:, 0])
     u.assign(left)
     v.assign(right)
 

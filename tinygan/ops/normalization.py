@@ -9,14 +9,15 @@ from __future__ import annotations
 
 __all__ = ["Settings", "batch_norm", "batch_norm_inference", "check_statistics", "empty_statistics", "layer_norm"]
 
+import math
 from typing import Any, NamedTuple
 
 from tinygan.backends import backend_of
 from tinygan.graph import OUT, op, pullback
 from tinygan.ops.activations import activation as activate
 from tinygan.ops.activations import activation_grad, checked_activation, split_activation
-from tinygan.ops.elementwise import add, div, mul, sqrt, sub
-from tinygan.ops.reduce import mean, var
+from tinygan.ops.elementwise import add, div, maximum, mul, sqrt, sub
+from tinygan.ops.reduce import largest_magnitude, mean, var
 from tinygan.ops.reduce import sum as sum_over
 from tinygan.ops.shape import reshape, stack
 from tinygan.tensor import Tensor, as_array, shape_of
@@ -157,8 +158,13 @@ def layer_norm(x: Any, weight: Any, bias: Any, eps: float = 1e-5) -> Any:
                          f"weight {weight.shape}, bias {bias.shape})")
     axes = tuple(range(-n, 0))
     centred = sub(x, mean(x, axes, keepdims=True))
+    # Both sides of the division are taken by their scale, a constant: the square of 1e20 is infinite in float32. It is at
+    # least the root of eps, so that of small numbers eps stays the larger part.
+    scale = maximum(largest_magnitude(centred, axis=axes, keepdims=True), math.sqrt(eps))
+    centred = div(centred, scale)
     variance = mean(mul(centred, centred), axes, keepdims=True)
-    return add(mul(div(centred, sqrt(add(variance, eps))), weight), bias)
+    share = div(math.sqrt(eps), scale)
+    return add(mul(div(centred, sqrt(add(variance, mul(share, share)))), weight), bias)
 
 
 def _check(caller: str, eps: float, x: Any, *per_channel: Any) -> float:

@@ -11,6 +11,8 @@ __all__ = ["Windows", "avg_pool2d", "max_pool2d"]
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from tinygan.graph import op
 from tinygan.ops.indexing import getitem
 from tinygan.ops.shape import reshape, transpose
@@ -98,12 +100,12 @@ def max_pool2d(x: Any, kernel_size: int | Sequence[int], stride: int | Sequence[
 @op()
 def _means(B: Any, x: Any, windows: Windows, count_include_pad: bool) -> Any:
     framed = _framed(B, x, windows, 0.0)
-    total = None
-    for place in windows.places():
-        here = framed[(slice(None), *place)]
-        total = here.copy() if total is None else B.xp.add(total, here, out=total)
+    places = list(windows.places())
+    total = framed[(slice(None), *places[0])].astype(x.dtype if len(places) <= 128 else np.float64)  # many lose digits
+    for place in places[1:]:
+        total = B.xp.add(total, framed[(slice(None), *place)], out=total)
     total *= _shares(B, x.dtype, windows, count_include_pad)
-    return total.transpose(0, 3, 1, 2)
+    return total.astype(x.dtype, copy=False).transpose(0, 3, 1, 2)
 
 
 @op()

@@ -36,7 +36,7 @@ def sum(x: Any, axis: Axis = None, keepdims: bool = False) -> Any:
 
 @op()
 def _mean(B: Any, x: Any, axis: Axes, keepdims: bool, shape: tuple[int, ...]) -> Any:
-    return B.xp.mean(x, axis, keepdims=keepdims)
+    return B.mean(x, axis, keepdims)
 
 
 @_mean.vjp
@@ -66,7 +66,14 @@ def var(x: Any, axis: Axis = None, keepdims: bool = False, ddof: int = 0) -> Any
     if count <= ddof:
         raise ValueError(f"var: {count} elements along axis {axis} of the shape {x.shape}, needs more than ddof={ddof}")
     deviation = sub(x, mean(x, axis, keepdims=True))
-    return mul(sum(mul(deviation, deviation), axis, keepdims), 1 / (count - ddof))
+    return mul(mean(mul(deviation, deviation), axis, keepdims), count / (count - ddof))  # (a sum might overflow)
+
+
+@op()
+def largest_magnitude(B: Any, x: Any, axis: Axes = None, keepdims: bool = False) -> Any:
+    """The largest |x| over the axes, to divide by before squaring; a constant to `grad`, NaN where x has a NaN."""
+    xp = B.xp
+    return xp.maximum(xp.max(x, axis, keepdims=keepdims), -xp.min(x, axis, keepdims=keepdims))  # (|x| would be a copy)
 
 
 @op(saves=(0, OUT), integers=True)
@@ -90,7 +97,7 @@ def _(needs: Any, g: Any, x: Any, y: Any, axis: Axes, keepdims: bool, shape: tup
 def _share(B: Any, x: Any, y: Any, axis: Axes) -> Any:
     """Which elements are the extreme ones: 1, or 1/k each where k of them tie. Beside a NaN there is no other."""
     ties = ((x == y) | (x != x)).astype(x.dtype)
-    return ties / B.xp.sum(ties, axis, keepdims=True)
+    return ties / B.sum(ties, axis, True)
 
 
 def max(x: Any, axis: Axis = None, keepdims: bool = False) -> Any:

@@ -129,7 +129,7 @@ def check_broadcast(caller: str, small: Shape, large: Shape) -> None:
 def _sum_to(B: Any, x: Any, shape: Shape, original: Shape) -> Any:
     new = len(original) - len(shape)
     axes = (*range(new), *[i + new for i, n in enumerate(shape) if n == 1 and original[i + new] != 1])
-    return B.xp.sum(x, axes).reshape(shape)
+    return B.sum(x, axes, False).reshape(shape)
 
 
 @_sum_to.vjp

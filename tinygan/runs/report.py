@@ -103,6 +103,7 @@ def warnings(history: History, samples: npt.NDArray[np.float32], real: npt.NDArr
 def mean_distance(images: npt.NDArray[np.float32]) -> float:
     """The mean Euclidean distance over all pairs of images (N, ...)."""
     flat = images.reshape(len(images), -1).astype(np.float64)
+    flat -= flat.mean(axis=0)  # (so that equal images are at distance 0, not at the rounding of their squares)
     squares = np.square(flat).sum(axis=1)
     between = squares[:, None] + squares - 2 * flat @ flat.T
     pairs = np.triu_indices(len(flat), 1)

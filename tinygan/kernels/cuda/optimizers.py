@@ -8,6 +8,7 @@ import numpy as np
 
 from tinygan.kernels.cuda.device import THREADS, Array, Device, HostValue
 from tinygan.kernels.cuda.elementwise import aligned, is_dense
+from tinygan.kernels.squares import largest_gradient, largest_square
 
 __all__ = ["adam", "adam_grad", "rmsprop", "sgd"]
 
@@ -61,16 +62,23 @@ def adam_grad(device: Device, g: Array, packed: Array, gradient: Array, settings
 
     def factors() -> Any:
         rate, beta1, beta2, eps, _, _, correction1, correction2 = settings() if callable(settings) else settings
-        return np.array([rate / correction1, 1 / math.sqrt(correction2), eps, beta1, 1 - beta1, beta2, 1 - beta2],
-                        packed.dtype)
+        return np.array([rate / correction1, 1 / math.sqrt(correction2), eps, beta1, 1 - beta1, beta2, math.sqrt(1 - beta2),
+                         2 * (1 - beta2), largest_gradient(packed.dtype, 1 - beta2)], packed.dtype)
 
     fed = device.feed(factors)
-    rate, scale, eps, beta1, rest1, beta2, rest2 = (fed[i] for i in range(7))
+    rate, scale, eps, beta1, rest1, beta2, part, twice, most = (fed[i] for i in range(9))
+    inside = xp.abs(gradient) <= most
+    gradient = xp.where(inside, gradient, xp.where(xp.isfinite(gradient), xp.sign(gradient) * most, gradient))
     by_p, by_m, by_v = g
     m = packed[1] * beta1 + gradient * rest1
-    root = xp.sqrt(packed[2] * beta2 + gradient * gradient * rest2)
+    square = packed[2] * beta2 + xp.square(gradient * part)
+    largest = kind(largest_square(packed.dtype))
+    root = xp.sqrt(xp.where(square > largest, largest, square))
+    moves = (square > 0) & (square <= largest)
     below = root * scale + eps
-    step = by_p * rate / below
+    step, ratio = by_p * rate / below, m / below * scale
+    half = xp.where(moves, kind(0.5) / xp.where(root, root, kind(1)), kind(0))
+    by_v = xp.where(square > largest, kind(0), by_v)
     by_m = by_m - step
-    by_v = by_v + step * m * scale / (below * kind(2) * xp.where(root, root, kind(xp.inf)))
-    return xp.stack([by_p, by_m * beta1, by_v * beta2, by_m * rest1 + by_v * gradient * rest2 * kind(2)])
+    by_gradient = by_m * rest1 + (by_v * gradient + step * ratio * (gradient * half)) * twice
+    return xp.stack([by_p, by_m * beta1, (by_v + step * ratio * half) * beta2, xp.where(inside, by_gradient, kind(0))])

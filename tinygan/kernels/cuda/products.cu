@@ -77,9 +77,9 @@ extern "C" __global__ void column_sums(const real* x, const real* vector, real* 
     int lane = threadIdx.x % WARP_SIZE, warp = threadIdx.x / WARP_SIZE, n = blockIdx.x * WARP_SIZE + lane;
     Part part(K, blockIdx.y, gridDim.y);
     double sum = 0;
-    for (int first = part.begin + warp; first < part.end && n < N; first += 8 * 32) {
+    for (int first = part.begin + warp; first < part.end && n < N; first += 8 * 4) {
         real few = 0;  // short sums in the arrays' type, which is faster
-        for (int k = first; k < min(first + 8 * 32, part.end); k += 8)
+        for (int k = first; k < min(first + 8 * 4, part.end); k += 8)
             few += x[(long long)k * stride + n] * (vector ? vector[(long long)k * vector_stride] : real(1));
         sum += few;
     }

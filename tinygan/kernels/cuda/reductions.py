@@ -9,11 +9,12 @@ import numpy as np
 from tinygan.kernels import exponentials
 from tinygan.kernels.cuda.device import THREADS, Array, Device
 
-__all__ = ["add_at", "log_softmax", "logsumexp", "softmax", "sum", "sums_along"]
+__all__ = ["add_at", "log_softmax", "logsumexp", "mean", "softmax", "sum", "sums_along"]
 
 SUMMED, MAPPED = (16, 6), (4, 24)
 """How sums and maps are cut into parts: rows that a thread has at least, where there are so many, and blocks for each
 multiprocessor at most. The parts of a sum must be added, so they are as many as run at once."""
+FEW = 128  # numbers that may be added in their own precision
 FINISHED = 8  # columns that a block adds the parts of: so that it has 32 threads for each
 
 
@@ -57,14 +58,43 @@ def column_sums(device: Device, rows: Array) -> Array:
 
 
 def sum(device: Device, x: Array, axis: Any, keepdims: bool) -> Array:
-    """The sum over the axes; of channels-last images for each channel, and of a matrix' columns, by `column_sums`."""
-    if not keepdims and x.dtype.kind == "f":
-        rows = x
-        if axis == (0, 2, 3) and x.ndim == 4:
-            rows = x.transpose(0, 2, 3, 1)
-        if (rows is not x or (axis == (0,) and x.ndim == 2)) and rows.flags.c_contiguous:
-            return column_sums(device, rows.reshape(math.prod(rows.shape[:-1]), rows.shape[-1]))
+    """The sum over the axes, a tuple (None: all). CuPy adds in the elements' own precision, in which many float32 numbers
+    lose digits; so of more than FEW, `_total` adds."""
+    if x.dtype.kind == "f" and (_count(x, axis) > FEW or _columns(x, axis) is not None):
+        return _total(device, x, axis, keepdims, x.dtype)
     return device.xp.sum(x, axis, keepdims=keepdims)
+
+
+def mean(device: Device, x: Array, axis: Any, keepdims: bool) -> Array:
+    """The mean over the axes, of which there is something; that of equal float32 numbers is exactly their value."""
+    total = _total(device, x, axis, keepdims, np.float64)
+    return (total / max(_count(x, axis), 1)).astype(x.dtype, copy=False)
+
+
+def _total(device: Device, x: Array, axis: Any, keepdims: bool, dtype: Any) -> Array:
+    """The sum over the axes, added in float64: of channels-last images for each channel and of a matrix' columns by
+    `column_totals`."""
+    rows = _columns(x, axis)
+    if rows is None:
+        return device.xp.sum(x, axis, dtype=np.float64, keepdims=keepdims).astype(dtype, copy=False)
+    total = column_totals(device, "reductions", "column_sums", 1, rows.shape, (rows,), x.dtype, wide=dtype != x.dtype)
+    return total.reshape([1 if i in axis else n for i, n in enumerate(x.shape) if keepdims or i not in axis])
+
+
+def _count(x: Array, axis: Any) -> int:
+    """How many numbers go into one sum."""
+    return x.size if axis is None else math.prod([x.shape[i] for i in axis])
+
+
+def _columns(x: Array, axis: Any) -> Array | None:
+    """x as a C-contiguous matrix whose columns' sums are those over the axes; None: it is not one as it lies."""
+    if axis is None or not 0 < len(axis) < x.ndim:
+        return None
+    if x.ndim == 4 and sorted(axis) == [0, 2, 3]:
+        x, axis = x.transpose(0, 2, 3, 1), (0, 1, 2)
+    if max(axis) >= len(axis) or not x.flags.c_contiguous:
+        return None
+    return x.reshape(math.prod(x.shape[:len(axis)]), math.prod(x.shape[len(axis):]))
 
 
 def add_at(device: Device, out: Array, index: Any, g: Array) -> None:
