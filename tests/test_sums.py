@@ -202,3 +202,19 @@ def test_the_mean_of_a_large_window(device):
     for order in ("C", "last"):
         found = ops.avg_pool2d(to_device(laid_out(x, order), device), 60)
         np.testing.assert_allclose(to_numpy(found), np.full((1, 2, 1, 1), 1000.1), rtol=2e-7)
+
+
+@pytest.mark.parametrize("dtype, bound", [(np.float32, 3e-6), (np.float64, 1e-14)])
+@pytest.mark.parametrize("bias, activation", [(False, "identity"), (True, "identity"), (True, "leaky_relu"), (True, "relu")])
+def test_products_of_many_terms(dtype, bound, bias, activation):
+    """The weight gradient of a dense layer over 500,000 rows, and a dense layer of as many inputs."""
+    rng = np.random.default_rng(0)
+    x, y = (rng.uniform(0.5, 1.5, (500_000, n)).astype(dtype) for n in (20, 12))
+    exact = y.astype(np.float64).T @ x.astype(np.float64)
+    shift = np.resize(-exact.mean(1), 20)  # so that the sums have both signs
+    found = tg.dense(y.T, x.T, shift.astype(dtype), activation) if bias else tg.matmul(y.T, x)
+    expected = exact + shift.astype(dtype) if bias else exact
+    if activation != "identity":
+        expected = np.where(expected > 0, expected, (0.2 if activation == "leaky_relu" else 0.0) * expected)
+    assert found.dtype == dtype
+    assert np.abs(found - expected).max() <= bound * exact.max()

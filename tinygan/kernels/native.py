@@ -21,6 +21,7 @@ REALS = {np.dtype(np.float32): types.float32, np.dtype(np.float64): types.float6
 ALONE = 32 * 1024  # elements of an elementwise task, below which sharing it costs more than it gives
 ALONE_PRODUCT = 200_000  # multiplications of a matrix product, likewise
 FOLD = 32  # rows that are summed as one, where they are shorter
+DEEP, PART = 8192, 2048  # terms of a sum from which on it is made of parts, and terms of a part
 NARROW = 4  # columns of a product, up to which it is the left matrix that is read in place
 
 
@@ -100,6 +101,8 @@ def product(a: Array, b: Array, out: Array | None = None, bias: Array | None = N
     have contiguous columns (be the transpose of a C-ordered array). out is C-contiguous."""
     m, k = a.shape
     n = b.shape[1]
+    if k > DEEP:
+        return _deep_product(a, b, out, bias, activation, slope)
     if out is None:
         out = empty((m, n), a.dtype)
     a, a_row, a_column = _strides(a)
@@ -121,6 +124,16 @@ def product(a: Array, b: Array, out: Array | None = None, bias: Array | None = N
             address(a), a_row, a_step, address(b), b_step, b_column, address(out), out.shape[1], staged, m, n, k, split_rows,
             0 if bias is None else address(bias), activation, number(slope, out.dtype), memory, words), parts)
     return out
+
+
+def _deep_product(a: Array, b: Array, out: Array | None, bias: Array | None, activation: int, slope: float) -> Array:
+    """The same in parts of the sums: thousands of terms added one after another would lose digits."""
+    y = product(a[:, :PART], b[:PART], out)
+    for start in range(PART, a.shape[1], PART):
+        y += product(a[:, start:start + PART], b[start:start + PART])
+    if bias is not None:
+        y += bias
+    return y if activation == IDENTITY else activation_forward(y, activation, slope, y)
 
 
 def thin_product(a: Array, b: Array, out: Array | None = None, bias: Array | None = None, activation: int = IDENTITY,
