@@ -26,8 +26,8 @@ def ratios(parts: list[Row]) -> list[Row]:
     found = []
     for part in of_kind(parts, "steps"):
         rows = part["result"]["rows"]
-        ours = min((row["median_ms"] for row in rows if row["framework"] == "tinygan" and row["variant"].startswith("captured")),
-                   default=None)
+        ours = min((row["median_ms"] for row in rows
+                    if row["framework"] == "tinygan" and row["variant"].startswith("captured")), default=None)
         if ours is None:
             continue
         told = {key: rows[0][key] for key in ("model", "batch", "precision")}
