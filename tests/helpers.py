@@ -11,6 +11,14 @@ from hypothesis import strategies as st
 import tinygan as tg
 from tinygan.backends import backend_of
 
+
+def smallest(device: str, dtype: Any) -> float:
+    """Below this a number of that type may count as 0. CuPy compiles all kernels with -ftz=true: on a GPU it is the smallest
+    normal float32."""
+    found = np.finfo(np.dtype(dtype))
+    return float(found.tiny if device == "cuda" and found.dtype == np.float32 else found.smallest_subnormal)
+
+
 TOLERANCES = {"float64": 1e-10, "float32": 2e-4}  # relative to the largest element
 
 

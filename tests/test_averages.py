@@ -27,7 +27,8 @@ def moved(model, i):
     """As training leaves it after another step: other weights, statistics and vectors."""
     for path, p in model.named_parameters():
         p.assign(p.numpy() + 0.3 * Key(i).fold(path).normal(p.shape))
-    model(Key(i).fold("x").normal((16, 3), model[0].weight.dtype) * (1 + i) + i)
+    weight = model[0].weight
+    model(tg.to_device(Key(i).fold("x").normal((16, 3), weight.dtype) * (1 + i) + i, weight.device))
 
 
 def averaged(decay=0.8, steps=12, dtype=np.float32):

@@ -15,6 +15,15 @@ def without_cupy(monkeypatch):
     monkeypatch.setitem(sys.modules, "cupy", None)  # importing it raises ImportError
 
 
+def test_inputs_on_two_devices_are_refused(other_device):
+    here, there = np.ones((16, 16), np.float32), tg.to_device(np.ones((16, 16), np.float32), other_device)
+    for call in (tg.mul, tg.matmul, lambda a, b: tg.dense(a, b), lambda a, b: tg.mul(tg.Tensor(a), b)):
+        for a, b in ((here, there), (there, here)):
+            with pytest.raises(TypeError, match=rf"inputs on (cpu and on {other_device}|{other_device}.* and on cpu)"):
+                call(a, b)
+    np.testing.assert_array_equal(tg.to_device(tg.mul(there, 2.0), "cpu"), here * 2)
+
+
 def test_a_missing_gpu_is_one_clear_line(monkeypatch, capsys, tmp_path):
     without_cupy(monkeypatch)
     assert cli.main(["train", "vanilla", "--device", "cuda", "--run-dir", str(tmp_path / "run")]) == 2

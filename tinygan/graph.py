@@ -72,7 +72,12 @@ def apply(op: Op, *inputs: Any, **static: Any) -> Any:
                 continue
         arrays.append(x)
         parents.append(node)
-        backend = cpu if type(x) is np.ndarray else _backend(op, x)
+        here = cpu if type(x) is np.ndarray else _backend(op, x)
+        if backend is None:
+            backend = here
+        elif here is not backend:
+            raise TypeError(f"{op.name}: inputs on {backend.name} and on {here.name}: bring them to one device, by "
+                            "tinygan.to_device(array, name) or network.to(name)")
         if x.dtype is not _FLOAT32:
             unusual = True
     if backend is None:  # only numbers

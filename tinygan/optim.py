@@ -549,13 +549,14 @@ def clip_by_norm(gradients: Sequence[Any], limit: float) -> tuple[list[Any], Any
 
 
 def _largest(gradients: Sequence[Any]) -> Any:
-    """The largest magnitude in any of them, a constant to `grad`; 1 where it is 0. None: they have no elements."""
+    """The largest magnitude in any of them, a constant to `grad`, to divide by: at least the smallest normal number, below
+    which a GPU takes numbers for 0. None: they have no elements."""
     scale: Any = None
     for g in gradients:
         if g.size:
             largest = largest_magnitude(g)
             scale = largest if scale is None else maximum(scale, largest)
-    return scale if scale is None else where(equal(scale, 0.0), 1.0, scale)
+    return scale if scale is None else maximum(scale, float(np.finfo(scale.dtype).tiny))
 
 
 class ExponentialMovingAverage:

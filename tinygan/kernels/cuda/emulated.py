@@ -224,9 +224,10 @@ def _upload(x: Any) -> Any:
 
 
 class _RecordedEmulator(Emulator):
-    """Tells a capture what it launches."""
+    """Refuses arrays of the host, as CuPy does, and tells a capture what it launches."""
 
     def launch(self, *told: Any, **options: Any) -> None:
+        _check([a for a in told[4] if isinstance(a, np.ndarray) and a.size != 1])  # (CuPy takes one number by value)
         super().launch(*told, **options)
         for tell in _recorder:
             tell(super().launch, told, options, None)
