@@ -115,7 +115,7 @@ def run_tests(device: str, seconds: float) -> Outcome:
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
     if ":" in device:
         environment["CUDA_VISIBLE_DEVICES"] = device.partition(":")[2]
-    command = [sys.executable, "-m", "pytest", "-p", "gpu_tests", "-p", "no:cacheprovider", "--tb=short", "--maxfail=30"]
+    command = [sys.executable, "-m", "pytest", "-p", "gpu_tests", "-p", "no:cacheprovider", "--tb=short", "-rf"]
     if importlib.util.find_spec("xdist") is not None:  # most of the time goes into compiling, on one core a process
         command += ["-p", "xdist.plugin", "-n", str(max(1, min(12, (os.cpu_count() or 1) - 2))), "--dist", "worksteal"]
     try:
