@@ -172,14 +172,16 @@ def _cached(compiled: Any, function: Callable[..., Any]) -> Any:
     return compiled
 
 
-def inline(function: Callable[..., Any]) -> Any:
-    """A helper that kernels call; compiled with each of them, and for whatever types it meets.
+def inline(function: Callable[..., Any], in_order: bool = False) -> Any:
+    """A helper that kernels call; compiled with each of them, and for whatever types it meets. in_order: sums are added in
+    the order in which they stand, where digits depend on it.
 
     Its name says what it closes over. Numba counts functions to tell one name from another, from 1 in every process: of
     two kernels that two processes compiled, a third that loads both from the cache would run the same helper.
     """
     function.__qualname__ += f"-{hashlib.sha256(_closed_over(function).encode()).hexdigest()[:16]}"
-    return numba.njit(pipeline_class=_Compiler, **OPTIONS)(function)
+    options = {**OPTIONS, "fastmath": FAST - {"reassoc"}} if in_order else OPTIONS
+    return numba.njit(pipeline_class=_Compiler, **options)(function)
 
 
 def _closed_over(value: Any) -> str:

@@ -1,6 +1,7 @@
 """Activations and their gradients over flat arrays, one pass each, for float32 and float64."""
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -42,7 +43,7 @@ def power_of_two(typing: Any, exponent: Any) -> Any:
     return types.float32(types.int32), code
 
 
-@inline
+@partial(inline, in_order=True)
 def exp_in_parts(x: Any) -> Any:
     """(e, n), exp(x) = e 2^n, for a float32 x: x = n log(2) + r, log(2) subtracted in two pieces, and e = exp(r)."""
     real = np.float32
