@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from tinygan.graph import OUT, op
-from tinygan.ops.elementwise import exp, mul, neg, sub
+from tinygan.ops.elementwise import astype, exp, mul, neg, sub
 from tinygan.ops.shape import _broadcast_to, _reshape, checked_axes, checked_axis
 from tinygan.tensor import Axis, shape_of
 
@@ -65,8 +65,29 @@ def var(x: Any, axis: Axis = None, keepdims: bool = False, ddof: int = 0) -> Any
     count = _count(axis, x.shape)
     if count <= ddof:
         raise ValueError(f"var: {count} elements along axis {axis} of the shape {x.shape}, needs more than ddof={ddof}")
-    deviation = sub(x, mean(x, axis, keepdims=True))
+    deviation = centred(x, axis)
     return mul(mean(mul(deviation, deviation), axis, keepdims), count / (count - ddof))  # (a sum might overflow)
+
+
+@op()
+def _centred(B: Any, x: Any, axis: Axes) -> Any:
+    for _ in range(2):
+        x = B.subtract(x, B.mean(x, axis, True))
+    return x
+
+
+@_centred.vjp
+def _(needs: Any, g: Any, axis: Axes) -> Any:
+    return (_centred(g, axis=axis),)
+
+
+def centred(x: Any, axis: Axes) -> Any:
+    """x less its mean over the axes, of which there is something; a mask is 0 and 1.
+
+    A large mean has few digits behind the point, and what its rounding leaves is taken off by a second mean: so the result
+    depends on a common offset of x no more than x itself does.
+    """
+    return _centred(astype(x, np.float32) if x.dtype.kind == "b" else x, axis=axis)
 
 
 @op()
