@@ -159,7 +159,7 @@ def layer_norm(x: Any, weight: Any, bias: Any, eps: float = 1e-5) -> Any:
     if not math.prod(weight.shape):
         raise ValueError(f"layer_norm: nothing to normalise in axes of size 0 (input {x.shape})")
     axes = tuple(range(len(x.shape) - n, len(x.shape)))
-    deviation = centred(x, axes)
+    deviation = centred("layer_norm", x, axes)
     # Both sides of the division are taken by their scale, a constant: the square of 1e20 is infinite in float32. It is at
     # least the root of eps, so that of small numbers eps stays the larger part.
     scale = maximum(largest_magnitude(deviation, axis=axes, keepdims=True), math.sqrt(eps))
@@ -208,5 +208,5 @@ def _per_channel(value: Any, x: Any) -> Any:
 
 
 def _normalized(x: Any, eps: float) -> Any:
-    deviation = centred(x, _axes(x))
+    deviation = centred("batch_norm", x, _axes(x))
     return div(deviation, sqrt(add(mean(mul(deviation, deviation), _axes(x), keepdims=True), eps)))

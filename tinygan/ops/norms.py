@@ -51,4 +51,4 @@ def std(x: Any, axis: Axis = None, keepdims: bool = False, ddof: int = 0) -> Any
     count = _count(axis, x.shape)
     if count <= ddof:
         raise ValueError(f"std: {count} elements along axis {axis} of the shape {x.shape}, needs more than ddof={ddof}")
-    return mul(norm(centred(x, axis), axis, keepdims), 1 / math.sqrt(count - ddof))
+    return mul(norm(centred("std", x, axis), axis, keepdims), 1 / math.sqrt(count - ddof))
