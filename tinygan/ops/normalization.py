@@ -141,8 +141,8 @@ def _batch_norm_inference(B: Any, x: Any, mean: Any, variance: Any, weight: Any,
 @_batch_norm_inference.vjp
 def _(needs: Any, g: Any, *inputs: Any, eps: float) -> Any:
     def definition(x: Any, mean: Any, variance: Any, weight: Any, bias: Any) -> Any:
-        centred = sub(x, _per_channel(mean, x))  # first: x * scale - mean * scale would lose what they differ by
-        return add(mul(centred, _per_channel(div(weight, sqrt(add(variance, eps))), x)), _per_channel(bias, x))
+        deviation = sub(x, _per_channel(mean, x))  # first: x * scale - mean * scale would lose what they differ by
+        return add(mul(deviation, _per_channel(div(weight, sqrt(add(variance, eps))), x)), _per_channel(bias, x))
 
     return pullback(definition, inputs, g, needs)
 
