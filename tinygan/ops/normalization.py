@@ -112,6 +112,9 @@ def batch_norm(x: Any, weight: Any, bias: Any, eps: float = 1e-5, statistics: St
     statistics: two arrays (C,) of x's dtype, into which the mean and the (biased) variance of the batch are written; the
     backward pass reads them there, so leave them alone until then. measured: they hold them already, as `conv2d` wrote
     them. activation: as for `dense`. Raises ValueError for a batch of one value per channel, whose variance says nothing.
+
+    The statistics have x's precision, as in PyTorch. So where x's deviation is close to the rounding of its mean, the result
+    has an offset, which is the ratio of the two at most; and a variance that is infinite in x's precision gives `bias`.
     """
     eps = _check("batch_norm", eps, x, weight, bias)
     checked_activation("batch_norm", activation, slope)
