@@ -265,7 +265,7 @@ def _with(values: dict[int, Tensor], x: Any) -> Any:
 Member = Module | Parameter | Buffer
 _MEMBERS = (Module, Parameter, Buffer)
 _PLAIN = frozenset((type(None), bool, int, float, str, object))
-_UNNAMED: tuple[type, ...] = (set, frozenset, deque, type({}.values()))  # in these they would have no names that last
+_UNNAMED: tuple[Any, ...] = (set, frozenset, deque, type({}.values()))  # in these they would have no names that last
 _CONTAINERS = (list, tuple, Mapping, *_UNNAMED)
 
 
