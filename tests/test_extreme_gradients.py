@@ -172,6 +172,16 @@ def test_clip_by_norm_of_infinities_is_nan_throughout(device, bad):
     assert all(np.isnan(to_numpy(a)).all() for a in found) and np.isnan(to_numpy(norm))
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("limit", [np.inf, 1e39, 1e300])
+def test_clip_by_norm_without_a_limit(device, limit, dtype):
+    a = to_device(np.array([3.0, -4.0], dtype), device)
+    found, norm = clip_by_norm([a, to_device(np.zeros(2, dtype), device)], limit)
+    assert to_numpy(found[0]).tolist() == [3, -4] and to_numpy(found[1]).tolist() == [0, 0] and float(to_numpy(norm)) == 5
+    x = tg.Tensor(a, requires_grad=True)
+    np.testing.assert_array_equal(to_numpy(tg.grad(tg.sum(clip_by_norm([x], limit)[0][0]), x)), [1, 1])
+
+
 def test_clip_by_norm_of_nothing():
     (found,), norm = clip_by_norm([np.ones((0, 2), np.float32)], 1.0)
     assert found.shape == (0, 2) and norm == 0.0

@@ -77,6 +77,11 @@ def test_every_public_name_is_there_and_documented():
     assert len(set(tinygan.__all__)) == len(tinygan.__all__)
 
 
+def test_the_ops_room_lists_every_op():
+    ops = importlib.import_module("tinygan.ops")
+    assert {name for name in tinygan.__all__ if hasattr(ops, name)} <= set(ops.__all__)
+
+
 INTERNAL = ("tinygan.kernels", "tinygan.backends")  # reached through the backend's table only
 MODULES = ["tinygan", *[found.name for found in pkgutil.walk_packages(tinygan.__path__, "tinygan.")
                         if not found.name.startswith(INTERNAL) and not found.name.rpartition(".")[2].startswith("_")]]

@@ -66,6 +66,20 @@ def test_on_every_device(device):
     assert (1.0 - mask).dtype == np.float32
 
 
+def test_signs_and_deviations(device):
+    mask, pixels = rng.uniform(size=(70, 90)) > 0.5, rng.integers(0, 256, (70, 90), np.uint8)
+    x = to_device(mask, device)
+    for given in (x, tg.Tensor(x)):
+        assert tg.var(given, 0).dtype == tg.std(given, 0).dtype == np.float32
+        np.testing.assert_allclose(to_numpy(tg.var(given, 0)), mask.astype(float).var(0), rtol=1e-6)
+        np.testing.assert_allclose(to_numpy(tg.std(given, 1, ddof=1)), mask.astype(float).std(1, ddof=1), rtol=1e-6)
+        assert tg.sign(given).dtype == bool
+        np.testing.assert_array_equal(to_numpy(tg.sign(given)), mask)
+    for name in ("var", "std"):
+        with pytest.raises(TypeError, match=f"{name}: needs float32 or float64, got uint8; convert with tinygan.astype first"):
+            getattr(tg, name)(to_device(pixels, device))
+
+
 def test_second_order_and_higher():
     mask = rng.uniform(size=(4, 3)) > 0.5
     tg.check_gradients(lambda x: tg.tanh(x * mask) * (x > 0.1), rng.uniform(0.2, 1, (4, 3)), order=2)

@@ -112,8 +112,10 @@ def test_kinds_of_containers():
 
 
 @pytest.mark.parametrize("held, message", [
-    (lambda: {nn.Dense(1, 1)}, "held: modules or parameters in a set have no order"),
-    (lambda: [frozenset([nn.Dense(1, 1)])], "held.0: modules or parameters in a set have no order"),
+    (lambda: {nn.Dense(1, 1)}, "held: modules or parameters in a set have no names"),
+    (lambda: collections.deque([tg.Parameter(np.ones(1))]), "held: modules or parameters in a deque have no names"),
+    (lambda: {"a": nn.Dense(1, 1)}.values(), "held: modules or parameters in a dict_values have no names"),
+    (lambda: [frozenset([nn.Dense(1, 1)])], "held.0: modules or parameters in a frozenset have no names"),
     (lambda: {("a", 1): nn.Dense(1, 1)}, "keys of a dict of modules or parameters should be strings without dots"),
     (lambda: {"a.b": nn.Dense(1, 1)}, "keys of a dict .* got 'a.b'"),
     (lambda: {"": tg.Parameter(np.ones(1))}, "keys of a dict .* got ''"),

@@ -318,6 +318,9 @@ def test_schedules():
     np.testing.assert_allclose(values(optim.step_decay(1.0, 0.5, 2)), [1, 1, 0.5, 0.5, 0.25, 0.25])
     np.testing.assert_allclose(values(optim.exponential_decay(2.0, 0.1), 3), [2, 0.2, 0.02])
     np.testing.assert_allclose(values(optim.linear_decay(1.0, 0.2, 4)), [1, 0.8, 0.6, 0.4, 0.2, 0.2])
+    for start, end in ((1.0, 1e-17), (0.7, 0.1), (1e-9, 2.0)):  # the ends themselves, not what rounding leaves of them
+        for decay in (optim.linear_decay, optim.cosine_decay):
+            assert decay(start, end, 3)(0) == start and decay(start, end, 3)(3) == end
     half = math.sqrt(0.5)
     np.testing.assert_allclose(values(optim.cosine_decay(3.0, 1.0, 4)), [3, 2 + half, 2, 2 - half, 1, 1], rtol=1e-12)
     np.testing.assert_allclose(values(optim.warmup(0.8, 4)), [0.2, 0.4, 0.6, 0.8, 0.8, 0.8])

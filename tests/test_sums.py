@@ -93,6 +93,39 @@ def test_a_mean_does_not_overflow_where_its_sum_does():
     np.testing.assert_allclose(tg.var(x / np.float32(2), 0), 2.5e37, rtol=1e-6)
 
 
+@pytest.mark.parametrize("order", ["C", "F", "strided"])
+@pytest.mark.parametrize("shape", [(40, 3), (3000, 5)])
+def test_a_mean_that_was_rounded_leaves_nothing_behind(device, shape, order):
+    x = laid_out((8192 + 0.005 * np.random.default_rng(0).standard_normal(shape)).astype(np.float32), order)
+    wide = x.astype(np.float64)  # the means need more digits than float32 has; the oracle's have them
+    x, centred = to_device(x, device), wide - wide.mean(0)
+    np.testing.assert_allclose(to_numpy(tg.var(x, 0)), wide.var(0), rtol=1e-6)
+    np.testing.assert_allclose(to_numpy(tg.std(x, 0)), wide.std(0), rtol=1e-6)
+    leaf = tg.Tensor(x, requires_grad=True)
+    found = to_numpy(tg.grad(tg.sum(tg.var(leaf, 0)), leaf))
+    np.testing.assert_allclose(found * len(wide), 2 * centred, rtol=0, atol=1e-8)
+    ones = to_device(np.ones(len(wide), np.float32), device)
+    normal = centred / np.sqrt(wide.var(0) + 1e-5)
+    np.testing.assert_allclose(to_numpy(tg.layer_norm(x.T, ones, 0 * ones)), normal.T, rtol=0, atol=2e-6)
+
+
+@pytest.mark.parametrize("count", [3, 7, 1000])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_what_is_constant_does_not_vary(device, dtype, count):
+    a = to_device(np.full(count, 1000.1, dtype), device)
+    for x in (a, tg.Tensor(a, requires_grad=True)):
+        assert to_numpy(tg.var(x)) == 0 and to_numpy(tg.std(x)) == 0
+    assert not to_numpy(tg.grad(tg.std(x), x)).any() and not to_numpy(tg.grad(tg.var(x), x)).any()
+    assert tg.var(np.array([True, False, False, True])) == 0.25
+
+
+def test_a_norm_of_many_numbers():
+    x = np.full((200_000, 3), 1000.1)
+    exact = math.sqrt(math.fsum([1000.1 * 1000.1] * len(x)))
+    for found in (tg.norm(x, 0), tg.norm(x.T, 1), tg.norm(np.asfortranarray(x), 0)):
+        np.testing.assert_allclose(found, exact, rtol=1e-14)
+
+
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_variance_and_gradient_of_a_large_offset(dtype):
     x = (4096 + np.random.default_rng(0).integers(0, 64, (100_000, 2)) / 64).astype(dtype)

@@ -88,9 +88,9 @@ def checked_gradients(node: Node, needs: list[bool], g: Any, parts: Any) -> list
         got = getattr(part, "shape", None)
         if got is None:
             raise TypeError(f"{name}: the gradient of input {i} should be an array or None, got {type(part).__name__}")
-        if got != shape and not (op.broadcasts and _reaches(shape, got)):
-            broadcast = not op.broadcasts and _reaches(shape, got)
-            hint = "; an op whose inputs broadcast is made with op(broadcasts=True)" if broadcast else ""
+        wider = _reaches(shape, got) and _reaches(got, g.shape)  # as the result is, or part of the way
+        if got != shape and not (op.broadcasts and wider):
+            hint = "; an op whose inputs broadcast is made with op(broadcasts=True)" if wider else ""
             raise ValueError(f"{name}: the gradient of input {i} has shape {got}, the input {shape}{hint}")
         if part.dtype != dtype:
             raise TypeError(f"{name}: the gradient of input {i} is of {part.dtype}, the input of {dtype}")

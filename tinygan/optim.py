@@ -505,13 +505,18 @@ def exponential_decay(start: float, factor: float) -> Schedule:
 def linear_decay(start: float, end: float, updates: int) -> Schedule:
     """From start to end in a straight line over that many updates (at least 1), then end."""
     _check_count("linear_decay", "updates", updates)
-    return lambda count: start + (end - start) * min(count / updates, 1.0)
+    return lambda count: _between(start, end, min(count / updates, 1.0))
 
 
 def cosine_decay(start: float, end: float, updates: int) -> Schedule:
     """From start to end along half a cosine over that many updates (at least 1), then end (Loshchilov, Hutter 2017)."""
     _check_count("cosine_decay", "updates", updates)
-    return lambda count: end + (start - end) * (1 + math.cos(math.pi * min(count / updates, 1.0))) / 2
+    return lambda count: _between(start, end, (1 - math.cos(math.pi * min(count / updates, 1.0))) / 2)
+
+
+def _between(start: float, end: float, share: float) -> float:
+    """At a share of the way from start to end; the ends exactly (start + share * (end - start) loses the smaller one)."""
+    return (1 - share) * start + share * end
 
 
 def warmup(schedule: float | Schedule, updates: int) -> Schedule:
@@ -528,7 +533,7 @@ def clip_by_value(gradients: Sequence[Any], limit: float) -> list[Any]:
 
 def clip_by_norm(gradients: Sequence[Any], limit: float) -> tuple[list[Any], Any]:
     """All gradients scaled by one factor, so that their joint L2 norm is at most `limit`; and the norm before.
-    Differentiable (Pascanu et al. 2013, algorithm 1).
+    Differentiable (Pascanu et al. 2013, algorithm 1). With a limit of infinity nothing is scaled.
 
     The squares are those of the gradients divided by the largest magnitude, so that none overflows or vanishes. With an
     infinity or a NaN among the gradients the norm and all that is returned is NaN: on a GPU nobody waits to see it.
@@ -543,6 +548,7 @@ def clip_by_norm(gradients: Sequence[Any], limit: float) -> tuple[list[Any], Any
         total = add(total, sum_over(mul(part, part)))
     root = _root(total)
     norm = mul(root, scale)
+    limit = min(limit, float(np.finfo(np.dtype(norm.dtype)).max))  # (of infinity the factor would be inf / inf)
     inside = less_equal(norm, limit)
     divisor, factor = where(inside, 1.0, scale), div(limit, where(inside, limit, root))  # (one number of both might vanish)
     return [mul(div(g, divisor), factor) for g in gradients], norm

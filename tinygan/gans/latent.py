@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from tinygan.ops import norm
 from tinygan.random import Key, as_key
 
 Array = npt.NDArray[Any]
@@ -30,7 +31,7 @@ def spherical(a: Array, b: Array, steps: int) -> Array:
     end is 0, and between opposite numbers (D = 1).
     """
     a, b, t = _ends(a, b, steps)
-    lengths = [np.linalg.norm(_scaled(x), axis=-1, keepdims=True) * _largest(x) for x in (a, b)]
+    lengths = [norm(x.astype(np.float64), -1, keepdims=True) for x in (a, b)]
     first, second = (np.divide(x, r, out=np.zeros(x.shape), where=r > 0) for x, r in zip((a, b), lengths, strict=True))
     cosine = (first * second).sum(axis=-1, keepdims=True)
     across = second - cosine * first
@@ -120,17 +121,6 @@ def _floating(z: Any) -> Array:
     """Latent vectors as an array of floating-point numbers: float32 of integers and Booleans, which would round down."""
     z = np.asarray(z)
     return z if z.dtype.kind == "f" else z.astype(np.float32)
-
-
-def _largest(x: Array) -> Array:
-    """The largest magnitude in each vector, float64; 1 in a vector of zeros."""
-    largest = np.abs(x.astype(np.float64)).max(axis=-1, keepdims=True, initial=0)
-    return np.where(largest > 0, largest, 1)
-
-
-def _scaled(x: Array) -> Array:
-    """Each vector divided by its largest magnitude, so that no square overflows or vanishes."""
-    return x / _largest(x)
 
 
 def _ends(a: Any, b: Any, steps: int) -> tuple[Array, Array, Array]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 __all__ = ["Module", "check_state", "functional_call", "identities", "mode", "update_buffers_of", "with_parameters"]
 
 import copy
+from collections import deque
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, Self
@@ -264,7 +265,8 @@ def _with(values: dict[int, Tensor], x: Any) -> Any:
 Member = Module | Parameter | Buffer
 _MEMBERS = (Module, Parameter, Buffer)
 _PLAIN = frozenset((type(None), bool, int, float, str, object))
-_CONTAINERS = (list, tuple, Mapping, set, frozenset)
+_UNNAMED: tuple[Any, ...] = (set, frozenset, deque, type({}.values()))  # in these they would have no names that last
+_CONTAINERS = (list, tuple, Mapping, *_UNNAMED)
 
 
 def members(name: str, x: Any) -> Iterator[tuple[str, Member]]:
@@ -286,5 +288,5 @@ def members(name: str, x: Any) -> Iterator[tuple[str, Member]]:
                                     f"whole numbers, and become different names, got {key!r}")
                 yield path, member
             keys[str(key)] = key
-    elif isinstance(x, set | frozenset) and any(isinstance(item, _MEMBERS) for item in x):
-        raise TypeError(f"{name}: modules or parameters in a set have no order and no names: use a list or a dict")
+    elif isinstance(x, _UNNAMED) and any(isinstance(item, _MEMBERS) for item in x):
+        raise TypeError(f"{name}: modules or parameters in a {type(x).__name__} have no names: use a list or a dict")

@@ -15,6 +15,7 @@ from tinygan.backends import backend_of, cpu
 from tinygan.nn.convolution import ConvTranspose2d
 from tinygan.nn.initializers import Initializer
 from tinygan.nn.module import Module, members
+from tinygan.ops.reduce import largest_magnitude
 from tinygan.random import Key, next_key
 from tinygan.tensor import Buffer, Parameter, as_array
 
@@ -119,7 +120,7 @@ def _iterate(weight: Any, u: Buffer, v: Buffer, outputs: int, eps: float, count:
 
     def unit(x: Any) -> Any:
         """x / |x|, by its largest magnitude first, so that no square overflows or vanishes."""
-        largest = backend.xp.max(backend.xp.abs(x))
+        largest = largest_magnitude(x)
         if backend is cpu and largest == 0:  # (a GPU is not waited for: there the loss becomes NaN)
             raise ValueError(f"SpectralNorm: a weight of zeros has no singular vectors (weight {weight.shape})")
         x = x / largest

@@ -117,7 +117,7 @@ def _(needs: Any, g: Any, y: Any) -> Any:
 @op(saves=(0,), integers=True)
 def sign(B: Any, x: Any) -> Any:
     """sign(x): -1, 0 or 1, in x's dtype; its gradient is 0, at 0 as well."""
-    return B.xp.sign(x)
+    return B.xp.sign(x) if x.dtype.kind != "b" else x.copy()
 
 
 @op(saves=(0,), integers=True)

@@ -155,7 +155,7 @@ def gather(x: Any, axis: int, index: Any) -> Any:
     if not hasattr(index, "dtype"):
         index = np.asarray(index)
     if index.dtype.kind not in "iu":
-        raise TypeError(f"gather: index should be integers, got {index.dtype}")
+        raise TypeError(f"gather: index should be integers, got {index.dtype}{_AS_LIST}")
     if index.ndim != len(shape) or any(n > m for i, (n, m) in enumerate(zip(index.shape, shape, strict=True)) if i != axis):
         raise ValueError(f"gather: index should have as many axes as the input and along all but axis {axis} not be longer, "
                          f"got {index.shape} (input {shape})")

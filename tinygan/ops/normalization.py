@@ -17,7 +17,7 @@ from tinygan.graph import OUT, op, pullback
 from tinygan.ops.activations import activation as activate
 from tinygan.ops.activations import activation_grad, checked_activation, split_activation
 from tinygan.ops.elementwise import add, div, maximum, mul, sqrt, sub
-from tinygan.ops.reduce import largest_magnitude, mean, var
+from tinygan.ops.reduce import centred, largest_magnitude, mean, var
 from tinygan.ops.reduce import sum as sum_over
 from tinygan.ops.shape import reshape, stack
 from tinygan.tensor import Tensor, as_array, shape_of
@@ -112,6 +112,9 @@ def batch_norm(x: Any, weight: Any, bias: Any, eps: float = 1e-5, statistics: St
     statistics: two arrays (C,) of x's dtype, into which the mean and the (biased) variance of the batch are written; the
     backward pass reads them there, so leave them alone until then. measured: they hold them already, as `conv2d` wrote
     them. activation: as for `dense`. Raises ValueError for a batch of one value per channel, whose variance says nothing.
+
+    The statistics have x's precision, as in PyTorch. So where x's deviation is close to the rounding of its mean, the result
+    has an offset, which is the ratio of the two at most; and a variance that is infinite in x's precision gives `bias`.
     """
     eps = _check("batch_norm", eps, x, weight, bias)
     checked_activation("batch_norm", activation, slope)
@@ -141,8 +144,8 @@ def _batch_norm_inference(B: Any, x: Any, mean: Any, variance: Any, weight: Any,
 @_batch_norm_inference.vjp
 def _(needs: Any, g: Any, *inputs: Any, eps: float) -> Any:
     def definition(x: Any, mean: Any, variance: Any, weight: Any, bias: Any) -> Any:
-        centred = sub(x, _per_channel(mean, x))  # first: x * scale - mean * scale would lose what they differ by
-        return add(mul(centred, _per_channel(div(weight, sqrt(add(variance, eps))), x)), _per_channel(bias, x))
+        deviation = sub(x, _per_channel(mean, x))  # first: x * scale - mean * scale would lose what they differ by
+        return add(mul(deviation, _per_channel(div(weight, sqrt(add(variance, eps))), x)), _per_channel(bias, x))
 
     return pullback(definition, inputs, g, needs)
 
@@ -156,15 +159,17 @@ def layer_norm(x: Any, weight: Any, bias: Any, eps: float = 1e-5) -> Any:
     if not n or x.shape[len(x.shape) - n:] != weight.shape or bias.shape != weight.shape:
         raise ValueError(f"layer_norm: weight and bias should have the shape of the input's last axes (input {x.shape}, "
                          f"weight {weight.shape}, bias {bias.shape})")
-    axes = tuple(range(-n, 0))
-    centred = sub(x, mean(x, axes, keepdims=True))
+    if not math.prod(weight.shape):
+        raise ValueError(f"layer_norm: nothing to normalise in axes of size 0 (input {x.shape})")
+    axes = tuple(range(len(x.shape) - n, len(x.shape)))
+    deviation = centred("layer_norm", x, axes)
     # Both sides of the division are taken by their scale, a constant: the square of 1e20 is infinite in float32. It is at
     # least the root of eps, so that of small numbers eps stays the larger part.
-    scale = maximum(largest_magnitude(centred, axis=axes, keepdims=True), math.sqrt(eps))
-    centred = div(centred, scale)
-    variance = mean(mul(centred, centred), axes, keepdims=True)
+    scale = maximum(largest_magnitude(deviation, axis=axes, keepdims=True), math.sqrt(eps))
+    deviation = div(deviation, scale)
+    variance = mean(mul(deviation, deviation), axes, keepdims=True)
     share = div(math.sqrt(eps), scale)
-    return add(mul(div(centred, sqrt(add(variance, mul(share, share)))), weight), bias)
+    return add(mul(div(deviation, sqrt(add(variance, mul(share, share)))), weight), bias)
 
 
 def _check(caller: str, eps: float, x: Any, *per_channel: Any) -> float:
@@ -206,5 +211,5 @@ def _per_channel(value: Any, x: Any) -> Any:
 
 
 def _normalized(x: Any, eps: float) -> Any:
-    axes = _axes(x)
-    return div(sub(x, mean(x, axes, keepdims=True)), sqrt(add(var(x, axes, keepdims=True), eps)))
+    deviation = centred("batch_norm", x, _axes(x))
+    return div(deviation, sqrt(add(mean(mul(deviation, deviation), _axes(x), keepdims=True), eps)))

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from tinygan.graph import OUT, op
-from tinygan.ops.elementwise import div, equal, mul, sub, where
-from tinygan.ops.reduce import Axes, _checked, _count, _reduced, _spread, mean
+from tinygan.ops.elementwise import div, equal, mul, where
+from tinygan.ops.reduce import Axes, _checked, _count, _reduced, _spread, centred, largest_magnitude
 from tinygan.tensor import Axis
 
 
@@ -18,12 +18,12 @@ from tinygan.tensor import Axis
 def _norm(B: Any, x: Any, axis: Axes, keepdims: bool, shape: tuple[int, ...]) -> Any:
     xp = B.xp
     if x.dtype == np.float32 or not x.size:  # float64 holds the square of every float32
-        return xp.sqrt(xp.sum(xp.square(x.astype(np.float64)), axis, keepdims=keepdims)).astype(x.dtype)
+        return xp.sqrt(B.sum(xp.square(x, dtype=np.float64), axis, keepdims)).astype(x.dtype)
     # Divided by a power of two, which rounds nothing, the largest square is at most 4 and at least 1.
-    high = xp.max(xp.abs(x), axis, keepdims=True)
+    high = largest_magnitude.forward(B, x, axis, True)
     with np.errstate(divide="ignore", invalid="ignore"):
         scale = xp.where(xp.isfinite(high) & (high > 0), xp.exp2(xp.floor(xp.log2(high))), 1.0)
-    y = scale * xp.sqrt(xp.sum(xp.square(x / scale), axis, keepdims=True))
+    y = scale * xp.sqrt(B.sum(xp.square(x / scale), axis, True))
     return y if keepdims else y.reshape(tuple([n for n, k in zip(shape, _reduced(axis, shape), strict=True) if not k]))
 
 
@@ -51,4 +51,4 @@ def std(x: Any, axis: Axis = None, keepdims: bool = False, ddof: int = 0) -> Any
     count = _count(axis, x.shape)
     if count <= ddof:
         raise ValueError(f"std: {count} elements along axis {axis} of the shape {x.shape}, needs more than ddof={ddof}")
-    return mul(norm(sub(x, mean(x, axis, keepdims=True)), axis, keepdims), 1 / math.sqrt(count - ddof))
+    return mul(norm(centred("std", x, axis), axis, keepdims), 1 / math.sqrt(count - ddof))

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from tinygan.graph import OUT, op
-from tinygan.ops.elementwise import exp, mul, neg, sub
+from tinygan.ops.elementwise import astype, exp, mul, neg, sub
 from tinygan.ops.shape import _broadcast_to, _reshape, checked_axes, checked_axis
-from tinygan.tensor import Axis, shape_of
+from tinygan.tensor import FLOATS, Axis, shape_of
 
 Axes = tuple[int, ...] | None  # what `_checked` makes of an Axis
 
@@ -27,7 +27,7 @@ def _(needs: Any, g: Any, axis: Axes, keepdims: bool, shape: tuple[int, ...]) ->
 
 
 def sum(x: Any, axis: Axis = None, keepdims: bool = False) -> Any:
-    """The sum over `axis`. Of booleans it is how many are True, and of integers an integer: int64, as in NumPy."""
+    """The sum over `axis`. Of booleans it is how many are True, and of integers an integer of 64 bits, as in NumPy."""
     shape = shape_of("sum", x)
     if axis is not None:
         axis = _checked("sum", x, axis)
@@ -60,13 +60,39 @@ def _mean_of_integers(B: Any, x: Any, axis: Axes, keepdims: bool) -> Any:
 
 
 def var(x: Any, axis: Axis = None, keepdims: bool = False, ddof: int = 0) -> Any:
-    """The variance over `axis`: the sum of squared deviations from the mean, divided by (count - ddof)."""
+    """The variance over `axis`: the sum of squared deviations from the mean, divided by (count - ddof). Raises ValueError
+    where count is ddof or less."""
     axis = _checked("var", x, axis)
     count = _count(axis, x.shape)
     if count <= ddof:
         raise ValueError(f"var: {count} elements along axis {axis} of the shape {x.shape}, needs more than ddof={ddof}")
-    deviation = sub(x, mean(x, axis, keepdims=True))
+    deviation = centred("var", x, axis)
     return mul(mean(mul(deviation, deviation), axis, keepdims), count / (count - ddof))  # (a sum might overflow)
+
+
+@op()
+def _centred(B: Any, x: Any, axis: Axes) -> Any:
+    for _ in range(2):
+        x = B.subtract(x, B.mean(x, axis, True))
+    return x
+
+
+@_centred.vjp
+def _(needs: Any, g: Any, axis: Axes) -> Any:
+    return (_centred(g, axis=axis),)
+
+
+def centred(caller: str, x: Any, axis: Axes) -> Any:
+    """x less its mean over the axes, of which there is something; a mask is 0 and 1, in float32.
+
+    A large mean has few digits behind the point, and what its rounding leaves is taken off by a second mean: so the result
+    depends on a common offset of x no more than x itself does.
+    """
+    if x.dtype.kind == "b":
+        x = astype(x, np.float32)
+    elif x.dtype not in FLOATS:
+        raise TypeError(f"{caller}: needs float32 or float64, got {x.dtype}; convert with tinygan.astype first")
+    return _centred(x, axis=axis)
 
 
 @op()
