@@ -550,7 +550,8 @@ def clip_by_norm(gradients: Sequence[Any], limit: float) -> tuple[list[Any], Any
     norm = mul(root, scale)
     limit = min(limit, float(np.finfo(np.dtype(norm.dtype)).max))  # (of infinity the factor would be inf / inf)
     inside = less_equal(norm, limit)
-    divisor, factor = where(inside, 1.0, scale), div(limit, where(inside, limit, root))  # (one number of both might vanish)
+    divisor = where(inside, 1.0, scale)
+    factor = where(inside, 1.0, div(limit, where(inside, 1.0, root)))  # (one number of divisor and factor might vanish)
     return [mul(div(g, divisor), factor) for g in gradients], norm
 
 
