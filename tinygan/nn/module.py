@@ -4,8 +4,11 @@ from __future__ import annotations
 __all__ = ["Module", "check_state", "functional_call", "identities", "mode", "update_buffers_of", "with_parameters"]
 
 import copy
-from collections.abc import Iterator, Mapping
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
+from dataclasses import fields, is_dataclass
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, Self
 
 import numpy as np
@@ -72,7 +75,7 @@ class Module:
 
     def named_children(self) -> Iterator[tuple[str, Module]]:
         """(name, module) of every Module that is an attribute, or stands in a list, tuple or dict that is one. TypeError
-        for one in a set, which has no order, or under a key that makes no path."""
+        for one in a set, which has no order, under a key that makes no path, or in another container."""
         return ((name, value) for name, value in self._named_members() if isinstance(value, Module))
 
     def _named_members(self) -> Iterator[tuple[str, Member]]:
@@ -80,10 +83,7 @@ class Module:
         for name, value in vars(self).items():
             if type(value) in _PLAIN:
                 continue
-            if isinstance(value, _MEMBERS):
-                yield name, value
-            elif isinstance(value, _CONTAINERS):
-                yield from members(name, value)
+            yield from members(name, value)
 
     def named_modules(self, prefix: str = "") -> Iterator[tuple[str, Module]]:
         """(path, module) of this module and everything below it, depth first."""
@@ -186,12 +186,14 @@ class Module:
 
     def __repr__(self) -> str:
         lines = []
-        for path, module in self.named_modules():
-            depth = path.count(".") + 1 if path else 0
-            name = f"{path.rpartition('.')[2]}: " if path else ""
+
+        def add(module: Module, begin: str, indent: str) -> None:
             count = sum(p.size for p in module.parameters())
-            line = f"{'  ' * depth}{name}{type(module).__name__}({module.describe()})"
-            lines.append((line, f"{count:,}" if count else ""))
+            lines.append((f"{begin}{type(module).__name__}({module.describe()})", f"{count:,}" if count else ""))
+            for name, child in module.named_children():
+                add(child, f"{indent}{name}: ", indent + "  ")
+
+        add(self, "", "  ")
         width = max(len(line) for line, _ in lines)
         counts = max(len(count) for _, count in lines)
         return "\n".join(f"{line:<{width}}  {count:>{counts}}".rstrip() + (" parameters" if i == 0 and count else "")
@@ -264,7 +266,6 @@ def _with(values: dict[int, Tensor], x: Any) -> Any:
 Member = Module | Parameter | Buffer
 _MEMBERS = (Module, Parameter, Buffer)
 _PLAIN = frozenset((type(None), bool, int, float, str, object))
-_CONTAINERS = (list, tuple, Mapping, set, frozenset)
 
 
 def members(name: str, x: Any) -> Iterator[tuple[str, Member]]:
@@ -273,9 +274,7 @@ def members(name: str, x: Any) -> Iterator[tuple[str, Member]]:
         yield name, x
     elif isinstance(x, list | tuple):
         for i, item in enumerate(x):
-            if isinstance(item, _MEMBERS):
-                yield f"{name}.{i}", item
-            elif isinstance(item, _CONTAINERS):
+            if type(item) not in _PLAIN:
                 yield from members(f"{name}.{i}", item)
     elif isinstance(x, Mapping):
         keys: dict[str, Any] = {}
@@ -286,5 +285,18 @@ def members(name: str, x: Any) -> Iterator[tuple[str, Member]]:
                                     f"whole numbers, and become different names, got {key!r}")
                 yield path, member
             keys[str(key)] = key
-    elif isinstance(x, set | frozenset) and any(isinstance(item, _MEMBERS) for item in x):
-        raise TypeError(f"{name}: modules or parameters in a set have no order and no names: use a list or a dict")
+    elif any(isinstance(item, _MEMBERS) for item in _others(x)):
+        raise TypeError(f"{name}: modules or parameters in a {type(x).__name__} are not found: use a list or a dict")
+
+
+def _others(x: Any) -> Iterable[Any]:
+    """What x holds, if it is a container in which members are not looked for."""
+    if isinstance(x, set | frozenset | deque):
+        return x
+    if isinstance(x, np.ndarray) and x.dtype == object:
+        return x.flat
+    if isinstance(x, SimpleNamespace):
+        return vars(x).values()
+    if is_dataclass(x) and not isinstance(x, type):
+        return [getattr(x, field.name, None) for field in fields(x)]
+    return ()
