@@ -32,9 +32,9 @@ FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
 class Tensor:
     """A float32 or float64 array that `grad` can differentiate through (integers and booleans: without gradients).
 
-    `Tensor(array, requires_grad=False, dtype=None)` copies the array. Arrays and NumPy scalars keep their dtype. Python
-    numbers, integers too, and lists of numbers become float32, and booleans stay booleans, unless `dtype` says otherwise:
-    labels and indices are given as plain lists, as integer arrays, or with `dtype=int`.
+    `Tensor(array, requires_grad=False, dtype=None)` copies the array. Arrays (PyTorch's tensors too) and NumPy scalars keep
+    their dtype. Python numbers, integers too, and lists of numbers become float32, and booleans stay booleans, unless
+    `dtype` says otherwise: labels and indices are given as plain lists, as integer arrays, or with `dtype=int`.
 
     `np.asarray(tensor)` is a read-only view; `tensor.array` is the array itself: write to it only through
     `Parameter.assign`. A bare array beside a Tensor (`tensor * array`) is kept for the backward pass as it is, not copied:
@@ -146,6 +146,8 @@ class Tensor:
         return int(self.item())
 
     def __bool__(self) -> bool:
+        if self.size != 1:
+            raise ValueError(f"bool: a Tensor of shape {self.shape} is not one truth value: use tinygan.any or tinygan.all")
         return bool(self.item())
 
     def __format__(self, spec: str) -> str:
@@ -411,9 +413,19 @@ def _is_number(value: Any) -> bool:
     return value.dtype.kind in "fiub"
 
 
+def _of_numpy(caller: str, value: Any) -> Any:
+    """An array whose dtype is none of NumPy's, such as PyTorch's tensor, as one of NumPy; anything else as it is."""
+    if isinstance(getattr(value, "dtype", None), np.dtype | None):
+        return value
+    from tinygan.foreign import as_numbers  # (which imports this module)
+
+    return as_numbers(caller, value)
+
+
 def _copied(array: Any, dtype: Any) -> Array:
     if isinstance(array, Tensor):
         array = array.array
+    array = _of_numpy("Tensor", array)
     if not hasattr(array, "dtype"):
         if holds_recorded(array):
             raise TypeError("Tensor: a list of Tensors would lose their gradients: use tinygan.stack, or tinygan.detach for "
@@ -437,7 +449,7 @@ class _Variable(Tensor):
 
     def assign(self, value: Any) -> None:
         """Overwrite the values. value: an array or Tensor of the same shape; it is cast to this dtype."""
-        value = as_array(value)
+        value = _of_numpy("assign: the value", as_array(value))
         if np.shape(value) != self.shape:
             raise ValueError(f"assign: the value has shape {np.shape(value)}, expected {self.shape}")
         backend = backend_of(self.array)
