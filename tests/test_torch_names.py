@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import tinygan as tg
-from tinygan import nn, optim, torch_names
+from tinygan import interop, nn, optim, torch_names
 from tinygan.gans import latent
 from tinygan.random import Key
 
@@ -47,6 +47,13 @@ def test_every_name_that_is_suggested_is_there(room):
                 value = getattr(value, part)
 
 
+def test_names_that_are_here_need_no_advice():
+    rooms = [*ROOMS.values(), (nn.Dense(1, 1), torch_names.MODULE), (optim.Adam(), torch_names.OPTIMIZER), (tg, interop.OTHER_NAMES)]
+    for room, names in rooms:
+        assert [name for name in names if hasattr(room, name)] == []
+    assert [ours for ours in interop.OTHER_NAMES.values() if not hasattr(tg, ours)] == []
+
+
 def test_the_module_tensor_is_not_called():
     with pytest.raises(TypeError, match=r"tinygan\.tensor is a module: tinygan\.Tensor\(array\) makes a Tensor"):
         tg.tensor([1.0])
@@ -55,7 +62,8 @@ def test_the_module_tensor_is_not_called():
 @pytest.mark.parametrize("make, message", [
     (lambda net: optim.Adam(net.parameters(), 1e-3), r"Adam: learning_rate should be a number or a schedule, got list: .*bind\(network\)"),
     (lambda net: optim.Adam(net.parameters(), lr=1e-3), r"Adam: 'lr' is learning_rate here: .*bind\(network\)"),
-    (lambda net: optim.Adam(params=net.parameters()), r"Adam: learning_rate should be .* got list"),
+    (lambda net: optim.Adam(params=net.parameters()), r"Adam: takes no 'params': .*bind\(network\)"),
+    (lambda net: optim.SGD(params=net.parameters(), learning_rate=0.1), r"SGD: takes no 'params': .*bind\(network\)"),
     (lambda net: optim.SGD(net, 0.1), "SGD: learning_rate should be a number or a schedule, got Sequential"),
     (lambda net: optim.RMSProp(net.named_parameters()), "RMSProp: learning_rate .* got generator"),
     (lambda net: optim.AdamW(net[0].weight), "AdamW: learning_rate .* got Parameter"),

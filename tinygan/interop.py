@@ -46,7 +46,7 @@ OTHER_NAMES = {
     "moveaxis": "transpose", "multi_dot": "matmul", "multiply.reduce": "prod",
     "nan_to_num": "where", "negative": "neg", "outer": "einsum", "permute_dims": "transpose", "ravel": "reshape",
     "reciprocal": "div", "repeat": "getitem", "rint": "round", "roll": "concatenate", "rollaxis": "transpose",
-    "row_stack": "concatenate", "select": "where", "square": "mul", "std": "sqrt", "swapaxes": "transpose",
+    "row_stack": "concatenate", "select": "where", "square": "mul", "swapaxes": "transpose",
     "take": "getitem", "take_along_axis": "gather", "tensordot": "einsum", "tile": "concatenate", "trace": "einsum",
     "unstack": "split", "vdot": "einsum", "vecdot": "einsum", "vsplit": "split", "vstack": "concatenate",
 }

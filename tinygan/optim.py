@@ -159,7 +159,7 @@ class Optimizer:
         for slot, arrays in self._slots.items():  # a copy's, which goes on with them
             if [a.shape for a in arrays] != [p.shape for p in parameters.values()]:
                 raise ValueError(f"{name}: bind: what this copy remembers ({slot}) is of parameters of other shapes")
-        self._target = Bound(name, parameters)
+        self._target = Bound(name, parameters, "; or give it a network of its own, bind(network)")
 
     def step(self, gradients: Sequence[Any]) -> None:
         """Update the bound parameters in place. gradients: one for every parameter, in their order."""
@@ -423,7 +423,9 @@ class AdamW(Adam):
 
 def _refuse_habits(name: str, args: Sequence[Any], settings: Mapping[str, Any]) -> None:
     """PyTorch's way to make an optimiser, told what it is here."""
-    first = args[0] if args else settings.get("learning_rate", settings.get("params"))
+    first = args[0] if args else settings.get("learning_rate")
+    if "params" in settings:
+        raise TypeError(f"{name}: takes no 'params': {_OURS.format(name)}")
     if "lr" in settings:
         raise TypeError(f"{name}: 'lr' is learning_rate here: {_OURS.format(name)}")
     if isinstance(first, Module | Parameter | Mapping | Iterable) and not (hasattr(first, "shape") and first.shape == ()):

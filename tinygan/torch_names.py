@@ -15,7 +15,7 @@ TINYGAN: Mapping[str, str] = {
     "as_tensor": "tg.Tensor", "asarray": "tg.Tensor", "from_numpy": "tg.Tensor", "array": "tg.Tensor",
     "FloatTensor": "tg.Tensor", "Variable": "tg.Tensor", "is_tensor": "isinstance(x, tg.Tensor)",
     "cat": "tg.concatenate", "concat": "tg.concatenate", "hstack": "tg.concatenate", "vstack": "tg.concatenate",
-    "chunk": "tg.split", "unsqueeze": "tg.expand_dims", "view": "tg.reshape", "flatten": "tg.reshape", "ravel": "tg.reshape",
+    "chunk": "tg.split", "unsqueeze": "tg.expand_dims", "view": "tg.reshape", "ravel": "tg.reshape",
     "permute": "tg.transpose", "swapaxes": "tg.transpose", "movedim": "tg.transpose", "t": "tg.transpose",
     "expand": "tg.broadcast_to", "tile": "tg.broadcast_to or tg.concatenate", "repeat": "tg.broadcast_to or tg.concatenate",
     "mm": "tg.matmul", "bmm": "tg.matmul", "mv": "tg.matmul", "dot": "tg.matmul", "inner": "tg.matmul", "addmm": "tg.dense",
