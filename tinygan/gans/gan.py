@@ -131,7 +131,7 @@ class GAN:
             z = z.astype(weight.dtype, copy=False)
         finite = np.isfinite(backend_of(z).to_numpy(z)).all(axis=1)
         if not finite.all():
-            raise ValueError(f"sample: z[{int(finite.argmin())}] holds NaN or infinity")
+            raise ValueError(f"sample: z[{int(finite.argmin())}] holds NaN or infinity (in {z.dtype})")
         return moved(z, backend_of(weight.array))
 
     def state_dict(self) -> dict[str, np.ndarray[Any, Any]]:
