@@ -387,11 +387,11 @@ def test_too_little_memory_is_one_line(capsys):
 def test_images_that_fill_no_step_are_counted_once(tmp_path, capsys):
     tiny_train(tmp_path / "run", epochs=2)
     out = capsys.readouterr().out
-    assert "steps of 8 images (the 3 left over, others in each epoch, are not used)" in out and out.count("left over") == 1
+    assert "steps of 8 images (3 images are left out, other ones in each epoch)" in out and out.count("left out") == 1
     tiny_train(tmp_path / "run", epochs=3, resume=True)
-    assert "left over" not in capsys.readouterr().out
+    assert "left out" not in capsys.readouterr().out
     tiny_train(tmp_path / "all", epochs=1, limit_train=40)
-    assert "left over" not in capsys.readouterr().out
+    assert "left out" not in capsys.readouterr().out
 
 
 def test_literals_in_commands_are_pythons():

@@ -269,7 +269,7 @@ def _announce(gan: GAN, dataset: Dataset, settings: Settings, history: History) 
     size = settings.batch_size * gan.d_steps
     left = len(dataset) - history.steps_per_epoch * size
     from_here = f", from step {len(history) + 1}" if len(history) else ""
-    unused = f" (the {left:,} left over, others in each epoch, are not used)" if left and not len(history) else ""
+    unused = f" ({left:,} images are left out, other ones in each epoch)" if left and not len(history) else ""
     print(f"{settings.title} on {dataset.name}: {len(dataset):,} images of {channels} x {height} x {width}; "
           f"{settings.epochs} epochs of {history.steps_per_epoch} steps of {size} images{unused}"
           f"{from_here}; everything goes to {settings.run_dir}", flush=True)
