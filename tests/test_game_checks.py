@@ -229,6 +229,28 @@ def test_so_is_one_in_a_users_module_before_any_weight_changes(end, kind):
     same({k: v for k, v in after.items() if k != "key_count"}, {k: v for k, v in before.items() if k != "key_count"})
 
 
+@pytest.mark.parametrize("changed, error, message", [
+    ({"generator": tg.relu}, TypeError, "generator should be a Module, such as .*, got function"),
+    ({"discriminator": [nn.Dense(4, 1)]}, TypeError, "discriminator should be a Module, such as .*, got list"),
+    ({"generator": nn.Sequential}, TypeError, "generator should be a Module, such as .*, got the class Sequential"),
+    ({"d_optimizer": 1e-3}, TypeError, "d_optimizer should be an optimiser, such as .*, got float"),
+    ({"g_optimizer": tg.optim.Adam}, TypeError, "g_optimizer should be an optimiser, such as .*, got the class Adam"),
+    ({"latent_dim": "3"}, ValueError, "latent_dim should be a whole number of at least 1, got '3'"),
+    ({"latent_dim": 3.0}, ValueError, "latent_dim should be a whole number of at least 1, got 3.0"),
+    ({"key": 1}, TypeError, r"key should be a Key, got 1: write tinygan\.random\.Key\(1\)"),
+])
+def test_what_is_no_part_of_a_game_is_named(changed, error, message):
+    parts = {"generator": nn.Sequential(nn.Dense(3, 4)), "discriminator": nn.Sequential(nn.Dense(4, 1)), "latent_dim": 3}
+    with pytest.raises(error, match=f"GAN: {message}"):
+        tg.gans.VanillaGAN(**{**parts, **changed})
+
+
+def test_one_network_cannot_play_against_itself():
+    network = nn.Sequential(nn.Dense(3, 3))
+    with pytest.raises(ValueError, match="generator and discriminator are one and the same network"):
+        tg.gans.VanillaGAN(network, network, 3)
+
+
 def test_the_loss_of_such_a_game_never_falls_below_1_006():
     """What is told: -log(sigmoid(1)) - log(1 - sigmoid(0)), the best that probabilities for logits can do."""
     best = tg.binary_cross_entropy_with_logits(np.ones(1), 1.0) + tg.binary_cross_entropy_with_logits(np.zeros(1), 0.0)
