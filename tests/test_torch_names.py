@@ -47,6 +47,23 @@ def test_every_name_that_is_suggested_is_there(room):
                 value = getattr(value, part)
 
 
+def test_an_error_in_a_property_is_shown_as_it_is():
+    class Net(nn.Module):
+        @property
+        def width(self):
+            return self.units
+
+    class Rule(optim.SGD):
+        @property
+        def rate(self):
+            return self.speed
+
+    for value, name, cause in ((Net(), "width", "'Net' object has no attribute 'units'$"), (Rule(0.1), "rate", "has no attribute 'speed'$")):
+        with pytest.raises(AttributeError, match=cause):
+            getattr(value, name)
+        assert getattr(value, name, 3) == 3
+
+
 def test_names_that_are_here_need_no_advice():
     rooms = [*ROOMS.values(), (nn.Dense(1, 1), torch_names.MODULE), (optim.Adam(), torch_names.OPTIMIZER), (tg, interop.OTHER_NAMES)]
     for room, names in rooms:
@@ -67,6 +84,7 @@ def test_the_module_tensor_is_not_called():
     (lambda net: optim.SGD(net, 0.1), "SGD: learning_rate should be a number or a schedule, got Sequential"),
     (lambda net: optim.RMSProp(net.named_parameters()), "RMSProp: learning_rate .* got generator"),
     (lambda net: optim.AdamW(net[0].weight), "AdamW: learning_rate .* got Parameter"),
+    (lambda net: optim.ExponentialMovingAverage(net.parameters()), "ExponentialMovingAverage: module should be a Module, got list"),
     (lambda net: optim.SGD("0.1"), "SGD: learning_rate .* got str"),
     (lambda net: optim.Adam().bind(net.parameters()), "Adam: bind expects a module, or a mapping from names to Parameters, got list"),
     (lambda net: optim.Adam().bind({"a": np.ones(3)}), "Adam: bind expects Parameters, got ndarray under 'a'"),

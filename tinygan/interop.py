@@ -36,7 +36,7 @@ HARMLESS = frozenset((
 
 OTHER_NAMES = {
     "absolute": "abs", "add.accumulate": "cumsum", "add.reduce": "sum", "amax": "max", "amin": "min",
-    "append": "concatenate", "array_split": "split", "atleast_1d": "reshape",
+    "append": "concatenate", "around": "round", "array_split": "split", "atleast_1d": "reshape",
     "atleast_2d": "reshape", "atleast_3d": "reshape", "average": "mean", "block": "concatenate", "cbrt": "pow",
     "column_stack": "concatenate", "concat": "concatenate", "delete": "concatenate", "diagonal": "getitem", "diff": "sub",
     "divide": "div", "dot": "matmul", "dsplit": "split", "dstack": "concatenate", "exp2": "pow", "fabs": "abs",

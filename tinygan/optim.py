@@ -120,8 +120,10 @@ class Optimizer:
         return twin
 
     if not TYPE_CHECKING:
-        def __getattr__(self, name: str) -> None:
+        def __getattr__(self, name: str) -> Any:
             """For what is missing."""
+            if hasattr(type(self), name):  # a property, whose own error says what is missing
+                return object.__getattribute__(self, name)
             from tinygan.torch_names import OPTIMIZER, missing
 
             raise missing(f"{type(self).__name__!r} object", name, OPTIMIZER, self)
@@ -373,8 +375,8 @@ class Adam(Optimizer):
     def __init__(self, learning_rate: float | Schedule = 2e-4, betas: tuple[float, float] = (0.5, 0.999),
                  eps: float = 1e-8, weight_decay: float = 0.0) -> None:
         super().__init__(learning_rate, weight_decay)
-        if not all(0 <= beta < 1 for beta in betas):
-            raise ValueError(f"{type(self).__name__}: betas should be in [0, 1), got {betas}")
+        if not isinstance(betas, Sequence) or len(betas) != 2 or not all(0 <= beta < 1 for beta in betas):
+            raise ValueError(f"{type(self).__name__}: betas should be two numbers in [0, 1), got {betas}")
         _check_positive(type(self).__name__, "eps", eps)
         self.betas = betas
         self.eps = eps
@@ -570,6 +572,8 @@ class ExponentialMovingAverage:
     """
 
     def __init__(self, module: Module, decay: float = 0.999) -> None:
+        if not isinstance(module, Module):
+            raise TypeError(f"ExponentialMovingAverage: module should be a Module, got {type(module).__name__}")
         if not 0 <= decay < 1:
             raise ValueError(f"ExponentialMovingAverage: decay should be in [0, 1), got {decay}")
         self.decay = decay

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import fields, is_dataclass
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 
@@ -65,8 +65,10 @@ class Module:
             raise
 
     if not TYPE_CHECKING:  # (else every attribute would have a type)
-        def __getattr__(self, name: str) -> NoReturn:
+        def __getattr__(self, name: str) -> Any:
             """For what is missing."""
+            if hasattr(type(self), name):  # a property, whose own error says what is missing
+                return object.__getattribute__(self, name)
             from tinygan.torch_names import MODULE, missing
 
             raise missing(f"'{type(self).__name__}' object", name, MODULE, self)
