@@ -280,6 +280,13 @@ def test_open_run_refuses_a_gan_that_does_not_fit(tmp_path):
 # -- runs without a checkpoint -----------------------------------------------------------------------------------------
 
 
+def test_a_checkpoint_that_was_deleted_is_not_called_one_to_come(images, tmp_path, capsys):
+    assert train(tmp_path / "run", "--data-dir", images, "--epochs", 1) == 0
+    (tmp_path / "run" / "checkpoint.safetensors").unlink()
+    line = failure(capsys, "sample", tmp_path / "run")
+    assert "no checkpoint any more: checkpoint.safetensors was moved or deleted; put it back, or start the run again with" in line
+
+
 def test_a_run_in_its_first_epoch_is_not_called_stopped(tmp_path, capsys):
     tiny_train(tmp_path / "own", epochs=1)
     with RunFolder(tiny_settings(tmp_path / "run"), tiny_data()):
