@@ -60,6 +60,17 @@ class Tensor:
                 raise TypeError(f"Tensor: requires_grad needs float32 or float64, got {self.array.dtype}")
             self.node = _graph.Leaf()
 
+    if not TYPE_CHECKING:  # (else every attribute would have a type)
+        def __getattr__(self, name: str) -> Any:
+            """For what is missing."""
+            if name[:2] == "__":  # a protocol that NumPy or Python asks for, at every use
+                raise AttributeError(name)
+            if hasattr(type(self), name):  # a slot without a value, or a property, whose own error says what is missing
+                return object.__getattribute__(self, name)
+            from tinygan.torch_names import TENSOR, missing
+
+            raise missing(f"{type(self).__name__!r} object", name, TENSOR, self)
+
     # -- what it is ---------------------------------------------------------------------------------------------
 
     @property
@@ -579,7 +590,7 @@ class Parameter(_Variable):
     def __getattr__(self, name: str) -> Any:
         # Python comes here only when the slot is unset, so reading `array` costs nothing once there are values.
         if name != "array":
-            raise AttributeError(f"Parameter has no attribute {name!r}")
+            return super().__getattr__(name)  # type: ignore[misc]
         from tinygan.random import next_key
 
         self.initialize(next_key())

@@ -101,6 +101,21 @@ OPTIMIZER: Mapping[str, str] = {
 """For optimisers."""
 
 
+_COPY = "tg.Tensor(x), a copy that is not recorded; no op writes to x, so few need one"
+
+TENSOR: Mapping[str, str] = {
+    "view": "reshape(shape)", "view_as": "reshape(y.shape)", "ravel": "flatten()", "unsqueeze": "tg.expand_dims(x, axis)",
+    "permute": "transpose(axes)", "swapaxes": "transpose(axes)", "t": "T", "expand": "tg.broadcast_to(x, shape)",
+    "repeat": "tg.broadcast_to or tg.concatenate", "chunk": "tg.split", "split": "tg.split", "numel": "size", "dim": "ndim",
+    "clone": _COPY, "copy": _COPY, "contiguous": "x itself, of any layout", "data": "detach()", "cpu": 'to("cpu")',
+    "cuda": 'to("cuda")', "float": "astype(np.float32)", "double": "astype(np.float64)", "type": "astype(dtype)",
+    "mm": "x @ y", "bmm": "x @ y", "matmul": "x @ y", "dot": "x @ y", "clamp": "clip(low, high)", "square": "x * x",
+    "masked_fill": "tg.where", "requires_grad_": "tg.Tensor(x, requires_grad=True)", "grad_fn": "node",
+    "zero_": "assign, of a Parameter", "copy_": "assign, of a Parameter", "fill_": "assign, of a Parameter",
+}
+"""For Tensors."""
+
+
 def missing(owner: str, name: str, names: Mapping[str, str], where: object) -> AttributeError:
     """The error for an attribute that is not there: Python's own words, and what it is called here if PyTorch has it."""
     ours = f"; in tinygan: {names[name]}" if name in names else ""
