@@ -188,12 +188,18 @@ def test_all_images_of_another_size_are_named_the_odd_ones_though_they_come_firs
         picture(tmp_path / f"{i}.png", noise(6, 5 if i in (0, 4) else 6))
     (tmp_path / "5.png").write_bytes(b"junk")
     for skip, number in ((False, "3 of 7"), (True, "2 of 7")):
-        with pytest.raises(DataError, match=f"{number} image files cannot be used") as caught:
+        with pytest.raises(DataError, match=f": {number} image files cannot be used") as caught:
             load(tmp_path, skip_bad_files=skip)
         message = str(caught.value)
         assert "1.png is 6x6 grey" in message and "0.png" in message and "4.png" in message and "--image-size" in message
         assert ("5.png" in message) == ("--skip-bad-files" in message) == (not skip)
     assert load(tmp_path, size=4, skip_bad_files=True).images.shape == (6, 1, 4, 4)
+
+
+def test_at_least_is_said_only_if_files_were_not_tried(tmp_path: Path) -> None:
+    for number, told in ((20, ": 20 of 20 "), (21, ": at least 20 of 21 ")):
+        with pytest.raises(DataError, match=f"{told}image files cannot be used"):
+            load(damaged(tmp_path / str(number), number, tuple(range(number))))
 
 
 def test_bad_files_are_skipped_counted_and_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -244,6 +250,8 @@ def test_transparent_images_take_the_background(tmp_path: Path) -> None:
             assert image[:, 0, 0].tolist() == list(colour) and image[:, 1, 1].tolist() == [250, 100, 50]
             mixed = [0.2 * p + 0.8 * c for p, c in zip((250, 100, 50), colour, strict=True)]
             np.testing.assert_allclose(image[:, 0, 1], mixed, atol=1)
+    with pytest.raises(ValueError, match=r"load: background must be a colour such as .*: expected a name or '#rrggbb', got \(255, 0, 0\)"):
+        load(tmp_path, background=(255, 0, 0))  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="load: background must be a colour"):
         load(tmp_path / "rgba", background="nocolour")
     with pytest.raises(ValueError, match="transparent itself"):

@@ -116,7 +116,7 @@ def test_nan_and_infinity_are_refused_before_anything_changes(value, later, kind
     bad = REAL.copy()
     bad[3, 2] = bad[6, 0] = value
     for given in (bad, bad.astype(np.float64), bad.tolist()):
-        with pytest.raises(ValueError, match=r"step: 2 of 8 images hold NaN or infinity, the first of them real\[3\]"):
+        with pytest.raises(ValueError, match=r"step: 2 of 8 images hold NaN or infinity \(in float32\), the first of them real\[3\]"):
             gan.step(given)
     same(gan.state_dict(), before)
     with pytest.raises(ValueError, match="step: 8 of 8 images hold NaN or infinity"):
@@ -127,7 +127,7 @@ def test_on_another_device_the_first_batch_is_looked_at_and_no_later_one(other_d
     bad = REAL.copy()
     bad[0, 0] = np.nan
     gan = make().to(other_device)
-    with pytest.raises(ValueError, match=r"step: 1 of 8 images hold NaN or infinity, the first of them real\[0\]"):
+    with pytest.raises(ValueError, match=r"step: 1 of 8 images hold NaN or infinity \(in float32\), the first of them real\[0\]"):
         gan.step(to_device(bad, other_device))
     for given in (REAL, REAL.astype(np.float64), REAL.tolist(), tg.Tensor(REAL)):
         assert math.isfinite(float(gan.step(given).d_loss))
@@ -216,8 +216,9 @@ def test_a_discriminator_that_ends_in_a_sigmoid_is_refused(end, kind):
         make(d=end, kind=kind)
 
 
-@pytest.mark.parametrize("end", [tg.sigmoid, lambda y: tg.reshape(tg.sigmoid(y), (-1, 1)), lambda y: tg.softmax(y, 1), nn.Sigmoid()],
-                         ids=["sigmoid", "reshaped", "softmax", "a module"])
+@pytest.mark.parametrize("end", [tg.sigmoid, lambda y: tg.reshape(tg.sigmoid(y), (-1, 1)), lambda y: tg.softmax(y, 1), nn.Sigmoid(),
+                                 lambda y: tg.clip(tg.sigmoid(y), 1e-7, 1 - 1e-7), lambda y: tg.astype(tg.sigmoid(y), np.float32)],
+                         ids=["sigmoid", "reshaped", "softmax", "a module", "clipped", "converted"])
 @pytest.mark.parametrize("kind", [tg.gans.VanillaGAN, tg.gans.UnrolledGAN])
 def test_so_is_one_in_a_users_module_before_any_weight_changes(end, kind):
     gan = kind(generator(nn.Tanh()), Judge(end), 3)
@@ -226,6 +227,28 @@ def test_so_is_one_in_a_users_module_before_any_weight_changes(end, kind):
         gan.step(REAL)
     after = gan.state_dict()
     same({k: v for k, v in after.items() if k != "key_count"}, {k: v for k, v in before.items() if k != "key_count"})
+
+
+@pytest.mark.parametrize("changed, error, message", [
+    ({"generator": tg.relu}, TypeError, "generator should be a Module, such as .*, got function"),
+    ({"discriminator": [nn.Dense(4, 1)]}, TypeError, "discriminator should be a Module, such as .*, got list"),
+    ({"generator": nn.Sequential}, TypeError, "generator should be a Module, such as .*, got the class Sequential"),
+    ({"d_optimizer": 1e-3}, TypeError, "d_optimizer should be an optimiser, such as .*, got float"),
+    ({"g_optimizer": tg.optim.Adam}, TypeError, "g_optimizer should be an optimiser, such as .*, got the class Adam"),
+    ({"latent_dim": "3"}, ValueError, "latent_dim should be a whole number of at least 1, got '3'"),
+    ({"latent_dim": 3.0}, ValueError, "latent_dim should be a whole number of at least 1, got 3.0"),
+    ({"key": 1}, TypeError, r"key should be a Key, got 1: write tinygan\.random\.Key\(1\)"),
+])
+def test_what_is_no_part_of_a_game_is_named(changed, error, message):
+    parts = {"generator": nn.Sequential(nn.Dense(3, 4)), "discriminator": nn.Sequential(nn.Dense(4, 1)), "latent_dim": 3}
+    with pytest.raises(error, match=f"GAN: {message}"):
+        tg.gans.VanillaGAN(**{**parts, **changed})
+
+
+def test_one_network_cannot_play_against_itself():
+    network = nn.Sequential(nn.Dense(3, 3))
+    with pytest.raises(ValueError, match="generator and discriminator are one and the same network"):
+        tg.gans.VanillaGAN(network, network, 3)
 
 
 def test_the_loss_of_such_a_game_never_falls_below_1_006():
@@ -277,8 +300,8 @@ TOO_DARK = r"the images have values below 0 .* the generator ends in {}, which m
 
 @pytest.mark.parametrize("end, real, message", [
     (nn.Tanh(), SHADES, TOO_BRIGHT), (nn.Tanh(), (SHADES > 0.5).astype(np.float32), TOO_BRIGHT), (nn.Tanh(), SHADES > 0.5, TOO_BRIGHT),
-    (nn.Sigmoid(), REAL, TOO_DARK.format("sigmoid", "from 0 to 1")), (nn.ReLU(), REAL, TOO_DARK.format("relu", "of 0 or more")),
-    (nn.Softplus(), -np.ones_like(REAL), TOO_DARK.format("softplus", "of 0 or more")),
+    (nn.Sigmoid(), REAL, TOO_DARK.format("sigmoid", "from 0 to 1")), (nn.ReLU(), REAL, TOO_DARK.format("relu", "from 0 up")),
+    (nn.Softplus(), -np.ones_like(REAL), TOO_DARK.format("softplus", "from 0 up")),
 ])
 @pytest.mark.parametrize("make", [lambda end, **how: make([end], **how), lambda end, **how: make([nn.Sequential(end), nn.Reshape(5)], **how),
                                   lambda end, **how: how.get("kind", tg.gans.VanillaGAN)(Painter(end), discriminator(), 3)],

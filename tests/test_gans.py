@@ -365,7 +365,7 @@ def test_settings_without_sense_are_refused(settings, message):
 
 
 def test_a_latent_dimension_without_sense_is_refused():
-    with pytest.raises(ValueError, match="latent_dim should be at least 1, got 0"):
+    with pytest.raises(ValueError, match="latent_dim should be a whole number of at least 1, got 0"):
         tg.gans.VanillaGAN(*players(), 0)
 
 

@@ -169,6 +169,24 @@ def test_only_floats_require_a_gradient(value):
         Tensor(value, requires_grad=True)
 
 
+def test_tensors_of_pytorch():
+    torch = pytest.importorskip("torch")
+    for dtype in (np.float32, np.float64, np.int64, bool):
+        given = torch.tensor(A.astype(dtype))
+        found = Tensor(given)
+        assert found.dtype == dtype
+        np.testing.assert_array_equal(found.numpy(), given.numpy())
+    given = torch.tensor(A, requires_grad=True)
+    x = Tensor(given, requires_grad=True)
+    np.testing.assert_array_equal(tg.grad((x * x).sum(), [x])[0], 2 * A)
+    np.testing.assert_array_equal(Tensor(torch.tensor([1.5, -2.0]).bfloat16()), np.array([1.5, -2.0], np.float32))
+    with pytest.raises(TypeError, match="Tensor should be real numbers, got Tensor of complex64"):
+        Tensor(torch.tensor([1j]))
+    parameter = Parameter(B)
+    parameter.assign(torch.tensor(2 * B))
+    np.testing.assert_array_equal(parameter, 2 * B)
+
+
 def test_strange_arrays_become_plain_ones(tmp_path):
     mapped = np.memmap(tmp_path / "a", np.float32, "w+", shape=(2, 3))
     mapped[:] = A
@@ -185,7 +203,9 @@ def test_scalars():
     assert (float(x), int(x), bool(x), x.item(), f"{x:.2f}", math.sqrt(x)) == (2.5, 2, True, 2.5, "2.50", math.sqrt(2.5))
     assert Tensor([[3]], dtype=int).item() == 3 and isinstance(Tensor([[3]], dtype=int).item(), int)
     assert not Tensor(0.0)
-    for call in (float, int, bool, Tensor.item):
+    with pytest.raises(ValueError, match=r"bool: a Tensor of shape \(2, 3\) is not one truth value: use tinygan.any or tinygan.all"):
+        bool(Tensor(A) > 0)
+    for call in (float, int, Tensor.item):
         with pytest.raises(ValueError, match=r"item: needs one element, got shape \(2, 3\)"):
             call(Tensor(A))
     with pytest.raises(ValueError, match=r"item: needs one element, got shape \(2, 3\)"):

@@ -11,6 +11,13 @@ def ends(shape=(3, 7)):
 
 
 @pytest.mark.parametrize("walk", [latent.linear, latent.spherical])
+@pytest.mark.parametrize("end", [[1j, 2], ["a", "b"], [[1], [1, 2]]])
+def test_ends_that_are_no_real_numbers_are_refused(walk, end):
+    with pytest.raises(TypeError, match=r"latent vectors should be .*real numbers, got list"):
+        walk(end, [1, 2], 3)
+
+
+@pytest.mark.parametrize("walk", [latent.linear, latent.spherical])
 def test_walks_begin_and_end_where_they_should(walk):
     a, b = ends()
     path = walk(a, b, 5)

@@ -3,7 +3,9 @@ from __future__ import annotations
 
 import collections
 import copy
+import dataclasses
 import pickle
+import types
 
 import numpy as np
 import pytest
@@ -111,11 +113,20 @@ def test_kinds_of_containers():
     np.testing.assert_allclose(doubled, 4 * net(x(3, 2)).numpy(), rtol=1e-6)
 
 
+@dataclasses.dataclass(slots=True)
+class PairOfLayers:
+    first: object
+    second: object
+
+
 @pytest.mark.parametrize("held, message", [
-    (lambda: {nn.Dense(1, 1)}, "held: modules or parameters in a set have no names"),
-    (lambda: collections.deque([tg.Parameter(np.ones(1))]), "held: modules or parameters in a deque have no names"),
-    (lambda: {"a": nn.Dense(1, 1)}.values(), "held: modules or parameters in a dict_values have no names"),
-    (lambda: [frozenset([nn.Dense(1, 1)])], "held.0: modules or parameters in a frozenset have no names"),
+    (lambda: {nn.Dense(1, 1)}, "held: modules or parameters in a set are not found: use a list"),
+    (lambda: [frozenset([nn.Dense(1, 1)])], "held.0: modules or parameters in a frozenset are not found"),
+    (lambda: {"a": nn.Dense(1, 1)}.values(), "held: modules or parameters in a dict_values are not found"),
+    (lambda: [collections.deque([nn.Dense(1, 1)])], "held.0: modules or parameters in a deque are not found"),
+    (lambda: np.array([nn.Dense(1, 1)], object), "held: modules or parameters in a ndarray are not found"),
+    (lambda: types.SimpleNamespace(layer=nn.Dense(1, 1)), "held: modules or parameters in a SimpleNamespace are not found"),
+    (lambda: {"pair": PairOfLayers(nn.Dense(1, 1), 3)}, "held.pair: modules or parameters in a PairOfLayers are not found"),
     (lambda: {("a", 1): nn.Dense(1, 1)}, "keys of a dict of modules or parameters should be strings without dots"),
     (lambda: {"a.b": nn.Dense(1, 1)}, "keys of a dict .* got 'a.b'"),
     (lambda: {"": tg.Parameter(np.ones(1))}, "keys of a dict .* got ''"),
@@ -126,6 +137,26 @@ def test_what_has_no_name_is_refused(held, message):
     net.held = held()
     with pytest.raises(TypeError, match=message):
         net.parameters()
+
+
+def test_other_containers_without_modules_are_anybodys():
+    net = nn.Module()
+    net.held = [collections.deque([1]), np.array([None, "a"], object), types.SimpleNamespace(n=1), PairOfLayers(1, nn.Dense), PairOfLayers,
+                np.ones(2), nn.Dense]
+    assert net.parameters() == [] and net.state_dict() == {}
+
+
+def test_the_tree_is_shown_with_the_names_within_each_module():
+    net = nn.Module()
+    net.blocks = {"down": nn.Dense(1, 2), "up": [nn.Sequential(nn.Dense(2, 1)), nn.ReLU()]}
+    net.end = nn.Tanh()
+    assert repr(net) == (
+        "Module()                  7 parameters\n"
+        "  blocks.down: Dense(1 -> 2)  4\n"
+        "  blocks.up.0: Sequential()   3\n"
+        "    0: Dense(2 -> 1)          3\n"
+        "  blocks.up.1: ReLU()\n"
+        "  end: Tanh()").replace("Module()                  7", "Module()                      7")
 
 
 def test_a_module_in_the_class_is_refused_where_it_has_parameters():

@@ -284,7 +284,9 @@ def test_errors_name_what_is_wrong():
 @pytest.mark.parametrize("make, message", [
     (lambda: optim.Adam(0.0), "Adam: learning_rate should be positive, got 0.0"),
     (lambda: optim.SGD(float("nan")), "learning_rate should be positive, got nan"),
-    (lambda: optim.Adam(betas=(1.0, 0.9)), "betas should be in"),
+    (lambda: optim.Adam(betas=(1.0, 0.9)), "betas should be two numbers in"),
+    (lambda: optim.Adam(1e-3, 0.9), "betas should be two numbers in"),
+    (lambda: optim.Adam(betas=(0.9,)), "betas should be two numbers in"),
     (lambda: optim.SGD(0.1, momentum=1.0), "momentum should be in"),
     (lambda: optim.SGD(0.1, nesterov=True), "momentum should be in"),
     (lambda: optim.AdamW(weight_decay=-1.0), "AdamW: weight_decay should not be negative, got -1.0"),

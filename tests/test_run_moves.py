@@ -280,6 +280,22 @@ def test_open_run_refuses_a_gan_that_does_not_fit(tmp_path):
 # -- runs without a checkpoint -----------------------------------------------------------------------------------------
 
 
+def test_what_is_no_data_set_and_what_are_no_settings_is_named(tmp_path):
+    gan, data, settings = own(tmp_path / "run")
+    with pytest.raises(TypeError, match=r"train: dataset should be a Dataset, such as tinygan\.data\.load.*got ndarray"):
+        training.train(gan, data.images, settings)
+    with pytest.raises(TypeError, match=r"train: settings should be Settings, .*got dict"):
+        training.train(gan, data, {"run_dir": "run"})
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_checkpoint_that_was_deleted_is_not_called_one_to_come(images, tmp_path, capsys):
+    assert train(tmp_path / "run", "--data-dir", images, "--epochs", 1) == 0
+    (tmp_path / "run" / "checkpoint.safetensors").unlink()
+    line = failure(capsys, "sample", tmp_path / "run")
+    assert "no checkpoint any more: checkpoint.safetensors was moved or deleted; put it back, or start it again with" in line
+
+
 def test_a_run_in_its_first_epoch_is_not_called_stopped(tmp_path, capsys):
     tiny_train(tmp_path / "own", epochs=1)
     with RunFolder(tiny_settings(tmp_path / "run"), tiny_data()):
@@ -387,11 +403,11 @@ def test_too_little_memory_is_one_line(capsys):
 def test_images_that_fill_no_step_are_counted_once(tmp_path, capsys):
     tiny_train(tmp_path / "run", epochs=2)
     out = capsys.readouterr().out
-    assert "steps of 8 images (the 3 left over, others in each epoch, are not used)" in out and out.count("left over") == 1
+    assert "steps of 8 images (3 images left out, other ones in each epoch)" in out and out.count("left out") == 1
     tiny_train(tmp_path / "run", epochs=3, resume=True)
-    assert "left over" not in capsys.readouterr().out
+    assert "left out" not in capsys.readouterr().out
     tiny_train(tmp_path / "all", epochs=1, limit_train=40)
-    assert "left over" not in capsys.readouterr().out
+    assert "left out" not in capsys.readouterr().out
 
 
 def test_literals_in_commands_are_pythons():

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import tinygan as tg
-from tinygan import nn, optim, torch_names
+from tinygan import interop, nn, optim, torch_names
 from tinygan.gans import latent
 from tinygan.random import Key
 
@@ -22,6 +22,8 @@ ROOMS = {"tinygan": (tg, torch_names.TINYGAN), "nn": (nn, torch_names.NN), "opti
     (tg, "randn", "tg.random.Key"), (tg, "manual_seed", "tg.random.Key"), (tg, "bmm", "tg.matmul"),
     (optim, "RMSprop", "optim.RMSProp"), (optim, "lr_scheduler", "cosine_decay"), (optim, "clip_grad_norm_", "clip_by_norm"),
     (nn.Dense(1, 1), "cuda", 'to("cuda")'), (nn.ReLU(), "zero_grad", "tg.grad"), (nn.ReLU(), "register_buffer", "tg.Buffer"),
+    (tg.Tensor([1.0]), "view", "reshape"), (tg.Tensor([1.0]) * 2, "numel", "size"), (tg.Parameter(np.ones(1)), "unsqueeze", "tg.expand_dims"),
+    (tg.Buffer(np.ones(1)), "cpu", 'to("cpu")'), (tg.Tensor(1.0), "clone", "tg.Tensor(x)"),
     (optim.Adam(), "zero_grad", "tg.grad"), (optim.Adam(), "param_groups", "bind"),
 ])
 def test_what_is_missing_is_named(room, name, ours):
@@ -31,7 +33,8 @@ def test_what_is_missing_is_named(room, name, ours):
     assert not hasattr(room, name) and getattr(room, name, 3) == 3
 
 
-@pytest.mark.parametrize("room", [tg, nn, optim, nn.ReLU(), optim.Adam()], ids=["tinygan", "nn", "optim", "a module", "an optimiser"])
+@pytest.mark.parametrize("room", [tg, nn, optim, nn.ReLU(), optim.Adam(), tg.Tensor(1.0), tg.Parameter(np.ones(1))],
+                         ids=["tinygan", "nn", "optim", "a module", "an optimiser", "a Tensor", "a Parameter"])
 def test_other_names_are_missing_as_ever(room):
     with pytest.raises(AttributeError, match=r"has no attribute 'nothing'$"):
         room.nothing  # noqa: B018
@@ -40,11 +43,36 @@ def test_other_names_are_missing_as_ever(room):
 @pytest.mark.parametrize("room", ROOMS)
 def test_every_name_that_is_suggested_is_there(room):
     names = ROOMS[room][1]
-    for text in [*names.values(), *torch_names.MODULE.values(), *torch_names.OPTIMIZER.values()]:
+    for text in [*names.values(), *torch_names.MODULE.values(), *torch_names.OPTIMIZER.values(), *torch_names.TENSOR.values()]:
         for path in re.findall(r"\b((?:tg|nn|optim)(?:\.\w+)+)", text):
             value = {"tg": tg, "nn": nn, "optim": optim}[path.partition(".")[0]]
             for part in path.split(".")[1:]:
                 value = getattr(value, part)
+
+
+def test_an_error_in_a_property_is_shown_as_it_is():
+    class Net(nn.Module):
+        @property
+        def width(self):
+            return self.units
+
+    class Rule(optim.SGD):
+        @property
+        def rate(self):
+            return self.speed
+
+    for value, name, cause in ((Net(), "width", "'Net' object has no attribute 'units'$"), (Rule(0.1), "rate", "has no attribute 'speed'$")):
+        with pytest.raises(AttributeError, match=cause):
+            getattr(value, name)
+        assert getattr(value, name, 3) == 3
+
+
+def test_names_that_are_here_need_no_advice():
+    rooms = [*ROOMS.values(), (nn.Dense(1, 1), torch_names.MODULE), (optim.Adam(), torch_names.OPTIMIZER), (tg, interop.OTHER_NAMES),
+             (tg.Parameter(np.ones(1)), torch_names.TENSOR)]
+    for room, names in rooms:
+        assert [name for name in names if hasattr(room, name)] == []
+    assert [ours for ours in interop.OTHER_NAMES.values() if not hasattr(tg, ours)] == []
 
 
 def test_the_module_tensor_is_not_called():
@@ -55,10 +83,12 @@ def test_the_module_tensor_is_not_called():
 @pytest.mark.parametrize("make, message", [
     (lambda net: optim.Adam(net.parameters(), 1e-3), r"Adam: learning_rate should be a number or a schedule, got list: .*bind\(network\)"),
     (lambda net: optim.Adam(net.parameters(), lr=1e-3), r"Adam: 'lr' is learning_rate here: .*bind\(network\)"),
-    (lambda net: optim.Adam(params=net.parameters()), r"Adam: learning_rate should be .* got list"),
+    (lambda net: optim.Adam(params=net.parameters()), r"Adam: takes no 'params': .*bind\(network\)"),
+    (lambda net: optim.SGD(params=net.parameters(), learning_rate=0.1), r"SGD: takes no 'params': .*bind\(network\)"),
     (lambda net: optim.SGD(net, 0.1), "SGD: learning_rate should be a number or a schedule, got Sequential"),
     (lambda net: optim.RMSProp(net.named_parameters()), "RMSProp: learning_rate .* got generator"),
     (lambda net: optim.AdamW(net[0].weight), "AdamW: learning_rate .* got Parameter"),
+    (lambda net: optim.ExponentialMovingAverage(net.parameters()), "ExponentialMovingAverage: module should be a Module, got list"),
     (lambda net: optim.SGD("0.1"), "SGD: learning_rate .* got str"),
     (lambda net: optim.Adam().bind(net.parameters()), "Adam: bind expects a module, or a mapping from names to Parameters, got list"),
     (lambda net: optim.Adam().bind({"a": np.ones(3)}), "Adam: bind expects Parameters, got ndarray under 'a'"),

@@ -210,8 +210,8 @@ def as_seed(caller: str, output: Tensor, g: Any) -> Any:
         except TypeError:
             there = None
         if there is None or isinstance(g, np.generic):
-            raise TypeError(f"{caller}: the gradient of an output should be a Tensor, an array or a number, got "
-                            f"{type(g).__name__}")
+            kind = f"{type(g).__module__}.{type(g).__qualname__}".removeprefix("builtins.")
+            raise TypeError(f"{caller}: the gradient of an output should be a Tensor, an array or a number, got {kind}")
         if there.name != backend.name:
             raise TypeError(f"{caller}: the gradient of an output lies on {there.name}, the output on {backend.name}")
         shape, dtype = g.shape, g.dtype

@@ -36,7 +36,7 @@ HARMLESS = frozenset((
 
 OTHER_NAMES = {
     "absolute": "abs", "add.accumulate": "cumsum", "add.reduce": "sum", "amax": "max", "amin": "min",
-    "append": "concatenate", "array_split": "split", "atleast_1d": "reshape",
+    "append": "concatenate", "around": "round", "array_split": "split", "atleast_1d": "reshape",
     "atleast_2d": "reshape", "atleast_3d": "reshape", "average": "mean", "block": "concatenate", "cbrt": "pow",
     "column_stack": "concatenate", "concat": "concatenate", "delete": "concatenate", "diagonal": "getitem", "diff": "sub",
     "divide": "div", "dot": "matmul", "dsplit": "split", "dstack": "concatenate", "exp2": "pow", "fabs": "abs",
@@ -46,7 +46,7 @@ OTHER_NAMES = {
     "moveaxis": "transpose", "multi_dot": "matmul", "multiply.reduce": "prod",
     "nan_to_num": "where", "negative": "neg", "outer": "einsum", "permute_dims": "transpose", "ravel": "reshape",
     "reciprocal": "div", "repeat": "getitem", "rint": "round", "roll": "concatenate", "rollaxis": "transpose",
-    "row_stack": "concatenate", "select": "where", "square": "mul", "std": "sqrt", "swapaxes": "transpose",
+    "row_stack": "concatenate", "select": "where", "square": "mul", "swapaxes": "transpose",
     "take": "getitem", "take_along_axis": "gather", "tensordot": "einsum", "tile": "concatenate", "trace": "einsum",
     "unstack": "split", "vdot": "einsum", "vecdot": "einsum", "vsplit": "split", "vstack": "concatenate",
 }

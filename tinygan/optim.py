@@ -120,8 +120,10 @@ class Optimizer:
         return twin
 
     if not TYPE_CHECKING:
-        def __getattr__(self, name: str) -> None:
+        def __getattr__(self, name: str) -> Any:
             """For what is missing."""
+            if hasattr(type(self), name):  # a property, whose own error says what is missing
+                return object.__getattribute__(self, name)
             from tinygan.torch_names import OPTIMIZER, missing
 
             raise missing(f"{type(self).__name__!r} object", name, OPTIMIZER, self)
@@ -159,7 +161,7 @@ class Optimizer:
         for slot, arrays in self._slots.items():  # a copy's, which goes on with them
             if [a.shape for a in arrays] != [p.shape for p in parameters.values()]:
                 raise ValueError(f"{name}: bind: what this copy remembers ({slot}) is of parameters of other shapes")
-        self._target = Bound(name, parameters)
+        self._target = Bound(name, parameters, "; or give it a network of its own, bind(network)")
 
     def step(self, gradients: Sequence[Any]) -> None:
         """Update the bound parameters in place. gradients: one for every parameter, in their order."""
@@ -373,8 +375,8 @@ class Adam(Optimizer):
     def __init__(self, learning_rate: float | Schedule = 2e-4, betas: tuple[float, float] = (0.5, 0.999),
                  eps: float = 1e-8, weight_decay: float = 0.0) -> None:
         super().__init__(learning_rate, weight_decay)
-        if not all(0 <= beta < 1 for beta in betas):
-            raise ValueError(f"{type(self).__name__}: betas should be in [0, 1), got {betas}")
+        if not isinstance(betas, Sequence) or len(betas) != 2 or not all(0 <= beta < 1 for beta in betas):
+            raise ValueError(f"{type(self).__name__}: betas should be two numbers in [0, 1), got {betas}")
         _check_positive(type(self).__name__, "eps", eps)
         self.betas = betas
         self.eps = eps
@@ -423,7 +425,9 @@ class AdamW(Adam):
 
 def _refuse_habits(name: str, args: Sequence[Any], settings: Mapping[str, Any]) -> None:
     """PyTorch's way to make an optimiser, told what it is here."""
-    first = args[0] if args else settings.get("learning_rate", settings.get("params"))
+    first = args[0] if args else settings.get("learning_rate")
+    if "params" in settings:
+        raise TypeError(f"{name}: takes no 'params': {_OURS.format(name)}")
     if "lr" in settings:
         raise TypeError(f"{name}: 'lr' is learning_rate here: {_OURS.format(name)}")
     if isinstance(first, Module | Parameter | Mapping | Iterable) and not (hasattr(first, "shape") and first.shape == ()):
@@ -576,6 +580,8 @@ class ExponentialMovingAverage:
     """
 
     def __init__(self, module: Module, decay: float = 0.999) -> None:
+        if not isinstance(module, Module):
+            raise TypeError(f"ExponentialMovingAverage: module should be a Module, got {type(module).__name__}")
         if not 0 <= decay < 1:
             raise ValueError(f"ExponentialMovingAverage: decay should be in [0, 1), got {decay}")
         self.decay = decay

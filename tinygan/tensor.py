@@ -32,9 +32,9 @@ FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
 class Tensor:
     """A float32 or float64 array that `grad` can differentiate through (integers and booleans: without gradients).
 
-    `Tensor(array, requires_grad=False, dtype=None)` copies the array. Arrays and NumPy scalars keep their dtype. Python
-    numbers, integers too, and lists of numbers become float32, and booleans stay booleans, unless `dtype` says otherwise:
-    labels and indices are given as plain lists, as integer arrays, or with `dtype=int`.
+    `Tensor(array, requires_grad=False, dtype=None)` copies the array. Arrays (PyTorch's tensors too) and NumPy scalars keep
+    their dtype. Python numbers, integers too, and lists of numbers become float32, and booleans stay booleans, unless
+    `dtype` says otherwise: labels and indices are given as plain lists, as integer arrays, or with `dtype=int`.
 
     `np.asarray(tensor)` is a read-only view; `tensor.array` is the array itself: write to it only through
     `Parameter.assign`. A bare array beside a Tensor (`tensor * array`) is kept for the backward pass as it is, not copied:
@@ -59,6 +59,17 @@ class Tensor:
             if self.array.dtype not in FLOATS:
                 raise TypeError(f"Tensor: requires_grad needs float32 or float64, got {self.array.dtype}")
             self.node = _graph.Leaf()
+
+    if not TYPE_CHECKING:  # (else every attribute would have a type)
+        def __getattr__(self, name: str) -> Any:
+            """For what is missing."""
+            if name[:2] == "__":  # a protocol that NumPy or Python asks for, at every use
+                raise AttributeError(name)
+            if hasattr(type(self), name):  # a slot without a value, or a property, whose own error says what is missing
+                return object.__getattribute__(self, name)
+            from tinygan.torch_names import TENSOR, missing
+
+            raise missing(f"{type(self).__name__!r} object", name, TENSOR, self)
 
     # -- what it is ---------------------------------------------------------------------------------------------
 
@@ -146,6 +157,8 @@ class Tensor:
         return int(self.item())
 
     def __bool__(self) -> bool:
+        if self.size != 1:
+            raise ValueError(f"bool: a Tensor of shape {self.shape} is not one truth value: use tinygan.any or tinygan.all")
         return bool(self.item())
 
     def __format__(self, spec: str) -> str:
@@ -411,9 +424,19 @@ def _is_number(value: Any) -> bool:
     return value.dtype.kind in "fiub"
 
 
+def _of_numpy(caller: str, value: Any) -> Any:
+    """An array whose dtype is none of NumPy's, such as PyTorch's tensor, as one of NumPy; anything else as it is."""
+    if isinstance(getattr(value, "dtype", None), np.dtype | None):
+        return value
+    from tinygan.foreign import as_numbers  # (which imports this module)
+
+    return as_numbers(caller, value)
+
+
 def _copied(array: Any, dtype: Any) -> Array:
     if isinstance(array, Tensor):
         array = array.array
+    array = _of_numpy("Tensor", array)
     if not hasattr(array, "dtype"):
         if holds_recorded(array):
             raise TypeError("Tensor: a list of Tensors would lose their gradients: use tinygan.stack, or tinygan.detach for "
@@ -437,7 +460,7 @@ class _Variable(Tensor):
 
     def assign(self, value: Any) -> None:
         """Overwrite the values. value: an array or Tensor of the same shape; it is cast to this dtype."""
-        value = as_array(value)
+        value = _of_numpy("assign: the value", as_array(value))
         if np.shape(value) != self.shape:
             raise ValueError(f"assign: the value has shape {np.shape(value)}, expected {self.shape}")
         backend = backend_of(self.array)
@@ -567,7 +590,7 @@ class Parameter(_Variable):
     def __getattr__(self, name: str) -> Any:
         # Python comes here only when the slot is unset, so reading `array` costs nothing once there are values.
         if name != "array":
-            raise AttributeError(f"Parameter has no attribute {name!r}")
+            return super().__getattr__(name)  # type: ignore[misc]
         from tinygan.random import next_key
 
         self.initialize(next_key())

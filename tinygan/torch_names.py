@@ -15,7 +15,7 @@ TINYGAN: Mapping[str, str] = {
     "as_tensor": "tg.Tensor", "asarray": "tg.Tensor", "from_numpy": "tg.Tensor", "array": "tg.Tensor",
     "FloatTensor": "tg.Tensor", "Variable": "tg.Tensor", "is_tensor": "isinstance(x, tg.Tensor)",
     "cat": "tg.concatenate", "concat": "tg.concatenate", "hstack": "tg.concatenate", "vstack": "tg.concatenate",
-    "chunk": "tg.split", "unsqueeze": "tg.expand_dims", "view": "tg.reshape", "flatten": "tg.reshape", "ravel": "tg.reshape",
+    "chunk": "tg.split", "unsqueeze": "tg.expand_dims", "view": "tg.reshape", "ravel": "tg.reshape",
     "permute": "tg.transpose", "swapaxes": "tg.transpose", "movedim": "tg.transpose", "t": "tg.transpose",
     "expand": "tg.broadcast_to", "tile": "tg.broadcast_to or tg.concatenate", "repeat": "tg.broadcast_to or tg.concatenate",
     "mm": "tg.matmul", "bmm": "tg.matmul", "mv": "tg.matmul", "dot": "tg.matmul", "inner": "tg.matmul", "addmm": "tg.dense",
@@ -99,6 +99,21 @@ OPTIMIZER: Mapping[str, str] = {
     "zero_grad": _NO_STEP, "param_groups": "learning_rate and bind", "add_param_group": "bind",
 }
 """For optimisers."""
+
+
+_COPY = "tg.Tensor(x), a copy that is not recorded; no op writes to x, so few need one"
+
+TENSOR: Mapping[str, str] = {
+    "view": "reshape(shape)", "view_as": "reshape(y.shape)", "ravel": "flatten()", "unsqueeze": "tg.expand_dims(x, axis)",
+    "permute": "transpose(axes)", "swapaxes": "transpose(axes)", "t": "T", "expand": "tg.broadcast_to(x, shape)",
+    "repeat": "tg.broadcast_to or tg.concatenate", "chunk": "tg.split", "split": "tg.split", "numel": "size", "dim": "ndim",
+    "clone": _COPY, "copy": _COPY, "contiguous": "x itself, of any layout", "data": "detach()", "cpu": 'to("cpu")',
+    "cuda": 'to("cuda")', "float": "astype(np.float32)", "double": "astype(np.float64)", "type": "astype(dtype)",
+    "mm": "x @ y", "bmm": "x @ y", "matmul": "x @ y", "dot": "x @ y", "clamp": "clip(low, high)", "square": "x * x",
+    "masked_fill": "tg.where", "requires_grad_": "tg.Tensor(x, requires_grad=True)", "grad_fn": "node",
+    "zero_": "assign, of a Parameter", "copy_": "assign, of a Parameter", "fill_": "assign, of a Parameter",
+}
+"""For Tensors."""
 
 
 def missing(owner: str, name: str, names: Mapping[str, str], where: object) -> AttributeError:

@@ -25,6 +25,7 @@ import numpy.typing as npt
 from .capture import capture
 from .data import DataError, Dataset
 from .data.feeding import Feeder
+from .data.files import counted
 from .devices import DeviceError, matmul_precision
 from .devices import device as find_device
 from .progress import hidden
@@ -65,6 +66,12 @@ def train(gan: GAN, dataset: Dataset, settings: Settings) -> History:
     Returns the losses of all steps. Ctrl-C or SIGTERM saves after the current step and raises `Interrupted`; a loss or
     weight that is not finite raises `DivergedError`; what is wrong with folder or settings, `RunError` or `OSError`.
     """
+    if not isinstance(dataset, Dataset):
+        raise TypeError("train: dataset should be a Dataset, such as tinygan.data.load(...) or tinygan.data.Dataset(name, "
+                        f"images, labels, checksum), got {type(dataset).__name__}")
+    if not isinstance(settings, Settings):
+        raise TypeError(f"train: settings should be Settings, such as tinygan.training.Settings(run_dir=...), got "
+                        f"{type(settings).__name__}")
     whole, dataset = dataset, dataset.limit(settings.limit_train)
     per_step = gan.d_steps * settings.batch_size
     steps = len(dataset) // per_step
@@ -269,9 +276,10 @@ def _announce(gan: GAN, dataset: Dataset, settings: Settings, history: History) 
     size = settings.batch_size * gan.d_steps
     left = len(dataset) - history.steps_per_epoch * size
     from_here = f", from step {len(history) + 1}" if len(history) else ""
-    unused = f" (the {left:,} left over, others in each epoch, are not used)" if left and not len(history) else ""
+    unused = f" ({counted(left, 'image')} left out, other ones in each epoch)" if left and not len(history) else ""
     print(f"{settings.title} on {dataset.name}: {len(dataset):,} images of {channels} x {height} x {width}; "
-          f"{settings.epochs} epochs of {history.steps_per_epoch} steps of {size} images{unused}"
+          f"{counted(settings.epochs, 'epoch')} of {counted(history.steps_per_epoch, 'step')} of "
+          f"{counted(size, 'image')}{unused}"
           f"{from_here}; everything goes to {settings.run_dir}", flush=True)
 
 

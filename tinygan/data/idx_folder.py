@@ -84,7 +84,7 @@ def read(folder: Path, split: Split, family: str | None = None) -> Dataset:
     if family is None:
         family = "" if "" in families else min(families)
         if "" not in families and len(families) > 1:
-            example = next(iter(families[family].values()))
+            example = families[family].get((split, "images")) or next(iter(families[family].values()))
             raise DataError(f"{folder}: holds several data sets in IDX files ({', '.join(sorted(families))}): name a file "
                             f"of the one you mean, such as {example}")
     elif len(families) > 1 and family:

@@ -50,6 +50,8 @@ def colour(text: str) -> tuple[int, int, int]:
     """(red, green, blue) of a name or "#rrggbb", or whatever `PIL.ImageColor` takes; ValueError if it is not opaque."""
     import PIL.ImageColor
 
+    if not isinstance(text, str):
+        raise ValueError(f"expected a name or '#rrggbb', got {text!r}")
     red, green, blue, *alpha = PIL.ImageColor.getrgb(text)
     if alpha not in ([], [255]):
         raise ValueError(f"{text!r} is transparent itself")
@@ -74,7 +76,7 @@ def read(folder: Path, found: Found, size: int | None = None, channels: int | No
     form, notes = _Form(size, channels, colour(background)), _Notes()
     bad: list[tuple[Path, str]] = list(found.unreadable)
     shapes: dict[Path, tuple[int, ...]] = {}
-    images, used = None, 0
+    images, used, stopped = None, 0, False
     for path in tqdm(found.images, desc=f"reading {folder.name}", unit="image", leave=False, disable=None):
         try:
             pixels = _read_file(path, form, notes)
@@ -88,12 +90,13 @@ def read(folder: Path, found: Found, size: int | None = None, channels: int | No
                 images[used] = pixels
                 used += 1
         if len(shapes) - used + (0 if skip_bad_files else len(bad)) >= NAMED:
+            stopped = path != found.images[-1]
             break
     usual = Counter(shapes.values()).most_common(1)[0][0] if shapes else ()  # of equally frequent ones, the first
     others = [path for path, shape in shapes.items() if shape != usual]
     unfit = [] if skip_bad_files and shapes else bad
     if unfit or others or images is None:
-        raise DataError(_complaint(folder, found, unfit, others, shapes, usual, skip_bad_files))
+        raise DataError(_complaint(folder, found, unfit, others, shapes, usual, skip_bad_files, stopped))
     if bad:
         say(f"{folder}: left out {counted(len(bad), 'file')} of {len(found.images):,} that cannot be read: "
             f"{_named(folder, bad)}")
@@ -107,8 +110,9 @@ def read(folder: Path, found: Found, size: int | None = None, channels: int | No
 
 
 def _complaint(folder: Path, found: Found, bad: list[tuple[Path, str]], others: list[Path],
-               shapes: dict[Path, tuple[int, ...]], usual: tuple[int, ...], skip_bad_files: bool) -> str:
-    """What is wrong with which files, and what can be done about it."""
+               shapes: dict[Path, tuple[int, ...]], usual: tuple[int, ...], skip_bad_files: bool,
+               stopped: bool) -> str:
+    """What is wrong with which files, and what can be done about it. stopped: whether some files were not tried."""
     first = next((path for path, shape in shapes.items() if shape == usual), folder)
     reasons = dict(bad)
     for path in others:
@@ -122,7 +126,6 @@ def _complaint(folder: Path, found: Found, bad: list[tuple[Path, str]], others: 
         (path, reason), = reasons.items()
         return "; ".join([f"{path}: {reason}", *advice])
     wrong = sorted(reasons.items(), key=lambda item: item[0].parts)
-    stopped = len(shapes) + len(bad) - len(found.unreadable) < len(found.images)
     number = f"at least {len(wrong)}" if stopped else f"{len(wrong):,}"
     return "; ".join([f"{folder}: {number} of {counted(len(found.images), 'image file')} cannot be used: "
                       f"{_named(folder, wrong)}", *advice])

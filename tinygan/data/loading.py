@@ -38,7 +38,7 @@ def load(data_dir: str | os.PathLike[str] | None = None, *, split: Split = "trai
         try:
             images.colour(background)
         except ValueError as error:
-            raise ValueError(f"load: background must be a colour such as 'white' or '#ff8000', got {error}") from None
+            raise ValueError(f"load: background must be a colour such as 'white' or '#ff8000': {error}") from None
     given = os.environ.get("TINYGAN_DATA") or None if data_dir is None else data_dir
     if given is None:
         dataset = _mnist_or_glyphs(split)

@@ -22,9 +22,10 @@ LIMIT = 10.0
 
 _ROUNDING = 0.01  # images in [0, 1] may have been rounded or resized
 _SPREAD = 0.25  # a batch of one colour says nothing of its scale
-_BOUNDS = {"sigmoid": "from 0 to 1", "tanh": "from -1 to 1", "relu": "of 0 or more", "softplus": "of 0 or more",
-           "elu": "of -alpha or more", "softmax": "from 0 to 1"}
+_BOUNDS = {"sigmoid": "from 0 to 1", "tanh": "from -1 to 1", "relu": "from 0 up", "softplus": "from 0 up",
+           "elu": "from -alpha up", "softmax": "from 0 to 1"}
 _PROBABILITIES = ("sigmoid", "softmax")
+_KEEP = ("clip", "astype")  # of an activation's values these change none, or few
 
 
 def as_images(real: Any, dtype: np.dtype[Any]) -> Array:
@@ -46,7 +47,8 @@ def finite_range(real: Array) -> tuple[float, float]:
     if not (-np.inf < low and high < np.inf):  # NaN is neither
         array = backend_of(real).to_numpy(real)
         bad = np.flatnonzero(~np.isfinite(array.reshape(len(array), -1)).all(axis=1))
-        raise ValueError(f"step: {len(bad)} of {len(array)} images hold NaN or infinity, the first of them real[{bad[0]}]")
+        raise ValueError(f"step: {len(bad)} of {len(array)} images hold NaN or infinity (in {array.dtype}), the first "
+                         f"of them real[{bad[0]}]")
     return low, high
 
 
@@ -83,7 +85,7 @@ def end_of_graph(y: Any) -> str | None:
             return str(static["layers"][-1].activation)
         if "activation" in static:
             return str(static["activation"])
-        if not node.op.view:
+        if not (node.op.view or node.op.name in _KEEP):
             return node.op.name if node.op.name in _BOUNDS else None
         node = node.parents[0]
     return None

@@ -45,8 +45,16 @@ class GAN:
                  key: Key | None = None) -> None:
         if noise not in NOISES:
             raise ValueError(f"GAN: unknown noise {noise!r}, expected one of {', '.join(NOISES)}")
-        if latent_dim < 1:
-            raise ValueError(f"GAN: latent_dim should be at least 1, got {latent_dim}")
+        if isinstance(latent_dim, bool) or not isinstance(latent_dim, int | np.integer) or latent_dim < 1:
+            raise ValueError(f"GAN: latent_dim should be a whole number of at least 1, got {latent_dim!r}")
+        for name, network in (("generator", generator), ("discriminator", discriminator)):
+            if not isinstance(network, nn.Module):
+                raise TypeError(f"GAN: {name} should be a Module, such as nn.Sequential(...), got {_kind(network)}")
+        for name, optimizer in (("g_optimizer", g_optimizer), ("d_optimizer", d_optimizer)):
+            if not isinstance(optimizer, Optimizer | None):
+                raise TypeError(f"GAN: {name} should be an optimiser, such as Adam(2e-4), got {_kind(optimizer)}")
+        if generator is discriminator:
+            raise ValueError("GAN: generator and discriminator are one and the same network; they should be two")
         if not generator.parameters() or not discriminator.parameters():
             raise ValueError("GAN: both networks should have parameters")
         key = as_key("GAN", key, Key(0))
@@ -131,7 +139,7 @@ class GAN:
             z = z.astype(weight.dtype, copy=False)
         finite = np.isfinite(backend_of(z).to_numpy(z)).all(axis=1)
         if not finite.all():
-            raise ValueError(f"sample: z[{int(finite.argmin())}] holds NaN or infinity")
+            raise ValueError(f"sample: z[{int(finite.argmin())}] holds NaN or infinity (in {z.dtype})")
         return moved(z, backend_of(weight.array))
 
     def state_dict(self) -> dict[str, np.ndarray[Any, Any]]:
@@ -157,3 +165,7 @@ class GAN:
     def _parts(self) -> Sequence[tuple[str, Any]]:
         return (("generator", self.generator), ("discriminator", self.discriminator),
                 ("g_optimizer", self.g_optimizer), ("d_optimizer", self.d_optimizer))
+
+
+def _kind(value: Any) -> str:
+    return f"the class {value.__name__}" if isinstance(value, type) else type(value).__name__

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from tinygan.foreign import as_numbers
 from tinygan.ops import norm
 from tinygan.random import Key, as_key
 
@@ -119,7 +120,7 @@ def arithmetic(z: Array, a: Sequence[int], b: Sequence[int], c: Sequence[int]) -
 
 def _floating(z: Any) -> Array:
     """Latent vectors as an array of floating-point numbers: float32 of integers and Booleans, which would round down."""
-    z = np.asarray(z)
+    z = np.asarray(as_numbers("latent vectors", z))
     return z if z.dtype.kind == "f" else z.astype(np.float32)
 
 

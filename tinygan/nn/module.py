@@ -5,9 +5,11 @@ __all__ = ["Module", "check_state", "functional_call", "identities", "mode", "up
 
 import copy
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, ValuesView
 from contextlib import AbstractContextManager
-from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, Self
+from dataclasses import fields, is_dataclass
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 
@@ -63,8 +65,10 @@ class Module:
             raise
 
     if not TYPE_CHECKING:  # (else every attribute would have a type)
-        def __getattr__(self, name: str) -> NoReturn:
+        def __getattr__(self, name: str) -> Any:
             """For what is missing."""
+            if hasattr(type(self), name):  # a property, whose own error says what is missing
+                return object.__getattribute__(self, name)
             from tinygan.torch_names import MODULE, missing
 
             raise missing(f"'{type(self).__name__}' object", name, MODULE, self)
@@ -73,7 +77,7 @@ class Module:
 
     def named_children(self) -> Iterator[tuple[str, Module]]:
         """(name, module) of every Module that is an attribute, or stands in a list, tuple or dict that is one. TypeError
-        for one in a set, which has no order, or under a key that makes no path."""
+        for one in a set, which has no order, under a key that makes no path, or in another container."""
         return ((name, value) for name, value in self._named_members() if isinstance(value, Module))
 
     def _named_members(self) -> Iterator[tuple[str, Member]]:
@@ -81,10 +85,7 @@ class Module:
         for name, value in vars(self).items():
             if type(value) in _PLAIN:
                 continue
-            if isinstance(value, _MEMBERS):
-                yield name, value
-            elif isinstance(value, _CONTAINERS):
-                yield from members(name, value)
+            yield from members(name, value)
 
     def named_modules(self, prefix: str = "") -> Iterator[tuple[str, Module]]:
         """(path, module) of this module and everything below it, depth first."""
@@ -187,12 +188,14 @@ class Module:
 
     def __repr__(self) -> str:
         lines = []
-        for path, module in self.named_modules():
-            depth = path.count(".") + 1 if path else 0
-            name = f"{path.rpartition('.')[2]}: " if path else ""
+
+        def add(module: Module, begin: str, indent: str) -> None:
             count = sum(p.size for p in module.parameters())
-            line = f"{'  ' * depth}{name}{type(module).__name__}({module.describe()})"
-            lines.append((line, f"{count:,}" if count else ""))
+            lines.append((f"{begin}{type(module).__name__}({module.describe()})", f"{count:,}" if count else ""))
+            for name, child in module.named_children():
+                add(child, f"{indent}{name}: ", indent + "  ")
+
+        add(self, "", "  ")
         width = max(len(line) for line, _ in lines)
         counts = max(len(count) for _, count in lines)
         return "\n".join(f"{line:<{width}}  {count:>{counts}}".rstrip() + (" parameters" if i == 0 and count else "")
@@ -265,8 +268,6 @@ def _with(values: dict[int, Tensor], x: Any) -> Any:
 Member = Module | Parameter | Buffer
 _MEMBERS = (Module, Parameter, Buffer)
 _PLAIN = frozenset((type(None), bool, int, float, str, object))
-_UNNAMED: tuple[Any, ...] = (set, frozenset, deque, type({}.values()))  # in these they would have no names that last
-_CONTAINERS = (list, tuple, Mapping, *_UNNAMED)
 
 
 def members(name: str, x: Any) -> Iterator[tuple[str, Member]]:
@@ -275,9 +276,7 @@ def members(name: str, x: Any) -> Iterator[tuple[str, Member]]:
         yield name, x
     elif isinstance(x, list | tuple):
         for i, item in enumerate(x):
-            if isinstance(item, _MEMBERS):
-                yield f"{name}.{i}", item
-            elif isinstance(item, _CONTAINERS):
+            if type(item) not in _PLAIN:
                 yield from members(f"{name}.{i}", item)
     elif isinstance(x, Mapping):
         keys: dict[str, Any] = {}
@@ -288,5 +287,18 @@ def members(name: str, x: Any) -> Iterator[tuple[str, Member]]:
                                     f"whole numbers, and become different names, got {key!r}")
                 yield path, member
             keys[str(key)] = key
-    elif isinstance(x, _UNNAMED) and any(isinstance(item, _MEMBERS) for item in x):
-        raise TypeError(f"{name}: modules or parameters in a {type(x).__name__} have no names: use a list or a dict")
+    elif any(isinstance(item, _MEMBERS) for item in _others(x)):
+        raise TypeError(f"{name}: modules or parameters in a {type(x).__name__} are not found: use a list or a dict")
+
+
+def _others(x: Any) -> Iterable[Any]:
+    """What x holds, if it is a container in which members are not looked for."""
+    if isinstance(x, set | frozenset | deque | ValuesView):
+        return x
+    if isinstance(x, np.ndarray) and x.dtype == object:
+        return x.flat
+    if isinstance(x, SimpleNamespace):
+        return vars(x).values()
+    if is_dataclass(x) and not isinstance(x, type):
+        return [getattr(x, field.name, None) for field in fields(x)]
+    return ()

@@ -70,6 +70,8 @@ def no_checkpoint(run: Path, config: dict[str, Any]) -> str:
     if in_use(run):
         return "no checkpoint yet: it is in its first epoch, at whose end there will be one"
     again = advice.start_again(str(run), config["variant"], is_own(config))
+    if any((run / "samples").glob("epoch_*.png")):
+        return f"no checkpoint any more: {CHECKPOINT} was moved or deleted; put it back, or start it again with  {again}"
     return f"no checkpoint yet: it was stopped before its first epoch ended; start it again with  {again}"
 
 
