@@ -1,5 +1,6 @@
 """The classifier of digits, the judge that looks with it, and runs that are evaluated as they go."""
 import dataclasses
+import functools
 import json
 import math
 import struct
@@ -8,6 +9,7 @@ import sys
 import numpy as np
 import PIL.Image
 import pytest
+import tqdm
 
 import tinygan as tg
 from tests.tiny_run import tiny_data
@@ -225,6 +227,7 @@ def test_the_command_evaluate_shows_bars(tmp_path, splits, capsys, monkeypatch):
     trained_by_command(tmp_path)
     capsys.readouterr()
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
+    monkeypatch.setattr(tqdm, "tqdm", functools.partial(tqdm.tqdm, mininterval=0, miniters=1))  # shows every state
     assert cli.main(["evaluate", str(tmp_path / "run")]) == 0
     err = capsys.readouterr().err
     assert all(f"{name}:" in err for name in BARS)
