@@ -5,7 +5,7 @@ __all__ = ["einsum"]
 
 import math
 from collections.abc import Sequence
-from functools import cache
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -118,7 +118,7 @@ def _diagonal(x: Any, letters: str) -> Term:
     return x, letters
 
 
-@cache
+@lru_cache(1000)
 def _order(inputs: tuple[str, ...], output: str, shapes: tuple[Shape, ...]) -> list[tuple[int, ...]]:
     """Which operands meet, step by step: their positions in the list, from which they go, and at whose end the result
     comes in."""
