@@ -181,8 +181,8 @@ class Captured:
         if CONTEXT.get().capture is not None:
             raise RuntimeError("capture: a captured step inside another one")
         context = CONTEXT.get()
-        signature = (backend.name, context.matmul_precision, context.conv_algorithm, context.recording, context.updating,
-                     str(context.training), *((a.shape, a.dtype.str) for a in arrays))
+        signature = (backend.name, context.matmul_precision, context.conv_algorithm, context.fusion, context.recording,
+                     context.updating, str(context.training), *((a.shape, a.dtype.str) for a in arrays))
         moved = self._graph is not None and not self._graph.holds()
         if signature != self._seen or moved:
             # Once as ever: kernels are compiled, optimisers' slots made.
