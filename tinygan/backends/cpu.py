@@ -14,10 +14,12 @@ from typing import Any
 import numpy as np
 import numpy as xp
 
-from tinygan.kernels import COMPILING, batchnorm, exponentials, im2col
+from tinygan.kernels import COMPILING, exponentials
 from tinygan.kernels.activations import CODES, FUSED
-from tinygan.kernels.workspace import SMALL as REUSED
-from tinygan.kernels.workspace import empty
+from tinygan.kernels.cpu.batchnorm import small as batchnorm
+from tinygan.kernels.cpu.conv import im2col
+from tinygan.kernels.cpu.runtime.workspace import SMALL as REUSED
+from tinygan.kernels.cpu.runtime.workspace import empty
 
 name = "cpu"
 array_type = np.ndarray
@@ -42,22 +44,22 @@ _loaded: dict[str, Any] = {}
 
 
 def _native() -> Any:
-    return _loaded.get("native") or _load("native", "gemm", "kernels")
+    return _loaded.get("native") or _load("native", "native", "gemm", "kernels")
 
 
 def _convolution() -> Any:
     _native()
-    return _loaded.get("convolution") or _load("convolution", "conv", "convolutions")
+    return _loaded.get("convolution") or _load("convolution", "conv.compiled", "tiled", "convolutions")
 
 
-def _load(module: str, file: str, what: str) -> Any:
+def _load(name: str, module: str, file: str, what: str) -> Any:
     """A module of compiled kernels; importing it compiles them, or loads them from the cache."""
     with COMPILING:
-        from tinygan.kernels.compiling import announced
+        from tinygan.kernels.cpu.runtime.compiling import announced
 
         with announced(file, what):
-            _loaded[module] = importlib.import_module(f"tinygan.kernels.{module}")
-    return _loaded[module]
+            _loaded[name] = importlib.import_module(f"tinygan.kernels.cpu.{module}")
+    return _loaded[name]
 
 
 def to_numpy(array: Array) -> Array:

@@ -2,7 +2,7 @@
 //
 // table: for each array the addresses of its parameter, gradient and two slots, and its size (5 numbers of 64 bits). chunks:
 // for each block the array it works on and where it begins there. settings: float64, as `backends/cpu.py` names them.
-#include "common.cuh"
+#include "runtime/common.cuh"
 
 constexpr int CHUNK = 2048;  // elements of a block
 constexpr int COLUMNS = 5;

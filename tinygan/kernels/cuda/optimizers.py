@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from tinygan.kernels.cuda.device import THREADS, Array, Device, HostValue
-from tinygan.kernels.cuda.elementwise import aligned, is_dense
+from tinygan.kernels.cuda.activations import aligned, is_dense
+from tinygan.kernels.cuda.runtime.device import THREADS, Array, Device, HostValue
 from tinygan.kernels.squares import largest_gradient, largest_square
 
 __all__ = ["adam", "adam_grad", "rmsprop", "sgd"]

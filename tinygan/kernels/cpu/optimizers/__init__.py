@@ -1,0 +1,1 @@
+"""The optimisers' updates on the CPU."""
