@@ -14,6 +14,7 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
+    from tinygan.listening import Listener
     from tinygan.random import KeyStream
 
 
@@ -41,8 +42,8 @@ class Context(NamedTuple):
     """What a GPU computes float32 products in: "float32" or "tf32"."""
     fusion: bool = _fusion_at_start()
     """Whether what `tinygan.fusion` has a fused op for runs as that op."""
-    capture: Any = None
-    """The capture that is being recorded, which is told what the host does; None: none."""
+    listener: Listener | None = None
+    """Who is told what a step does, to record it (see `tinygan.listening`); None: nobody."""
     reads: list[Any] | None = None
     """Where `apply` notes the versions of the Parameters and Buffers that it meets; None: nowhere."""
 
