@@ -243,7 +243,7 @@ def played(game, fused, steps=3):
         gan = kind(generator, discriminator, 3, key=Key(0), **settings)
         for network in (gan.generator, gan.discriminator):
             network.astype(np.float64)
-        real = Key(1).uniform((6, *generator(np.zeros((2, 3))).shape[1:]), -1.0, 1.0, np.float64)
+        real = Key(1).uniform((6, *gan.sample(z=np.zeros((2, 3))).shape[1:]), -1.0, 1.0, np.float64)
         for i in range(steps):
             z = Key(2).fold(i).normal((6, 3), np.float64)
             with tg.random.use_key(Key(3).fold(i)):
