@@ -12,7 +12,7 @@ from tinygan.kernels.cuda import convolution, direct, tiles
 from tinygan.kernels.cuda.emulated import emulated_device
 from tinygan.kernels.tiles import ERRORS
 from tinygan.ops.conv import Geometry
-from tinygan.tensor import Parameter
+from tinygan.parameters import Parameter
 
 DEVICE = emulated_device()
 DTYPES = [np.float32, np.float64]
