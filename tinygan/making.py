@@ -9,7 +9,7 @@ __all__ = ["Binary", "Number", "NumPyArray", "Operand", "Unary", "X", "binary", 
 
 import inspect
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Self, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Self, TypeAlias, TypeVar, overload
 
 import numpy as np
 
@@ -19,7 +19,7 @@ from tinygan.tensor import Tensor
 
 NumPyArray = np.ndarray[Any, Any]  # (a type checker takes CuPy's arrays for anything)
 Number = float | np.number[Any]
-Operand = Tensor | NumPyArray | Number
+Operand: TypeAlias = "Tensor | NumPyArray | Number"
 X = TypeVar("X", Tensor, NumPyArray)
 
 Saves = tuple[int, ...]

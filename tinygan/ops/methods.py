@@ -33,7 +33,6 @@ class Methods:
     __mul__ = ops.mul
     __truediv__ = ops.div
     __pow__ = ops.pow
-    __matmul__ = ops.matmul
     __neg__ = ops.neg
     __abs__ = ops.abs
     __getitem__ = ops.getitem
@@ -52,6 +51,9 @@ class Methods:
 
     def __rpow__(self: Any, other: Operand) -> Tensor:
         return ops.pow(other, self)
+
+    def __matmul__(self: Any, other: Operand) -> Tensor:
+        return ops.matmul(self, other)
 
     def __rmatmul__(self: Any, other: Operand) -> Tensor:
         return ops.matmul(other, self)
