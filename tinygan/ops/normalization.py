@@ -7,13 +7,14 @@ __all__ = ["batch_norm", "batch_norm_inference", "batch_norm_with_statistics", "
 import math
 from typing import Any
 
-from tinygan.graph import op, pullback
+from tinygan.graph import op
 from tinygan.ops.activations import activation as activate
 from tinygan.ops.activations import checked_activation
 from tinygan.ops.composite import Composite
 from tinygan.ops.elementwise import add, div, maximum, mul, sqrt, sub
 from tinygan.ops.reduce import centred, largest_magnitude, mean
 from tinygan.ops.shape import reshape
+from tinygan.pullback import pullback
 from tinygan.tensor import as_array, shape_of
 
 Statistics = tuple[Any, Any]
