@@ -4,6 +4,7 @@ from __future__ import annotations
 __all__ = ["Methods", "give"]
 
 import functools
+import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -138,5 +139,5 @@ def _method(op: Op) -> Callable[..., Any]:
     def binary(self: Tensor, other: Any) -> Any:
         return apply(op, self, other)
 
-    method: Callable[..., Any] = binary if len(op.__signature__.parameters) == 2 else unary
+    method: Callable[..., Any] = binary if len(inspect.signature(op).parameters) == 2 else unary
     return functools.update_wrapper(method, op, updated=())  # (to read `vars(op)` would slow the op down for good)
