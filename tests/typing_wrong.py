@@ -36,3 +36,9 @@ x.add_(1)  # wrong
 x + "1"  # wrong
 number: float = tg.exp(x)  # wrong
 array: np.ndarray[Any, Any] = x.exp()  # wrong
+tg.dense("x", x)  # wrong
+tg.dense(x, x, activaton="relu")  # wrong
+tg.conv2d(x)  # wrong
+tg.conv2d(x, x, stride="2")  # wrong
+tg.max_pool2d(x, 2, strid=2)  # wrong
+tg.matmul(x, 2.0)  # wrong

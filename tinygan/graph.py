@@ -10,11 +10,10 @@ Errors are worded in `tinygan.checks`. Whether a saved value is still what it wa
 """
 from __future__ import annotations
 
-__all__ = ["Leaf", "Node", "Op", "apply", "backward", "grad", "op", "reachable", "walk"]
+__all__ = ["Leaf", "Node", "Op", "apply", "grad", "op", "reachable", "walk"]
 
 import itertools
 from collections.abc import Callable, Collection, Iterable, Sequence
-from inspect import Signature
 from types import MethodType
 from typing import Any
 
@@ -132,10 +131,6 @@ class Op:
     a TypeError or ValueError names the op, the input and what was expected.
     """
 
-    __name__: str
-    __qualname__: str
-    __signature__: Signature  # (these three for `help`, see `describe`)
-
     def __init__(self, name: str, forward: Callable[..., Array], saves: tuple[int, ...] = (),
                  broadcasts: bool = False, view: bool = False, integers: bool = False) -> None:
         self.name = name
@@ -222,18 +217,6 @@ def grad(outputs: Tensor | Sequence[Tensor], inputs: Any, grad_outputs: Any = No
             g = backend_of(tensor.array).xp.zeros(tensor.shape, tensor.dtype)
         gradients.append(g if isinstance(g, Tensor) else wrap(g))
     return gradients[0] if isinstance(inputs, Tensor) else gradients
-
-
-def backward(output: Tensor, gradient: Any, retain_graph: bool) -> None:
-    """`Tensor.backward`: `grad` for every leaf below `output`, added to the leaves' `.grad`."""
-    start, = checks.nodes("backward", "", [output])
-    seed, = checks.seeds("backward", [output], gradient if gradient is None else [gradient], False)
-    leaves: dict[Node, Leaf] = {node: node for node in reachable([start], -1) if isinstance(node, Leaf)}
-    detect_anomaly = CONTEXT.get().detect_anomaly
-    with override(recording=False, detect_anomaly=False):
-        for node, g in walk([(start, seed)], leaves, False, retain_graph, detect_anomaly).items():
-            leaf = leaves[node]
-            leaf.grad = wrap(g if leaf.grad is None else leaf.grad.array + g)
 
 
 def walk(starts: Iterable[tuple[Node, Any]], ends: Collection[Node], create_graph: bool, retain_graph: bool,

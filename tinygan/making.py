@@ -1,15 +1,18 @@
 """How ops are made, and what `help` and a type checker see of them.
 
 A type checker is told: Tensor in, Tensor out; array in, array out. `Unary` and `Binary` say so for the ops that are
-elementwise, and the type variable `X` for functions of one Tensor or array, such as `def reshape(x: X, shape) -> X`.
+elementwise, the type variable `X` for functions of one Tensor or array, such as `def reshape(x: X, shape) -> X`, and
+`weighted` for functions of an x and a weight.
 """
 from __future__ import annotations
 
-__all__ = ["Binary", "Number", "NumPyArray", "Operand", "Unary", "X", "binary", "describe", "op", "unary"]
+__all__ = ["Binary", "NumPyArray", "Number", "Operand", "Unary", "Weighted", "X", "binary", "describe", "op", "unary",
+           "weighted"]
 
+import contextlib
 import inspect
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Self, TypeAlias, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Protocol, Self, TypeAlias, TypeVar, overload
 
 import numpy as np
 
@@ -21,6 +24,8 @@ NumPyArray = np.ndarray[Any, Any]  # (a type checker takes CuPy's arrays for any
 Number = float | np.number[Any]
 Operand: TypeAlias = "Tensor | NumPyArray | Number"
 X = TypeVar("X", Tensor, NumPyArray)
+
+P = ParamSpec("P")
 
 Saves = tuple[int, ...]
 Forward = Callable[..., Array]
@@ -89,14 +94,29 @@ else:
     Unary = Binary = Op  # all ops are of one class, because Python reads the attributes of one class faster
 
 
+class Weighted(Protocol[P]):
+    """A function of an x, a weight and further arguments, such as `dense`: a Tensor, if one of these two is a Tensor."""
+
+    @overload
+    def __call__(self, x: Tensor, weight: Tensor | NumPyArray, *args: P.args, **kwargs: P.kwargs) -> Tensor: ...
+    @overload
+    def __call__(self, x: NumPyArray, weight: Tensor, *args: P.args, **kwargs: P.kwargs) -> Tensor: ...
+    @overload
+    def __call__(self, x: NumPyArray, weight: NumPyArray, *args: P.args, **kwargs: P.kwargs) -> NumPyArray: ...
+
+
+def weighted(function: Callable[Concatenate[Any, Any, P], Any]) -> Weighted[P]:
+    """Decorator: tells a type checker that the function is `Weighted`, and changes nothing."""
+    return function  # type: ignore[return-value]
+
+
 def describe(made: Op) -> None:
     """Give an op what `help` shows of a function: its name, its docstring, and its signature, which is that of the forward
     without the backend."""
-    made.__name__ = made.__qualname__ = made.name
-    made.__module__ = getattr(made.forward, "__module__", None) or __name__
-    made.__doc__ = made.forward.__doc__
-    try:
+    shown: dict[str, Any] = {"__name__": made.name, "__qualname__": made.name, "__doc__": made.forward.__doc__,
+                             "__module__": getattr(made.forward, "__module__", None) or __name__}
+    with contextlib.suppress(ValueError):  # of a function that does not say what it takes
         parameters = list(inspect.signature(made.forward).parameters.values())[1:]
-    except ValueError:  # a function that does not say what it takes
-        return
-    made.__signature__ = inspect.Signature([p.replace(annotation=p.empty) for p in parameters])
+        shown["__signature__"] = inspect.Signature([p.replace(annotation=p.empty) for p in parameters])
+    for name, value in shown.items():  # (one by one: `vars(made)` would make every later use of the op slower)
+        setattr(made, name, value)

@@ -4,13 +4,14 @@ from __future__ import annotations
 __all__ = ["Methods", "give"]
 
 import functools
+import inspect
 from collections.abc import Callable
 from typing import Any
 
 from tinygan import ops
 from tinygan.backends import backend_of
 from tinygan.graph import Op, apply
-from tinygan.making import Operand
+from tinygan.making import NumPyArray, Operand
 from tinygan.tensor import Tensor
 
 
@@ -52,10 +53,10 @@ class Methods:
     def __rpow__(self: Any, other: Operand) -> Tensor:
         return ops.pow(other, self)
 
-    def __matmul__(self: Any, other: Operand) -> Tensor:
+    def __matmul__(self: Any, other: Tensor | NumPyArray) -> Tensor:
         return ops.matmul(self, other)
 
-    def __rmatmul__(self: Any, other: Operand) -> Tensor:
+    def __rmatmul__(self: Any, other: NumPyArray) -> Tensor:
         return ops.matmul(other, self)
 
     def __lt__(self: Any, other: Operand) -> Tensor:  # type: ignore[misc]
@@ -138,5 +139,5 @@ def _method(op: Op) -> Callable[..., Any]:
     def binary(self: Tensor, other: Any) -> Any:
         return apply(op, self, other)
 
-    method: Callable[..., Any] = binary if len(op.__signature__.parameters) == 2 else unary
+    method: Callable[..., Any] = binary if len(inspect.signature(op).parameters) == 2 else unary
     return functools.update_wrapper(method, op, updated=())  # (to read `vars(op)` would slow the op down for good)

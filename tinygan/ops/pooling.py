@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from tinygan.graph import op
+from tinygan.making import X
 from tinygan.ops.indexing import getitem
 from tinygan.ops.shape import reshape, transpose
 from tinygan.ops.windows import Pair, image_shape, pair
@@ -76,8 +77,8 @@ def _largest(B: Any, x: Any, windows: Windows) -> Any:
     return (images + where) * c + xp.arange(c)
 
 
-def max_pool2d(x: Any, kernel_size: int | Sequence[int], stride: int | Sequence[int] | None = None,
-               padding: int | Sequence[int] = 0, dilation: int | Sequence[int] = 1, ceil_mode: bool = False) -> Any:
+def max_pool2d(x: X, kernel_size: int | Sequence[int], stride: int | Sequence[int] | None = None,
+               padding: int | Sequence[int] = 0, dilation: int | Sequence[int] = 1, ceil_mode: bool = False) -> X:
     """The largest element of every window of x (N, C, H, W) -> (N, C, OH, OW), as in PyTorch, with
     OH = (H + 2 padding - dilation (kernel_size - 1) - 1) // stride + 1.
 
@@ -137,8 +138,8 @@ def _shares(B: Any, dtype: Any, w: Windows, count_include_pad: bool) -> Any:
     return 1 / sum(counts[place] for place in w.places())[..., None]
 
 
-def avg_pool2d(x: Any, kernel_size: int | Sequence[int], stride: int | Sequence[int] | None = None,
-               padding: int | Sequence[int] = 0, ceil_mode: bool = False, count_include_pad: bool = True) -> Any:
+def avg_pool2d(x: X, kernel_size: int | Sequence[int], stride: int | Sequence[int] | None = None,
+               padding: int | Sequence[int] = 0, ceil_mode: bool = False, count_include_pad: bool = True) -> X:
     """The mean of every window of x (N, C, H, W) -> (N, C, OH, OW), as in PyTorch; sizes as for `max_pool2d`.
 
     count_include_pad: whether the zeros of the padding count as elements; what lies beyond it (ceil_mode) never does.
