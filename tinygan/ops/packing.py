@@ -69,5 +69,5 @@ def unpacked(x: X, start: int, shape: Sequence[int]) -> X:
 
 
 def cut(x: Any, start: int, shape: Shape) -> Any:
-    """`unpacked` for what is known to be there."""
+    """`unpacked` without its checks."""
     return _unpacked(x, start=start, shape=shape, whole=x.shape)
