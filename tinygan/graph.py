@@ -35,10 +35,11 @@ _new_tensor = Tensor.__new__
 def apply(op: Op, *inputs: Any, **static: Any) -> Any:
     """Run `op`: compute on the arrays inside the inputs, and record a node if one of them requires a gradient.
 
-    Every op goes through here, forward and backward. (An op of a small network takes longer here than in its kernel. Hence
-    one plain loop over the inputs, which collects flags, and functions for what is rare.)
+    Every op goes through here, forward and backward. This function is long because an op of a small network takes longer
+    here than in its kernel, and calls cost: so there are functions only for what is rare.
     """
     context = CONTEXT.get()
+    # The inputs: the arrays inside, the nodes that computed them, and what is to be done about them later.
     arrays: list[Any] = []
     parents: list[Node | None] = []
     backend = None
@@ -70,12 +71,11 @@ def apply(op: Op, *inputs: Any, **static: Any) -> Any:
         if x.dtype is not _FLOAT32:
             unusual = True
     if backend is None:  # only numbers
-        backend = cpu
-        arrays = [np.asarray(x, dtype=np.float32 if any_tensor else None) for x in arrays]
+        backend, arrays = cpu, [np.asarray(x, dtype=np.float32 if any_tensor else None) for x in arrays]
     rule = op.rule
     if unusual and rule is not None and not op.view:
         arrays = checks.of_one_precision(op, arrays)
-
+    # The result, an array.
     try:
         out = op.forward(backend, *arrays, **static)
     except (ValueError, IndexError) as error:
@@ -86,7 +86,7 @@ def apply(op: Op, *inputs: Any, **static: Any) -> Any:
         checks.inspect_result(op, out, arrays, inputs, static)
     if not any_tensor:
         return out
-
+    # A Tensor around it, with a node if the result depends on what requires a gradient.
     result = _new_tensor(Tensor)
     result.array = out
     result.node = result.version = None
