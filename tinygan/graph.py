@@ -133,7 +133,8 @@ class Op:
 
     def __init__(self, name: str, forward: Callable[..., Array], saves: tuple[int, ...] = (),
                  broadcasts: bool = False, view: bool = False, integers: bool = False) -> None:
-        self.name = name
+        self.name = self.__name__ = name
+        self.__doc__ = forward.__doc__
         self.forward: Callable[..., Array] = forward
         self.saves = saves
         self.broadcasts = broadcasts
@@ -143,7 +144,6 @@ class Op:
         self.own = checks.is_own(forward)  # a user's: checked at every use
         if self.own:
             checks.check_saves(name, forward, saves)
-        describe(self)
 
     def vjp(self, rule: Callable[..., Sequence[Any]]) -> Callable[..., Sequence[Any]]:
         """Decorator: `rule` is this op's vector-Jacobian product."""
@@ -295,6 +295,6 @@ def _in_graph(node: Node, position: int, value: Any) -> Any:
     return wrap(value, node if position == OUT else node.parents[position])
 
 
-from tinygan.making import describe, op  # (the cycle: these make and use what stands above)
+from tinygan.making import op  # (the cycle: these make and use what stands above)
 from tinygan.ops.elementwise import add
 from tinygan.ops.shape import unbroadcast

@@ -5,9 +5,8 @@ elementwise, and the type variable `X` for functions of one Tensor or array, suc
 """
 from __future__ import annotations
 
-__all__ = ["Binary", "Number", "NumPyArray", "Operand", "Unary", "X", "binary", "describe", "op", "unary"]
+__all__ = ["Binary", "Number", "NumPyArray", "Operand", "Unary", "X", "binary", "op", "unary"]
 
-import contextlib
 import inspect
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Self, TypeAlias, TypeVar, overload
@@ -22,6 +21,7 @@ NumPyArray = np.ndarray[Any, Any]  # (a type checker takes CuPy's arrays for any
 Number = float | np.number[Any]
 Operand: TypeAlias = "Tensor | NumPyArray | Number"
 X = TypeVar("X", Tensor, NumPyArray)
+OpType = TypeVar("OpType", bound=Op)
 
 Saves = tuple[int, ...]
 Forward = Callable[..., Array]
@@ -41,17 +41,17 @@ def op(saves: Any = (), broadcasts: bool = False, view: bool = False, integers: 
     follows under `@name.vjp`, or it has no gradient."""
     if callable(saves):
         return op()(saves)
-    return lambda forward: Op(forward.__name__.strip("_"), forward, saves, broadcasts, view, integers)
+    return lambda forward: _made(Op, forward, saves, broadcasts, view, integers)
 
 
 def unary(saves: Saves = (), integers: bool = False) -> Callable[[Forward], Unary]:
     """Decorator: as `op`, for a function of each element of one array."""
-    return lambda forward: Unary(forward.__name__.strip("_"), forward, saves, integers=integers)
+    return lambda forward: _made(Unary, forward, saves, False, False, integers)
 
 
 def binary(saves: Saves = ()) -> Callable[[Forward], Binary]:
     """Decorator: as `op`, for a function of each two elements of two arrays, which broadcast."""
-    return lambda forward: Binary(forward.__name__.strip("_"), forward, saves, broadcasts=True)
+    return lambda forward: _made(Binary, forward, saves, True)
 
 
 if TYPE_CHECKING:
@@ -90,13 +90,11 @@ else:
     Unary = Binary = Op  # all ops are of one class, because Python reads the attributes of one class faster
 
 
-def describe(made: Op) -> None:
-    """Give an op what `help` shows of a function: its name, its docstring, and its signature, which is that of the forward
-    without the backend."""
-    shown: dict[str, Any] = {"__name__": made.name, "__qualname__": made.name, "__doc__": made.forward.__doc__,
-                             "__module__": getattr(made.forward, "__module__", None) or __name__}
-    with contextlib.suppress(ValueError):  # of a function that does not say what it takes
-        parameters = list(inspect.signature(made.forward).parameters.values())[1:]
-        shown["__signature__"] = inspect.Signature([p.replace(annotation=p.empty) for p in parameters])
-    for name, value in shown.items():  # (one by one: `vars(made)` would make every later use of the op slower)
-        setattr(made, name, value)
+def _made(kind: type[OpType], forward: Forward, *arguments: Any) -> OpType:
+    """An op that `help` shows as a function: with its module, and the forward's signature without the backend."""
+    made = kind(forward.__name__.strip("_"), forward, *arguments)
+    made.__module__ = forward.__module__
+    if not forward.__name__.startswith("_"):  # (a private op has no readers, and this takes a while)
+        parameters = list(inspect.signature(forward).parameters.values())[1:]
+        made.__signature__ = inspect.Signature([p.replace(annotation=p.empty) for p in parameters])  # type: ignore[attr-defined]
+    return made
