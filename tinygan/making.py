@@ -7,6 +7,7 @@ from __future__ import annotations
 
 __all__ = ["Binary", "Number", "NumPyArray", "Operand", "Unary", "X", "binary", "op", "unary"]
 
+import contextlib
 import inspect
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Self, TypeAlias, TypeVar, overload
@@ -93,8 +94,9 @@ else:
 def _made(kind: type[OpType], forward: Forward, *arguments: Any) -> OpType:
     """An op that `help` shows as a function: with its module, and the forward's signature without the backend."""
     made = kind(forward.__name__.strip("_"), forward, *arguments)
-    made.__module__ = forward.__module__
+    made.__module__ = getattr(forward, "__module__", None) or __name__
     if not forward.__name__.startswith("_"):  # (a private op has no readers, and this takes a while)
-        parameters = list(inspect.signature(forward).parameters.values())[1:]
-        made.__signature__ = inspect.Signature([p.replace(annotation=p.empty) for p in parameters])  # type: ignore[attr-defined]
+        with contextlib.suppress(ValueError):  # of a forward that does not say what it takes
+            parameters = list(inspect.signature(forward).parameters.values())[1:]
+            made.__signature__ = inspect.Signature([p.replace(annotation=p.empty) for p in parameters])  # type: ignore[attr-defined]
     return made
