@@ -84,10 +84,10 @@ def _(needs: Any, g: Any, axis: Axes) -> Any:
 
 
 def centred(caller: str, x: Any, axis: Axes) -> Any:
-    """x less its mean over the axes, of which there is something; a mask is 0 and 1, in float32.
+    """x minus its mean over the axes, which must not be empty. A mask counts as 0 and 1, in float32.
 
-    A large mean has few digits behind the point, and what its rounding leaves is taken off by a second mean: so the result
-    depends on a common offset of x no more than x itself does.
+    The mean is subtracted twice. A large mean is rounded, and the second one removes the rounding error: so a large offset
+    common to all of x costs no accuracy beyond what it has cost x.
     """
     if x.dtype.kind == "b":
         x = astype(x, np.float32)
