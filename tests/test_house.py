@@ -17,8 +17,8 @@ FLOORS = (
     ("backends",),  # tables of kernels: the CPU's and the GPU's
     ("devices", "random"),
     ("checks", "foreign", "graph", "interop", "making", "ops", "parameters", "pullback", "staleness", "tensor"),  # the engine
-    ("fusion",),  # which layers run as one op
     ("bound", "capture", "gradcheck", "higher_order", "nn", "saving"),
+    ("fusion",),  # which layers run as one op; neither ops nor layers know of it
     ("gradcheck_cases", "optim"),
     ("gans",),
     ("data",),
