@@ -19,6 +19,7 @@ import numpy as np
 
 from tinygan.backends import Array, backend_of, cpu
 from tinygan.context import CONTEXT, override
+from tinygan.listening import is_recording_step
 from tinygan.tensor import Tensor, as_array, wrap
 from tinygan.versions import Derived, Version
 
@@ -27,7 +28,8 @@ _ALIGNMENT = 16
 
 
 class Recording:
-    """What the host did in a captured step, in order, and the memory that the kernels read of it."""
+    """What the host did in a captured step, in order, and the memory that the kernels read of it. It is a
+    `tinygan.listening.Listener`, which the engine tells."""
 
     def __init__(self, backend: Any, computes: bool) -> None:
         self._computes = computes  # whether the step is computed while it is recorded
@@ -40,11 +42,11 @@ class Recording:
         self._device = backend.xp.zeros(FEED_BYTES, np.uint8)
         self._used = 0
 
-    def watch(self, holds: Callable[[], bool]) -> None:
+    def relies_on(self, predicate: Callable[[], bool]) -> None:
         """A replay is good only while this holds: else the step is recorded again."""
-        self._watched.append(holds)
+        self._watched.append(predicate)
 
-    def watch_tensor(self, tensor: Tensor) -> None:
+    def uses(self, tensor: Tensor) -> None:
         """The same for the memory of a Parameter or Buffer, which moves with `to` and `astype`."""
         if id(tensor) not in self._tensors:
             self._tensors[id(tensor)] = (tensor, tensor.array)
@@ -53,13 +55,18 @@ class Recording:
         """Whether all memory that the kernels know is still where it was."""
         return all(tensor.array is array for tensor, array in self._tensors.values()) and all(f() for f in self._watched)
 
-    def note(self, action: Callable[[], None]) -> None:
+    def advanced(self, action: Callable[[], None]) -> None:
         """Do this again before every replay. (It has been done for the step that is being recorded.)"""
         self._actions.append(action)
 
     def derived(self, version: Version) -> Derived:
-        """What is made in this capture of the memory that `version` counts the writes to."""
+        """What is made in this recording of the memory that `version` counts the writes to."""
         return self._derived.setdefault(version, Derived())
+
+    def read_by_host(self, caller: str) -> None:
+        """A result can be read only after the step."""
+        raise RuntimeError(f"{caller} inside a capture reads from the device, which has not computed anything yet: return "
+                           "the array, and read it after the step")
 
     def feed(self, value: Any) -> Array:
         """An array on the device that holds the value, or what the function returns, at every replay anew."""
@@ -71,7 +78,7 @@ class Recording:
         slot = self._host[start:self._used].view(first.dtype).reshape(first.shape)
         slot[...] = first
         if callable(value):
-            self.note(lambda: slot.__setitem__(..., value()))
+            self.advanced(lambda: slot.__setitem__(..., value()))
         on_device = self._device[start:self._used]
         if self._computes:
             self._upload(on_device, slot)
@@ -99,7 +106,7 @@ class _Graph:
         self.holds = self._recording.holds
         recorder.begin()
         try:
-            with override(capture=self._recording):
+            with override(listener=self._recording):
                 self._results = _Results(function(*self._inputs), backend)
         except BaseException:
             _abandon(recorder)
@@ -178,14 +185,14 @@ class Captured:
         backend = backend_of(arrays[0]) if arrays else cpu
         if backend is cpu:
             return self.function(*arguments)
-        if CONTEXT.get().capture is not None:
+        if is_recording_step():
             raise RuntimeError("capture: a captured step inside another one")
         context = CONTEXT.get()
         signature = (backend.name, context.matmul_precision, context.conv_algorithm, context.recording, context.updating,
                      str(context.training), *((a.shape, a.dtype.str) for a in arrays))
         moved = self._graph is not None and not self._graph.holds()
         if signature != self._seen or moved:
-            # Once as ever: kernels are compiled, optimisers' slots made.
+            # Run it once without recording: that compiles the kernels and makes what optimisers remember.
             self._seen, self._graph = signature, None
             return self.function(*arrays)
         if self._graph is None:
@@ -195,13 +202,14 @@ class Captured:
 
 
 def capture(function: Callable[..., Any]) -> Captured:
-    """`function` of arrays, on the GPU as one CUDA graph: run once as it is, recorded at its second call, and replayed at
-    every further one. On the CPU it is called as ever.
+    """`function` of arrays, on the GPU as one CUDA graph: its first call runs as usual, the second is recorded, and every
+    further one replays the recording. On the CPU every call runs as usual.
 
-    It computes the same to the last bit. Arguments of other shapes, another device or precision, modules that were moved or
-    converted: it is recorded again. What it returns are copies. It may do whatever training does: ops, `grad`, optimisers,
-    keys; but not read a result (`float`, `item`), which is an error here, and what else it does on the host (`backward` into
-    `.grad`, a module's train or eval mode, a plain attribute that it looks at) stays as it was when it was recorded. Call it
-    from one thread. After an error while recording, counts and keys are ahead of the weights: go on from a checkpoint.
+    It computes the same to the last bit, and returns copies. It is recorded again for arguments of other shapes, on another
+    device, at another precision, and after a module was moved or converted. It may do whatever training does: ops, `grad`,
+    optimisers, keys. It may not read a result (`float`, `item`): that is an error. Whatever else it does on the host stays
+    as it was when it was recorded: `backward` into `.grad`, a module's train or eval mode, a plain attribute that it looks
+    at. Call it from one thread. After an error while recording, counts and keys are ahead of the weights: go on from a
+    checkpoint.
     """
     return Captured(function)

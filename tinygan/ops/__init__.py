@@ -12,6 +12,19 @@ __all__ = ["MLPLayer", "abs", "activation", "add", "all", "any", "argmax", "argm
            "sum_to", "tanh", "transpose", "tril", "triu", "unpacked", "upsample", "var", "where"]
 
 from tinygan.ops.activations import activation, elu, leaky_relu, relu, sigmoid, softplus, tanh
+from tinygan.ops.choosing import (
+    clip,
+    equal,
+    greater,
+    greater_equal,
+    isfinite,
+    less,
+    less_equal,
+    maximum,
+    minimum,
+    not_equal,
+    where,
+)
 from tinygan.ops.conv import conv2d, conv2d_weight_grad, conv_algorithm, conv_transpose2d
 from tinygan.ops.dropout import dropout
 from tinygan.ops.einsum import einsum
@@ -20,31 +33,20 @@ from tinygan.ops.elementwise import (
     add,
     astype,
     ceil,
-    clip,
     cos,
     detach,
     div,
-    equal,
     exp,
     floor,
-    greater,
-    greater_equal,
-    isfinite,
-    less,
-    less_equal,
     log,
     log1p,
-    maximum,
-    minimum,
     mul,
     neg,
-    not_equal,
     round,
     sign,
     sin,
     sqrt,
     sub,
-    where,
 )
 from tinygan.ops.indexing import embedding, gather, getitem, scatter_add
 from tinygan.ops.losses import (
@@ -67,12 +69,9 @@ from tinygan.ops.reduce import (
     any,
     argmax,
     argmin,
-    log_softmax,
-    logsumexp,
     max,
     mean,
     min,
-    softmax,
     sum,
     var,
 )
@@ -92,4 +91,5 @@ from tinygan.ops.shape import (
     tril,
     triu,
 )
+from tinygan.ops.softmax import log_softmax, logsumexp, softmax
 from tinygan.ops.upsample import upsample

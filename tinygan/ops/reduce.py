@@ -1,7 +1,7 @@
 """Reductions. `axis` is None (all axes), an integer or a tuple; `keepdims` leaves axes of size 1 behind."""
 from __future__ import annotations
 
-__all__ = ["all", "any", "argmax", "argmin", "log_softmax", "logsumexp", "max", "mean", "min", "softmax", "sum", "var"]
+__all__ = ["all", "any", "argmax", "argmin", "max", "mean", "min", "sum", "var"]
 
 import math
 from typing import Any
@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from tinygan.graph import OUT, op
-from tinygan.ops.elementwise import astype, exp, mul, neg, sub
+from tinygan.making import X
+from tinygan.ops.elementwise import astype, mul
 from tinygan.ops.shape import _broadcast_to, _reshape, checked_axes, checked_axis
 from tinygan.tensor import FLOATS, Axis, shape_of
 
@@ -26,7 +27,7 @@ def _(needs: Any, g: Any, axis: Axes, keepdims: bool, shape: tuple[int, ...]) ->
     return (_spread(g, axis, keepdims, shape),)
 
 
-def sum(x: Any, axis: Axis = None, keepdims: bool = False) -> Any:
+def sum(x: X, axis: Axis = None, keepdims: bool = False) -> X:
     """The sum over `axis`. Of booleans it is how many are True, and of integers an integer of 64 bits, as in NumPy."""
     shape = shape_of("sum", x)
     if axis is not None:
@@ -44,7 +45,7 @@ def _(needs: Any, g: Any, axis: Axes, keepdims: bool, shape: tuple[int, ...]) ->
     return (_spread(mul(g, 1 / _count(axis, shape)), axis, keepdims, shape),)
 
 
-def mean(x: Any, axis: Axis = None, keepdims: bool = False) -> Any:
+def mean(x: X, axis: Axis = None, keepdims: bool = False) -> X:
     """The mean over `axis`; of booleans or integers in float32, the default. Raises ValueError for the mean of nothing."""
     axis = _checked("mean", x, axis)
     if not _count(axis, x.shape):
@@ -59,7 +60,7 @@ def _mean_of_integers(B: Any, x: Any, axis: Axes, keepdims: bool) -> Any:
     return B.xp.mean(x, axis, dtype=np.float64, keepdims=keepdims).astype(np.float32)
 
 
-def var(x: Any, axis: Axis = None, keepdims: bool = False, ddof: int = 0) -> Any:
+def var(x: X, axis: Axis = None, keepdims: bool = False, ddof: int = 0) -> X:
     """The variance over `axis`: the sum of squared deviations from the mean, divided by (count - ddof). Raises ValueError
     where count is ddof or less."""
     axis = _checked("var", x, axis)
@@ -83,10 +84,10 @@ def _(needs: Any, g: Any, axis: Axes) -> Any:
 
 
 def centred(caller: str, x: Any, axis: Axes) -> Any:
-    """x less its mean over the axes, of which there is something; a mask is 0 and 1, in float32.
+    """x minus its mean over the axes, which must not be empty. A mask counts as 0 and 1, in float32.
 
-    A large mean has few digits behind the point, and what its rounding leaves is taken off by a second mean: so the result
-    depends on a common offset of x no more than x itself does.
+    The mean is subtracted twice. A large mean is rounded, and the second one removes the rounding error: so a large offset
+    common to all of x costs no accuracy beyond what it has cost x.
     """
     if x.dtype.kind == "b":
         x = astype(x, np.float32)
@@ -126,95 +127,16 @@ def _share(B: Any, x: Any, y: Any, axis: Axes) -> Any:
     return ties / B.sum(ties, axis, True)
 
 
-def max(x: Any, axis: Axis = None, keepdims: bool = False) -> Any:
+def max(x: X, axis: Axis = None, keepdims: bool = False) -> X:
     """The largest element over `axis`; where several tie they share the gradient. A NaN wins, and takes it all."""
     axis = _checked("max", x, axis)
     return _max(x, axis=axis, keepdims=keepdims, shape=x.shape)
 
 
-def min(x: Any, axis: Axis = None, keepdims: bool = False) -> Any:
+def min(x: X, axis: Axis = None, keepdims: bool = False) -> X:
     """The smallest element over `axis`; where several tie they share the gradient. A NaN wins, and takes it all."""
     axis = _checked("min", x, axis)
     return _min(x, axis=axis, keepdims=keepdims, shape=x.shape)
-
-
-@op(saves=(0,))
-def _logsumexp(B: Any, x: Any, axis: Axes, keepdims: bool, shape: tuple[int, ...]) -> Any:
-    total = B.logsumexp(x, axis)
-    if keepdims:
-        return total
-    return total.reshape(tuple([n for n, k in zip(shape, _reduced(axis, shape), strict=True) if not k]))
-
-
-@_logsumexp.vjp
-def _(needs: Any, g: Any, x: Any, axis: Axes, keepdims: bool, shape: tuple[int, ...]) -> Any:
-    return (mul(_spread(g, axis, keepdims, shape), _softmax(x, axis=axis)),)  # (exp(x - y) would round y first)
-
-
-def logsumexp(x: Any, axis: Axis = None, keepdims: bool = False) -> Any:
-    """log(sum(exp(x))) over `axis`, without overflow: -inf where there is nothing to sum, or -inf only. Its gradient is
-    `softmax`, with the shares of infinite numbers as there."""
-    axis = _checked("logsumexp", x, axis)
-    return _logsumexp(x, axis=axis, keepdims=keepdims, shape=x.shape)
-
-
-@op(saves=(OUT,))
-def _softmax(B: Any, x: Any, axis: Axes) -> Any:
-    return B.softmax(x, axis)
-
-
-@_softmax.vjp
-def _(needs: Any, g: Any, y: Any, axis: Axes) -> Any:
-    # The same number off all of g changes nothing. With that of the likeliest element it gets what the others leave it, the
-    # sum of small numbers rather than 1 - y.
-    g = sub(g, sum(mul(g, _likeliest(y, axis=axis)), axis, keepdims=True))
-    gy = mul(g, y)
-    return (sub(gy, mul(y, sum(gy, axis, keepdims=True))),)
-
-
-@op()
-def _likeliest(B: Any, y: Any, axis: Axes) -> Any:
-    """1 at the largest element of probabilities, or 1/k each where k of them tie; no gradient."""
-    if not y.size:
-        return y
-    ties = (y == B.xp.max(y, axis, keepdims=True)).astype(y.dtype)
-    return ties / B.xp.maximum(B.xp.sum(ties, axis, keepdims=True), 1)  # (a NaN is equal to nothing)
-
-
-def softmax(x: Any, axis: int = -1) -> Any:
-    """exp(x) / sum(exp(x)) along `axis`, without overflow.
-
-    An infinite number takes all the weight, as in the limit, and several share it: [inf, 1] gives [1, 0], [inf, inf] gives
-    [0.5, 0.5]. Where all are -inf nothing has a weight: zeros.
-    """
-    return _softmax(x, axis=_along("softmax", x, axis))
-
-
-@op(saves=(OUT,))
-def _log_softmax(B: Any, x: Any, axis: Axes) -> Any:
-    return B.log_softmax(x, axis)
-
-
-@_log_softmax.vjp
-def _(needs: Any, g: Any, y: Any, axis: Axes) -> Any:
-    # g - exp(y) sum(g), in a form that keeps a small 1 - exp(y).
-    others = sub(sum(g, axis, keepdims=True), g)
-    return (sub(mul(g, _one_minus_exp(y)), mul(exp(y), others)),)
-
-
-@op(saves=(0,))
-def _one_minus_exp(B: Any, x: Any) -> Any:
-    return -B.xp.expm1(x)
-
-
-@_one_minus_exp.vjp
-def _(needs: Any, g: Any, x: Any) -> Any:
-    return (neg(mul(g, exp(x))),)
-
-
-def log_softmax(x: Any, axis: int = -1) -> Any:
-    """log(softmax(x)) along `axis`, without overflow and exact near 0; infinite numbers as in `softmax`."""
-    return _log_softmax(x, axis=_along("log_softmax", x, axis))
 
 
 @op()
@@ -227,12 +149,12 @@ def _argmin(B: Any, x: Any, axis: int | None) -> Any:
     return B.xp.argmin(x, axis)
 
 
-def argmax(x: Any, axis: int | None = None) -> Any:
+def argmax(x: X, axis: int | None = None) -> X:
     """The index of the largest element along `axis` (None: of the flattened array); int64, no gradient."""
     return _argmax(x, axis=_checked_one("argmax", x, axis))
 
 
-def argmin(x: Any, axis: int | None = None) -> Any:
+def argmin(x: X, axis: int | None = None) -> X:
     """The index of the smallest element along `axis` (None: of the flattened array); int64, no gradient."""
     return _argmin(x, axis=_checked_one("argmin", x, axis))
 
@@ -247,12 +169,12 @@ def _all(B: Any, x: Any, axis: Axes, keepdims: bool) -> Any:
     return B.xp.all(x, axis, keepdims=keepdims)
 
 
-def any(x: Any, axis: Axis = None, keepdims: bool = False) -> Any:
+def any(x: X, axis: Axis = None, keepdims: bool = False) -> X:
     """Whether one element over `axis` is True, or is not 0; booleans, no gradient. Of nothing: False."""
     return _any(x, axis=_checked("any", x, axis), keepdims=keepdims)
 
 
-def all(x: Any, axis: Axis = None, keepdims: bool = False) -> Any:
+def all(x: X, axis: Axis = None, keepdims: bool = False) -> X:
     """Whether every element over `axis` is True, or is not 0; booleans, no gradient. Of nothing: True."""
     return _all(x, axis=_checked("all", x, axis), keepdims=keepdims)
 
@@ -274,13 +196,6 @@ def _checked_one(name: str, x: Any, axis: Any) -> int | None:
         return None
     one = checked_axis(name, axis, shape, len(shape) or 1)
     return one if shape else None
-
-
-def _along(name: str, x: Any, axis: Any) -> Axes:
-    """The one axis of a softmax as a tuple; None, all axes, for a single number."""
-    shape = shape_of(name, x)
-    axis = checked_axis(name, axis, shape, len(shape) or 1)
-    return (axis,) if shape else None
 
 
 def _reduced(axis: Axes, shape: tuple[int, ...]) -> list[bool]:
