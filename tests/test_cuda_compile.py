@@ -10,7 +10,7 @@ from functools import cache
 
 import pytest
 
-from tinygan.kernels.cuda import products, tiles
+from tinygan.kernels.cuda import optimizers, products, tiles
 from tinygan.kernels.cuda.launcher import FILES, FOLDER, STANDARD
 
 pytestmark = pytest.mark.skipif(shutil.which("g++") is None, reason="kernels' names are found by g++'s preprocessor")
@@ -19,6 +19,7 @@ VARIANTS = {
     "products": [*products.VARIANTS, *((*variant, "TF32=1") for variant in products.VARIANTS)],
     "direct": [(), ("WIDTH=4",), ("TF32=1",), ("WIDTH=4", "TF32=1")],
     "tiles": [(), *tiles.VARIANTS],
+    "optimizers": [optimizers.DEFINES],
 }
 """The macros that a file is compiled with, beside REAL."""
 CUPYS_OWN = ("-ftz=true", "--device-as-default-execution-space")

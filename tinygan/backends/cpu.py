@@ -16,6 +16,7 @@ import numpy as xp
 
 from tinygan.kernels import COMPILING, batchnorm, exponentials, im2col
 from tinygan.kernels.activations import CODES, FUSED
+from tinygan.kernels.optimizer_settings import as_array
 from tinygan.kernels.workspace import SMALL as REUSED
 from tinygan.kernels.workspace import empty
 
@@ -579,6 +580,7 @@ def minibatch_similarity_second(h: Array, g: Array, m: Array) -> tuple[Array, Ar
 
 def _update(rule: str, settings: Array, parameters: list[Array], gradients: list[Array], *slots: list[Array]) -> None:
     """One task for all the arrays of a dtype."""
+    settings = as_array(settings)
     for dtype in {p.dtype for p in parameters}:
         rows = [i for i, p in enumerate(parameters) if p.dtype == dtype]
         lists = [[arrays[i] for i in rows] for arrays in (parameters, gradients, *slots)]
@@ -603,7 +605,7 @@ def sgd(parameters: list[Array], gradients: list[Array], velocity: list[Array], 
 def adam_grad(g: Array, packed: Array, gradient: Array, settings: Array) -> Array:
     """The derivative of `adam` without weight decay. From the gradient g (3, N) of what it makes of parameter, m and v,
     which are packed (3, N): those of packed, and behind them that of gradient (N,): (4, N). 0 through the root of v = 0."""
-    return _native().adam_backward(g, packed, gradient, settings)
+    return _native().adam_backward(g, packed, gradient, as_array(settings))
 
 
 # Random numbers: element i depends on the key and on i alone
