@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING as _TYPE_CHECKING
 from tinygan.tensor import Buffer, Parameter, Tensor
 from tinygan.context import detect_anomaly, enable_grad, is_recording, no_grad
 from tinygan.graph import Op, grad, op
-from tinygan.transforms import checkpoint, hvp, jvp
+from tinygan.higher_order import checkpoint, hvp, jvp
 from tinygan.gradcheck import GradientError, check_gradients
 
 from tinygan.ops import (

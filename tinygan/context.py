@@ -13,6 +13,7 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
+    from tinygan.listening import Listener
     from tinygan.random import KeyStream
 
 
@@ -31,8 +32,8 @@ class Context(NamedTuple):
     """How convolutions are computed: "auto", "direct" or "tiled"."""
     matmul_precision: str = "float32"
     """What a GPU computes float32 products in: "float32" or "tf32"."""
-    capture: Any = None
-    """The capture that is being recorded, which is told what the host does; None: none."""
+    listener: Listener | None = None
+    """Who is told what a step does, to record it (see `tinygan.listening`); None: nobody."""
     reads: list[Any] | None = None
     """Where `apply` notes the versions of the Parameters and Buffers that it meets; None: nowhere."""
 
