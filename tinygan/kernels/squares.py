@@ -2,8 +2,8 @@
 
 Adam and RMSProp keep a running mean of squared gradients. A mean that overflowed would stay infinite, and its weight would
 never move again. So a finite gradient whose square is too large enters as the largest gradient whose square is not. Both
-rules divide the gradient by the root of its mean square, so the step is nearly the same. The mean stays finite and decays: the
-weight can move. Infinite and NaN gradients stay as they are.
+rules divide the gradient by the root of its mean square, so the step is nearly the same. The mean stays finite and decays,
+so the weight can move. Infinite and NaN gradients stay as they are.
 """
 from __future__ import annotations
 

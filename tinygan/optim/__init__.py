@@ -4,8 +4,8 @@
     optimizer.bind(network)
     optimizer.step(grad(loss, network.parameters()))
 
-`rules` has the mathematics: pure update rules, which an unrolled GAN differentiates through. The classes of `optimizers` keep
-the state, and apply the same rules in place by kernels.
+`rules` has the mathematics: pure update rules, which an unrolled GAN differentiates through. The classes of `optimizers`
+keep the state, and apply the same rules in place by kernels.
 """
 from __future__ import annotations
 

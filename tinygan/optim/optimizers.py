@@ -131,8 +131,8 @@ class Optimizer:
         self._count.advance()
 
     def settings_of(self, count: int) -> Callable[[], Settings]:
-        """`settings_at(count)` as a function, which kernels feed from. When a recorded step is replayed, `self.count` has moved
-        on. Then the function returns the settings of the update that is as far ahead of it as `count` is now."""
+        """`settings_at(count)` as a function, which kernels feed from. When a recorded step is replayed, `self.count` has
+        moved on. Then the function returns the settings of the update that is as far ahead of it as `count` is now."""
         ahead = count - self.count
         return lambda: self.settings_at(self.count + ahead)
 
@@ -195,8 +195,8 @@ class Optimizer:
         return [new[0] for new in found], State(state.updates + 1, slots)
 
     def constants_at(self, count: int) -> Settings:
-        """`settings_at(count)` for the rule in ops, which has them as constants. Inside a capture, RuntimeError if they change
-        from update to update: the replays would repeat these."""
+        """`settings_at(count)` for the rule in ops, which has them as constants. Inside a capture, RuntimeError if they
+        change from update to update: the replays would repeat these."""
         settings = self.settings_at(count)
         if is_recording_step() and (callable(self.learning_rate) or self.settings_at(count + 1) != settings):
             raise RuntimeError(f"{type(self).__name__}.update inside a capture: what changes from update to update would be "

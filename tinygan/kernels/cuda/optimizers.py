@@ -62,15 +62,18 @@ def sgd(device: Device, parameters: list[Array], gradients: list[Array], velocit
 
 
 def adam_grad(device: Device, g: Array, packed: Array, gradient: Array, settings: HostSettings) -> Array:
-    """The gradients of one update by `adam` without weight decay. packed (3, N): the parameters, m and v before it. g (3, N):
-    the gradients of those after it. Returns (4, N): the gradients of packed, and of the loss's gradient (N,). That of the root
-    of v is 0 where v is 0."""
+    """The gradients of one update by `adam` without weight decay.
+
+    packed (3, N): parameters, m and v before the update. gradient (N,): what it got. g (3, N): the gradients of what it made
+    of packed. Returns (4, N): the gradients of packed and of gradient. That of the root of v is 0 where v is 0.
+    """
     xp, kind = device.xp, packed.dtype.type
 
     def factors() -> Any:
         s = AdamSettings(*as_array(settings))
+        most = largest_gradient(packed.dtype, 1 - s.beta2)
         return np.array([s.learning_rate / s.correction1, 1 / math.sqrt(s.correction2), s.eps, s.beta1, 1 - s.beta1, s.beta2,
-                         math.sqrt(1 - s.beta2), 2 * (1 - s.beta2), largest_gradient(packed.dtype, 1 - s.beta2)], packed.dtype)
+                         math.sqrt(1 - s.beta2), 2 * (1 - s.beta2), most], packed.dtype)
 
     fed = device.feed(factors)
     rate, scale, eps, beta1, rest1, beta2, part, twice, most = (fed[i] for i in range(9))
