@@ -6,7 +6,8 @@ import numpy as np
 from conv_layers import ConvSubject, Layer
 
 import tinygan as tg
-from tinygan.kernels import convolution, native  # noqa: F401  (what a first step would import)
+from tinygan.kernels.cpu import native
+from tinygan.kernels.cpu.conv import compiled as convolution  # noqa: F401  (what a first step would import)
 
 
 class Subject(ConvSubject):

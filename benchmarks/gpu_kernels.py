@@ -220,7 +220,8 @@ class _Noting:
     def launch(self, file: str, kernel: str, grid: Any, block: Any, arguments: Any, dtype: Any, *more: Any) -> None:
         arrays = {id(a): a.nbytes for a in arguments if hasattr(a, "nbytes") and getattr(a, "ndim", 0)}
         size, operations = sum(arrays.values()), 0
-        if file == "products" and kernel.startswith("product_"):  # (a, b, out, bias, batches, rows, columns, depth, ...)
+        if file == "matmul/products" and kernel.startswith("product_"):
+            # (a, b, out, bias, batches, rows, columns, depth, ...)
             operations = 2 * int(np.prod(arguments[4:8], dtype=np.int64))
         elif kernel == "matrix_vector":  # (matrix, vector, out, bias, rows, depth, ...)
             operations = 2 * arguments[4] * arguments[5]

@@ -87,7 +87,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     info = harness.machine(PACKAGES)
     harness.announce(info)
     from tinygan.backends import cpu
-    from tinygan.kernels import convolution
+    from tinygan.kernels.cpu.conv import compiled as convolution
 
     def describe(name: str, positional: tuple[Any, ...]) -> str:
         part = PARTS[name]

@@ -4,9 +4,10 @@ from models import Dense, Gradients, Layer, Layers, LeakyReLU, Model, Start, Tan
 
 import tinygan as tg
 from tinygan import nn
+from tinygan.kernels.cpu import native
 
 # tinygan imports its kernels, and Numba with them, at its first step: that is memory which imports take, not the step.
-from tinygan.kernels import convolution, native  # noqa: F401  (what a first step would import)
+from tinygan.kernels.cpu.conv import compiled as convolution  # noqa: F401  (what a first step would import)
 
 
 def build(layers: Layers) -> nn.Sequential:

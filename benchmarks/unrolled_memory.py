@@ -50,7 +50,9 @@ def measure_one(mode: str, steps: int, figure: str, batch: int, width: int) -> d
     import numpy as np
 
     import tinygan as tg
-    from tinygan.kernels import convolution, native, workspace  # noqa: F401  (what a first step would import)
+    from tinygan.kernels.cpu import native  # noqa: F401  (what a first step would import)
+    from tinygan.kernels.cpu.conv import compiled as convolution  # noqa: F401  (what a first step would import)
+    from tinygan.kernels.cpu.runtime import workspace
 
     if figure == "live":
         workspace.SMALL = sys.maxsize  # type: ignore[misc]  # every array is made by NumPy, and its end is seen

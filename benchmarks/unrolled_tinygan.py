@@ -39,7 +39,7 @@ class Subject:
         return loss.item(), [np.array(g) for g in found]
 
     def threads(self) -> int:
-        from tinygan.kernels.pool import pool
+        from tinygan.kernels.cpu.runtime.pool import pool
 
         return pool.size
 

@@ -3,9 +3,13 @@ test_cuda_sanitizers.py runs in a process of its own, where each of a block's th
 import numpy as np
 
 from tinygan.context import override
-from tinygan.kernels.cuda import direct, losses, minibatch, normalization, products, reductions, tiles
-from tinygan.kernels.cuda.device import Device
-from tinygan.kernels.cuda.emulated import emulated_device
+from tinygan.kernels.cuda import batchnorm as normalization
+from tinygan.kernels.cuda import losses, minibatch, reductions
+from tinygan.kernels.cuda.conv import direct
+from tinygan.kernels.cuda.conv import tiled as tiles
+from tinygan.kernels.cuda.emulator.device import emulated_device
+from tinygan.kernels.cuda.matmul import products
+from tinygan.kernels.cuda.runtime.device import Device
 from tinygan.ops.conv import Geometry
 
 

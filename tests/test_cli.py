@@ -15,7 +15,7 @@ from tiny_run import content
 
 from tinygan import cli, saving
 from tinygan.data import mnist
-from tinygan.kernels import microkernel
+from tinygan.kernels.cpu.matmul import microkernel
 
 EXAMPLE = Path(__file__).parents[1] / "examples" / "vanilla_mnist.py"
 

@@ -177,7 +177,8 @@ def test_a_fork_waits_for_kernels_that_are_being_loaded():
 
 
 def test_a_process_that_gets_no_more_threads_computes_alone(monkeypatch):
-    from tinygan.kernels import native, pool
+    from tinygan.kernels.cpu import native
+    from tinygan.kernels.cpu.runtime import pool
 
     def refuse(thread):
         raise RuntimeError("can't start new thread")

@@ -12,7 +12,9 @@ from hypothesis import strategies as st
 
 import tinygan as tg
 from tinygan.backends import cpu
-from tinygan.kernels import conv, im2col, reference
+from tinygan.kernels import reference
+from tinygan.kernels.cpu.conv import im2col
+from tinygan.kernels.cpu.conv import tiled as conv
 from tinygan.ops.conv import ALGORITHMS, Geometry
 
 TOLERANCES = {"float64": 1e-10, "float32": 1e-4}  # relative to the largest element
@@ -589,7 +591,7 @@ def test_many_groups_are_computed_without_kernels_for_large_products(monkeypatch
 @pytest.mark.parametrize("algorithm", ["tiled", "direct"])
 def test_every_division_of_labour_gives_the_same(monkeypatch, kept, packed, shared, kernel, stride, padding, algorithm):
     """How parts share the work, and when weights are packed, depends on sizes and on the number of cores."""
-    from tinygan.kernels import convolution
+    from tinygan.kernels.cpu.conv import compiled as convolution
 
     for name, value in (("KEPT_WEIGHTS", kept), ("PACKED_TILES", packed), ("SHARED_TILES", shared)):
         monkeypatch.setattr(convolution, name, value)

@@ -3,8 +3,9 @@ import numpy as np
 import pytest
 
 from tinygan.backends import cpu
-from tinygan.kernels import convolution, im2col
-from tinygan.kernels.pool import pool
+from tinygan.kernels.cpu.conv import compiled as convolution
+from tinygan.kernels.cpu.conv import im2col
+from tinygan.kernels.cpu.runtime.pool import pool
 from tinygan.ops.conv import Geometry
 
 TOLERANCES = {"float32": 4e-6, "float64": 1e-13}

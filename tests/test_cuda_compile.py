@@ -10,15 +10,17 @@ from functools import cache
 
 import pytest
 
-from tinygan.kernels.cuda import optimizers, products, tiles
-from tinygan.kernels.cuda.launcher import FILES, FOLDER, STANDARD
+from tinygan.kernels.cuda import optimizers
+from tinygan.kernels.cuda.conv import tiled as tiles
+from tinygan.kernels.cuda.matmul import products
+from tinygan.kernels.cuda.runtime.launcher import FILES, FOLDER, STANDARD
 
 pytestmark = pytest.mark.skipif(shutil.which("g++") is None, reason="kernels' names are found by g++'s preprocessor")
 ARCHITECTURES = ["sm_75", "sm_80", "sm_86", "sm_90", "sm_100"]
 VARIANTS = {
-    "products": [*products.VARIANTS, *((*variant, "TF32=1") for variant in products.VARIANTS)],
-    "direct": [(), ("WIDTH=4",), ("TF32=1",), ("WIDTH=4", "TF32=1")],
-    "tiles": [(), *tiles.VARIANTS],
+    "matmul/products": [*products.VARIANTS, *((*variant, "TF32=1") for variant in products.VARIANTS)],
+    "conv/direct": [(), ("WIDTH=4",), ("TF32=1",), ("WIDTH=4", "TF32=1")],
+    "conv/tiled": [(), *tiles.VARIANTS],
     "optimizers": [optimizers.DEFINES],
 }
 """The macros that a file is compiled with, beside REAL."""
@@ -80,7 +82,7 @@ def text_of(file):
 @cache
 def named(file):
     """The kernels that a file names by KERNEL(...), macros expanded."""
-    preprocess = ["g++", "-E", "-P", "-x", "c++", STANDARD, "-DREAL=float", "-DEMULATED", "-DKERNEL(name)=kernel_named name"]
+    preprocess = ["g++", "-E", "-P", "-x", "c++", STANDARD, "-DREAL=float", "-DEMULATED", "-DKERNEL(name)=kernel_named name", f"-I{FOLDER}"]
     done = subprocess.run([*preprocess, str(FOLDER / f"{file}.cu")], capture_output=True, text=True, check=True)
     found = set(re.findall(r"kernel_named (\w+)", done.stdout))
     assert found, file

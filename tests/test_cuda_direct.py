@@ -3,9 +3,11 @@ import numpy as np
 import pytest
 
 from tinygan.context import override
-from tinygan.kernels import im2col, reference
-from tinygan.kernels.cuda import direct, products
-from tinygan.kernels.cuda.emulated import emulated_device
+from tinygan.kernels import reference
+from tinygan.kernels.cpu.conv import im2col
+from tinygan.kernels.cuda.conv import direct
+from tinygan.kernels.cuda.emulator.device import emulated_device
+from tinygan.kernels.cuda.matmul import products
 from tinygan.ops.conv import Geometry
 
 DEVICE = emulated_device()

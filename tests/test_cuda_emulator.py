@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 
 import tinygan as tg
-from tinygan.kernels.cuda.emulator import Emulator, EmulatorError
-from tinygan.kernels.cuda.launcher import converted, dims
+from tinygan.kernels.cuda.emulator.launcher import Emulator, EmulatorError
+from tinygan.kernels.cuda.runtime.launcher import converted, dims
 
 KERNELS = """
-#include "common.cuh"
+#include "runtime/common.cuh"
 
 // Each thread notes its indices (6 numbers) where its number among all threads of the grid says.
 extern "C" __global__ void places(int* out) {
@@ -79,7 +79,7 @@ KERNEL(mixed)
 def emulator(tmp_path_factory):
     folder = tmp_path_factory.mktemp("kernels")
     (folder / "kernels.cu").write_text(KERNELS)
-    (folder / "wrong.cu").write_text('#include "common.cuh"\nmissing f;')
+    (folder / "wrong.cu").write_text('#include "runtime/common.cuh"\nmissing f;')
     return Emulator(folder=folder)
 
 
@@ -142,7 +142,7 @@ DIVERGE = """
 import sys
 from pathlib import Path
 import numpy as np
-from tinygan.kernels.cuda.emulator import Emulator
+from tinygan.kernels.cuda.emulator.launcher import Emulator
 Emulator(folder=Path(sys.argv[1])).launch("kernels", "diverging", (1, 2), 64, (int(sys.argv[2]),), np.float32)
 print("came through")
 """

@@ -3,8 +3,8 @@ import numpy as np
 import pytest
 
 from tinygan.kernels import reference
-from tinygan.kernels.cuda import elementwise
-from tinygan.kernels.cuda.emulated import emulated_device
+from tinygan.kernels.cuda import activations as elementwise
+from tinygan.kernels.cuda.emulator.device import emulated_device
 
 DEVICE = emulated_device()
 DTYPES = [np.float32, np.float64]

@@ -4,7 +4,7 @@ import pytest
 
 from tinygan.kernels import reference
 from tinygan.kernels.cuda import losses
-from tinygan.kernels.cuda.emulated import emulated_device
+from tinygan.kernels.cuda.emulator.device import emulated_device
 
 DEVICE = emulated_device()
 DTYPES = [np.float32, np.float64]

@@ -4,7 +4,7 @@ import pytest
 
 from tinygan.kernels import reference
 from tinygan.kernels.cuda import minibatch
-from tinygan.kernels.cuda.emulated import emulated_device
+from tinygan.kernels.cuda.emulator.device import emulated_device
 
 DEVICE = emulated_device()
 SHAPES = [(1, 1, 1), (2, 3, 1), (5, 2, 3), (33, 1, 5), (20, 2, 16), (9, 1, 17), (4, 2, 40), (65, 1, 2), (3, 0, 4), (0, 2, 3), (3, 2, 0)]

@@ -4,8 +4,9 @@ import pytest
 
 from tinygan.backends import cpu
 from tinygan.kernels import reference
-from tinygan.kernels.cuda import normalization, reductions
-from tinygan.kernels.cuda.emulated import emulated_device
+from tinygan.kernels.cuda import batchnorm as normalization
+from tinygan.kernels.cuda import reductions
+from tinygan.kernels.cuda.emulator.device import emulated_device
 
 DEVICE = emulated_device()
 DTYPES = [np.float32, np.float64]

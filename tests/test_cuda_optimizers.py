@@ -4,7 +4,7 @@ import pytest
 
 from tinygan.kernels import reference
 from tinygan.kernels.cuda import optimizers
-from tinygan.kernels.cuda.emulated import emulated_device
+from tinygan.kernels.cuda.emulator.device import emulated_device
 
 DEVICE = emulated_device()
 SHAPES = [(3,), (5000,), (2, 3, 4, 4), (1,), (0, 3), (2049,)]

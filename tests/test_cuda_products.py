@@ -4,8 +4,8 @@ import pytest
 
 from tinygan.context import override
 from tinygan.kernels import reference
-from tinygan.kernels.cuda import products
-from tinygan.kernels.cuda.emulated import emulated_device
+from tinygan.kernels.cuda.emulator.device import emulated_device
+from tinygan.kernels.cuda.matmul import products
 
 DEVICE = emulated_device()
 DTYPES = [np.float32, np.float64]

@@ -5,7 +5,7 @@ import pytest
 from tinygan.backends import cpu
 from tinygan.kernels import reference
 from tinygan.kernels.cuda import random
-from tinygan.kernels.cuda.emulated import emulated_device
+from tinygan.kernels.cuda.emulator.device import emulated_device
 from tinygan.random import Key
 
 DEVICE = emulated_device()

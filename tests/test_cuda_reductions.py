@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from tinygan.kernels.cuda import reductions
-from tinygan.kernels.cuda.emulated import emulated_device
+from tinygan.kernels.cuda.emulator.device import emulated_device
 
 DEVICE = emulated_device()
 DTYPES = [np.float32, np.float64]

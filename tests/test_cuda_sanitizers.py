@@ -19,7 +19,7 @@ pytestmark = [
                        reason="the sanitizers' libraries are preloaded as on Linux, and come with g++")]
 
 BROKEN = """
-#include "common.cuh"
+#include "runtime/common.cuh"
 
 extern "C" __global__ void past_array(const real* x, real* out, int from) {
     __syncthreads();
@@ -72,7 +72,7 @@ LAUNCH = """
 import sys
 from pathlib import Path
 import numpy as np
-from tinygan.kernels.cuda.emulator import Emulator
+from tinygan.kernels.cuda.emulator.launcher import Emulator
 folder, kernel, sanitizer, number, threads = sys.argv[1:]
 x, out = np.ones(64, np.float32), np.zeros(64, np.float32)
 for _ in range(2):  # the second time on stacks that have been used
@@ -130,5 +130,5 @@ def test_races():
     done = run("thread", str(TESTS / "cuda_kernels_once.py"))
     assert done.returncode == 0, done.stderr[-5000:]
     launched = set(done.stdout.split())
-    assert {name.split(".")[0] for name in launched} >= {"direct", "losses", "minibatch", "normalization", "products",
-                                                        "reductions"}
+    assert {name.split(".")[0] for name in launched} >= {"conv/direct", "losses", "minibatch", "batchnorm",
+                                                        "matmul/products", "reductions"}

@@ -7,10 +7,13 @@ import numpy as np
 import pytest
 
 from tinygan.context import override
-from tinygan.kernels import im2col, reference
-from tinygan.kernels.cuda import convolution, direct, tiles
-from tinygan.kernels.cuda.emulated import emulated_device
-from tinygan.kernels.tiles import ERRORS
+from tinygan.kernels import reference
+from tinygan.kernels.cpu.conv import im2col
+from tinygan.kernels.cuda import conv as convolution
+from tinygan.kernels.cuda.conv import direct
+from tinygan.kernels.cuda.conv import tiled as tiles
+from tinygan.kernels.cuda.emulator.device import emulated_device
+from tinygan.kernels.winograd import ERRORS
 from tinygan.ops.conv import Geometry
 from tinygan.tensor import Parameter
 
@@ -184,7 +187,7 @@ def test_results_lie_channels_last_and_inputs_may_lie_anyhow():
 
 
 def test_the_example_matrices_are_those_of_their_tile():
-    source = (Path(tiles.__file__).parent / "tiles.cu").read_text()
+    source = (Path(tiles.__file__).parent / "tiled.cu").read_text()
     lines = [line for line in source.splitlines() if re.match(r"#define (AT|G|BT|TILE|TAPS) ", line)]
     given = ["=".join(re.match(r"#define (\S+) (.+)", line).groups()) for line in lines]
 

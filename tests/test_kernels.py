@@ -17,8 +17,12 @@ from scipy import stats
 
 import tinygan
 from tinygan.backends import cpu
-from tinygan.kernels import compiling, gemm, native, reference, workspace
-from tinygan.kernels.pool import Pool, core_count, pool
+from tinygan.kernels import reference
+from tinygan.kernels.cpu import native
+from tinygan.kernels.cpu.optimizers import compiled as optimizers
+from tinygan.kernels.cpu.runtime import compiling, workspace
+from tinygan.kernels.cpu.runtime.arrays import pointer_to
+from tinygan.kernels.cpu.runtime.pool import Pool, core_count, pool
 
 FLOATS = (np.float32, np.float64)
 ACTIVATIONS = ("identity", "relu", "leaky_relu", "elu", "tanh", "sigmoid", "softplus")
@@ -47,6 +51,7 @@ def path(name):
         if name == "compiled, shared":
             patch.setattr(native, "ALONE", 0)
             patch.setattr(native, "ALONE_PRODUCT", 0)
+            patch.setattr(optimizers, "SHARED", 0)
         yield
 
 
@@ -396,7 +401,7 @@ def test_optimizer(rule, values, shapes, dtype, layout, shared, seed):
 
 @pytest.mark.parametrize("rule", SETTINGS)
 def test_a_large_optimizer_step_updates_every_element_once(rule):
-    sizes = [native.ALONE + 5, 3, 40_000]
+    sizes = [optimizers.SHARED + 5, 3, 40_000]
     gradients = [np.ones(size, np.float32) for size in sizes]
     parameters = [np.zeros(size, np.float32) for size in sizes]
     states = [[np.zeros(size, np.float32) for size in sizes] for _ in range(2 if rule == "adam" else 1)]
@@ -524,7 +529,7 @@ sys.path.insert(0, {str(Path(__file__).parent)!r})
 warnings.simplefilter("ignore", DeprecationWarning)  # of fork in a process with threads: what is tested here
 import numpy as np
 from test_kernels import workload
-from tinygan.kernels.pool import pool
+from tinygan.kernels.cpu.runtime.pool import pool
 
 expected, over = workload(0), threading.Event()
 
@@ -566,8 +571,8 @@ def test_the_pool_is_as_large_as_it_should_be(monkeypatch):
 
 BITS = """
 import numpy as np
-from tinygan.kernels import philox
-from tinygan.kernels.pool import pool
+from tinygan.kernels.cpu.random import philox
+from tinygan.kernels.cpu.runtime.pool import pool
 out = np.zeros(4, np.uint32)
 pool.run(philox.make(), (0, 0, out.__array_interface__["data"][0], 4))
 print(*(f"{word:08x}" for word in out))
@@ -595,7 +600,7 @@ def test_an_edited_helper_is_not_run_from_the_cache(tmp_path):
     assert python(BITS, tmp_path, PYTHONPATH=str(root))[0].strip() == ANSWER
     assert python(BITS, tmp_path, PYTHONPATH=str(root))[0].strip() == ANSWER
     assert len(list(cache.iterdir())) == 1
-    helpers = root / "tinygan" / "kernels" / "elementwise.py"  # philox.py takes `share` from there
+    helpers = root / "tinygan" / "kernels" / "cpu" / "activations" / "compiled.py"  # philox.py takes `share` from there
     text = helpers.read_text()
     assert text.count("    units = (count + GRAIN - 1) // GRAIN\n") == 1
     helpers.write_text(text.replace("    units = (count + GRAIN - 1) // GRAIN\n", "    units = 0 * count\n"))
@@ -603,10 +608,22 @@ def test_an_edited_helper_is_not_run_from_the_cache(tmp_path):
     assert len(list(cache.iterdir())) == 2
 
 
+@pytest.mark.parametrize("file", ["activations.py", "winograd.py", "cpu/matmul/gemm.py", "cpu/runtime/simd.py", "cpu/new/file.py"])
+def test_the_cache_is_keyed_by_the_files_of_every_room(file, tmp_path):
+    root = tmp_path / "kernels"
+    shutil.copytree(Path(tinygan.__file__).parent / "kernels", root, ignore=shutil.ignore_patterns("__pycache__"))
+    before = compiling.hash_of_sources(root)
+    assert compiling.hash_of_sources(root) == before
+    (root / file).parent.mkdir(exist_ok=True)
+    with open(root / file, "a") as edited:
+        edited.write("# edited\n")
+    assert compiling.hash_of_sources(root) != before
+
+
 def test_helpers_that_differ_in_what_they_close_over_have_different_names():
     """Else a process that takes two kernels from the cache, compiled by two others, would link one's helper to both."""
     def make(real, factor):
-        pointer = gemm.pointer_to(real)  # an intrinsic
+        pointer = pointer_to(real)  # an intrinsic
 
         @compiling.inline
         def first(address):

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 import tinygan as tg
 from tinygan import nn
 from tinygan.backends import cpu
-from tinygan.kernels import native, reference
+from tinygan.kernels import reference
+from tinygan.kernels.cpu import native
 from tinygan.random import Key
 
 sizes = st.integers(1, 7)

@@ -15,7 +15,8 @@ import pytest
 
 import tinygan
 from tinygan.devices import DeviceError
-from tinygan.kernels import microkernel, processor
+from tinygan.kernels.cpu.matmul import microkernel
+from tinygan.kernels.cpu.runtime import processor
 
 OWN = processor._vector_bytes(llvm.get_host_cpu_features())
 NAMES = {16: "x86-64-v2", 32: "x86-64-v3"}
@@ -36,7 +37,12 @@ import numba, numpy as np
 from numba import types
 from numba.core.registry import cpu_target
 import tinygan
-from tinygan.kernels import compiling, elementwise, gemm, microkernel, native, transform
+from tinygan.kernels.cpu.runtime import compiling
+from tinygan.kernels.cpu.activations import compiled as elementwise
+from tinygan.kernels.cpu.matmul import gemm
+from tinygan.kernels.cpu.matmul import microkernel
+from tinygan.kernels.cpu import native
+from tinygan.kernels.cpu.runtime import simd as transform
 
 @numba.njit
 def add_up(x):  # a user's own
@@ -83,7 +89,7 @@ def test_kernels_are_compiled_for_it_and_the_users_functions_are_not(vectors, tm
 
 
 def folder_of_this_process():
-    from tinygan.kernels.compiling import fingerprint
+    from tinygan.kernels.cpu.runtime.compiling import fingerprint
 
     return fingerprint()
 

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 
 from tinygan.backends import cpu
-from tinygan.kernels import im2col
-from tinygan.kernels.tiles import ERRORS, POINTS, matrices
+from tinygan.kernels.cpu.conv import im2col
+from tinygan.kernels.winograd import ERRORS, POINTS, matrices
 from tinygan.ops.conv import Geometry
 
 

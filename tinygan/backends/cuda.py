@@ -10,19 +10,13 @@ from typing import Any
 
 import numpy as np
 
-from tinygan.kernels.cuda import (
-    convolution,
-    elementwise,
-    losses,
-    minibatch,
-    mlp,
-    normalization,
-    optimizers,
-    products,
-    random,
-    reductions,
-)
-from tinygan.kernels.cuda.device import Device, HostValue
+from tinygan.kernels.cuda import activations as elementwise
+from tinygan.kernels.cuda import batchnorm as normalization
+from tinygan.kernels.cuda import conv as convolution
+from tinygan.kernels.cuda import losses, minibatch, optimizers, random, reductions
+from tinygan.kernels.cuda import perceptron as mlp
+from tinygan.kernels.cuda.matmul import products
+from tinygan.kernels.cuda.runtime.device import Device, HostValue
 
 Array = Any
 ROOMS: tuple[ModuleType, ...] = (
@@ -79,7 +73,7 @@ def gpu_backend(index: int = 0) -> Cuda:
     """The GPU of that index, by CuPy."""
     import cupy
 
-    from tinygan.kernels.cuda.gpu import gpu
+    from tinygan.kernels.cuda.runtime.gpu import gpu
 
     return Cuda(gpu(cupy, index))
 
@@ -87,7 +81,7 @@ def gpu_backend(index: int = 0) -> Cuda:
 @cache
 def emulated_backend() -> Cuda:
     """The emulated device: kernels compiled by g++, arrays in the CPU's memory."""
-    from tinygan.kernels.cuda.emulated import emulated_device
+    from tinygan.kernels.cuda.emulator.device import emulated_device
 
     return Cuda(emulated_device())
 

@@ -1,11 +1,11 @@
 """What the optimisers' kernels are told of one update: numbers with names, all of them float64.
 
-The CPU's kernels read them as a record of the dtype `layout`. The CUDA kernels read them as a struct, whose members a macro
-lists (`struct_members`). So their names and order stand here alone. `optim.rules` says what they mean.
+The CPU's kernels read them from the record of their arguments. The CUDA kernels read them from a struct, whose members a
+macro lists (`struct_members`). So their names and order stand here alone. `optim.rules` says what they mean.
 """
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -60,14 +60,14 @@ def fields(kernel: str) -> tuple[str, ...]:
     return SETTINGS[kernel]._fields
 
 
-def layout(kernel: str) -> np.dtype[Any]:
-    """The same as a structured dtype."""
-    return np.dtype([(name, np.float64) for name in fields(kernel)])
+def told(settings: HostSettings) -> Iterable[float]:
+    """The settings as they are now."""
+    return settings() if callable(settings) else settings
 
 
 def as_array(settings: HostSettings) -> np.ndarray[Any, Any]:
     """The settings as they lie in memory, float64."""
-    return np.array(settings() if callable(settings) else settings, np.float64)
+    return np.array(told(settings), np.float64)
 
 
 def struct_members(kernel: str) -> str:

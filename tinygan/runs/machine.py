@@ -20,8 +20,8 @@ def describe() -> dict[str, Any]:
 
 def kernels() -> dict[str, str]:
     """What the CPU's kernels are compiled for here, and where they are kept."""
-    from tinygan.kernels.compiling import cache_folder
-    from tinygan.kernels.processor import SWITCH, target
+    from tinygan.kernels.cpu.runtime.compiling import cache_folder
+    from tinygan.kernels.cpu.runtime.processor import SWITCH, target
 
     chosen = f", as {SWITCH} says" if os.environ.get(SWITCH) else ""
     return {"vectors": f"{_vectors()}{chosen}", "processor": target().name,
@@ -57,12 +57,12 @@ def _processor() -> str:
 
 
 def _vectors() -> str:
-    from tinygan.kernels.processor import target
+    from tinygan.kernels.cpu.runtime.processor import target
 
     return f"{target().vector_bytes} bytes"
 
 
 def _threads() -> int:
-    from tinygan.kernels.pool import pool
+    from tinygan.kernels.cpu.runtime.pool import pool
 
     return pool.size

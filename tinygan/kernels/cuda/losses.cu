@@ -1,6 +1,6 @@
 // Binary cross-entropy of logits. Targets: an array like the logits (target_step 1), one number in memory (0), or, where the
 // pointer is null, `target`.
-#include "columns.cuh"
+#include "runtime/columns.cuh"
 
 __device__ __forceinline__ real target_of(const real* targets, int target_step, double target, long long i) {
     return targets ? targets[i * target_step] : real(target);

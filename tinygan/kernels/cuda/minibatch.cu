@@ -12,7 +12,7 @@
 // each of the 8 warps takes 4 of the 32 j, and at the end their sums are added in order. Each pair is computed twice, once
 // for each of the two, so that nobody adds to another's sum. blockIdx.y counts pieces of 16 dimensions of the results by m,
 // for whose sums each thread has registers; the blocks of several pieces compute the same e_ij.
-#include "common.cuh"
+#include "runtime/common.cuh"
 
 constexpr int EXAMPLES = 32, WARPS = 8, OTHERS = EXAMPLES / WARPS, DIMENSIONS = 16;
 constexpr int PAIR_THREADS = EXAMPLES * WARPS;

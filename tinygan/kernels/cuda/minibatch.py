@@ -3,8 +3,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from tinygan.kernels.cuda.device import THREADS, Array, Device
 from tinygan.kernels.cuda.reductions import contiguous
+from tinygan.kernels.cuda.runtime.device import THREADS, Array, Device
 
 __all__ = ["minibatch_similarity", "minibatch_similarity_grad", "minibatch_similarity_second"]
 

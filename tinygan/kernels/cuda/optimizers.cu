@@ -3,7 +3,7 @@
 // table: for each array the addresses of its parameter, gradient and two slots, and its size (5 numbers of 64 bits). chunks:
 // for each block the array it works on and where it begins there. s: the settings, which kernels/optimizer_settings.py names.
 // tinygan/optim/rules.py has the same rules as mathematics.
-#include "common.cuh"
+#include "runtime/common.cuh"
 
 // From Python come CHUNK, the elements of a block; MARGIN of kernels/squares.py; and the settings' names.
 struct SGD { double SGD_MEMBERS; };

@@ -1,7 +1,7 @@
 // Philox4x32-10 (Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3"): word i of a stream is word i % 4 of the
 // block with counter i / 4, so that a number depends on the key and on its place alone. A thread makes one block, or, of
 // float64 numbers, which take two words each, two numbers of it.
-#include "common.cuh"
+#include "runtime/common.cuh"
 
 struct alignas(16) Words {
     unsigned at[4];

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from tinygan.kernels.cuda.device import Array, Device, HostValue
+from tinygan.kernels.cuda.runtime.device import Array, Device, HostValue
 
 __all__ = ["random_bits", "random_normal", "random_uniform"]
 

@@ -1,5 +1,5 @@
 // Sums of columns, sums of rows by an index, and softmax along rows.
-#include "columns.cuh"
+#include "runtime/columns.cuh"
 
 extern "C" __global__ __launch_bounds__(COLUMN_THREADS) void column_sums(const real* x, int rows, int columns, int width,
                                                                          real* out, double* partial) {

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from tinygan.kernels import exponentials
-from tinygan.kernels.cuda.device import THREADS, Array, Device
+from tinygan.kernels.cuda.runtime.device import THREADS, Array, Device
 
 __all__ = ["add_at", "log_softmax", "logsumexp", "mean", "softmax", "sum", "sums_along"]
 

@@ -1,0 +1,1 @@
+"""Minibatch discrimination on the CPU."""

@@ -1,0 +1,1 @@
+"""Multilayer perceptrons in one pass on the CPU."""

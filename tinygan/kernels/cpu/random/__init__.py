@@ -1,0 +1,1 @@
+"""Random numbers on the CPU."""

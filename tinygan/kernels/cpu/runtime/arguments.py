@@ -1,0 +1,59 @@
+"""The arguments of a kernel, by name.
+
+A NamedTuple says what a kernel is told: whole numbers (sizes, and addresses of arrays) are annotated `int`, other numbers
+`float`. Python fills it in; the kernel reads the same names from a record that Numba knows. (`count` and `index` are methods
+of tuples and cannot be fields.)
+
+    class Scaling(NamedTuple):
+        x: int        # address of `size` elements
+        size: int
+        factor: float
+
+    @task(Scaling)
+    def scale(t, part, parts):          # t.x, t.size, t.factor
+        ...
+
+    pool.run(scale, Scaling(x=address(x), size=x.size, factor=0.5), parts=pool.size)
+"""
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable
+from functools import cache
+from typing import Any, get_type_hints
+
+import numba
+import numpy as np
+from numba import types
+
+from tinygan.kernels.cpu.runtime.compiling import compiled
+
+Arguments = tuple[Any, ...]
+_WORDS = {int: (np.int64, "q"), float: (np.float64, "d")}
+
+
+def _kinds(arguments: type[Arguments]) -> dict[str, type]:
+    """The fields by name, each int or float."""
+    hints = get_type_hints(arguments)
+    return {name: hints[name] for name in arguments._fields}  # type: ignore[attr-defined]  # a NamedTuple has them
+
+
+def dtype_of(arguments: type[Arguments]) -> np.dtype[Any]:
+    """The record of a NamedTuple of ints and floats: fields of 8 bytes in the same order under the same names."""
+    return np.dtype([(name, _WORDS[kind][0]) for name, kind in _kinds(arguments).items()], align=True)
+
+
+@cache
+def _packer(arguments: type[Arguments]) -> Callable[..., bytes]:
+    return struct.Struct("".join([_WORDS[kind][1] for kind in _kinds(arguments).values()])).pack
+
+
+def packed(arguments: Arguments) -> np.ndarray[Any, Any]:
+    """The record that a kernel reads, as words of 8 bytes."""
+    return np.frombuffer(_packer(type(arguments))(*arguments), np.int64)
+
+
+def task(arguments: type[Arguments], variant: str = "") -> Callable[[Callable[..., Any]], int]:
+    """Decorator: the address of `function(t, part, parts)`, which the pool calls for each of `parts` shares of the work
+    that the record t of `arguments` describes. variant: as for `compiled`."""
+    return compiled(types.void(numba.from_dtype(dtype_of(arguments)), types.int64, types.int64), variant)

@@ -1,0 +1,35 @@
+"""Where arrays lie, and how kernels see them: addresses in Python, pointers in kernels."""
+from __future__ import annotations
+
+import ctypes
+from typing import Any
+
+import numpy as np
+from numba import types
+from numba.extending import intrinsic
+
+Array = np.ndarray[Any, Any]
+REALS = {np.dtype(np.float32): types.float32, np.dtype(np.float64): types.float64}
+"""Numba's types of the dtypes that kernels compute in."""
+
+_byte_of = ctypes.c_char.from_buffer
+
+
+def address(array: Array) -> int:
+    """Where an array's elements lie. (The first way takes a seventh of the time, and does not know all arrays.)"""
+    try:
+        return ctypes.addressof(_byte_of(array))  # type: ignore[arg-type]  # arrays are buffers
+    except (TypeError, ValueError, BufferError):  # read-only, not contiguous, empty
+        return int(array.__array_interface__["data"][0])
+
+
+def pointer_to(real: Any) -> Any:
+    """A function for kernels: from an address to a pointer to elements of that type."""
+    @intrinsic
+    def pointer(typing: Any, address: Any) -> Any:
+        def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            return builder.inttoptr(args[0], context.get_value_type(real).as_pointer())
+
+        return types.CPointer(real)(types.int64), code
+
+    return pointer

@@ -1,0 +1,233 @@
+"""One pool of threads for all kernels: a task is cut into parts, which the caller and the workers take as they come.
+
+Numba's own pools take 130 microseconds to start a parallel loop here (workqueue), or keep the cores from other
+programs (OpenMP); a training step has forty. These workers look at one word in memory for a moment after each task, and
+go to sleep when nothing comes. A worker that sleeps, or whose core is busy with something else, is not waited for unless
+it has taken a part: the caller does the parts that nobody took.
+
+The workers serve one task at a time; a thread that finds them taken does its own task alone. After a fork the child has
+a pool of its own. Matrix products are ours too, so no BLAS threads compete for the cores.
+"""
+from __future__ import annotations
+
+import atexit
+import os
+import platform
+import threading
+from typing import Any
+
+import numpy as np
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+from tinygan.kernels.cpu.runtime.arguments import packed
+from tinygan.kernels.cpu.runtime.compiling import entry
+
+# The words that caller and workers share, each on a cache line of its own.
+TICKET, FUNCTION, ARGUMENTS, PARTS, DONE, STOP, BUSY, WORDS = 0, 8, 16, 24, 32, 40, 48, 56
+CLOSED = (1 << 32) - 1  # as the lower half of the ticket: nothing to take
+SPINS = 200_000  # looks at the ticket before a worker goes to sleep; some milliseconds, longer than the gaps in a step
+
+
+def _pointer(context: Any, builder: Any, array_type: Any, array: Any, index: Any) -> Any:
+    return builder.gep(context.make_array(array_type)(context, builder, array).data, [index])
+
+
+@intrinsic
+def load(typing: Any, words: Any, index: Any) -> Any:
+    """The word at index, read once from memory, in order with the other threads' writes."""
+    def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return builder.load_atomic(_pointer(context, builder, signature.args[0], args[0], args[1]), "seq_cst", 8)
+
+    return types.int64(words, types.intp), code
+
+
+@intrinsic
+def store(typing: Any, words: Any, index: Any, value: Any) -> Any:
+    """Write the word at index, in order."""
+    def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        builder.store_atomic(args[2], _pointer(context, builder, signature.args[0], args[0], args[1]), "seq_cst", 8)
+        return context.get_dummy_value()
+
+    return types.void(words, types.intp, types.int64), code
+
+
+@intrinsic
+def increment(typing: Any, words: Any, index: Any) -> Any:
+    """Add 1 to the word at index, atomically; returns what it was."""
+    def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        place = _pointer(context, builder, signature.args[0], args[0], args[1])
+        return builder.atomic_rmw("add", place, ir.Constant(ir.IntType(64), 1), "seq_cst")
+
+    return types.int64(words, types.intp), code
+
+
+@intrinsic
+def replace(typing: Any, words: Any, index: Any, old: Any, new: Any) -> Any:
+    """Write `new` to the word at index if it still is `old`, atomically; returns whether it was."""
+    def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        place = _pointer(context, builder, signature.args[0], args[0], args[1])
+        return builder.extract_value(builder.cmpxchg(place, args[2], args[3], "seq_cst", "seq_cst"), 1)
+
+    return types.boolean(words, types.intp, types.int64, types.int64), code
+
+
+@intrinsic
+def call(typing: Any, function: Any, arguments: Any, part: Any, parts: Any) -> Any:
+    """Call the task at an address."""
+    def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        word = ir.IntType(64)
+        kind = ir.FunctionType(ir.VoidType(), [word.as_pointer(), word, word])
+        function = builder.inttoptr(args[0], kind.as_pointer())
+        builder.call(function, [builder.inttoptr(args[1], word.as_pointer()), args[2], args[3]])
+        return context.get_dummy_value()
+
+    return types.void(types.int64, types.int64, types.int64, types.int64), code
+
+
+@intrinsic
+def pause(typing: Any) -> Any:
+    """Tell the processor that this is a waiting loop, where it has a word for that."""
+    def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        if platform.machine() in ("x86_64", "AMD64"):
+            kind = ir.FunctionType(ir.VoidType(), [])
+            builder.call(cgutils.get_or_insert_function(builder.module, kind, "llvm.x86.sse2.pause"), [])
+        return context.get_dummy_value()
+
+    return types.void(), code
+
+
+@entry((types.int64[::1], types.boolean))
+def _take_parts(words: Any, once: Any) -> Any:
+    """Take parts of tasks and run them: until nothing is left (`once`), or until no task came for a while.
+
+    A ticket is taken by adding 1 to it, and that fails if the caller has closed the task since the ticket was read; so
+    what was read beside it (function, arguments, parts) belongs to the same task.
+    """
+    spins = 0
+    while once or (spins < SPINS and load(words, STOP) == 0):
+        ticket = load(words, TICKET)
+        part = ticket & CLOSED
+        parts = load(words, PARTS)
+        if part < parts:
+            function = load(words, FUNCTION)
+            arguments = load(words, ARGUMENTS)
+            if replace(words, TICKET, ticket, ticket + 1):
+                call(function, arguments, part, parts)
+                increment(words, DONE)
+                spins = 0
+        elif once:
+            return
+        else:
+            spins += 1
+            pause()
+
+
+_RECORD = types.Array(types.int64, 1, "C", readonly=True)
+
+
+@entry((types.int64[::1], types.int64, _RECORD, types.int64))
+def _run(words: Any, function: Any, arguments: Any, parts: Any) -> Any:
+    """Publish a task, take part in it, and return True when all of it is done; False if the workers are taken.
+
+    Taken and given back in here, where no signal handler's exception can come in between.
+    """
+    if not replace(words, BUSY, 0, 1):
+        return False
+    ticket = load(words, TICKET)
+    store(words, FUNCTION, function)
+    store(words, ARGUMENTS, np.int64(arguments.ctypes.data))
+    store(words, DONE, 0)
+    store(words, PARTS, parts)
+    store(words, TICKET, ((ticket >> 32) + 1) << 32)
+    _take_parts(words, True)
+    while load(words, DONE) < parts:
+        pause()
+    ticket = load(words, TICKET)
+    store(words, TICKET, ((ticket >> 32) << 32) | CLOSED)
+    store(words, BUSY, 0)
+    return True
+
+
+@entry((types.int64, _RECORD, types.int64))
+def _run_alone(function: Any, arguments: Any, parts: Any) -> Any:
+    """Run all parts of a task here."""
+    for part in range(parts):
+        call(function, np.int64(arguments.ctypes.data), part, parts)
+
+
+class Pool:
+    """The caller's thread and `size - 1` workers, started with the first task that is shared."""
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+        self._reset()
+        if hasattr(os, "register_at_fork"):
+            os.register_at_fork(after_in_child=self._reset)
+        atexit.register(self._stop)
+
+    def _reset(self) -> None:
+        self._wake = threading.Semaphore(0)
+        self._asleep = 0
+        self._changing = threading.Lock()  # of what stands above and below; not held while a task runs
+        self._workers: list[threading.Thread] = []
+        self._words = np.zeros(WORDS, np.int64)
+        self._words[TICKET] = CLOSED
+
+    def run(self, kernel: int, arguments: tuple[Any, ...], parts: int = 1) -> None:
+        """Run all parts of a task and wait for them. arguments: a NamedTuple (see `arguments`), or plain whole numbers.
+        parts: 1 for what is too small to share."""
+        task = packed(arguments) if hasattr(arguments, "_fields") else np.array(arguments, np.int64)
+        if parts > 1 and self.size > 1:
+            if len(self._workers) < self.size - 1:
+                self._start()
+            if self._asleep:
+                with self._changing:
+                    sleepers, self._asleep = self._asleep, 0
+                for _ in range(sleepers):
+                    self._wake.release()
+            if _run(self._words, kernel, task, parts):
+                return
+        _run_alone(kernel, task, parts)  # also while another thread has the workers
+
+    def _start(self) -> None:
+        with self._changing:
+            while len(self._workers) < self.size - 1:
+                worker = threading.Thread(target=self._work, args=(self._words, self._wake),
+                                          name=f"tinygan-{len(self._workers) + 1}", daemon=True)
+                try:
+                    worker.start()
+                except RuntimeError:  # no more threads for this process: the caller works alone
+                    self.size = len(self._workers) + 1
+                    return
+                self._workers.append(worker)
+
+    def _work(self, words: Any, wake: threading.Semaphore) -> None:
+        while not words[STOP]:
+            _take_parts(words, False)
+            with self._changing:
+                self._asleep += 1
+            wake.acquire()
+
+    def _stop(self) -> None:
+        """End the workers before the interpreter takes their code away."""
+        self._words[STOP] = 1
+        self.size = 1  # whatever still comes is done by its caller
+        self._wake.release(max(len(self._workers), 1))
+        for worker in self._workers:
+            worker.join(1.0)
+
+
+def core_count() -> int:
+    """The cores that this process may use; NUMBA_NUM_THREADS or OMP_NUM_THREADS limit them further."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    for name in ("NUMBA_NUM_THREADS", "OMP_NUM_THREADS"):
+        limit = os.environ.get(name, "")
+        if limit.isdigit() and int(limit) > 0:
+            cores = min(cores, int(limit))
+    return cores
+
+
+pool = Pool(core_count())

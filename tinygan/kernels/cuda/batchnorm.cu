@@ -1,0 +1,176 @@
+// Batch normalisation of (rows, channels) with a piecewise linear activation after it, its gradient and that one's gradient.
+//
+// With n = (x - mean) / deviation and z = n * weight + bias the result is activation(z). Backward finds n, and the sign of
+// z, from x again. Each thread keeps its channel's numbers in registers; how it shares the rows is told in columns.cuh.
+#include "runtime/columns.cuh"
+
+// What the kernels are told of the layer, behind their arrays.
+#define LAYER const real* weight, const real* bias, double eps, const real* mean, const real* var, int kind, double slope
+#define CHANNEL Channel(c.column, weight, bias, eps, mean, var, kind, slope)
+#define NORMALIZATION(name) extern "C" __global__ __launch_bounds__(COLUMN_THREADS) void name
+
+struct Channel {
+    real weight, bias, mean;
+    real inverse, below;  // 1 / deviation, and the activation's slope where z is not positive
+
+    __device__ __forceinline__ Channel(int c, LAYER)
+        : weight(weight[c]), bias(bias[c]), mean(mean[c]), inverse(real(1) / sqrt(var[c] + real(eps))),
+          below(kind == IDENTITY ? real(1) : kind == RELU ? real(0) : real(slope)) {}
+    __device__ __forceinline__ real normal(real x) const { return (x - mean) * inverse; }
+    __device__ __forceinline__ real z(real normal) const { return normal * weight + bias; }
+    // The activation's slope.
+    __device__ __forceinline__ real slope(real normal) const { return z(normal) > 0 ? real(1) : below; }
+};
+
+// Mean and biased variance of each channel, or, where `partial` is not null, the moments of the block's part.
+//
+// A thread takes its rows less the first of them, which is near the mean unless it is far from the others; and then its own
+// square is as large as what is lost.
+NORMALIZATION(moments)(const real* x, int rows, int columns, int width, real* mean, real* var, double* partial) {
+    Columns c(rows, columns, width);
+    bool any = c.begin + c.line < c.end;
+    real centre = any ? x[c.at(c.begin + c.line)] : real(0);
+    double totals[2];
+    add_rows(c, [&](long long at, real* t) {
+        real d = x[at] - centre;
+        t[0] = d;
+        t[1] = d * d;
+    }, totals);
+    double count = any ? double((c.end - c.begin - c.line + c.step - 1) / c.step) : 0.0;
+    double shift = any ? totals[0] / count : 0.0;
+    Moments all = Moments{count, centre + shift, totals[1] - totals[0] * shift}.over_column(width);
+    if (c.line || !c.inside) return;
+    if (partial) all.store(partial, blockIdx.y, columns, c.column);
+    else all.write(c.column, mean, var);
+}
+KERNEL(moments)
+
+// The parts' moments put together: (parts, 3, columns) -> mean and var.
+NORMALIZATION(finish_moments)(const double* partial, int parts, int columns, int width, real* mean, real* var) {
+    Columns c(parts, columns, width);
+    double count = 0, weighted = 0, squares = 0;
+    if (c.inside)
+        for (int part = c.line; part < parts; part += c.step) {
+            const double* from = partial + (long long)part * 3 * columns + c.column;
+            count += from[0];
+            weighted += from[0] * from[columns];
+        }
+    count = column_sum(count, width);
+    double centre = column_sum(weighted, width) / count;
+    if (c.inside)
+        for (int part = c.line; part < parts; part += c.step) {
+            const double* from = partial + (long long)part * 3 * columns + c.column;
+            double d = from[columns] - centre;
+            squares += from[2LL * columns] + from[0] * d * d;
+        }
+    Moments all{count, centre, column_sum(squares, width)};
+    if (c.line == 0 && c.inside) all.write(c.column, mean, var);
+}
+KERNEL(finish_moments)
+
+// activation(z).
+NORMALIZATION(batch_norm)(const real* x, real* out, int rows, int columns, int width, LAYER) {
+    Columns c(rows, columns, width);
+    Channel channel = CHANNEL;
+    each_row(c, [&](long long at) {
+        real z = channel.z(channel.normal(x[at]));
+        return kind == RELU ? (z <= 0 ? real(0) : z) : z > 0 ? z : channel.below * z;  // (0 * z is NaN for an infinite z)
+    }, [&](long long at, real y) { out[at] = y; });
+}
+KERNEL(batch_norm)
+
+// The sums over the rows of the gradient of z, and of that times n: (2, columns).
+NORMALIZATION(gradient_sums)(const real* g, const real* x, LAYER, int rows, int columns, int width, real* out,
+                             double* partial) {
+    Columns c(rows, columns, width);
+    Channel channel = CHANNEL;
+    double totals[2];
+    add_rows(c, [&](long long at, real* t) {
+        real normal = channel.normal(x[at]);
+        t[0] = g[at] * channel.slope(normal);
+        t[1] = t[0] * normal;
+    }, totals);
+    store_totals(c, width, totals, out, partial);
+}
+KERNEL(gradient_sums)
+
+// The gradient of x: weight / deviation * (gradient of z - (sums[0] + n * sums[1]) / rows).
+NORMALIZATION(input_gradient)(const real* g, const real* x, const real* sums, real* out, int rows, int columns, int width,
+                              LAYER) {
+    Columns c(rows, columns, width);
+    Channel channel = CHANNEL;
+    real scale = channel.weight * channel.inverse, plain = sums[c.column] / rows, along = sums[columns + c.column] / rows;
+    each_row(c, [&](long long at) {
+        real normal = channel.normal(x[at]);
+        return scale * (g[at] * channel.slope(normal) - (plain + normal * along));
+    }, [&](long long at, real value) { out[at] = value; });
+}
+KERNEL(input_gradient)
+
+// The sums over the rows of h, of h times n, and of h times the gradient of z: (3, columns), in double.
+NORMALIZATION(second_sums)(const real* h, const real* g, const real* x, LAYER, int rows, int columns, int width, real* out,
+                           double* partial) {
+    Columns c(rows, columns, width);
+    Channel channel = CHANNEL;
+    double totals[3];
+    add_rows(c, [&](long long at, real* t) {
+        real normal = channel.normal(x[at]);
+        t[0] = h[at];
+        t[1] = h[at] * normal;
+        t[2] = h[at] * (g[at] * channel.slope(normal));
+    }, totals);
+    store_totals(c, width, totals, out, partial);
+}
+KERNEL(second_sums)
+
+struct Gradients {
+    real g, x;
+};
+
+// The gradients by g and x of sum(h * gradient_sums), h (2, columns): (h0 + h1 n) slope; and through n, which depends on all
+// of the channel, h1 / deviation * (gradient of z - (sums[0] + n * sums[1]) / rows).
+NORMALIZATION(gradient_sums_vjp)(const real* h, const real* g, const real* x, const real* sums, real* by_g, real* by_x,
+                                 int rows, int columns, int width, LAYER) {
+    Columns c(rows, columns, width);
+    Channel channel = CHANNEL;
+    real h0 = h[c.column], h1 = h[columns + c.column];
+    real scale = h1 * channel.inverse, plain = sums[c.column] / rows, along = sums[columns + c.column] / rows;
+    each_row(c, [&](long long at) {
+        real normal = channel.normal(x[at]), slope = channel.slope(normal);
+        return Gradients{(h0 + h1 * normal) * slope, scale * (g[at] * slope - (plain + normal * along))};
+    }, [&](long long at, const Gradients& by) {
+        by_g[at] = by.g;
+        by_x[at] = by.x;
+    });
+}
+KERNEL(gradient_sums_vjp)
+
+// The gradients of sum(h * input_gradient), h like x, by g, x, weight (columns) and sums (2, columns). totals: second_sums.
+//
+// With r = 1 / deviation, c = weight r and u = (gradient of z) - (s0 + n s1) / rows, s the sums, the result is c u. Through
+// n, whose gradient is a = -c s1 / rows h, and through r, whose own by x is -r^2 n / rows, x gets
+// r (a - mean(a) - n mean(a n)) - weight sum(h u) r^2 n / rows.
+NORMALIZATION(input_gradient_vjp)(const real* h, const real* x, const real* sums, const double* totals,
+                                  real* by_g, real* by_x, real* by_weight, real* by_sums, int rows, int columns, int width,
+                                  LAYER) {
+    Columns c(rows, columns, width);
+    Channel channel = CHANNEL;
+    double plain = totals[c.column], along = totals[columns + c.column], products = totals[2LL * columns + c.column];
+    double s0 = sums[c.column], s1 = sums[columns + c.column], r = channel.inverse, scale = channel.weight * r;
+    double of_u = products - (s0 * plain + s1 * along) / rows;  // sum(h u)
+    double a = -r * scale * s1 / rows;
+    if (blockIdx.y == 0 && c.line == 0 && c.inside) {
+        by_weight[c.column] = real(r * of_u);
+        by_sums[c.column] = real(-scale * plain / rows);
+        by_sums[columns + c.column] = real(-scale * along / rows);
+    }
+    real k0 = real(-a * plain / rows), k1 = real(-(a * along + scale * of_u * r) / rows), k2 = real(a), k3 = real(scale);
+    each_row(c, [&](long long at) {
+        real normal = channel.normal(x[at]);
+        return Gradients{k3 * h[at] * channel.slope(normal), k0 + k1 * normal + k2 * h[at]};
+    }, [&](long long at, const Gradients& by) {
+        by_g[at] = by.g;
+        by_x[at] = by.x;
+    });
+}
+KERNEL(input_gradient_vjp)

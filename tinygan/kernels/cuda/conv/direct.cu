@@ -1,0 +1,227 @@
+// The three convolution maps, as matrix products whose operands are read from the images where they lie.
+//
+// Images are channels-last: x (N, H, W, C), y (N, OH, OW, K). Weights too: (K, kH, kW, C / groups). WIDTH = 4, by which four
+// channels are read at once, is for multiples of four of them in a group.
+#include "matmul/product.cuh"
+
+// How to divide numbers from 0 to 2^31 - 1 by one that is known (0: by 1): a multiplication and a shift (Granlund and
+// Montgomery 1994).
+struct Divisor {
+    int divisor, shift;
+    unsigned multiplier;
+    __device__ __forceinline__ explicit Divisor(int d) : divisor(max(1, d)), shift(31) {
+        while ((1LL << (shift - 31)) < divisor) shift++;
+        multiplier = unsigned((1ULL << shift) / unsigned(divisor)) + 1;
+    }
+    __device__ __forceinline__ int quotient(int n) const {
+        return int((unsigned long long)unsigned(n) * multiplier >> shift);
+    }
+};
+
+// Along one axis: output number u of `count`, which lies at first + u * apart, is the sum over its `taps` t of the weight at
+// weight + t * weight_step times the number at u * stride + source + t * source_step of what is read, where that exists.
+struct Axis {
+    int count, first, apart, taps, weight, weight_step, stride, source, source_step;
+};
+
+__device__ __forceinline__ Axis forward_axis(int output, int kernel, int stride, int padding, int dilation) {
+    return {output, 0, 1, kernel, 0, 1, stride, -padding, dilation};
+}
+
+// Of the adjoint: input position h gets weight i times output (h + padding - i dilation) / stride wherever that is whole.
+// Positions that leave one remainder `phase` share their weights, and see the outputs as a convolution of stride 1.
+__device__ __forceinline__ Axis adjoint_axis(int phase, int input, int kernel, int stride, int padding, int dilation) {
+    int step = 1, weight = 0, shifted = phase + padding;
+    while (step * dilation % stride) step++;
+    while (weight < step && (shifted - weight * dilation) % stride) weight++;
+    int taps = weight < step && weight < kernel ? (kernel - 1 - weight) / step + 1 : 0;
+    return {(input - phase + stride - 1) / stride, phase, stride, taps, weight, step,
+            1, taps ? (shifted - weight * dilation) / stride : 0, -(step * dilation / stride)};
+}
+
+struct Place {
+    int at, y, x;  // where in memory; row and column, for what lies outside
+};
+
+// What the outputs of a convolution see of the images (N, height, width, channels): element (output, tap), output (n, u, v)
+// and tap (i, j, c) counted row by row, c over `depth` channels from data on.
+struct Windows {
+    const real* data;
+    int height, width, channels;
+    Axis vertical, horizontal;
+    Divisor by_column, by_row, by_channel, by_tap;
+
+    __device__ __forceinline__ Windows(const real* data, int height, int width, int channels, int depth,
+                                       const Axis& vertical, const Axis& horizontal)
+        : data(data), height(height), width(width), channels(channels), vertical(vertical), horizontal(horizontal),
+          by_column(horizontal.count), by_row(vertical.count), by_channel(depth), by_tap(horizontal.taps) {}
+
+    __device__ __forceinline__ Place output(int m) const {
+        int row = by_column.quotient(m), image = by_row.quotient(row);
+        int y = (row - image * vertical.count) * vertical.stride + vertical.source;
+        int x = (m - row * horizontal.count) * horizontal.stride + horizontal.source;
+        return {((image * height + y) * width + x) * channels, y, x};
+    }
+    __device__ __forceinline__ Place tap(int k) const {
+        int both = by_channel.quotient(k), i = by_tap.quotient(both);
+        int y = i * vertical.source_step, x = (both - i * horizontal.taps) * horizontal.source_step;
+        return {(y * width + x) * channels + k - both * by_channel.divisor, y, x};
+    }
+    __device__ __forceinline__ Vector<WIDTH> seen(const Place& output, const Place& tap) const {
+        bool inside = unsigned(output.y + tap.y) < unsigned(height) && unsigned(output.x + tap.x) < unsigned(width);
+        return inside ? *reinterpret_cast<const Vector<WIDTH>*>(data + output.at + tap.at) : Vector<WIDTH>{};
+    }
+};
+
+struct OutputsByTaps : Windows {
+    static constexpr bool ALONG_K = true;
+    static constexpr int WIDE = WIDTH;
+    typedef Place Outer;
+    typedef Place Inner;
+    using Windows::Windows;
+    __device__ __forceinline__ Outer outer(int m) const { return output(m); }
+    __device__ __forceinline__ Inner inner(int k) const { return tap(k); }
+    __device__ __forceinline__ Vector<WIDTH> value(const Outer& output, const Inner& tap) const { return seen(output, tap); }
+};
+
+struct TapsByOutputs : Windows {
+    static constexpr bool ALONG_K = false;
+    static constexpr int WIDE = WIDTH;
+    typedef Place Outer;
+    typedef Place Inner;
+    using Windows::Windows;
+    __device__ __forceinline__ Outer outer(int n) const { return tap(n); }
+    __device__ __forceinline__ Inner inner(int k) const { return output(k); }
+    __device__ __forceinline__ Vector<WIDTH> value(const Outer& tap, const Inner& output) const { return seen(output, tap); }
+};
+
+// Weights as the adjoint reads them: element (c, (i, j, k)), of k over `kernels`; tap (i, j) of a phase.
+struct AdjointWeights {
+    static constexpr bool ALONG_K = false;
+    static constexpr int WIDE = WIDTH;
+    typedef int Outer;
+    typedef int Inner;
+    const real* data;
+    int channels, kernel_height, kernel_width;
+    Axis vertical, horizontal;
+    Divisor by_kernel, by_tap;
+    __device__ __forceinline__ Outer outer(int c) const { return c; }
+    __device__ __forceinline__ Inner inner(int k) const {
+        int both = by_kernel.quotient(k), i = by_tap.quotient(both), j = both - i * horizontal.taps;
+        int row = vertical.weight + i * vertical.weight_step, column = horizontal.weight + j * horizontal.weight_step;
+        return (((k - both * by_kernel.divisor) * kernel_height + row) * kernel_width + column) * channels;
+    }
+    __device__ __forceinline__ Vector<WIDTH> value(Outer c, Inner at) const {
+        return *reinterpret_cast<const Vector<WIDTH>*>(data + at + c);
+    }
+};
+
+// Row m of a phase's results is pixel (n, first + u * apart, first + v * apart) of the images.
+struct PhaseOut {
+    real* out;
+    int height, width, channels;
+    Axis vertical, horizontal;
+    Divisor by_column, by_row;
+    Epilogue epilogue;
+    template <int COUNT> __device__ __forceinline__ void write(int m, int n, Vector<COUNT> sums, int count) const {
+        int row = by_column.quotient(m), image = by_row.quotient(row);
+        int y = vertical.first + (row - image * vertical.count) * vertical.apart;
+        int x = horizontal.first + (m - row * horizontal.count) * horizontal.apart;
+        epilogue.apply(sums, n, count);
+        write_row(out + ((image * height + y) * width + x) * channels + n, sums, count);
+    }
+};
+
+#define GEOMETRY                                                                                                        \
+    int N, int H, int W, int C, int OH, int OW, int K, int kH, int kW, int stride_v, int stride_h, int padding_v,       \
+        int padding_h, int dilation_v, int dilation_h, int groups
+#define SIZES N, H, W, C, OH, OW, K, kH, kW, stride_v, stride_h, padding_v, padding_h, dilation_v, dilation_h, groups
+
+// In all three blockIdx.x counts tiles, blockIdx.y parts of the sums, and blockIdx.z groups. With more than one part, part i
+// goes to out + i * part_stride, without bias and activation.
+
+template <class T>
+__device__ __forceinline__ void forward(const real* x, const real* weight, const real* bias, real* y, GEOMETRY,
+                                        int part_stride, int kind, double slope) {
+    int depth = C / groups, kernels = K / groups, taps = kH * kW * depth;
+    Axis vertical = forward_axis(OH, kH, stride_v, padding_v, dilation_v);
+    Axis horizontal = forward_axis(OW, kW, stride_h, padding_h, dilation_h);
+    OutputsByTaps windows(x, H, W, C, depth, vertical, horizontal);
+    Part part(taps, blockIdx.y, gridDim.y);
+    for (int group = blockIdx.z; group < groups; group += gridDim.z) {
+        windows.data = x + group * depth;
+        Matrix<true, WIDTH> weights{weight + group * kernels * taps, taps};
+        RowsOut out{y + (long long)blockIdx.y * part_stride + group * kernels, K,
+                    {bias ? bias + group * kernels : nullptr, kind, real(slope)}};
+        product<T>(N * OH * OW, kernels, part.begin, part.end, windows, weights, out);
+    }
+}
+
+// blockIdx.z counts the phases of every group.
+template <class T>
+__device__ __forceinline__ void input_grad(const real* y, const real* weight, const real* bias, real* x, GEOMETRY,
+                                           int part_stride, int kind, double slope) {
+    int depth = C / groups, kernels = K / groups;
+    for (int z = blockIdx.z; z < groups * stride_v * stride_h; z += gridDim.z) {
+        int group = z / (stride_v * stride_h), phase = z % (stride_v * stride_h);
+        Axis vertical = adjoint_axis(phase / stride_h, H, kH, stride_v, padding_v, dilation_v);
+        Axis horizontal = adjoint_axis(phase % stride_h, W, kW, stride_h, padding_h, dilation_h);
+        if (vertical.count <= 0 || horizontal.count <= 0) continue;  // the image is smaller than the stride
+        OutputsByTaps windows(y + group * kernels, OH, OW, K, kernels, vertical, horizontal);
+        AdjointWeights weights{weight + group * kernels * kH * kW * depth, depth, kH, kW, vertical, horizontal,
+                               windows.by_channel, windows.by_tap};
+        PhaseOut out{x + (long long)blockIdx.y * part_stride + group * depth, H, W, C, vertical, horizontal,
+                     windows.by_column, windows.by_row, {bias ? bias + group * depth : nullptr, kind, real(slope)}};
+        Part part(vertical.taps * horizontal.taps * kernels, blockIdx.y, gridDim.y);
+        product<T>(N * vertical.count * horizontal.count, depth, part.begin, part.end, windows, weights, out);
+    }
+}
+
+// To weights that lie channels-last.
+template <class T>
+__device__ __forceinline__ void weight_grad(const real* x, const real* y, real* weight, GEOMETRY, int part_stride) {
+    int depth = C / groups, kernels = K / groups, taps = kH * kW * depth;
+    Axis vertical = forward_axis(OH, kH, stride_v, padding_v, dilation_v);
+    Axis horizontal = forward_axis(OW, kW, stride_h, padding_h, dilation_h);
+    TapsByOutputs windows(x, H, W, C, depth, vertical, horizontal);
+    Part part(N * OH * OW, blockIdx.y, gridDim.y);
+    for (int group = blockIdx.z; group < groups; group += gridDim.z) {
+        windows.data = x + group * depth;
+        Matrix<false, WIDTH> outputs{y + group * kernels, K};
+        RowsOut out{weight + (long long)blockIdx.y * part_stride + group * kernels * taps, taps,
+                    {nullptr, IDENTITY, real(0)}};
+        product<T>(kernels, taps, part.begin, part.end, outputs, windows, out);
+    }
+}
+
+#define CONVOLUTIONS(tile, T)                                                                                           \
+    extern "C" __global__ __launch_bounds__(PRODUCT_THREADS, T::BLOCKS) void conv2d_##tile(                             \
+        const real* x, const real* weight, const real* bias, real* y, GEOMETRY, int part_stride, int kind, double slope) { \
+        forward<T>(x, weight, bias, y, SIZES, part_stride, kind, slope);                                                \
+    }                                                                                                                   \
+    KERNEL(conv2d_##tile)                                                                                               \
+    extern "C" __global__ __launch_bounds__(PRODUCT_THREADS, T::BLOCKS) void input_grad_##tile(                         \
+        const real* y, const real* weight, const real* bias, real* x, GEOMETRY, int part_stride, int kind, double slope) { \
+        input_grad<T>(y, weight, bias, x, SIZES, part_stride, kind, slope);                                             \
+    }                                                                                                                   \
+    KERNEL(input_grad_##tile)                                                                                           \
+    extern "C" __global__ __launch_bounds__(PRODUCT_THREADS, T::BLOCKS) void weight_grad_##tile(                        \
+        const real* x, const real* y, real* weight, GEOMETRY, int part_stride) {                                        \
+        weight_grad<T>(x, y, weight, SIZES, part_stride);                                                               \
+    }                                                                                                                   \
+    KERNEL(weight_grad_##tile)
+
+CONVOLUTIONS(large, Large)
+CONVOLUTIONS(small, Small)
+CONVOLUTIONS(narrow, Narrow)
+
+// The parts of weights that lie channels-last, added: (parts, K, taps, depth) -> (K, depth, taps).
+extern "C" __global__ void add_weights(const real* part, real* out, int parts, int size, int taps, int depth) {
+    int i = blockIdx.x * blockDim.x + threadIdx.x;
+    if (i >= size) return;
+    int tap = i % taps, rest = i / taps, c = rest % depth, row = rest / depth, from = (row * taps + tap) * depth + c;
+    double sum = 0;
+    for (int k = 0; k < parts; k++) sum += part[(long long)k * size + from];
+    out[i] = real(sum);
+}
+KERNEL(add_weights)

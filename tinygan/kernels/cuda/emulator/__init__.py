@@ -1,0 +1,1 @@
+"""CUDA kernels run on the CPU, for tests without a GPU."""

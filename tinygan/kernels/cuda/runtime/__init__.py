@@ -1,0 +1,1 @@
+"""What the CUDA kernels stand on: the device, and how kernels are started."""

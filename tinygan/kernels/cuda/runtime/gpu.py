@@ -1,0 +1,157 @@
+"""A GPU, by CuPy."""
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from contextlib import ExitStack
+from typing import Any
+
+import numpy as np
+
+from tinygan.kernels.cuda.runtime.device import Device
+from tinygan.kernels.cuda.runtime.launcher import CupyLauncher
+
+
+class Namespace:
+    """CuPy's functions; those that upload behind the scenes, which a capture would repeat with memory that is gone, are
+    made of copies on the device."""
+
+    def __init__(self, cupy: Any) -> None:
+        self._cupy = cupy
+
+    def __getattr__(self, name: str) -> Any:
+        found = getattr(self._cupy, name)
+        setattr(self, name, found)
+        return found
+
+    def concatenate(self, arrays: Any, axis: int | None = 0) -> Any:
+        """As NumPy's."""
+        if axis is None:
+            arrays, axis = [a.reshape(-1) for a in arrays], 0
+        axis %= arrays[0].ndim
+        shape = list(arrays[0].shape)
+        shape[axis] = sum(a.shape[axis] for a in arrays)
+        out = self._cupy.empty(shape, self._cupy.result_type(*arrays))
+        start = 0
+        for a in arrays:
+            out[(slice(None),) * axis + (slice(start, start + a.shape[axis]),)] = a
+            start += a.shape[axis]
+        return out
+
+    def stack(self, arrays: Any, axis: int = 0) -> Any:
+        """As NumPy's."""
+        return self.concatenate([self._cupy.expand_dims(a, axis) for a in arrays], axis)
+
+    def asarray(self, a: Any, dtype: Any = None) -> Any:
+        """As NumPy's; an upload is no part of a capture."""
+        if not isinstance(a, self._cupy.ndarray) and self._cupy.cuda.get_current_stream().is_capturing():
+            raise RuntimeError("an upload inside a capture would be repeated with the same values: make the array before "
+                               "the step")
+        return self._cupy.asarray(a, dtype)
+
+
+class GraphRecorder:
+    """A stream of its own, whose work CUDA notes and replays as one graph. Memory comes from a pool that lives as long."""
+
+    computes = False
+
+    def __init__(self, cupy: Any) -> None:
+        self._cupy = cupy
+        self._stream = cupy.cuda.Stream(non_blocking=True)
+        self._pool = cupy.cuda.MemoryPool(self._allocated)
+        self._entered = ExitStack()
+
+    def _allocated(self, size: int) -> Any:
+        """New memory. Where there is none, the pool must not give back its free blocks and try again, as it would after
+        CUDA's own error: kernels that are recorded already know them."""
+        try:
+            return self._cupy.cuda.memory._malloc(size)
+        except self._cupy.cuda.runtime.CUDARuntimeError as error:
+            raise MemoryError(f"capture: no memory left on the GPU for {size} bytes more ({error})") from None
+
+    def begin(self) -> None:
+        cuda = self._cupy.cuda
+        cuda.get_current_stream().synchronize()
+        self._cupy.get_default_memory_pool().free_all_blocks()  # what the uncaptured step leaves, this one needs
+        with ExitStack() as entering:
+            entering.enter_context(self._stream)
+            entering.enter_context(cuda.using_allocator(self._pool.malloc))
+            self._stream.begin_capture(cuda.runtime.streamCaptureModeRelaxed)
+            self._entered = entering.pop_all()
+
+    def end(self) -> Callable[[], None]:
+        with self._entered:
+            graph = self._stream.end_capture()
+        pool = self._pool
+
+        def launch() -> None:
+            graph.launch()
+            assert pool is not None  # (the graph writes to its memory)
+
+        return launch
+
+
+class Uploads:
+    """Copies from the host by way of pinned memory, a few of them under way at once."""
+
+    AHEAD = 4
+
+    def __init__(self, cupy: Any) -> None:
+        self._cupy = cupy
+        self._staged: list[tuple[Any, Any]] = []  # pinned memory, and the event that says it has been read
+        self._lock = threading.Lock()
+
+    def __call__(self, target: Any, source: np.ndarray[Any, Any]) -> None:
+        runtime, stream = self._cupy.cuda.runtime, self._cupy.cuda.get_current_stream()
+        with self._lock:
+            memory, read = self._free(source.nbytes)
+            np.frombuffer(memory, np.uint8, source.nbytes)[...] = np.ascontiguousarray(source).reshape(-1).view(np.uint8)
+            runtime.memcpyAsync(target.data.ptr, memory.ptr, source.nbytes, runtime.memcpyHostToDevice, stream.ptr)
+            read.record(stream)
+            self._staged.append((memory, read))
+
+    def _free(self, size: int) -> tuple[Any, Any]:
+        """Pinned memory of at least that many bytes, whose last copy is over."""
+        if len(self._staged) >= self.AHEAD:
+            memory, read = self._staged.pop(0)
+            read.synchronize()
+            if memory.size() >= size:
+                return memory, read
+        return self._cupy.cuda.alloc_pinned_memory(size), self._cupy.cuda.Event(disable_timing=True)
+
+
+class CopyStream:
+    """Uploads on a stream of their own, which the computation waits for one by one."""
+
+    def __init__(self, cupy: Any, uploads: Uploads) -> None:
+        self._cupy, self._uploads = cupy, uploads
+        self._stream = cupy.cuda.Stream(non_blocking=True)
+
+    def send(self, source: np.ndarray[Any, Any]) -> Any:
+        target = self._cupy.empty(source.shape, source.dtype)  # of the computation's stream, which goes on using it
+        target_is_free = self._cupy.cuda.get_current_stream().record()
+        with self._stream:
+            self._stream.wait_event(target_is_free)
+            self._uploads(target, source)
+            return target, self._stream.record()
+
+    def arrived(self, ticket: Any) -> Any:
+        target, event = ticket
+        self._cupy.cuda.get_current_stream().wait_event(event)
+        return target
+
+
+def gpu(cupy: Any, index: int) -> Device:
+    """The GPU of that index."""
+    with cupy.cuda.Device(index) as chosen:
+        major = int(chosen.compute_capability[:-1])
+        sms = chosen.attributes["MultiProcessorCount"]
+    uploads = Uploads(cupy)
+
+    def free_memory() -> int:
+        with cupy.cuda.Device(index) as chosen:
+            return int(chosen.mem_info[0])
+
+    return Device(f"cuda:{index}", Namespace(cupy), cupy.ndarray, CupyLauncher(cupy, index), lambda: GraphRecorder(cupy),
+                  lambda array: array.data.ptr, uploads, lambda: CopyStream(cupy, uploads), free_memory, sms,
+                  tensor_cores=major >= 8)

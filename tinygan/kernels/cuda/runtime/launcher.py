@@ -1,0 +1,88 @@
+"""How a kernel is started: one interface, on a GPU through CuPy or on the CPU by the emulator.
+
+    launcher.launch("activations", "activation", grid=8, block=256, arguments=(x, out, 2000, 1, 0.0), dtype=x.dtype)
+
+The file is compiled at its first use, for the dtype of its arrays. Arguments: arrays (their first element's address), Python
+integers (int), Python floats (double), None (a null pointer).
+"""
+from __future__ import annotations
+
+import hashlib
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+Dim = int | tuple[int, ...]
+FOLDER = Path(__file__).parents[1]
+"""Kernel files are named by their path in here, without its ending."""
+FILES = tuple(sorted(path.relative_to(FOLDER).with_suffix("").as_posix() for path in FOLDER.rglob("*.cu")))
+STANDARD = "-std=c++17"
+
+
+class Launcher(Protocol):
+    def launch(self, file: str, kernel: str, grid: Dim, block: Dim, arguments: Sequence[Any], dtype: Any,
+               shared: int = 0, defines: tuple[str, ...] = ()) -> None:
+        """Start `kernel` of `file`.cu on a grid of blocks of threads (up to three numbers each), with so many bytes of
+        dynamic shared memory; defines: macros that the file is compiled with. Raises ValueError for a size that does not
+        fit."""
+
+
+def real_of(dtype: Any) -> str:
+    """The C type of an array's elements."""
+    return {"float32": "float", "float64": "double"}[np.dtype(dtype).name]
+
+
+def dims(value: Dim) -> tuple[int, int, int]:
+    """Three numbers."""
+    given = (value,) if isinstance(value, int) else value
+    if not all(0 < n < 2**31 for n in given):
+        raise ValueError(f"a grid or block of {given}")
+    return (*given, *(1,) * (3 - len(given)))  # type: ignore[return-value]
+
+
+def converted(kernel: str, value: Any) -> Any:
+    """An argument as the kernel takes it: arrays as they are."""
+    if value is None:
+        return np.uintp(0)
+    if isinstance(value, bool | int | np.integer):
+        if not -2**31 <= value < 2**31:
+            raise ValueError(f"{kernel}: {value} does not fit into an int; split the batch")
+        return np.int32(value)
+    if isinstance(value, float | np.floating):
+        return np.float64(value)
+    return value
+
+
+class CupyLauncher:
+    """Kernels compiled by NVRTC and started by CuPy on the GPU of that index, which must be this thread's current one, and
+    on its current stream."""
+
+    def __init__(self, cupy: Any, index: int = 0) -> None:
+        self._cupy, self._index = cupy, index
+        self._kernels: dict[Any, Any] = {}
+        self._lock = threading.Lock()
+
+    def launch(self, file: str, kernel: str, grid: Dim, block: Dim, arguments: Sequence[Any], dtype: Any,
+               shared: int = 0, defines: tuple[str, ...] = ()) -> None:
+        current = self._cupy.cuda.runtime.getDevice()
+        if current != self._index:
+            raise RuntimeError(f"{kernel}: its arrays lie on cuda:{self._index}, this thread works on cuda:{current}; "
+                               f"choose with cupy.cuda.Device({self._index}).use()")
+        key = (file, kernel, np.dtype(dtype).char, defines)
+        function = self._kernels.get(key) or self._compiled(key, file, kernel, dtype, defines)
+        if shared > 48 * 1024 and function.max_dynamic_shared_size_bytes < shared:
+            function.max_dynamic_shared_size_bytes = shared
+        function(dims(grid), dims(block), tuple([converted(kernel, a) for a in arguments]), shared_mem=shared)
+
+    def _compiled(self, key: Any, file: str, kernel: str, dtype: Any, defines: tuple[str, ...]) -> Any:
+        with self._lock:
+            # CuPy caches what it compiled by source and options, which do not say what the headers were.
+            headers = hashlib.blake2b(b"".join(path.read_bytes() for path in sorted(FOLDER.rglob("*.cuh"))), digest_size=8)
+            options = (STANDARD, f"-I{FOLDER}", f"-DREAL={real_of(dtype)}", f"-DHEADERS_{headers.hexdigest()}",
+                       *(f"-D{define}" for define in defines))
+            module = self._cupy.RawModule(code=(FOLDER / f"{file}.cu").read_text(encoding="utf-8"), options=options)
+            function = self._kernels[key] = module.get_function(kernel)
+            return function
