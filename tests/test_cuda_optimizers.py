@@ -1,10 +1,15 @@
 """The optimisers' kernels against plain loops: many arrays in one launch, odd sizes, any order of the elements."""
+from typing import NamedTuple
+
 import numpy as np
 import pytest
 
 from tinygan.kernels import reference
+from tinygan.kernels.cpu import optimizers as on_cpu
+from tinygan.kernels.cpu.optimizers import compiled
 from tinygan.kernels.cuda import optimizers
 from tinygan.kernels.cuda.emulator.device import emulated_device
+from tinygan.kernels.optimizer_settings import SETTINGS, fields
 
 DEVICE = emulated_device()
 SHAPES = [(3,), (5000,), (2, 3, 4, 4), (1,), (0, 3), (2049,)]
@@ -57,3 +62,43 @@ def test_a_parameter_and_a_slot_in_different_orders_are_refused():
     slot = upload(np.zeros((2, 2, 2, 3), np.float32)).transpose(0, 3, 1, 2)
     with pytest.raises(ValueError, match="sgd: a parameter of shape"):
         optimizers.sgd(DEVICE, [p], [p], [slot], np.zeros(4))
+
+
+class Reordered(NamedTuple):
+    """SGD's settings in another order."""
+
+    weight_decay: float
+    nesterov: bool
+    momentum: float
+    learning_rate: float
+
+
+@pytest.fixture
+def reordered(monkeypatch):
+    """Kernels made while the table says that order."""
+    monkeypatch.setitem(SETTINGS, "sgd", Reordered)
+    monkeypatch.setattr(optimizers, "DEFINES", optimizers.defines())
+    for made in (compiled.compile_step, compiled.arguments_of_step):
+        made.cache_clear()
+    yield
+    for made in (compiled.compile_step, compiled.arguments_of_step):
+        made.cache_clear()
+
+
+def test_kernels_find_settings_by_name(reordered):
+    p, g, v = (np.random.default_rng(2).standard_normal(7) for _ in range(3))
+    expected = reference.sgd(p, g, v, [0.1, 0.9, 1.0, 0.01])
+    settings = Reordered(learning_rate=0.1, momentum=0.9, nesterov=True, weight_decay=0.01)
+    there, here = [upload(a) for a in (p, g, v)], [a.copy() for a in (p, g, v)]
+    optimizers.sgd(DEVICE, *([a] for a in there), settings)
+    on_cpu.sgd(*([a] for a in here), settings)
+    for found in ([there[0].get(), there[2].get()], [here[0], here[2]]):
+        for value, exact in zip(found, expected, strict=True):
+            np.testing.assert_allclose(value, exact, rtol=1e-13)
+
+
+def test_settings_of_an_unknown_kernel_are_an_error():
+    with pytest.raises(ValueError, match="unknown kernel 'adagrad', expected one of sgd, rmsprop, adam"):
+        fields("adagrad")
+    with pytest.raises(ValueError, match="unknown kernel 'adagrad'"):
+        compiled.compile_step("adagrad", np.dtype(np.float32))

@@ -19,10 +19,9 @@ from tinygan.tensor import Buffer, Parameter
 class ExponentialMovingAverage:
     """A running average of a module's state: average = decay * average + (1 - decay) * value at `update`.
 
-    So it is with parameters and with running statistics, which are those of the averaged weights as nearly as averages
-    tell. Whole numbers, such as counts, are copied. The vectors of SpectralNorm are not averaged, since a mean of vectors
-    is none of length 1: they follow the averaged weight by power iterations of their own, as in training they follow the
-    weight. `module.load_state_dict(average.state_dict())` makes the averages the module's own.
+    Parameters and running statistics are averaged. Whole numbers, such as counts, are copied. The vectors of SpectralNorm
+    have length 1, and their mean would not. So they follow the averaged weight by power iterations, as they follow the
+    weight in training. `module.load_state_dict(average.state_dict())` gives the averages to the module.
     """
 
     def __init__(self, module: Module, decay: float = 0.999) -> None:
@@ -48,7 +47,7 @@ class ExponentialMovingAverage:
             yield path, tensor, average
 
     def update(self) -> None:
-        """Take the module's present values in."""
+        """Move the averages towards the module's present values."""
         following = {path for _, *vectors in self._spectral for path in vectors}
         for path, tensor, average in self._pairs():
             if tensor.dtype.kind != "f":
@@ -61,7 +60,7 @@ class ExponentialMovingAverage:
 
     @contextmanager
     def applied(self) -> Iterator[None]:
-        """`with average.applied():` the module has the averaged values; its own come back at the end."""
+        """`with average.applied():` the module has the averaged values inside, and its own again after it."""
         pairs = list(self._pairs())
         own = [tensor.array.copy() for _, tensor, _ in pairs]
         try:
@@ -77,8 +76,10 @@ class ExponentialMovingAverage:
         return {path: np.array(average.numpy(), order="C") for path, average in self._averages.items()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Restore what `state_dict` returned. Of a state that has parameters alone, as older ones do, the rest is taken from
-        the module as it is. Raises ValueError naming the entries that do not fit, before a change."""
+        """Restore what `state_dict` returned. Raises ValueError naming the entries that do not fit, before any change.
+
+        An older state has parameters only. Then the module's present buffers become the averages of the buffers.
+        """
         tensors = self._module.tensors
         own = {path: average for path, average in self._averages.items() if isinstance(tensors[path], Parameter)}
         if not isinstance(state, Mapping) or any(path in state for path in self._averages.keys() - own.keys()):

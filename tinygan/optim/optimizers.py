@@ -52,6 +52,8 @@ class Optimizer:
         return super().__new__(cls)
 
     def __init__(self, learning_rate: float | Schedule, weight_decay: float = 0.0) -> None:
+        if not hasattr(type(self), "rule"):
+            raise TypeError(f"{type(self).__name__}: its class has no rule, such as rule = tinygan.optim.rules.ADAM")
         if not callable(learning_rate):
             _check_positive(type(self).__name__, "learning_rate", learning_rate)
         if weight_decay < 0:
@@ -104,7 +106,7 @@ class Optimizer:
         """Choose the parameters that `step` updates: those that a module has now, or a mapping from names."""
         name = type(self).__name__
         if self._target is not None and self._target.found() is not None:
-            raise ValueError(f"{name}: already bound; an optimiser remembers one set of parameters")
+            raise ValueError(f"{name}: already bound; an optimiser keeps the state of one set of parameters")
         if not isinstance(target, Module | Mapping):
             raise TypeError(f"{name}: bind expects a module, or a mapping from names to Parameters, got "
                             f"{type(target).__name__}")
@@ -114,7 +116,7 @@ class Optimizer:
                 raise TypeError(f"{name}: bind expects Parameters, got {type(p).__name__} under {path!r}")
         for slot, arrays in self._slots.items():  # of a copy, which continues with them
             if [a.shape for a in arrays] != [p.shape for p in parameters.values()]:
-                raise ValueError(f"{name}: bind: what this copy remembers ({slot}) is of parameters of other shapes")
+                raise ValueError(f"{name}: bind: what this copy remembers ({slot}) belongs to parameters of other shapes")
         self._target = Bound(name, parameters, "; or give it a network of its own, bind(network)")
 
     def step(self, gradients: Sequence[Any]) -> None:
@@ -148,8 +150,8 @@ class Optimizer:
         """Make the slots at the first use. If the module was converted or moved since, do the same to them."""
         if not self._slots:
             if is_recording_step():
-                raise RuntimeError(f"{type(self).__name__}: its first step inside a capture would begin anew at every "
-                                   "replay; make one before")
+                raise RuntimeError(f"{type(self).__name__}: its first step inside a capture would be the first one "
+                                   "again at every replay; make one step before")
             self._slots = {name: [_zeros(p) for p in parameters] for name in self.rule.slots}
         elif any(a.dtype != p.dtype or backend_of(a) is not backend_of(p.array)
                  for a, p in zip(self._slots[self.rule.slots[0]], parameters, strict=True)):
@@ -199,8 +201,8 @@ class Optimizer:
         change from update to update: the replays would repeat these."""
         settings = self.settings_at(count)
         if is_recording_step() and (callable(self.learning_rate) or self.settings_at(count + 1) != settings):
-            raise RuntimeError(f"{type(self).__name__}.update inside a capture: what changes from update to update would be "
-                               "repeated as it is; use step, or advance without weight decay and recorded once")
+            raise RuntimeError(f"{type(self).__name__}.update inside a capture: its settings change from update to update, "
+                               "and a replay would repeat these; use step, or advance without weight decay")
         return settings
 
     # -- the rule on packed parameters: all of them and their slots in one array, so that an update is one op --------

@@ -14,19 +14,25 @@ from tinygan.kernels.squares import MARGIN, largest_gradient, largest_square
 __all__ = ["adam", "adam_grad", "rmsprop", "sgd"]
 
 CHUNK = 2048  # elements of a block
-DEFINES = (*map(struct_members, SETTINGS), f"CHUNK={CHUNK}", f"MARGIN={MARGIN}")
-"""What optimizers.cu is compiled with: the settings' names, and the numbers that both sides use."""
+
+
+def defines() -> tuple[str, ...]:
+    """The macros for optimizers.cu: the names of the settings, and the numbers that both sides use."""
+    return (*map(struct_members, SETTINGS), f"CHUNK={CHUNK}", f"MARGIN={MARGIN}")
+
+
+DEFINES = defines()
 
 
 def _update(device: Device, rule: str, settings: HostSettings, parameters: list[Array], gradients: list[Array],
             *slots: list[Array]) -> None:
-    """Parameters and slots are dense, a parameter's slots in its own order."""
+    """Run the kernel of a rule. Each parameter and its slots are dense, and lie in the same order."""
     fed = device.feed(lambda: as_array(settings))
     for dtype in {p.dtype for p in parameters}:
         rows = [i for i, p in enumerate(parameters) if p.dtype == dtype and p.size]
         if not rows:
             continue
-        kept = []  # gradients that had to be laid out anew live until the launch
+        kept = []  # copies of gradients must live until the launch
         table = np.zeros((len(rows), 5), np.uint64)
         for row, i in zip(table, rows, strict=True):
             p = parameters[i]
@@ -34,7 +40,7 @@ def _update(device: Device, rule: str, settings: HostSettings, parameters: list[
             kept.append(gradient)
             arrays = [p, gradient, *(slot[i] for slot in slots)]
             if not is_dense(p) or any(a.strides != p.strides for a in arrays):
-                raise ValueError(f"{rule}: a parameter of shape {p.shape} and its slots should lie in one order")
+                raise ValueError(f"{rule}: a parameter of shape {p.shape} and its slots should be dense, in one order")
             row[:len(arrays)] = [device.address(a) for a in arrays]
             row[4] = p.size
         chunks = np.array([(row, start) for row, i in enumerate(rows) for start in range(0, parameters[i].size, CHUNK)],
