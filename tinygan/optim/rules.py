@@ -76,6 +76,7 @@ def adam(p: Any, g: Any, slots: Sequence[Any], s: AdamSettings) -> Sequence[Any]
     g = _limited(g if s.decoupled else _with_decay(g, p, s.weight_decay), 1 - s.beta2)
     m = add(mul(m, s.beta1), mul(g, 1 - s.beta1))
     v = _mean_square(v, g, s.beta2)
+    # The corrections are plain numbers: m' and v' are never arrays of their own.
     step = div(mul(m, s.learning_rate / s.correction1), add(mul(root(v), 1 / math.sqrt(s.correction2)), s.eps))
     if s.decoupled and s.weight_decay:
         p = mul(p, 1 - s.learning_rate * s.weight_decay)
