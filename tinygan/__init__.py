@@ -4,7 +4,8 @@ This file is the table of contents: every public name stands here, or in one of 
 """
 from typing import TYPE_CHECKING as _TYPE_CHECKING
 
-from tinygan.tensor import Buffer, Parameter, Tensor
+from tinygan.tensor import Tensor
+from tinygan.parameters import Buffer, Parameter
 from tinygan.context import detect_anomaly, enable_grad, is_recording, no_grad
 from tinygan.graph import Op, grad, op
 from tinygan.higher_order import checkpoint, hvp, jvp

@@ -12,7 +12,7 @@ from tinygan.nn import initializers
 from tinygan.nn.initializers import Initializer
 from tinygan.nn.layers import IDENTITY, Activation
 from tinygan.nn.module import Module
-from tinygan.tensor import Parameter
+from tinygan.parameters import Parameter
 
 Size = int | Sequence[int]
 

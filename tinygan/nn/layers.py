@@ -15,7 +15,8 @@ from tinygan import ops
 from tinygan.nn import initializers
 from tinygan.nn.initializers import Initializer
 from tinygan.nn.module import Module
-from tinygan.tensor import Buffer, Parameter, as_array
+from tinygan.parameters import Buffer, Parameter
+from tinygan.tensor import as_array
 
 
 class Activation(Module):

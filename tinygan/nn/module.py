@@ -17,8 +17,9 @@ from tinygan.context import CONTEXT, override
 from tinygan.devices import device as find_device
 from tinygan.nn.located import locate
 from tinygan.nn.state import check_state, without_absent_counts
+from tinygan.parameters import Buffer, Parameter
 from tinygan.random import Key, as_key
-from tinygan.tensor import Buffer, Parameter, Tensor
+from tinygan.tensor import Tensor
 
 
 class Module:

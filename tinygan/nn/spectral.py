@@ -16,8 +16,9 @@ from tinygan.nn.convolution import ConvTranspose2d
 from tinygan.nn.initializers import Initializer
 from tinygan.nn.module import Module, members
 from tinygan.ops.reduce import largest_magnitude
+from tinygan.parameters import Buffer, Parameter
 from tinygan.random import Key, next_key
-from tinygan.tensor import Buffer, Parameter, as_array
+from tinygan.tensor import as_array
 
 _ORIGINAL, _U, _V = "parametrizations.weight.original", "parametrizations.weight.0._u", "parametrizations.weight.0._v"
 _FIRST_ITERATIONS = 15  # from a random vector, as PyTorch does when it wraps a layer

@@ -6,15 +6,16 @@ __all__ = ["abs", "add", "astype", "ceil", "clip", "cos", "detach", "div", "equa
            "not_equal", "round", "sign", "sin", "sqrt", "sub", "where"]
 
 import math
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 
 from tinygan.graph import OUT, op
+from tinygan.making import Number, NumPyArray, Operand, X, binary, unary
 from tinygan.tensor import FLOATS, Tensor, as_array, shape_of
 
 
-@op(broadcasts=True)
+@binary()
 def add(B: Any, a: Any, b: Any) -> Any:
     """add(a, b): a + b, elementwise."""
     return B.add(a, b)
@@ -25,7 +26,7 @@ def _(needs: Any, g: Any) -> Any:
     return g, g
 
 
-@op(broadcasts=True)
+@binary()
 def sub(B: Any, a: Any, b: Any) -> Any:
     """sub(a, b): a - b, elementwise."""
     return B.subtract(a, b)
@@ -36,7 +37,7 @@ def _(needs: Any, g: Any) -> Any:
     return g, needs[1] and neg(g)
 
 
-@op(saves=(0, 1), broadcasts=True)
+@binary(saves=(0, 1))
 def mul(B: Any, a: Any, b: Any) -> Any:
     """mul(a, b): a * b, elementwise."""
     return B.multiply(a, b)
@@ -47,7 +48,7 @@ def _(needs: Any, g: Any, a: Any, b: Any) -> Any:
     return needs[0] and mul(g, b), needs[1] and mul(g, a)
 
 
-@op(saves=(1, OUT), broadcasts=True)
+@binary(saves=(1, OUT))
 def div(B: Any, a: Any, b: Any) -> Any:
     """div(a, b): a / b, elementwise."""
     return B.xp.true_divide(a, b)
@@ -59,7 +60,7 @@ def _(needs: Any, g: Any, b: Any, y: Any) -> Any:
     return ga, needs[1] and neg(mul(ga, y))
 
 
-@op()
+@unary()
 def neg(B: Any, x: Any) -> Any:
     """neg(x): -x."""
     return B.xp.negative(x)
@@ -70,7 +71,7 @@ def _(needs: Any, g: Any) -> Any:
     return (neg(g),)
 
 
-@op(saves=(OUT,))
+@unary(saves=(OUT,))
 def exp(B: Any, x: Any) -> Any:
     """exp(x): e to the power x."""
     return B.xp.exp(x)
@@ -81,7 +82,7 @@ def _(needs: Any, g: Any, y: Any) -> Any:
     return (mul(g, y),)
 
 
-@op(saves=(0,))
+@unary(saves=(0,))
 def log(B: Any, x: Any) -> Any:
     """log(x): the natural logarithm."""
     return B.xp.log(x)
@@ -92,7 +93,7 @@ def _(needs: Any, g: Any, x: Any) -> Any:
     return (div(g, x),)
 
 
-@op(saves=(0,))
+@unary(saves=(0,))
 def log1p(B: Any, x: Any) -> Any:
     """log1p(x): log(1 + x), exact for small x."""
     return B.xp.log1p(x)
@@ -103,7 +104,7 @@ def _(needs: Any, g: Any, x: Any) -> Any:
     return (div(g, add(x, 1.0)),)
 
 
-@op(saves=(OUT,))
+@unary(saves=(OUT,))
 def sqrt(B: Any, x: Any) -> Any:
     """sqrt(x): the square root; its gradient at 0 is infinite."""
     return B.xp.sqrt(x)
@@ -114,25 +115,25 @@ def _(needs: Any, g: Any, y: Any) -> Any:
     return (div(mul(g, 0.5), y),)
 
 
-@op(saves=(0,), integers=True)
+@unary(saves=(0,), integers=True)
 def sign(B: Any, x: Any) -> Any:
     """sign(x): -1, 0 or 1, in x's dtype; its gradient is 0, at 0 as well."""
     return B.xp.sign(x) if x.dtype.kind != "b" else x.copy()
 
 
-@op(saves=(0,), integers=True)
+@unary(saves=(0,), integers=True)
 def floor(B: Any, x: Any) -> Any:
     """floor(x): the largest whole number that is not above x, in x's dtype; its gradient is 0."""
     return B.xp.floor(x) if x.dtype.kind == "f" else x.copy()
 
 
-@op(saves=(0,), integers=True)
+@unary(saves=(0,), integers=True)
 def ceil(B: Any, x: Any) -> Any:
     """ceil(x): the smallest whole number that is not below x, in x's dtype; its gradient is 0."""
     return B.xp.ceil(x) if x.dtype.kind == "f" else x.copy()
 
 
-@op(saves=(0,), integers=True)
+@unary(saves=(0,), integers=True)
 def round(B: Any, x: Any) -> Any:
     """round(x): the nearest whole number, of two the even one, in x's dtype; its gradient is 0."""
     return B.xp.rint(x) if x.dtype.kind == "f" else x.copy()
@@ -157,7 +158,7 @@ def _(needs: Any, h: Any, g: Any, x: Any) -> Any:
     return needs[0] and _zeros(h, g), needs[1] and _zeros(h, x)
 
 
-@op(saves=(0,))
+@unary(saves=(0,))
 def abs(B: Any, x: Any) -> Any:
     """abs(x): the magnitude; its gradient at 0 is 0."""
     return B.xp.abs(x)
@@ -168,7 +169,7 @@ def _(needs: Any, g: Any, x: Any) -> Any:
     return (mul(g, sign(x)),)
 
 
-@op(saves=(0,))
+@unary(saves=(0,))
 def sin(B: Any, x: Any) -> Any:
     """sin(x), x in radians."""
     return B.xp.sin(x)
@@ -179,7 +180,7 @@ def _(needs: Any, g: Any, x: Any) -> Any:
     return (mul(g, cos(x)),)
 
 
-@op(saves=(0,))
+@unary(saves=(0,))
 def cos(B: Any, x: Any) -> Any:
     """cos(x), x in radians."""
     return B.xp.cos(x)
@@ -190,7 +191,7 @@ def _(needs: Any, g: Any, x: Any) -> Any:
     return (neg(mul(g, sin(x))),)
 
 
-@op(saves=(0, 1), broadcasts=True)
+@binary(saves=(0, 1))
 def maximum(B: Any, a: Any, b: Any) -> Any:
     """maximum(a, b): the larger, elementwise; where both are equal each gets half of the gradient.
 
@@ -200,7 +201,7 @@ def maximum(B: Any, a: Any, b: Any) -> Any:
     return B.xp.maximum(a, b)
 
 
-@op(saves=(0, 1), broadcasts=True)
+@binary(saves=(0, 1))
 def minimum(B: Any, a: Any, b: Any) -> Any:
     """minimum(a, b): the smaller, elementwise; where both are equal each gets half of the gradient.
 
@@ -242,7 +243,7 @@ def _inside(B: Any, x: Any, low: float, high: float) -> Any:
     return ((x >= low) & (x <= high)).astype(x.dtype)
 
 
-def clip(x: Any, low: float | None, high: float | None) -> Any:
+def clip(x: X, low: float | None = None, high: float | None = None) -> X:
     """x limited to [low, high] (None: no limit on that side). Gradient 1 inside, the limits included, else 0.
 
     A NaN stays NaN, with gradient 0. Where x is outside, x's own derivative is multiplied by 0, and 0 * inf is NaN: to clip
@@ -272,6 +273,22 @@ def _where(B: Any, a: Any, b: Any, condition: Any) -> Any:
 @_where.vjp
 def _(needs: Any, g: Any, condition: Any) -> Any:
     return needs[0] and _where(g, 0.0, condition=condition), needs[1] and _where(0.0, g, condition=condition)
+
+
+@overload
+def where(condition: Any, a: Tensor, b: Operand) -> Tensor: ...
+
+
+@overload
+def where(condition: Any, a: Operand, b: Tensor) -> Tensor: ...
+
+
+@overload
+def where(condition: Tensor, a: Operand, b: Operand) -> Tensor: ...
+
+
+@overload
+def where(condition: NumPyArray | list[Any] | bool, a: NumPyArray | Number, b: NumPyArray | Number) -> NumPyArray: ...
 
 
 def where(condition: Any, a: Any, b: Any) -> Any:
@@ -307,7 +324,7 @@ def _cast(B: Any, x: Any, dtype: Any) -> Any:
     return x.astype(dtype)
 
 
-def astype(x: Any, dtype: Any) -> Any:
+def astype(x: X, dtype: Any) -> X:
     """x converted to dtype; differentiable between float32 and float64, a constant to `grad` otherwise."""
     dtype = np.dtype(dtype)
     shape_of("astype", x)
@@ -316,7 +333,7 @@ def astype(x: Any, dtype: Any) -> Any:
     return _cast(x, dtype=dtype)
 
 
-def detach(x: Any) -> Any:
+def detach(x: X) -> X:
     """x as a constant to `grad`: the same values, the same memory."""
     return x.detach() if isinstance(x, Tensor) else x
 
@@ -324,43 +341,43 @@ def detach(x: Any) -> Any:
 # Without gradients: these take any dtype and return constants.
 
 
-@op()
+@unary()
 def isfinite(B: Any, x: Any) -> Any:
     """isfinite(x): True where x is neither infinite nor NaN."""
     return B.xp.isfinite(x)
 
 
-@op()
+@binary()
 def equal(B: Any, a: Any, b: Any) -> Any:
     """equal(a, b): a == b, elementwise."""
     return B.xp.equal(a, b)
 
 
-@op()
+@binary()
 def not_equal(B: Any, a: Any, b: Any) -> Any:
     """not_equal(a, b): a != b, elementwise."""
     return B.xp.not_equal(a, b)
 
 
-@op()
+@binary()
 def less(B: Any, a: Any, b: Any) -> Any:
     """less(a, b): a < b, elementwise."""
     return B.xp.less(a, b)
 
 
-@op()
+@binary()
 def less_equal(B: Any, a: Any, b: Any) -> Any:
     """less_equal(a, b): a <= b, elementwise."""
     return B.xp.less_equal(a, b)
 
 
-@op()
+@binary()
 def greater(B: Any, a: Any, b: Any) -> Any:
     """greater(a, b): a > b, elementwise."""
     return B.xp.greater(a, b)
 
 
-@op()
+@binary()
 def greater_equal(B: Any, a: Any, b: Any) -> Any:
     """greater_equal(a, b): a >= b, elementwise."""
     return B.xp.greater_equal(a, b)

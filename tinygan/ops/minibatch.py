@@ -7,11 +7,12 @@ __all__ = ["minibatch_similarity"]
 from typing import Any
 
 from tinygan.backends import backend_of
-from tinygan.graph import op, pullback
+from tinygan.graph import op
 from tinygan.ops.elementwise import add, exp, mul, neg, sign, sub
 from tinygan.ops.indexing import getitem
 from tinygan.ops.reduce import sum as sum_over
 from tinygan.ops.shape import concatenate, expand_dims
+from tinygan.pullback import pullback
 from tinygan.tensor import as_array, shape_of
 
 

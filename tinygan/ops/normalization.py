@@ -13,13 +13,14 @@ import math
 from typing import Any, NamedTuple
 
 from tinygan.backends import backend_of
-from tinygan.graph import OUT, op, pullback
+from tinygan.graph import OUT, op
 from tinygan.ops.activations import activation as activate
 from tinygan.ops.activations import activation_grad, checked_activation, split_activation
 from tinygan.ops.elementwise import add, div, maximum, mul, sqrt, sub
 from tinygan.ops.reduce import centred, largest_magnitude, mean, var
 from tinygan.ops.reduce import sum as sum_over
 from tinygan.ops.shape import reshape, stack
+from tinygan.pullback import pullback
 from tinygan.tensor import Tensor, as_array, shape_of
 
 Statistics = tuple[Any, Any]

@@ -13,7 +13,7 @@ from tinygan.backends import backend_of
 from tinygan.bound import Bound
 from tinygan.nn import Module, SpectralNorm
 from tinygan.nn.state import check_state
-from tinygan.tensor import Buffer, Parameter
+from tinygan.parameters import Buffer, Parameter
 
 
 class ExponentialMovingAverage:

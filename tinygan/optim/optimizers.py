@@ -24,7 +24,8 @@ from tinygan.ops import pack, unpacked
 from tinygan.optim import rules
 from tinygan.optim.packed import advance
 from tinygan.optim.schedules import Schedule
-from tinygan.tensor import Parameter, as_array
+from tinygan.parameters import Parameter
+from tinygan.tensor import as_array
 
 
 class State(NamedTuple):

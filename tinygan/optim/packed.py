@@ -10,8 +10,9 @@ __all__ = ["advance", "advance_grad", "gradients_of_advance"]
 
 from typing import TYPE_CHECKING, Any
 
-from tinygan.graph import op, pullback
+from tinygan.graph import op
 from tinygan.ops import concatenate, expand_dims, getitem, stack
+from tinygan.pullback import pullback
 
 if TYPE_CHECKING:
     from tinygan.optim.optimizers import Optimizer
