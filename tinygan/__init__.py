@@ -2,7 +2,7 @@
 
 This file is the table of contents: every public name stands here, or in one of the rooms named at the end.
 """
-from typing import TYPE_CHECKING as _TYPE_CHECKING
+import typing as _typing
 
 from tinygan.tensor import Tensor
 from tinygan.parameters import Buffer, Parameter
@@ -64,7 +64,7 @@ __all__ = [
     "data", "gans", "metrics", "nn", "optim", "random", "saving", "training",
 ]
 
-if not _TYPE_CHECKING:
+if not _typing.TYPE_CHECKING:  # (else every name would have a type)
     import sys as _sys
     import types as _types
 

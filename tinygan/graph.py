@@ -10,11 +10,10 @@ Errors are worded in `tinygan.checks`. Whether a saved value is still what it wa
 """
 from __future__ import annotations
 
-__all__ = ["Leaf", "Node", "Op", "apply", "backward", "grad", "op", "reachable", "walk"]
+__all__ = ["Leaf", "Node", "Op", "apply", "grad", "op", "reachable", "walk"]
 
 import itertools
 from collections.abc import Callable, Collection, Iterable, Sequence
-from inspect import Signature
 from types import MethodType
 from typing import Any
 
@@ -36,10 +35,11 @@ _new_tensor = Tensor.__new__
 def apply(op: Op, *inputs: Any, **static: Any) -> Any:
     """Run `op`: compute on the arrays inside the inputs, and record a node if one of them requires a gradient.
 
-    Every op goes through here, forward and backward. (An op of a small network takes longer here than in its kernel. Hence
-    one plain loop over the inputs, which collects flags, and functions for what is rare.)
+    Every op goes through here, forward and backward. This function is long because an op of a small network takes longer
+    here than in its kernel, and calls cost: so there are functions only for what is rare.
     """
     context = CONTEXT.get()
+    # The inputs: the arrays inside, the nodes that computed them, and what is to be done about them later.
     arrays: list[Any] = []
     parents: list[Node | None] = []
     backend = None
@@ -71,12 +71,11 @@ def apply(op: Op, *inputs: Any, **static: Any) -> Any:
         if x.dtype is not _FLOAT32:
             unusual = True
     if backend is None:  # only numbers
-        backend = cpu
-        arrays = [np.asarray(x, dtype=np.float32 if any_tensor else None) for x in arrays]
+        backend, arrays = cpu, [np.asarray(x, dtype=np.float32 if any_tensor else None) for x in arrays]
     rule = op.rule
     if unusual and rule is not None and not op.view:
         arrays = checks.of_one_precision(op, arrays)
-
+    # The result, an array.
     try:
         out = op.forward(backend, *arrays, **static)
     except (ValueError, IndexError) as error:
@@ -87,7 +86,7 @@ def apply(op: Op, *inputs: Any, **static: Any) -> Any:
         checks.inspect_result(op, out, arrays, inputs, static)
     if not any_tensor:
         return out
-
+    # A Tensor around it, with a node if the result depends on what requires a gradient.
     result = _new_tensor(Tensor)
     result.array = out
     result.node = result.version = None
@@ -131,10 +130,6 @@ class Op:
     not copied: do not write to it before the backward pass. What the vjp of an op from outside tinygan returns is checked:
     a TypeError or ValueError names the op, the input and what was expected.
     """
-
-    __name__: str
-    __qualname__: str
-    __signature__: Signature  # (these three for `help`, see `describe`)
 
     def __init__(self, name: str, forward: Callable[..., Array], saves: tuple[int, ...] = (),
                  broadcasts: bool = False, view: bool = False, integers: bool = False) -> None:
@@ -222,18 +217,6 @@ def grad(outputs: Tensor | Sequence[Tensor], inputs: Any, grad_outputs: Any = No
             g = backend_of(tensor.array).xp.zeros(tensor.shape, tensor.dtype)
         gradients.append(g if isinstance(g, Tensor) else wrap(g))
     return gradients[0] if isinstance(inputs, Tensor) else gradients
-
-
-def backward(output: Tensor, gradient: Any, retain_graph: bool) -> None:
-    """`Tensor.backward`: `grad` for every leaf below `output`, added to the leaves' `.grad`."""
-    start, = checks.nodes("backward", "", [output])
-    seed, = checks.seeds("backward", [output], gradient if gradient is None else [gradient], False)
-    leaves: dict[Node, Leaf] = {node: node for node in reachable([start], -1) if isinstance(node, Leaf)}
-    detect_anomaly = CONTEXT.get().detect_anomaly
-    with override(recording=False, detect_anomaly=False):
-        for node, g in walk([(start, seed)], leaves, False, retain_graph, detect_anomaly).items():
-            leaf = leaves[node]
-            leaf.grad = wrap(g if leaf.grad is None else leaf.grad.array + g)
 
 
 def walk(starts: Iterable[tuple[Node, Any]], ends: Collection[Node], create_graph: bool, retain_graph: bool,

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 __all__ = ["Binary", "Number", "NumPyArray", "Operand", "Unary", "X", "binary", "describe", "op", "unary"]
 
+import contextlib
 import inspect
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Self, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Self, TypeAlias, TypeVar, overload
 
 import numpy as np
 
@@ -19,7 +20,7 @@ from tinygan.tensor import Tensor
 
 NumPyArray = np.ndarray[Any, Any]  # (a type checker takes CuPy's arrays for anything)
 Number = float | np.number[Any]
-Operand = Tensor | NumPyArray | Number
+Operand: TypeAlias = "Tensor | NumPyArray | Number"
 X = TypeVar("X", Tensor, NumPyArray)
 
 Saves = tuple[int, ...]
@@ -92,11 +93,10 @@ else:
 def describe(made: Op) -> None:
     """Give an op what `help` shows of a function: its name, its docstring, and its signature, which is that of the forward
     without the backend."""
-    made.__name__ = made.__qualname__ = made.name
-    made.__module__ = getattr(made.forward, "__module__", None) or __name__
-    made.__doc__ = made.forward.__doc__
-    try:
+    shown: dict[str, Any] = {"__name__": made.name, "__qualname__": made.name, "__doc__": made.forward.__doc__,
+                             "__module__": getattr(made.forward, "__module__", None) or __name__}
+    with contextlib.suppress(ValueError):  # of a function that does not say what it takes
         parameters = list(inspect.signature(made.forward).parameters.values())[1:]
-    except ValueError:  # a function that does not say what it takes
-        return
-    made.__signature__ = inspect.Signature([p.replace(annotation=p.empty) for p in parameters])
+        shown["__signature__"] = inspect.Signature([p.replace(annotation=p.empty) for p in parameters])
+    for name, value in shown.items():  # (one by one: `vars(made)` would make every later use of the op slower)
+        setattr(made, name, value)

@@ -13,13 +13,14 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import numpy as np
 
 from tinygan.backends import Array, backend_of
+from tinygan.context import CONTEXT, override
 from tinygan.devices import device as find_device
 from tinygan.devices import moved
 from tinygan.interop import ArrayUfunc, array_function, copied
 from tinygan.listening import read_by_host
 
 if TYPE_CHECKING:
-    from tinygan.graph import Node
+    from tinygan.graph import Leaf, Node
     from tinygan.ops.methods import Methods
     from tinygan.versions import Version
 else:
@@ -58,7 +59,7 @@ class Tensor(Methods):
         if requires_grad:
             if self.array.dtype not in FLOATS:
                 raise TypeError(f"Tensor: requires_grad needs float32 or float64, got {self.array.dtype}")
-            self.node = _graph.Leaf()
+            self.node = graph.Leaf()
 
     if not TYPE_CHECKING:  # (else every attribute would have a type)
         def __getattr__(self, name: str) -> Any:
@@ -190,11 +191,11 @@ class Tensor(Methods):
     @property
     def grad(self) -> Tensor | None:
         """What `backward` has added up for this leaf; set it to None to start again."""
-        return self.node.grad if isinstance(self.node, _graph.Leaf) else None
+        return self.node.grad if isinstance(self.node, graph.Leaf) else None
 
     @grad.setter
     def grad(self, value: Tensor | None) -> None:
-        if not isinstance(self.node, _graph.Leaf):
+        if not isinstance(self.node, graph.Leaf):
             raise AttributeError("grad: only a leaf with requires_grad=True has one; see tinygan.grad for others")
         if value is not None and not (isinstance(value, Tensor) and value.shape == self.shape and value.dtype == self.dtype):
             raise TypeError(f"grad: expected None or a Tensor of shape {self.shape} and {self.dtype}, got "
@@ -204,7 +205,14 @@ class Tensor(Methods):
     def backward(self, gradient: Any = None, retain_graph: bool = False) -> None:
         """Add to `.grad` of every leaf that requires a gradient (a Tensor, of the leaf's shape) the gradient of this
         Tensor; `gradient` (same shape) weighs the elements, and may be left out where there is one element."""
-        _graph.backward(self, gradient, retain_graph)
+        start, = checks.nodes("backward", "", [self])
+        seed, = checks.seeds("backward", [self], gradient if gradient is None else [gradient], False)
+        leaves: dict[Node, Leaf] = {node: node for node in graph.reachable([start], -1) if isinstance(node, graph.Leaf)}
+        detect_anomaly = CONTEXT.get().detect_anomaly
+        with override(recording=False, detect_anomaly=False):
+            for node, g in graph.walk([(start, seed)], leaves, False, retain_graph, detect_anomaly).items():
+                leaf = leaves[node]
+                leaf.grad = wrap(g if leaf.grad is None else leaf.grad.array + g)
 
     def detach(self) -> Tensor:
         """The same values (the same memory) as a constant to `grad`."""
@@ -240,7 +248,7 @@ def shape_of(caller: str, value: Any) -> tuple[int, ...]:
         raise TypeError(f"{caller}: expected a Tensor or an array, got {type(value).__name__}") from None
 
 
-from tinygan import graph as _graph  # (the cycle named above: Tensor stands, so these can now be read)
+from tinygan import checks, graph  # (the cycle named above: Tensor stands, so these can now be read)
 from tinygan.ops import methods, transpose
 
 methods.give(Tensor)

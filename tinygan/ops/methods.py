@@ -4,6 +4,7 @@ from __future__ import annotations
 __all__ = ["Methods", "give"]
 
 import functools
+import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -33,7 +34,6 @@ class Methods:
     __mul__ = ops.mul
     __truediv__ = ops.div
     __pow__ = ops.pow
-    __matmul__ = ops.matmul
     __neg__ = ops.neg
     __abs__ = ops.abs
     __getitem__ = ops.getitem
@@ -52,6 +52,9 @@ class Methods:
 
     def __rpow__(self: Any, other: Operand) -> Tensor:
         return ops.pow(other, self)
+
+    def __matmul__(self: Any, other: Operand) -> Tensor:
+        return ops.matmul(self, other)
 
     def __rmatmul__(self: Any, other: Operand) -> Tensor:
         return ops.matmul(other, self)
@@ -136,5 +139,5 @@ def _method(op: Op) -> Callable[..., Any]:
     def binary(self: Tensor, other: Any) -> Any:
         return apply(op, self, other)
 
-    method: Callable[..., Any] = binary if len(op.__signature__.parameters) == 2 else unary
+    method: Callable[..., Any] = binary if len(inspect.signature(op).parameters) == 2 else unary
     return functools.update_wrapper(method, op, updated=())  # (to read `vars(op)` would slow the op down for good)

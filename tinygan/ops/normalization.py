@@ -16,7 +16,8 @@ from tinygan.backends import backend_of
 from tinygan.graph import OUT, op
 from tinygan.ops.activations import activation as activate
 from tinygan.ops.activations import activation_grad, checked_activation, split_activation
-from tinygan.ops.elementwise import add, div, maximum, mul, sqrt, sub
+from tinygan.ops.choosing import maximum
+from tinygan.ops.elementwise import add, div, mul, sqrt, sub
 from tinygan.ops.reduce import centred, largest_magnitude, mean, var
 from tinygan.ops.reduce import sum as sum_over
 from tinygan.ops.shape import reshape, stack

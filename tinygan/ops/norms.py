@@ -10,7 +10,8 @@ import numpy as np
 
 from tinygan.graph import OUT, op
 from tinygan.making import X
-from tinygan.ops.elementwise import div, equal, mul, where
+from tinygan.ops.choosing import equal, where
+from tinygan.ops.elementwise import div, mul
 from tinygan.ops.reduce import Axes, _checked, _count, _reduced, _spread, centred, largest_magnitude
 from tinygan.tensor import Axis
 
