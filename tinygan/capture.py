@@ -185,9 +185,11 @@ class Captured:
                      str(context.training), *((a.shape, a.dtype.str) for a in arrays))
         moved = self._graph is not None and not self._graph.holds()
         if signature != self._seen or moved:
-            # Once as ever: kernels are compiled, optimisers' slots made.
-            self._seen, self._graph = signature, None
-            return self.function(*arrays)
+            # Once as ever: kernels are compiled, optimisers' slots made. A call that fails may not have come so far.
+            self._seen, self._graph = None, None
+            result = self.function(*arrays)
+            self._seen = signature
+            return result
         if self._graph is None:
             self._graph = _Graph(backend, self.function, arrays)
             return self._graph.results()
