@@ -13,11 +13,12 @@ from typing import Any
 from .progress import chunks
 from .runs import advice, machine
 from .runs.errors import RunError
-from .runs.folder import read_checkpoint, refuse_moved_data
+from .runs.folder import CHECKPOINT, read_checkpoint, refuse_moved_data
 from .runs.history import QUANTITIES
-from .runs.opening import CHECKPOINT, is_own, no_checkpoint, open_run, run_config
-from .runs.settings import checked, complete, count, natural
+from .runs.opening import is_own, no_checkpoint, open_run, run_config
+from .runs.settings import Kind, complete, count, natural
 from .runs.variants import VARIANTS, Variant, find
+from .tables import lookup
 from .training import guarded, train
 from .training import main as train_main
 
@@ -58,7 +59,7 @@ def _parser() -> argparse.ArgumentParser:
     command = commands.add_parser("interpolate", help="draw walks and sums in the space of a run's latent vectors")
     command.add_argument("run", type=Path, metavar="RUN", help="the run's folder")
     command.add_argument("--rows", type=count, default=8, metavar="N", help="walks from one vector to another (default: 8)")
-    command.add_argument("--steps", type=checked(int, lambda n: n >= 2, "a whole number of at least 2"), default=10,
+    command.add_argument("--steps", type=Kind(int, lambda n: n >= 2, "a whole number of at least 2"), default=10,
                          metavar="N", help="images in a walk, both ends included (default: 10)")
     command.add_argument("--arithmetic", nargs=3, type=_numbers, metavar=("A", "B", "C"),
                          help="A - B + C of the mean vectors of three groups: numbers of images in candidates.png, such as "
@@ -143,7 +144,7 @@ def interpolate(parsed: argparse.Namespace) -> None:
     """`tinygan interpolate RUN`: interpolation.png, candidates.png and arithmetic.png (DCGAN's sections 6.1 and 6.3.2)."""
     import numpy as np
 
-    from .gans import latent
+    from .gans import NOISES, latent
     from .plotting import save_arithmetic, save_candidates, save_grid
     from .random import Key
 
@@ -156,7 +157,8 @@ def interpolate(parsed: argparse.Namespace) -> None:
 
     ends = gan.latent(2 * parsed.rows, key.fold("interpolation"))
     walks = latent.interpolate(ends[:parsed.rows], ends[parsed.rows:], parsed.steps, gan.noise)
-    kind = "linear" if gan.noise == "uniform" else "spherical"
+    noise = lookup(NOISES, "interpolate", "noise", gan.noise)
+    kind = "linear" if noise.straight else "spherical"
     save_grid(out / "interpolation.png", gan.sample(z=walks.reshape(-1, ends.shape[1])), columns=parsed.steps,
               title=f"{about}: {kind} interpolation")
 
@@ -170,10 +172,8 @@ def interpolate(parsed: argparse.Namespace) -> None:
     save_arithmetic(out / "arithmetic.png", [images[group] for group in groups], gan.sample(z=np.stack(means)),
                     gan.sample(z=around), a - b + c, title=f"{about}: A \N{MINUS SIGN} B + C",
                     names=[f"{name}: {', '.join(map(str, group))}" for name, group in zip("ABC", groups, strict=True)])
-    why = ("they fill a cube, in which straight lines stay" if gan.noise == "uniform" else
-           "they lie near a sphere, and straight lines leave it")
     print(f"{out / 'interpolation.png'}: {parsed.rows} walks of {parsed.steps} images, {kind}, since the latent vectors are "
-          f"{gan.noise}: {why}")
+          f"{noise.name}: {noise.why}")
     print(f"{out / 'candidates.png'}: {_CANDIDATES} numbered images to choose groups from")
     chosen = " ".join(",".join(map(str, group)) for group in groups)
     print(f"{out / 'arithmetic.png'}: --arithmetic {chosen}" + ("" if parsed.arithmetic else " (groups that look alike)"))

@@ -37,16 +37,8 @@ from .runs.folder import RunFolder, refuse_moved_data, refuse_occupied
 from .runs.history import History, Row
 from .runs.opening import OpenedRun, open_run, own_networks, untrained
 from .runs.settings import Settings, add_flags, complete
-from .runs.variants import (
-    GAN,
-    VARIANTS,
-    DCGANSettings,
-    MinibatchSettings,
-    UnrolledSettings,
-    VanillaSettings,
-    Variant,
-    find,
-)
+from .runs.trainable import TrainableGAN
+from .runs.variants import VARIANTS, DCGANSettings, MinibatchSettings, UnrolledSettings, VanillaSettings, Variant, find
 from .saving import CheckpointError
 
 __all__ = ["DCGANSettings", "DivergedError", "History", "Interrupted", "MinibatchSettings", "OpenedRun", "RunError",
@@ -59,7 +51,7 @@ _DRAW_SECONDS = 30.0
 _READ_SECONDS, _READ_STEPS = 0.2, 256  # how often the losses are read from a GPU, at the least
 
 
-def train(gan: GAN, dataset: Dataset, settings: Settings) -> History:
+def train(gan: TrainableGAN, dataset: Dataset, settings: Settings) -> History:
     """Train `gan` on `dataset` up to `settings.epochs` epochs, keeping everything in `settings.run_dir`.
 
     An epoch is one pass over the data in an order drawn for that epoch alone; a step takes d_steps * batch_size images.
@@ -122,7 +114,7 @@ def _refuse_own_samples_as_data(settings: Settings, dataset: Dataset) -> None:
                            "them: choose another --run-dir")
 
 
-def _refuse_other_images(gan: GAN, dataset: Dataset) -> None:
+def _refuse_other_images(gan: TrainableGAN, dataset: Dataset) -> None:
     """Refuse a generator whose images are of another shape than the data, and whatever fails in making one."""
     shape = gan.sample(z=gan.latent(2, Key(0))).shape[1:]
     if shape != dataset.image_shape:
@@ -132,7 +124,7 @@ def _refuse_other_images(gan: GAN, dataset: Dataset) -> None:
 class _Run:
     """One process's part of a run: from where the history stands, epoch by epoch."""
 
-    def __init__(self, gan: GAN, dataset: Dataset, settings: Settings, history: History, folder: RunFolder,
+    def __init__(self, gan: TrainableGAN, dataset: Dataset, settings: Settings, history: History, folder: RunFolder,
                  examiner: Examiner | None = None, own: bool = False) -> None:
         key = Key(settings.seed)
         self._order = key.fold("data")
@@ -271,7 +263,7 @@ class _Run:
             "metrics": folder.metrics, "checkpoint": folder.checkpoint}, self._own), flush=True)
 
 
-def _announce(gan: GAN, dataset: Dataset, settings: Settings, history: History) -> None:
+def _announce(gan: TrainableGAN, dataset: Dataset, settings: Settings, history: History) -> None:
     channels, height, width = dataset.image_shape
     size = settings.batch_size * gan.d_steps
     left = len(dataset) - history.steps_per_epoch * size

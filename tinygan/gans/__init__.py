@@ -1,5 +1,5 @@
-"""The GANs. What they share is in `gan`, and each variant's file has what makes it different. What can be chosen by name stands
-in the tables of `costs`, `noises` and `unrolled`."""
+"""The GANs. What they share is in `gan`, and each variant's file has what makes it different. What can be chosen by name
+stands in the tables of `costs`, `noises` and `unrolled`."""
 from tinygan.gans.costs import GENERATOR_COSTS
 from tinygan.gans.dcgan import IMAGE_SIZES, dcgan_networks
 from tinygan.gans.gan import GAN, Stats

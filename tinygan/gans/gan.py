@@ -17,10 +17,10 @@ from tinygan.devices import moved
 from tinygan.gans import checks
 from tinygan.gans.noises import NOISES
 from tinygan.gans.stats import Stats
-from tinygan.gans.tables import lookup
 from tinygan.nn.state import check_state
 from tinygan.optim import Adam, Optimizer
 from tinygan.random import Key, KeyStream, as_key
+from tinygan.tables import lookup
 from tinygan.tensor import as_array
 
 

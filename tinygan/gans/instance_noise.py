@@ -1,6 +1,8 @@
-"""Instance noise: normal noise in all images that the discriminator sees, so that real and generated ones overlap (Sønderby et
-al. 2017, "Amortised MAP inference for image super-resolution"; Arjovsky, Bottou 2017, "Towards principled methods for
-training generative adversarial networks")."""
+"""Instance noise: normal noise in all images that the discriminator sees, so that real and generated ones overlap.
+
+Sønderby et al. 2017, "Amortised MAP inference for image super-resolution"; Arjovsky, Bottou 2017, "Towards principled
+methods for training generative adversarial networks".
+"""
 from __future__ import annotations
 
 __all__ = ["check_deviation", "noisy"]

@@ -11,9 +11,9 @@ import numpy.typing as npt
 
 from tinygan.foreign import as_numbers
 from tinygan.gans.noises import NOISES
-from tinygan.gans.tables import lookup
 from tinygan.ops import norm
 from tinygan.random import Key, as_key
+from tinygan.tables import lookup
 
 Array = npt.NDArray[Any]
 _OPPOSITE = 0.98  # minus the cosine from which vectors count as opposite
@@ -52,10 +52,11 @@ def spherical(a: Array, b: Array, steps: int) -> Array:
 def interpolate(a: Array, b: Array, steps: int, noise: str) -> Array:
     """From a to b on a path where latent vectors of that noise are found. noise: a name in `NOISES`; ValueError for another.
 
-    Normal vectors of D elements lie close to a sphere of radius sqrt(D), and random signs lie on it. The middle of a straight
-    line, at about sqrt(D / 2), is where the generator has never been, so the path is spherical. Uniform vectors fill a cube,
-    and a straight line between two points of a cube stays in it; an arc may leave it. But from a vector to about its opposite
-    the line passes by 0, where hardly any uniform vectors are either. There the path is an arc, kept in the cube of the ends.
+    Normal vectors of D elements lie close to a sphere of radius sqrt(D), and random signs lie on it. The middle of a
+    straight line, at about sqrt(D / 2), is where the generator has never been, so the path is spherical. Uniform vectors
+    fill a cube, and a straight line between two points of a cube stays in it; an arc may leave it. But from a vector to
+    about its opposite the line passes by 0, where hardly any uniform vectors are either. There the path is an arc, kept in
+    the cube of the ends.
     """
     if not lookup(NOISES, "interpolate", "noise", noise).straight:
         return spherical(a, b, steps)

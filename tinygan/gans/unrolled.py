@@ -26,12 +26,12 @@ from tinygan.backends import Array
 from tinygan.context import override
 from tinygan.gans.dcgan import dcgan_networks
 from tinygan.gans.stats import Stats, number
-from tinygan.gans.tables import lookup
 from tinygan.gans.vanilla import VanillaGAN, vanilla_networks
 from tinygan.graph import Leaf, grad
 from tinygan.ops import unpacked
 from tinygan.optim import Optimizer, Schedule
 from tinygan.random import Key, KeyStream, use_key
+from tinygan.tables import lookup
 from tinygan.tensor import Tensor, wrap
 
 NETWORKS = {"dense": vanilla_networks, "dcgan": dcgan_networks}
@@ -137,13 +137,14 @@ class VanillaSettings(TypedDict, total=False):
 class UnrolledGAN(VanillaGAN):
     """Algorithm 1, but the generator's gradient looks `unroll_steps` (K) of the discriminator's updates ahead.
 
-    Those updates are the discriminator's own, with its optimiser's moments and count as they stand. All K of them see the same
-    minibatch, latent vectors and dropout. They are on trial: the discriminator's weights and running statistics stay as they
-    are until its ordinary update.
+    Those updates are the discriminator's own, with its optimiser's moments and count as they stand. All K of them see the
+    same minibatch, latent vectors and dropout. They are on trial: the discriminator's weights and running statistics stay as
+    they are until its ordinary update.
 
     generator_cost: "minimax" is the paper's. order: one of `ORDERS`: whose update comes first ("discriminator-first" as in
     Algorithm 1), or "simultaneous", where both start from the same state of the game. truncate: see `Unrolling`.
-    rematerialize: False records all K steps, which is faster while it fits into memory. The other arguments are VanillaGAN's.
+    rematerialize: False records all K steps, which is faster while it fits into memory. The other arguments are
+    VanillaGAN's.
     """
 
     def __init__(self, generator: nn.Module, discriminator: nn.Module, latent_dim: int, *, unroll_steps: int = 5,

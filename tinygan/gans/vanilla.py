@@ -19,11 +19,11 @@ from tinygan.gans.first_step import FirstStep
 from tinygan.gans.gan import GAN
 from tinygan.gans.instance_noise import check_deviation, noisy
 from tinygan.gans.stats import Stats, mean_stats, number
-from tinygan.gans.tables import lookup
 from tinygan.graph import grad
 from tinygan.ops import mean, sigmoid, split
 from tinygan.optim import Optimizer, Schedule
 from tinygan.random import Key, use_key
+from tinygan.tables import lookup
 from tinygan.tensor import Tensor, as_array
 
 

@@ -16,7 +16,7 @@ from tinygan.random import Key
 from tinygan.saving import write_atomically
 
 from .errors import RunError
-from .variants import GAN
+from .trainable import TrainableGAN
 
 _CHUNK = 1000
 
@@ -60,7 +60,7 @@ class Examiner:
             self.about["classifier_accuracy"] = classifier.accuracy
         return self
 
-    def examine(self, gan: GAN, key: Key) -> dict[str, float]:
+    def examine(self, gan: TrainableGAN, key: Key) -> dict[str, float]:
         """The measures of images whose latent vectors are drawn from `key`, by name."""
         self.prepare()
         z = gan.latent(self.about["images"], key)
@@ -83,7 +83,7 @@ class Evaluation:
         with suppress(FileNotFoundError):
             self._rows = [row for row in json.loads(path.read_text(encoding="utf-8"))["epochs"] if row["epoch"] <= done]
 
-    def add(self, gan: GAN, epoch: int) -> None:
+    def add(self, gan: TrainableGAN, epoch: int) -> None:
         """Examine the GAN as it is after `epoch`, unless that has been done."""
         from tinygan.plotting import save_quality
 
