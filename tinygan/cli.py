@@ -51,7 +51,7 @@ def _parser() -> argparse.ArgumentParser:
     command = commands.add_parser("sample", help="draw images from a run's generator")
     command.add_argument("run", type=Path, metavar="RUN", help="the run's folder")
     command.add_argument("--n", type=count, default=64, metavar="N", help="how many (default: 64)")
-    command.add_argument("--seed", type=natural, default=0, metavar="S", help="of the latent vectors (default: 0)")
+    command.add_argument("--seed", type=natural, default=0, metavar="S", help="seed of the latent vectors (default: 0)")
     command.add_argument("--out", type=Path, metavar="FILE",
                          help="a .png grid, or .npy: float32 (N, C, H, W) in [-1, 1] (default: RUN/sample.png)")
     command.set_defaults(action=sample)
@@ -64,7 +64,7 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--arithmetic", nargs=3, type=_numbers, metavar=("A", "B", "C"),
                          help="A - B + C of the mean vectors of three groups: numbers of images in candidates.png, such as "
                               "3,17,40 8,9,21 0,5,33 (default: groups of three that look alike)")
-    command.add_argument("--seed", type=natural, default=0, metavar="S", help="of the latent vectors (default: 0)")
+    command.add_argument("--seed", type=natural, default=0, metavar="S", help="seed of the latent vectors (default: 0)")
     command.add_argument("--out", type=Path, metavar="DIR", help="where the three pictures go (default: RUN)")
     command.set_defaults(action=interpolate)
 
@@ -72,17 +72,17 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("run", type=Path, metavar="RUN", help="the run's folder")
     command.add_argument("--player", choices=("generator", "discriminator"), default="generator",
                          help="whose network (default: generator)")
-    command.add_argument("--seed", type=natural, default=0, metavar="S", help="of the latent vector (default: 0)")
+    command.add_argument("--seed", type=natural, default=0, metavar="S", help="seed of the latent vector (default: 0)")
     command.add_argument("--out", type=Path, metavar="FILE", help="a .png, .pdf or .svg (default: RUN/PLAYER.png)")
     command.set_defaults(action=architecture)
 
     command = commands.add_parser("evaluate", help="compare a run's images with real digits")
     command.add_argument("run", type=Path, metavar="RUN", help="the run's folder")
     command.add_argument("--data-dir", metavar="DIR", help="the digits (default: those of the run)")
-    command.add_argument("--seed", type=natural, default=0, metavar="S", help="of the latent vectors (default: 0)")
+    command.add_argument("--seed", type=natural, default=0, metavar="S", help="seed of the latent vectors (default: 0)")
     command.set_defaults(action=evaluate)
 
-    command = commands.add_parser("classifier", help="train the classifier of digits that `evaluate` looks with")
+    command = commands.add_parser("classifier", help="train the classifier of digits that `evaluate` uses")
     command.add_argument("--data-dir", metavar="DIR", help="the digits (default: as in training)")
     command.set_defaults(action=classifier)
 
@@ -224,7 +224,7 @@ def evaluate(parsed: argparse.Namespace) -> None:
 
 
 def classifier(parsed: argparse.Namespace) -> None:
-    """`tinygan classifier`: train it, unless it is in the cache, and say how often it is right."""
+    """`tinygan classifier`: train the classifier, unless it is in the cache, and print its accuracy."""
     from . import data
     from .metrics import digit_classifier
 
@@ -237,8 +237,8 @@ def classifier(parsed: argparse.Namespace) -> None:
 
 
 def info(parsed: argparse.Namespace) -> None:
-    """`tinygan info RUN`: what it was told, how far it is, what its networks are, which files it has. Without RUN: what
-    runs here would record of versions and machine. Then how kernels are compiled here."""
+    """`tinygan info RUN`: the run's settings, progress, networks and files. Without RUN: the versions and the machine that a
+    run would record here. Both end with how kernels are compiled here."""
     if parsed.run is None:
         for group, entries in machine.describe().items():
             _table(group.capitalize(), entries)

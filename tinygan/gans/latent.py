@@ -92,9 +92,10 @@ def neighbourhood(z: Array, key: Key, scale: float = 0.25) -> Array:
 
 
 def alike(images: Array, groups: int, size: int) -> list[list[int]]:
-    """(N, ...) -> `groups` lists of `size` indices, no image in two: the images of a list resemble each other, and those of
-    different lists do not. First come the image with the nearest neighbours and those neighbours; then always the image
-    farthest from all groups so far, and its neighbours; by the correlation of their pixels."""
+    """(N, ...) -> `groups` lists of `size` indices. The images of a list resemble each other, those of different lists do
+    not, and no image is in two. The first group is the image with the nearest neighbours, and these neighbours. Each further
+    one is the image farthest from all groups so far, and its neighbours. Distance is 1 minus the correlation of the pixels.
+    """
     if groups * size > len(images):
         raise ValueError(f"alike: {groups} groups of {size} need {groups * size} images, got {len(images)}")
     flat = images.reshape(len(images), -1).astype(np.float64)

@@ -34,7 +34,7 @@ class RunFolder:
     """A context manager that holds the folder's lock; everything a run writes goes through it.
 
     Entering creates the folder, or takes up the run in it (`settings.resume`), or refuses with a `RunError`. In a run
-    over several processes only one may have a `RunFolder`. networks: in words, if they are its user's own.
+    over several processes only one may have a `RunFolder`. networks: the networks in words, if they are the user's own.
     """
 
     def __init__(self, settings: Settings, dataset: Any, device: str = "cpu",
@@ -86,8 +86,8 @@ class RunFolder:
         return self.path / "samples" / f"epoch_{epoch:04d}.png"
 
     def vacate(self) -> None:
-        """Make the folder as good as empty, if this run was the first in it: it failed before its first step, and whoever
-        mends the reason should not find the folder occupied."""
+        """Delete what a run wrote that was the first in its folder and failed before its first step. Its user can then mend
+        the reason and start it again in the same folder."""
         if self._fresh and not self.checkpoint.exists():
             if self._csv is not None:
                 self._csv.close()
@@ -96,9 +96,8 @@ class RunFolder:
                 path.unlink(missing_ok=True)
 
     def _agree_with(self, stored: dict[str, Any]) -> None:
-        """Refuse to go on with a run under other settings, on other data or for fewer epochs than it has done; note
-        another machine, and data of another name. Without a checkpoint there is nothing yet that settings must agree with.
-        """
+        """Refuse to go on with a run under other settings, on other data or for fewer epochs than it has done. Note another
+        machine, and data of another name. Without a checkpoint there is nothing yet that settings must agree with."""
         new = self._config
         if self.checkpoint.exists():
             if "networks" in stored and "networks" not in new:
@@ -202,7 +201,7 @@ def refuse_occupied(settings: Settings) -> None:
 
 
 def refuse_moved_data(run_dir: str | Path, data_dir: str | None) -> None:
-    """Refuse where a run's data, as its `config.json` has them, are no longer there, and say what to do."""
+    """Refuse if a run's data are no longer where its `config.json` says, and say what to do."""
     if data_dir is not None and not Path(data_dir).exists():
         raise RunError(f"the data of {run_dir} are no longer at {data_dir}: say with --data-dir where they are now "
                        "(they may have another name, but must have the same content)")
@@ -211,7 +210,7 @@ def refuse_moved_data(run_dir: str | Path, data_dir: str | None) -> None:
 def read_checkpoint(path: Path, config: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     """(the GAN's state, the history's) from a run's checkpoint, which must belong to `config`."""
     arrays, metadata = load(path)
-    # The data's name is part of the digest, but may have changed since; that they are the same, their checksum says.
+    # The data's name is part of the digest, but may have changed since. The checksum says whether they are the same data.
     named = {**config, "data": {**config["data"], "name": metadata.get("data")}}
     if metadata.get("config") != digest(named):
         raise CheckpointError(f"{path} belongs to another run than {path.parent / CONFIG}")
@@ -247,8 +246,8 @@ def _configuration(settings: Settings, dataset: Any, device: str) -> dict[str, A
 def _changes(stored: dict[str, Any], new: dict[str, Any], settings: Settings) -> Iterator[tuple[str, str, Any, Any]]:
     """("settings" or "data", name, old value, new value) of everything that decides what is computed and differs.
 
-    A setting that is younger than the run was its default. Data of another name are the same data if their checksum is
-    the same, and then they may have been read in another way."""
+    A setting that is younger than the run had its default there. Data with the same checksum are the same data, whatever
+    they are called and however they are read."""
     defaults = {item.name: item.default for item in fields(settings)}
     same_images = stored["data"].get("checksum") == new["data"]["checksum"]
     for group, prefix, separator in (("settings", "--", "-"), ("data", "the data set's ", " ")):
@@ -269,7 +268,7 @@ def _may_change(group: str, name: str, same_images: bool) -> bool:
 
 
 def _is_vacant(folder: Path) -> bool:
-    """Whether nothing lies there, or only what a run leaves that was killed before it wrote its settings."""
+    """Whether the folder is empty, or holds only what is left of a run that was killed before it wrote its settings."""
     for path in folder.iterdir():
         if path.name == "samples" and path.is_dir():
             if not _is_vacant(path):

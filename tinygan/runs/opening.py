@@ -25,10 +25,10 @@ class OpenedRun(NamedTuple):
 
 
 def open_run(run: str | os.PathLike[str], gan: TrainableGAN | None = None) -> OpenedRun:
-    """Read back the run in that folder; RunError or CheckpointError says what is missing there or does not fit.
+    """Read back the run in that folder. RunError or CheckpointError says what is missing there or does not fit.
 
-    gan: needed only for a run whose networks were built by its user's program, which alone can build them again: a GAN
-    built as for the training. It becomes the GAN of the checkpoint.
+    gan: a GAN built as for the training, which becomes the GAN of the checkpoint. It is needed only for a run whose networks
+    were built by its user's program, since only that program can build them again.
     """
     run = Path(run).expanduser()
     config = run_config(run)

@@ -38,17 +38,17 @@ class Variant:
 class GameSettings(Settings):
     """The settings of Algorithm 1 (Goodfellow et al. 2014), whatever networks play it."""
 
-    # The generator learns twenty times as fast as the discriminator: a plain GAN makes one shape, whatever it is asked for.
+    # The generator learns twenty times as fast as the discriminator. A plain GAN then makes one shape of all latent vectors.
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {"collapsing": {"learning_rate": 2e-5, "g_learning_rate": 4e-4}}
     latent_dim: int = option(100, "length of a latent vector", count)
-    d_steps: int = option(1, "discriminator updates a generator update: k in Algorithm 1", count)
+    d_steps: int = option(1, "discriminator updates for each generator update: k in Algorithm 1", count)
     generator_cost: str = option("non-saturating", "what the generator minimises", str, gans.GENERATOR_COSTS)
     noise: str = option("normal", "distribution of the latent vectors: "
                         + ", ".join(f"{noise.name} ({noise.about})" for noise in gans.NOISES.values()), str, gans.NOISES)
     label_smoothing: float = option(0.0, "real images are labelled 1 minus this", fraction)
-    learning_rate: float = option(2e-4, "of both players' Adam", positive)
-    g_learning_rate: float | None = option(None, "of the generator's, if another", positive, younger=True)
-    beta1: float = option(0.5, "of both players' Adam", fraction)
+    learning_rate: float = option(2e-4, "learning rate of both players' Adam", positive)
+    g_learning_rate: float | None = option(None, "learning rate of the generator's Adam, if another", positive, younger=True)
+    beta1: float = option(0.5, "beta1 of both players' Adam", fraction)
 
 
 @dataclass(frozen=True, kw_only=True)
