@@ -31,9 +31,10 @@ def noisy(images: Any, deviation: float | Schedule, steps: Count) -> Any:
     if not callable(deviation) and not deviation:
         return images
     backend, key = backend_of(as_array(images)), next_key()
+    now: Any = deviation
     if callable(deviation):
         schedule = deviation
-        deviation = backend.feed(lambda: np.array(schedule(steps.value), images.dtype))  # asked anew at every replay
-        if backend is cpu and not deviation:  # on a GPU, to look at it would be to wait for it
+        now = backend.feed(lambda: np.array(schedule(steps.value), images.dtype))  # asked anew at every replay
+        if backend is cpu and not now:  # on a GPU, to look at it would be to wait for it
             return images
-    return add(images, mul(key.normal(images.shape, images.dtype, backend=backend), deviation))
+    return add(images, mul(key.normal(images.shape, images.dtype, backend=backend), now))
