@@ -69,8 +69,9 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     with ExitStack() as stack:
         workers: dict[Entry, Worker] = {}
         for framework in ("tinygan", *options.against):
-            for variant in VARIANTS[framework]:
-                worker = workers[framework, variant] = stack.enter_context(Worker(f"conv_{framework}", options.threads))
+            for variant in harness.variants_of(VARIANTS, framework):
+                worker = workers[framework, variant] = stack.enter_context(
+                    harness.worker("conv", framework, options.threads, options.before))
                 worker.call("create", variant=variant, threads=options.threads)
         reports = {entry: worker.call("report") for entry, worker in workers.items()}
         for layer in layers:

@@ -4,10 +4,9 @@ from typing import Any
 
 import numpy as np
 from conv_layers import ConvSubject, Layer
+from kernels_loaded import THREADS
 
 import tinygan as tg
-from tinygan.kernels.cpu import native
-from tinygan.kernels.cpu.conv import compiled as convolution  # noqa: F401  (what a first step would import)
 
 
 class Subject(ConvSubject):
@@ -33,7 +32,7 @@ class Subject(ConvSubject):
         }
 
     def threads(self) -> int:
-        return native.pool.size
+        return THREADS
 
     def blas(self) -> list[str]:
         return ["tinygan's own kernels"]

@@ -26,7 +26,7 @@ from torch_networks import build, frozen, statistics_still
 import tinygan as tg
 from tinygan.plotting.figures import write_figure
 from tinygan.runs.errors import RunError
-from tinygan.runs.settings import add_flags, complete, count, option, read_config
+from tinygan.runs.settings import add_flags, complete, count, read_config, with_default
 from tinygan.runs.variants import DCGANSettings, build_dcgan
 from tinygan.training import guarded, train
 
@@ -41,7 +41,7 @@ class TorchSettings(DCGANSettings):
 
     variant = "dcgan-torch"
     title = "DCGAN in PyTorch"
-    run_dir: str = option("runs/dcgan-torch", "where the run's files go", str)
+    run_dir: str = with_default(DCGANSettings, "run_dir", "runs/dcgan-torch")
 
 
 class TorchGAN:

@@ -24,6 +24,7 @@ OVERRIDES = ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE")  # they replace OpenBLAS's
 THREAD_VARIABLES = (
     "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS", "PJRT_NPROC", "NPROC",
 )  # fmt: skip
+BEFORE = "before"  # the peer that is tinygan of another checkout
 Row = dict[str, Any]
 
 
@@ -118,6 +119,7 @@ def flags(description: str | None, peers: Sequence[str], rounds: int, threads: i
     parser.add_argument("--against", default=",".join(peers), help="peers, separated by commas; '' for tinygan alone")
     parser.add_argument("--rounds", type=count, default=rounds)
     parser.add_argument("--threads", type=count, default=threads, help="cores for each framework")
+    parser.add_argument("--before", metavar="DIR", help="a checkout of another version of tinygan, which becomes a peer")
     parser.add_argument("--json", help="write the result here")
     return parser
 
@@ -131,7 +133,24 @@ def parse(parser: argparse.ArgumentParser, argv: list[str] | None, peers: Sequen
     for name in options.against:
         if name not in peers:
             parser.error(f"--against: no peer {name!r}; there are {', '.join(peers)}")
+    if options.before is not None:
+        if not Path(options.before, "tinygan", "__init__.py").is_file():
+            parser.error(f"--before: {options.before} is no checkout of tinygan")
+        options.before = str(Path(options.before).resolve())
+        options.against.append(BEFORE)
     return options
+
+
+def variants_of(variants: Mapping[str, list[str]], framework: str) -> list[str]:
+    """The framework's variants; those of the tinygan before are today's."""
+    return variants["tinygan" if framework == BEFORE else framework]
+
+
+def worker(subject: str, framework: str, threads: int, before: str | None = None) -> Worker:
+    """A process with `subject`_`framework`; `before`: the checkout of the framework of that name."""
+    if framework == BEFORE:
+        return Worker(f"{subject}_tinygan", threads, before)
+    return Worker(f"{subject}_{framework}", threads)
 
 
 def count(text: str) -> int:

@@ -2,7 +2,7 @@
 
 forward: a chain of ops, recorded for a gradient, per op; forward_backward: the chain and its gradients with respect to
 all inputs, per op; single: one op and its gradients. The arrays are small, so this is what recording and walking a
-graph cost.
+graph cost. `--before ../tinygan-of-yesterday` compares with another checkout's tinygan.
 """
 import argparse
 import sys
@@ -11,7 +11,7 @@ from typing import Any
 
 import harness
 import numpy as np
-from harness import DifferentWorkError, Row, Worker, say
+from harness import DifferentWorkError, Row, say
 from ops import CASES, CHAIN
 
 VARIANTS = {"tinygan": ["default"], "torch": ["eager"], "autograd": ["default"], "mygrad": ["default", "unguarded"]}
@@ -54,12 +54,12 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     """The whole benchmark; the result as it goes into the JSON. DifferentWorkError where two subjects differ."""
     info = harness.machine(PACKAGES)
     harness.announce(info)
-    chosen = [(f, variant) for f in ["tinygan", *options.against] for variant in VARIANTS[f]]
+    chosen = [(f, variant) for f in ["tinygan", *options.against] for variant in harness.variants_of(VARIANTS, f)]
     with ExitStack() as stack:
         workers = {}
         for framework, variant in chosen:
             say(f"starting {framework} {variant}")
-            worker = stack.enter_context(Worker(f"ops_{framework}", options.threads))
+            worker = stack.enter_context(harness.worker("ops", framework, options.threads, options.before))
             worker.call("create", variant=variant, threads=options.threads)
             workers[framework, variant] = worker
         reports = {entry: worker.call("report") for entry, worker in workers.items()}

@@ -1,13 +1,10 @@
 """The GAN's step as a user of tinygan writes it: `gan.step(real)`."""
 import numpy as np
+from kernels_loaded import THREADS
 from models import Dense, Gradients, Layer, Layers, LeakyReLU, Model, Start, Tanh, Weights, running_statistics
 
 import tinygan as tg
 from tinygan import nn
-from tinygan.kernels.cpu import native
-
-# tinygan imports its kernels, and Numba with them, at its first step: that is memory which imports take, not the step.
-from tinygan.kernels.cpu.conv import compiled as convolution  # noqa: F401  (what a first step would import)
 
 
 def build(layers: Layers) -> nn.Sequential:
@@ -79,7 +76,7 @@ class Subject:
         return generator, discriminator
 
     def threads(self) -> int:
-        return native.pool.size
+        return THREADS
 
     def blas(self) -> list[str]:
         return ["tinygan's own kernels"]

@@ -13,7 +13,6 @@ compares this tinygan with that of another checkout, in the same way.
 import argparse
 import sys
 from contextlib import ExitStack
-from pathlib import Path
 from typing import Any
 
 import equality
@@ -21,14 +20,13 @@ import harness
 from harness import Row, Worker, WorkerError, say
 from models import MODELS, Model, Start, start
 
-BEFORE = "before"  # the peer that is tinygan of another checkout
 DENSE = {
-    "tinygan": ["default"], BEFORE: ["default"],
+    "tinygan": ["default"],
     "torch": ["eager", "eager joined", "compiled", "compiled joined"],
     "jax": ["jit", "jit joined", "jit rbg", "jit joined rbg"],
 }
 CONVOLUTIONAL = {  # their batch norm couples examples: real and generated ones may not be joined
-    "tinygan": ["default"], BEFORE: ["default"],
+    "tinygan": ["default"],
     "torch": ["eager", "eager channels-last", "compiled", "compiled channels-last"],
     "jax": ["jit nchw", "jit nhwc"],
 }
@@ -50,21 +48,9 @@ def arguments(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--warm-up", type=int, default=5, help="untimed steps before them, in every round")
     parser.add_argument("--check-batch", type=harness.count,
                         help="in the check for the same work (default: --batch, at most 64)")
-    parser.add_argument("--before", metavar="DIR", help="a checkout of another version of tinygan, which becomes a peer")
     options = harness.parse(parser, argv, PEERS)
     options.only = harness.words(options.only)
-    if options.before is not None:
-        if not Path(options.before, "tinygan", "__init__.py").is_file():
-            parser.error(f"--before: {options.before} is no checkout of tinygan")
-        options.before = str(Path(options.before).resolve())
-        options.against.append(BEFORE)
     return options
-
-
-def start_worker(framework: str, threads: int, before: str | None) -> Worker:
-    if framework == BEFORE:
-        return Worker("subject_tinygan", threads, before)
-    return Worker(f"subject_{framework}", threads)
 
 
 def entries(model: Model, frameworks: list[str], only: list[str]) -> list[Entry]:
@@ -73,8 +59,8 @@ def entries(model: Model, frameworks: list[str], only: list[str]) -> list[Entry]
     return [
         (framework, variant)
         for framework in frameworks
-        for variant in variants[framework]
-        if framework in ("tinygan", BEFORE) or not only or variant in only
+        for variant in harness.variants_of(variants, framework)
+        if framework in ("tinygan", harness.BEFORE) or not only or variant in only
     ]
 
 
@@ -88,7 +74,7 @@ def check(model: Model, point: Start, chosen: list[Entry], threads: int,
         name = f"{framework} {variant}"
         say(f"checking {name}")
         try:
-            with start_worker(framework, threads, before) as worker:
+            with harness.worker("subject", framework, threads, before) as worker:
                 evidence = equality.collect(name, worker, model, point, variant, threads)
         except WorkerError as error:
             if reference is None:
@@ -111,7 +97,7 @@ def measure(model: Model, point: Start, chosen: list[Entry], options: argparse.N
         workers, starts = {}, {}
         for framework, variant in chosen:
             say(f"starting {framework} {variant}")
-            worker = stack.enter_context(start_worker(framework, options.threads, options.before))
+            worker = stack.enter_context(harness.worker("subject", framework, options.threads, options.before))
             worker.call("create", model=model, start=point, variant=variant, threads=options.threads)
             worker.call("time", steps=1, warm_up=options.warm_up)  # compiles
             starts[framework, variant] = worker.call("reset_peak")

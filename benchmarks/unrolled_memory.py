@@ -47,11 +47,10 @@ def arguments(argv: list[str] | None = None) -> argparse.Namespace:
 
 def measure_one(mode: str, steps: int, figure: str, batch: int, width: int) -> dict[str, float]:
     """One configuration, in this process."""
+    import kernels_loaded  # noqa: F401
     import numpy as np
 
     import tinygan as tg
-    from tinygan.kernels.cpu import native  # noqa: F401  (what a first step would import)
-    from tinygan.kernels.cpu.conv import compiled as convolution  # noqa: F401  (what a first step would import)
     from tinygan.kernels.cpu.runtime import workspace
 
     if figure == "live":

@@ -4,7 +4,7 @@
 
 G 256-128-128-2, D 2-128-1, ReLU, batch 512, Adam 1e-4 (beta1 0.5), the minimax cost; see `unrolled_ring.py`. Before it is
 timed, every variant's generator gradients, after one update of the discriminator, must agree with tinygan's to 1e-8 in
-float64.
+float64. `--before ../tinygan-of-yesterday` compares with another checkout's tinygan.
 """
 import argparse
 import sys
@@ -13,7 +13,7 @@ from typing import Any
 
 import harness
 import numpy as np
-from harness import DifferentWorkError, Row, Worker
+from harness import DifferentWorkError, Row
 from unrolled_ring import RingStart, ring_start
 
 VARIANTS = {"tinygan": ["recorded", "rematerialized"], "torch": ["eager", "foreach"], "jax": ["jit"]}
@@ -36,12 +36,12 @@ def arguments(argv: list[str] | None = None) -> argparse.Namespace:
     return options
 
 
-def agreement(entry: tuple[str, str], steps: int, start: RingStart, threads: int) -> list[np.ndarray]:
+def agreement(entry: tuple[str, str], steps: int, start: RingStart, options: argparse.Namespace) -> list[np.ndarray]:
     """The generator's gradients in float64, from a worker that is not timed."""
     framework, variant = entry
-    with Worker(f"unrolled_{framework}", threads) as worker:
+    with harness.worker("unrolled", framework, options.threads, options.before) as worker:
         point = start.astype("float64")
-        worker.call("create", start=point, steps=steps, variant=variant, threads=threads)
+        worker.call("create", start=point, steps=steps, variant=variant, threads=options.threads)
         _, gradients = worker.call("ask", method="gradients", d_noise=point.d_noise, g_noise=point.g_noise)
     return gradients
 
@@ -50,7 +50,7 @@ def measure(steps: int, chosen: list[tuple[str, str]], start: RingStart, options
     """Time all variants for one K, taking turns."""
     expected = None
     for entry in chosen:
-        found = np.concatenate([g.ravel() for g in agreement(entry, steps, start, options.threads)])
+        found = np.concatenate([g.ravel() for g in agreement(entry, steps, start, options)])
         expected = found if expected is None else expected
         error = float(np.linalg.norm(found - expected) / np.linalg.norm(expected))
         if not error <= TOLERANCE:
@@ -59,7 +59,7 @@ def measure(steps: int, chosen: list[tuple[str, str]], start: RingStart, options
     with ExitStack() as stack:
         workers = {}
         for framework, variant in chosen:
-            worker = stack.enter_context(Worker(f"unrolled_{framework}", options.threads))
+            worker = stack.enter_context(harness.worker("unrolled", framework, options.threads, options.before))
             worker.call("create", start=start.astype("float32"), steps=steps, variant=variant, threads=options.threads)
             worker.call("time", steps=1, warm_up=3)  # compiles
             worker.call("reset_peak")
@@ -83,7 +83,8 @@ def measure(steps: int, chosen: list[tuple[str, str]], start: RingStart, options
 def run(options: argparse.Namespace) -> dict[str, Any]:
     info = harness.machine(PACKAGES)
     harness.announce(info)
-    chosen = [(framework, variant) for framework in ["tinygan", *options.against] for variant in VARIANTS[framework]]
+    chosen = [(framework, variant) for framework in ["tinygan", *options.against]
+              for variant in harness.variants_of(VARIANTS, framework)]
     start = ring_start(options.batch)
     rows, ratio = [], {}
     for steps in options.steps:

@@ -1,18 +1,18 @@
-"""What a collapsed generator hears from its discriminator, and what the two cures change about it.
+"""What gradient a collapsed generator gets from its discriminator, and what the two cures change about it.
 
     python examples/collapse_gradients.py                    a minute; writes collapse_gradients.png
 
-All generated points lie in one heap, at one of the eight Gaussians of a ring. Four judges learn to tell that heap from the
-data, and the arrows are where the gradient of each sends the points:
-  1. a plain discriminator. It knows places, not heaps: the points are sent to where it finds the data more likely, most of
-     them to the same side, and nothing in it keeps them apart on the way;
-  2. the same discriminator, K of its updates ahead (Metz et al. 2017): the heap is told how it will look there once the
-     discriminator has answered, and that is worth less;
-  3. the same K updates, but taken for constant (truncate=0): what is left if the gradient does not go back through them;
-  4. a discriminator with minibatch discrimination (Salimans et al. 2016): the arrow of each point depends on the others.
-For each it is printed how much of the gradient differs from point to point (the root of the share of its square that is not
-the mean arrow's), the correlation of that part with the points' places in the heap (above 0: they are pushed apart), and
-how long the mean arrow is beside that of the first judge.
+All generated points lie in one heap, at one of the eight Gaussians of a ring. Four discriminators learn to tell that heap
+from the data. The arrows show where the gradient of each sends the points:
+  1. a plain discriminator. It judges each point by its place. The points are sent to where it finds the data more likely,
+     most of them to the same side, and nothing keeps them apart on the way;
+  2. the same discriminator, K of its updates ahead (Metz et al. 2017). The gradient takes into account that the
+     discriminator will answer, so that moving the whole heap pays less;
+  3. the same K updates taken for constant (truncate=0): what is left if the gradient does not go back through them;
+  4. a discriminator with minibatch discrimination (Salimans et al. 2016). The arrow of each point depends on the others.
+For each it prints three numbers. The first is how much of the gradient differs from point to point: the norm of the arrows
+without their mean, over the norm of the arrows. The second is the correlation of that part with the points' places in the
+heap (above 0: they are pushed apart). The third is the length of the mean arrow, over that of the first discriminator.
 """
 import argparse
 import sys
@@ -30,7 +30,7 @@ HIDDEN, POINTS, KERNELS = 128, 512, 10
 
 
 def judge(key: Key, unroll_steps: int, truncate: int, pairs: bool) -> tg.gans.UnrolledGAN:
-    """The game of a discriminator with two hidden layers. Its generator is not asked: the points stand still."""
+    """The game of a discriminator with two hidden layers. Its generator is not used: the points stand still."""
     extra = [nn.MinibatchDiscrimination(HIDDEN, KERNELS, 4, average=True)] if pairs else []
     discriminator = nn.Sequential(
         nn.Dense(2, HIDDEN), nn.ReLU(), nn.Dense(HIDDEN, HIDDEN), nn.ReLU(), *extra, nn.Dense(HIDDEN + KERNELS * pairs, 1))
@@ -40,7 +40,7 @@ def judge(key: Key, unroll_steps: int, truncate: int, pairs: bool) -> tg.gans.Un
 
 
 def arrows_of(gan: tg.gans.UnrolledGAN, heap: np.ndarray, steps: int, mixture: tg.data.Mixture, key: Key) -> np.ndarray:
-    """Train the discriminator on the data against the heap; then the points' way down the generator's cost."""
+    """Train the discriminator on the data and the heap. The points' arrows then: the way down the generator's cost."""
     for step in range(steps):
         loss, *_ = gan.d_loss(gan.discriminator, gan.judged(mixture.sample(POINTS, key.fold(step)), heap))
         gan.d_optimizer.step(tg.grad(loss, gan.d_parameters))

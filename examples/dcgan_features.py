@@ -2,9 +2,9 @@
 
     python examples/dcgan_features.py --run runs/dcgan
 
-trains classifiers of digits with 100, 1,000 and 10,000 labels on raw pixels, on the features of a discriminator with its
-first, random weights, and on those of the run's trained one, and prints their accuracy on all test images as a table in
-Markdown; `features.json` in the run's folder says it, too. It takes minutes.
+trains classifiers of digits with 100, 1,000 and 10,000 labels: on raw pixels, on the features of a discriminator with its
+first, random weights, and on those of the run's trained discriminator. It prints their accuracy on all test images as a
+table in Markdown, and writes the same to `features.json` in the run's folder. It takes minutes.
 """
 import argparse
 import json

@@ -14,9 +14,9 @@ def main(settings: tg.training.DCGANSettings) -> None:
     # The data: MNIST, or what --data-dir names. Float32 images (N, 1 or 3, S, S) in [-1, 1], S = 28 or 64.
     data = tg.data.load(settings.data_dir, **settings.reading())
 
-    # The players. The generator projects a latent vector to many small feature maps (128 of 7 x 7), and transposed
-    # convolutions of stride 2 make them fewer and larger, up to the image; batch norm, ReLU, tanh at the end. The
-    # discriminator goes back the same way with strided convolutions and leaky ReLU, to one logit. Nothing is pooled.
+    # The players. The generator projects a latent vector to many small feature maps (128 of 7 x 7). Transposed convolutions
+    # of stride 2 make them fewer and larger, up to the image; with batch norm, ReLU, and tanh at the end. The discriminator
+    # goes back the same way, with strided convolutions and leaky ReLU, to one logit. Nothing is pooled.
     generator, discriminator = tg.gans.dcgan_networks(data.image_shape, settings.latent_dim, settings.width)
     betas = (settings.beta1, 0.999)
 

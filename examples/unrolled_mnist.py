@@ -15,12 +15,12 @@ def main(settings: tg.training.UnrolledSettings) -> None:
     data = tg.data.load(settings.data_dir, **settings.reading())
 
     # The players: those of vanilla_mnist.py, or of dcgan_mnist.py.
-    networks = {"dense": tg.gans.vanilla_networks, "dcgan": tg.gans.dcgan_networks}[settings.networks]
+    networks = tg.gans.NETWORKS[settings.networks]
     generator, discriminator = networks(data.image_shape, settings.latent_dim)
     betas = (settings.beta1, 0.999)
 
-    # The game: before its own update the generator lets the discriminator make `unroll_steps` updates, on trial, and asks
-    # how its cost would change *then*; the gradient goes back through all those updates, Adam included. Chasing the one
+    # The game: before its own update the generator lets the discriminator make `unroll_steps` updates on trial, and takes
+    # the gradient of its cost after them. The gradient goes back through all those updates, Adam included. To chase the one
     # image that fools the discriminator of this moment no longer pays: the discriminator's answer is part of the gradient.
     gan = tg.gans.UnrolledGAN(
         generator, discriminator, latent_dim=settings.latent_dim, unroll_steps=settings.unroll_steps,

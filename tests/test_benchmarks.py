@@ -15,7 +15,7 @@ import tinygan as tg
 from tinygan import cli
 
 BENCHMARKS = Path(__file__).resolve().parent.parent / "benchmarks"
-MODULES = ("harness", "models", "equality", "train_step", "op_overhead", "ops", "conv", "conv_layers", "first_start")
+MODULES = ("harness", "models", "equality", "train_step", "unrolled_step", "op_overhead", "ops", "conv", "conv_layers", "first_start")
 
 
 @pytest.fixture
@@ -263,16 +263,23 @@ def test_train_step_refuses_an_unknown_peer(bench: Any, capsys: Any) -> None:
     assert "no peer 'tenserflow'" in capsys.readouterr().err
 
 
-def test_train_step_compares_with_another_checkout(bench: Any, tmp_path: Path, capsys: Any) -> None:
+@pytest.mark.parametrize("name, flags", [
+    ("train_step", ["--batch", "4", "--steps", "2"]), ("unrolled_step", ["--batch", "4", "--steps", "1", "--repeats", "2"]),
+    ("op_overhead", ["--ops", "relu", "--seconds", "0.01"]), ("conv", ["--layers", "dcgan28", "--batch", "1", "--seconds", "0"]),
+])
+def test_the_tinygan_of_another_checkout_is_a_peer(
+        bench: Any, name: str, flags: list[str], tmp_path: Path, capsys: Any) -> None:
     (tmp_path / "tinygan").symlink_to(bench.harness.ROOT / "tinygan")
-    path = tmp_path / "step.json"
-    flags = ["--batch", "4", "--against", "", "--before", str(tmp_path), "--rounds", "1", "--steps", "2", "--json", str(path)]
-    assert bench.train_step.main(flags) == 0
+    path = tmp_path / "result.json"
+    benchmark = getattr(bench, name)
+    assert benchmark.main([*flags, "--against", "", "--before", str(tmp_path), "--rounds", "1", "--json", str(path)]) == 0
     result = json.loads(path.read_text())
-    assert [row["framework"] for row in result["rows"]] == ["tinygan", "before"]
-    assert result["ratio"]["before"] > 0
+    variants = {framework: [row["variant"] for row in result["rows"] if row["framework"] == framework]
+                for framework in ("tinygan", "before")}
+    assert variants["tinygan"] == variants["before"] != []
+    assert '"before"' in json.dumps(result["ratio"])
     with pytest.raises(SystemExit):
-        bench.train_step.main(["--before", str(tmp_path / "tinygan")])
+        benchmark.main(["--before", str(tmp_path / "tinygan")])
     assert "is no checkout of tinygan" in capsys.readouterr().err
 
 

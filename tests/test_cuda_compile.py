@@ -10,6 +10,7 @@ from functools import cache
 
 import pytest
 
+from tinygan.kernels.cuda import optimizers
 from tinygan.kernels.cuda.conv import tiled as tiles
 from tinygan.kernels.cuda.matmul import products
 from tinygan.kernels.cuda.runtime.launcher import FILES, FOLDER, STANDARD
@@ -20,6 +21,7 @@ VARIANTS = {
     "matmul/products": [*products.VARIANTS, *((*variant, "TF32=1") for variant in products.VARIANTS)],
     "conv/direct": [(), ("WIDTH=4",), ("TF32=1",), ("WIDTH=4", "TF32=1")],
     "conv/tiled": [(), *tiles.VARIANTS],
+    "optimizers": [optimizers.DEFINES],
 }
 """The macros that a file is compiled with, beside REAL."""
 CUPYS_OWN = ("-ftz=true", "--device-as-default-execution-space")

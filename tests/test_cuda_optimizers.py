@@ -1,19 +1,36 @@
 """The optimisers' kernels against plain loops: many arrays in one launch, odd sizes, any order of the elements."""
+from typing import NamedTuple
+
 import numpy as np
 import pytest
 
 from tinygan.kernels import reference
+from tinygan.kernels.cpu import optimizers as on_cpu
+from tinygan.kernels.cpu.optimizers import compiled
 from tinygan.kernels.cuda import optimizers
 from tinygan.kernels.cuda.emulator.device import emulated_device
+from tinygan.kernels.optimizer_settings import SETTINGS, AdamSettings, RMSPropSettings, SGDSettings, fields
 
 DEVICE = emulated_device()
 SHAPES = [(3,), (5000,), (2, 3, 4, 4), (1,), (0, 3), (2049,)]
 RULES = {
-    "adam": (2, [[1e-3, 0.5, 0.999, 1e-8, 0.0, 0.0, 0.5, 0.001], [1e-2, 0.9, 0.99, 1e-6, 0.1, 1.0, 0.3, 0.02],
-                 [1e-2, 0.9, 0.99, 1e-6, 0.1, 0.0, 0.3, 0.02]]),
-    "rmsprop": (1, [[1e-3, 0.99, 1e-8, 0.0], [1e-2, 0.9, 1e-6, 0.1]]),
-    "sgd": (1, [[0.1, 0.0, 0.0, 0.0], [0.1, 0.9, 0.0, 0.1], [0.1, 0.9, 1.0, 0.0]]),
+    "adam": (2, [
+        AdamSettings(learning_rate=1e-3, beta1=0.5, beta2=0.999, eps=1e-8, weight_decay=0.0, decoupled=False, correction1=0.5, correction2=0.001),
+        AdamSettings(learning_rate=1e-2, beta1=0.9, beta2=0.99, eps=1e-6, weight_decay=0.1, decoupled=True, correction1=0.3, correction2=0.02),
+        AdamSettings(learning_rate=1e-2, beta1=0.9, beta2=0.99, eps=1e-6, weight_decay=0.1, decoupled=False, correction1=0.3, correction2=0.02),
+    ]),
+    "rmsprop": (1, [
+        RMSPropSettings(learning_rate=1e-3, decay=0.99, eps=1e-8, weight_decay=0.0),
+        RMSPropSettings(learning_rate=1e-2, decay=0.9, eps=1e-6, weight_decay=0.1),
+    ]),
+    "sgd": (1, [
+        SGDSettings(learning_rate=0.1, momentum=0.0, nesterov=False, weight_decay=0.0),
+        SGDSettings(learning_rate=0.1, momentum=0.9, nesterov=False, weight_decay=0.1),
+        SGDSettings(learning_rate=0.1, momentum=0.9, nesterov=True, weight_decay=0.0),
+    ]),
 }
+PLAIN = SGDSettings(learning_rate=0.1, momentum=0.0, nesterov=False, weight_decay=0.0)
+MOMENTUM = PLAIN._replace(momentum=0.9)
 
 
 def upload(a):
@@ -27,7 +44,7 @@ def test_against_plain_loops(rule, settings, dtype):
     host = [[rng.standard_normal(shape).astype(dtype) for shape in SHAPES] for _ in range(2 + slots)]
     host[-1] = [np.abs(a) for a in host[-1]]  # squares
     there = [[upload(a) for a in arrays] for arrays in host]
-    getattr(optimizers, rule)(DEVICE, *there, np.array(settings))
+    getattr(optimizers, rule)(DEVICE, *there, settings)
     tolerance = 1e-6 if dtype == np.float32 else 1e-13
     for i in range(len(SHAPES)):
         expected = getattr(reference, rule)(*[arrays[i] for arrays in host], settings)
@@ -41,13 +58,13 @@ def test_a_gradient_in_another_order():
     p, g, v = (rng.standard_normal((2, 3, 4, 5)).astype(np.float32) for _ in range(3))
     for gradient in (upload(g.transpose(0, 2, 3, 1)).transpose(0, 3, 1, 2), upload(g[..., ::-1])[..., ::-1]):
         there = [upload(p), gradient, upload(v)]
-        optimizers.sgd(DEVICE, *([a] for a in there), np.array([0.1, 0.9, 0.0, 0.0]))
-        np.testing.assert_allclose(there[0].get(), reference.sgd(p, g, v, [0.1, 0.9, 0.0, 0.0])[0], rtol=1e-6, atol=1e-6)
+        optimizers.sgd(DEVICE, *([a] for a in there), MOMENTUM)
+        np.testing.assert_allclose(there[0].get(), reference.sgd(p, g, v, MOMENTUM)[0], rtol=1e-6, atol=1e-6)
 
 
 def test_several_dtypes_at_once():
     there = [[upload(np.ones(3, kind)) for kind in (np.float32, np.float64)] for _ in range(3)]
-    optimizers.sgd(DEVICE, *there, np.array([0.5, 0.0, 0.0, 0.0]))
+    optimizers.sgd(DEVICE, *there, PLAIN._replace(learning_rate=0.5))
     for p in there[0]:
         np.testing.assert_array_equal(p.get(), np.full(3, 0.5))
 
@@ -56,4 +73,44 @@ def test_a_parameter_and_a_slot_in_different_orders_are_refused():
     p = upload(np.zeros((2, 3, 2, 2), np.float32))
     slot = upload(np.zeros((2, 2, 2, 3), np.float32)).transpose(0, 3, 1, 2)
     with pytest.raises(ValueError, match="sgd: a parameter of shape"):
-        optimizers.sgd(DEVICE, [p], [p], [slot], np.zeros(4))
+        optimizers.sgd(DEVICE, [p], [p], [slot], PLAIN)
+
+
+class Reordered(NamedTuple):
+    """SGD's settings in another order."""
+
+    weight_decay: float
+    nesterov: bool
+    momentum: float
+    learning_rate: float
+
+
+@pytest.fixture
+def reordered(monkeypatch):
+    """Kernels made while the table says that order."""
+    monkeypatch.setitem(SETTINGS, "sgd", Reordered)
+    monkeypatch.setattr(optimizers, "DEFINES", optimizers.defines())
+    for made in (compiled.compile_step, compiled.arguments_of_step):
+        made.cache_clear()
+    yield
+    for made in (compiled.compile_step, compiled.arguments_of_step):
+        made.cache_clear()
+
+
+def test_kernels_find_settings_by_name(reordered):
+    p, g, v = (np.random.default_rng(2).standard_normal(7) for _ in range(3))
+    expected = reference.sgd(p, g, v, SGDSettings(learning_rate=0.1, momentum=0.9, nesterov=True, weight_decay=0.01))
+    settings = Reordered(learning_rate=0.1, momentum=0.9, nesterov=True, weight_decay=0.01)
+    there, here = [upload(a) for a in (p, g, v)], [a.copy() for a in (p, g, v)]
+    optimizers.sgd(DEVICE, *([a] for a in there), settings)
+    on_cpu.sgd(*([a] for a in here), settings)
+    for found in ([there[0].get(), there[2].get()], [here[0], here[2]]):
+        for value, exact in zip(found, expected, strict=True):
+            np.testing.assert_allclose(value, exact, rtol=1e-13)
+
+
+def test_settings_of_an_unknown_kernel_are_an_error():
+    with pytest.raises(ValueError, match="unknown kernel 'adagrad', expected one of sgd, rmsprop, adam"):
+        fields("adagrad")
+    with pytest.raises(ValueError, match="unknown kernel 'adagrad'"):
+        compiled.compile_step("adagrad", np.dtype(np.float32))

@@ -142,6 +142,17 @@ def test_on_another_device_the_first_batch_is_looked_at_and_no_later_one(other_d
     assert all(math.isfinite(float(step(to_device(REAL, other_device)).d_loss)) for _ in range(3))
 
 
+def test_a_captured_step_looks_at_the_first_batch_that_is_good(other_device):
+    gan, twin = make().to(other_device), make().to(other_device)
+    step = tg.capture(gan.step)
+    for bad in (np.full_like(REAL, np.nan), 100 * np.ones_like(REAL)):
+        with pytest.raises(ValueError, match=r"step: .* NaN|step: expected images"):
+            step(to_device(bad, other_device))
+    for _ in range(4):  # once as it is, once recorded, twice replayed
+        assert float(step(to_device(REAL, other_device)).d_loss) == float(twin.step(REAL).d_loss)
+    assert gan.steps == 4
+
+
 # -- latent vectors ------------------------------------------------------------------------------------------------------
 
 Z = np.array([[1, -2, 0], [0, 3, 1]], np.float32)

@@ -60,11 +60,13 @@ def test_import_is_cheap_and_changes_nothing():
 
 
 def test_every_room_says_what_is_public_in_it():
+    optim = tinygan.optim
     rooms = [value for name in tinygan.__all__ if isinstance(value := getattr(tinygan, name), types.ModuleType)]
     assert {tinygan.optim, tinygan.nn, tinygan.gans, tinygan.data} <= set(rooms)
     for room in [*rooms, tinygan.nn.initializers]:
         assert len(set(room.__all__)) == len(room.__all__) and all(hasattr(room, name) for name in room.__all__), room
-    for room in (tinygan.optim, tinygan.random, tinygan.saving, tinygan.nn.initializers):  # and forgets nothing of its own
+    for room in (optim.averages, optim.clipping, optim.optimizers, optim.rules, optim.schedules, tinygan.random, tinygan.saving,
+                 tinygan.nn.initializers):  # and forgets nothing of its own
         own = {name for name, value in vars(room).items() if isinstance(value, type | types.FunctionType)
                and value.__module__ == room.__name__ and not name.startswith("_")}
         assert own <= set(room.__all__)

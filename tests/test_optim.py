@@ -1,4 +1,5 @@
 """The optimisers: `step` against PyTorch and against the pure `update`, derivatives through updates, schedules, clipping."""
+import inspect
 import math
 
 import numpy as np
@@ -6,7 +7,11 @@ import pytest
 
 import tinygan as tg
 from tinygan import nn, optim
+from tinygan.backends import cpu
+from tinygan.context import override
+from tinygan.kernels.optimizer_settings import SETTINGS
 from tinygan.nn import initializers
+from tinygan.optim.rules import RULES as RECORDS
 from tinygan.random import Key
 
 SHAPES = [(3, 4), (5,), (), (2, 1, 3), (0, 3), (300, 200)]  # the last one is large enough to be shared among threads
@@ -308,6 +313,53 @@ def test_settings_without_sense_are_refused(make, message):
 
 def test_repr_shows_the_settings():
     assert repr(optim.Adam(0.1)) == "Adam(learning_rate=0.1, weight_decay=0.0, betas=(0.5, 0.999), eps=1e-08)"
+
+
+# -- the table of rules ----------------------------------------------------------------------------------------------
+
+CLASSES = {"sgd": optim.SGD, "rmsprop": optim.RMSProp, "adam": optim.Adam, "adamw": optim.AdamW}
+PAPERS = {
+    "sgd": {"momentum": 0.0, "nesterov": False, "weight_decay": 0.0},
+    "rmsprop": {"decay": 0.99, "eps": 1e-8, "weight_decay": 0.0},
+    "adam": {"learning_rate": 2e-4, "betas": (0.5, 0.999), "eps": 1e-8, "weight_decay": 0.0},
+    "adamw": {"learning_rate": 2e-4, "betas": (0.5, 0.999), "eps": 1e-8, "weight_decay": 0.01},
+}
+
+
+def test_each_optimiser_has_its_rules_record():
+    assert RECORDS.keys() == CLASSES.keys() and {record.kernel for record in RECORDS.values()} == SETTINGS.keys()
+    for name, kind in CLASSES.items():
+        record, parameters = RECORDS[name], inspect.signature(kind).parameters
+        assert kind.rule is record
+        defaults = {key: p.default for key, p in parameters.items() if p.default is not inspect.Parameter.empty}
+        assert defaults == record.defaults == PAPERS[name]
+        assert callable(getattr(cpu, record.kernel)) and (record.grad_kernel is None or callable(getattr(cpu, record.grad_kernel)))
+
+
+@pytest.mark.parametrize("name", CLASSES)
+def test_the_kernels_settings_are_those_of_the_rule(name):
+    optimizer = CLASSES[name](lambda count: 0.1 * (count + 1))
+    settings = optimizer.settings_at(2)
+    assert type(settings) is SETTINGS[optimizer.rule.kernel] and settings.learning_rate == pytest.approx(0.3)
+    if "betas" in optimizer.rule.defaults:
+        assert (settings.beta1, settings.beta2, settings.eps) == (*optimizer.betas, optimizer.eps)
+        assert settings.correction1 == 1 - 0.5**3 and settings.correction2 == 1 - 0.999**3
+        assert settings.decoupled == (name == "adamw")
+
+
+def test_an_optimiser_without_a_rule_is_refused():
+    with pytest.raises(TypeError, match="Mine: its class has no rule"):
+        type("Mine", (optim.Optimizer,), {})(0.1)
+
+
+def test_an_update_whose_settings_change_is_no_part_of_a_recorded_step():
+    ones = [np.ones(2)]
+    with override(listener=object()):  # somebody records
+        optim.SGD(0.1).update(ones, ones, optim.State(0, {"velocity": ones}))
+        for optimizer in (optim.SGD(optim.step_decay(0.1, 0.5, 10)), optim.Adam(0.1)):
+            state = optim.State(0, dict.fromkeys(optimizer.rule.slots, ones))
+            with pytest.raises(RuntimeError, match=r"update inside a capture: its settings change"):
+                optimizer.update(ones, ones, state)
 
 
 # -- schedules, averages, clipping -----------------------------------------------------------------------------------

@@ -192,9 +192,12 @@ class Captured:
                      context.updating, str(context.training), *((a.shape, a.dtype.str) for a in arrays))
         moved = self._graph is not None and not self._graph.holds()
         if signature != self._seen or moved:
-            # Run it once without recording: that compiles the kernels and makes what optimisers remember.
-            self._seen, self._graph = signature, None
-            return self.function(*arrays)
+            # Run it once without recording: that compiles the kernels and makes what optimisers remember. A call that fails
+            # may not have come so far, so the next one is not recorded either.
+            self._seen, self._graph = None, None
+            result = self.function(*arrays)
+            self._seen = signature
+            return result
         if self._graph is None:
             self._graph = _Graph(backend, self.function, arrays)
             return self._graph.results()

@@ -13,11 +13,12 @@ from typing import Any
 from .progress import chunks
 from .runs import advice, machine
 from .runs.errors import RunError
-from .runs.folder import read_checkpoint, refuse_moved_data
+from .runs.folder import CHECKPOINT, read_checkpoint, refuse_moved_data
 from .runs.history import QUANTITIES
-from .runs.opening import CHECKPOINT, is_own, no_checkpoint, open_run, run_config
-from .runs.settings import checked, complete, count, natural
+from .runs.opening import is_own, no_checkpoint, open_run, run_config
+from .runs.settings import Kind, complete, count, natural
 from .runs.variants import VARIANTS, Variant, find
+from .tables import lookup
 from .training import guarded, train
 from .training import main as train_main
 
@@ -50,7 +51,7 @@ def _parser() -> argparse.ArgumentParser:
     command = commands.add_parser("sample", help="draw images from a run's generator")
     command.add_argument("run", type=Path, metavar="RUN", help="the run's folder")
     command.add_argument("--n", type=count, default=64, metavar="N", help="how many (default: 64)")
-    command.add_argument("--seed", type=natural, default=0, metavar="S", help="of the latent vectors (default: 0)")
+    command.add_argument("--seed", type=natural, default=0, metavar="S", help="seed of the latent vectors (default: 0)")
     command.add_argument("--out", type=Path, metavar="FILE",
                          help="a .png grid, or .npy: float32 (N, C, H, W) in [-1, 1] (default: RUN/sample.png)")
     command.set_defaults(action=sample)
@@ -58,12 +59,12 @@ def _parser() -> argparse.ArgumentParser:
     command = commands.add_parser("interpolate", help="draw walks and sums in the space of a run's latent vectors")
     command.add_argument("run", type=Path, metavar="RUN", help="the run's folder")
     command.add_argument("--rows", type=count, default=8, metavar="N", help="walks from one vector to another (default: 8)")
-    command.add_argument("--steps", type=checked(int, lambda n: n >= 2, "a whole number of at least 2"), default=10,
+    command.add_argument("--steps", type=Kind(int, lambda n: n >= 2, "a whole number of at least 2"), default=10,
                          metavar="N", help="images in a walk, both ends included (default: 10)")
     command.add_argument("--arithmetic", nargs=3, type=_numbers, metavar=("A", "B", "C"),
                          help="A - B + C of the mean vectors of three groups: numbers of images in candidates.png, such as "
                               "3,17,40 8,9,21 0,5,33 (default: groups of three that look alike)")
-    command.add_argument("--seed", type=natural, default=0, metavar="S", help="of the latent vectors (default: 0)")
+    command.add_argument("--seed", type=natural, default=0, metavar="S", help="seed of the latent vectors (default: 0)")
     command.add_argument("--out", type=Path, metavar="DIR", help="where the three pictures go (default: RUN)")
     command.set_defaults(action=interpolate)
 
@@ -71,17 +72,17 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("run", type=Path, metavar="RUN", help="the run's folder")
     command.add_argument("--player", choices=("generator", "discriminator"), default="generator",
                          help="whose network (default: generator)")
-    command.add_argument("--seed", type=natural, default=0, metavar="S", help="of the latent vector (default: 0)")
+    command.add_argument("--seed", type=natural, default=0, metavar="S", help="seed of the latent vector (default: 0)")
     command.add_argument("--out", type=Path, metavar="FILE", help="a .png, .pdf or .svg (default: RUN/PLAYER.png)")
     command.set_defaults(action=architecture)
 
     command = commands.add_parser("evaluate", help="compare a run's images with real digits")
     command.add_argument("run", type=Path, metavar="RUN", help="the run's folder")
     command.add_argument("--data-dir", metavar="DIR", help="the digits (default: those of the run)")
-    command.add_argument("--seed", type=natural, default=0, metavar="S", help="of the latent vectors (default: 0)")
+    command.add_argument("--seed", type=natural, default=0, metavar="S", help="seed of the latent vectors (default: 0)")
     command.set_defaults(action=evaluate)
 
-    command = commands.add_parser("classifier", help="train the classifier of digits that `evaluate` looks with")
+    command = commands.add_parser("classifier", help="train the classifier of digits that `evaluate` uses")
     command.add_argument("--data-dir", metavar="DIR", help="the digits (default: as in training)")
     command.set_defaults(action=classifier)
 
@@ -143,7 +144,7 @@ def interpolate(parsed: argparse.Namespace) -> None:
     """`tinygan interpolate RUN`: interpolation.png, candidates.png and arithmetic.png (DCGAN's sections 6.1 and 6.3.2)."""
     import numpy as np
 
-    from .gans import latent
+    from .gans import NOISES, latent
     from .plotting import save_arithmetic, save_candidates, save_grid
     from .random import Key
 
@@ -156,7 +157,8 @@ def interpolate(parsed: argparse.Namespace) -> None:
 
     ends = gan.latent(2 * parsed.rows, key.fold("interpolation"))
     walks = latent.interpolate(ends[:parsed.rows], ends[parsed.rows:], parsed.steps, gan.noise)
-    kind = "linear" if gan.noise == "uniform" else "spherical"
+    noise = lookup(NOISES, "interpolate", "noise", gan.noise)
+    kind = "linear" if noise.straight else "spherical"
     save_grid(out / "interpolation.png", gan.sample(z=walks.reshape(-1, ends.shape[1])), columns=parsed.steps,
               title=f"{about}: {kind} interpolation")
 
@@ -170,10 +172,8 @@ def interpolate(parsed: argparse.Namespace) -> None:
     save_arithmetic(out / "arithmetic.png", [images[group] for group in groups], gan.sample(z=np.stack(means)),
                     gan.sample(z=around), a - b + c, title=f"{about}: A \N{MINUS SIGN} B + C",
                     names=[f"{name}: {', '.join(map(str, group))}" for name, group in zip("ABC", groups, strict=True)])
-    why = ("they fill a cube, in which straight lines stay" if gan.noise == "uniform" else
-           "they lie near a sphere, and straight lines leave it")
     print(f"{out / 'interpolation.png'}: {parsed.rows} walks of {parsed.steps} images, {kind}, since the latent vectors are "
-          f"{gan.noise}: {why}")
+          f"{noise.name}: {noise.why}")
     print(f"{out / 'candidates.png'}: {_CANDIDATES} numbered images to choose groups from")
     chosen = " ".join(",".join(map(str, group)) for group in groups)
     print(f"{out / 'arithmetic.png'}: --arithmetic {chosen}" + ("" if parsed.arithmetic else " (groups that look alike)"))
@@ -224,7 +224,7 @@ def evaluate(parsed: argparse.Namespace) -> None:
 
 
 def classifier(parsed: argparse.Namespace) -> None:
-    """`tinygan classifier`: train it, unless it is in the cache, and say how often it is right."""
+    """`tinygan classifier`: train the classifier, unless it is in the cache, and print its accuracy."""
     from . import data
     from .metrics import digit_classifier
 
@@ -237,8 +237,8 @@ def classifier(parsed: argparse.Namespace) -> None:
 
 
 def info(parsed: argparse.Namespace) -> None:
-    """`tinygan info RUN`: what it was told, how far it is, what its networks are, which files it has. Without RUN: what
-    runs here would record of versions and machine. Then how kernels are compiled here."""
+    """`tinygan info RUN`: the run's settings, progress, networks and files. Without RUN: the versions and the machine that a
+    run would record here. Both end with how kernels are compiled here."""
     if parsed.run is None:
         for group, entries in machine.describe().items():
             _table(group.capitalize(), entries)

@@ -2,8 +2,7 @@
 
     python examples/vanilla_mnist.py        and        tinygan train vanilla
 
-both end up in `train`, which owns the order of the data, the run folder and what is printed; what a step is, the GAN
-decides.
+both end up in `train`. It owns the order of the data, the run folder and what is printed. What a step is, the GAN decides.
 """
 from __future__ import annotations
 
@@ -37,16 +36,8 @@ from .runs.folder import RunFolder, refuse_moved_data, refuse_occupied
 from .runs.history import History, Row
 from .runs.opening import OpenedRun, open_run, own_networks, untrained
 from .runs.settings import Settings, add_flags, complete
-from .runs.variants import (
-    GAN,
-    VARIANTS,
-    DCGANSettings,
-    MinibatchSettings,
-    UnrolledSettings,
-    VanillaSettings,
-    Variant,
-    find,
-)
+from .runs.trainable import TrainableGAN
+from .runs.variants import VARIANTS, DCGANSettings, MinibatchSettings, UnrolledSettings, VanillaSettings, Variant, find
 from .saving import CheckpointError
 
 __all__ = ["DCGANSettings", "DivergedError", "History", "Interrupted", "MinibatchSettings", "OpenedRun", "RunError",
@@ -59,12 +50,12 @@ _DRAW_SECONDS = 30.0
 _READ_SECONDS, _READ_STEPS = 0.2, 256  # how often the losses are read from a GPU, at the least
 
 
-def train(gan: GAN, dataset: Dataset, settings: Settings) -> History:
+def train(gan: TrainableGAN, dataset: Dataset, settings: Settings) -> History:
     """Train `gan` on `dataset` up to `settings.epochs` epochs, keeping everything in `settings.run_dir`.
 
     An epoch is one pass over the data in an order drawn for that epoch alone; a step takes d_steps * batch_size images.
-    Returns the losses of all steps. Ctrl-C or SIGTERM saves after the current step and raises `Interrupted`; a loss or
-    weight that is not finite raises `DivergedError`; what is wrong with folder or settings, `RunError` or `OSError`.
+    Returns the losses of all steps. Ctrl-C or SIGTERM saves after the current step and raises `Interrupted`. A loss or
+    weight that is not finite raises `DivergedError`. A folder or settings that will not do raise `RunError` or `OSError`.
     """
     if not isinstance(dataset, Dataset):
         raise TypeError("train: dataset should be a Dataset, such as tinygan.data.load(...) or tinygan.data.Dataset(name, "
@@ -88,7 +79,7 @@ def train(gan: GAN, dataset: Dataset, settings: Settings) -> History:
         _refuse_other_images(gan, dataset)
     examiner = None if settings.evaluate is None else Examiner(whole, settings.data_dir)
     own = {} if advice.origin().kind == "command" else own_networks(gan, settings, dataset.image_shape)
-    # NumPy need not warn of overflow as well: the loop looks at every loss, and at all weights before saving them.
+    # NumPy need not warn of overflow: the loop looks at every loss, and at all weights before it saves them.
     with (RunFolder(settings, dataset, backend.name, steps, own) as folder, np.errstate(over="ignore", invalid="ignore"),
           matmul_precision(settings.precision or "float32"), hidden(settings.quiet)):
         try:
@@ -113,7 +104,7 @@ def train(gan: GAN, dataset: Dataset, settings: Settings) -> History:
 
 
 def _refuse_own_samples_as_data(settings: Settings, dataset: Dataset) -> None:
-    """Refuse a new run within the folder of its own images: its samples would be among them when it is resumed."""
+    """Refuse a new run inside the folder of its own images: when it is resumed, its samples would count as images."""
     data_dir = settings.data_dir or os.environ.get("TINYGAN_DATA")
     if data_dir and not settings.resume and dataset.name.startswith("images:"):
         images = Path(data_dir).expanduser().resolve()
@@ -122,17 +113,17 @@ def _refuse_own_samples_as_data(settings: Settings, dataset: Dataset) -> None:
                            "them: choose another --run-dir")
 
 
-def _refuse_other_images(gan: GAN, dataset: Dataset) -> None:
-    """Refuse a generator whose images are of another shape than the data, and whatever fails in making one."""
+def _refuse_other_images(gan: TrainableGAN, dataset: Dataset) -> None:
+    """Refuse a generator whose images have another shape than the data. A generator that fails, fails here."""
     shape = gan.sample(z=gan.latent(2, Key(0))).shape[1:]
     if shape != dataset.image_shape:
         raise RunError(f"the generator makes images of shape {shape}, those of {dataset.name} have {dataset.image_shape}")
 
 
 class _Run:
-    """One process's part of a run: from where the history stands, epoch by epoch."""
+    """One process's part of a run. It goes on where the history stands, epoch by epoch."""
 
-    def __init__(self, gan: GAN, dataset: Dataset, settings: Settings, history: History, folder: RunFolder,
+    def __init__(self, gan: TrainableGAN, dataset: Dataset, settings: Settings, history: History, folder: RunFolder,
                  examiner: Examiner | None = None, own: bool = False) -> None:
         key = Key(settings.seed)
         self._order = key.fold("data")
@@ -187,7 +178,7 @@ class _Run:
             self._draw_overview()
 
     def evaluate(self) -> None:
-        """At the end of every so many epochs, see how good the images are."""
+        """Measure how good the images are, at the end of every `settings.evaluate` epochs."""
         epoch, more = divmod(len(self._history), self._history.steps_per_epoch)
         if self._evaluation is not None and epoch and not more and epoch % (self._settings.evaluate or 1) == 0:
             self._evaluation.add(self._gan, epoch)
@@ -199,7 +190,7 @@ class _Run:
             self._settle()
 
     def _settle(self) -> None:
-        """Read the losses of the steps that have been started; on a GPU that waits for them."""
+        """Read the losses of all steps started so far. On a GPU this waits for them."""
         unread, self._unread = self._unread, []
         for stats, seconds in unread:
             self._append(Row(float(stats.d_loss), float(stats.g_loss), float(stats.d_real), float(stats.d_fake), seconds))
@@ -215,8 +206,8 @@ class _Run:
         self._progress.step(row)
 
     def _finite_state(self) -> dict[str, npt.NDArray[Any]]:
-        """The GAN's state, which must be finite to become a checkpoint: the last update may have broken weights whose
-        losses nobody has seen yet."""
+        """The GAN's state, to be saved. DivergedError if it is not finite: the last update may have broken weights, and no
+        loss has shown it yet."""
         state = self._gan.state_dict()
         for name, values in state.items():
             if values.dtype.kind == "f" and not np.isfinite(values).all():
@@ -271,7 +262,7 @@ class _Run:
             "metrics": folder.metrics, "checkpoint": folder.checkpoint}, self._own), flush=True)
 
 
-def _announce(gan: GAN, dataset: Dataset, settings: Settings, history: History) -> None:
+def _announce(gan: TrainableGAN, dataset: Dataset, settings: Settings, history: History) -> None:
     channels, height, width = dataset.image_shape
     size = settings.batch_size * gan.d_steps
     left = len(dataset) - history.steps_per_epoch * size
@@ -284,9 +275,9 @@ def _announce(gan: GAN, dataset: Dataset, settings: Settings, history: History) 
 
 
 class _Signals:
-    """While entered, the first Ctrl-C or SIGTERM is only noted in `caught`; a second one ends the process as ever.
+    """While entered, the first Ctrl-C or SIGTERM is only noted in `caught`. A second one ends the process as usual.
 
-    Python delivers signals to the main thread alone; in any other thread this does nothing.
+    Python delivers signals to the main thread alone, so in any other thread this does nothing.
     """
 
     def __init__(self) -> None:
@@ -324,10 +315,7 @@ def main(body: Callable[[Any], object], variant: str, arguments: Sequence[str] |
     """
     chosen = find(variant)
     listed = advice.given_arguments(arguments)
-    if program is not None:
-        kind = "command"
-    else:
-        kind = "script" if listed is None else "main"
+    kind: advice.Start = "command" if program is not None else "script" if listed is None else "main"
     parser = argparse.ArgumentParser(prog=program or ("training.main" if kind == "main" else None),
                                      description=f"Train a {chosen.settings.title}.")
     add_flags(parser, chosen.settings)
@@ -369,8 +357,8 @@ def guarded(action: Callable[[], object]) -> int:
 
 
 def _discard_output() -> None:
-    """Send what standard output still holds nowhere: else the interpreter complains of it at its end."""
-    with contextlib.suppress(OSError, ValueError):  # a standard output that is no file has nothing to lose
+    """Throw away what standard output still holds. Otherwise the interpreter complains about it when it ends."""
+    with contextlib.suppress(OSError, ValueError):  # a standard output that is not a file holds nothing
         nowhere = os.open(os.devnull, os.O_WRONLY)
         try:
             os.dup2(nowhere, sys.stdout.fileno())

@@ -18,6 +18,7 @@ from tinygan.kernels import COMPILING, exponentials
 from tinygan.kernels.activations import CODES, FUSED
 from tinygan.kernels.cpu.batchnorm import small as batchnorm
 from tinygan.kernels.cpu.conv import im2col
+from tinygan.kernels.cpu.optimizers import adam, adam_grad, rmsprop, sgd
 from tinygan.kernels.cpu.runtime.workspace import SMALL as REUSED
 from tinygan.kernels.cpu.runtime.workspace import empty
 
@@ -574,38 +575,6 @@ def minibatch_similarity_second(h: Array, g: Array, m: Array) -> tuple[Array, Ar
     signs, nearness = _pairs(m)
     q = np.einsum("ijbc,ijbc->ijb", h[:, None] - h, signs) * nearness
     return -q.sum(1), np.einsum("ijb,ijbc->ibc", (g[:, None] + g) * q, signs)
-
-
-# Optimisers: in place, over lists of arrays; `settings` are float64
-
-
-def _update(rule: str, settings: Array, parameters: list[Array], gradients: list[Array], *slots: list[Array]) -> None:
-    """One task for all the arrays of a dtype."""
-    for dtype in {p.dtype for p in parameters}:
-        rows = [i for i, p in enumerate(parameters) if p.dtype == dtype]
-        lists = [[arrays[i] for i in rows] for arrays in (parameters, gradients, *slots)]
-        _native().optimizer_step(rule, settings, *lists)
-
-
-def adam(parameters: list[Array], gradients: list[Array], m: list[Array], v: list[Array], settings: Array) -> None:
-    """settings: learning rate, beta1, beta2, eps, weight decay, decoupled, 1 - beta1^t, 1 - beta2^t."""
-    _update("adam", settings, parameters, gradients, m, v)
-
-
-def rmsprop(parameters: list[Array], gradients: list[Array], square: list[Array], settings: Array) -> None:
-    """settings: learning rate, decay, eps, weight decay."""
-    _update("rmsprop", settings, parameters, gradients, square)
-
-
-def sgd(parameters: list[Array], gradients: list[Array], velocity: list[Array], settings: Array) -> None:
-    """settings: learning rate, momentum, nesterov, weight decay."""
-    _update("sgd", settings, parameters, gradients, velocity)
-
-
-def adam_grad(g: Array, packed: Array, gradient: Array, settings: Array) -> Array:
-    """The derivative of `adam` without weight decay. From the gradient g (3, N) of what it makes of parameter, m and v,
-    which are packed (3, N): those of packed, and behind them that of gradient (N,): (4, N). 0 through the root of v = 0."""
-    return _native().adam_backward(g, packed, gradient, settings)
 
 
 # Random numbers: element i depends on the key and on i alone

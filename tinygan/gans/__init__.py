@@ -1,9 +1,12 @@
-"""The GANs. What they share is in `gan`; each variant's file has what makes it different, and nothing else."""
+"""The GANs. What they share is in `gan`, and each variant's file has what makes it different. What can be chosen by name
+stands in the tables of `costs`, `noises` and `unrolled`."""
+from tinygan.gans.costs import GENERATOR_COSTS
 from tinygan.gans.dcgan import IMAGE_SIZES, dcgan_networks
 from tinygan.gans.gan import GAN, Stats
 from tinygan.gans.minibatch import minibatch_networks
-from tinygan.gans.unrolled import ORDERS, UnrolledGAN
-from tinygan.gans.vanilla import GENERATOR_COSTS, VanillaGAN, vanilla_networks
+from tinygan.gans.noises import NOISES
+from tinygan.gans.unrolled import NETWORKS, ORDERS, UnrolledGAN
+from tinygan.gans.vanilla import VanillaGAN, vanilla_networks
 
-__all__ = ["GAN", "Stats", "VanillaGAN", "vanilla_networks", "GENERATOR_COSTS", "dcgan_networks", "IMAGE_SIZES",
-           "minibatch_networks", "UnrolledGAN", "ORDERS"]
+__all__ = ["GAN", "Stats", "VanillaGAN", "vanilla_networks", "GENERATOR_COSTS", "NOISES", "dcgan_networks", "IMAGE_SIZES",
+           "minibatch_networks", "UnrolledGAN", "ORDERS", "NETWORKS"]

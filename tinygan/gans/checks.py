@@ -1,13 +1,10 @@
-"""What is wrong with a game is told before hours of training: batches that are no images in [-1, 1], and networks that
-end in an activation with which they cannot play."""
+"""What a GAN's arguments must be: two players, a batch of images in [-1, 1], latent vectors. Each error says what came and
+what was expected."""
 from __future__ import annotations
 
-__all__ = ["as_images", "check_discriminator", "check_generator", "check_range", "end_of_graph", "end_of_network",
+__all__ = ["LIMIT", "as_batch", "as_count", "as_images", "as_latent", "check_players", "check_range", "check_shapes",
            "finite_range"]
 
-import sys
-import warnings
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -15,21 +12,43 @@ import numpy as np
 from tinygan import nn
 from tinygan.backends import Array, backend_of
 from tinygan.foreign import as_numbers
-from tinygan.tensor import Tensor
+from tinygan.optim import Optimizer
 
 LIMIT = 10.0
 """The first batch may hold nothing beyond this: images of 0 to 255 are far beyond, toy data around [-1, 1] are not."""
 
-_ROUNDING = 0.01  # images in [0, 1] may have been rounded or resized
-_SPREAD = 0.25  # a batch of one colour says nothing of its scale
-_BOUNDS = {"sigmoid": "from 0 to 1", "tanh": "from -1 to 1", "relu": "from 0 up", "softplus": "from 0 up",
-           "elu": "from -alpha up", "softmax": "from 0 to 1"}
-_PROBABILITIES = ("sigmoid", "softmax")
-_KEEP = ("clip", "astype")  # of an activation's values these change none, or few
+
+def check_players(generator: Any, discriminator: Any, latent_dim: Any, g_optimizer: Any, d_optimizer: Any) -> None:
+    """ValueError or TypeError for what is not two networks with parameters, a length, and optimisers or None."""
+    if isinstance(latent_dim, bool) or not isinstance(latent_dim, int | np.integer) or latent_dim < 1:
+        raise ValueError(f"GAN: latent_dim should be a whole number of at least 1, got {latent_dim!r}")
+    for name, network in (("generator", generator), ("discriminator", discriminator)):
+        if not isinstance(network, nn.Module):
+            raise TypeError(f"GAN: {name} should be a Module, such as nn.Sequential(...), got {_kind(network)}")
+    for name, optimizer in (("g_optimizer", g_optimizer), ("d_optimizer", d_optimizer)):
+        if not isinstance(optimizer, Optimizer | None):
+            raise TypeError(f"GAN: {name} should be an optimiser, such as Adam(2e-4), got {_kind(optimizer)}")
+    if generator is discriminator:
+        raise ValueError("GAN: generator and discriminator are one and the same network; they should be two")
+    if not generator.parameters() or not discriminator.parameters():
+        raise ValueError("GAN: both networks should have parameters")
+
+
+def _kind(value: Any) -> str:
+    return f"the class {value.__name__}" if isinstance(value, type) else type(value).__name__
+
+
+def as_batch(real: Any, dtype: np.dtype[Any], d_steps: int) -> Array:
+    """What `step` is given, as an array (d_steps * N, ...) in the weights' precision. ValueError for another shape."""
+    if not (type(real) is np.ndarray and real.dtype == dtype):
+        real = as_images(real, dtype)
+    if not real.shape or real.shape[0] % d_steps or not real.size:
+        raise ValueError(f"step: expected d_steps * N images, got shape {real.shape} for d_steps={d_steps}")
+    return real
 
 
 def as_images(real: Any, dtype: np.dtype[Any]) -> Array:
-    """A batch for `step` in the weights' precision. TypeError for bytes and ValueError for other large whole numbers, which
+    """A batch for `step` in the weights' precision. TypeError for bytes, and ValueError for other large whole numbers: those
     are images that nobody has scaled."""
     array = as_numbers("step: real", real)
     if array.dtype == np.uint8:
@@ -37,8 +56,14 @@ def as_images(real: Any, dtype: np.dtype[Any]) -> Array:
                         f"real.astype(np.{dtype}) / 127.5 - 1")
     if array.dtype.kind in "iu" and isinstance(array, np.ndarray) and array.size:
         check_range(float(array.min()), float(array.max()))
-    with np.errstate(over="ignore"):  # (infinity is told by `finite_range`)
+    with np.errstate(over="ignore"):  # `finite_range` finds the infinity and says where it is
         return array.astype(dtype, copy=False)
+
+
+def check_shapes(caller: str, real: Any, fake: Any) -> None:
+    """ValueError if the generator does not make images of the data's shape."""
+    if real.shape[1:] != fake.shape[1:]:
+        raise ValueError(f"{caller}: the images have shape {real.shape[1:]}, the generator makes {fake.shape[1:]}")
 
 
 def finite_range(real: Array) -> tuple[float, float]:
@@ -60,64 +85,22 @@ def check_range(low: float, high: float) -> None:
                          "there" + ("" if whole == 255 else ", a number x up to 65535 is x / 32767.5 - 1"))
 
 
-def end_of_network(network: nn.Module) -> str | None:
-    """The activation that a Sequential (of Sequentials) ends in; None where that cannot be read off it."""
-    layers = [layer for layer in _layers(network) if not isinstance(layer, nn.Flatten | nn.Reshape)]
-    last = layers[-1] if layers else None
-    return last.name if isinstance(last, nn.Activation) and type(last).forward is nn.Activation.forward else None
+def as_count(n: Any) -> int:
+    """How many images to sample. TypeError for what is not a number of images, such as an array of latent vectors."""
+    if isinstance(n, bool) or not isinstance(n, int | np.integer) or n < 0:
+        given = type(n).__name__ if np.ndim(n) else repr(n)
+        raise TypeError(f"sample: n should be a number of images, got {given}; latent vectors go in by name: sample(z=...)")
+    return int(n)
 
 
-def _layers(network: nn.Module) -> Iterator[nn.Module]:
-    if isinstance(network, nn.Sequential) and type(network).forward is nn.Sequential.forward:
-        for layer in network:
-            yield from _layers(layer)
-    else:
-        yield network
-
-
-def end_of_graph(y: Any) -> str | None:
-    """The activation that a recorded result ends in, whatever module has applied it, itself or within another op; None where
-    there is none, or another op behind it."""
-    node = y.node if isinstance(y, Tensor) else None
-    while node is not None and node.op is not None:
-        static = node.static
-        if node.op.name == "mlp":
-            return str(static["layers"][-1].activation)
-        if "activation" in static:
-            return str(static["activation"])
-        if not (node.op.view or node.op.name in _KEEP):
-            return node.op.name if node.op.name in _BOUNDS else None
-        node = node.parents[0]
-    return None
-
-
-def check_discriminator(caller: str, end: str | None) -> bool:
-    """Whether it ends in an activation that tells something. The losses take logits, of any size and either sign: ValueError
-    if they were probabilities (the losses would apply the sigmoid once more, and could never fall below 1.006); a warning
-    if they are bounded otherwise, which somebody may want."""
-    if end in _PROBABILITIES:
-        raise ValueError(f"{caller}: the discriminator ends in a {end}, and the losses take logits, to which they apply the "
-                         f"sigmoid themselves: leave its {end} out; tg.sigmoid(discriminator(images)) are the probabilities")
-    if end in _BOUNDS:
-        _warn(f"{caller}: the discriminator ends in {end}, so that its logits are {_BOUNDS[end]} and it can never be sure: "
-              "leave that activation out, logits may have any value")
-    return end in _BOUNDS
-
-
-def check_generator(caller: str, end: str | None, low: float, high: float) -> None:
-    """Warn if the values of the first batch, from low to high, are not those that such a generator makes."""
-    if end == "tanh" and low >= 0 and high <= 1 + _ROUNDING and high - low > _SPREAD:
-        _warn(f"{caller}: the images are in [0, 1] (from {low:g} to {high:g}), and the generator ends in tanh, which makes "
-              "[-1, 1]: give step images of 2 * x - 1, or end the generator in a sigmoid")
-    elif end in ("sigmoid", "softmax", "relu", "softplus") and low < -_ROUNDING:
-        scaled = "give step images of (x + 1) / 2, or " if end == "sigmoid" else ""
-        _warn(f"{caller}: the images have values below 0 (from {low:g} to {high:g}), and the generator ends in {end}, which "
-              f"makes values {_BOUNDS[end]}: {scaled}end the generator in tanh")
-
-
-def _warn(message: str) -> None:
-    """A warning that points to the user's line."""
-    level, frame = 1, sys._getframe(0)
-    while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] == __name__.partition(".")[0]:
-        level, frame = level + 1, frame.f_back
-    warnings.warn(message, UserWarning, stacklevel=level)
+def as_latent(z: Any, latent_dim: int, dtype: np.dtype[Any]) -> Array:
+    """z (n, latent_dim) as an array in the generator's precision. ValueError for another shape, NaN or infinity."""
+    z = as_numbers("sample: z", z)
+    if z.ndim != 2 or z.shape[1] != latent_dim:
+        raise ValueError(f"sample: z should have shape (n, {latent_dim}), got {tuple(z.shape)}")
+    with np.errstate(over="ignore"):
+        z = z.astype(dtype, copy=False)
+    finite = np.isfinite(backend_of(z).to_numpy(z)).all(axis=1)
+    if not finite.all():
+        raise ValueError(f"sample: z[{int(finite.argmin())}] holds NaN or infinity (in {z.dtype})")
+    return z

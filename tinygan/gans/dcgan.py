@@ -19,11 +19,11 @@ def dcgan_networks(image_shape: tuple[int, int, int] = (1, 28, 28), latent_dim: 
                    width: int = 64) -> tuple[nn.Sequential, nn.Sequential]:
     """The generator (N, latent_dim) -> images (N, *image_shape) in [-1, 1] and the discriminator images -> logits (N, 1).
 
-    image_shape: (channels, 28, 28) or (channels, 64, 64). width: the channels next to the image; each halving of the
-    image doubles them, up to 2 * width on 7 x 7, 8 * width on 4 x 4. As the paper has it: convolutions with strides
-    instead of pooling, batch norm but for G's output and D's input, ReLU in G and tanh at its end, leaky ReLU 0.2 in D,
-    weights from N(0, 0.02). Batch norm's scales start from N(1, 0.02); what stands before batch norm has no bias, which
-    it would take away again. Raises ValueError for other sizes.
+    image_shape: (channels, 28, 28) or (channels, 64, 64). width: the channels of the layer next to the image. They double
+    where the image is halved, up to 2 * width on 7 x 7 or 8 * width on 4 x 4. As in the paper: convolutions with strides
+    instead of pooling, batch norm except at G's output and D's input, ReLU in G and tanh at its end, leaky ReLU 0.2 in D,
+    weights from N(0, 0.02). Batch norm's scales start from N(1, 0.02). A layer before batch norm has no bias, since batch
+    norm would subtract it again. Raises ValueError for other sizes.
     """
     channels, *size = image_shape
     if size not in [[side, side] for side in IMAGE_SIZES]:

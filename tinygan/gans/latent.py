@@ -10,8 +10,10 @@ import numpy as np
 import numpy.typing as npt
 
 from tinygan.foreign import as_numbers
+from tinygan.gans.noises import NOISES
 from tinygan.ops import norm
 from tinygan.random import Key, as_key
+from tinygan.tables import lookup
 
 Array = npt.NDArray[Any]
 _OPPOSITE = 0.98  # minus the cosine from which vectors count as opposite
@@ -48,14 +50,15 @@ def spherical(a: Array, b: Array, steps: int) -> Array:
 
 
 def interpolate(a: Array, b: Array, steps: int, noise: str) -> Array:
-    """From a to b on a path where latent vectors of that noise are found.
+    """From a to b on a path where latent vectors of that noise are found. noise: a name in `NOISES`; ValueError for another.
 
-    Normal vectors of D elements lie close to a sphere of radius sqrt(D): the middle of a straight line, at sqrt(D / 2), is
-    where the generator has never been, so the path is spherical. Uniform ones fill a cube, and a straight line between
-    two points of a cube stays in it; an arc may leave it. But from a vector to about its opposite the line passes by 0,
-    where hardly any of them are, too: there the path is an arc, kept in the cube of the ends.
+    Normal vectors of D elements lie close to a sphere of radius sqrt(D), and random signs lie on it. The middle of a
+    straight line, at about sqrt(D / 2), is where the generator has never been, so the path is spherical. Uniform vectors
+    fill a cube, and a straight line between two points of a cube stays in it; an arc may leave it. But from a vector to
+    about its opposite the line passes by 0, where hardly any uniform vectors are either. There the path is an arc, kept in
+    the cube of the ends.
     """
-    if noise != "uniform":
+    if not lookup(NOISES, "interpolate", "noise", noise).straight:
         return spherical(a, b, steps)
     path, arc = linear(a, b, steps), spherical(a, b, steps)
     ends = path[..., [0, -1], :].astype(np.float64)
@@ -89,9 +92,10 @@ def neighbourhood(z: Array, key: Key, scale: float = 0.25) -> Array:
 
 
 def alike(images: Array, groups: int, size: int) -> list[list[int]]:
-    """(N, ...) -> `groups` lists of `size` indices, no image in two: the images of a list resemble each other, and those of
-    different lists do not. First come the image with the nearest neighbours and those neighbours; then always the image
-    farthest from all groups so far, and its neighbours; by the correlation of their pixels."""
+    """(N, ...) -> `groups` lists of `size` indices. The images of a list resemble each other, those of different lists do
+    not, and no image is in two. The first group is the image with the nearest neighbours, and these neighbours. Each further
+    one is the image farthest from all groups so far, and its neighbours. Distance is 1 minus the correlation of the pixels.
+    """
     if groups * size > len(images):
         raise ValueError(f"alike: {groups} groups of {size} need {groups * size} images, got {len(images)}")
     flat = images.reshape(len(images), -1).astype(np.float64)

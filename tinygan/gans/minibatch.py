@@ -1,7 +1,7 @@
 """Minibatch discrimination (Salimans et al. 2016, "Improved techniques for training GANs", section 3.2).
 
-The game is `VanillaGAN`'s; what is new is a layer of the discriminator, by which it sees each image beside the others of its
-batch. A generator that makes one image again and again is then easy to tell from the data, wherever that image lies. So this
+The game is `VanillaGAN`'s. What is new is a layer of the discriminator that compares each image with the others of its
+batch. A generator that makes one image again and again is then easy to tell from the data, whatever the image is. So this
 file has networks, and no class.
 """
 from __future__ import annotations
@@ -18,8 +18,8 @@ def minibatch_networks(image_shape: tuple[int, int, int] = (1, 28, 28), latent_d
                        dimensions: int = 5) -> tuple[nn.Sequential, nn.Sequential]:
     """The vanilla GAN's networks for images (C, H, W), with minibatch discrimination before the discriminator's logit.
 
-    kernels, dimensions: B and C in the paper. Real and generated images go through the discriminator as batches of their
-    own, since the layer couples a batch's images.
+    kernels, dimensions: B and C in the paper. Real and generated images go through the discriminator as two batches, since
+    the layer couples a batch's images.
     """
     generator, _ = vanilla_networks(image_shape, latent_dim)
     discriminator = nn.Sequential(

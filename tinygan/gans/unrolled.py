@@ -15,23 +15,43 @@ from __future__ import annotations
 __all__ = ["UnrolledGAN", "Unrolling"]
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from enum import Enum
+from typing import Any, NamedTuple, TypedDict, Unpack
 
 import numpy as np
+import numpy.typing as npt
 
 from tinygan import nn
 from tinygan.backends import Array
 from tinygan.context import override
 from tinygan.fusion import as_function
-from tinygan.gans.gan import Stats
-from tinygan.gans.vanilla import VanillaGAN, _number
+from tinygan.gans.dcgan import dcgan_networks
+from tinygan.gans.stats import Stats, number
+from tinygan.gans.vanilla import VanillaGAN, vanilla_networks
 from tinygan.graph import Leaf, grad
-from tinygan.optim import Optimizer
-from tinygan.random import KeyStream, use_key
+from tinygan.optim import Optimizer, Schedule
+from tinygan.random import Key, KeyStream, use_key
+from tinygan.tables import lookup
 from tinygan.tensor import Tensor, wrap
 
-ORDERS = ("discriminator-first", "generator-first", "simultaneous")
+NETWORKS = {"dense": vanilla_networks, "dcgan": dcgan_networks}
+"""The players that `tinygan train unrolled` offers, by name."""
 
+
+class Act(Enum):
+    """What is done in a round, in an order to choose."""
+
+    UPDATE_DISCRIMINATOR = "d_steps updates of the discriminator"
+    LOOK_AHEAD = "the generator's gradients, against the discriminator as it would become from here"
+    UPDATE_GENERATOR = "the generator's update with those gradients"
+
+
+ORDERS = {
+    "discriminator-first": (Act.UPDATE_DISCRIMINATOR, Act.LOOK_AHEAD, Act.UPDATE_GENERATOR),
+    "generator-first": (Act.LOOK_AHEAD, Act.UPDATE_GENERATOR, Act.UPDATE_DISCRIMINATOR),
+    "simultaneous": (Act.LOOK_AHEAD, Act.UPDATE_DISCRIMINATOR, Act.UPDATE_GENERATOR),
+}
+"""The orders of a round, by name."""
 
 Parameters = list[Tensor]
 """Of a discriminator, as `fusion.as_function` takes them: one by one, or all in one Tensor."""
@@ -41,12 +61,12 @@ Loss = Callable[[Parameters, Any], Tensor]
 
 
 class Unrolling(NamedTuple):
-    """`steps` updates of a discriminator by its optimiser, from where that stands, and the generator's loss at their end.
+    """A discriminator's next `steps` updates by its optimiser, and the generator's loss after them.
 
-    A discriminator that is on its way is a point: one array of all its parameters and its optimiser's slots (see
-    `Optimizer.pack`). judged: from the generated images to those of d_loss, real ones and all; those of g_loss are the
-    generated images themselves. parameters: from a point to what the losses take. truncate: the generator's gradient goes
-    back through the last so many steps only, and takes what comes before for constant (biased; Shaban et al. 2019).
+    The discriminator before or after an update is a point: one array of all its parameters and its optimiser's slots (see
+    `Optimizer.pack`). parameters: makes of a point what the losses take. judged: makes of the generated images what d_loss
+    takes; g_loss takes the generated images themselves. truncate: the generator's gradient goes back through the last
+    `truncate` updates only. What comes before is taken for constant (biased; Shaban et al. 2019).
     """
 
     d_loss: Loss
@@ -70,7 +90,7 @@ class Unrolling(NamedTuple):
         return self.optimizer.advance(point, [g.array for g in gradients], self.optimizer.count + step)
 
     def rematerialized(self, fake: Array) -> tuple[Tensor, Array]:
-        """The generator's loss, and its gradient by the generated images; exact, with the memory of one step."""
+        """The generator's loss and its gradient by the generated images: exact, with the memory of one step's graph."""
         points, judged = [self.optimizer.pack()], self.judged(fake)
         for step in range(self.steps):
             points.append(self.advance_array(points[-1], judged, step))
@@ -102,55 +122,67 @@ class Unrolling(NamedTuple):
         return self.g_loss(self.parameters(point), fake)
 
 
+class VanillaSettings(TypedDict, total=False):
+    """VanillaGAN's other settings."""
+
+    d_steps: int
+    noise: str
+    label_smoothing: float
+    instance_noise: float | Schedule
+    g_optimizer: Optimizer | None
+    d_optimizer: Optimizer | None
+    key: Key | None
+
+
 class UnrolledGAN(VanillaGAN):
     """Algorithm 1, but the generator's gradient looks `unroll_steps` (K) of the discriminator's updates ahead.
 
-    Those updates are the discriminator's own, with its optimiser's moments and count as they stand; they see the
-    minibatch and the latent vectors of this update and the same dropout, and leave no trace: the discriminator then makes
-    its one ordinary update, and running statistics do not move.
+    Those updates are the discriminator's own, with its optimiser's moments and count as they stand. All K of them see the
+    same minibatch, latent vectors and dropout. They are on trial: the discriminator's weights and running statistics stay as
+    they are until its ordinary update.
 
-    generator_cost: "minimax" is the paper's. order: whose update comes first ("discriminator-first" as in Algorithm 1), or
-    "simultaneous", both from where the players stood. truncate: see `Unrolling`. rematerialize: False records all K
-    steps, which is faster while it fits into memory. The other arguments are VanillaGAN's.
+    generator_cost: "minimax" is the paper's. order: one of `ORDERS`: whose update comes first ("discriminator-first" as in
+    Algorithm 1), or "simultaneous", where both start from the same state of the game. truncate: see `Unrolling`.
+    rematerialize: False records all K steps, which is faster while it fits into memory. The other arguments are
+    VanillaGAN's.
     """
 
     def __init__(self, generator: nn.Module, discriminator: nn.Module, latent_dim: int, *, unroll_steps: int = 5,
                  truncate: int | None = None, order: str = "discriminator-first", rematerialize: bool = True,
-                 generator_cost: str = "minimax", **settings: Any) -> None:
+                 generator_cost: str = "minimax", **settings: Unpack[VanillaSettings]) -> None:
         if not isinstance(unroll_steps, int | np.integer) or unroll_steps < 0:
             raise ValueError(f"UnrolledGAN: unroll_steps should be 0 or more, got {unroll_steps}")
         if truncate is not None and not (isinstance(truncate, int | np.integer) and 0 <= truncate <= unroll_steps):
             raise ValueError(f"UnrolledGAN: truncate should be from 0 to unroll_steps ({unroll_steps}), got {truncate}")
-        if order not in ORDERS:
-            raise ValueError(f"UnrolledGAN: unknown order {order!r}, expected one of {', '.join(ORDERS)}")
+        lookup(ORDERS, "UnrolledGAN", "order", order)
         super().__init__(generator, discriminator, latent_dim, generator_cost=generator_cost, **settings)
         self.unroll_steps = unroll_steps
         self.truncate = truncate
         self.order = order
         self.rematerialize = rematerialize
 
-    def step(self, real: Any) -> Stats:
+    def step(self, real: npt.ArrayLike) -> Stats:
         """One round: `d_steps` updates of the discriminator and one of the generator, in the order chosen. real: as for
         `VanillaGAN.step`; the generator's look ahead sees the last N of them."""
-        real = self._checked(real)
-        n = len(real) // self.d_steps
+        images = self._batch(real)
+        n = len(images) // self.d_steps
         with use_key(self.keys):
-            stats = self._update_discriminator(real) if self.order == "discriminator-first" else None
-            loss, gradients = self.unrolled_gradients(real[-n:], self.latent(n))
-            if self.order == "generator-first":
-                self.g_optimizer.step(gradients)
-            stats = stats or self._update_discriminator(real)
-            if self.order != "generator-first":
-                self.g_optimizer.step(gradients)
-        self._counted()
-        return stats._replace(g_loss=_number(loss))
+            for act in lookup(ORDERS, type(self).__name__, "order", self.order):
+                if act is Act.UPDATE_DISCRIMINATOR:
+                    stats = self._update_discriminator(images)
+                elif act is Act.LOOK_AHEAD:
+                    loss, gradients = self.unrolled_gradients(images[-n:], self.latent(n))
+                else:
+                    self.g_optimizer.step(gradients)
+        self._steps.advance()
+        return stats._replace(g_loss=number(loss))
 
     def unrolled_gradients(self, real: Any, z: Any) -> tuple[Tensor, list[Tensor]]:
         """The generator's loss and its gradients in the order of `generator.parameters()`, for the real images (N, ...) that
         the discriminator's steps ahead see, and latent vectors z (N, latent_dim)."""
         with override(updating=self.g_identities):
             fake = self.generator(z)
-        self._check_generator(fake)
+        self._first_step.generator(fake)
         ahead = self.look_ahead(real)
         if self.rematerialize:
             loss, by_images = ahead.rematerialized(fake.array)

@@ -11,6 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from tinygan.kernels.optimizer_settings import AdamSettings, RMSPropSettings, SGDSettings
+
 Array = np.ndarray[Any, Any]
 
 
@@ -248,42 +250,36 @@ def batch_norm_input_grad(g: Array, x: Array, weight: Array, sums: Array, eps: f
 # Optimisers: one array's (parameter, state ...) before -> after
 
 
-def adam(p: Array, g: Array, m: Array, v: Array, settings: Sequence[float]) -> tuple[Array, Array, Array]:
-    """Adam (Kingma, Ba 2015, algorithm 1) or, decoupled, AdamW (Loshchilov, Hutter 2019, algorithm 2).
-
-    settings: learning rate, beta1, beta2, eps, weight decay, decoupled, 1 - beta1^t, 1 - beta2^t.
-    """
-    rate, beta1, beta2, eps, decay, decoupled, correction1, correction2 = settings
+def adam(p: Array, g: Array, m: Array, v: Array, s: AdamSettings) -> tuple[Array, Array, Array]:
+    """Adam (Kingma, Ba 2015, algorithm 1) or, decoupled, AdamW (Loshchilov, Hutter 2019, algorithm 2)."""
     p, m, v = p.astype(np.float64), m.astype(np.float64), v.astype(np.float64)
     for i in np.ndindex(p.shape):
-        if decoupled:
-            p[i] -= rate * decay * p[i]
-        slope = float(g[i]) + (0.0 if decoupled else decay * float(p[i]))
-        m[i] = beta1 * m[i] + (1 - beta1) * slope
-        v[i] = beta2 * v[i] + (1 - beta2) * slope * slope
-        p[i] -= rate * (m[i] / correction1) / (math.sqrt(v[i] / correction2) + eps)
+        if s.decoupled:
+            p[i] -= s.learning_rate * s.weight_decay * p[i]
+        slope = float(g[i]) + (0.0 if s.decoupled else s.weight_decay * float(p[i]))
+        m[i] = s.beta1 * m[i] + (1 - s.beta1) * slope
+        v[i] = s.beta2 * v[i] + (1 - s.beta2) * slope * slope
+        p[i] -= s.learning_rate * (m[i] / s.correction1) / (math.sqrt(v[i] / s.correction2) + s.eps)
     return p, m, v
 
 
-def rmsprop(p: Array, g: Array, square: Array, settings: Sequence[float]) -> tuple[Array, Array]:
-    """RMSProp (Tieleman, Hinton 2012). settings: learning rate, decay, eps, weight decay."""
-    rate, alpha, eps, decay = settings
+def rmsprop(p: Array, g: Array, square: Array, s: RMSPropSettings) -> tuple[Array, Array]:
+    """RMSProp (Tieleman, Hinton 2012)."""
     p, square = p.astype(np.float64), square.astype(np.float64)
     for i in np.ndindex(p.shape):
-        slope = float(g[i]) + decay * p[i]
-        square[i] = alpha * square[i] + (1 - alpha) * slope * slope
-        p[i] -= rate * slope / (math.sqrt(square[i]) + eps)
+        slope = float(g[i]) + s.weight_decay * p[i]
+        square[i] = s.decay * square[i] + (1 - s.decay) * slope * slope
+        p[i] -= s.learning_rate * slope / (math.sqrt(square[i]) + s.eps)
     return p, square
 
 
-def sgd(p: Array, g: Array, velocity: Array, settings: Sequence[float]) -> tuple[Array, Array]:
-    """Gradient descent with momentum (Sutskever et al. 2013). settings: learning rate, momentum, nesterov, weight decay."""
-    rate, momentum, nesterov, decay = settings
+def sgd(p: Array, g: Array, velocity: Array, s: SGDSettings) -> tuple[Array, Array]:
+    """Gradient descent with momentum (Sutskever et al. 2013)."""
     p, velocity = p.astype(np.float64), velocity.astype(np.float64)
     for i in np.ndindex(p.shape):
-        slope = float(g[i]) + decay * p[i]
-        velocity[i] = momentum * velocity[i] + slope
-        p[i] -= rate * (slope + momentum * velocity[i] if nesterov else velocity[i])
+        slope = float(g[i]) + s.weight_decay * p[i]
+        velocity[i] = s.momentum * velocity[i] + slope
+        p[i] -= s.learning_rate * (slope + s.momentum * velocity[i] if s.nesterov else velocity[i])
     return p, velocity
 
 

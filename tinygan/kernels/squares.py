@@ -1,9 +1,9 @@
-"""How large the mean squares of gradients may become that Adam and RMSProp keep.
+"""How large a gradient may be that enters a mean square, and how large the mean square may become.
 
-A mean square that overflowed would be infinite for ever, and its weight would never move again. So a finite gradient, if its
-square is too large, enters as the largest one whose square is not. Adam and RMSProp divide the gradient by its own size: the
-step is nearly the same. And the mean square stays finite, decays, and lets the weight move. Infinite and NaN gradients stay
-what they are.
+Adam and RMSProp keep a running mean of squared gradients. A mean that overflowed would stay infinite, and its weight would
+never move again. So a finite gradient whose square is too large enters as the largest gradient whose square is not. Both
+rules divide the gradient by the root of its mean square, so the step is nearly the same. The mean stays finite and decays,
+so the weight can move. Infinite and NaN gradients stay as they are.
 """
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from typing import Any
 
 import numpy as np
 
-MARGIN = 0.999  # for rounding
+MARGIN = 0.999
+"""The largest gradient is this share of the root of the largest square, so that rounding cannot make its square infinite."""
 
 
 def largest_square(dtype: Any) -> float:
@@ -21,5 +22,5 @@ def largest_square(dtype: Any) -> float:
 
 
 def largest_gradient(dtype: Any, share: float) -> float:
-    """How large a gradient may enter a mean square, which gets `share` of its square."""
+    """The largest gradient that may enter a mean square, which takes in `share` of the gradient's square."""
     return MARGIN * math.sqrt(largest_square(dtype)) / math.sqrt(share)

@@ -1,4 +1,4 @@
-"""What a run tells its user to type next: that depends on how it was started, and on who can build its networks again."""
+"""What a run tells its user to type next. It depends on how the run was started, and on who can build its networks again."""
 from __future__ import annotations
 
 __all__ = ["Origin", "given_arguments", "open_in_python", "origin", "resume", "sample", "start_again", "started"]
@@ -12,20 +12,22 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from .settings import Settings
+
+Start = Literal["command", "script", "main", "train"]
 
 
 class Origin(NamedTuple):
     """How a run was started.
 
     kind: "command" (`tinygan train`), "script" (`training.main` in a script that parses the command line), "main"
-    (`training.main` with arguments of its caller's, or in a notebook) or "train" (`training.train` in the user's program).
+    (`training.main` with its caller's arguments, or in a notebook) or "train" (`training.train` in the user's program).
     body: the name of the function that `training.main` was given.
     """
 
-    kind: str = "train"
+    kind: Start = "train"
     body: str = "main"
 
 
@@ -39,7 +41,7 @@ def origin() -> Origin:
 
 @contextmanager
 def started(how: Origin) -> Iterator[None]:
-    """Within this, runs say that they were started so."""
+    """`with started(how):` runs in the body say that they were started in this way."""
     token = _ORIGIN.set(how)
     try:
         yield
@@ -48,8 +50,8 @@ def started(how: Origin) -> Iterator[None]:
 
 
 def given_arguments(arguments: Sequence[str] | None) -> list[str] | None:
-    """The arguments to parse; None: those of the process. A notebook's process has arguments of its kernel's
-    (`-f kernel.json`), which are nobody's here: there, what was not given is empty."""
+    """The arguments to parse; None stands for those of the process. In a notebook, arguments that were not given are an
+    empty list: the process has only the kernel's own (`-f kernel.json`)."""
     if arguments is not None:
         return list(arguments)
     return [] if _in_notebook() else None
@@ -69,7 +71,7 @@ def _in_notebook() -> bool:
 
 
 def resume(settings: Settings, epochs: int | None = None) -> str:
-    """What goes on with this run, up to `epochs` if given: a command line, or what to call in Python."""
+    """How to go on with this run, up to `epochs` if given: a command line, or a call in Python."""
     how = origin()
     flags = ["--run-dir", settings.run_dir, "--resume", *(["--epochs", str(epochs)] if epochs else [])]
     if how.kind == "command":
@@ -85,19 +87,19 @@ def resume(settings: Settings, epochs: int | None = None) -> str:
 
 
 def start_again(run_dir: str, variant: str, own: bool) -> str:
-    """What starts a stopped run again, said without knowing how it was started."""
+    """How to start a stopped run again, where it is not known how it was started."""
     if own:
         return "the program that started it, with resume=True in its settings (or the flag --resume)"
     return f"{_tinygan()} train {variant} --run-dir {shlex.quote(run_dir)} --resume"
 
 
 def sample(settings: Settings, own: bool) -> str:
-    """What draws images from this run: a command line, or, where its networks are the user's own, what to call in Python."""
+    """How to draw images from this run: a command line, or a call in Python where the networks are the user's own."""
     return open_in_python(settings.run_dir) if own else f"{_tinygan()} sample {shlex.quote(settings.run_dir)}"
 
 
 def open_in_python(run_dir: str) -> str:
-    """What samples from a run whose networks `tinygan train` does not know."""
+    """How to draw images in Python from a run whose networks `tinygan train` does not know."""
     return f"tinygan.training.open_run({_quoted(run_dir)}, gan).gan.sample(64)  # gan built as for the training"
 
 

@@ -7,7 +7,7 @@ import signal
 
 
 class RunError(RuntimeError):
-    """A run that cannot start or go on, for a reason its user can do something about."""
+    """A run that cannot start or go on, for a reason that its user can mend."""
 
     exit_status = 2
 
@@ -19,7 +19,7 @@ class DivergedError(RunError):
 
 
 class Interrupted(KeyboardInterrupt):
-    """Ctrl-C or SIGTERM ended the run after it saved a checkpoint; like its base it is no `Exception`."""
+    """Ctrl-C or SIGTERM ended the run, after it saved a checkpoint. Like its base class it is not an `Exception`."""
 
     def __init__(self, number: int) -> None:
         super().__init__(f"interrupted by {signal.Signals(number).name}")

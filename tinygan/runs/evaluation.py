@@ -16,17 +16,17 @@ from tinygan.random import Key
 from tinygan.saving import write_atomically
 
 from .errors import RunError
-from .variants import GAN
+from .trainable import TrainableGAN
 
 _CHUNK = 1000
 
 
 class Examiner:
-    """Compares a GAN's images with digits: as many as there are test images. These are measured themselves, too: no
-    generator needs to do better than they do.
+    """Compares a GAN's images with digits. It measures as many images as there are test images. The test images are measured
+    in the same way: no generator needs to do better than they do.
 
-    What cannot be evaluated is refused at once, with a RunError or DataError; `prepare`, which may take minutes, trains the
-    classifier if need be and measures the test images.
+    Data that cannot be evaluated are refused at once, with a RunError or DataError. `prepare` trains the classifier if it is
+    not in the cache, and measures the test images; that may take minutes.
     """
 
     def __init__(self, train: Dataset, data_dir: str | None) -> None:
@@ -47,7 +47,7 @@ class Examiner:
         self.floor: dict[str, float] = {}
 
     def prepare(self) -> Examiner:
-        """What `examine` needs; a second call does nothing."""
+        """Make what `examine` needs. A second call does nothing."""
         from tinygan import metrics
 
         if not self.floor:
@@ -60,7 +60,7 @@ class Examiner:
             self.about["classifier_accuracy"] = classifier.accuracy
         return self
 
-    def examine(self, gan: GAN, key: Key) -> dict[str, float]:
+    def examine(self, gan: TrainableGAN, key: Key) -> dict[str, float]:
         """The measures of images whose latent vectors are drawn from `key`, by name."""
         self.prepare()
         z = gan.latent(self.about["images"], key)
@@ -75,7 +75,7 @@ class Examiner:
 
 
 class Evaluation:
-    """A run's record of examinations. A run that goes on after `done` epochs keeps those of so many."""
+    """A run's record of its evaluations. A run that is resumed after `done` epochs keeps what those epochs recorded."""
 
     def __init__(self, path: Path, examiner: Examiner, key: Key, title: str, done: int) -> None:
         self._path, self._examiner, self._key, self._title = path, examiner, key, title
@@ -83,8 +83,8 @@ class Evaluation:
         with suppress(FileNotFoundError):
             self._rows = [row for row in json.loads(path.read_text(encoding="utf-8"))["epochs"] if row["epoch"] <= done]
 
-    def add(self, gan: GAN, epoch: int) -> None:
-        """Examine the GAN as it is after `epoch`, unless that has been done."""
+    def add(self, gan: TrainableGAN, epoch: int) -> None:
+        """Examine the GAN as it is after `epoch`, unless the record has that epoch already."""
         from tinygan.plotting import save_quality
 
         if any(row["epoch"] == epoch for row in self._rows):

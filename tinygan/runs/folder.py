@@ -22,9 +22,11 @@ from .errors import RunError
 from .history import History
 from .lock import NAME as LOCK_NAME
 from .lock import FolderLock
-from .settings import READING, Settings, read_config
-from .variants import GAN
+from .settings import CONFIG, Resume, Settings, read_config
+from .trainable import TrainableGAN
+from .variants import is_younger, on_resume
 
+CHECKPOINT = "checkpoint.safetensors"
 _FLUSH_SECONDS = 1.0
 
 
@@ -32,13 +34,13 @@ class RunFolder:
     """A context manager that holds the folder's lock; everything a run writes goes through it.
 
     Entering creates the folder, or takes up the run in it (`settings.resume`), or refuses with a `RunError`. In a run
-    over several processes only one may have a `RunFolder`. networks: in words, if they are its user's own.
+    over several processes only one may have a `RunFolder`. networks: the networks in words, if they are the user's own.
     """
 
     def __init__(self, settings: Settings, dataset: Any, device: str = "cpu",
                  steps_per_epoch: int = 1, networks: Mapping[str, str] | None = None) -> None:
         self.path = Path(settings.run_dir)
-        self.checkpoint = self.path / "checkpoint.safetensors"
+        self.checkpoint = self.path / CHECKPOINT
         self.metrics = self.path / "metrics.csv"
         self.losses = self.path / "losses.png"
         self.quality = self.path / "quality.json"
@@ -68,7 +70,7 @@ class RunFolder:
             self._fresh = stored is None
             if stored is not None:
                 self._agree_with(stored)
-            write_atomically(self.path / "config.json", (json.dumps(self._config, indent=2) + "\n").encode())
+            write_atomically(self.path / CONFIG, (json.dumps(self._config, indent=2) + "\n").encode())
             self._closing = opening.pop_all()
         return self
 
@@ -84,19 +86,18 @@ class RunFolder:
         return self.path / "samples" / f"epoch_{epoch:04d}.png"
 
     def vacate(self) -> None:
-        """Make the folder as good as empty, if this run was the first in it: it failed before its first step, and whoever
-        mends the reason should not find the folder occupied."""
+        """Delete what a run wrote that was the first in its folder and failed before its first step. Its user can then mend
+        the reason and start it again in the same folder."""
         if self._fresh and not self.checkpoint.exists():
             if self._csv is not None:
                 self._csv.close()
                 self._csv = None
-            for path in (self.metrics, self.path / "config.json"):
+            for path in (self.metrics, self.path / CONFIG):
                 path.unlink(missing_ok=True)
 
     def _agree_with(self, stored: dict[str, Any]) -> None:
-        """Refuse to go on with a run under other settings, on other data or for fewer epochs than it has done; note
-        another machine, and data of another name. Without a checkpoint there is nothing yet that settings must agree with.
-        """
+        """Refuse to go on with a run under other settings, on other data or for fewer epochs than it has done. Note another
+        machine, and data of another name. Without a checkpoint there is nothing yet that settings must agree with."""
         new = self._config
         if self.checkpoint.exists():
             if "networks" in stored and "networks" not in new:
@@ -136,7 +137,7 @@ class RunFolder:
         arrays["cursor"] = np.array(divmod(len(history), history.steps_per_epoch), dtype=np.int64)  # epochs, steps
         save(self.checkpoint, arrays, {"config": digest(self._config), "data": str(self._config["data"]["name"])})
 
-    def load(self, gan: GAN, history: History) -> bool:
+    def load(self, gan: TrainableGAN, history: History) -> bool:
         """Take `gan` and `history` to where the checkpoint left them; False if there is none yet."""
         if self._read is None:
             return False
@@ -194,13 +195,13 @@ def refuse_occupied(settings: Settings) -> None:
     if stored is not None and stored["variant"] != settings.variant:
         raise RunError(f"cannot resume {path}: it is a run of {stored['variant']!r}, not of {settings.variant!r}")
     if not settings.resume and path.is_dir() and not _is_vacant(path):
-        advice = "--resume goes on with it, " if (path / "config.json").is_file() else ""
+        advice = "--resume goes on with it, " if (path / CONFIG).is_file() else ""
         what = "a run" if advice else "other files"
         raise RunError(f"{path} already holds {what}: {advice}another --run-dir starts a new one")
 
 
 def refuse_moved_data(run_dir: str | Path, data_dir: str | None) -> None:
-    """Refuse where a run's data, as its `config.json` has them, are no longer there, and say what to do."""
+    """Refuse if a run's data are no longer where its `config.json` says, and say what to do."""
     if data_dir is not None and not Path(data_dir).exists():
         raise RunError(f"the data of {run_dir} are no longer at {data_dir}: say with --data-dir where they are now "
                        "(they may have another name, but must have the same content)")
@@ -209,10 +210,10 @@ def refuse_moved_data(run_dir: str | Path, data_dir: str | None) -> None:
 def read_checkpoint(path: Path, config: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     """(the GAN's state, the history's) from a run's checkpoint, which must belong to `config`."""
     arrays, metadata = load(path)
-    # The data's name is part of the digest, but may have changed since; that they are the same, their checksum says.
+    # The data's name is part of the digest, but may have changed since. The checksum says whether they are the same data.
     named = {**config, "data": {**config["data"], "name": metadata.get("data")}}
     if metadata.get("config") != digest(named):
-        raise CheckpointError(f"{path} belongs to another run than {path.parent / 'config.json'}")
+        raise CheckpointError(f"{path} belongs to another run than {path.parent / CONFIG}")
     parts: dict[str, dict[str, Any]] = {"gan": {}, "history": {}}
     for name, values in arrays.items():
         part, dot, rest = name.partition(".")
@@ -224,12 +225,9 @@ def read_checkpoint(path: Path, config: dict[str, Any]) -> tuple[dict[str, Any],
 def digest(config: dict[str, Any]) -> str:
     """A SHA-256 over what must stay the same when a run is resumed."""
     settings = {name: value for name, value in config["settings"].items()
-                if name not in ("epochs", "evaluate", *READING) and not (name in _YOUNGER and value is None)}
+                if on_resume(name) is Resume.FIXED and not (is_younger(name) and value is None)}
     data = {name: value for name, value in config["data"].items() if name not in ("data_dir", "bad_files")}
     return hashlib.sha256(json.dumps([config["variant"], settings, data], sort_keys=True).encode()).hexdigest()
-
-
-_YOUNGER = ("g_learning_rate", "precision")  # than some runs: counts where it is set
 
 
 def _configuration(settings: Settings, dataset: Any, device: str) -> dict[str, Any]:
@@ -248,20 +246,29 @@ def _configuration(settings: Settings, dataset: Any, device: str) -> dict[str, A
 def _changes(stored: dict[str, Any], new: dict[str, Any], settings: Settings) -> Iterator[tuple[str, str, Any, Any]]:
     """("settings" or "data", name, old value, new value) of everything that decides what is computed and differs.
 
-    A setting that is younger than the run was its default. Data of another name are the same data if their checksum is
-    the same, and then they may have been read in another way."""
+    A setting that is younger than the run had its default there. Data with the same checksum are the same data, whatever
+    they are called and however they are read."""
     defaults = {item.name: item.default for item in fields(settings)}
     same_images = stored["data"].get("checksum") == new["data"]["checksum"]
-    free = {"settings": {"epochs", "evaluate", *(READING if same_images else ())}, "data": {"data_dir", "name", "bad_files"}}
     for group, prefix, separator in (("settings", "--", "-"), ("data", "the data set's ", " ")):
-        for name in sorted((stored[group].keys() | new[group].keys()) - free[group]):
+        for name in sorted(stored[group].keys() | new[group].keys()):
+            if _may_change(group, name, same_images):
+                continue
             old, value = stored[group].get(name, defaults.get(name)), new[group].get(name)
             if old != value:
                 yield group, prefix + name.replace("_", separator), old, value
 
 
+def _may_change(group: str, name: str, same_images: bool) -> bool:
+    """Whether that setting, or what is recorded of the data, may be another when a run is resumed."""
+    if group == "data":
+        return name in ("data_dir", "name", "bad_files")
+    rule = on_resume(name)
+    return rule is Resume.FREE or (rule is Resume.SAME_IMAGES and same_images)
+
+
 def _is_vacant(folder: Path) -> bool:
-    """Whether nothing lies there, or only what a run leaves that was killed before it wrote its settings."""
+    """Whether the folder is empty, or holds only what is left of a run that was killed before it wrote its settings."""
     for path in folder.iterdir():
         if path.name == "samples" and path.is_dir():
             if not _is_vacant(path):

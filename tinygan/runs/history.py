@@ -10,9 +10,6 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-HEADER = "epoch,step,d_loss,g_loss,d_real,d_fake,seconds"
-QUANTITIES = ("d_loss", "g_loss", "d_real", "d_fake")
-
 
 class Row(NamedTuple):
     """One step: the losses in nats, the mean probabilities that the discriminator gave, and seconds of training so far."""
@@ -29,6 +26,10 @@ class Row(NamedTuple):
             if not math.isfinite(loss):
                 return f"the {player}'s loss is {loss}"
         return None
+
+
+QUANTITIES = Row._fields[:-1]  # without the seconds
+HEADER = ",".join(("epoch", "step", *Row._fields))
 
 
 class History:
@@ -59,7 +60,7 @@ class History:
         return np.array(self._columns[name], dtype=np.float32)
 
     def mean(self, epoch: int) -> dict[str, float]:
-        """The means over one epoch (from 1) of what it has so far."""
+        """The means over the steps that an epoch (from 1) has so far."""
         rows = slice((epoch - 1) * self.steps_per_epoch, epoch * self.steps_per_epoch)
         return {name: float(np.mean(self[name][rows], dtype=np.float64)) for name in QUANTITIES}
 

@@ -1,4 +1,4 @@
-"""What results depend on bit for bit, besides the settings: versions, processor, vectors, threads."""
+"""What a result depends on to the last bit, besides the settings: versions, processor, vectors, threads."""
 from __future__ import annotations
 
 __all__ = ["describe", "differences"]
@@ -30,7 +30,7 @@ def kernels() -> dict[str, str]:
 
 def differences(then: dict[str, Any], now: dict[str, Any]) -> list[str]:
     """What changed between two descriptions, a phrase each ("numpy 2.3.1 -> 2.4.0"). What an older tinygan did not record
-    did not change."""
+    counts as unchanged."""
     return [f"{name} {then[group][name]} -> {value}"
             for group in ("versions", "machine") for name, value in now[group].items()
             if then.get(group, {}).get(name, value) != value]

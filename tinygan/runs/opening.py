@@ -9,27 +9,26 @@ from typing import Any, NamedTuple
 
 from . import advice
 from .errors import RunError
-from .folder import read_checkpoint
+from .folder import CHECKPOINT, read_checkpoint
 from .lock import in_use
 from .settings import Settings, complete, read_config
-from .variants import GAN, VARIANTS
-
-CHECKPOINT = "checkpoint.safetensors"
+from .trainable import TrainableGAN
+from .variants import VARIANTS
 
 
 class OpenedRun(NamedTuple):
     """The GAN as the run's checkpoint left it, the run's `config.json`, and its history's columns by name."""
 
-    gan: GAN
+    gan: TrainableGAN
     config: dict[str, Any]
     history: dict[str, Any]
 
 
-def open_run(run: str | os.PathLike[str], gan: GAN | None = None) -> OpenedRun:
-    """Read back the run in that folder; RunError or CheckpointError says what is missing there or does not fit.
+def open_run(run: str | os.PathLike[str], gan: TrainableGAN | None = None) -> OpenedRun:
+    """Read back the run in that folder. RunError or CheckpointError says what is missing there or does not fit.
 
-    gan: needed only for a run whose networks were built by its user's program, which alone can build them again: a GAN
-    built as for the training. It becomes the GAN of the checkpoint.
+    gan: a GAN built as for the training, which becomes the GAN of the checkpoint. It is needed only for a run whose networks
+    were built by its user's program, since only that program can build them again.
     """
     run = Path(run).expanduser()
     config = run_config(run)
@@ -47,7 +46,7 @@ def open_run(run: str | os.PathLike[str], gan: GAN | None = None) -> OpenedRun:
     return OpenedRun(gan, config, history)
 
 
-def untrained(run: str | os.PathLike[str]) -> GAN:
+def untrained(run: str | os.PathLike[str]) -> TrainableGAN:
     """The GAN as the run in that folder began: the same networks with their first weights."""
     run = Path(run).expanduser()
     config = run_config(run)
@@ -84,7 +83,7 @@ def run_config(run: str | os.PathLike[str]) -> dict[str, Any]:
     return config
 
 
-def own_networks(gan: GAN, settings: Settings, image_shape: tuple[int, int, int]) -> dict[str, str]:
+def own_networks(gan: TrainableGAN, settings: Settings, image_shape: tuple[int, int, int]) -> dict[str, str]:
     """The networks in words, if they are others than `settings.variant` builds; empty if `tinygan sample` can build them.
 
     What is compared is what sampling and loading depend on: the layers, the latent vectors, the names and shapes of the
@@ -100,7 +99,7 @@ def own_networks(gan: GAN, settings: Settings, image_shape: tuple[int, int, int]
     return {"generator": str(gan.generator), "discriminator": str(gan.discriminator)}
 
 
-def _signature(gan: GAN) -> tuple[Any, ...]:
+def _signature(gan: TrainableGAN) -> tuple[Any, ...]:
     methods = tuple(getattr(type(gan), name, None) for name in ("sample", "latent"))
     shapes = {name: array.shape for name, array in gan.state_dict().items()}
     return str(gan.generator), str(gan.discriminator), getattr(gan, "latent_dim", None), gan.noise, methods, shapes

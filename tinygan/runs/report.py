@@ -1,4 +1,4 @@
-"""What a run says: a progress bar, a line an epoch, the summary, and what its end looks like."""
+"""What a run says: a progress bar, a line for each epoch, warnings at its end, and the summary."""
 from __future__ import annotations
 
 __all__ = ["Progress", "mean_distance", "summary", "warnings"]
@@ -17,7 +17,7 @@ from .settings import Settings
 
 _SATURATED_REAL, _SATURATED_FAKE = 0.99, 0.01
 _COLLAPSED = 0.3
-_LEARNT = 1000  # steps: before that, alike samples are what a generator begins with (see `warnings`)
+_LEARNT = 1000  # steps; before that, samples that are alike mean nothing (see `warnings`)
 
 
 class Progress:
@@ -84,8 +84,8 @@ def warnings(history: History, samples: npt.NDArray[np.float32], real: npt.NDArr
     """What looks wrong at a run's end, and what to try: a saturated discriminator, samples that are all alike.
 
     samples, real: (N, C, H, W), about 64 of each. An untrained generator makes nearly the same image of every vector, so
-    that says nothing of a short run: on MNIST the vanilla GAN's samples differ by 0.06 of what the data do after one step,
-    by 0.10 after 300 and by 0.67 after 600.
+    samples that are alike mean nothing after a short run. On MNIST the vanilla GAN's samples differ by 0.06 of what the data
+    differ after one step, by 0.10 after 300 steps and by 0.67 after 600.
     """
     found = []
     last = history.mean(-(-len(history) // history.steps_per_epoch))

@@ -1,57 +1,59 @@
-"""A run's settings: one dataclass, from which the flags of the command line are made."""
+"""A run's settings: one dataclass. Each field says what it can be, how the help explains it, and whether it may change when
+a run is resumed. The flags of the command line are made from the fields."""
 from __future__ import annotations
 
-__all__ = ["Settings", "add_flags", "checked", "complete", "option", "read_config"]
+__all__ = ["Kind", "Resume", "Settings", "add_flags", "complete", "option", "read_config", "with_default"]
 
 import argparse
 import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, fields
+from enum import Enum
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 
 from tinygan.devices import NAME, PRECISIONS
+from tinygan.tables import lookup
 
 from .errors import RunError
 
 S = TypeVar("S", bound="Settings")
 
-PLACEMENT = frozenset({"data_dir", "run_dir", "resume", "quiet", "device"})
-"""Settings that say where and how a run happens, not what it computes: they may differ from one start to the next."""
-
-READING = frozenset({"image_size", "channels", "background", "skip_bad_files"})
-"""Settings that say how files are read. What came of it, the data's checksum says: with the same one they may differ."""
+CONFIG = "config.json"
 
 
-def option(default: Any, help: str, kind: Callable[[str], Any], choices: tuple[str, ...] | None = None) -> Any:
-    """A dataclass field that is also a flag: `latent_dim` becomes `--latent-dim`."""
-    return field(default=default, metadata={"help": help, "kind": kind, "choices": choices})
+class Resume(Enum):
+    """Whether a setting may change when a run is resumed."""
+
+    FIXED = "it decides what is computed, so it must stay the same"
+    SAME_IMAGES = "it says how files are read, so it may change where the images stay the same, as their checksum tells"
+    FREE = "it may change"
+    UNRECORDED = "it says where and how a run happens, so it may change and is not kept in config.json"
 
 
-def checked(kind: type, test: Callable[[Any], bool], expected: str) -> Callable[[str], Any]:
-    """A parser of one value for argparse, whose error says what was expected."""
+@dataclass(frozen=True)
+class Kind:
+    """What a setting can be, as a parser of one value for argparse: `count("3")` is 3, `count("0")` an error."""
 
-    def parse(text: str) -> Any:
+    make: Callable[[str], Any]
+    test: Callable[[Any], bool]
+    expected: str
+    metavar: str = "X"
+    """What the help calls a value."""
+
+    def __call__(self, text: str) -> Any:
+        """The value; or an error that says what was expected."""
         try:
-            value = kind(text)
-            fits = test(value)
+            value = self.make(text)
+            fits = self.test(value)
         except ValueError:
             fits = False
         if not fits:
-            raise argparse.ArgumentTypeError(f"expected {expected}, got {text!r}")
+            raise argparse.ArgumentTypeError(f"expected {self.expected}, got {text!r}")
         return value
-
-    return parse
-
-
-count = checked(int, lambda value: value >= 1, "a whole number of at least 1")
-natural = checked(int, lambda value: value >= 0, "a whole number of at least 0")
-positive = checked(float, lambda value: 0 < value < float("inf"), "a positive number")
-fraction = checked(float, lambda value: 0 <= value < 1, "a number from 0 up to, not including, 1")
-grey_or_rgb = checked(int, lambda value: value in (1, 3), "1 or 3")
 
 
 def _is_colour(text: str) -> bool:
@@ -60,12 +62,31 @@ def _is_colour(text: str) -> bool:
     return bool(colour(text))
 
 
-opaque_colour = checked(str, _is_colour, "a colour such as white or #ff8000")
+count = Kind(int, lambda value: value >= 1, "a whole number of at least 1", "N")
+natural = Kind(int, lambda value: value >= 0, "a whole number of at least 0", "N")
+positive = Kind(float, lambda value: 0 < value < float("inf"), "a positive number")
+fraction = Kind(float, lambda value: 0 <= value < 1, "a number from 0 up to, not including, 1")
+grey_or_rgb = Kind(int, lambda value: value in (1, 3), "1 or 3", "N")
+opaque_colour = Kind(str, _is_colour, "a colour such as white or #ff8000", "COLOUR")
+device_name = Kind(str, lambda value: NAME.fullmatch(value) is not None, "auto, cpu, cuda or cuda:N", "DEVICE")
+path = Kind(lambda text: str(Path(text).expanduser()) if text.startswith("~") else text, lambda _: True, "a path", "DIR")
 
-device_name = checked(str, lambda value: NAME.fullmatch(value) is not None, "auto, cpu, cuda or cuda:N")
 
-_METAVARS = {device_name: "DEVICE", count: "N", natural: "N", positive: "X", fraction: "X", grey_or_rgb: "N",
-             opaque_colour: "COLOUR"}
+def option(default: Any, help: str, kind: Callable[[str], Any], choices: Iterable[str] | None = None, *,
+           resume: Resume = Resume.FIXED, younger: bool = False) -> Any:
+    """A dataclass field that is also a flag: `latent_dim` becomes `--latent-dim`.
+
+    kind: makes the value from text, such as `count`; `bool` for a flag without a value. choices: all values there are, such
+    as a table's names. resume: see `Resume`. It counts for tinygan's settings alone: a program's own ones are always FIXED.
+    younger: there are run folders from before this setting. The checkpoint's digest leaves it out where it is None.
+    """
+    return field(default=default, metadata={"help": help, "kind": kind, "resume": resume, "younger": younger,
+                                            "choices": None if choices is None else tuple(choices)})
+
+
+def with_default(settings: type[Settings], name: str, default: Any) -> Any:
+    """The field `name` of those settings with another default."""
+    return field(default=default, metadata=settings.__dataclass_fields__[name].metadata)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,40 +100,43 @@ class Settings:
     variant: ClassVar[str] = "custom"
     title: ClassVar[str] = "GAN"
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
-    """Settings that belong together, by a name that `--preset` takes; flags beside it go before them."""
+    """Settings that belong together, by a name that `--preset` takes. A flag that is given beside it wins."""
 
     data_dir: str | None = option(None, "the images: MNIST's or other IDX files, a folder of images, or one .npy/.npz file",
-                                  str)
-    image_size: int | None = option(None, "crop and resize the images of a folder to N x N pixels", count)
-    channels: int | None = option(None, "convert the images of a folder to grey (1) or RGB (3)", grey_or_rgb)
-    background: str | None = option(None, "what shows behind transparent images of a folder (default: black)", opaque_colour)
-    skip_bad_files: bool = option(False, "leave out the files of a folder that cannot be read", bool)
-    epochs: int = option(60, "passes over the data, in total", count)
+                                  path, resume=Resume.UNRECORDED)
+    image_size: int | None = option(None, "crop and resize the images of a folder to N x N pixels", count,
+                                    resume=Resume.SAME_IMAGES)
+    channels: int | None = option(None, "convert the images of a folder to grey (1) or RGB (3)", grey_or_rgb,
+                                  resume=Resume.SAME_IMAGES)
+    background: str | None = option(None, "what shows behind transparent images of a folder (default: black)", opaque_colour,
+                                    resume=Resume.SAME_IMAGES)
+    skip_bad_files: bool = option(False, "leave out the files of a folder that cannot be read", bool,
+                                  resume=Resume.SAME_IMAGES)
+    epochs: int = option(60, "passes over the data, in total", count, resume=Resume.FREE)
     batch_size: int = option(128, "images in one update of one player", count)
     seed: int = option(0, "everything random follows from it", natural)
-    device: str = option("auto", "where to compute: auto, cpu, cuda, cuda:1, ...", device_name)
+    device: str = option("auto", "where to compute: auto, cpu, cuda, cuda:1, ...", device_name, resume=Resume.UNRECORDED)
     precision: str | None = option(None, "what a GPU computes products in (default: float32); tf32 is faster and less exact",
-                                   str, PRECISIONS)
-    run_dir: str = option("", "where the run's files go", str)
-    evaluate: int | None = option(None, "every N epochs, compare generated digits with real ones (quality.json)", count)
-    resume: bool = option(False, "go on with the run in --run-dir", bool)
+                                   str, PRECISIONS, younger=True)
+    run_dir: str = option("", "where the run's files go", path, resume=Resume.UNRECORDED)
+    evaluate: int | None = option(None, "every N epochs, compare generated digits with real ones (quality.json)", count,
+                                  resume=Resume.FREE)
+    resume: bool = option(False, "go on with the run in --run-dir", bool, resume=Resume.UNRECORDED)
     limit_train: int | None = option(None, "use only the first N images", count)
-    quiet: bool = option(False, "no progress bar, a line an epoch", bool)
+    quiet: bool = option(False, "no progress bar, a line an epoch", bool, resume=Resume.UNRECORDED)
 
     def __post_init__(self) -> None:
         for item in fields(self):
-            value = getattr(self, item.name)
-            choices = item.metadata.get("choices")
-            if value is None or isinstance(value, bool | np.bool_) or "kind" not in item.metadata:
+            value, kind = getattr(self, item.name), item.metadata.get("kind")
+            if value is None or isinstance(value, bool | np.bool_) or kind is None:
                 continue
             try:
-                parsed = item.metadata["kind"](str(value))
+                parsed = kind(str(value))
             except argparse.ArgumentTypeError as error:
                 raise ValueError(f"{type(self).__name__}: {item.name}: {error}") from None
-            if isinstance(value, os.PathLike | np.generic):  # config.json takes neither
+            if kind is path or isinstance(value, os.PathLike | np.generic):  # JSON takes neither a Path nor NumPy's numbers
                 object.__setattr__(self, item.name, parsed)
-            if item.name in ("data_dir", "run_dir") and str(value).startswith("~"):
-                object.__setattr__(self, item.name, str(Path(value).expanduser()))
+            choices = item.metadata["choices"]
             if choices and value not in choices:
                 raise ValueError(f"{type(self).__name__}: {item.name}: expected one of {', '.join(choices)}, got {value!r}")
 
@@ -122,8 +146,10 @@ class Settings:
                 "skip_bad_files": self.skip_bad_files}
 
     def deciding(self) -> dict[str, Any]:
-        """The settings that decide what is computed: the ones that a resumed run must share."""
-        return {item.name: getattr(self, item.name) for item in fields(self) if item.name not in PLACEMENT}
+        """The settings that decide what is computed. `config.json` keeps them."""
+        own = Settings.__dataclass_fields__
+        return {item.name: getattr(self, item.name) for item in fields(self)
+                if own.get(item.name, item).metadata.get("resume") is not Resume.UNRECORDED}
 
 
 def add_flags(parser: argparse.ArgumentParser, settings: type[Settings]) -> None:
@@ -131,16 +157,15 @@ def add_flags(parser: argparse.ArgumentParser, settings: type[Settings]) -> None
     for item in fields(settings):
         if "kind" not in item.metadata:  # a field of a user's own settings that is no `option`
             continue
-        flag = "--" + item.name.replace("_", "-")
+        flag, kind, choices = "--" + item.name.replace("_", "-"), item.metadata["kind"], item.metadata["choices"]
         text = item.metadata["help"]
         if not (item.default is None or item.default is False or item.default == ""):
             text += f" (default: {item.default})"
-        if item.metadata["kind"] is bool:
+        if kind is bool:
             parser.add_argument(flag, action="store_true", default=argparse.SUPPRESS, help=text)
         else:
-            metavar = None if item.metadata["choices"] else _METAVARS.get(item.metadata["kind"], "DIR")
-            parser.add_argument(flag, type=item.metadata["kind"], choices=item.metadata["choices"], metavar=metavar,
-                                default=argparse.SUPPRESS, help=text)
+            parser.add_argument(flag, type=kind, choices=choices, default=argparse.SUPPRESS, help=text,
+                                metavar=kind.metavar if isinstance(kind, Kind) else None)
     if settings.presets:
         told = "; ".join(f"{name}: " + " ".join(f"--{flag.replace('_', '-')} {value}" for flag, value in flags.items())
                          for name, flags in settings.presets.items())
@@ -153,7 +178,7 @@ def complete(settings: type[S], given: dict[str, Any]) -> S:
 
     So `--resume --run-dir RUN` alone goes on as the run began, and a flag that contradicts it is noticed.
     """
-    preset = settings.presets[given["preset"]] if "preset" in given else {}
+    preset = lookup(settings.presets, settings.__name__, "preset", given["preset"]) if "preset" in given else {}
     given = {**preset, **{name: value for name, value in given.items() if name in {item.name for item in fields(settings)}}}
     if given.get("data_dir") is not None:
         given["data_dir"] = str(Path(given["data_dir"]).expanduser().absolute())
@@ -168,13 +193,13 @@ def complete(settings: type[S], given: dict[str, Any]) -> S:
 
 def read_config(folder: Path) -> dict[str, Any] | None:
     """What `config.json` in a run folder says; None if there is none."""
-    path = folder / "config.json"
+    file = folder / CONFIG
     try:
-        config = json.loads(path.read_text(encoding="utf-8"))
+        config = json.loads(file.read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError):
         return None
     except ValueError as error:
-        raise RunError(f"{path} is damaged: {error}") from error
+        raise RunError(f"{file} is damaged: {error}") from error
     if not isinstance(config, dict) or not {"settings", "data", "variant"} <= config.keys():
-        raise RunError(f"{path} is not the configuration of a tinygan run")
+        raise RunError(f"{file} is not the configuration of a tinygan run")
     return config

@@ -47,16 +47,6 @@ def _backward(dtype: Any) -> int:
 
 
 @cache
-def _optimizer(rule: str, dtype: Any) -> int:
-    return optimizers.make(rule, REALS[dtype])
-
-
-@cache
-def _adam_grad(dtype: Any) -> int:
-    return optimizers.make_adam_grad(REALS[dtype])
-
-
-@cache
 def _bce(dtype: Any) -> tuple[int, int, int]:
     return elementwise.make_bce(REALS[dtype])
 
@@ -189,28 +179,6 @@ def bce_with_logits_curvature(gg: Array, g: Array, logits: Array) -> Array:
 def _bce_slopes(task: int, g: Array, logits: Array, other: Array) -> Array:
     logits, out, g = np.ascontiguousarray(logits), np.empty(logits.shape, logits.dtype), np.asarray(g, logits.dtype)
     pool.run(task, (address(logits), address(other), address(g), address(out), logits.size), 1)
-    return out
-
-
-def optimizer_step(rule: str, settings: Array, parameters: Sequence[Array], gradients: Sequence[Array],
-                   *slots: Sequence[Array]) -> None:
-    """Update C-contiguous parameters and slots of one dtype in place. settings: float64, as the rule has them."""
-    gradients = [np.ascontiguousarray(g) for g in gradients]
-    second = slots[1] if len(slots) > 1 else slots[0]
-    table = np.array([[address(p), address(g), address(a), address(b), p.size]
-                      for p, g, a, b in zip(parameters, gradients, slots[0], second, strict=True)], np.int64)
-    total = sum([p.size for p in parameters])
-    pool.run(_optimizer(rule, parameters[0].dtype), (address(table), len(table), total, address(settings)),
-             1 if total < ALONE else pool.size)
-
-
-def adam_backward(g: Array, packed: Array, gradient: Array, settings: Array) -> Array:
-    """See `backends.cpu.adam_grad`."""
-    g, packed, gradient = np.ascontiguousarray(g), np.ascontiguousarray(packed), np.ascontiguousarray(gradient)
-    out = empty((4, *packed.shape[1:]), packed.dtype)
-    pool.run(_adam_grad(packed.dtype), (
-        address(g), address(packed), address(gradient), address(out), gradient.size, address(settings)),
-        1 if gradient.size < ALONE else pool.size)
     return out
 
 
@@ -360,6 +328,6 @@ def random_normal(key: Array, out: Array) -> Array:
 # What every training needs.
 for _make in (_gemm, _forward, _backward):
     _make(np.dtype(np.float32))
-_optimizer("adam", np.dtype(np.float32))
+optimizers.compile_step("adam", np.dtype(np.float32))
 _bits()
 _normal()

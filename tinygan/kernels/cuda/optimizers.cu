@@ -1,10 +1,15 @@
 // The optimisers' updates, in place, over a whole list of arrays in one launch.
 //
 // table: for each array the addresses of its parameter, gradient and two slots, and its size (5 numbers of 64 bits). chunks:
-// for each block the array it works on and where it begins there. settings: float64, as `backends/cpu.py` names them.
+// for each block the array it works on and where it begins there. s: the settings, which kernels/optimizer_settings.py names.
+// tinygan/optim/rules.py has the same rules as mathematics.
 #include "runtime/common.cuh"
 
-constexpr int CHUNK = 2048;  // elements of a block
+// From Python come CHUNK, the elements of a block; MARGIN of kernels/squares.py; and the settings' names.
+struct SGD { double SGD_MEMBERS; };
+struct RMSProp { double RMSPROP_MEMBERS; };
+struct Adam { double ADAM_MEMBERS; };
+
 constexpr int COLUMNS = 5;
 
 struct Chunk {
@@ -24,7 +29,6 @@ struct Chunk {
 
 // How large a finite gradient may enter a mean square, which gets `share` of its square (see kernels/squares.py).
 constexpr real LARGEST = real(sizeof(real) == 4 ? 3.4028234663852886e38 : 1.7976931348623157e308);
-constexpr double MARGIN = 0.999;
 
 __device__ __forceinline__ real most(double share) { return real(MARGIN * sqrt(double(LARGEST)) / sqrt(share)); }
 
@@ -39,13 +43,15 @@ __device__ __forceinline__ real held(real decayed, real part) {
     return square > LARGEST ? LARGEST : square;
 }
 
-extern "C" __global__ void adam(const unsigned long long* table, const int* chunks, const double* s) {
+// rules.adam
+extern "C" __global__ void adam(const unsigned long long* table, const int* chunks, const Adam* settings) {
     Chunk c(table, chunks);
-    double rate = s[0], decay = s[4];
-    bool decoupled = s[5] != 0;
-    real beta1 = real(s[1]), beta2 = real(s[2]), eps = real(s[3]), rest1 = real(1 - s[1]), rest2 = real(sqrt(1 - s[2]));
-    real limit = most(1 - s[2]), step = real(rate / s[6]), root = real(1 / sqrt(s[7]));
-    real keep = decoupled ? real(1 - rate * decay) : real(1), added = decoupled ? real(0) : real(decay);
+    Adam s = *settings;
+    bool decoupled = s.decoupled != 0;
+    real beta1 = real(s.beta1), rest1 = real(1 - s.beta1), beta2 = real(s.beta2), rest2 = real(sqrt(1 - s.beta2));
+    real limit = most(1 - s.beta2), step = real(s.learning_rate / s.correction1);
+    real root = real(1 / sqrt(s.correction2)), eps = real(s.eps), added = decoupled ? real(0) : real(s.weight_decay);
+    real keep = decoupled ? real(1 - s.learning_rate * s.weight_decay) : real(1);
     for (int i = c.begin + threadIdx.x; i < c.end; i += blockDim.x) {
         real p = c.p[i], g = limited(c.g[i] + added * p, limit);
         real m = beta1 * c.first[i] + rest1 * g, v = held(beta2 * c.second[i], rest2 * g);
@@ -56,10 +62,12 @@ extern "C" __global__ void adam(const unsigned long long* table, const int* chun
 }
 KERNEL(adam)
 
-extern "C" __global__ void rmsprop(const unsigned long long* table, const int* chunks, const double* s) {
+// rules.rmsprop
+extern "C" __global__ void rmsprop(const unsigned long long* table, const int* chunks, const RMSProp* settings) {
     Chunk c(table, chunks);
-    real rate = real(s[0]), decay = real(s[1]), rest = real(sqrt(1 - s[1])), eps = real(s[2]), added = real(s[3]);
-    real limit = most(1 - s[1]);
+    RMSProp s = *settings;
+    real rate = real(s.learning_rate), decay = real(s.decay), rest = real(sqrt(1 - s.decay)), eps = real(s.eps);
+    real limit = most(1 - s.decay), added = real(s.weight_decay);
     for (int i = c.begin + threadIdx.x; i < c.end; i += blockDim.x) {
         real p = c.p[i], g = limited(c.g[i] + added * p, limit), v = held(decay * c.first[i], rest * g);
         c.first[i] = v;
@@ -68,10 +76,12 @@ extern "C" __global__ void rmsprop(const unsigned long long* table, const int* c
 }
 KERNEL(rmsprop)
 
-extern "C" __global__ void sgd(const unsigned long long* table, const int* chunks, const double* s) {
+// rules.sgd
+extern "C" __global__ void sgd(const unsigned long long* table, const int* chunks, const SGD* settings) {
     Chunk c(table, chunks);
-    real rate = real(s[0]), momentum = real(s[1]), added = real(s[3]);
-    bool nesterov = s[2] != 0;
+    SGD s = *settings;
+    real rate = real(s.learning_rate), momentum = real(s.momentum), added = real(s.weight_decay);
+    bool nesterov = s.nesterov != 0;
     for (int i = c.begin + threadIdx.x; i < c.end; i += blockDim.x) {
         real p = c.p[i], g = c.g[i] + added * p, v = momentum * c.first[i] + g;
         c.first[i] = v;

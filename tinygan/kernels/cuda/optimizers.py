@@ -7,23 +7,32 @@ from typing import Any
 import numpy as np
 
 from tinygan.kernels.cuda.activations import aligned, is_dense
-from tinygan.kernels.cuda.runtime.device import THREADS, Array, Device, HostValue
-from tinygan.kernels.squares import largest_gradient, largest_square
+from tinygan.kernels.cuda.runtime.device import THREADS, Array, Device
+from tinygan.kernels.optimizer_settings import SETTINGS, AdamSettings, HostSettings, as_array, struct_members
+from tinygan.kernels.squares import MARGIN, largest_gradient, largest_square
 
 __all__ = ["adam", "adam_grad", "rmsprop", "sgd"]
 
-CHUNK = 2048  # as optimizers.cu has it
+CHUNK = 2048  # elements of a block
 
 
-def _update(device: Device, rule: str, settings: HostValue, parameters: list[Array], gradients: list[Array],
+def defines() -> tuple[str, ...]:
+    """The macros for optimizers.cu: the names of the settings, and the numbers that both sides use."""
+    return (*map(struct_members, SETTINGS), f"CHUNK={CHUNK}", f"MARGIN={MARGIN}")
+
+
+DEFINES = defines()
+
+
+def _update(device: Device, rule: str, settings: HostSettings, parameters: list[Array], gradients: list[Array],
             *slots: list[Array]) -> None:
-    """Parameters and slots are dense, a parameter's slots in its own order."""
-    fed = device.feed(settings)
+    """Run the kernel of a rule. Each parameter and its slots are dense, and lie in the same order."""
+    fed = device.feed(lambda: as_array(settings))
     for dtype in {p.dtype for p in parameters}:
         rows = [i for i, p in enumerate(parameters) if p.dtype == dtype and p.size]
         if not rows:
             continue
-        kept = []  # gradients that had to be laid out anew live until the launch
+        kept = []  # copies of gradients must live until the launch
         table = np.zeros((len(rows), 5), np.uint64)
         for row, i in zip(table, rows, strict=True):
             p = parameters[i]
@@ -31,39 +40,46 @@ def _update(device: Device, rule: str, settings: HostValue, parameters: list[Arr
             kept.append(gradient)
             arrays = [p, gradient, *(slot[i] for slot in slots)]
             if not is_dense(p) or any(a.strides != p.strides for a in arrays):
-                raise ValueError(f"{rule}: a parameter of shape {p.shape} and its slots should lie in one order")
+                raise ValueError(f"{rule}: a parameter of shape {p.shape} and its slots should be dense, in one order")
             row[:len(arrays)] = [device.address(a) for a in arrays]
             row[4] = p.size
         chunks = np.array([(row, start) for row, i in enumerate(rows) for start in range(0, parameters[i].size, CHUNK)],
                           np.int32)
-        device.launch("optimizers", rule, len(chunks), THREADS, device.feed(table), device.feed(chunks), fed, dtype=dtype)
+        device.launch("optimizers", rule, len(chunks), THREADS, device.feed(table), device.feed(chunks), fed, dtype=dtype,
+                      defines=DEFINES)
 
 
 def adam(device: Device, parameters: list[Array], gradients: list[Array], m: list[Array], v: list[Array],
-         settings: Any) -> None:
-    """settings: learning rate, beta1, beta2, eps, weight decay, decoupled, 1 - beta1^t, 1 - beta2^t."""
+         settings: HostSettings) -> None:
+    """`rules.adam` in place. settings: `AdamSettings`."""
     _update(device, "adam", settings, parameters, gradients, m, v)
 
 
-def rmsprop(device: Device, parameters: list[Array], gradients: list[Array], square: list[Array], settings: Any) -> None:
-    """settings: learning rate, decay, eps, weight decay."""
+def rmsprop(device: Device, parameters: list[Array], gradients: list[Array], square: list[Array],
+            settings: HostSettings) -> None:
+    """`rules.rmsprop` in place. settings: `RMSPropSettings`."""
     _update(device, "rmsprop", settings, parameters, gradients, square)
 
 
-def sgd(device: Device, parameters: list[Array], gradients: list[Array], velocity: list[Array], settings: Any) -> None:
-    """settings: learning rate, momentum, nesterov, weight decay."""
+def sgd(device: Device, parameters: list[Array], gradients: list[Array], velocity: list[Array],
+        settings: HostSettings) -> None:
+    """`rules.sgd` in place. settings: `SGDSettings`."""
     _update(device, "sgd", settings, parameters, gradients, velocity)
 
 
-def adam_grad(device: Device, g: Array, packed: Array, gradient: Array, settings: Any) -> Array:
-    """The derivative of `adam` without weight decay. From the gradient g (3, N) of what it makes of parameter, m and v,
-    which are packed (3, N): those of packed, and behind them that of gradient (N,): (4, N). 0 through the root of v = 0."""
+def adam_grad(device: Device, g: Array, packed: Array, gradient: Array, settings: HostSettings) -> Array:
+    """The gradients of one update by `adam` without weight decay.
+
+    packed (3, N): parameters, m and v before the update. gradient (N,): what it got. g (3, N): the gradients of what it made
+    of packed. Returns (4, N): the gradients of packed and of gradient. That of the root of v is 0 where v is 0.
+    """
     xp, kind = device.xp, packed.dtype.type
 
     def factors() -> Any:
-        rate, beta1, beta2, eps, _, _, correction1, correction2 = settings() if callable(settings) else settings
-        return np.array([rate / correction1, 1 / math.sqrt(correction2), eps, beta1, 1 - beta1, beta2, math.sqrt(1 - beta2),
-                         2 * (1 - beta2), largest_gradient(packed.dtype, 1 - beta2)], packed.dtype)
+        s = AdamSettings(*as_array(settings))
+        most = largest_gradient(packed.dtype, 1 - s.beta2)
+        return np.array([s.learning_rate / s.correction1, 1 / math.sqrt(s.correction2), s.eps, s.beta1, 1 - s.beta1, s.beta2,
+                         math.sqrt(1 - s.beta2), 2 * (1 - s.beta2), most], packed.dtype)
 
     fed = device.feed(factors)
     rate, scale, eps, beta1, rest1, beta2, part, twice, most = (fed[i] for i in range(9))

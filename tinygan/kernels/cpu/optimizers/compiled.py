@@ -1,20 +1,85 @@
-"""The optimisers' updates, in place, over a whole list of arrays in one task: each element is read and written once."""
+"""The optimisers' updates over a whole list of arrays in one task: each element is read and written once.
+
+Each rule's arithmetic stands here once, in the precision of its arrays. `optim.rules` has the same as mathematics.
+"""
 from __future__ import annotations
 
-from typing import Any
+from functools import cache
+from typing import Any, NamedTuple
 
 import numpy as np
 from numba import carray, types
 
 from tinygan.kernels.cpu.activations.compiled import share
-from tinygan.kernels.cpu.runtime.arrays import pointer_to
-from tinygan.kernels.cpu.runtime.compiling import inline, kernel
+from tinygan.kernels.cpu.runtime.arguments import task
+from tinygan.kernels.cpu.runtime.arrays import REALS, address, pointer_to
+from tinygan.kernels.cpu.runtime.compiling import inline
+from tinygan.kernels.cpu.runtime.pool import pool
+from tinygan.kernels.cpu.runtime.workspace import empty
+from tinygan.kernels.optimizer_settings import HostSettings, fields, told
 from tinygan.kernels.squares import MARGIN, largest_square
 
-# A task is told the address of a table with a row (parameter, gradient, first slot, second slot, size) an array, the
-# number of rows, the total number of elements, and the address of the settings (float64).
-TABLE, ARRAYS, TOTAL, SETTINGS = range(4)
-P, G, FIRST, SECOND, SIZE, COLUMNS = range(6)
+Array = np.ndarray[Any, Any]
+
+SHARED = 32 * 1024
+"""Elements from which on threads share an update."""
+
+PARAMETER, GRADIENT, FIRST, SECOND, SIZE, COLUMNS = range(6)
+"""A row of a task's table is one array: the addresses of the parameter, gradient and slots, and their size."""
+
+
+def step(rule: str, settings: HostSettings, parameters: list[Array], gradients: list[Array], *slots: list[Array]) -> None:
+    """Update C-contiguous parameters and slots in place, by one task for all arrays of a dtype."""
+    numbers = told(settings)
+    gradients = [np.ascontiguousarray(g) for g in gradients]
+    arrays = list(zip(parameters, gradients, slots[0], slots[-1], strict=True))  # one slot stands in both places
+    for dtype in {p.dtype for p in parameters}:
+        table = np.array([[address(p), address(g), address(a), address(b), p.size] for p, g, a, b in arrays
+                          if p.dtype == dtype], np.int64)
+        elements = sum([p.size for p in parameters if p.dtype == dtype])
+        pool.run(compile_step(rule, dtype), arguments_of_step(rule)(address(table), len(table), elements, *numbers),
+                 pool.size if elements >= SHARED else 1)
+
+
+def adam_grad(g: Array, packed: Array, gradient: Array, settings: HostSettings) -> Array:
+    """See the room's front."""
+    g, packed, gradient = np.ascontiguousarray(g), np.ascontiguousarray(packed), np.ascontiguousarray(gradient)
+    out = empty((4, *packed.shape[1:]), packed.dtype)
+    arguments = arguments_of_adam_grad()(address(g), address(packed), address(gradient), address(out), gradient.size,
+                                         *told(settings))
+    pool.run(_adam_grad(packed.dtype), arguments, pool.size if gradient.size >= SHARED else 1)
+    return out
+
+
+@cache
+def arguments_of_step(rule: str) -> type[Any]:
+    """What the task of a rule is told: where the table lies and how many rows it has, the number of elements in all arrays,
+    and the rule's settings."""
+    return _arguments(rule, "table", "rows", "elements")
+
+
+@cache
+def arguments_of_adam_grad() -> type[Any]:
+    """What the task `adam_grad` is told: where its arrays lie, N, and Adam's settings."""
+    return _arguments("adam", "g", "packed", "gradient", "out", "elements")
+
+
+def _arguments(rule: str, *integers: str) -> type[Any]:
+    """A NamedTuple of these whole numbers, and of a rule's settings by their names."""
+    members = [*((integer, int) for integer in integers), *((field, float) for field in fields(rule))]
+    arguments: Any = NamedTuple("Arguments", members)  # type: ignore[misc]  # the fields are known only here
+    return arguments
+
+
+@cache
+def compile_step(rule: str, dtype: Any) -> int:
+    """The address of the task of a rule, compiled or loaded at its first use."""
+    return make(rule, REALS[dtype])
+
+
+@cache
+def _adam_grad(dtype: Any) -> int:
+    return make_adam_grad(REALS[dtype])
 
 
 def make_limited(real: Any) -> Any:
@@ -31,30 +96,30 @@ def make_limited(real: Any) -> Any:
 
 
 def make(rule: str, real: Any) -> int:
-    """The address of the task for one rule: "adam", "rmsprop" or "sgd"."""
-    pointer, integers, settings_of = pointer_to(real), pointer_to(types.int64), pointer_to(types.float64)
+    """The address of the task of a rule: "adam", "rmsprop" or "sgd"."""
+    arguments, pointer, integers = arguments_of_step(rule), pointer_to(real), pointer_to(types.int64)
     largest = largest_square(str(real))
     limited = make_limited(real)
 
-    def update_adam(p: Any, g: Any, m: Any, v: Any, s: Any) -> Any:
-        rate, decay, decoupled = s[0], s[4], s[5] != 0
-        beta1, beta2, eps = real(s[1]), real(s[2]), real(s[3])
-        rest1, rest2 = real(1 - s[1]), real(np.sqrt(1 - s[2]))  # (its square at once might overflow)
-        most = real(MARGIN * np.sqrt(largest) / np.sqrt(1 - s[2]))
-        step, root = real(rate / s[6]), real(1 / np.sqrt(s[7]))
-        keep = real(1 - rate * decay) if decoupled else real(1)
-        added = real(0) if decoupled else real(decay)
+    def adam(p: Any, g: Any, m: Any, v: Any, s: Any) -> Any:
+        decoupled = s.decoupled != 0
+        beta1, beta2, eps = real(s.beta1), real(s.beta2), real(s.eps)
+        rest1, rest2 = real(1 - s.beta1), real(np.sqrt(1 - s.beta2))  # g * g might overflow: the root goes to g first
+        most = real(MARGIN * np.sqrt(largest) / np.sqrt(1 - s.beta2))
+        rate, root = real(s.learning_rate / s.correction1), real(1 / np.sqrt(s.correction2))
+        keep = real(1 - s.learning_rate * s.weight_decay) if decoupled else real(1)
+        added = real(0) if decoupled else real(s.weight_decay)
         for i in range(p.size):
             gi = limited(g[i] + added * p[i], most)
             m[i] = beta1 * m[i] + rest1 * gi
             part = rest2 * gi
             square = beta2 * v[i] + part * part
             v[i] = real(largest) if square > real(largest) else square
-            p[i] = keep * p[i] - step * m[i] / (np.sqrt(v[i]) * root + eps)
+            p[i] = keep * p[i] - rate * m[i] / (np.sqrt(v[i]) * root + eps)
 
-    def update_rmsprop(p: Any, g: Any, v: Any, unused: Any, s: Any) -> Any:
-        rate, decay, rest, eps, added = real(s[0]), real(s[1]), real(np.sqrt(1 - s[1])), real(s[2]), real(s[3])
-        most = real(MARGIN * np.sqrt(largest) / np.sqrt(1 - s[1]))
+    def rmsprop(p: Any, g: Any, v: Any, unused: Any, s: Any) -> Any:
+        rate, decay, eps, added = real(s.learning_rate), real(s.decay), real(s.eps), real(s.weight_decay)
+        rest, most = real(np.sqrt(1 - s.decay)), real(MARGIN * np.sqrt(largest) / np.sqrt(1 - s.decay))
         for i in range(p.size):
             gi = limited(g[i] + added * p[i], most)
             part = rest * gi
@@ -62,55 +127,54 @@ def make(rule: str, real: Any) -> int:
             v[i] = real(largest) if square > real(largest) else square
             p[i] -= rate * gi / (np.sqrt(v[i]) + eps)
 
-    def update_sgd(p: Any, g: Any, v: Any, unused: Any, s: Any) -> Any:
-        rate, momentum, nesterov, added = real(s[0]), real(s[1]), s[2] != 0, real(s[3])
+    def sgd(p: Any, g: Any, v: Any, unused: Any, s: Any) -> Any:
+        rate, momentum, nesterov = real(s.learning_rate), real(s.momentum), s.nesterov != 0
+        added = real(s.weight_decay)
         for i in range(p.size):
             gi = g[i] + added * p[i]
             v[i] = momentum * v[i] + gi
             p[i] -= rate * (gi + momentum * v[i] if nesterov else v[i])
 
-    update = inline({"adam": update_adam, "rmsprop": update_rmsprop, "sgd": update_sgd}[rule])
+    update = inline({"adam": adam, "rmsprop": rmsprop, "sgd": sgd}[rule])
 
-    @kernel(f"{rule}-{real}")
-    def step(task: Any, part: Any, parts: Any) -> Any:
-        t = carray(task, (4,))
-        table = carray(integers(t[TABLE]), (t[ARRAYS], COLUMNS))
-        settings = carray(settings_of(t[SETTINGS]), (8,))
-        start, end = share(t[TOTAL], part, parts)
+    @task(arguments, f"{rule}-{real}")
+    def step(t: Any, part: Any, parts: Any) -> Any:
+        table = carray(integers(t.table), (t.rows, COLUMNS))
+        start, end = share(t.elements, part, parts)
         offset = np.int64(0)
-        for row in range(t[ARRAYS]):
+        for row in range(t.rows):
             size = table[row, SIZE]
             low, high = max(start - offset, np.int64(0)), min(end - offset, size)
             if low < high:
-                update(carray(pointer(table[row, P]), (size,))[low:high], carray(pointer(table[row, G]), (size,))[low:high],
+                update(carray(pointer(table[row, PARAMETER]), (size,))[low:high],
+                       carray(pointer(table[row, GRADIENT]), (size,))[low:high],
                        carray(pointer(table[row, FIRST]), (size,))[low:high],
-                       carray(pointer(table[row, SECOND]), (size,))[low:high], settings)
+                       carray(pointer(table[row, SECOND]), (size,))[low:high], t)
             offset += size
 
     return step
 
 
 def make_adam_grad(real: Any) -> int:
-    """The address of the task that `backends.cpu.adam_grad` describes: told the addresses of g, packed, gradient and out, N,
-    and the address of the settings."""
-    pointer, settings_of = pointer_to(real), pointer_to(types.float64)
+    """The address of the task `adam_grad`."""
+    pointer = pointer_to(real)
     largest = largest_square(str(real))
     limited = make_limited(real)
 
-    @kernel(str(real))
-    def adam_grad(task: Any, part: Any, parts: Any) -> Any:
-        t = carray(task, (6,))
-        n, s = t[4], carray(settings_of(t[5]), (8,))
+    @task(arguments_of_adam_grad(), str(real))
+    def adam_grad(t: Any, part: Any, parts: Any) -> Any:
+        n = t.elements
         start, end = share(n, part, parts)
-        g, packed, out = carray(pointer(t[0]), (3 * n,)), carray(pointer(t[1]), (3 * n,)), carray(pointer(t[3]), (4 * n,))
-        gradient = carray(pointer(t[2]), (n,))[start:end]
+        g, packed = carray(pointer(t.g), (3 * n,)), carray(pointer(t.packed), (3 * n,))
+        out = carray(pointer(t.out), (4 * n,))
+        gradient = carray(pointer(t.gradient), (n,))[start:end]
         of_p, of_m, of_v = g[start:end], g[n + start:n + end], g[2 * n + start:2 * n + end]
         ms, vs = packed[n + start:n + end], packed[2 * n + start:2 * n + end]
         by_p, by_m = out[start:end], out[n + start:n + end]
         by_v, by_gradient = out[2 * n + start:2 * n + end], out[3 * n + start:3 * n + end]
-        beta1, beta2, rest1, rest2 = real(s[1]), real(s[2]), real(1 - s[1]), real(1 - s[2])
-        part_of, most = real(np.sqrt(1 - s[2])), real(MARGIN * np.sqrt(largest) / np.sqrt(1 - s[2]))
-        rate, scale, eps = real(s[0] / s[6]), real(1 / np.sqrt(s[7])), real(s[3])
+        beta1, beta2, rest1, rest2 = real(t.beta1), real(t.beta2), real(1 - t.beta1), real(1 - t.beta2)
+        part_of, most = real(np.sqrt(1 - t.beta2)), real(MARGIN * np.sqrt(largest) / np.sqrt(1 - t.beta2))
+        rate, scale, eps = real(t.learning_rate / t.correction1), real(1 / np.sqrt(t.correction2)), real(t.eps)
         for i in range(gradient.size):
             gi = limited(gradient[i], most)
             part = part_of * gi

@@ -1,0 +1,121 @@
+"""What a GAN looks at in its first step: the values of the first batch, and the activations that the two networks end in.
+A game that cannot work is told of there, before hours of training."""
+from __future__ import annotations
+
+__all__ = ["FirstStep", "check_discriminator", "check_generator", "end_of_graph", "end_of_network"]
+
+import sys
+import warnings
+from collections.abc import Iterator
+from typing import Any
+
+from tinygan import nn
+from tinygan.backends import Array, backend_of, cpu
+from tinygan.gans import checks
+from tinygan.tensor import Tensor
+
+_ROUNDING = 0.01  # images in [0, 1] may have been rounded or resized
+_SPREAD = 0.25  # a batch of one colour says nothing of its scale
+_BOUNDS = {"sigmoid": "from 0 to 1", "tanh": "from -1 to 1", "relu": "from 0 up", "softplus": "from 0 up",
+           "elu": "from -alpha up", "softmax": "from 0 to 1"}
+_PROBABILITIES = ("sigmoid", "softmax")
+_KEEP = ("clip", "astype")  # ops that leave most of an activation's values as they are
+
+
+class FirstStep:
+    """The checks of one GAN, and what they have seen so far. takes_logits: whether its losses take logits, as those here do.
+
+    Before any weight changes, a batch is refused that holds values beyond `checks.LIMIT` (images of 0 to 255), NaN or
+    infinity. On the CPU every batch is looked at for NaN and infinity. On a GPU only the first batch is looked at, since to
+    look at one is to wait for it.
+    """
+
+    def __init__(self, caller: str, discriminator: nn.Module, takes_logits: bool) -> None:
+        self._caller = caller
+        self._knows_discriminator = not takes_logits or check_discriminator(caller, end_of_network(discriminator))
+        self._knows_data = False
+        self._range: tuple[float, float] | None = None
+
+    def batch(self, real: Array) -> None:
+        """ValueError for a batch (N, ...) that cannot be images in [-1, 1]."""
+        if self._knows_data and backend_of(real) is not cpu:
+            return
+        low, high = checks.finite_range(real)
+        if not self._knows_data:
+            checks.check_range(low, high)
+            self._knows_data, self._range = True, (low, high)
+
+    def discriminator(self, logits: Any) -> None:
+        """Once: ValueError or a warning if the discriminator's output ends in an activation."""
+        if not self._knows_discriminator:
+            check_discriminator(self._caller, end_of_graph(logits))
+            self._knows_discriminator = True
+
+    def generator(self, fake: Any) -> None:
+        """Once: a warning if what the generator ends in cannot make what the first batch holds."""
+        if self._range is not None:
+            check_generator(self._caller, end_of_graph(fake), *self._range)
+            self._range = None
+
+
+def end_of_network(network: nn.Module) -> str | None:
+    """The activation that a Sequential (of Sequentials) ends in; None where that cannot be read off it."""
+    layers = [layer for layer in _layers(network) if not isinstance(layer, nn.Flatten | nn.Reshape)]
+    last = layers[-1] if layers else None
+    return last.name if isinstance(last, nn.Activation) and type(last).forward is nn.Activation.forward else None
+
+
+def _layers(network: nn.Module) -> Iterator[nn.Module]:
+    if isinstance(network, nn.Sequential) and type(network).forward is nn.Sequential.forward:
+        for layer in network:
+            yield from _layers(layer)
+    else:
+        yield network
+
+
+def end_of_graph(y: Any) -> str | None:
+    """The activation that a recorded result ends in, whatever module has applied it, itself or within another op; None where
+    there is none, or another op behind it."""
+    node = y.node if isinstance(y, Tensor) else None
+    while node is not None and node.op is not None:
+        static = node.static
+        if node.op.name == "mlp":
+            return str(static["layers"][-1].activation)
+        if "activation" in static:
+            return str(static["activation"])
+        if not (node.op.view or node.op.name in _KEEP):
+            return node.op.name if node.op.name in _BOUNDS else None
+        node = node.parents[0]
+    return None
+
+
+def check_discriminator(caller: str, end: str | None) -> bool:
+    """Whether the discriminator ends in an activation that bounds its output. The losses take logits, of any size and either
+    sign. ValueError for probabilities: the losses would apply the sigmoid once more, and could never fall below 1.006. A
+    warning for other bounds, which somebody may want."""
+    if end in _PROBABILITIES:
+        raise ValueError(f"{caller}: the discriminator ends in a {end}, and the losses take logits, to which they apply the "
+                         f"sigmoid themselves: leave its {end} out; tg.sigmoid(discriminator(images)) are the probabilities")
+    if end in _BOUNDS:
+        _warn(f"{caller}: the discriminator ends in {end}, so that its logits are {_BOUNDS[end]} and it can never be sure: "
+              "leave that activation out, logits may have any value")
+    return end in _BOUNDS
+
+
+def check_generator(caller: str, end: str | None, low: float, high: float) -> None:
+    """Warn if the values of the first batch, from low to high, are not those that such a generator makes."""
+    if end == "tanh" and low >= 0 and high <= 1 + _ROUNDING and high - low > _SPREAD:
+        _warn(f"{caller}: the images are in [0, 1] (from {low:g} to {high:g}), and the generator ends in tanh, which makes "
+              "[-1, 1]: give step images of 2 * x - 1, or end the generator in a sigmoid")
+    elif end in ("sigmoid", "softmax", "relu", "softplus") and low < -_ROUNDING:
+        scaled = "give step images of (x + 1) / 2, or " if end == "sigmoid" else ""
+        _warn(f"{caller}: the images have values below 0 (from {low:g} to {high:g}), and the generator ends in {end}, which "
+              f"makes values {_BOUNDS[end]}: {scaled}end the generator in tanh")
+
+
+def _warn(message: str) -> None:
+    """A warning that points to the user's line."""
+    level, frame = 1, sys._getframe(0)
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] == __name__.partition(".")[0]:
+        level, frame = level + 1, frame.f_back
+    warnings.warn(message, UserWarning, stacklevel=level)

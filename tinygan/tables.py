@@ -1,0 +1,16 @@
+"""Looking up a name that a user gives in the table of what there is."""
+from __future__ import annotations
+
+__all__ = ["lookup"]
+
+from collections.abc import Mapping
+from typing import TypeVar
+
+T = TypeVar("T")
+
+
+def lookup(table: Mapping[str, T], caller: str, argument: str, name: str) -> T:
+    """`table[name]`. A name that is not there is a ValueError with all names that are."""
+    if not isinstance(name, str) or name not in table:
+        raise ValueError(f"{caller}: unknown {argument} {name!r}, expected one of {', '.join(table)}")
+    return table[name]
