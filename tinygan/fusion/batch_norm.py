@@ -11,8 +11,8 @@ __all__ = ["Statistics", "empty_statistics", "measured_batch_norm"]
 from typing import Any, NamedTuple
 
 from tinygan.backends import Array, backend_of
+from tinygan.fusion.activations import split
 from tinygan.graph import OUT, op
-from tinygan.kernels.activations import FUSED
 from tinygan.ops.activations import activation as activate
 from tinygan.ops.activations import activation_grad
 from tinygan.ops.elementwise import add, div, mul, sqrt, sub
@@ -128,10 +128,9 @@ def measured_batch_norm(x: Any, weight: Any, bias: Any, eps: float, statistics: 
 
 def _activated(x: Any, weight: Any, bias: Any, eps: float, statistics: Statistics, activation: str, slope: float,
                measured: bool) -> Any:
-    if activation in FUSED:
-        return _batch_norm(x, weight, bias, settings=Settings(eps, statistics, activation, float(slope), measured))
-    y = _batch_norm(x, weight, bias, settings=Settings(eps, statistics, "identity", float(slope), measured))
-    return activate(y, activation, slope)
+    within, after = split(activation)
+    y = _batch_norm(x, weight, bias, settings=Settings(eps, statistics, within, float(slope), measured))
+    return y if after == "identity" else activate(y, after, slope)
 
 
 def empty_statistics(x: Any, channels: int) -> Statistics:
