@@ -101,7 +101,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
             return f"{part}: {channels} channels of {g.input[0]}x{g.input[1]}, {kernels} of {g.output[0]}x{g.output[1]}"
         if g.output == (1, 1) or g.input == (1, 1):
             return f"{part}: on 1x1"
-        tiled = convolution.best_tile(g, channels, kernels) != convolution.DIRECT
+        tiled = convolution.tile_on_cpu(g, channels, kernels) != convolution.DIRECT
         return f"{part}: tiled" if tiled else f"{part}: direct (1 or 3 channels)"
 
     subject = build(options)

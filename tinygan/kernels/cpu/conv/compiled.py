@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import ctypes
 from functools import cache, lru_cache
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -16,12 +16,14 @@ from tinygan.kernels.activations import IDENTITY
 from tinygan.kernels.cpu.batchnorm import compiled as normalization
 from tinygan.kernels.cpu.conv import lanes, layout
 from tinygan.kernels.cpu.conv import tiled as conv
+from tinygan.kernels.cpu.conv.tile_transforms import transform_by
 from tinygan.kernels.cpu.matmul import gemm, microkernel
 from tinygan.kernels.cpu.native import number
-from tinygan.kernels.cpu.runtime import simd as transform
 from tinygan.kernels.cpu.runtime.arrays import REALS, address
 from tinygan.kernels.cpu.runtime.pool import pool
+from tinygan.kernels.cpu.runtime.simd import lanes_of
 from tinygan.kernels.cpu.runtime.workspace import Scratch, empty
+from tinygan.kernels.winograd import DIRECT, Tile
 
 Array = np.ndarray[Any, Any]
 TILES_AT_ONCE = 36  # and with less depth more of them, as many as make
@@ -36,46 +38,20 @@ PRODUCTS_BYTES = 4 * 2**20  # of products in the direct gradient of a weight, or
 ROWS_AT_ONCE = 512  # of V that a product sums over, likewise
 
 
-class Tile(NamedTuple):
-    """Tiles of m x m outputs and r x r taps a phase; (1, 1) is the direct algorithm."""
-
-    m: int
-    r: int
-
-    @property
-    def planes(self) -> int:
-        """How many points a tile in two dimensions has; V has a plane for each."""
-        return (self.m + self.r - 1) ** 2
-
-
-DIRECT = Tile(1, 1)
-
-
 @lru_cache(1024)
-def best_tile(g: Any, channels: int, kernels: int) -> Tile:
-    """What computes a convolution of that many channels of the image and of the map fastest."""
-    if g.algorithm == "direct" or g.groups != 1 or g.dilation != (1, 1) or g.stride[0] != g.stride[1]:
-        return DIRECT
-    taps = {-(-k // g.stride[0]) for k in g.kernel}
-    fitting = [Tile(m, r) for m, r in tiles.POINTS if {r} == taps and r > 1]
-
+def tile_on_cpu(g: Any, channels: int, kernels: int) -> Tile:
+    """The tile by which a convolution of so many channels of the image and of the map is computed fastest."""
     def products(tile: Tile) -> int:
-        """How many a channel pair needs, the tiles' overhang counted."""
-        high, wide = _tiles(g, tile)
-        return high * wide * tile.planes
+        """How many a pair of channels needs, with those of tiles that reach beyond the map."""
+        high, wide = tile.grid(g)
+        return high * wide * tile.points
 
-    if not fitting:
-        return DIRECT
-    best = min(fitting, key=products)
-    direct = g.output[0] * g.output[1] * g.kernel[0] * g.kernel[1] / g.stride[0] ** 2  # of each phase, as above
-    if g.algorithm == "tiled":
+    best = min(tiles.fitting(g), key=products, default=DIRECT)
+    if best == DIRECT or g.algorithm == "tiled":
         return best
+    direct = g.output[0] * g.output[1] * g.kernel[0] * g.kernel[1] / g.stride[0] ** 2  # of each phase, as above
     # Transforming takes the time of some products, the more so where each value meets few others.
     return best if min(channels, kernels) >= 16 and products(best) < 0.75 * direct else DIRECT
-
-
-def _tiles(g: Any, tile: Tile) -> tuple[int, int]:
-    return -(-g.output[0] // tile.m), -(-g.output[1] // tile.m)
 
 
 def _phases(g: Any, tile: Tile) -> tuple[int, int]:
@@ -88,10 +64,10 @@ def _transforms(real: Any, tile: Tile) -> dict[str, int]:
     at, g, bt = tiles.matrices(*tile)
     rows = tiles.transposed
     return {
-        "tile": tile.m, "taps": tile.r, "points": len(bt), "image_to_points": transform.make(real, bt),
-        "map_to_points": transform.make(real, rows(at)), "points_to_image": transform.make(real, rows(bt)),
-        "points_added_to_image": transform.make(real, rows(bt), add=True), "points_to_map": transform.make(real, at),
-        "kernel_to_points": transform.make(real, g), "points_to_kernel": transform.make(real, rows(g)),
+        "tile": tile.m, "taps": tile.r, "points": len(bt), "image_to_points": transform_by(real, bt),
+        "map_to_points": transform_by(real, rows(at)), "points_to_image": transform_by(real, rows(bt)),
+        "points_added_to_image": transform_by(real, rows(bt), add=True), "points_to_map": transform_by(real, at),
+        "kernel_to_points": transform_by(real, g), "points_to_kernel": transform_by(real, rows(g)),
     }
 
 
@@ -109,7 +85,7 @@ def _run(task: int, words: dict[str, int], places: dict[str, int] = _PLACES) -> 
 @lru_cache(1024)
 def _words(real: Any, g: Any, tile: Tile, images: int, image_pixel: int, map_pixel: int) -> dict[str, int]:
     """What all tasks are told of a convolution's sizes (to be copied). *_pixel: the number of channels."""
-    high, wide = _tiles(g, tile)
+    high, wide = tile.grid(g)
     phases, s = _phases(g, tile), g.stride
     phase = g.dilation if tile == DIRECT else (1, 1)
     return {
@@ -167,7 +143,7 @@ def _convolve(source: Array, weight: Array, g: Any, adjoint: bool, version: Any,
     kernels, channels = weight.shape[0], weight.shape[1] * g.groups
     if _suits_lanes(g, channels, kernels, source, adjoint):
         return _convolve_lanes(source, weight, g, adjoint, bias, activation, slope)
-    tile = best_tile(g, channels, kernels)
+    tile = tile_on_cpu(g, channels, kernels)
     images, dtype, item = source.shape[0], source.dtype, source.itemsize
     real, width = REALS[dtype], gemm.columns(dtype)
     words = dict(_words(real, g, tile, images, channels, kernels))
@@ -187,7 +163,7 @@ def _convolve(source: Array, weight: Array, g: Any, adjoint: bool, version: Any,
     if as_needed:
         words["weights_plane"] = conv.plane_bytes(rows, width * item)
     part_rows = -(-images // pool.size) * high if adjoint else -(-images * high // pool.size)
-    words["chunk"] = images * high if share else _chunk(part_rows, wide, depth * item * tile.planes)
+    words["chunk"] = images * high if share else _chunk(part_rows, wide, depth * item * tile.points)
     tiles_at_once = words["chunk"] * wide
     row = conv.row_bytes(depth * item)
     words["v_row"], words["v_plane"] = row, conv.plane_bytes(tiles_at_once, row)
@@ -203,8 +179,8 @@ def _convolve(source: Array, weight: Array, g: Any, adjoint: bool, version: Any,
         some = weight[i * per_group:(i + 1) * per_group]
         kernel = np.ascontiguousarray(some) if as_needed else some
         u = None if as_needed else _packed(some, words, tile, adjoint, version)
-        v_bytes = tile.planes * words["v_plane"] + conv.ROWS * row  # rows beyond the tiles are read, whatever they hold
-        products_each = _lines(tile.planes * words["products_plane"])
+        v_bytes = tile.points * words["v_plane"] + conv.ROWS * row  # rows beyond the tiles are read, whatever they hold
+        products_each = _lines(tile.points * words["products_plane"])
         v_each, weights_each, elements_each = 0 if share else _lines(v_bytes), 0, 0
         if as_needed:
             weights_each, elements_each = _lines(_weights_bytes(words, 1)), _lines(rows * row_elements)
@@ -233,7 +209,7 @@ def _suits_lanes(g: Any, channels: int, kernels: int, source: Array, adjoint: bo
     if g.groups != 1 or g.dilation[1] != 1 or g.algorithm == "tiled":
         return False
     # Without an image for every lane; but matrix products whose results have next to no columns are slower still.
-    if source.shape[0] < transform.lanes_of(REALS[source.dtype]):
+    if source.shape[0] < lanes_of(REALS[source.dtype]):
         return adjoint and channels <= VERY_FEW and source.shape[0] > 1
     return channels * kernels <= FEW or min(channels, kernels) <= VERY_FEW
 
@@ -309,7 +285,7 @@ def _lines(size: int) -> int:
 def _patch_bytes(words: dict[str, int], tile: Tile, item: int) -> int:
     """Room for a patch of the image, or for the elements of the kernel that a block of the weights has in a row."""
     phases = words["phases_high"] * words["phases_wide"]
-    return _lines(max(tile.planes * microkernel.VECTOR_BYTES, phases * tile.r ** 2 * microkernel.columns(item) * item))
+    return _lines(max(tile.points * microkernel.VECTOR_BYTES, phases * tile.r ** 2 * microkernel.columns(item) * item))
 
 
 def conv2d(x: Array, weight: Array, g: Any, version: Any, bias: Array | None, activation: int, slope: float) -> Array:
@@ -326,7 +302,7 @@ def conv2d_weight_grad(x: Array, y: Array, g: Any) -> Array:
     """The adjoint in weight: for each point a product that sums over all tiles."""
     if _suits_lanes(g, x.shape[3], y.shape[3], x, False):
         return _weight_grad_lanes(x, y, g)
-    tile = best_tile(g, x.shape[3], y.shape[3])
+    tile = tile_on_cpu(g, x.shape[3], y.shape[3])
     dtype, item, real = x.dtype, x.itemsize, REALS[x.dtype]
     words = dict(_words(real, g, tile, x.shape[0], x.shape[3], y.shape[3]))
     words["patch_each"] = _patch_bytes(words, tile, item)
@@ -334,7 +310,7 @@ def conv2d_weight_grad(x: Array, y: Array, g: Any) -> Array:
     depth, tiles_each = words["phases_high"] * words["phases_wide"] * channels, words["tiles_high"] * words["tiles_wide"]
     x_row, y_row = conv.row_bytes(depth * item), conv.row_bytes(kernels * item)
     out = empty((y.shape[3], channels, *g.kernel), dtype)
-    each = tile.planes * tiles_each * (x_row + y_row)
+    each = tile.points * tiles_each * (x_row + y_row)
     chunks = max(1, min(x.shape[0], -(-x.shape[0] * each // GRADIENT_BYTES)))
     for group in range(g.groups):
         for chunk in range(chunks):
@@ -359,12 +335,12 @@ def _add_weight_grad(words: dict[str, int], tile: Tile, dtype: Any, rows: tuple[
     words["panels"] = max(1, PANELS_AT_ONCE // phases)
     columns = min(phases * words["panels"], -(-phases * words["image_channels"] // width)) * width
     words["products_row"] = conv.row_bytes(columns * item)
-    blocks = GRADIENT_PRODUCTS_BYTES // (tile.planes * words["products_row"] * conv.ROWS)  # of rows
+    blocks = GRADIENT_PRODUCTS_BYTES // (tile.points * words["products_row"] * conv.ROWS)  # of rows
     words["chunk"] = max(1, blocks) * conv.ROWS
     words["products_plane"] = conv.plane_bytes(words["chunk"], words["products_row"])
-    words["products_each"] = tile.planes * words["products_plane"]
+    words["products_each"] = tile.points * words["products_plane"]
     beyond = conv.ROWS * item + width * item  # what a block of rows or of columns reads beyond its matrix
-    with Scratch(tile.planes * planes[0] + beyond, tile.planes * planes[1] + beyond, pool.size * words["products_each"],
+    with Scratch(tile.points * planes[0] + beyond, tile.points * planes[1] + beyond, pool.size * words["products_each"],
                  pool.size * words["patch_each"]) as (vx, vy, products, patch):
         words.update(patch=patch, v=vx, map_v=vy, map_v_row=rows[1], map_v_plane=planes[1], products=products)
         _run(tasks.gather, {**words, "adjoint": 0})

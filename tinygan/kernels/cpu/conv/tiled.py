@@ -23,6 +23,7 @@ import numpy as np
 from numba import carray
 
 from tinygan.kernels.activations import LEAKY_RELU, RELU
+from tinygan.kernels.cpu.conv.tile_transforms import apply_transform as call
 from tinygan.kernels.cpu.matmul import microkernel
 from tinygan.kernels.cpu.runtime import simd as transform
 from tinygan.kernels.cpu.runtime.arrays import pointer_to
@@ -94,7 +95,7 @@ def make(real: Any) -> Tasks:
     vector = lanes * item
     width = microkernel.columns(item)
     multiply = microkernel.make(real)
-    call, square = transform.call, transform.square_transpose(real)
+    square = transform.square_transpose(real)
 
     @inline
     def at(address: Any, size: Any) -> Any:
