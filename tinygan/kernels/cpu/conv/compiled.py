@@ -14,9 +14,10 @@ import numpy as np
 from tinygan.kernels import winograd as tiles
 from tinygan.kernels.activations import IDENTITY
 from tinygan.kernels.cpu.batchnorm import compiled as normalization
-from tinygan.kernels.cpu.conv import lanes, layout
+from tinygan.kernels.cpu.conv import lanes
 from tinygan.kernels.cpu.conv import tiled as conv
 from tinygan.kernels.cpu.conv.tile_transforms import transform_by
+from tinygan.kernels.cpu.layout import compiled as layout
 from tinygan.kernels.cpu.matmul import gemm, microkernel
 from tinygan.kernels.cpu.native import number
 from tinygan.kernels.cpu.runtime.arrays import REALS, address
@@ -182,8 +183,8 @@ def _convolve(source: Array, weight: Array, g: Any, adjoint: bool, bias: Array |
         v_bytes = tile.points * words["v_plane"] + conv.ROWS * row  # rows beyond the tiles are read, whatever they hold
         products_each = _lines(tile.points * words["products_plane"])
         u = None if as_needed else _packed(weight, some, words, tile, adjoint)
-        v_bytes = tile.planes * words["v_plane"] + conv.ROWS * row  # rows beyond the tiles are read, whatever they hold
-        products_each = _lines(tile.planes * words["products_plane"])
+        v_bytes = tile.points * words["v_plane"] + conv.ROWS * row  # rows beyond the tiles are read, whatever they hold
+        products_each = _lines(tile.points * words["products_plane"])
         v_each, weights_each, elements_each = 0 if share else _lines(v_bytes), 0, 0
         if as_needed:
             weights_each, elements_each = _lines(_weights_bytes(words, 1)), _lines(rows * row_elements)
