@@ -1,13 +1,16 @@
 """How kernels move vectors: the elements of a register, copies of one register, squares transposed in registers."""
 from __future__ import annotations
 
-from typing import Any
+from functools import cache
+from typing import Any, NamedTuple
 
 from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
 from tinygan.kernels.cpu.matmul.microkernel import VECTOR_BYTES
+from tinygan.kernels.cpu.runtime.arrays import array_at
+from tinygan.kernels.cpu.runtime.compiling import inline
 
 
 def lanes_of(real: Any) -> int:
@@ -71,3 +74,55 @@ def vector_moves(real: Any) -> tuple[Any, Any]:
         return move
 
     return make_move(False), make_move(True)
+
+
+class Moves(NamedTuple):
+    """Functions for kernels that write `count` elements from address to address."""
+
+    copy: Any
+    """(source, target, count)"""
+    add: Any
+    """(source, target, count): to what is there."""
+    move: Any
+    """(source, target, count, adding): copy or add. It is made for counts up to the elements of a register."""
+    zero: Any
+    """(target, count)"""
+
+
+@cache
+def moves(real: Any) -> Moves:
+    """The functions for elements of that type."""
+    lanes, at = lanes_of(real), array_at(real)
+    copy_vector, add_vector = vector_moves(real)
+
+    @inline
+    def copy(source: Any, target: Any, count: Any) -> Any:
+        a, b = at(source, count), at(target, count)
+        for i in range(count):
+            b[i] = a[i]
+
+    @inline
+    def add(source: Any, target: Any, count: Any) -> Any:
+        a, b = at(source, count), at(target, count)
+        for i in range(count):
+            b[i] += a[i]
+
+    @inline
+    def move(source: Any, target: Any, count: Any, adding: Any) -> Any:
+        if count == lanes:
+            if adding:
+                add_vector(source, target)
+            else:
+                copy_vector(source, target)
+            return
+        a, b = at(source, count), at(target, count)
+        for i in range(count):
+            b[i] = b[i] + a[i] if adding else a[i]
+
+    @inline
+    def zero(target: Any, count: Any) -> Any:
+        values = at(target, count)
+        for i in range(count):
+            values[i] = 0
+
+    return Moves(copy, add, move, zero)
