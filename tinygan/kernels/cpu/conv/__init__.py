@@ -1,8 +1,8 @@
 """The convolution triangle on the CPU: the map of an image, and its adjoints in the image and in the weight.
 
-There are four algorithms. Small convolutions are left to NumPy. Those of few channels have an image in each lane of a vector
-register. All others are matrix products between two passes over the pixels, on tiles of many pixels (Winograd 1980) or of one
-(the direct algorithm). With x the image, w the weight and y the map, at each point of a tile
+There are four algorithms. Small convolutions are left to NumPy. Those of few channels have an image in each lane of a
+vector register. All others are matrix products between two passes over the pixels, on tiles of many pixels (Winograd
+1980) or of one (the direct algorithm). With x the image, w the weight and y the map, at each point of a tile
 
     y = scatter(gather(x) w')     x = scatter(gather(y) w'^T)     w = back(gather(y)^T gather(x)),     w' = transformed w
 
@@ -19,8 +19,8 @@ In the order in which to read them:
     lanes             kernels: few channels, an image in each lane
     lane_products     generated code: the innermost loops of `lanes`
 
-`tinygan.kernels.winograd` explains tiles, points and phases, and has the matrices. `g` is a Geometry (see `ops.conv`). Images
-are (N, C, H, W) for the caller; the kernels want them channels-last in memory, and give their results so.
+`tinygan.kernels.winograd` explains tiles, points and phases, and has the matrices. `g` is a Geometry (see `ops.conv`).
+Images are (N, C, H, W) for the caller; the kernels want them channels-last in memory, and give their results so.
 """
 from __future__ import annotations
 
@@ -29,6 +29,7 @@ from typing import Any
 import numpy as np
 
 from tinygan.kernels.activations import FUSED
+from tinygan.kernels.cpu.activations import activation
 from tinygan.kernels.cpu.batchnorm import batch_norm_statistics
 from tinygan.kernels.cpu.conv import im2col
 from tinygan.kernels.cpu.layout import channels_last
@@ -86,4 +87,4 @@ def _finished(y: Array, bias: Array | None, activation_name: str, slope: float, 
         y += bias[:, None, None]
     if statistics is not None:
         batch_norm_statistics(y, *statistics)
-    return y if activation_name == "identity" else _activation(y, activation_name, slope)
+    return y if activation_name == "identity" else activation(y, activation_name, slope, out=y)

@@ -1,5 +1,5 @@
-"""The compiled convolutions behind Python functions: they follow the planner, lend memory and run the kernels. Importing this
-module compiles what every training with convolutions needs, or loads it from the cache.
+"""The compiled convolutions behind Python functions: they follow the planner, lend memory and run the kernels. Importing
+this module compiles what every training with convolutions needs, or loads it from the cache.
 
 Images and maps are channels-last here, (N, H, W, C). `g` is a Geometry (see `ops.conv`).
 """
@@ -14,7 +14,8 @@ import numpy as np
 from tinygan.kernels.activations import CODES
 from tinygan.kernels.cpu.batchnorm import compiled as normalization
 from tinygan.kernels.cpu.conv import lanes, planner, tiled
-from tinygan.kernels.cpu.conv.patches import Gather, make_gather
+from tinygan.kernels.cpu.conv.lane_products import ROWS_AT_ONCE
+from tinygan.kernels.cpu.conv.patches import LINE, Gather, make_gather
 from tinygan.kernels.cpu.conv.planner import Convolution, Plan
 from tinygan.kernels.cpu.conv.weight_grad import Reorder, WeightGrad, make_reorder, make_weight_grad
 from tinygan.kernels.cpu.conv.weights import Pack, make_pack
@@ -137,7 +138,8 @@ def conv2d_weight_grad(x: Array, y: Array, g: Any) -> Array:
 
 def _add_tiled_weight_grad(c: Convolution, tile: Tile, dtype: Any, x_row: int, y_row: int, x: int, y: int, gradient: int,
                            accumulate: bool) -> None:
-    """Add the gradient from some images of a batch, or write it. x_row, y_row: bytes of a row of V. x, y, gradient: addresses."""
+    """Add the gradient from some images of a batch, or write it. x_row, y_row: bytes of a row of V. x, y, gradient:
+    addresses."""
     real, item = REALS[dtype], dtype.itemsize
     rows, width, tiles = microkernel.ROWS, microkernel.columns(item), c.tiles.images * c.tiles.high * c.tiles.wide
     x_plane, y_plane = planner.plane_bytes(tiles, x_row), planner.plane_bytes(tiles, y_row)
@@ -150,8 +152,8 @@ def _add_tiled_weight_grad(c: Convolution, tile: Tile, dtype: Any, x_row: int, y
     with Scratch(tile.points * x_plane + beyond, tile.points * y_plane + beyond, pool.size * products_each,
                  pool.size * patch_each) as (image_v, map_v, products, patch):
         for side, pixels, v, row, plane in ((c.image, x, image_v, x_row, x_plane), (c.map, y, map_v, y_row, y_plane)):
-            _run(make_gather(real), Gather(side=side, tiles=c.tiles, pixels=pixels, v=v, v_row=row, v_plane=plane, patch=patch,
-                                           patch_each=patch_each))
+            _run(make_gather(real), Gather(side=side, tiles=c.tiles, pixels=pixels, v=v, v_row=row, v_plane=plane,
+                                           patch=patch, patch_each=patch_each))
         _run(make_weight_grad(real), WeightGrad(
             weight=c.weight, tiles=c.tiles, gradient=gradient, accumulate=accumulate, image_v=image_v, image_v_row=x_row,
             image_v_plane=x_plane, map_v=map_v, map_v_row=y_row, map_v_plane=y_plane, kernels_at_once=kernels_at_once,
@@ -161,8 +163,8 @@ def _add_tiled_weight_grad(c: Convolution, tile: Tile, dtype: Any, x_row: int, y
 
 def _add_direct_weight_grad(c: Convolution, tile: Tile, dtype: Any, x_row: int, y_row: int, x: int, y: int, gradient: int,
                             accumulate: bool) -> None:
-    """The same for the direct algorithm, where nearly all the time goes into sums over pixels. They are cut into pieces, which
-    the parts share."""
+    """The same for the direct algorithm, where nearly all the time goes into sums over pixels. They are cut into pieces,
+    which the parts share."""
     item, real, kernels = dtype.itemsize, REALS[dtype], c.weight.kernels
     depth, count = c.phases * c.weight.channels, c.tiles.images * c.tiles.high * c.tiles.wide
     v_plane, patch_each = planner.plane_bytes(count, x_row), planner.patch_bytes(c, tile, item)
@@ -171,8 +173,9 @@ def _add_direct_weight_grad(c: Convolution, tile: Tile, dtype: Any, x_row: int, 
     passes = -(-kernels * pieces * depth * item // planner.DIRECT_GRADIENT_PRODUCTS_BYTES)
     at_once = min(kernels, -(-kernels // passes // microkernel.ROWS) * microkernel.ROWS)  # whole blocks of rows
     starts = np.arange(pieces + 1) * count // pieces
-    products_bytes = pieces * (at_once * depth * item + planner.LINE) + planner.LINE  # vectors are read to the end
-    panels = planner.whole_lines(gemm.scratch_elements(at_once, depth, int(np.diff(starts).max()), False, False, dtype) * item)
+    products_bytes = pieces * (at_once * depth * item + LINE) + LINE  # vectors are read to the end
+    longest = int(np.diff(starts).max())
+    panels = planner.whole_lines(gemm.scratch_elements(at_once, depth, longest, False, False, dtype) * item)
     with Scratch(v_plane, products_bytes, pool.size * panels, pool.size * patch_each) as (v, products, memory, patch):
         _run(make_gather(real), Gather(side=c.image, tiles=c.tiles, pixels=x, v=v, v_row=x_row, v_plane=v_plane, patch=patch,
                                        patch_each=patch_each))
@@ -187,8 +190,8 @@ def _add_direct_weight_grad(c: Convolution, tile: Tile, dtype: Any, x_row: int, 
                 np.sum(each[1:], axis=0, out=each[1])
                 each[0] += each[1]
             _run(make_reorder(real), Reorder(
-                weight=c.weight, kernels=some, gradient=gradient + k * kernel_bytes, accumulate=accumulate, products=products,
-                products_plane=plane, patch=patch, patch_each=patch_each))
+                weight=c.weight, kernels=some, gradient=gradient + k * kernel_bytes, accumulate=accumulate,
+                products=products, products_plane=plane, patch=patch, patch_each=patch_each))
 
 
 def _multiply_pieces(dtype: Any, y: int, y_row: int, v: int, v_row: int, products: int, plane: int, starts: Array,
@@ -196,13 +199,15 @@ def _multiply_pieces(dtype: Any, y: int, y_row: int, v: int, v_row: int, product
     """For each piece, the rows from one of `starts` to the next, the product of y^T (kernels, rows) and V (rows, depth). The
     products lie `plane` bytes apart. All but sizes are addresses; distances count bytes."""
     item, pieces = dtype.itemsize, len(starts) - 1
-    table = np.zeros((pieces, gemm.WORDS), np.int64)
-    table[:, gemm.A], table[:, gemm.A_ROW], table[:, gemm.A_STEP] = y + starts[:-1] * y_row, 1, y_row // item
-    table[:, gemm.B], table[:, gemm.B_STEP], table[:, gemm.B_COLUMN] = v + starts[:-1] * v_row, v_row // item, 1
-    table[:, gemm.C], table[:, gemm.C_STRIDE] = products + np.arange(pieces) * plane, depth
-    table[:, gemm.M], table[:, gemm.N], table[:, gemm.K] = kernels, depth, np.diff(starts)
-    table[:, gemm.SPLIT_ROWS] = 1
-    _run(gemm.make_batch(REALS[dtype]), (pieces, address(table), _shares(pieces, pool.size), memory, memory_each // item))
+    table = np.zeros(pieces, gemm.PRODUCTS)
+    table["a"], table["a_row"], table["a_step"] = y + starts[:-1] * y_row, 1, y_row // item
+    table["b"], table["b_step"], table["b_column"] = v + starts[:-1] * v_row, v_row // item, 1
+    table["c"], table["c_stride"] = products + np.arange(pieces) * plane, depth
+    table["m"], table["n"], table["k"] = kernels, depth, np.diff(starts)
+    table["split_rows"] = 1
+    _run(gemm.make_batch(REALS[dtype]), gemm.Batch(
+        products=address(table), size=pieces, shares=_shares(pieces, pool.size), scratch=memory,
+        scratch_elements=memory_each // item))
 
 
 @lru_cache(1024)
@@ -217,7 +222,7 @@ def _weight_grad_lanes(x: Array, y: Array, g: Any) -> Array:
     """The gradient for few channels, with an image in each lane."""
     channels, kernels, (height, width) = x.shape[3], y.shape[3], g.kernel
     sizes = planner.plan_lanes(x.dtype, g, x.shape[0], channels, kernels, False, pool.size)
-    rows, lane_count = width * channels + planner.ROWS_AT_ONCE, microkernel.VECTOR_BYTES // x.itemsize
+    rows, lane_count = width * channels + ROWS_AT_ONCE, microkernel.VECTOR_BYTES // x.itemsize
     plane = rows * kernels * microkernel.VECTOR_BYTES
     each = (sizes.ring_each, sizes.row_each, height * plane)
     with Scratch(*(pool.size * size for size in each)) as (ring, row, sums):

@@ -23,8 +23,8 @@ def row_filter(real: Any, channels: int) -> Any:
     """(apply_filter, pixels): a function for kernels that computes `channels` channels of so many neighbouring pixels.
 
     apply_filter(rows, table, count, x, x_pixel, weights, weights_row, y, y_pixel):
-    y[q, j] += sum over the `rows` rows of the table and p < count of x[q, p] * weights[p, j], for vectors x and y. Each entry
-    of the table has the addresses of a row of pixels and of its weights; x and weights are the distances from there.
+    y[q, j] += sum over the `rows` rows of the table and p < count of x[q, p] * weights[p, j], for vectors x and y. Each
+    entry of the table has the addresses of a row of pixels and of its weights; x and weights are the distances from there.
     """
     pixels = min(PIXELS_AT_ONCE, SUMS_HELD // channels)
     item = real.bitwidth // 8

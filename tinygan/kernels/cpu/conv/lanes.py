@@ -1,14 +1,14 @@
 """The kernels of convolutions of few channels, by their definition, with an image in each lane of a vector register.
 
-Where images have few channels, blocks of a matrix product would be nearly empty, and so would vectors of channels. But a batch
-has many images. With one image in each lane a convolution is one multiply-add of vectors after the other, whatever its stride
-and padding.
+Where images have few channels, blocks of a matrix product would be nearly empty, and so would vectors of channels. But a
+batch has many images. With one image in each lane a convolution is one multiply-add of vectors after the other, whatever
+its stride and padding.
 
 `lift` brings a row of pixels of some images into this order, `lower` brings a row of results back. Both transpose squares in
 registers. The lifted rows lie in a ring, which holds as many as a kernel covers and stays in the cache.
 
-The source is what is read, the target what is written: the image and the map, or for the adjoint the map and the image. Both are
-channels-last. Addresses and distances count bytes.
+The source is what is read, the target what is written: the image and the map, or for the adjoint the map and the image.
+Both are channels-last. Addresses and distances count bytes.
 """
 from __future__ import annotations
 
@@ -35,7 +35,8 @@ class Images(NamedTuple):
 
 
 class Sizes(NamedTuple):
-    """What both tasks are told of a convolution's sizes. `*_each` are the bytes of scratch memory that a part has for itself."""
+    """What both tasks are told of a convolution's sizes. `*_each` are the bytes of scratch memory that a part has for
+    itself."""
 
     source: Images
     target: Images
@@ -69,8 +70,8 @@ class Convolve(NamedTuple):
     source: int
     target: int
     weights: int
-    """(kernel height, kernel width, source's channels, target's channels). For the adjoint the columns of the kernel are sorted
-    by phase, and each phase runs backward."""
+    """(kernel height, kernel width, source's channels, target's channels). For the adjoint the columns of the kernel are
+    sorted by phase, and each phase runs backward."""
     bias: int
     """A number for each channel of the target, or 0 for none."""
     activation: int
@@ -92,8 +93,8 @@ class WeightGrad(NamedTuple):
     ring: int
     row: int
     sums: int
-    """Where each part writes its sums (kernel height, rows, kernels, lanes). A row is one tap of a kernel's row in one channel;
-    those beyond the weight's rows are unused."""
+    """Where each part writes its sums (kernel height, rows, kernels, lanes). A row is one tap of a kernel's row in one
+    channel; those beyond the weight's rows are unused."""
     sums_each: int
     sums_plane: int
     """Bytes from one row of the kernel to the next."""
@@ -252,7 +253,8 @@ def make_convolve(real: Any) -> int:
         for phase in range(phases if rows else 0):
             taps, first, end, begin, step, place = s.kernel_width, 0, width, 0, s.stride_wide, 0
             if s.adjoint:
-                # Pixel i of a phase is pixel i * stride + phase - left of the image, and sees pixels i, i - 1, ... of the map.
+                # Pixel i of a phase is pixel i * stride + phase - left of the image, and sees pixels i, i - 1, ... of
+                # the map.
                 taps = (s.kernel_width - phase + phases - 1) // phases
                 if taps <= 0:
                     continue

@@ -1,11 +1,11 @@
 """Kernels between pixels and points: `gather` transforms the patches under all tiles, `scatter` transforms products back.
 
-A patch is what a tile sees of one phase: n x n pixels of the image (see `winograd`), which are 1 or, with a stride of s, s
-pixels apart. On the side of the map it is the tile itself, m x m pixels. V holds the transformed patches: for each of the n x n
-points a matrix (tiles, channels of all phases), whose rows are multiplied by the transformed weights.
+A patch is what a tile sees of one phase: n x n pixels of the image (see `winograd`), which are 1 or, with a stride of s,
+s pixels apart. On the side of the map it is the tile itself, m x m pixels. V holds the transformed patches: for each of
+the n x n points a matrix (tiles, channels of all phases), whose rows are multiplied by the transformed weights.
 
-The direct algorithm has tiles of one pixel. Each tap of the kernel is a phase of its own, and nothing is transformed: V is then
-what others call im2col.
+The direct algorithm has tiles of one pixel. Each tap of the kernel is a phase of its own, and nothing is transformed: V
+is then what others call im2col.
 """
 from __future__ import annotations
 
@@ -21,6 +21,8 @@ from tinygan.kernels.cpu.runtime.arguments import task
 from tinygan.kernels.cpu.runtime.arrays import array_at
 from tinygan.kernels.cpu.runtime.compiling import inline
 from tinygan.kernels.cpu.runtime.simd import lanes_of, moves, vector_moves
+
+LINE = 64  # bytes of a cache line
 
 
 class Side(NamedTuple):
@@ -89,7 +91,8 @@ class Gather(NamedTuple):
 
 @inline
 def within(first: Any, spacing: Any, size: Any, end: Any) -> Any:
-    """Of `size` places that begin at `first` and are `spacing` apart, those from 0 up to `end`: (first, end) of their range."""
+    """Of `size` places that begin at `first` and are `spacing` apart, those from 0 up to `end`: (first, end) of their
+    range."""
     low = np.int64(0) if first >= 0 else min(size, (spacing - 1 - first) // spacing)
     return low, max(low, min(size, (end - first + spacing - 1) // spacing))
 
@@ -104,9 +107,9 @@ def gatherer(real: Any) -> Any:
 
     @inline
     def gather(side: Any, tiles: Any, pixels: Any, first: Any, end: Any, v: Any, v_row: Any, plane: Any, patch: Any) -> Any:
-        """Write V of the rows of tiles from first to end: row t of plane p is tile t at point p, the channels of phase after
-        phase. Pixels beyond the image are zero. The last vector of a phase may reach beyond its channels: into what is written
-        next, or into the padding at the end of the row."""
+        """Write V of the rows of tiles from first to end: row t of plane p is tile t at point p, the channels of phase
+        after phase. Pixels beyond the image are zero. The last vector of a phase may reach beyond its channels: into
+        what is written next, or into the padding at the end of the row."""
         height, width, channels, pixel_bytes = side.height, side.width, side.channels, side.pixel_bytes
         wide, step_wide, spacing, size = side.phases_wide, side.step_wide, side.spacing, side.size
         row, to_points, n = width * pixel_bytes, side.to_points, tiles.n
@@ -150,7 +153,8 @@ def gatherer(real: Any) -> Any:
                             for k in range(left_column, right_column):
                                 move(pixel + (j * row + k * pixel_bytes) * spacing + c * item,
                                      patch + (j * size + k) * vector, count, False)
-                        apply_transform(to_points, patch, size * vector, np.int64(vector), target + c * item, n * plane, plane)
+                        apply_transform(to_points, patch, size * vector, np.int64(vector), target + c * item, n * plane,
+                                        plane)
                     pixel += step_wide * pixel_bytes
                     target += v_row
 

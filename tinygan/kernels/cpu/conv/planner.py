@@ -1,7 +1,7 @@
 """The decisions of a convolution: by which algorithm, with which tile, and how the threads share the work.
 
-Every threshold stands here, and was found by measuring. What is decided for some sizes is kept, together with all that kernels
-are told of these sizes, so that a call has to add only addresses.
+Every threshold stands here, and was found by measuring. What is decided for some sizes is kept, together with all that
+kernels are told of these sizes, so that a call has to add only addresses.
 
 `g` is a Geometry (see `ops.conv`). Images and maps are channels-last. A *part* is the share of one thread.
 """
@@ -14,9 +14,9 @@ import numpy as np
 
 from tinygan.kernels.cpu.conv import lanes
 from tinygan.kernels.cpu.conv.lane_products import ENTRY_BYTES, PIXELS_AT_ONCE, ROWS_AT_ONCE
-from tinygan.kernels.cpu.conv.patches import Side, Tiles
+from tinygan.kernels.cpu.conv.patches import LINE, Side, Tiles
 from tinygan.kernels.cpu.conv.tile_transforms import transform_by
-from tinygan.kernels.cpu.conv.tiled import LINE, Sizes
+from tinygan.kernels.cpu.conv.tiled import Sizes
 from tinygan.kernels.cpu.conv.weights import Weight
 from tinygan.kernels.cpu.matmul import microkernel
 from tinygan.kernels.cpu.runtime.arrays import REALS
@@ -122,7 +122,8 @@ def _transforms(real: Any, tile: Tile) -> dict[str, int]:
 
 
 @lru_cache(1024)
-def convolution(real: Any, g: Any, tile: Tile, images: int, channels: int, kernels: int, adjoint: bool = False) -> Convolution:
+def convolution(real: Any, g: Any, tile: Tile, images: int, channels: int, kernels: int,
+                adjoint: bool = False) -> Convolution:
     """What kernels are told of a convolution; channels and kernels: those of all groups."""
     item, transforms = real.bitwidth // 8, _transforms(real, tile)
     (high, wide), (s_high, s_wide), m, n = tile.grid(g), g.stride, tile.m, tile.n
@@ -230,7 +231,7 @@ def patch_bytes(c: Convolution, tile: Tile, item: int) -> int:
 @lru_cache(1024)
 def plan_lanes(dtype: Any, g: Any, images: int, channels: int, kernels: int, adjoint: bool, parts: int) -> lanes.Sizes:
     """What the kernels in `lanes` are told of a convolution of so many channels of the image and of the map."""
-    source, target = lanes.Images(*g.input, channels), lanes.Images(*g.output, kernels)
+    source, target = lanes.Images(g.input[0], g.input[1], channels), lanes.Images(g.output[0], g.output[1], kernels)
     if adjoint:
         source, target = target, source
     vector = microkernel.VECTOR_BYTES

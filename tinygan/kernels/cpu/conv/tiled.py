@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from tinygan.kernels.cpu.conv.patches import Side, Tiles, gatherer, scatterer
+from tinygan.kernels.cpu.conv.patches import LINE, Side, Tiles, gatherer, scatterer
 from tinygan.kernels.cpu.conv.weights import Weight, packing
 from tinygan.kernels.cpu.matmul import microkernel
 from tinygan.kernels.cpu.runtime.arguments import task
@@ -24,11 +24,11 @@ from tinygan.kernels.cpu.runtime.compiling import inline
 from tinygan.kernels.cpu.runtime.simd import moves
 
 ROWS = microkernel.ROWS
-LINE = 64  # bytes of a cache line
 
 
 class Sizes(NamedTuple):
-    """What every convolution of the same sizes is told. `*_each` are the bytes of scratch memory that a part has for itself."""
+    """What every convolution of the same sizes is told. `*_each` are the bytes of scratch memory that a part has for
+    itself."""
 
     source: Side
     """What is read: the image, or for the adjoint the map."""
@@ -86,8 +86,8 @@ def _multiplier(real: Any) -> Any:
     @inline
     def multiply_points(s: Any, tiles: Any, depth: Any, v: Any, weights: Any, block: Any, blocks: Any, products: Any,
                         adding: Any) -> Any:
-        """At each point multiply the rows of some tiles, from column `v` of V on, by some blocks of weights, of which each has
-        `depth` rows. Write the products, or add them to what is there."""
+        """At each point multiply the rows of some tiles, from column `v` of V on, by some blocks of weights, of which
+        each has `depth` rows. Write the products, or add them to what is there."""
         zero, one, line = np.int64(0), np.int64(1), np.int64(LINE // item)
         plane, v_row, v_plane, row = s.weight.plane, s.v_row, s.v_plane, s.products_row
         products_plane = s.products_plane
@@ -184,7 +184,8 @@ def make_convolve(real: Any) -> int:
                             for r in range(rows):
                                 transform_row(weight, q + d, elements + r * row_elements, weights + r * width * item)
                         panels = weights if as_needed else weights + q * depth * width * item
-                        multiply_points(s, (stop - i) * wide, depth, v + d * depth * item, panels, block, blocks, products, d)
+                        multiply_points(s, (stop - i) * wide, depth, v + d * depth * item, panels, block, blocks,
+                                        products, d)
                     scatter(s.target, s.tiles, t.target, i, stop, q, products, s.products_row, s.products_plane, low, many,
                             t.bias, t.activation, slope, patch)
 

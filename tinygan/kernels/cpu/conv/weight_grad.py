@@ -2,8 +2,8 @@
 
     gradient(k, c) = from_points(sum over tiles t of V_map(t, k) * V_image(t, c))
 
-One task makes the products, and transforms those of a block of kernels and channels back while they lie in the cache. For the
-direct algorithm the products are left to `matmul`, and a second task brings them into the order of the weight.
+One task makes the products, and transforms those of a block of kernels and channels back while they lie in the cache.
+For the direct algorithm the products are left to `matmul`, and a second task brings them into the order of the weight.
 """
 from __future__ import annotations
 
@@ -12,14 +12,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from tinygan.kernels.cpu.conv.patches import Tiles
+from tinygan.kernels.cpu.conv.patches import LINE, Tiles
 from tinygan.kernels.cpu.conv.weights import Weight, gradient_writer
 from tinygan.kernels.cpu.matmul import microkernel
 from tinygan.kernels.cpu.runtime.arguments import task
 from tinygan.kernels.cpu.runtime.simd import lanes_of
 
 ROWS = microkernel.ROWS
-LINE = 64  # bytes of a cache line
 
 
 class WeightGrad(NamedTuple):

@@ -1,8 +1,10 @@
-"""Kernels between a weight (K, C, kH, kW) and points: `pack` transforms weights, `write_gradient` transforms their gradient back.
+"""Kernels between a weight (K, C, kH, kW) and points: `pack` transforms weights, `write_gradient` transforms their
+gradient back.
 
-The packed weights U consist of blocks: as many columns as the micro-kernel of matrix products takes at once (the last block is
-filled up with zeros). A block holds for each of the n x n points, phase after phase, one row for each channel that a product
-sums over. Forward the columns are kernels and the rows channels of the image; for the adjoint it is the other way round.
+The packed weights U consist of blocks: as many columns as the micro-kernel of matrix products takes at once (the last
+block is filled up with zeros). A block holds for each of the n x n points, phase after phase, one row for each channel
+that a product sums over. Forward the columns are kernels and the rows channels of the image; for the adjoint it is the
+other way round.
 """
 from __future__ import annotations
 
