@@ -7,6 +7,7 @@ import numpy as np
 
 from tinygan.kernels.activations import CODES, FUSED
 from tinygan.kernels.cpu.activations import activation
+from tinygan.kernels.cpu.reductions import MOST_IN_A_ROW, sum
 from tinygan.kernels.cpu.runtime.loading import loaded
 from tinygan.kernels.cpu.runtime.workspace import empty
 
@@ -15,9 +16,9 @@ __all__ = ["dense", "dense_parameter_grads", "matmul"]
 Array = np.ndarray[Any, Any]
 COMPILED_ABOVE = 64 * 4096  # multiplications: a product of more is faster by the compiled kernel than by NumPy
 COMPILED_ABOVE_THIN = 4096  # elements of a thin product, likewise
+COMPILED_ABOVE_SUMS = 4096  # elements of a matrix whose columns are summed, likewise
 THIN = 4  # terms of each sum of a thin product, at most
 THIN_COLUMNS = 16  # columns of a thin product, at least
-MOST_IN_A_ROW = 128  # numbers that may be added one after another in their own precision
 
 
 def matmul(a: Array, b: Array, out: Array | None = None) -> Array:
@@ -59,7 +60,12 @@ def dense_parameter_grads(x: Array, y: Array) -> Array:
     both = empty((y.shape[1] * (x.shape[1] + 1),), y.dtype)
     weight, bias = both[:y.shape[1] * x.shape[1]], both[y.shape[1] * x.shape[1]:]
     matmul(y.T, x, out=weight.reshape(y.shape[1], x.shape[1]))
-    add_columns(y, bias)
+    if y.size > COMPILED_ABOVE_SUMS and y.flags.c_contiguous:
+        bias[...] = loaded("tinygan.kernels.cpu.reductions.compiled").column_sums(y)
+    elif len(y) > MOST_IN_A_ROW:
+        bias[...] = sum(y, (0,), False)
+    else:
+        np.add.reduce(y, 0, out=bias)
     return both
 
 

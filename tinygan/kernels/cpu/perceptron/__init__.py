@@ -1,4 +1,4 @@
-"""A small multilayer perceptron on the CPU, all weights in one array; `layers` have inputs, outputs, activation and slope."""
+"""A small multilayer perceptron on the CPU, all weights in one array. A layer has inputs, outputs, activation and slope."""
 from __future__ import annotations
 
 from typing import Any
