@@ -15,7 +15,7 @@ from tinygan.kernels.cuda.conv import tiled as tiles
 from tinygan.kernels.cuda.emulator.device import emulated_device
 from tinygan.kernels.winograd import ERRORS
 from tinygan.ops.conv import Geometry
-from tinygan.tensor import Parameter
+from tinygan.parameters import Parameter
 
 DEVICE = emulated_device()
 DTYPES = [np.float32, np.float64]
