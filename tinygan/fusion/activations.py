@@ -3,10 +3,12 @@ from __future__ import annotations
 
 __all__ = ["split"]
 
+from collections.abc import Container
+
 from tinygan.kernels.activations import FUSED
 
 
-def split(activation: str) -> tuple[str, str]:
-    """(what the kernel of a product, a convolution or a normalisation applies itself, what remains to be applied to its
-    result): one of the two is the identity."""
-    return (activation, "identity") if activation in FUSED else ("identity", activation)
+def split(activation: str, applied: Container[str] = FUSED) -> tuple[str, str]:
+    """(what a kernel applies itself, what remains to be applied to its result): one of the two is the identity. applied: the
+    names that the kernel knows; by default what products and convolutions do."""
+    return (activation, "identity") if activation in applied else ("identity", activation)

@@ -15,9 +15,9 @@ from __future__ import annotations
 import ast
 import copy
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 FUNCTIONS = {
     "abs": "the absolute value",
@@ -185,6 +185,15 @@ def python_function(name: str, parameters: str, body: Body) -> str:
     """The source of a function in Python."""
     lines = [f"    {variable} = {text}\n" for variable, text in body.variables]
     return f"def {name}({parameters}):\n{''.join(lines)}    return {body.result}\n"
+
+
+def in_calls(tree: ast.expr, parameters: tuple[str, ...], functions: dict[str, Any]) -> Callable[..., Any]:
+    """The function that computes an expression by calls of `functions`: add, subtract, multiply, divide, negative, greater,
+    ..., choose, kind, and those of the language."""
+    namespace = dict(functions)
+    exec(python_function("function", ", ".join(parameters), body(tree, FunctionalWriter())), namespace)
+    function: Callable[..., Any] = namespace["function"]
+    return function
 
 
 def c_function(name: str, parameters: str, body: Body) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from tinygan.kernels.activations import FUSED
+from tinygan.kernels.activations import PIECEWISE_LINEAR
 from tinygan.kernels.cpu.batchnorm import small
 from tinygan.kernels.cpu.batchnorm.normalized import Array, Normalized
 from tinygan.kernels.cpu.layout import channels_last
@@ -40,7 +40,7 @@ def _normalized(x: Array, weight: Array, bias: Array, eps: float, mean: Array, v
                 slope: float) -> Normalized:
     """What kernels are told of the layer and of x."""
     mean, inverse, weight, bias = map(np.ascontiguousarray, (mean, 1 / np.sqrt(var + var.dtype.type(eps)), weight, bias))
-    return Normalized(_rows(x), mean, inverse, weight, bias, FUSED[activation_name], slope)
+    return Normalized(_rows(x), mean, inverse, weight, bias, PIECEWISE_LINEAR[activation_name], slope)
 
 
 def batch_norm_statistics(x: Array, mean: Array, var: Array) -> None:
