@@ -282,19 +282,20 @@ def _run(task: str, x: Array, vectors: Sequence[Array], activation: str = "ident
          gradient: Array | None = None, second: Array | None = None, out: Array | None = None, out_x: Array | None = None,
          factors: Array | None = None, totals: int = 0) -> Array:
     """Run a task on x (rows, channels), which is C-contiguous, as are all the others. vectors: mean, 1 / deviation, weight
-    and bias. Returns the sums that it makes: (totals, channels), float64."""
+    and bias. Returns the sums that it makes, if any: (totals, channels), float64."""
     rows, channels = x.shape
     folded, parts = fold(rows, channels), pool.parts(x.size)
-    mean, inverse, weight, bias = [v[None].repeat(folded, 0) for v in vectors]  # (np.tile takes many times as long)
-    if factors is not None:
-        factors = factors[:, None].repeat(folded, 1)
-    sums = np.empty((parts, totals, folded * channels))
+    if folded > 1:
+        vectors = [v[None].repeat(folded, 0) for v in vectors]  # (np.tile takes many times as long)
+        factors = factors if factors is None else factors[:, None].repeat(folded, 1)
+    mean, inverse, weight, bias = map(address, vectors)
+    sums = np.empty((parts, totals, folded * channels)) if totals else None
     pool.run(getattr(make(REALS[x.dtype]), task), Normalization(
         x=address(x), gradient=_address(gradient), second=_address(second), out=_address(out), out_x=_address(out_x),
-        mean=address(mean), inverse=address(inverse), weight=address(weight), bias=address(bias), factors=_address(factors),
-        partial=address(sums), totals=totals, rows=rows // folded, channels=folded * channels,
+        mean=mean, inverse=inverse, weight=weight, bias=bias, factors=_address(factors),
+        partial=_address(sums), totals=totals, rows=rows // folded, channels=folded * channels,
         activation=PIECEWISE_LINEAR[activation], slope=slope), parts)
-    return unfolded(sums, folded)
+    return np.zeros(0) if sums is None else unfolded(sums, folded)
 
 
 def _address(array: Array | None) -> int:
