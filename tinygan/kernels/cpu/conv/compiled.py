@@ -391,18 +391,20 @@ def _sum_products(words: dict[str, int], dtype: Any, v_bytes: int, map_pixel: in
                  pool.size * words["patch_each"]) as (v, products, memory, patch):
         words.update(patch=patch, v=v, adjoint=0)
         _run(conv.make(real).gather, words)
-        table = np.zeros((pieces, gemm.WORDS), np.int64)
-        table[:, gemm.A_ROW], table[:, gemm.A_STEP] = 1, map_pixel // item
-        table[:, gemm.B], table[:, gemm.B_STEP] = v + starts[:-1] * words["v_row"], words["v_row"] // item
-        table[:, gemm.B_COLUMN], table[:, gemm.C_STRIDE], table[:, gemm.SPLIT_ROWS] = 1, depth, 1
-        table[:, gemm.N], table[:, gemm.K] = depth, np.diff(starts)
+        table = np.zeros(pieces, gemm.PRODUCTS)
+        table["a_row"], table["a_step"] = 1, map_pixel // item
+        table["b"], table["b_step"] = v + starts[:-1] * words["v_row"], words["v_row"] // item
+        table["b_column"], table["c_stride"], table["split_rows"] = 1, depth, 1
+        table["n"], table["k"] = depth, np.diff(starts)
         for k in range(0, kernels, at_once):
             some = min(at_once, kernels - k)
             plane = conv.plane_bytes(some, depth * item)
-            table[:, gemm.A] = words["map"] + starts[:-1] * map_pixel + k * item  # what would be gathered of the map
-            table[:, gemm.C] = products + np.arange(pieces) * plane
-            table[:, gemm.M] = some
-            pool.run(gemm.make_batch(real), (pieces, address(table), _shares(pieces), memory, panels // item), pool.size)
+            table["a"] = words["map"] + starts[:-1] * map_pixel + k * item  # what would be gathered of the map
+            table["c"] = products + np.arange(pieces) * plane
+            table["m"] = some
+            pool.run(gemm.make_batch(real), gemm.Batch(
+                products=address(table), size=pieces, shares=_shares(pieces), scratch=memory,
+                scratch_elements=panels // item), pool.size)
             if pieces > 1:
                 each = np.ctypeslib.as_array(_pointer(products, dtype), (pieces, plane // item))[:, :some * depth]
                 np.sum(each[1:], axis=0, out=each[1])

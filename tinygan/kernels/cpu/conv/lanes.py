@@ -19,13 +19,13 @@ from numba import carray, types
 from numba.extending import intrinsic
 
 from tinygan.kernels.activations import LEAKY_RELU, RELU
-from tinygan.kernels.cpu.matmul.gemm import address_of_words
 from tinygan.kernels.cpu.matmul.microkernel import VECTOR_BYTES
 from tinygan.kernels.cpu.runtime import simd as transform
 from tinygan.kernels.cpu.runtime.arrays import pointer_to
 from tinygan.kernels.cpu.runtime.compiling import inline, kernel
 from tinygan.kernels.cpu.runtime.registers import Registers
 
+address_of_words = pointer_to(types.int64)
 SUMS_HELD = 16 if VECTOR_BYTES == 64 else 8  # in registers; the others are for what is multiplied
 CHANNELS_AT_ONCE = SUMS_HELD // 2
 PIXELS_AT_ONCE = 8
