@@ -48,7 +48,6 @@ def path(name):
     with pytest.MonkeyPatch.context() as patch:
         if name != "as it is":
             use_compiled_kernels(patch)
-            patch.setattr(cpu, "LARGE", 0)
         if name == "compiled, shared":
             share_all_tasks(patch)
             patch.setattr(native, "ALONE", 0)
