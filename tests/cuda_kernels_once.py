@@ -40,7 +40,7 @@ def launch_all(device: Device) -> None:
     tiles.conv2d(device, tile, image, kernel, geometry, statistics=(rand(2), rand(2)))
     tiles.conv2d_input_grad(device, tile, maps, kernel, geometry, statistics=(rand(2), rand(2)))
     geometry = Geometry((4, 4), (3, 3), (2, 2), (2, 2), (1, 1), (1, 1), 2)
-    products.MOST_BATCHES = direct.MOST_BATCHES = 1  # so that a block computes several products
+    products.MOST_BLOCKS_ALONG_Z = direct.MOST_BLOCKS_ALONG_Z = 1  # so that a block computes several products
     for tile in products.TILES:
         for precision, dtype, parts in (("float32", np.float32, 1), ("tf32", np.float32, 2), ("float32", np.float64, 2)):
             def plan(device, dtype, batch, rows, columns, depth, tile=tile, parts=parts):

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from tinygan.kernels.cuda.activations import activation_grad_from_output
-from tinygan.kernels.cuda.matmul.products import dense, dense_parameter_grads, matmul
+from tinygan.kernels.cuda.matmul import dense, dense_parameter_grads, matmul
 from tinygan.kernels.cuda.runtime.device import Array, Device
 
 __all__ = ["mlp", "mlp_grad", "mlp_second"]

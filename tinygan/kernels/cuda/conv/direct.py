@@ -5,7 +5,7 @@ import math
 from typing import Any
 
 from tinygan.kernels.activations import CODES
-from tinygan.kernels.cuda.matmul.products import MOST_BATCHES, Plan, add_parts, batched, plan, precision_defines, wide
+from tinygan.kernels.cuda.matmul.products import MOST_BLOCKS_ALONG_Z, Plan, add_parts, batched, plan, precision_defines, wide
 from tinygan.kernels.cuda.runtime.device import THREADS, Array, Device
 
 VARIANTS = (("WIDTH=1",), ("WIDTH=4",))
@@ -71,7 +71,7 @@ def conv2d_weight_grad(device: Device, x: Array, y: Array, g: Any) -> Array:
         tile, tiles, count = plan(device, x.dtype, g.groups, kernels // g.groups, taps * depth, y.size // kernels)
         parts = device.empty((count, *out.shape), x.dtype)
         width = wide(device, (depth, kernels // g.groups), x, y)
-        device.launch("conv/direct", f"weight_grad_{tile}", (tiles, count, min(g.groups, MOST_BATCHES)), THREADS, x, y,
+        device.launch("conv/direct", f"weight_grad_{tile}", (tiles, count, min(g.groups, MOST_BLOCKS_ALONG_Z)), THREADS, x, y,
                       parts, *_sizes(x.shape, kernels, g), out.size, dtype=x.dtype, defines=_defines(device, x.dtype, width))
     if parts is not out:
         device.each("conv/direct", "add_weights", out.size, parts, out, parts.shape[0], out.size, taps, depth, dtype=x.dtype)
@@ -86,7 +86,7 @@ def _finished(device: Device, kernel: str, planned: Plan, width: int, images: Ar
     tile, tiles, count = planned
     bias, finish = _contiguous(device, bias), (CODES[activation_name], float(slope))
     to = out if count == 1 else device.empty((count, *out.shape), out.dtype)
-    device.launch("conv/direct", f"{kernel}_{tile}", (tiles, count, min(batch, MOST_BATCHES)), THREADS, images, weight,
+    device.launch("conv/direct", f"{kernel}_{tile}", (tiles, count, min(batch, MOST_BLOCKS_ALONG_Z)), THREADS, images, weight,
                   bias if count == 1 else None, to, *sizes, out.size, *(finish if count == 1 else (0, 0.0)), dtype=out.dtype,
                   defines=_defines(device, out.dtype, width))
     if count > 1:

@@ -15,7 +15,7 @@ from tinygan.context import override
 from tinygan.kernels.activations import CODES, FUSED
 from tinygan.kernels.cuda.activations import activation
 from tinygan.kernels.cuda.batchnorm import empty_moments, finish_moments
-from tinygan.kernels.cuda.matmul.products import SECOND_KERNEL, batched
+from tinygan.kernels.cuda.matmul.products import KERNEL_START, batched
 from tinygan.kernels.cuda.reductions import layout
 from tinygan.kernels.cuda.runtime.device import THREADS, Array, Device
 from tinygan.kernels.winograd import POINTS, matrices
@@ -85,7 +85,7 @@ def best_tile(sms: int, g: Any, images: int, channels: int, kernels: int) -> Til
     def time(tile: Tile) -> int:
         """Counted in multiplications. Every array is written once and read once."""
         products = images * math.prod(tile.grid(g)) * depth * kernels
-        return tile.points * (products + 2 * MOVED * sum(sizes(tile))) + MORE_KERNELS * SECOND_KERNEL * sms
+        return tile.points * (products + 2 * MOVED * sum(sizes(tile))) + MORE_KERNELS * KERNEL_START * sms
 
     best = min(filter(is_possible, TILES), key=time, default=None)
     direct = images * math.prod(g.output) * math.prod(g.kernel) * channels * kernels

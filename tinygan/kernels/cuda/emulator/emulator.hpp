@@ -240,7 +240,11 @@ template <class... P> void run(void (*kernel)(P...), const unsigned* grid, const
             }
 }
 
-template <class... P> constexpr int count(void (*)(P...)) { return sizeof...(P); }
+// How many parameters a kernel has; unless `sizes` is null, it gets the bytes of each.
+template <class... P> int parameters(void (*)(P...), std::size_t* sizes) {
+    if (sizes) ((*sizes++ = sizeof(P)), ...);
+    return sizeof...(P);
+}
 
 }  // namespace emulator
 
@@ -259,4 +263,4 @@ template <class T> T __shfl_sync(unsigned, T value, int lane) { return emulator:
     extern "C" void emulate_##name(const unsigned* grid, const unsigned* block, unsigned shared, void** arguments) {   \
         emulator::run(name, grid, block, shared, arguments);                                                          \
     }                                                                                                                  \
-    extern "C" int parameters_##name() { return emulator::count(name); }
+    extern "C" int parameters_##name(std::size_t* sizes) { return emulator::parameters(name, sizes); }

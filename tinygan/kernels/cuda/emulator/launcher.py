@@ -1,4 +1,7 @@
-"""Kernels on the CPU, for tests without a GPU: the same CUDA source compiled by g++ against `emulator.hpp`."""
+"""How a kernel is started on the CPU, for tests without a GPU: g++ compiles the same CUDA source against `emulator.hpp`.
+
+`Emulator` is what `CupyLauncher` in `runtime/launcher.py` is on a GPU.
+"""
 from __future__ import annotations
 
 import ctypes
@@ -21,13 +24,16 @@ _HEADER = Path(__file__).with_name("emulator.hpp")
 
 
 class EmulatorError(RuntimeError):
-    """A kernel file that g++ does not take, or no g++."""
+    """There is no g++, or it does not compile a kernel file."""
 
 
 class Emulator:
-    """A launcher on NumPy arrays. sanitize: "address" or "thread" for the compiler's sanitizer (the process must have been
-    started with its library preloaded); the latter runs a host thread for every thread of a block. folder: of the kernel
-    files."""
+    """A launcher on NumPy arrays.
+
+    sanitize: "address" or "thread", for the compiler's sanitizer of that name. The process must have been started with the
+    sanitizer's library preloaded. "thread" runs every thread of a block as a thread of the host. folder: where the kernel
+    files are.
+    """
 
     def __init__(self, sanitize: str | None = None, folder: Path = FOLDER) -> None:
         self.sanitize = sanitize
@@ -40,10 +46,8 @@ class Emulator:
                shared: int = 0, defines: tuple[str, ...] = ()) -> None:
         with self._lock:  # blocks' shared memory is static
             library = self._library(file, real_of(dtype), defines)
-            expected = getattr(library, f"parameters_{kernel}")()
-            if expected != len(arguments):
-                raise TypeError(f"{kernel}: {len(arguments)} arguments for {expected} parameters")
             keep = [self._argument(kernel, a) for a in arguments]
+            self._check(library, kernel, keep)
             pointers = (ctypes.c_void_p * len(keep))(*[ctypes.addressof(a) for a in keep])
             function = getattr(library, f"emulate_{kernel}")
             function((ctypes.c_uint * 3)(*dims(grid)), (ctypes.c_uint * 3)(*dims(block)), ctypes.c_uint(shared), pointers)
@@ -54,7 +58,21 @@ class Emulator:
         if isinstance(value, np.ndarray) and value.ndim + value.size > 0:
             return ctypes.c_void_p(value.ctypes.data)
         value = converted(kernel, value)
+        if isinstance(value, np.ndarray):  # a struct
+            return (ctypes.c_int * len(value.dtype)).from_buffer_copy(value)
         return {np.int32: ctypes.c_int, np.float64: ctypes.c_double, np.uintp: ctypes.c_void_p}[type(value)](value.item())
+
+    @staticmethod
+    def _check(library: ctypes.CDLL, kernel: str, arguments: list[Any]) -> None:
+        """TypeError if the kernel has other parameters, by their number and sizes; on a GPU nobody would notice."""
+        count = getattr(library, f"parameters_{kernel}")(None)
+        if count != len(arguments):
+            raise TypeError(f"{kernel}: {len(arguments)} arguments for {count} parameters")
+        sizes = (ctypes.c_size_t * max(count, 1))()
+        getattr(library, f"parameters_{kernel}")(sizes)
+        for place, (argument, size) in enumerate(zip(arguments, sizes, strict=False)):
+            if ctypes.sizeof(argument) != size:
+                raise TypeError(f"{kernel}: argument {place} has {ctypes.sizeof(argument)} bytes, the parameter {size}")
 
     def _library(self, file: str, real: str, defines: tuple[str, ...]) -> ctypes.CDLL:
         key = (file, real, defines)
