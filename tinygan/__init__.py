@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING as _TYPE_CHECKING
 from tinygan.tensor import Buffer, Parameter, Tensor
 from tinygan.context import detect_anomaly, enable_grad, is_recording, no_grad
 from tinygan.graph import Op, grad, op
-from tinygan.transforms import checkpoint, hvp, jvp
+from tinygan.higher_order import checkpoint, hvp, jvp
 from tinygan.gradcheck import GradientError, check_gradients
 
 from tinygan.ops import (
@@ -33,6 +33,7 @@ from tinygan.ops import (
 
 from tinygan.devices import DeviceError, matmul_precision, to_device
 from tinygan.capture import capture
+from tinygan.fusion import fusion
 
 from tinygan import data, gans, metrics, nn, optim, random, saving, training
 
@@ -59,7 +60,7 @@ __all__ = [
     "avg_pool2d", "max_pool2d", "upsample",
     "batch_norm", "batch_norm_inference", "dropout", "layer_norm", "minibatch_similarity",
     "binary_cross_entropy_with_logits", "mean_absolute_error", "mean_squared_error", "softmax_cross_entropy",
-    "DeviceError", "capture", "matmul_precision", "to_device",
+    "DeviceError", "capture", "fusion", "matmul_precision", "to_device",
     "data", "gans", "metrics", "nn", "optim", "random", "saving", "training",
 ]
 

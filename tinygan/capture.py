@@ -19,6 +19,7 @@ import numpy as np
 
 from tinygan.backends import Array, backend_of, cpu
 from tinygan.context import CONTEXT, override
+from tinygan.listening import is_recording_step
 from tinygan.tensor import Tensor, as_array, wrap
 from tinygan.versions import Derived, Version
 
@@ -40,11 +41,11 @@ class Recording:
         self._device = backend.xp.zeros(FEED_BYTES, np.uint8)
         self._used = 0
 
-    def watch(self, holds: Callable[[], bool]) -> None:
+    def relies_on(self, predicate: Callable[[], bool]) -> None:
         """A replay is good only while this holds: else the step is recorded again."""
-        self._watched.append(holds)
+        self._watched.append(predicate)
 
-    def watch_tensor(self, tensor: Tensor) -> None:
+    def uses(self, tensor: Tensor) -> None:
         """The same for the memory of a Parameter or Buffer, which moves with `to` and `astype`."""
         if id(tensor) not in self._tensors:
             self._tensors[id(tensor)] = (tensor, tensor.array)
@@ -53,13 +54,18 @@ class Recording:
         """Whether all memory that the kernels know is still where it was."""
         return all(tensor.array is array for tensor, array in self._tensors.values()) and all(f() for f in self._watched)
 
-    def note(self, action: Callable[[], None]) -> None:
+    def advanced(self, action: Callable[[], None]) -> None:
         """Do this again before every replay. (It has been done for the step that is being recorded.)"""
         self._actions.append(action)
 
     def derived(self, version: Version) -> Derived:
-        """What is made in this capture of the memory that `version` counts the writes to."""
+        """What is made in this recording of the memory that `version` counts the writes to."""
         return self._derived.setdefault(version, Derived())
+
+    def read_by_host(self, caller: str) -> None:
+        """A result can be read only after the step."""
+        raise RuntimeError(f"{caller} inside a capture reads from the device, which has not computed anything yet: return "
+                           "the array, and read it after the step")
 
     def feed(self, value: Any) -> Array:
         """An array on the device that holds the value, or what the function returns, at every replay anew."""
@@ -71,7 +77,7 @@ class Recording:
         slot = self._host[start:self._used].view(first.dtype).reshape(first.shape)
         slot[...] = first
         if callable(value):
-            self.note(lambda: slot.__setitem__(..., value()))
+            self.advanced(lambda: slot.__setitem__(..., value()))
         on_device = self._device[start:self._used]
         if self._computes:
             self._upload(on_device, slot)
@@ -99,7 +105,7 @@ class _Graph:
         self.holds = self._recording.holds
         recorder.begin()
         try:
-            with override(capture=self._recording):
+            with override(listener=self._recording):
                 self._results = _Results(function(*self._inputs), backend)
         except BaseException:
             _abandon(recorder)
@@ -178,11 +184,11 @@ class Captured:
         backend = backend_of(arrays[0]) if arrays else cpu
         if backend is cpu:
             return self.function(*arguments)
-        if CONTEXT.get().capture is not None:
+        if is_recording_step():
             raise RuntimeError("capture: a captured step inside another one")
         context = CONTEXT.get()
-        signature = (backend.name, context.matmul_precision, context.conv_algorithm, context.recording, context.updating,
-                     str(context.training), *((a.shape, a.dtype.str) for a in arrays))
+        signature = (backend.name, context.matmul_precision, context.conv_algorithm, context.fusion, context.recording,
+                     context.updating, str(context.training), *((a.shape, a.dtype.str) for a in arrays))
         moved = self._graph is not None and not self._graph.holds()
         if signature != self._seen or moved:
             # Once as ever: kernels are compiled, optimisers' slots made.

@@ -7,14 +7,13 @@ __all__ = ["as_output", "as_seed", "check_saves", "checked_gradients", "explaine
 import inspect
 import sys
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from tinygan.backends import Array, backend_of
 from tinygan.context import override
 from tinygan.tensor import FLOATS, Tensor, as_array
-from tinygan.versions import Checksum, Read
 
 if TYPE_CHECKING:
     from tinygan.graph import Node, Op
@@ -180,14 +179,6 @@ class AnomalyError(FloatingPointError):
     def __init__(self, op: Op) -> None:
         super().__init__(f"{op.name}: the first NaN or infinity appears here, called from {users_line()}")
         self.op = op
-
-
-def refuse_stale(node: Node, read: Read) -> NoReturn:
-    if isinstance(read.version, Checksum):
-        raise RuntimeError(f"grad: {node.op} needs the values that an array of shape {read.shape} had when it ran, and they "
-                           f"have been overwritten since; the op was called from {node.line or 'inside a checkpoint'}")
-    raise RuntimeError(f"grad: {node.op} needs the values that a Parameter or Buffer of shape {read.shape} had when it "
-                       "ran, and they have been overwritten since (by assign or an optimiser's step)")
 
 
 def users_line() -> str:

@@ -7,13 +7,22 @@ from __future__ import annotations
 
 __all__ = ["detect_anomaly", "enable_grad", "is_recording", "no_grad", "override"]
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
+    from tinygan.listening import Listener
     from tinygan.random import KeyStream
+
+
+def _fusion_at_start() -> bool:
+    chosen = os.environ.get("TINYGAN_FUSION", "1")
+    if chosen not in ("0", "1"):
+        raise ValueError(f"TINYGAN_FUSION: expected 0 or 1, got {chosen!r}")
+    return chosen == "1"
 
 
 class Context(NamedTuple):
@@ -31,8 +40,10 @@ class Context(NamedTuple):
     """How convolutions are computed: "auto", "direct" or "tiled"."""
     matmul_precision: str = "float32"
     """What a GPU computes float32 products in: "float32" or "tf32"."""
-    capture: Any = None
-    """The capture that is being recorded, which is told what the host does; None: none."""
+    fusion: bool = _fusion_at_start()
+    """Whether what `tinygan.fusion` has a fused op for runs as that op."""
+    listener: Listener | None = None
+    """Who is told what a step does, to record it (see `tinygan.listening`); None: nobody."""
     reads: list[Any] | None = None
     """Where `apply` notes the versions of the Parameters and Buffers that it meets; None: nowhere."""
 

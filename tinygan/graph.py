@@ -29,12 +29,12 @@ from tinygan.checks import (
     explained_rule,
     is_own,
     of_one_precision,
-    refuse_stale,
     users_line,
 )
 from tinygan.context import CONTEXT, override
+from tinygan.staleness import Read, reads, refuse_stale, watched
 from tinygan.tensor import FLOATS, Tensor, as_array, wrap
-from tinygan.versions import Read, Version, watched
+from tinygan.versions import Version
 
 OUT = -1  # in `Op.saves`: the op's own output
 _FLOAT32 = FLOATS[0]
@@ -106,17 +106,17 @@ def apply(op: Op, *inputs: Any, **static: Any) -> Any:
         if op.view:
             result.version = _version_of_view(out, inputs)
         if context.reads is not None:
-            context.reads.extend(_reads(inputs))
-        if context.capture is not None:
+            context.reads.extend(reads(inputs))
+        if context.listener is not None:
             for x in inputs:
                 if isinstance(x, Tensor) and x.version is not None:
-                    context.capture.watch_tensor(x)
+                    context.listener.uses(x)
     if tracked and context.recording and rule is not None:
         saves = op.saves
         saved = tuple([out if i == OUT else arrays[i] for i in saves]) if saves else ()
         result.node = node = Node(op, tuple(parents), saved, static)
         if version is not None:
-            node.versions = _reads([inputs[i] for i in saves if i != OUT])
+            node.versions = reads([inputs[i] for i in saves if i != OUT])
         if op.notes_shapes:
             shape = out.shape
             for a in arrays:
@@ -234,13 +234,9 @@ def _version_of_view(out: Array, inputs: tuple[Any, ...]) -> Version | None:
     """A view of a Parameter goes stale with it, so it carries the same version."""
     for x in inputs:
         if isinstance(x, Tensor) and x.version is not None and backend_of(out).xp.may_share_memory(out, x.array):
+            x.version.watch(out)
             return x.version
     return None
-
-
-def _reads(inputs: Iterable[Any]) -> tuple[Read, ...]:
-    return tuple([Read(x.version, x.version.count, x.shape) for x in inputs
-                  if isinstance(x, Tensor) and x.version is not None])
 
 
 def grad(outputs: Tensor | Sequence[Tensor], inputs: Any, grad_outputs: Any = None, create_graph: bool = False,

@@ -20,10 +20,10 @@ import numpy as np
 
 from tinygan.backends import Array, backend_of
 from tinygan.bound import Bound
-from tinygan.context import CONTEXT
 from tinygan.devices import moved
 from tinygan.graph import op, pullback
 from tinygan.kernels.squares import largest_gradient, largest_square
+from tinygan.listening import advanced, is_recording_step, relies_on
 from tinygan.nn import Module, SpectralNorm
 from tinygan.nn.state import check_state
 from tinygan.ops import abs as absolute
@@ -139,7 +139,7 @@ class Optimizer:
     def _constant_rate(self, count: int, changes: bool = False) -> float:
         """The learning rate for `update`, which writes it into the graph; changes: so it does with what depends on the
         count. Neither can be part of a capture."""
-        if CONTEXT.get().capture is not None and (changes or callable(self.learning_rate)):
+        if is_recording_step() and (changes or callable(self.learning_rate)):
             raise RuntimeError(f"{type(self).__name__}.update inside a capture: what changes from update to update would be "
                                "repeated as it is; use step, or advance without weight decay and recorded once")
         return self.learning_rate_at(count)
@@ -168,9 +168,8 @@ class Optimizer:
         parameters = self._bound()
         _check_gradients(type(self).__name__, parameters, gradients)
         self._allocate(parameters)
-        capture, slots = CONTEXT.get().capture, self._slots
-        if capture is not None:
-            capture.watch(lambda: self._slots is slots)
+        slots = self._slots
+        relies_on(lambda: self._slots is slots)
         arrays = [p.writable() for p in parameters]
         if arrays:
             self._kernel(backend_of(arrays[0]), arrays, [as_array(g) for g in gradients], self._slots, self.count)
@@ -178,14 +177,12 @@ class Optimizer:
 
     def _counted(self) -> None:
         self.count += 1
-        capture = CONTEXT.get().capture
-        if capture is not None:
-            capture.note(self._counted)
+        advanced(self._counted)
 
     def _settings(self, count: int) -> Any:
         """What the kernel is told of update number `count`, float64. Inside a capture a function: at each replay the update
         is as much ahead of `self.count` as it is now."""
-        if CONTEXT.get().capture is None:
+        if not is_recording_step():
             return np.array(self._numbers(count))
         ahead = count - self.count
         return lambda: np.array(self._numbers(self.count + ahead))
@@ -204,7 +201,7 @@ class Optimizer:
 
     def _allocate(self, parameters: list[Parameter]) -> None:
         if not self._slots:
-            if CONTEXT.get().capture is not None:
+            if is_recording_step():
                 raise RuntimeError(f"{type(self).__name__}: its first step inside a capture would begin anew at every "
                                    "replay; make one before")
             self._slots = {name: [_zeros(p) for p in parameters] for name in self.slot_names}

@@ -18,6 +18,7 @@ import numpy as np
 
 from tinygan.backends import Backend, cpu
 from tinygan.context import CONTEXT, Context, override
+from tinygan.listening import advanced, is_recording_step
 
 Shape = int | Sequence[int]
 
@@ -64,15 +65,15 @@ class Key:
 
     def fold(self, data: int | str) -> Key:
         """Another Key, independent of this one and of every one folded with other data (a hash of both)."""
-        return _noted(lambda: Key(self._folded(data)))
+        return _made_again(lambda: Key(self._folded(data)))
 
     def _folded(self, data: int | str) -> int:
         text = f"{self._word}:{'i' if isinstance(data, int | np.integer) else 's'}:{data}"
         return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little")
 
     def _told(self, backend: Backend) -> Any:
-        """The words for a kernel: inside a capture as a function, since the Key stands for another one at each replay."""
-        if CONTEXT.get().capture is None:
+        """The words for a kernel. In a recorded step it is a function: at each replay the Key stands for another one."""
+        if not is_recording_step():
             return self.data
         if backend is cpu:
             raise RuntimeError("numbers drawn on the CPU inside a capture would be the same at every replay: draw them with "
@@ -124,11 +125,10 @@ def _shape(shape: Shape) -> tuple[int, ...]:
     return (int(shape),) if isinstance(shape, int | np.integer) else tuple(shape)
 
 
-def _noted(make: Callable[[], Key]) -> Key:
-    """The Key that `make` returns. Inside a capture it becomes at each replay what `make` returns then."""
-    key, capture = make(), CONTEXT.get().capture
-    if capture is not None:
-        capture.note(lambda: object.__setattr__(key, "_word", make()._word))
+def _made_again(make: Callable[[], Key]) -> Key:
+    """The Key that `make` returns. In a recorded step it becomes at each replay what `make` returns then."""
+    key = make()
+    advanced(lambda: object.__setattr__(key, "_word", make()._word))
     return key
 
 
@@ -139,18 +139,10 @@ class KeyStream:
         self.key = key
         self.count = count
         self._lock = threading.Lock()
-        # The capture it was made in: at each replay it begins anew there, as it did.
-        self._capture = CONTEXT.get().capture
+        advanced(lambda: self.restore(key, count))  # a stream that a recorded step makes begins anew at each replay
 
     def next_key(self) -> Key:
-        capture = CONTEXT.get().capture
-        if capture is None:
-            return Key(self._next_word())
-        if capture is self._capture:
-            with self._lock:
-                self.count += 1
-                return self.key.fold(self.count - 1)
-        return _noted(lambda: Key(self._next_word()))
+        return _made_again(lambda: Key(self._next_word()))
 
     def _next_word(self) -> int:
         with self._lock:
@@ -158,7 +150,7 @@ class KeyStream:
             return self.key._folded(self.count - 1)
 
     def restore(self, key: Key, count: int) -> None:
-        """Go on from there. (In place: a captured step draws from this very stream.)"""
+        """Go on from there. (In place: a recorded step draws from this very stream.)"""
         with self._lock:
             self.key, self.count = key, count
 

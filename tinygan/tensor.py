@@ -475,20 +475,26 @@ class _Variable(Tensor):
         if dtype not in FLOATS:
             raise TypeError(f"{type(self).__name__}: expected float32 or float64, got {dtype}")
         if self.dtype in FLOATS and self.dtype != dtype:
-            self.array = self.writable().astype(dtype)
+            self._lies_in(self.writable().astype(dtype))
+
+    def _lies_in(self, array: Array) -> None:
+        """The values' memory from now on."""
+        assert self.version is not None
+        self.array = array
+        self.version.watch(array)
 
     def writable(self) -> Array:
         """The array, for a kernel that is about to write to it: bumps the version, so that a graph which saved the old
         values refuses to use the new ones."""
         assert self.version is not None
         self.version.count += 1
-        capture = CONTEXT.get().capture
-        if capture is not None:
-            capture.watch_tensor(self)
-            capture.note(self.writable_again)
+        listener = CONTEXT.get().listener
+        if listener is not None:
+            listener.uses(self)
+            listener.advanced(self._written_again)
         return self.array
 
-    def writable_again(self) -> None:
+    def _written_again(self) -> None:
         """A replay is about to write."""
         assert self.version is not None
         self.version.count += 1
@@ -496,7 +502,7 @@ class _Variable(Tensor):
     def move(self, backend: Backend) -> None:
         """Bring the values to another device."""
         if backend_of(self.array) is not backend:
-            self.array = moved(self.writable(), backend)
+            self._lies_in(moved(self.writable(), backend))
 
 
 class Buffer(_Variable):
@@ -507,6 +513,7 @@ class Buffer(_Variable):
     def __init__(self, array: Any, dtype: Any = None) -> None:
         super().__init__(array, dtype=dtype)
         self.version = Version()
+        self.version.watch(self.array)
 
 
 class Parameter(_Variable):
@@ -531,6 +538,8 @@ class Parameter(_Variable):
             self._backend = cpu
             self.node = _graph.Leaf()
         self.version = Version()
+        if initializer is None:
+            self.version.watch(self.array)
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -584,7 +593,7 @@ class Parameter(_Variable):
             if np.shape(array) != self._shape:
                 raise ValueError(f"Parameter: the initializer made shape {np.shape(array)}, expected {self._shape}")
             # Memory of its own, in C order, which optimisers write to; kernels like how `empty` aligns it.
-            self.array = self._backend.empty(self._shape, self._dtype)
+            self._lies_in(self._backend.empty(self._shape, self._dtype))
             self.array[...] = moved(array, self._backend)
 
     def __getattr__(self, name: str) -> Any:

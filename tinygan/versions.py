@@ -1,20 +1,17 @@
 """How often a piece of memory has been written to, and what kernels have made of the values that it holds."""
 from __future__ import annotations
 
-__all__ = ["Checksum", "Derived", "Read", "Version", "watched"]
+__all__ = ["Derived", "Version", "derived"]
 
-import zlib
+import weakref
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
-import numpy as np
-
-from tinygan.backends import backend_of
 from tinygan.context import CONTEXT
 
 
 class Derived:
-    """What kernels have made of a piece of memory, by keys of theirs, and keep until the next write."""
+    """What kernels have made of a piece of memory, by keys of theirs. It is kept until the next write."""
 
     __slots__ = ("_kept",)
 
@@ -37,52 +34,56 @@ class Derived:
 class Version:
     """Counts the writes to one piece of memory; views share it, and `grad` refuses what was saved before a write."""
 
-    __slots__ = ("_derived", "count")
+    __slots__ = ("count", "derived")
 
     def __init__(self) -> None:
         self.count = 0
-        self._derived = Derived()
+        self.derived = Derived()
 
     def derive(self, key: Any, make: Callable[[], Any]) -> Any:
-        """What `make()` makes of the values, kept until they change. What a capture uses, it makes itself: every replay has
-        to make it again."""
-        count, capture = self.count, CONTEXT.get().capture  # before the values: another thread may write to them
-        return (self._derived if capture is None else capture.derived(self)).get(key, count, make)
+        """What `make()` makes of the values, kept until they change."""
+        count, listener = self.count, CONTEXT.get().listener
+        return (self.derived if listener is None else listener.derived(self)).get(key, count, make)
+
+    def watch(self, array: Any) -> None:
+        """This array lies in the memory whose writes are counted here: `derived` will know it."""
+        known = _VERSIONS.get(id(array))
+        if known is None or known() is not array or known.version is not self:
+            _VERSIONS[id(array)] = _Known(array, self)
 
 
-class Checksum:
-    """Stands in for a Version where nobody counts the writes, under `detect_anomaly`: the count is a checksum."""
+class _Known(weakref.ref):  # type: ignore[type-arg]
+    """A weak reference to an array, with its version. The entry goes with the array."""
 
-    __slots__ = ("_array", "_backend")
+    __slots__ = ("key", "version")
 
-    def __init__(self, array: Any, backend: Any) -> None:
-        self._array, self._backend = array, backend
+    def __new__(cls, array: Any, version: Version) -> _Known:
+        return super().__new__(cls, array, _forget)
 
-    @property
-    def count(self) -> int:
-        return zlib.crc32(self._backend.to_numpy(self._array).tobytes())
-
-
-class Read(NamedTuple):
-    """That the values of a Parameter or Buffer (or a view of one) were used, and at which version; under `detect_anomaly`
-    those of any other array, too."""
-
-    version: Version | Checksum
-    seen: int
-    shape: tuple[int, ...]
+    def __init__(self, array: Any, version: Version) -> None:
+        super().__init__(array, _forget)  # type: ignore[call-arg]
+        self.key = id(array)
+        self.version = version
 
 
-def watched(values: Any) -> tuple[Read, ...]:
-    """The arrays among the values, lists, tuples and dicts included, and their checksums."""
-    if isinstance(values, dict):
-        values = tuple(values.values())
-    if isinstance(values, list | tuple):
-        return tuple([read for value in values for read in watched(value)])
-    try:
-        backend = backend_of(values)
-    except TypeError:
-        return ()
-    if isinstance(values, np.generic):
-        return ()
-    checksum = Checksum(values, backend)
-    return (Read(checksum, checksum.count, values.shape),)
+def _forget(known: _Known) -> None:
+    if _VERSIONS.get(known.key) is known:  # (by now another array may have that id)
+        del _VERSIONS[known.key]
+
+
+_VERSIONS: dict[int, _Known] = {}
+"""The version of every array of a Parameter or Buffer, and of every view of one that an op has made, by the array's id."""
+
+
+def derived(array: Any, key: Any, make: Callable[[], Any]) -> Any:
+    """What `make()` makes of an array's values. For a weight (the array of a Parameter or Buffer, or a view of it) it is
+    kept until the next write, by `key`; for any other array it is made at every call.
+
+    A step that is recorded makes its own: every replay must make it again, of the values that it finds.
+    """
+    known = _VERSIONS.get(id(array))
+    if known is None or known() is not array:
+        return make()
+    version, listener = known.version, CONTEXT.get().listener
+    count = version.count  # before the values are read: another thread may write to them
+    return (version.derived if listener is None else listener.derived(version)).get(key, count, make)

@@ -10,9 +10,10 @@ import numpy as np
 
 from tinygan import nn
 from tinygan.backends import backend_of
-from tinygan.context import CONTEXT, no_grad
+from tinygan.context import no_grad
 from tinygan.devices import moved
 from tinygan.foreign import as_numbers
+from tinygan.listening import advanced
 from tinygan.nn.state import check_state
 from tinygan.optim import Adam, Optimizer
 from tinygan.random import Key, KeyStream, as_key
@@ -98,9 +99,7 @@ class GAN:
     def _counted(self) -> None:
         """One step more."""
         self.steps += 1
-        capture = CONTEXT.get().capture
-        if capture is not None:
-            capture.note(self._counted)
+        advanced(self._counted)
 
     def latent(self, n: int, key: Key | None = None) -> Any:
         """n latent vectors (n, latent_dim), from `key` or else from the training's own stream."""

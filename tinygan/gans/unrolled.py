@@ -22,10 +22,10 @@ import numpy as np
 from tinygan import nn
 from tinygan.backends import Array
 from tinygan.context import override
+from tinygan.fusion import as_function
 from tinygan.gans.gan import Stats
 from tinygan.gans.vanilla import VanillaGAN, _number
 from tinygan.graph import Leaf, grad
-from tinygan.ops import unpacked
 from tinygan.optim import Optimizer
 from tinygan.random import KeyStream, use_key
 from tinygan.tensor import Tensor, wrap
@@ -34,7 +34,7 @@ ORDERS = ("discriminator-first", "generator-first", "simultaneous")
 
 
 Parameters = list[Tensor]
-"""Of a discriminator: one by one; or all of them packed in one Tensor, where it is a small multilayer perceptron."""
+"""Of a discriminator, as `fusion.as_function` takes them: one by one, or all in one Tensor."""
 
 Loss = Callable[[Parameters, Any], Tensor]
 """What a player minimises, as a function of the discriminator's parameters and of images."""
@@ -128,7 +128,6 @@ class UnrolledGAN(VanillaGAN):
         self.truncate = truncate
         self.order = order
         self.rematerialize = rematerialize
-        self._paths = [path for path, _ in discriminator.named_parameters()]
 
     def step(self, real: Any) -> Stats:
         """One round: `d_steps` updates of the discriminator and one of the generator, in the order chosen. real: as for
@@ -163,16 +162,7 @@ class UnrolledGAN(VanillaGAN):
         """The discriminator's next `unroll_steps` updates as they would be on these real images (N, ...): what
         `unrolled_gradients` goes through. Its dropout is drawn here, once; running statistics do not move."""
         draws = self.keys.next_key()
-        mlp = nn.as_mlp(self.discriminator)
-        size = sum(p.size for p in self.d_parameters)
-
-        def parameters(point: Any) -> Parameters:
-            return [unpacked(point, 0, (size,))] if mlp else self.d_optimizer.unpack(point)
-
-        def discriminator(parameters: Parameters) -> Callable[[Any], Any]:
-            if mlp:
-                return lambda images: mlp(images, *parameters)
-            return nn.with_parameters(self.discriminator, dict(zip(self._paths, parameters, strict=True)))
+        discriminator = as_function(self.discriminator)
 
         def judged(images: Any) -> Any:
             with use_key(KeyStream(draws.fold("d"))):
@@ -188,5 +178,5 @@ class UnrolledGAN(VanillaGAN):
             with use_key(KeyStream(draws)), override(updating=frozenset()):
                 return self.g_loss(discriminator(parameters)(seen))
 
-        return Unrolling(d_loss, g_loss, judged, parameters, self.d_optimizer, self.unroll_steps,
+        return Unrolling(d_loss, g_loss, judged, discriminator.parameters, self.d_optimizer, self.unroll_steps,
                          self.unroll_steps if self.truncate is None else self.truncate)

@@ -11,11 +11,12 @@ import numpy as np
 
 from tinygan import nn
 from tinygan.backends import backend_of, cpu
-from tinygan.context import CONTEXT, override
+from tinygan.context import override
 from tinygan.devices import moved
 from tinygan.gans import checks
 from tinygan.gans.gan import GAN, Stats
 from tinygan.graph import grad
+from tinygan.listening import is_recording_step
 from tinygan.ops import add, binary_cross_entropy_with_logits, concatenate, exp, mean, mul, neg, sigmoid, split
 from tinygan.optim import Optimizer, Schedule
 from tinygan.random import Key, next_key, use_key
@@ -90,7 +91,7 @@ class VanillaGAN(GAN):
             real = checks.as_images(real, weight.dtype)
         if not real.shape or real.shape[0] % self.d_steps or not real.size:
             raise ValueError(f"step: expected d_steps * N images, got shape {real.shape} for d_steps={self.d_steps}")
-        if backend_of(real) is cpu or not (self._seen_data or CONTEXT.get().capture):
+        if backend_of(real) is cpu or not (self._seen_data or is_recording_step()):
             low, high = checks.finite_range(real)
             if not self._seen_data:
                 checks.check_range(low, high)
@@ -152,7 +153,7 @@ class VanillaGAN(GAN):
         if not callable(schedule) and not deviation:
             return images
         key = next_key()  # (whatever the schedule says: a captured step draws at every replay)
-        if CONTEXT.get().capture is not None and callable(schedule):
+        if is_recording_step() and callable(schedule):
             deviation = backend.feed(lambda: np.array(schedule(self.steps), images.dtype))
         elif not deviation:
             return images

@@ -2,32 +2,17 @@
 from typing import TYPE_CHECKING as _TYPE_CHECKING
 
 from tinygan.nn import initializers
-from tinygan.nn.convolution import Conv2d, ConvTranspose2d
-from tinygan.nn.layers import (
-    ELU,
-    Activation,
-    BatchNorm,
-    Dense,
-    Dropout,
-    Embedding,
-    Flatten,
-    LayerNorm,
-    LeakyReLU,
-    MinibatchDiscrimination,
-    ReLU,
-    Reshape,
-    Sequential,
-    Sigmoid,
-    Softplus,
-    Tanh,
-)
-from tinygan.nn.mlp import as_mlp
+from tinygan.nn.activations import ELU, Activation, LeakyReLU, ReLU, Sigmoid, Softplus, Tanh
+from tinygan.nn.conv import Conv2d, ConvTranspose2d
+from tinygan.nn.layers import Dense, Dropout, Embedding, Flatten, MinibatchDiscrimination, Reshape
 from tinygan.nn.module import Module, functional_call, identities, mode, update_buffers_of, with_parameters
+from tinygan.nn.normalization import BatchNorm, LayerNorm
 from tinygan.nn.pooling import AvgPool2d, MaxPool2d, Upsample
+from tinygan.nn.sequential import Sequential
 from tinygan.nn.spectral import SpectralNorm
 
 __all__ = [
-    "Module", "Sequential", "functional_call", "with_parameters", "mode", "update_buffers_of", "identities", "as_mlp",
+    "Module", "Sequential", "functional_call", "with_parameters", "mode", "update_buffers_of", "identities",
     "initializers",
     "Dense", "BatchNorm", "LayerNorm", "Dropout", "Embedding", "Flatten", "Reshape", "MinibatchDiscrimination",
     "Conv2d", "ConvTranspose2d", "MaxPool2d", "AvgPool2d", "Upsample", "SpectralNorm",

@@ -1,7 +1,7 @@
 """Where in a network an error arose: the layer's path, its sizes and what it got, at the beginning of the message."""
 from __future__ import annotations
 
-__all__ = ["locate"]
+__all__ = ["is_located", "locate"]
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -35,6 +35,11 @@ def locate(error: Exception, module: Module, inputs: Sequence[Any]) -> None:
     if not place.path:
         error.args = (place.message,)
     error._place = place  # type: ignore[attr-defined]
+
+
+def is_located(error: Exception) -> bool:
+    """Whether the message says already in which layer the error arose."""
+    return hasattr(error, "_place")
 
 
 def _name(module: Module, child: Module) -> str:

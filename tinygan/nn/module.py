@@ -32,9 +32,6 @@ class Module:
     """Whether one example's output may depend on the others in its batch. Where no layer does, several batches may go
     through a network as one; a subclass that knows so sets this to False."""
 
-    fuses_activation = False
-    """Whether `forward` takes an Activation to apply to its result, which a Sequential then hands it."""
-
     taken: ClassVar[tuple[int, str] | None] = None
     """For error messages: the input's axis that has to fit the weights, and what is counted there: (-1, "features")."""
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from tinygan import ops
 from tinygan.backends import backend_of, cpu
-from tinygan.nn.convolution import ConvTranspose2d
+from tinygan.nn.conv import ConvTranspose2d
 from tinygan.nn.initializers import Initializer
 from tinygan.nn.module import Module, members
 from tinygan.ops.reduce import largest_magnitude
@@ -44,7 +44,7 @@ class SpectralNorm(Module):
             raise ValueError(f"SpectralNorm: n_power_iterations should be 1 or more and eps positive, got "
                              f"{n_power_iterations} and {eps}")
         self.n_power_iterations, self.eps = n_power_iterations, eps
-        self.fuses_activation, self.couples_examples = layer.fuses_activation, layer.couples_examples
+        self.couples_examples = layer.couples_examples
         self._layer = copy.copy(layer)
         self._layer.__dict__["weight"] = None
         self._outputs = 1 if isinstance(layer, ConvTranspose2d) else 0  # the weight's axis of them
@@ -78,10 +78,14 @@ class SpectralNorm(Module):
         return ops.div(original, sigma)
 
     def forward(self, *inputs: Any) -> Any:
+        return self.normalized().forward(*inputs)
+
+    def normalized(self) -> Module:
+        """The layer with the normalised weight. In training that updates buffers, u and v move first."""
         if self.training and self.updates_buffers:
             _iterate(as_array(getattr(self, _ORIGINAL)), getattr(self, _U), getattr(self, _V), self._outputs, self.eps,
                      self.n_power_iterations)
-        return self._with(self.weight).forward(*inputs)
+        return self._with(self.weight)
 
     @property
     def iteration(self) -> Callable[[Any, Buffer, Buffer], None]:

@@ -7,9 +7,10 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from tinygan.context import no_grad
-from tinygan.nn.convolution import Conv2d, ConvTranspose2d
-from tinygan.nn.layers import Dense, Sequential
+from tinygan.nn.conv import Conv2d, ConvTranspose2d
+from tinygan.nn.layers import Dense
 from tinygan.nn.module import Module, mode
+from tinygan.nn.sequential import Sequential
 from tinygan.tensor import as_array
 
 

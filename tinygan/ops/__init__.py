@@ -1,12 +1,12 @@
 """The ops, each with its gradient beside it. All take Tensors or bare arrays, and give back the same kind."""
 
-__all__ = ["MLPLayer", "abs", "activation", "add", "all", "any", "argmax", "argmin", "astype", "avg_pool2d", "batch_norm",
-           "batch_norm_inference", "binary_cross_entropy_with_logits", "broadcast_to", "ceil", "clip", "concatenate",
+__all__ = ["abs", "activation", "add", "all", "any", "argmax", "argmin", "astype", "avg_pool2d", "batch_norm",
+           "batch_norm_inference", "batch_norm_with_statistics", "binary_cross_entropy_with_logits", "broadcast_to", "ceil", "clip", "concatenate",
            "conv2d", "conv2d_weight_grad", "conv_algorithm", "conv_transpose2d", "cos", "cumsum", "dense", "detach", "div",
-           "dropout", "einsum", "elu", "embedding", "empty_statistics", "equal", "exp", "expand_dims", "flatten", "flip",
+           "dropout", "einsum", "elu", "embedding", "equal", "exp", "expand_dims", "flatten", "flip",
            "floor", "gather", "getitem", "greater", "greater_equal", "isfinite", "layer_norm", "leaky_relu", "less",
            "less_equal", "log", "log1p", "log_softmax", "logsumexp", "matmul", "max", "max_pool2d", "maximum", "mean",
-           "mean_absolute_error", "mean_squared_error", "min", "minibatch_similarity", "minimum", "mlp", "mul", "neg",
+           "mean_absolute_error", "mean_squared_error", "min", "minibatch_similarity", "minimum", "mul", "neg",
            "norm", "not_equal", "pack", "pad", "pow", "prod", "relu", "reshape", "round", "scatter_add", "sigmoid", "sign",
            "sin", "softmax", "softmax_cross_entropy", "softplus", "split", "sqrt", "squeeze", "stack", "std", "sub", "sum",
            "sum_to", "tanh", "transpose", "tril", "triu", "unpacked", "upsample", "var", "where"]
@@ -55,8 +55,7 @@ from tinygan.ops.losses import (
 )
 from tinygan.ops.matmul import dense, matmul
 from tinygan.ops.minibatch import minibatch_similarity
-from tinygan.ops.mlp import MLPLayer, mlp
-from tinygan.ops.normalization import batch_norm, batch_norm_inference, empty_statistics, layer_norm
+from tinygan.ops.normalization import batch_norm, batch_norm_inference, batch_norm_with_statistics, layer_norm
 from tinygan.ops.norms import norm, std
 from tinygan.ops.packing import pack, unpacked
 from tinygan.ops.pooling import avg_pool2d, max_pool2d

@@ -1,8 +1,8 @@
-"""Activations. Backward reads the slope of the piecewise linear ones off their *output*, so that their input can be freed.
-The others' cannot be read there: where tanh rounds to 1 its slope is small, and not 0. Of those the input is kept."""
+"""Activations. The slope of the piecewise linear ones follows from their *output*, so backward keeps that, and the input can be
+freed. Of the others backward keeps the input: where tanh rounds to 1, its slope is small but not 0."""
 from __future__ import annotations
 
-__all__ = ["activation", "activation_grad", "elu", "leaky_relu", "relu", "sigmoid", "softplus", "split_activation", "tanh"]
+__all__ = ["activation", "activation_grad", "elu", "leaky_relu", "relu", "sigmoid", "softplus", "tanh"]
 
 from typing import Any
 
@@ -56,12 +56,6 @@ def _(needs: Any, gg: Any, g: Any, x: Any, activation: str, slope: float) -> Any
             curved = sub(product, activation_grad(product, x, activation="relu", slope=0.0))
             gx = activation_grad(curved, x, activation="elu", slope=slope)
     return needs[0] and activation_grad(gg, x, activation=activation, slope=slope), gx
-
-
-def split_activation(activation: str) -> tuple[str, str]:
-    """(what the kernel of a product, a convolution or a normalisation applies itself, what is left to apply to its result):
-    one of the two is the identity."""
-    return (activation, "identity") if activation in FUSED else ("identity", activation)
 
 
 def relu(x: Any) -> Any:

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from tinygan.backends import backend_of
-from tinygan.context import CONTEXT
 from tinygan.graph import op
+from tinygan.listening import is_recording_step
 from tinygan.ops.shape import broadcast_to, check_broadcast, checked_axis, integers, reshape
 from tinygan.tensor import Tensor, as_array, shape_of
 
@@ -77,8 +77,8 @@ def _plain(part: Any) -> Any:
 
 
 def range_error(indices: Any, count: int) -> str:
-    """What is wrong with indices that should be from 0 to count - 1, if anything is. Inside a capture nobody can look."""
-    if not indices.size or CONTEXT.get().capture is not None:
+    """What is wrong with indices that should be from 0 to count - 1, if anything is. A step that is recorded can't look."""
+    if not indices.size or is_recording_step():
         return ""
     low, high = int(indices.min()), int(indices.max())
     return "" if low >= 0 and high < count else f"from {low} to {high}, expected 0 to {count - 1}"
@@ -148,7 +148,7 @@ def gather(x: Any, axis: int, index: Any) -> Any:
 
     index: integers from 0 to x.shape[axis] - 1, with as many axes as x and along the others not longer than it; the result
     has its shape. The gradient of an element that is picked several times is the sum, always added in the same order.
-    As `torch.gather`. Raises IndexError for an index out of range (inside a capture nobody can look).
+    As `torch.gather`. Raises IndexError for an index out of range (while a step is recorded nobody can look).
     """
     shape, index = shape_of("gather", x), _plain(index)
     axis = checked_axis("gather", axis, shape, len(shape) or 1)

@@ -1,4 +1,4 @@
-"""Matrix products: `matmul`, and `dense`, the fully connected layer with its bias and activation in one pass."""
+"""Matrix products: `matmul`, and `dense`, the fully connected layer."""
 from __future__ import annotations
 
 __all__ = ["dense", "matmul"]
@@ -6,11 +6,11 @@ __all__ = ["dense", "matmul"]
 import math
 from typing import Any
 
-from tinygan.graph import OUT, op
+from tinygan.graph import op
 from tinygan.ops.activations import activation as activate
-from tinygan.ops.activations import activation_grad, checked_activation, split_activation
-from tinygan.ops.packing import unpacked
-from tinygan.ops.reduce import sum as sum_over
+from tinygan.ops.activations import checked_activation
+from tinygan.ops.composite import Composite
+from tinygan.ops.elementwise import add
 from tinygan.ops.shape import reshape, swap_last
 from tinygan.tensor import shape_of
 
@@ -51,8 +51,8 @@ def _broadcast(a: tuple[int, ...], b: tuple[int, ...]) -> bool:
     return all(m == n or m == 1 or n == 1 for m, n in zip(a[::-1], b[::-1], strict=False))
 
 
-# The dense layer without its bias is a triangle, as the convolution is: three bilinear ops whose gradients are each other.
-# So no order of derivatives ever meets a transposed array.
+# x @ weight.T is one corner of a triangle, as the convolution is: three bilinear ops whose gradients are each other. So no
+# order of derivatives transposes an array of the graph.
 
 
 @op(saves=(0, 1))
@@ -85,34 +85,11 @@ def _(needs: Any, g: Any, x: Any, y: Any) -> Any:
     return needs[0] and _linear_input_grad(y, g), needs[1] and _linear(x, g)
 
 
-@op(saves=(0, 1, OUT))
-def _dense(B: Any, x: Any, weight: Any, bias: Any, activation: str, slope: float) -> Any:
-    return B.dense(x, weight, bias, activation, slope)
-
-
-@_dense.vjp
-def _(needs: Any, g: Any, x: Any, weight: Any, y: Any, activation: str, slope: float) -> Any:
-    if activation != "identity":
-        g = activation_grad(g, y, activation=activation, slope=slope)
-    gx = needs[0] and _linear_input_grad(g, weight)
-    if not (needs[1] and needs[2]):
-        return gx, needs[1] and _linear_weight_grad(x, g), needs[2] and sum_over(g, 0)
-    both = _dense_parameter_grads(x, g)
-    return gx, unpacked(both, 0, weight.shape), unpacked(both, math.prod(weight.shape), weight.shape[:1])
-
-
-@op(saves=(0, 1))
-def _dense_parameter_grads(B: Any, x: Any, y: Any) -> Any:
-    """The gradients of weight and bias, one behind the other, so that the gradient of *this* is a dense layer again."""
-    return B.dense_parameter_grads(x, y)
-
-
-@_dense_parameter_grads.vjp
-def _(needs: Any, g: Any, x: Any, y: Any) -> Any:
-    shape = y.shape[1], x.shape[1]
-    weight = unpacked(g, 0, shape)
-    return (needs[0] and _linear_input_grad(y, weight),
-            needs[1] and _dense(x, weight, unpacked(g, math.prod(shape), shape[:1]), activation="identity", slope=0.0))
+@Composite
+def affine(x: Any, weight: Any, bias: Any, activation: str, slope: float) -> Any:
+    """activation(x @ weight.T + bias) for x (N, in); bias (out,) or None."""
+    y = _linear(x, weight)
+    return activate(y if bias is None else add(y, bias), activation, slope)
 
 
 def dense(x: Any, weight: Any, bias: Any = None, activation: str = "identity", slope: float = 0.2) -> Any:
@@ -131,9 +108,5 @@ def dense(x: Any, weight: Any, bias: Any = None, activation: str = "identity", s
     leading = x.shape[:-1]
     if len(leading) != 1:
         x = reshape(x, (math.prod(leading), weight.shape[1]))
-    if bias is None:
-        y = activate(_linear(x, weight), activation, slope)
-    else:
-        within, after = split_activation(activation)
-        y = activate(_dense(x, weight, bias, activation=within, slope=float(slope)), after, slope)
+    y = affine(x, weight, bias, activation, slope)
     return y if len(leading) == 1 else reshape(y, (*leading, weight.shape[0]))

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from tinygan.nn.convolution import Conv2d, ConvTranspose2d
+from tinygan.nn.conv import Conv2d, ConvTranspose2d
 from tinygan.nn.module import Module
 from tinygan.nn.stages import Stage, stages
 

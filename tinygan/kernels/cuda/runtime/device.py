@@ -80,9 +80,9 @@ class Device:
         return self.xp.empty(shape, dtype)
 
     def feed(self, value: HostValue) -> Array:
-        """A small array from the host's memory, or what a function makes of the host's state: uploaded now, and inside a
-        capture again before each replay."""
-        capture = CONTEXT.get().capture
-        if capture is not None:
-            return capture.feed(value)
+        """A small array from the host's memory, or what a function makes of the host's state: uploaded now, and while a
+        step is recorded again before each replay."""
+        listener = CONTEXT.get().listener
+        if listener is not None:
+            return listener.feed(value)
         return self.xp.asarray(value() if callable(value) else value)

@@ -1,8 +1,8 @@
-"""A small multilayer perceptron as one op: dense layers and their activations, all weights in one array.
+"""A small multilayer perceptron as one op: dense layers and their activations, with all weights in one array.
 
-It gives what the layers give one by one, but for slopes of saturated activations: those have an absolute error of one
-rounding, as `kernels/mlp.py` says. Recorded layer by layer, most of the time of a small network is spent between its
-kernels and, when it is differentiated twice, on writing and reading what one layer leaves to the next.
+It gives what the layers give one by one. Only slopes of saturated activations differ: they have an absolute error of one
+rounding, as `kernels/mlp.py` says. Layer by layer, a small network spends most of its time between its kernels and, where it is
+differentiated twice, on writing and reading what one layer leaves to the next.
 """
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tinygan.tensor import shape_of
 
 
 class MLPLayer(NamedTuple):
-    """A dense layer (outputs, inputs) with bias, and the activation after it: see `dense`."""
+    """A dense layer with a weight (outputs, inputs), a bias and an activation: see `dense`."""
 
     inputs: int
     outputs: int
@@ -53,7 +53,7 @@ def _(needs: Any, g: Any, x: Any, weights: Any, layers: Layers) -> Any:
 
 @op(saves=(0, 1, 2))
 def _mlp_grad(B: Any, g: Any, x: Any, weights: Any, layers: Layers, by: tuple[bool, bool]) -> Any:
-    """The gradients by x and by the weights, as wanted, one behind the other."""
+    """The gradients with respect to x and to the weights, those that `by` asks for, one behind the other."""
     return B.mlp_grad(g, x, weights, layers, by)
 
 
@@ -67,13 +67,13 @@ def _(needs: Any, h: Any, g: Any, x: Any, weights: Any, layers: Layers, by: tupl
 
 @op(saves=(0, 1, 2, 3))
 def _mlp_second(B: Any, h: Any, g: Any, x: Any, weights: Any, layers: Layers, by: tuple[bool, bool]) -> Any:
-    """The gradients of <h, _mlp_grad(g, x, weights)> by g, x and the weights, one behind the other."""
+    """The gradients of <h, _mlp_grad(g, x, weights)> with respect to g, x and the weights, one behind the other."""
     return B.mlp_second(h, g, x, weights, layers, by)
 
 
 @_mlp_second.vjp
 def _(needs: Any, q: Any, h: Any, g: Any, x: Any, weights: Any, layers: Layers, by: tuple[bool, bool]) -> Any:
-    """By the definition, in dense layers, which have derivatives of every order."""
+    """From the definition in dense layers, which have derivatives of every order."""
     def layer_by_layer(x: Any, weights: Any) -> Any:
         start = 0
         for inputs, outputs, activation, slope in layers:
@@ -93,8 +93,10 @@ def _(needs: Any, q: Any, h: Any, g: Any, x: Any, weights: Any, layers: Layers, 
 
 
 def mlp(x: Any, weights: Any, layers: Sequence[MLPLayer]) -> Any:
-    """x (..., inputs of the first layer) through all layers: (..., outputs of the last). weights: each layer's weight
-    (outputs, inputs), in row-major order, and bias (outputs,), one after the other, in one array (total,)."""
+    """All layers applied to x (..., inputs of the first) -> (..., outputs of the last).
+
+    weights: one array (total,) that holds, layer after layer, the weight (outputs, inputs) in row-major order and the bias
+    (outputs,). Raises ValueError for layers, an input or weights that do not fit each other."""
     layers, shape = tuple(layers), shape_of("mlp", x)
     if not layers:
         raise ValueError("mlp: needs at least one layer")

@@ -10,7 +10,6 @@ from typing import Any
 from tinygan import ops
 from tinygan.nn import initializers
 from tinygan.nn.initializers import Initializer
-from tinygan.nn.layers import IDENTITY, Activation
 from tinygan.nn.module import Module
 from tinygan.tensor import Parameter
 
@@ -18,12 +17,9 @@ Size = int | Sequence[int]
 
 
 class _Convolution(Module):
-    """What the convolution and its transpose share: a weight, a bias, and sizes for PyTorch's arguments.
-
-    `forward` takes an activation to apply, or two arrays to write each channel's mean and biased variance to."""
+    """What the convolution and its transpose share: a weight, a bias, and PyTorch's arguments."""
 
     couples_examples = False
-    fuses_activation = True
     taken = 1, "channels"
 
     def __init__(self, shape: Sequence[int], channels: int, bias: bool, initializer: Initializer | None) -> None:
@@ -55,15 +51,10 @@ def _check_channels(name: str, in_channels: int, out_channels: int, groups: int)
 
 
 class Conv2d(_Convolution):
-    """activation(conv2d(x, weight) + bias): (N, in_channels, H, W) -> (N, out_channels, OH, OW), as `tinygan.conv2d` has it.
+    """conv2d(x, weight) + bias: (N, in_channels, H, W) -> (N, out_channels, OH, OW), as `tinygan.conv2d` has it.
 
     weight (out_channels, in_channels / groups, kH, kW), bias (out_channels,); initializer: as for Dense.
     """
-
-    @property
-    def measured_channels(self) -> int:
-        """How many channels its result has, which it can measure for a BatchNorm."""
-        return int(self.weight.shape[0])
 
     def __init__(self, in_channels: int, out_channels: int, kernel_size: Size, stride: Size = 1, padding: Size | str = 0,
                  dilation: Size = 1, groups: int = 1, bias: bool = True, initializer: Initializer | None = None) -> None:
@@ -71,9 +62,8 @@ class Conv2d(_Convolution):
         super().__init__((out_channels, in_channels // groups, *_kernel_size(kernel_size)), out_channels, bias, initializer)
         self.stride, self.padding, self.dilation, self.groups = stride, padding, dilation, groups
 
-    def forward(self, x: Any, activation: Activation = IDENTITY, statistics: Any = None) -> Any:
-        return ops.conv2d(x, self.weight, self.bias, self.stride, self.padding, self.dilation, self.groups,
-                          activation.name, activation.slope, statistics)
+    def forward(self, x: Any) -> Any:
+        return ops.conv2d(x, self.weight, self.bias, self.stride, self.padding, self.dilation, self.groups)
 
     def describe(self) -> str:
         out_channels, per_group = self.weight.shape[:2]
@@ -82,15 +72,10 @@ class Conv2d(_Convolution):
 
 
 class ConvTranspose2d(_Convolution):
-    """activation(conv_transpose2d(x, weight) + bias): (N, in_channels, H, W) -> (N, out_channels, OH, OW).
+    """conv_transpose2d(x, weight) + bias: (N, in_channels, H, W) -> (N, out_channels, OH, OW).
 
     weight (in_channels, out_channels / groups, kH, kW), bias (out_channels,); initializer: as for Dense.
     """
-
-    @property
-    def measured_channels(self) -> int:
-        """How many channels its result has, which it can measure for a BatchNorm."""
-        return int(self.weight.shape[1] * self.groups)
 
     def __init__(self, in_channels: int, out_channels: int, kernel_size: Size, stride: Size = 1, padding: Size = 0,
                  output_padding: Size = 0, groups: int = 1, bias: bool = True, dilation: Size = 1,
@@ -100,9 +85,9 @@ class ConvTranspose2d(_Convolution):
         self.stride, self.padding, self.output_padding = stride, padding, output_padding
         self.groups, self.dilation = groups, dilation
 
-    def forward(self, x: Any, activation: Activation = IDENTITY, statistics: Any = None) -> Any:
+    def forward(self, x: Any) -> Any:
         return ops.conv_transpose2d(x, self.weight, self.bias, self.stride, self.padding, self.output_padding, self.groups,
-                                    self.dilation, activation.name, activation.slope, statistics)
+                                    self.dilation)
 
     def describe(self) -> str:
         in_channels, per_group = self.weight.shape[:2]

@@ -1,0 +1,138 @@
+"""Batch normalisation with a piecewise linear activation after it, as one op.
+
+Forward it is one kernel, and backward two that are ops themselves, `_batch_norm_sums` and `_batch_norm_input_grad`. Their own
+gradients are kernels, too, as long as nobody asks for the next order; otherwise they follow from the definitions, in simple
+ops.
+"""
+from __future__ import annotations
+
+__all__ = ["Statistics", "empty_statistics", "measured_batch_norm"]
+
+from typing import Any, NamedTuple
+
+from tinygan.backends import Array, backend_of
+from tinygan.fusion.activations import split
+from tinygan.graph import OUT, op, pullback
+from tinygan.ops.activations import activation as activate
+from tinygan.ops.activations import activation_grad
+from tinygan.ops.elementwise import add, div, mul, sqrt, sub
+from tinygan.ops.normalization import axes_of, check_batch, normalized, per_channel
+from tinygan.ops.reduce import centred, mean, var
+from tinygan.ops.reduce import sum as sum_over
+from tinygan.ops.shape import stack
+from tinygan.tensor import Tensor, as_array
+
+Statistics = tuple[Array, Array]
+"""The mean and the biased variance (C,) of each channel."""
+
+
+class Settings(NamedTuple):
+    """What is constant in a batch normalisation with the activation after it.
+
+    statistics: the mean and the biased variance (C,) of the input. Unless they were `measured` before, the forward pass writes
+    them. The backward pass reads them."""
+
+    eps: float
+    statistics: Statistics
+    activation: str
+    slope: float
+    measured: bool
+
+    def told(self, weight: Any, bias: Any) -> tuple[Any, ...]:
+        """The kernels' arguments behind their arrays."""
+        return weight, bias, self.eps, *self.statistics, self.activation, self.slope
+
+
+@op(saves=(0, 1, 2))
+def _batch_norm(B: Any, x: Any, weight: Any, bias: Any, settings: Settings) -> Any:
+    if not settings.measured:
+        B.batch_norm_statistics(x, *settings.statistics)
+    return B.batch_norm(x, *settings.told(weight, bias))
+
+
+@_batch_norm.vjp
+def _(needs: Any, g: Any, x: Any, weight: Any, bias: Any, settings: Settings) -> Any:
+    sums = _batch_norm_sums(g, x, weight, bias, settings=settings)
+    gx = needs[0] and _batch_norm_input_grad(g, x, weight, bias, sums, settings=settings)
+    return gx, needs[1] and sums[1], needs[2] and sums[0]
+
+
+@op(saves=(0, 1, 2, 3, OUT))
+def _batch_norm_sums(B: Any, g: Any, x: Any, weight: Any, bias: Any, settings: Settings) -> Any:
+    """The sums per channel of the gradient before the activation, and of that times the normalised x -> (2, C): the
+    gradients of bias and weight."""
+    return B.batch_norm_sums(g, x, *settings.told(weight, bias))
+
+
+@_batch_norm_sums.vjp
+def _(needs: Any, h: Any, g: Any, x: Any, weight: Any, bias: Any, sums: Any, settings: Settings) -> Any:
+    if not isinstance(h, Tensor):  # the sign before the activation depends on weight and bias, but has no gradient
+        return *backend_of(h).batch_norm_sums_vjp(h, g, x, sums, *settings.told(weight, bias)), None, None
+
+    def definition(g: Any, x: Any, weight: Any, bias: Any) -> Any:
+        axes, normal = axes_of(x), _normalized(x, settings.eps)
+        g = _before_activation(g, normal, weight, bias, settings)
+        return stack([sum_over(g, axes), sum_over(mul(g, normal), axes)])
+
+    return pullback(definition, (g, x, weight, bias), h, needs)
+
+
+@op(saves=(0, 1, 2, 3, 4))
+def _batch_norm_input_grad(B: Any, g: Any, x: Any, weight: Any, bias: Any, sums: Any, settings: Settings) -> Any:
+    return B.batch_norm_input_grad(g, x, sums, *settings.told(weight, bias))
+
+
+@_batch_norm_input_grad.vjp
+def _(needs: Any, h: Any, g: Any, x: Any, weight: Any, bias: Any, sums: Any, settings: Settings) -> Any:
+    if not isinstance(h, Tensor):
+        by_g, by_x, by_weight, by_sums = backend_of(h).batch_norm_input_grad_vjp(
+            h, g, x, sums, *settings.told(weight, bias))
+        return by_g, by_x, by_weight, None, by_sums
+
+    def definition(g: Any, x: Any, weight: Any, bias: Any, sums: Any) -> Any:
+        count, normal = x.size // x.shape[1], _normalized(x, settings.eps)
+        g = _before_activation(g, normal, weight, bias, settings)
+        centred = sub(g, div(add(per_channel(sums[0], x), mul(normal, per_channel(sums[1], x))), count))
+        deviation = sqrt(add(var(x, axes_of(x), keepdims=True), settings.eps))
+        return mul(div(per_channel(weight, x), deviation), centred)
+
+    return pullback(definition, (g, x, weight, bias, sums), h, needs)
+
+
+def _before_activation(g: Any, normal: Any, weight: Any, bias: Any, settings: Settings) -> Any:
+    """The gradient g before the activation, whose slope is constant wherever it has one."""
+    if settings.activation == "identity":
+        return g
+    z = add(mul(normal, per_channel(weight, normal)), per_channel(bias, normal))
+    return activation_grad(g, z, activation=settings.activation, slope=settings.slope)
+
+
+def _normalized(x: Any, eps: float) -> Any:
+    deviation = centred("batch_norm", x, axes_of(x))
+    return div(deviation, sqrt(add(mean(mul(deviation, deviation), axes_of(x), keepdims=True), eps)))
+
+
+@normalized.fused
+def _(x: Any, weight: Any, bias: Any, eps: float, activation: str, slope: float) -> tuple[Any, Any, Any]:
+    statistics = empty_statistics(x, x.shape[1])
+    return _activated(x, weight, bias, eps, statistics, activation, slope, False), *statistics
+
+
+def measured_batch_norm(x: Any, weight: Any, bias: Any, eps: float, statistics: Statistics, activation: str = "identity",
+                        slope: float = 0.2) -> Any:
+    """`batch_norm` of an x (N, C, ...) whose statistics are known. Leave them alone until the backward pass."""
+    eps = check_batch("batch_norm", eps, x, weight, bias)
+    return _activated(x, weight, bias, eps, statistics, activation, slope, True)
+
+
+def _activated(x: Any, weight: Any, bias: Any, eps: float, statistics: Statistics, activation: str, slope: float,
+               measured: bool) -> Any:
+    within, after = split(activation)
+    y = _batch_norm(x, weight, bias, settings=Settings(eps, statistics, within, float(slope), measured))
+    return y if after == "identity" else activate(y, after, slope)
+
+
+def empty_statistics(x: Any, channels: int) -> Statistics:
+    """Room for the statistics of that many channels, of x's dtype and on its device."""
+    xp = backend_of(as_array(x)).xp
+    return xp.empty(channels, x.dtype), xp.empty(channels, x.dtype)

@@ -1,0 +1,108 @@
+"""A network as a function of its parameters, which lie one behind the other in one array.
+
+A small multilayer perceptron is one op then, `perceptron.mlp`. Any other network runs layer by layer.
+"""
+from __future__ import annotations
+
+__all__ = ["Function", "Layers", "Perceptron", "as_function", "as_perceptron"]
+
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple, Protocol
+
+from tinygan.context import CONTEXT
+from tinygan.fusion.perceptron import MLPLayer, mlp
+from tinygan.fusion.table import computes_as
+from tinygan.nn.activations import Activation
+from tinygan.nn.layers import Dense
+from tinygan.nn.module import Module, with_parameters
+from tinygan.nn.sequential import Sequential
+from tinygan.ops.packing import unpacked
+
+LARGEST = 10_000
+"""The number of weights up to which one op takes less time than layer by layer (measured at batches of 128 and 512)."""
+
+
+class Function(Protocol):
+    """A network as a function of its parameters."""
+
+    def parameters(self, packed: Any) -> list[Any]:
+        """What `__call__` takes and gradients are taken with respect to, from an array that begins with all parameters, in the
+        network's order: the parameters one by one, or all of them in one piece."""
+
+    def __call__(self, parameters: list[Any]) -> Callable[[Any], Any]:
+        """The network with these parameters."""
+
+
+class Layers:
+    """The function of a network that runs layer by layer."""
+
+    def __init__(self, network: Module) -> None:
+        self._network = network
+        self._named = list(network.named_parameters())
+
+    def parameters(self, packed: Any) -> list[Any]:
+        """One by one, in their shapes."""
+        found, start = [], 0
+        for _, parameter in self._named:
+            found.append(unpacked(packed, start, parameter.shape))
+            start += parameter.size
+        return found
+
+    def __call__(self, parameters: list[Any]) -> Module:
+        return with_parameters(self._network, {path: value for (path, _), value in zip(self._named, parameters, strict=True)})
+
+
+class Perceptron(NamedTuple):
+    """The function of a multilayer perceptron: modules without parameters (a Flatten, say), and behind them dense layers with
+    their activations."""
+
+    before: tuple[Module, ...]
+    layers: tuple[MLPLayer, ...]
+
+    def parameters(self, packed: Any) -> list[Any]:
+        """All in one piece."""
+        return [unpacked(packed, 0, (sum(layer.size for layer in self.layers),))]
+
+    def __call__(self, parameters: list[Any]) -> Callable[[Any], Any]:
+        weights, = parameters
+
+        def network(x: Any) -> Any:
+            for module in self.before:
+                x = module(x)
+            return mlp(x, weights, self.layers)
+
+        return network
+
+
+def as_function(network: Module) -> Function:
+    """The network as a function of its parameters; one op, if it is a small perceptron and fusion is on."""
+    return (as_perceptron(network) if CONTEXT.get().fusion else None) or Layers(network)
+
+
+def as_perceptron(network: Module) -> Perceptron | None:
+    """None if the network is not a Sequential of dense layers with biases and of activations, or a large one, whose layers are
+    better off as they are."""
+    before: list[Module] = []
+    layers: list[MLPLayer] = []
+    for module in _flat(network):
+        kind = type(module)
+        if computes_as(kind, Dense) and module.bias is not None:
+            layers.append(MLPLayer(module.weight.shape[1], module.weight.shape[0]))
+        elif computes_as(kind, Activation) and layers and layers[-1].activation == "identity":
+            layers[-1] = layers[-1]._replace(activation=module.name, slope=module.slope)
+        elif not layers and not list(module.parameters()):
+            before.append(module)
+        else:
+            return None
+    size = sum(layer.size for layer in layers)
+    if not 0 < size <= LARGEST or size != sum(p.size for p in network.parameters()):  # (a layer may stand there twice)
+        return None
+    return Perceptron(tuple(before), tuple(layers))
+
+
+def _flat(network: Module) -> Iterator[Any]:
+    if type(network) is not Sequential:
+        yield network
+        return
+    for module in network:
+        yield from _flat(module)

@@ -1,0 +1,158 @@
+"""Which layers in a row run as one fused op.
+
+A Sequential asks this table once for every sequence of layer types. To fuse another pair, add a row to TABLE with the function
+that computes it.
+"""
+from __future__ import annotations
+
+__all__ = ["TABLE", "Row"]
+
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+from tinygan import ops
+from tinygan.fusion.batch_norm import Statistics, measured_batch_norm
+from tinygan.fusion.conv import Measured, measured_convolution, measured_transposed_convolution
+from tinygan.nn.activations import Activation
+from tinygan.nn.conv import Conv2d, ConvTranspose2d
+from tinygan.nn.layers import Dense
+from tinygan.nn.located import is_located, locate
+from tinygan.nn.module import Module
+from tinygan.nn.normalization import BatchNorm
+from tinygan.nn.sequential import in_turn
+from tinygan.nn.spectral import SpectralNorm
+from tinygan.ops.conv_geometry import conv2d_geometry, conv_transpose2d_geometry
+
+IDENTITY = Activation("identity")
+
+
+# A layer and the activation behind it
+
+
+def dense(x: Any, layer: Any, activation: Activation) -> Any:
+    """The activation is applied in the pass that adds the bias."""
+    return ops.dense(x, layer.weight, layer.bias, activation.name, activation.slope)
+
+
+def conv2d(x: Any, layer: Any, activation: Activation) -> Any:
+    """As `dense`."""
+    return ops.conv2d(x, layer.weight, layer.bias, layer.stride, layer.padding, layer.dilation, layer.groups,
+                      activation.name, activation.slope)
+
+
+def conv_transpose2d(x: Any, layer: Any, activation: Activation) -> Any:
+    """As `dense`."""
+    return ops.conv_transpose2d(x, layer.weight, layer.bias, layer.stride, layer.padding, layer.output_padding,
+                                layer.groups, layer.dilation, activation.name, activation.slope)
+
+
+def batch_norm(x: Any, layer: Any, activation: Activation) -> Any:
+    """The activation is applied in the pass that normalises. Out of training there is no such op."""
+    if not layer.training:
+        return activation(layer.forward(x))
+    y, mean, variance = ops.batch_norm_with_statistics(x, layer.weight, layer.bias, layer.eps, activation.name,
+                                                       activation.slope)
+    layer.track(mean, variance, x.size // x.shape[1])
+    return y
+
+
+def spectral_norm(x: Any, layer: Any, activation: Activation) -> Any:
+    """As the layer that it wraps."""
+    inner = layer.normalized()
+    (row, *_), *rest = plan((type(inner), type(activation)))
+    return activation(inner.forward(x)) if rest or row is None else row.run(x, inner, activation)
+
+
+# A convolution and the batch norm behind it
+
+
+def conv2d_batch_norm(x: Any, layer: Any, norm: Any, activation: Activation = IDENTITY) -> Any:
+    """The convolution measures the statistics while its result is at hand."""
+    if not norm.training:
+        return activation(norm(layer.forward(x)))
+    x, geometry = conv2d_geometry(x, layer.weight, layer.bias, layer.stride, layer.padding, layer.dilation, layer.groups)
+    return _normalized(measured_convolution(x, layer.weight, layer.bias, geometry), norm, activation)
+
+
+def conv_transpose2d_batch_norm(x: Any, layer: Any, norm: Any, activation: Activation = IDENTITY) -> Any:
+    """As `conv2d_batch_norm`."""
+    if not norm.training:
+        return activation(norm(layer.forward(x)))
+    geometry = conv_transpose2d_geometry(x, layer.weight, layer.bias, layer.stride, layer.padding, layer.output_padding,
+                                         layer.groups, layer.dilation)
+    return _normalized(measured_transposed_convolution(x, layer.weight, layer.bias, geometry), norm, activation)
+
+
+def _normalized(measured: Measured, norm: Any, activation: Activation) -> Any:
+    x, *statistics = measured
+    try:
+        y = measured_batch_norm(x, norm.weight, norm.bias, norm.eps, statistics, activation.name, activation.slope)
+    except (ValueError, TypeError, IndexError) as error:
+        locate(error, norm, (x,))
+        raise
+    norm.track(*statistics, x.size // x.shape[1])
+    return y
+
+
+class Row(NamedTuple):
+    """Layers of these classes, one behind the other, are computed by `run(x, *layers)`."""
+
+    layers: tuple[type[Module], ...]
+    run: Callable[..., Any]
+
+
+TABLE = (
+    Row((Conv2d, BatchNorm, Activation), conv2d_batch_norm),
+    Row((ConvTranspose2d, BatchNorm, Activation), conv_transpose2d_batch_norm),
+    Row((Conv2d, BatchNorm), conv2d_batch_norm),
+    Row((ConvTranspose2d, BatchNorm), conv_transpose2d_batch_norm),
+    Row((Dense, Activation), dense),
+    Row((Conv2d, Activation), conv2d),
+    Row((ConvTranspose2d, Activation), conv_transpose2d),
+    Row((BatchNorm, Activation), batch_norm),
+    Row((SpectralNorm, Activation), spectral_norm),
+)
+"""The first row that fits is taken. A whole network of dense layers and activations is one op for `networks.as_function`."""
+
+Step = tuple[Row | None, int, int]
+
+
+@lru_cache(1024)
+def plan(kinds: tuple[type[Module] | None, ...]) -> tuple[Step, ...]:
+    """For layers of these classes, what to run: (row, first, end), the row for the layers from `first` on, before `end`; None
+    for a layer that runs by itself. A kind of None fits no row."""
+    steps: list[Step] = []
+    first = 0
+    while first < len(kinds):
+        row = next((row for row in TABLE if _fits(row, kinds[first:first + len(row.layers)])), None)
+        end = first + (1 if row is None else len(row.layers))
+        steps.append((row, first, end))
+        first = end
+    return tuple(steps)
+
+
+def _fits(row: Row, kinds: tuple[type[Module] | None, ...]) -> bool:
+    return len(kinds) == len(row.layers) and all(map(computes_as, kinds, row.layers))
+
+
+def computes_as(kind: type[Module] | None, known: type[Module]) -> bool:
+    """Whether layers of that class compute what the known class does: a subclass may, if it brings no `forward` of its own."""
+    return (kind is not None and issubclass(kind, known) and kind.forward is known.forward
+            and kind.__call__ is Module.__call__)
+
+
+@in_turn.fused
+def _(layers: tuple[Module, ...], x: Any) -> Any:
+    kinds = tuple([None if "forward" in layer.__dict__ else type(layer) for layer in layers])
+    for row, first, end in plan(kinds):
+        if row is None:
+            x = layers[first](x)
+            continue
+        try:
+            x = row.run(x, *layers[first:end])
+        except (ValueError, TypeError, IndexError) as error:
+            if not is_located(error):
+                locate(error, layers[first], (x,))
+            raise
+    return x

@@ -1,0 +1,45 @@
+"""One layer after the other."""
+from __future__ import annotations
+
+__all__ = ["Sequential"]
+
+from collections.abc import Iterator
+from typing import Any
+
+from tinygan.nn.module import Module
+from tinygan.ops.composite import Composite
+
+
+@Composite
+def in_turn(layers: tuple[Module, ...], x: Any) -> Any:
+    """The last layer's output, where each layer takes the output of the one before."""
+    for layer in layers:
+        x = layer(x)
+    return x
+
+
+class Sequential(Module):
+    """One module after the other."""
+
+    couples_examples = False
+
+    def __init__(self, *layers: Module) -> None:
+        for i, layer in enumerate(layers):
+            if not isinstance(layer, Module):
+                raise TypeError(f"Sequential: layer {i} should be a Module, got {type(layer).__name__}")
+        self.layers = layers
+
+    def named_children(self) -> Iterator[tuple[str, Module]]:
+        return ((str(i), layer) for i, layer in enumerate(self.layers))
+
+    def forward(self, x: Any) -> Any:
+        return in_turn(self.layers, x)
+
+    def __len__(self) -> int:
+        return len(self.layers)
+
+    def __iter__(self) -> Iterator[Module]:
+        return iter(self.layers)
+
+    def __getitem__(self, index: Any) -> Any:
+        return Sequential(*self.layers[index]) if isinstance(index, slice) else self.layers[index]

@@ -1,0 +1,36 @@
+"""Functions that are stated as several ops and may run as one."""
+from __future__ import annotations
+
+__all__ = ["Composite"]
+
+from collections.abc import Callable
+from functools import update_wrapper
+from typing import Generic, ParamSpec, TypeVar
+
+from tinygan.context import CONTEXT
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+class Composite(Generic[P, R]):
+    """Decorator: the function below it is a definition, written in ops.
+
+    `@name.fused` marks a faster function of the same arguments, which gives the same result up to rounding. It runs instead
+    of the definition where fusion is on. `tinygan.fusion` has all of them.
+    """
+
+    __slots__ = ("__dict__", "_fused", "definition")
+
+    def __init__(self, definition: Callable[P, R]) -> None:
+        update_wrapper(self, definition)
+        self.definition = definition
+        self._fused = definition
+
+    def fused(self, function: Callable[P, R]) -> Callable[P, R]:
+        """Decorator: `function` runs where fusion is on."""
+        self._fused = function
+        return function
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        return (self._fused if CONTEXT.get().fusion else self.definition)(*args, **kwargs)
