@@ -127,9 +127,9 @@ def test_bias_and_activation(name, dtype, activation):
     bias = np.linspace(-1, 1, max(channels, kernels)).astype(dtype)
     told = activation, 0.2
     expected = reference.activation(reference.conv2d(x, weight, g) + bias[:kernels, None, None], *told)
-    close(direct.conv2d(DEVICE, upload(x), upload(weight), g, None, upload(bias[:kernels]), *told), expected, weight.size)
+    close(direct.conv2d(DEVICE, upload(x), upload(weight), g, upload(bias[:kernels]), *told), expected, weight.size)
     expected = reference.activation(reference.conv2d_input_grad(y, weight, g) + bias[:channels, None, None], *told)
-    found = direct.conv2d_input_grad(DEVICE, upload(y), upload(weight), g, None, upload(bias[:channels]), *told)
+    found = direct.conv2d_input_grad(DEVICE, upload(y), upload(weight), g, upload(bias[:channels]), *told)
     close(found, expected, weight.size)
 
 
@@ -140,9 +140,9 @@ def test_bias_and_activation_of_sums_in_parts(monkeypatch, name):
     x, weight, y = arrays(g, images, channels, kernels, np.float64)
     bias = np.linspace(-5, 5, max(channels, kernels))
     expected = np.maximum(im2col.conv2d(x, weight, g) + bias[:kernels, None, None], 0)
-    close(direct.conv2d(DEVICE, upload(x), upload(weight), g, None, upload(bias[:kernels]), "relu"), expected, weight.size)
+    close(direct.conv2d(DEVICE, upload(x), upload(weight), g, upload(bias[:kernels]), "relu"), expected, weight.size)
     expected = np.maximum(im2col.conv2d_input_grad(y, weight, g) + bias[:channels, None, None], 0)
-    found = direct.conv2d_input_grad(DEVICE, upload(y), upload(weight), g, None, upload(bias[:channels]), "relu")
+    found = direct.conv2d_input_grad(DEVICE, upload(y), upload(weight), g, upload(bias[:channels]), "relu")
     close(found, expected, weight.size)
 
 

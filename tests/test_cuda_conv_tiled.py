@@ -95,10 +95,10 @@ def test_bias_and_activation(name, tile, activation, dtype):
     of_map, of_image = bias[::2][:weight.shape[0]], bias[:weight.shape[1]]
     told = activation, 0.2
     before = reference.conv2d(x, weight, g) + of_map[:, None, None]
-    found = tiles.conv2d(DEVICE, tile, upload(x), upload(weight), g, None, upload(bias)[::2][:len(of_map)], *told)
+    found = tiles.conv2d(DEVICE, tile, upload(x), upload(weight), g, upload(bias)[::2][:len(of_map)], *told)
     close(found, reference.activation(before, *told), tile, np.abs(before).max())
     before = reference.conv2d_input_grad(y, weight, g) + of_image[:, None, None]
-    found = tiles.conv2d_input_grad(DEVICE, tile, upload(y), upload(weight), g, None, upload(of_image), *told)
+    found = tiles.conv2d_input_grad(DEVICE, tile, upload(y), upload(weight), g, upload(of_image), *told)
     close(found, reference.activation(before, *told), tile, np.abs(before).max())
 
 
@@ -116,12 +116,12 @@ def check_statistics(tile, g, x, weight, y):
     for call, image, channels in ((tiles.conv2d, x, weight.shape[0]), (tiles.conv2d_input_grad, y, weight.shape[1])):
         mean, var = (DEVICE.empty((channels,), x.dtype) for _ in range(2))
         bias = upload(np.linspace(100, 200, channels).astype(x.dtype))
-        found = call(DEVICE, tile, upload(image), upload(weight), g, None, bias, statistics=(mean, var)).get()
+        found = call(DEVICE, tile, upload(image), upload(weight), g, bias, statistics=(mean, var)).get()
         exact = found.astype(np.float64).transpose(1, 0, 2, 3).reshape(channels, -1)
         eps = np.finfo(x.dtype).eps
         np.testing.assert_allclose(mean.get(), exact.mean(1), rtol=8 * eps)
         np.testing.assert_allclose(var.get(), exact.var(1), rtol=64 * eps, atol=1e-30)
-        plain = call(DEVICE, tile, upload(image), upload(weight), g, None, bias).get()
+        plain = call(DEVICE, tile, upload(image), upload(weight), g, bias).get()
         np.testing.assert_array_equal(found, plain)
 
 
@@ -150,8 +150,8 @@ def test_a_parameter_is_transformed_once_for_all_that_read_it(monkeypatch):
     parameter, tile = Parameter(weight), tiles.Tile(4, 2)
     for _ in range(2):
         for _ in range(2):
-            tiles.conv2d(DEVICE, tile, x, parameter.array, g, parameter.version)
-            tiles.conv2d_input_grad(DEVICE, tile, y, parameter.array, g, parameter.version)
+            tiles.conv2d(DEVICE, tile, x, parameter.array, g)
+            tiles.conv2d_input_grad(DEVICE, tile, y, parameter.array, g)
         parameter.assign(weight)
     assert started.count("kernel_to_points") == 2
     tiles.conv2d(DEVICE, tile, x, weight, g)
@@ -251,8 +251,8 @@ def test_dispatch(told, algorithm, module, precision):
     exact = np.maximum(Exact.conv2d(x, weight, g) + bias[:, None, None], 0)
     tolerance = 1e-5 if module is tiles or precision == "float32" else 1e-2
     with override(matmul_precision=precision):
-        found = [convolution.conv2d(DEVICE, upload(x), upload(weight), g, None, upload(bias), "relu"),
-                 convolution.conv2d_input_grad(DEVICE, upload(y), upload(weight), g, None, upload(bias[:3])),
+        found = [convolution.conv2d(DEVICE, upload(x), upload(weight), g, upload(bias), "relu"),
+                 convolution.conv2d_input_grad(DEVICE, upload(y), upload(weight), g, upload(bias[:3])),
                  convolution.conv2d_weight_grad(DEVICE, upload(x), upload(y), g)]
     expected = [exact, Exact.conv2d_input_grad(y, weight, g) + bias[:3, None, None], Exact.conv2d_weight_grad(x, y, g)]
     for ours, theirs in zip(found, expected, strict=True):

@@ -1,7 +1,4 @@
-"""Convolutions on the device: which algorithm serves which.
-
-`version` is that of a weight which is a parameter: what is derived from its values is kept until they change.
-"""
+"""Convolutions on the device: which algorithm serves which."""
 from __future__ import annotations
 
 from typing import Any
@@ -14,24 +11,24 @@ from tinygan.kernels.cuda.runtime.device import Array, Device
 __all__ = ["conv2d", "conv2d_input_grad", "conv2d_weight_grad"]
 
 
-def conv2d(device: Device, x: Array, weight: Array, g: Any, version: Any = None, bias: Array | None = None,
+def conv2d(device: Device, x: Array, weight: Array, g: Any, bias: Array | None = None,
            activation_name: str = "identity", slope: float = 0.0, statistics: Any = None) -> Array:
     """activation(x * weight + bias): (N, C, H, W), (K, C / groups, kH, kW), (K,) -> (N, K, OH, OW). statistics: where to
     write the mean and the biased variance of each channel of the result, which has no activation then."""
     tile = _tile(device, g, x.shape[0], x.shape[1], weight.shape[0], x.dtype)
     if tile is not None:
-        return tiles.conv2d(device, tile, x, weight, g, version, bias, activation_name, slope, statistics)
-    return _measured(device, direct.conv2d(device, x, weight, g, version, bias, activation_name, slope), statistics)
+        return tiles.conv2d(device, tile, x, weight, g, bias, activation_name, slope, statistics)
+    return _measured(device, direct.conv2d(device, x, weight, g, bias, activation_name, slope), statistics)
 
 
-def conv2d_input_grad(device: Device, y: Array, weight: Array, g: Any, version: Any = None, bias: Array | None = None,
+def conv2d_input_grad(device: Device, y: Array, weight: Array, g: Any, bias: Array | None = None,
                       activation_name: str = "identity", slope: float = 0.0, statistics: Any = None) -> Array:
     """The adjoint in x, with bias, activation and statistics: (N, K, OH, OW), (K, C / groups, kH, kW), (C,) ->
     (N, C, H, W)."""
     tile = _tile(device, g, y.shape[0], weight.shape[1], y.shape[1], y.dtype)
     if tile is not None:
-        return tiles.conv2d_input_grad(device, tile, y, weight, g, version, bias, activation_name, slope, statistics)
-    x = direct.conv2d_input_grad(device, y, weight, g, version, bias, activation_name, slope)
+        return tiles.conv2d_input_grad(device, tile, y, weight, g, bias, activation_name, slope, statistics)
+    x = direct.conv2d_input_grad(device, y, weight, g, bias, activation_name, slope)
     return _measured(device, x, statistics)
 
 

@@ -7,6 +7,7 @@ from typing import Any
 from tinygan.kernels.activations import CODES
 from tinygan.kernels.cuda.matmul.products import MOST_BLOCKS_ALONG_Z, Plan, add_parts, batched, plan, precision_defines, wide
 from tinygan.kernels.cuda.runtime.device import THREADS, Array, Device
+from tinygan.versions import derived
 
 VARIANTS = (("WIDTH=1",), ("WIDTH=4",))
 """What direct.cu is compiled with, beside TF32=1."""
@@ -14,12 +15,12 @@ VARIANTS = (("WIDTH=1",), ("WIDTH=4",))
 __all__ = ["conv2d", "conv2d_input_grad", "conv2d_weight_grad"]
 
 
-def conv2d(device: Device, x: Array, weight: Array, g: Any, version: Any = None, bias: Array | None = None,
+def conv2d(device: Device, x: Array, weight: Array, g: Any, bias: Array | None = None,
            activation_name: str = "identity", slope: float = 0.0) -> Array:
     """activation(x * weight + bias): (N, C, H, W), (K, C / groups, kH, kW), (K,) -> (N, K, OH, OW)."""
     n, kernels = x.shape[0], weight.shape[0]
     y = device.empty((n, *g.output, kernels), x.dtype)
-    x, weight = _channels_last(device, x), _laid_out(device, weight, version)
+    x, weight = _channels_last(device, x), _laid_out(device, weight)
     if _is_product(g):
         rows, columns = y.size // kernels, weight.size // kernels
         batched(device, x.reshape(1, rows, columns), weight.reshape(1, kernels, columns).transpose(0, 2, 1),
@@ -32,12 +33,12 @@ def conv2d(device: Device, x: Array, weight: Array, g: Any, version: Any = None,
     return y.transpose(0, 3, 1, 2)
 
 
-def conv2d_input_grad(device: Device, y: Array, weight: Array, g: Any, version: Any = None, bias: Array | None = None,
+def conv2d_input_grad(device: Device, y: Array, weight: Array, g: Any, bias: Array | None = None,
                       activation_name: str = "identity", slope: float = 0.0) -> Array:
     """The adjoint in x, with bias and activation: (N, K, OH, OW), (K, C / groups, kH, kW), (C,) -> (N, C, H, W)."""
     n, (kernels, depth) = y.shape[0], weight.shape[:2]
     x = device.empty((n, *g.input, depth * g.groups), y.dtype)
-    y, weight = _channels_last(device, y), _laid_out(device, weight, version)
+    y, weight = _channels_last(device, y), _laid_out(device, weight)
     if _is_product(g):
         rows, columns = y.size // kernels, weight.size // kernels
         if bias is not None:  # for each pixel of the kernel
@@ -111,12 +112,12 @@ def _channels_last(device: Device, x: Array) -> Array:
     return last if last.flags.c_contiguous else device.xp.ascontiguousarray(last)
 
 
-def _laid_out(device: Device, weight: Array, version: Any) -> Array:
-    """(K, C, kH, kW) -> (K, kH, kW, C), C-contiguous; for a parameter, whose `version` is given, kept until it changes."""
-    if version is None or weight.transpose(0, 2, 3, 1).flags.c_contiguous:
+def _laid_out(device: Device, weight: Array) -> Array:
+    """(K, C, kH, kW) -> (K, kH, kW, C), C-contiguous. That of a parameter is kept until it changes."""
+    if weight.transpose(0, 2, 3, 1).flags.c_contiguous:
         return _channels_last(device, weight)
     key = device.name, device.address(weight), weight.shape, weight.strides
-    return version.derive(key, lambda: _channels_last(device, weight))
+    return derived(weight, key, lambda: _channels_last(device, weight))
 
 
 def _contiguous(device: Device, bias: Array | None) -> Array | None:

@@ -19,6 +19,7 @@ from tinygan.kernels.cuda.matmul.products import KERNEL_START, batched
 from tinygan.kernels.cuda.reductions import layout
 from tinygan.kernels.cuda.runtime.device import THREADS, Array, Device
 from tinygan.kernels.winograd import POINTS, matrices
+from tinygan.versions import derived
 
 MOVED = 24  # multiplications in the time that it takes to write or read a number
 MORE_KERNELS = 3  # than a direct convolution starts
@@ -92,12 +93,12 @@ def best_tile(sms: int, g: Any, images: int, channels: int, kernels: int) -> Til
     return best if best is not None and (g.algorithm == "tiled" or time(best) < direct) else None
 
 
-def conv2d(device: Device, tile: Tile, x: Array, weight: Array, g: Any, version: Any = None, bias: Array | None = None,
+def conv2d(device: Device, tile: Tile, x: Array, weight: Array, g: Any, bias: Array | None = None,
            activation_name: str = "identity", slope: float = 0.0, statistics: Any = None) -> Array:
     """activation(x * weight + bias): (N, C, H, W), (K, C, kH, kW), (K,) -> (N, K, OH, OW)."""
     images, kernels = x.shape[0], weight.shape[0]
     v = _image_points(device, tile, x, g)
-    u = _kernel_points(device, tile, weight, g, version)
+    u = _kernel_points(device, tile, weight, g)
     products = _products(device, v, u.transpose(0, 2, 1))
     y = device.empty((images, *g.output, kernels), x.dtype)
     _finished(device, tile, "points_to_map", products, bias, y, products.shape[1], 1, (*g.output, kernels, *tile.grid(g)),
@@ -105,12 +106,12 @@ def conv2d(device: Device, tile: Tile, x: Array, weight: Array, g: Any, version:
     return _activated(device, y.transpose(0, 3, 1, 2), activation_name, slope)
 
 
-def conv2d_input_grad(device: Device, tile: Tile, y: Array, weight: Array, g: Any, version: Any = None,
+def conv2d_input_grad(device: Device, tile: Tile, y: Array, weight: Array, g: Any,
                       bias: Array | None = None, activation_name: str = "identity", slope: float = 0.0,
                       statistics: Any = None) -> Array:
     """The adjoint in x, with bias and activation: (N, K, OH, OW), (K, C, kH, kW), (C,) -> (N, C, H, W)."""
     images, channels = y.shape[0], weight.shape[1]
-    products = _products(device, _map_points(device, tile, y, g), _kernel_points(device, tile, weight, g, version))
+    products = _products(device, _map_points(device, tile, y, g), _kernel_points(device, tile, weight, g))
     x = device.empty((images, *g.input, channels), y.dtype)
     # Squares of a phase, from the padding's corner on, to the last pixel: not all of them need begin with a tile.
     down, across = ((g.input[i] - 1 + g.padding[i]) // g.stride[i] // tile.m + 1 for i in (0, 1))
@@ -150,8 +151,8 @@ def _map_points(device: Device, tile: Tile, y: Array, g: Any) -> Array:
     return out
 
 
-def _kernel_points(device: Device, tile: Tile, weight: Array, g: Any, version: Any) -> Array:
-    """(K, C, kH, kW) -> (points, K, phases * C); for a parameter, whose `version` is given, kept until it changes."""
+def _kernel_points(device: Device, tile: Tile, weight: Array, g: Any) -> Array:
+    """(K, C, kH, kW) -> (points, K, phases * C). That of a parameter is kept until it changes."""
     def transformed() -> Array:
         source = device.xp.ascontiguousarray(weight)
         kernels, channels = source.shape[:2]
@@ -160,9 +161,8 @@ def _kernel_points(device: Device, tile: Tile, weight: Array, g: Any, version: A
                     dtype=source.dtype, defines=tile.defines)
         return u
 
-    if version is None:
-        return transformed()
-    return version.derive((device.name, device.address(weight), weight.shape, weight.strides, tile, g.stride), transformed)
+    key = device.name, device.address(weight), weight.shape, weight.strides, tile, g.stride
+    return derived(weight, key, transformed)
 
 
 def _products(device: Device, a: Array, b: Array) -> Array:
