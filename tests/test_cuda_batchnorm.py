@@ -4,8 +4,7 @@ import pytest
 
 from tinygan.backends import cpu
 from tinygan.kernels import reference
-from tinygan.kernels.cuda import batchnorm
-from tinygan.kernels.cuda import reductions
+from tinygan.kernels.cuda import batchnorm, reductions
 from tinygan.kernels.cuda.emulator.device import emulated_device
 
 DEVICE = emulated_device()

@@ -10,7 +10,7 @@ from functools import cache
 
 import pytest
 
-from tinygan.kernels.cuda.conv import tiled as tiles
+from tinygan.kernels.cuda.conv import direct, tiled
 from tinygan.kernels.cuda.matmul import products
 from tinygan.kernels.cuda.runtime.launcher import FILES, FOLDER, STANDARD
 
@@ -19,11 +19,14 @@ ARCHITECTURES = ["sm_75", "sm_80", "sm_86", "sm_90", "sm_100"]
 VARIANTS = {
     "matmul/products": [*products.VARIANTS, *((*variant, "TF32=1") for variant in products.VARIANTS)],
     "conv/direct": [(), ("WIDTH=4",), ("TF32=1",), ("WIDTH=4", "TF32=1")],
-    "conv/tiled": [(), *tiles.VARIANTS],
+    "conv/tiled": [(), *tiled.VARIANTS],
 }
 """The macros that a file is compiled with, beside REAL."""
 CUPYS_OWN = ("-ftz=true", "--device-as-default-execution-space")
 """What CuPy adds to the options of a RawModule."""
+STRUCTS = {"matmul/products": [products.Layout, products.PartsLayout, products.VectorLayout], "conv/direct": [direct.Convolution],
+           "conv/tiled": [tiled.Tiling, tiled.Pieces]}
+"""The structs that a file's kernels take by value."""
 
 
 def options(file):
@@ -85,6 +88,13 @@ def named(file):
     found = set(re.findall(r"kernel_named (\w+)", done.stdout))
     assert found, file
     return found
+
+
+@pytest.mark.parametrize("file, struct", [(file, struct) for file, structs in STRUCTS.items() for struct in structs])
+def test_structs_have_the_fields_that_python_gives_them(file, struct):
+    body = re.search(rf"struct {struct.__name__} {{(.*?)}};", text_of(file), re.DOTALL)[1]
+    fields = [name for line in re.findall(r"^    int ([\w, ]+);$", body, re.MULTILINE) for name in line.split(", ")]
+    assert tuple(fields) == struct._fields
 
 
 @pytest.mark.parametrize("file", FILES)

@@ -186,4 +186,4 @@ def test_tf32(monkeypatch, name, tile):
 
 def test_too_large():
     with pytest.raises(ValueError, match="split the batch"):
-        direct._sizes((1 << 16, 1 << 8, 1 << 8, 1), 1, geometry((1 << 8, 1 << 8), (1, 1)))
+        direct._convolution(geometry((1 << 8, 1 << 8), (1, 1)), 1 << 16, 1, 1, 0)

@@ -161,7 +161,7 @@ def test_structs(emulator):
     with pytest.raises(TypeError, match="by_value: argument 1 has 8 bytes, the parameter 4"):
         emulator.launch("kernels", "by_value", 1, 1, (Sizes(1, 2), 5.0, out), np.float32)
     assert converted("by_value", Sizes(1, 2)).shape == (1,)  # which CuPy passes by value
-    with pytest.raises(ValueError, match="by_value: .*columns=2147483648.* does not fit into an int"):
+    with pytest.raises(ValueError, match=r"by_value: .*columns=2147483648.* does not fit into an int"):
         converted("by_value", Sizes(0, 2**31))
 
 

@@ -1,4 +1,4 @@
-"""Matrix products on the device, and the fully connected layer: all of them are products of strided matrices (`products`)."""
+"""Matrix products on the device, and the fully connected layer. `products.py` computes them, on matrices of any strides."""
 from __future__ import annotations
 
 import math

@@ -32,7 +32,7 @@ def precision_defines(device: Device, dtype: Any) -> tuple[str, ...]:
 
 
 def wide(device: Device, sizes: tuple[int, ...], *arrays: Array) -> int:
-    """How many numbers a thread reads at once: four if all `sizes` are multiples of four and the arrays are aligned, else one."""
+    """How many numbers a thread reads at once: 4 if all `sizes` are multiples of 4 and the arrays are aligned, else 1."""
     return 1 if any(size % 4 for size in sizes) or any(device.address(x) % 16 for x in arrays) else 4
 
 
@@ -72,7 +72,7 @@ class PartsLayout(NamedTuple):
 
 
 class VectorLayout(NamedTuple):
-    """The same of a matrix (rows, depth) times a vector. bias_stride: 1 for a bias that has an element for each row, else 0."""
+    """The same of a matrix (rows, depth) times a vector. bias_stride: 1 if the bias has an element for each row, else 0."""
 
     rows: int
     depth: int
@@ -89,8 +89,8 @@ def plan(device: Device, dtype: Any, batch: int, rows: int, columns: int, depth:
 
 @lru_cache(10_000)
 def _fastest(sms: int, itemsize: int, batch: int, rows: int, columns: int, depth: int) -> Plan:
-    """The plan of the least time by a rough estimate. It counts the multiplications of the busiest multiprocessor, those that
-    tiles waste at the edges included, and the additions of the parts."""
+    """The plan of the least time by a rough estimate. It counts the multiplications of the busiest multiprocessor, with
+    those that tiles waste at the edges, and the additions of the parts."""
     def time(planned: Plan) -> float:
         height, width = TILES[planned.tile]
         turns = -(-planned.tiles * batch * planned.parts // sms)
@@ -114,7 +114,7 @@ def _strides(x: Array) -> tuple[int, ...]:
 
 
 def _operand(device: Device, x: Array) -> tuple[Array, bool, int, int]:
-    """(x or a copy, whether the elements of a row lie side by side, the stride of the other axis, that of the first axis)."""
+    """(x or a copy, whether the elements of a row lie side by side, the stride of the other axis, that of the first)."""
     (batch, row, column), (_, rows, columns) = _strides(x), x.shape
     if min(row, column) >= 0 and max(rows * row, columns * column) < 2**31:
         if row == 1 or (rows == 1 and column != 1):
@@ -191,8 +191,8 @@ def _vector(device: Device, a: Array, b: Array, out: Array, bias: Array | None, 
 
 
 def _column_parts(device: Device, x: Array, vector: Array | None, out: Array | None = None) -> Array:
-    """The sums of x's columns (K, N), each row times its element of `vector` (K,), in parts of the rows: (parts, N). out: the
-    memory to use if one part is enough."""
+    """The sums of x's columns (K, N), each row times its element of `vector` (K,), in parts of the rows: (parts, N). out:
+    the memory to use if one part is enough."""
     depth, columns = x.shape
     blocks = -(-columns // 32)
     parts = max(1, min(depth // SHORTEST_PART, -(-4 * device.sms // blocks)))
