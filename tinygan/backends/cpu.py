@@ -5,7 +5,6 @@ checks of shapes and dtypes.
 """
 from __future__ import annotations
 
-import importlib
 import math
 from collections.abc import Callable
 from functools import partial
@@ -14,10 +13,11 @@ from typing import Any
 import numpy as np
 import numpy as xp
 
-from tinygan.kernels import COMPILING, exponentials
+from tinygan.kernels import exponentials
 from tinygan.kernels.activations import CODES, FUSED
 from tinygan.kernels.cpu.batchnorm import small as batchnorm
 from tinygan.kernels.cpu.conv import im2col
+from tinygan.kernels.cpu.runtime.loading import loaded
 from tinygan.kernels.cpu.runtime.workspace import SMALL as REUSED
 from tinygan.kernels.cpu.runtime.workspace import empty
 
@@ -40,26 +40,12 @@ __all__ = ["activation", "activation_grad", "adam", "adam_grad", "add", "add_at"
            "to_numpy", "xp"]
 
 
-_loaded: dict[str, Any] = {}
-
-
 def _native() -> Any:
-    return _loaded.get("native") or _load("native", "native", "gemm", "kernels")
+    return loaded("tinygan.kernels.cpu.native")
 
 
 def _convolution() -> Any:
-    _native()
-    return _loaded.get("convolution") or _load("convolution", "conv.compiled", "tiled", "convolutions")
-
-
-def _load(name: str, module: str, file: str, what: str) -> Any:
-    """A module of compiled kernels; importing it compiles them, or loads them from the cache."""
-    with COMPILING:
-        from tinygan.kernels.cpu.runtime.compiling import announced
-
-        with announced(file, what):
-            _loaded[name] = importlib.import_module(f"tinygan.kernels.cpu.{module}")
-    return _loaded[name]
+    return loaded("tinygan.kernels.cpu.conv.compiled")
 
 
 def to_numpy(array: Array) -> Array:
