@@ -15,7 +15,7 @@ from tinygan.backends import cpu
 from tinygan.kernels import reference
 from tinygan.kernels.cpu.conv import im2col
 from tinygan.kernels.cpu.conv import tiled as conv
-from tinygan.ops.conv import ALGORITHMS, Geometry
+from tinygan.ops.conv_geometry import ALGORITHMS, Geometry
 
 TOLERANCES = {"float64": 1e-10, "float32": 1e-4}  # relative to the largest element
 CHANNELS_LAST = Layout(lambda a: np.array(a.transpose(0, 2, 3, 1), order="C") if a.ndim == 4 else a,
@@ -604,8 +604,8 @@ def test_every_division_of_labour_gives_the_same(monkeypatch, kept, packed, shar
     w = rng.standard_normal((kernels, channels, kernel, kernel))
     nchw = [np.ascontiguousarray(a.transpose(0, 3, 1, 2)) for a in (x, y)]
     tolerance = {"rtol": 0, "atol": 1e-10 * kernel**2 * kernels}
-    np.testing.assert_allclose(convolution.conv2d(x, w, g, None, None, 0, 0.0).transpose(0, 3, 1, 2),
+    np.testing.assert_allclose(convolution.conv2d(x, w, g, None, 0, 0.0).transpose(0, 3, 1, 2),
                                im2col.conv2d(nchw[0], w, g), **tolerance)
-    np.testing.assert_allclose(convolution.conv2d_input_grad(y, w, g, None).transpose(0, 3, 1, 2),
+    np.testing.assert_allclose(convolution.conv2d_input_grad(y, w, g).transpose(0, 3, 1, 2),
                                im2col.conv2d_input_grad(nchw[1], w, g), **tolerance)
     np.testing.assert_allclose(convolution.conv2d_weight_grad(x, y, g), im2col.conv2d_weight_grad(*nchw, g), **tolerance)

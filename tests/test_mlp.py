@@ -5,7 +5,9 @@ import pytest
 import tinygan as tg
 from tinygan import devices, nn
 from tinygan.backends import backend_of
-from tinygan.ops import MLPLayer, mlp, pack, unpacked
+from tinygan.fusion import MLPLayer, mlp
+from tinygan.fusion.networks import as_perceptron
+from tinygan.ops import pack, unpacked
 from tinygan.random import Key
 
 SLOPES = {"leaky_relu": 0.3, "elu": 0.7}
@@ -167,9 +169,9 @@ NETWORKS = {
 def test_which_networks_are_one_and_that_they_compute_the_same(name):
     expected, make = NETWORKS[name]
     network = make().initialize(Key(0)).astype(np.float64)
-    found = nn.as_mlp(network)
+    found = as_perceptron(network)
     assert (found is not None) == expected
     if found:
         x = Key(1).normal((5, 4, 1, 1) if isinstance(network[0], nn.Flatten) else (5, 4), np.float64)
         weights = pack([p.array for p in network.parameters()])
-        np.testing.assert_allclose(found(x, weights), network(x).numpy(), rtol=1e-12)
+        np.testing.assert_allclose(found(found.parameters(weights))(x), network(x).numpy(), rtol=1e-12)

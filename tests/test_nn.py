@@ -8,9 +8,9 @@ import pytest
 from helpers import to_device
 
 import tinygan as tg
-from tinygan import nn, ops
+from tinygan import nn
+from tinygan.fusion import table
 from tinygan.nn import initializers
-from tinygan.nn.layers import IDENTITY
 from tinygan.random import Key, use_key
 
 
@@ -458,7 +458,7 @@ def test_a_convolution_measures_for_the_batch_norm_behind_it(device, make, algor
     """As if each stood alone; a BatchNorm that is not in training, or does not fit, is nobody's business."""
     x = tg.Tensor(to_device(Key(5).normal((2, 3, 10, 8)), device))
     measured = []
-    monkeypatch.setattr(ops, "batch_norm", lambda *a, told=ops.batch_norm: (measured.append(a[-1]), told(*a))[1])
+    monkeypatch.setattr(table, "measured_batch_norm", lambda *a, run=table.measured_batch_norm: (measured.append(1), run(*a))[1])
     norms = [nn.BatchNorm(4) for _ in range(2)]
     conv, (fused, apart) = make(), norms
     network = nn.Sequential(conv, fused, nn.ReLU()).initialize(Key(1)).to(device)
@@ -467,16 +467,17 @@ def test_a_convolution_measures_for_the_batch_norm_behind_it(device, make, algor
         with pytest.raises(ValueError, match=r"batch_norm: .*input \(2, 6, 8, 6\)"):
             network(x)
         return
-    with tg.conv_algorithm(algorithm):
+    with tg.fusion(True), tg.conv_algorithm(algorithm):
         y = network(x)
         expected = tg.relu(apart(conv(x)))
-    assert measured == [True, False]
+    assert measured == [1]
     np.testing.assert_allclose(y.numpy(), expected.numpy(), rtol=0, atol=1e-5)
     for name, value in apart.state_dict().items():
         np.testing.assert_allclose(fused.state_dict()[name], value, rtol=1e-5, atol=1e-6, err_msg=name)
     network.eval()
-    monkeypatch.setattr(ops, "empty_statistics", None)  # nobody measures
-    network(x)
+    with tg.fusion(True):
+        network(x)
+    assert measured == [1]
 
 
 def test_subclasses_are_asked_for_nothing_that_they_do_not_know():
@@ -489,8 +490,8 @@ def test_subclasses_are_asked_for_nothing_that_they_do_not_know():
             return super().forward(x + 1.0)
 
     class Doubled(nn.Conv2d):
-        def forward(self, x, act=IDENTITY, **told):
-            return super().forward(x, act, **told) * 2.0
+        def forward(self, x, scale=2.0):
+            return super().forward(x) * scale
 
     x = Key(5).normal((2, 3, 10, 8))
     for layers in ((Conv(3, 4, 3), nn.BatchNorm(4)), (nn.Conv2d(3, 4, 3), Norm(4)), (Doubled(3, 4, 3), nn.BatchNorm(4))):

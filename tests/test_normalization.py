@@ -8,6 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import tinygan as tg
+from tinygan.fusion.batch_norm import measured_batch_norm
+from tinygan.fusion.conv import measured_convolution, measured_transposed_convolution
+from tinygan.ops.conv_geometry import conv2d_geometry, conv_transpose2d_geometry
 
 BATCHES = [(4, 3), (2, 3, 2, 2), (1, 2, 3, 3), (5, 1), (2, 2, 3), (3, 2, 1, 1), (2, 1, 2, 1, 2)]
 
@@ -234,28 +237,26 @@ def test_statistics_of_another_kind_are_refused(bad):
         tg.batch_norm(x, ones, ones, statistics=(np.empty(8, np.float32), bad))
 
 
-@pytest.mark.parametrize("convolve, weight", [(tg.conv2d, (8, 3, 4, 4)), (tg.conv_transpose2d, (3, 8, 4, 4))])
-def test_statistics_of_a_convolution(device, convolve, weight):
-    x, w = values(0, (3, 3, 6, 7)), values(1, weight)
-    mean, variance = (to_device(np.empty(8), device) for _ in range(2))
-    y = convolve(to_device(x, device), to_device(w, device), stride=2, padding=1, statistics=(mean, variance))
-    made = to_numpy(y)
-    np.testing.assert_allclose(to_numpy(mean), made.mean((0, 2, 3)), rtol=1e-12, atol=1e-13)
-    np.testing.assert_allclose(to_numpy(variance), made.var((0, 2, 3)), rtol=1e-12)
+@pytest.mark.parametrize("transposed, shape", [(False, (8, 3, 4, 4)), (True, (3, 8, 4, 4))])
+@pytest.mark.parametrize("with_bias", [False, True])
+def test_statistics_of_a_convolution(device, transposed, shape, with_bias):
+    x, weight = (to_device(values(i, s), device) for i, s in enumerate(((3, 3, 6, 7), shape)))
+    bias = to_device(values(2, (8,)), device) if with_bias else None
+    if transposed:
+        found = measured_transposed_convolution(x, weight, bias, conv_transpose2d_geometry(x, weight, bias, 2, 1, 0, 1, 1))
+        expected = tg.conv_transpose2d(x, weight, bias, 2, 1)
+    else:
+        _, geometry = conv2d_geometry(x, weight, bias, 2, 1, 1, 1)
+        found = measured_convolution(x, weight, bias, geometry)
+        expected = tg.conv2d(x, weight, bias, 2, 1)
+    y, mean, variance = map(to_numpy, found)
+    np.testing.assert_allclose(y, to_numpy(expected), rtol=1e-12, atol=1e-13)
+    np.testing.assert_allclose(mean, y.mean((0, 2, 3)), rtol=1e-12, atol=1e-13)
+    np.testing.assert_allclose(variance, y.var((0, 2, 3)), rtol=1e-12)
     ones, zeros = (to_device(a, device) for a in (np.ones(8), np.zeros(8)))
-    told = {"statistics": (mean, variance), "measured": True}
-    np.testing.assert_array_equal(to_numpy(tg.batch_norm(y, ones, zeros, **told)), to_numpy(tg.batch_norm(y, ones, zeros)))
-
-
-def test_statistics_of_a_convolution_are_refused():
-    x, w, ones = np.ones((2, 3, 6, 6), np.float32), np.ones((4, 3, 3, 3), np.float32), np.ones(4, np.float32)
-    with pytest.raises(ValueError, match=r"conv2d: statistics should be two arrays of shape \(4,\) and dtype float32, got "
-                                         r"\(4,\) float32, \(3,\) float32 \(input"):
-        tg.conv2d(x, w, statistics=(ones, ones[:3]))
-    with pytest.raises(ValueError, match="conv2d: statistics are those of the convolution; apply relu after"):
-        tg.conv2d(x, w, activation="relu", statistics=(ones, ones))
-    with pytest.raises(ValueError, match="batch_norm: measured says"):
-        tg.batch_norm(x, ones[:3], ones[:3], measured=True)
+    normal = measured_batch_norm(found.y, ones, zeros, 1e-5, (found.mean, found.variance))
+    with tg.fusion(True):
+        np.testing.assert_array_equal(to_numpy(normal), to_numpy(tg.batch_norm(found.y, ones, zeros)))
 
 
 def test_relu_of_minus_infinity_after_batch_norm_is_zero():

@@ -272,7 +272,7 @@ def dense_parameter_grads(x: Array, y: Array) -> Array:
     return both
 
 
-# A multilayer perceptron, all weights in one array; `layers` are `ops.MLPLayer`s
+# A multilayer perceptron, all weights in one array; `layers` are `fusion.MLPLayer`s
 
 
 def mlp(x: Array, weights: Array, layers: Any) -> Array:
@@ -290,26 +290,26 @@ def mlp_second(h: Array, g: Array, x: Array, weights: Array, layers: Any, by: tu
     return _native().multilayer("second", x, weights, layers, True, (True, True), g, h, by)
 
 
-# Convolutions: `g` is their Geometry, `version` the Version of a weight that is a Parameter
+# Convolutions: `g` is their Geometry
 
 
-def conv2d(x: Array, weight: Array, g: Any, version: Any = None, bias: Array | None = None,
-           activation_name: str = "identity", slope: float = 0.0, statistics: Any = None) -> Array:
+def conv2d(x: Array, weight: Array, g: Any, bias: Array | None = None, activation_name: str = "identity", slope: float = 0.0,
+           statistics: Any = None) -> Array:
     """activation(x * weight + bias): (N, C, H, W), (K, C / groups, kH, kW), (K,) -> (N, K, OH, OW). statistics: where to
     write the mean and the biased variance of each channel of the result, which has no activation then."""
     if not _is_large(x.shape[0], weight.size, g):
         return _finished(im2col.conv2d(x, weight, g), bias, activation_name, slope, statistics)
     fused = None if bias is None else FUSED.get(activation_name)
-    y = _convolution().conv2d(channels_last(x), weight, g, version, bias, fused or 0, slope)
+    y = _convolution().conv2d(channels_last(x), weight, g, bias, fused or 0, slope)
     return _finished(y.transpose(0, 3, 1, 2), None, "identity" if fused is not None else activation_name, slope, statistics)
 
 
-def conv2d_input_grad(y: Array, weight: Array, g: Any, version: Any = None, bias: Array | None = None,
-                      activation_name: str = "identity", slope: float = 0.0, statistics: Any = None) -> Array:
+def conv2d_input_grad(y: Array, weight: Array, g: Any, bias: Array | None = None, activation_name: str = "identity",
+                      slope: float = 0.0, statistics: Any = None) -> Array:
     """The adjoint in x, with bias, activation and statistics: (N, K, OH, OW), (K, C / groups, kH, kW), (C,) ->
     (N, C, H, W)."""
     if _is_large(y.shape[0], weight.size, g):
-        x = _convolution().conv2d_input_grad(channels_last(y), weight, g, version, bias).transpose(0, 3, 1, 2)
+        x = _convolution().conv2d_input_grad(channels_last(y), weight, g, bias).transpose(0, 3, 1, 2)
         bias = None
     else:
         x = im2col.conv2d_input_grad(y, weight, g)

@@ -1,8 +1,8 @@
 """What runs as one op though it is stated as several.
 
-`ops` and `nn` state the mathematics and know nothing of this package: where they mark a definition (`ops.composite`), a file
-here gives the faster function for it. `table` says which layers in a row become which fused op. `tinygan.fusion(False)` turns
-all of it off, and so does TINYGAN_FUSION=0 in the environment; results then differ by rounding only.
+`ops` and `nn` state the mathematics and know nothing of this package. Where they mark a definition (`ops.composite`), a file
+here gives the faster function for it. `table` says which layers in a row become which fused op. `tinygan.fusion(False)`
+turns all of it off, and so does TINYGAN_FUSION=0 in the environment. Results then differ by rounding only.
 """
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """Batch normalisation with a piecewise linear activation after it, as one op.
 
-Forward it is one kernel, and backward two that are ops themselves, `_batch_norm_sums` and `_batch_norm_input_grad`. Their own
-gradients are kernels, too, as long as nobody asks for the next order; otherwise they follow from the definitions, in simple
-ops.
+Forward it is one kernel. Backward it is two, which are ops themselves: `_batch_norm_sums` and `_batch_norm_input_grad`.
+Their own gradients are kernels, too, as long as nobody asks for the next order; otherwise they follow from the definitions,
+in simple ops.
 """
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ Statistics = tuple[Array, Array]
 class Settings(NamedTuple):
     """What is constant in a batch normalisation with the activation after it.
 
-    statistics: the mean and the biased variance (C,) of the input. Unless they were `measured` before, the forward pass writes
-    them. The backward pass reads them."""
+    statistics: the mean and the biased variance (C,) of the input. The forward pass writes them, unless they were `measured`
+    before. The backward pass reads them."""
 
     eps: float
     statistics: Statistics

@@ -1,5 +1,5 @@
-"""Convolutions with their bias and activation as one op, and convolutions that measure each channel of their result: its mean
-and its variance, which a batch normalisation behind them needs."""
+"""Convolutions with their bias and activation as one op, and convolutions that measure the mean and the variance of each
+channel of their result, which a batch normalisation behind them needs."""
 from __future__ import annotations
 
 __all__ = ["Measured", "measured_convolution", "measured_transposed_convolution"]

@@ -26,8 +26,8 @@ class Function(Protocol):
     """A network as a function of its parameters."""
 
     def parameters(self, packed: Any) -> list[Any]:
-        """What `__call__` takes and gradients are taken with respect to, from an array that begins with all parameters, in the
-        network's order: the parameters one by one, or all of them in one piece."""
+        """The parameters, which stand at the beginning of `packed` in the network's order: one by one, or all in one piece.
+        Gradients are taken with respect to these."""
 
     def __call__(self, parameters: list[Any]) -> Callable[[Any], Any]:
         """The network with these parameters."""
@@ -49,12 +49,13 @@ class Layers:
         return found
 
     def __call__(self, parameters: list[Any]) -> Module:
-        return with_parameters(self._network, {path: value for (path, _), value in zip(self._named, parameters, strict=True)})
+        paths = [path for path, _ in self._named]
+        return with_parameters(self._network, dict(zip(paths, parameters, strict=True)))
 
 
 class Perceptron(NamedTuple):
-    """The function of a multilayer perceptron: modules without parameters (a Flatten, say), and behind them dense layers with
-    their activations."""
+    """The function of a multilayer perceptron: modules without parameters (a Flatten, say), then dense layers with their
+    activations."""
 
     before: tuple[Module, ...]
     layers: tuple[MLPLayer, ...]
@@ -80,8 +81,8 @@ def as_function(network: Module) -> Function:
 
 
 def as_perceptron(network: Module) -> Perceptron | None:
-    """None if the network is not a Sequential of dense layers with biases and of activations, or a large one, whose layers are
-    better off as they are."""
+    """The network as one op. None if it is not a Sequential of dense layers with biases and of activations, or if it is so
+    large that one op would be slower."""
     before: list[Module] = []
     layers: list[MLPLayer] = []
     for module in _flat(network):

@@ -1,8 +1,8 @@
 """A small multilayer perceptron as one op: dense layers and their activations, with all weights in one array.
 
 It gives what the layers give one by one. Only slopes of saturated activations differ: they have an absolute error of one
-rounding, as `kernels/mlp.py` says. Layer by layer, a small network spends most of its time between its kernels and, where it is
-differentiated twice, on writing and reading what one layer leaves to the next.
+rounding, as `kernels/cpu/perceptron/compiled.py` says. Layer by layer, a small network spends most of its time between its
+kernels and, where it is differentiated twice, on writing and reading what one layer leaves to the next.
 """
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Which layers in a row run as one fused op.
 
-A Sequential asks this table once for every sequence of layer types. To fuse another pair, add a row to TABLE with the function
-that computes it.
+A Sequential asks this table once for every sequence of layer classes. To fuse another pair, add a row to TABLE with the
+function that computes it.
 """
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from functools import lru_cache
 from typing import Any, NamedTuple
 
 from tinygan import ops
-from tinygan.fusion.batch_norm import Statistics, measured_batch_norm
+from tinygan.fusion.batch_norm import measured_batch_norm
 from tinygan.fusion.conv import Measured, measured_convolution, measured_transposed_convolution
 from tinygan.nn.activations import Activation
 from tinygan.nn.conv import Conv2d, ConvTranspose2d
@@ -85,13 +85,13 @@ def conv_transpose2d_batch_norm(x: Any, layer: Any, norm: Any, activation: Activ
 
 
 def _normalized(measured: Measured, norm: Any, activation: Activation) -> Any:
-    x, *statistics = measured
+    x, mean, variance = measured
     try:
-        y = measured_batch_norm(x, norm.weight, norm.bias, norm.eps, statistics, activation.name, activation.slope)
+        y = measured_batch_norm(x, norm.weight, norm.bias, norm.eps, (mean, variance), activation.name, activation.slope)
     except (ValueError, TypeError, IndexError) as error:
         locate(error, norm, (x,))
         raise
-    norm.track(*statistics, x.size // x.shape[1])
+    norm.track(mean, variance, x.size // x.shape[1])
     return y
 
 
@@ -120,8 +120,8 @@ Step = tuple[Row | None, int, int]
 
 @lru_cache(1024)
 def plan(kinds: tuple[type[Module] | None, ...]) -> tuple[Step, ...]:
-    """For layers of these classes, what to run: (row, first, end), the row for the layers from `first` on, before `end`; None
-    for a layer that runs by itself. A kind of None fits no row."""
+    """What to run for layers of these classes, step by step: (row, first, end), the row that computes layers[first:end], or
+    None for a layer that runs by itself. A class of None fits no row."""
     steps: list[Step] = []
     first = 0
     while first < len(kinds):
@@ -137,7 +137,8 @@ def _fits(row: Row, kinds: tuple[type[Module] | None, ...]) -> bool:
 
 
 def computes_as(kind: type[Module] | None, known: type[Module]) -> bool:
-    """Whether layers of that class compute what the known class does: a subclass may, if it brings no `forward` of its own."""
+    """Whether layers of that class compute what those of the known class do. A subclass with a `forward` of its own does
+    not."""
     return (kind is not None and issubclass(kind, known) and kind.forward is known.forward
             and kind.__call__ is Module.__call__)
 

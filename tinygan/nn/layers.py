@@ -1,5 +1,4 @@
-"""The layers that are neither convolutions, normalisations, activations nor poolings. Each takes a Tensor or an array and gives a
-Tensor."""
+"""Dense layers, and those that shape, drop or compare. Each takes a Tensor or an array and gives a Tensor."""
 from __future__ import annotations
 
 __all__ = ["Dense", "Dropout", "Embedding", "Flatten", "MinibatchDiscrimination", "Reshape"]

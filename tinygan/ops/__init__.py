@@ -1,14 +1,14 @@
 """The ops, each with its gradient beside it. All take Tensors or bare arrays, and give back the same kind."""
 
 __all__ = ["abs", "activation", "add", "all", "any", "argmax", "argmin", "astype", "avg_pool2d", "batch_norm",
-           "batch_norm_inference", "batch_norm_with_statistics", "binary_cross_entropy_with_logits", "broadcast_to", "ceil", "clip", "concatenate",
-           "conv2d", "conv2d_weight_grad", "conv_algorithm", "conv_transpose2d", "cos", "cumsum", "dense", "detach", "div",
-           "dropout", "einsum", "elu", "embedding", "equal", "exp", "expand_dims", "flatten", "flip",
-           "floor", "gather", "getitem", "greater", "greater_equal", "isfinite", "layer_norm", "leaky_relu", "less",
+           "batch_norm_inference", "batch_norm_with_statistics", "binary_cross_entropy_with_logits", "broadcast_to", "ceil",
+           "clip", "concatenate", "conv2d", "conv2d_weight_grad", "conv_algorithm", "conv_transpose2d", "cos", "cumsum",
+           "dense", "detach", "div", "dropout", "einsum", "elu", "embedding", "equal", "exp", "expand_dims", "flatten",
+           "flip", "floor", "gather", "getitem", "greater", "greater_equal", "isfinite", "layer_norm", "leaky_relu", "less",
            "less_equal", "log", "log1p", "log_softmax", "logsumexp", "matmul", "max", "max_pool2d", "maximum", "mean",
-           "mean_absolute_error", "mean_squared_error", "min", "minibatch_similarity", "minimum", "mul", "neg",
-           "norm", "not_equal", "pack", "pad", "pow", "prod", "relu", "reshape", "round", "scatter_add", "sigmoid", "sign",
-           "sin", "softmax", "softmax_cross_entropy", "softplus", "split", "sqrt", "squeeze", "stack", "std", "sub", "sum",
+           "mean_absolute_error", "mean_squared_error", "min", "minibatch_similarity", "minimum", "mul", "neg", "norm",
+           "not_equal", "pack", "pad", "pow", "prod", "relu", "reshape", "round", "scatter_add", "sigmoid", "sign", "sin",
+           "softmax", "softmax_cross_entropy", "softplus", "split", "sqrt", "squeeze", "stack", "std", "sub", "sum",
            "sum_to", "tanh", "transpose", "tril", "triu", "unpacked", "upsample", "var", "where"]
 
 from tinygan.ops.activations import activation, elu, leaky_relu, relu, sigmoid, softplus, tanh

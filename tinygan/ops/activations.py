@@ -1,4 +1,4 @@
-"""Activations. The slope of the piecewise linear ones follows from their *output*, so backward keeps that, and the input can be
+"""Activations. The slope of the piecewise linear ones follows from their *output*: backward keeps that, and the input can be
 freed. Of the others backward keeps the input: where tanh rounds to 1, its slope is small but not 0."""
 from __future__ import annotations
 

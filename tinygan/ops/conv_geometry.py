@@ -35,7 +35,7 @@ def conv_algorithm(name: str) -> Any:
     "auto" (the default) chooses by shape. "direct" multiplies and adds as the definition says. "tiled" splits strided
     convolutions into phases and multiplies transformed tiles (Winograd 1980; Lavin, Gray 2016). That takes fewer products.
     It does not serve dilation, groups and some kernels; these stay direct. Its float32 results differ from exact ones by up
-    to 6e-5 of the largest element for 64 channels (direct: 2e-6; see `kernels.tiles.ERRORS`), also where an element is
+    to 6e-5 of the largest element for 64 channels (direct: 2e-6; see `kernels.winograd.ERRORS`), also where an element is
     small. The error grows with the square root of the number of channels. A NaN or an infinity spreads over its tile.
     """
     if name not in ALGORITHMS:

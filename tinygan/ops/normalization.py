@@ -21,7 +21,7 @@ Statistics = tuple[Any, Any]
 
 @Composite
 def normalized(x: Any, weight: Any, bias: Any, eps: float, activation: str, slope: float) -> tuple[Any, Any, Any]:
-    """activation(x normalised per channel, times weight, plus bias), and the mean and the biased variance (C,) of x, which are
+    """activation(x normalised per channel, times weight, plus bias), and the mean and the biased variance (C,) of x, as
     arrays."""
     deviation = centred("batch_norm", x, axes_of(x))
     variance = mean(mul(deviation, deviation), axes_of(x), keepdims=True)
@@ -90,8 +90,8 @@ def layer_norm(x: Any, weight: Any, bias: Any, eps: float = 1e-5) -> Any:
         raise ValueError(f"layer_norm: nothing to normalise in axes of size 0 (input {x.shape})")
     axes = tuple(range(len(x.shape) - n, len(x.shape)))
     deviation = centred("layer_norm", x, axes)
-    # Both sides of the division are divided by their scale, a constant: the square of 1e20 is infinite in float32. The scale is
-    # at least the root of eps, so that for small numbers eps stays the larger part.
+    # Both sides of the division are divided by their scale, a constant: the square of 1e20 is infinite in float32. The scale
+    # is at least the root of eps, so that for small numbers eps stays the larger part.
     scale = maximum(largest_magnitude(deviation, axis=axes, keepdims=True), math.sqrt(eps))
     deviation = div(deviation, scale)
     variance = mean(mul(deviation, deviation), axes, keepdims=True)

@@ -22,6 +22,7 @@ from tinygan.kernels.cpu.runtime import simd as transform
 from tinygan.kernels.cpu.runtime.arrays import REALS, address
 from tinygan.kernels.cpu.runtime.pool import pool
 from tinygan.kernels.cpu.runtime.workspace import Scratch, empty
+from tinygan.versions import derived
 
 Array = np.ndarray[Any, Any]
 TILES_AT_ONCE = 36  # and with less depth more of them, as many as make
@@ -124,8 +125,9 @@ def _words(real: Any, g: Any, tile: Tile, images: int, image_pixel: int, map_pix
     }
 
 
-def _packed(weight: Array, words: dict[str, int], tile: Tile, adjoint: bool, version: Any) -> Array:
-    """weight (K, C, kH, kW), transformed and packed; for a parameter, whose `version` is given, kept until it changes."""
+def _packed(whole: Array, weight: Array, words: dict[str, int], tile: Tile, adjoint: bool) -> Array:
+    """weight (K, C, kH, kW), a group of the `whole` weight, transformed and packed. That of a parameter is kept until it
+    changes."""
     def pack() -> Array:
         columns = words["image_channels"] if adjoint else words["map_channels"]
         u = empty((_weights_bytes(words, -(-columns // gemm.columns(weight.dtype))),), np.uint8)
@@ -135,10 +137,8 @@ def _packed(weight: Array, words: dict[str, int], tile: Tile, adjoint: bool, ver
                  {**words, "kernel": address(source), "weights": address(u), "adjoint": adjoint, "patch": patch})
         return u
 
-    if version is None:
-        return pack()
     key = (address(weight), weight.shape, weight.strides, tile, adjoint, words["phases_high"], words["phases_wide"])
-    return version.derive(key, pack)
+    return derived(whole, key, pack)
 
 
 def _weights_bytes(words: dict[str, int], blocks: int) -> int:
@@ -161,7 +161,7 @@ def _chunk(rows: int, wide: int, depth_bytes: int) -> int:
     return min(range((most + 1) // 2, most + 1), key=lambda count: (cost(count), -count))
 
 
-def _convolve(source: Array, weight: Array, g: Any, adjoint: bool, version: Any, bias: Array | None, activation: int,
+def _convolve(source: Array, weight: Array, g: Any, adjoint: bool, bias: Array | None, activation: int,
               slope: float) -> Array:
     """The map of an image (N, H, W, C), or, `adjoint`, the image of a map."""
     kernels, channels = weight.shape[0], weight.shape[1] * g.groups
@@ -202,7 +202,7 @@ def _convolve(source: Array, weight: Array, g: Any, adjoint: bool, version: Any,
     for i in range(g.groups):
         some = weight[i * per_group:(i + 1) * per_group]
         kernel = np.ascontiguousarray(some) if as_needed else some
-        u = None if as_needed else _packed(some, words, tile, adjoint, version)
+        u = None if as_needed else _packed(weight, some, words, tile, adjoint)
         v_bytes = tile.planes * words["v_plane"] + conv.ROWS * row  # rows beyond the tiles are read, whatever they hold
         products_each = _lines(tile.planes * words["products_plane"])
         v_each, weights_each, elements_each = 0 if share else _lines(v_bytes), 0, 0
@@ -312,14 +312,14 @@ def _patch_bytes(words: dict[str, int], tile: Tile, item: int) -> int:
     return _lines(max(tile.planes * microkernel.VECTOR_BYTES, phases * tile.r ** 2 * microkernel.columns(item) * item))
 
 
-def conv2d(x: Array, weight: Array, g: Any, version: Any, bias: Array | None, activation: int, slope: float) -> Array:
+def conv2d(x: Array, weight: Array, g: Any, bias: Array | None, activation: int, slope: float) -> Array:
     """activation(x * weight + bias), channels-last as all images here; activation: a code of `gemm`'s."""
-    return _convolve(x, weight, g, False, version, None if bias is None else np.ascontiguousarray(bias), activation, slope)
+    return _convolve(x, weight, g, False, None if bias is None else np.ascontiguousarray(bias), activation, slope)
 
 
-def conv2d_input_grad(y: Array, weight: Array, g: Any, version: Any, bias: Array | None = None) -> Array:
+def conv2d_input_grad(y: Array, weight: Array, g: Any, bias: Array | None = None) -> Array:
     """The adjoint in x, plus bias."""
-    return _convolve(y, weight, g, True, version, None if bias is None else np.ascontiguousarray(bias), IDENTITY, 0.0)
+    return _convolve(y, weight, g, True, None if bias is None else np.ascontiguousarray(bias), IDENTITY, 0.0)
 
 
 def conv2d_weight_grad(x: Array, y: Array, g: Any) -> Array:
