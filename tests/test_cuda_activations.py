@@ -28,5 +28,5 @@ def test_activations(name, dtype):
     expected = reference.activation_grad(g, x, name, 0.3)
     grad = activations.activation_grad(DEVICE, upload(g), upload(x), name, 0.3)
     np.testing.assert_allclose(grad.get(), expected, rtol=tolerance, atol=tolerance)
-    grad = activations.activation_grad_from_output(DEVICE, upload(g), y, name, 0.3)
+    grad = activations.activation_grad_from_result(DEVICE, upload(g), y, name, 0.3)
     np.testing.assert_allclose(grad.get(), expected, rtol=10 * tolerance, atol=tolerance)

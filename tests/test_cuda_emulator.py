@@ -77,7 +77,7 @@ KERNEL(mixed)
 struct Sizes {
     int rows, columns;
 };
-extern "C" __global__ void by_value(Sizes sizes, int last, int* out) {
+extern "C" __global__ void by_value(const __grid_constant__ Sizes sizes, int last, int* out) {
     out[0] = sizes.rows;
     out[1] = sizes.columns;
     out[2] = last;

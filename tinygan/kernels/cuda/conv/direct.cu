@@ -214,17 +214,19 @@ __device__ __forceinline__ void weight_grad(const real* x, const real* y, real* 
 
 #define CONVOLUTIONS(tile, T)                                                                                           \
     extern "C" __global__ __launch_bounds__(PRODUCT_THREADS, T::BLOCKS) void conv2d_##tile(                             \
-        const real* x, const real* weight, const real* bias, real* y, Convolution g, int kind, double slope) {          \
+        const real* x, const real* weight, const real* bias, real* y, const __grid_constant__ Convolution g, int kind,  \
+        double slope) {                                                                                                 \
         forward<T>(x, weight, bias, y, g, kind, slope);                                                                 \
     }                                                                                                                   \
     KERNEL(conv2d_##tile)                                                                                               \
     extern "C" __global__ __launch_bounds__(PRODUCT_THREADS, T::BLOCKS) void input_grad_##tile(                         \
-        const real* y, const real* weight, const real* bias, real* x, Convolution g, int kind, double slope) {          \
+        const real* y, const real* weight, const real* bias, real* x, const __grid_constant__ Convolution g, int kind,  \
+        double slope) {                                                                                                 \
         input_grad<T>(y, weight, bias, x, g, kind, slope);                                                              \
     }                                                                                                                   \
     KERNEL(input_grad_##tile)                                                                                           \
     extern "C" __global__ __launch_bounds__(PRODUCT_THREADS, T::BLOCKS) void weight_grad_##tile(                        \
-        const real* x, const real* y, real* weight, Convolution g) {                                                    \
+        const real* x, const real* y, real* weight, const __grid_constant__ Convolution g) {                            \
         weight_grad<T>(x, y, weight, g);                                                                                \
     }                                                                                                                   \
     KERNEL(weight_grad_##tile)

@@ -108,12 +108,6 @@ struct Square {
     }
 };
 
-// The piecewise linear activations. (A tile would have the code of the others once for each of its pixels.)
-__device__ __forceinline__ real bent(real x, int kind, real slope) {
-    if (x > 0 || x != x || kind == IDENTITY) return x;
-    return kind == RELU ? real(0) : x * slope;
-}
-
 // Tile number `tile`, counted row by row, of the maps.
 __device__ __forceinline__ Square map_square(int tile, int kernel, const Tiling& g) {
     int row = tile / g.across;
@@ -130,7 +124,7 @@ __device__ __forceinline__ Square image_square(int tile, int channel, const Tili
 }
 
 // Images -> V (points, tiles, phases * C). A thread for each of the `size` elements of one point's matrix.
-extern "C" __global__ void image_to_points(const real* x, real* v, int size, Tiling g) {
+extern "C" __global__ void image_to_points(const real* x, real* v, int size, const __grid_constant__ Tiling g) {
     int index = blockIdx.x * blockDim.x + threadIdx.x, depth = g.depth();
     if (index >= size) return;
     Square square = image_square(index / depth, index % depth, g, g.down, g.across);
@@ -141,7 +135,7 @@ extern "C" __global__ void image_to_points(const real* x, real* v, int size, Til
 KERNEL(image_to_points)
 
 // Maps -> Y (points, tiles, K).
-extern "C" __global__ void map_to_points(const real* y, real* out, int size, Tiling g) {
+extern "C" __global__ void map_to_points(const real* y, real* out, int size, const __grid_constant__ Tiling g) {
     int index = blockIdx.x * blockDim.x + threadIdx.x;
     if (index >= size) return;
     Square square = map_square(index / g.kernels, index % g.kernels, g);
@@ -156,12 +150,13 @@ struct Pieces {
     int total, down, across, width;
 };
 
-// The last transforms, whose threads share the tiles as columns.cuh says. Those that MEASURE also write the moments of what
+// The last transforms apply bias and a fused activation. (A tile would have the code of another once for each of its pixels.)
+// Their threads share the tiles as columns.cuh says. Those that MEASURE also write the moments of what
 // each part of the tiles makes, channel by channel, to `partial`. That takes registers, which the others save.
 #define LAST_TRANSFORM(name, function)                                                                                   \
     extern "C" __global__ __launch_bounds__(COLUMN_THREADS) void name(                                                   \
-        const real* products, const real* bias, real* out, double* partial, Tiling g, Pieces pieces, int kind,           \
-        double slope) {                                                                                                  \
+        const real* products, const real* bias, real* out, double* partial, const __grid_constant__ Tiling g,            \
+        const __grid_constant__ Pieces pieces, int kind, double slope) {                                                 \
         function(products, bias, out, partial, g, pieces, kind, slope);                                                  \
     }                                                                                                                    \
     KERNEL(name)
@@ -181,7 +176,7 @@ __device__ __forceinline__ void to_map(const real* products, const real* bias, r
             [&](int i, int j) { return own[(i * POINTS + j) * plane]; },
             [&](int i, int j, real value) {
                 if (!square.inside(i, j)) return;
-                value = bent(value + shift, kind, real(slope));
+                value = fused_activated(value + shift, kind, real(slope));
                 y[square.offset(i, j)] = value;
                 if (MEASURE) measure.add(value);
             });
@@ -235,7 +230,7 @@ __device__ __forceinline__ void to_image(const real* products, const real* bias,
 #pragma unroll
             for (int j = 0; j < TILE; j++) {
                 if (!square.inside(i, j)) continue;
-                real value = bent(sums[i][j] + shift, kind, real(slope));
+                real value = fused_activated(sums[i][j] + shift, kind, real(slope));
                 x[square.offset(i, j)] = value;
                 if (MEASURE) measure.add(value);
             }
@@ -268,7 +263,7 @@ struct Taps {
 };
 
 // weight (K, C, kH, kW) -> U (points, K, phases * C).
-extern "C" __global__ void kernel_to_points(const real* weight, real* u, int size, Tiling g) {
+extern "C" __global__ void kernel_to_points(const real* weight, real* u, int size, const __grid_constant__ Tiling g) {
     int index = blockIdx.x * blockDim.x + threadIdx.x;
     if (index >= size) return;
     Taps taps(index, g);
@@ -279,7 +274,7 @@ extern "C" __global__ void kernel_to_points(const real* weight, real* u, int siz
 KERNEL(kernel_to_points)
 
 // Products (points, K, phases * C) -> weight (K, C, kH, kW).
-extern "C" __global__ void points_to_kernel(const real* products, real* weight, int size, Tiling g) {
+extern "C" __global__ void points_to_kernel(const real* products, real* weight, int size, const __grid_constant__ Tiling g) {
     int index = blockIdx.x * blockDim.x + threadIdx.x;
     if (index >= size) return;
     Taps taps(index, g);

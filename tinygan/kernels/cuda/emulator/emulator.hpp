@@ -31,6 +31,7 @@
 #define __forceinline__ inline __attribute__((always_inline))
 #define __noinline__ __attribute__((noinline))
 #define __restrict__ __restrict
+#define __grid_constant__
 #define __shared__ static
 #define __constant__ static const
 #define __launch_bounds__(...)

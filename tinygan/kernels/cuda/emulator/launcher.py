@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from tinygan.cache import cache_folder
-from tinygan.kernels.cuda.runtime.launcher import FOLDER, Dim, converted, dims, real_of
+from tinygan.kernels.cuda.runtime.launcher import FOLDER, Dim, converted, dims, real_of, source_of
 
 _HEADER = Path(__file__).with_name("emulator.hpp")
 
@@ -82,13 +82,14 @@ class Emulator:
 
     def _built(self, file: str, real: str, defines: tuple[str, ...]) -> Path:
         flags = ["-std=c++20", "-O1", "-g", "-fPIC", "-shared", "-fno-gnu-unique", "-ffp-contract=off", "-Wall",
-                 "-Wno-unknown-pragmas", "-Wno-unused-function", "-Werror", f"-I{FOLDER}", f"-DREAL={real}",
-                 *(f"-D{define}" for define in defines)]
+                 "-Wno-unknown-pragmas", "-Wno-unused-function", "-Werror", f"-I{FOLDER}", f"-I{self.folder}",
+                 f"-DREAL={real}", *(f"-D{define}" for define in defines)]
         if self.sanitize:
             flags += [f"-fsanitize={self.sanitize}"] + (["-DHOST_THREADS"] if self.sanitize == "thread" else [])
-        headers = {*self.folder.rglob("*.cuh"), *FOLDER.rglob("*.cuh"), _HEADER}
-        sources = [self.folder / f"{file}.cu", *sorted(headers)]
-        told = hashlib.blake2b(repr((flags, [path.read_bytes() for path in sources])).encode(), digest_size=12).hexdigest()
+        source = source_of(file, self.folder)
+        headers = sorted({*self.folder.rglob("*.cuh"), *FOLDER.rglob("*.cuh"), _HEADER})
+        key = repr((flags, source, [path.read_bytes() for path in headers]))
+        told = hashlib.blake2b(key.encode(), digest_size=12).hexdigest()
         target = cache_folder() / "emulator" / f"{file.replace('/', '-')}-{told}.so"
         if not target.exists():
             compiler = shutil.which("g++")
@@ -97,10 +98,10 @@ class Emulator:
             target.parent.mkdir(parents=True, exist_ok=True)
             handle, part = tempfile.mkstemp(dir=target.parent, suffix=".so")
             os.close(handle)
-            source = ["-include", str(_HEADER), "-x", "c++", str(self.folder / f"{file}.cu")]
-            command = [compiler, *flags, *source, "-o", part]
+            command = [compiler, *flags, "-include", str(_HEADER), "-x", "c++", "-", "-o", part]
             preload = {"LD_PRELOAD": ""} if self.sanitize else {}  # the sanitizer is for kernels, not for the compiler
-            done = subprocess.run(command, capture_output=True, text=True, check=False, env={**os.environ, **preload})
+            done = subprocess.run(command, input=source, capture_output=True, text=True, check=False,
+                                  env={**os.environ, **preload})
             if done.returncode:
                 Path(part).unlink()
                 raise EmulatorError(f"{file}.cu as {real}:\n{done.stderr}")

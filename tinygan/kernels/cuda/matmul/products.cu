@@ -36,7 +36,8 @@ __device__ __forceinline__ void products(const real* a, const real* b, real* out
 
 #define PRODUCTS(name, T)                                                                                               \
     extern "C" __global__ __launch_bounds__(PRODUCT_THREADS, T::BLOCKS) void name(                                      \
-        const real* a, const real* b, real* out, const real* bias, Layout layout, int kind, double slope) {             \
+        const real* a, const real* b, real* out, const real* bias, const __grid_constant__ Layout layout, int kind,     \
+        double slope) {                                                                                                 \
         products<T>(a, b, out, bias, layout, kind, slope);                                                              \
     }                                                                                                                   \
     KERNEL(name)
@@ -51,8 +52,8 @@ struct PartsLayout {
 
 // The parts of split sums, added: out[p, m, n] = activation(sum over i of part[i, p, m, n] + bias[n]), `part` being
 // C-contiguous. Element (p, m, n) of out lies at p * out_batch + m * out_stride + n.
-extern "C" __global__ void add_parts(const real* part, real* out, const real* bias, PartsLayout layout, int kind,
-                                     double slope) {
+extern "C" __global__ void add_parts(const real* part, real* out, const real* bias,
+                                     const __grid_constant__ PartsLayout layout, int kind, double slope) {
     int i = blockIdx.x * blockDim.x + threadIdx.x;
     if (i >= layout.size) return;
     double sum = 0;
@@ -69,7 +70,7 @@ struct VectorLayout {
 
 // A matrix (rows, depth), its rows `stride` apart, times a vector: a warp for each row.
 extern "C" __global__ void matrix_vector(const real* a, const real* vector, real* out, const real* bias,
-                                         VectorLayout layout, int kind, double slope) {
+                                         const __grid_constant__ VectorLayout layout, int kind, double slope) {
     int m = (blockIdx.x * blockDim.x + threadIdx.x) / WARP_SIZE, lane = threadIdx.x % WARP_SIZE;
     if (m >= layout.rows) return;
     const real* row = a + (long long)m * layout.stride;

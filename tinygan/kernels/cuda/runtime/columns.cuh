@@ -116,8 +116,8 @@ struct Moments {
     }
 };
 
-// What a thread keeps of the numbers that it makes, a few at a time, for their moments. It takes them less the first of them,
-// which is near the mean unless it is far from the others; and then its own square is as large as what is lost.
+// What a thread keeps of the numbers that it makes, a few at a time, for their moments. It subtracts the first number from all of
+// them: it is near the mean, unless it is far from the others, and then its own square is as large as what is lost.
 struct Measure {
     double sum = 0, squares = 0;
     real few_sum = 0, few_squares = 0, centre = 0;

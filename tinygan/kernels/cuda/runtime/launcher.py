@@ -8,6 +8,7 @@ The file is compiled at its first use, for the dtype of its arrays. In Python an
     an int              int
     a float             double
     a NamedTuple        a struct of ints, by value; the kernel file has one of the same name with the same fields
+Before the file itself the compiler reads what is made from records: the activations.
 """
 from __future__ import annotations
 
@@ -19,6 +20,8 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
+
+from tinygan.kernels.cuda.runtime.activation_source import cuda_source
 
 Dim = int | tuple[int, ...]
 FOLDER = Path(__file__).parents[1]
@@ -33,6 +36,13 @@ class Launcher(Protocol):
         """Start `kernel` of `file`.cu on a grid of blocks of threads, each of up to three dimensions. shared: bytes of
         dynamic shared memory. defines: macros that the file is compiled with. Raises ValueError for a number that does not
         fit into an int."""
+
+
+def source_of(file: str, folder: Path = FOLDER) -> str:
+    """What the compiler gets for `file`.cu. The activations stand before it, and its lines keep their numbers. ValueError if
+    an activation's record lacks a formula."""
+    text = (folder / f"{file}.cu").read_text(encoding="utf-8")
+    return f'#include "runtime/common.cuh"\n{cuda_source()}#line 1 "{file}.cu"\n{text}'
 
 
 def real_of(dtype: Any) -> str:
@@ -99,10 +109,10 @@ class CupyLauncher:
 
     def _compiled(self, key: Any, file: str, kernel: str, dtype: Any, defines: tuple[str, ...]) -> Any:
         with self._lock:
-            # CuPy caches what it compiled by source and options, which do not say what the headers were.
+            # CuPy caches what it compiled by source and options. The hash makes the headers a part of the key.
             headers = hashlib.blake2b(b"".join(path.read_bytes() for path in sorted(FOLDER.rglob("*.cuh"))), digest_size=8)
             options = (STANDARD, f"-I{FOLDER}", f"-DREAL={real_of(dtype)}", f"-DHEADERS_{headers.hexdigest()}",
                        *(f"-D{define}" for define in defines))
-            module = self._cupy.RawModule(code=(FOLDER / f"{file}.cu").read_text(encoding="utf-8"), options=options)
+            module = self._cupy.RawModule(code=source_of(file), options=options)
             function = self._kernels[key] = module.get_function(kernel)
             return function
