@@ -6,8 +6,10 @@ import numpy as np
 from conv_layers import ConvSubject, Layer
 
 import tinygan as tg
-from tinygan.kernels.cpu import native
-from tinygan.kernels.cpu.conv import compiled as convolution  # noqa: F401  (what a first step would import)
+from tinygan.kernels.cpu.runtime.loading import loaded
+from tinygan.kernels.cpu.runtime.pool import pool
+
+loaded("tinygan.kernels.cpu.conv.compiled")  # as a first step would
 
 
 class Subject(ConvSubject):
@@ -33,7 +35,7 @@ class Subject(ConvSubject):
         }
 
     def threads(self) -> int:
-        return native.pool.size
+        return pool.size
 
     def blas(self) -> list[str]:
         return ["tinygan's own kernels"]

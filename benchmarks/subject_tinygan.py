@@ -4,10 +4,11 @@ from models import Dense, Gradients, Layer, Layers, LeakyReLU, Model, Start, Tan
 
 import tinygan as tg
 from tinygan import nn
-from tinygan.kernels.cpu import native
+from tinygan.kernels.cpu.runtime.loading import loaded
+from tinygan.kernels.cpu.runtime.pool import pool
 
 # tinygan imports its kernels, and Numba with them, at its first step: that is memory which imports take, not the step.
-from tinygan.kernels.cpu.conv import compiled as convolution  # noqa: F401  (what a first step would import)
+loaded("tinygan.kernels.cpu.conv.compiled")
 
 
 def build(layers: Layers) -> nn.Sequential:
@@ -79,7 +80,7 @@ class Subject:
         return generator, discriminator
 
     def threads(self) -> int:
-        return native.pool.size
+        return pool.size
 
     def blas(self) -> list[str]:
         return ["tinygan's own kernels"]

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers import share_all_tasks, use_compiled_kernels, use_pool
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numba import carray, types
@@ -21,7 +22,7 @@ from tinygan.kernels import reference
 from tinygan.kernels.cpu import native
 from tinygan.kernels.cpu.runtime import compiling, workspace
 from tinygan.kernels.cpu.runtime.arrays import pointer_to
-from tinygan.kernels.cpu.runtime.pool import Pool, core_count, pool
+from tinygan.kernels.cpu.runtime.pool import SHARED_FROM, Pool, core_count, pool
 
 FLOATS = (np.float32, np.float64)
 ACTIVATIONS = ("identity", "relu", "leaky_relu", "elu", "tanh", "sigmoid", "softplus")
@@ -45,9 +46,11 @@ def path(name):
     """Small arrays usually go to NumPy, or to one thread; here also through compiled code, and cut into parts."""
     with pytest.MonkeyPatch.context() as patch:
         if name != "as it is":
+            use_compiled_kernels(patch)
             patch.setattr(cpu, "LARGE", 0)
             patch.setattr(cpu, "FEW", 0)
         if name == "compiled, shared":
+            share_all_tasks(patch)
             patch.setattr(native, "ALONE", 0)
             patch.setattr(native, "ALONE_PRODUCT", 0)
         yield
@@ -462,7 +465,7 @@ def test_uniform_never_reaches_its_upper_end():
 
 
 def test_a_longer_draw_begins_with_the_shorter_one():
-    long = cpu.random_bits(KEY, np.empty(native.ALONE + 13, np.uint32))
+    long = cpu.random_bits(KEY, np.empty(SHARED_FROM + 13, np.uint32))
     assert np.array_equal(long[:101], cpu.random_bits(KEY, np.empty(101, np.uint32)))
 
 
@@ -477,7 +480,7 @@ def workload(seed):
     gw = cpu.matmul(g.T, x)
     m, v = np.zeros_like(gw), np.zeros_like(gw)
     cpu.adam([weight], [gw], [m], [v], np.array(SETTINGS["adam"][0]))
-    bits = cpu.random_bits(KEY, np.empty(native.ALONE + 1, np.uint32))
+    bits = cpu.random_bits(KEY, np.empty(SHARED_FROM + 1, np.uint32))
     return np.concatenate([y.ravel(), gw.ravel(), weight.ravel(), bits.astype(np.float32)])
 
 
@@ -486,7 +489,7 @@ def test_results_do_not_depend_on_the_number_of_threads(workers, monkeypatch):
     """No kernel's sum is cut by the parts, so even the bits are equal; three and five are more than some machines have."""
     expected = workload(0)
     mine = Pool(workers)
-    monkeypatch.setattr(native, "pool", mine)
+    use_pool(monkeypatch, mine)
     try:
         for _ in range(3):
             assert np.array_equal(workload(0), expected)
@@ -569,10 +572,8 @@ def test_the_pool_is_as_large_as_it_should_be(monkeypatch):
 
 BITS = """
 import numpy as np
-from tinygan.kernels.cpu.random import philox
-from tinygan.kernels.cpu.runtime.pool import pool
-out = np.zeros(4, np.uint32)
-pool.run(philox.make(), (0, 0, out.__array_interface__["data"][0], 4))
+from tinygan.kernels.cpu.random.compiled import random_bits
+out = random_bits(np.zeros(2, np.uint32), np.zeros(4, np.uint32))
 print(*(f"{word:08x}" for word in out))
 """
 ANSWER = "6627e8d5 e169c58d bc57ac4c 9b00dbd8"
@@ -598,7 +599,7 @@ def test_an_edited_helper_is_not_run_from_the_cache(tmp_path):
     assert python(BITS, tmp_path, PYTHONPATH=str(root))[0].strip() == ANSWER
     assert python(BITS, tmp_path, PYTHONPATH=str(root))[0].strip() == ANSWER
     assert len(list(cache.iterdir())) == 1
-    helpers = root / "tinygan" / "kernels" / "cpu" / "activations" / "compiled.py"  # philox.py takes `share` from there
+    helpers = root / "tinygan" / "kernels" / "cpu" / "runtime" / "shares.py"  # the kernel takes `share` from there
     text = helpers.read_text()
     assert text.count("    units = (count + GRAIN - 1) // GRAIN\n") == 1
     helpers.write_text(text.replace("    units = (count + GRAIN - 1) // GRAIN\n", "    units = 0 * count\n"))
@@ -662,7 +663,7 @@ def test_processes_that_start_at_once_share_an_empty_cache(tmp_path):
 
 # Memory
 
-LARGE = (workspace.SMALL // 4, 2)
+LARGE = (workspace.REUSED_FROM // 4, 2)
 
 
 def test_a_large_array_takes_the_memory_of_one_that_is_gone():
@@ -688,7 +689,7 @@ def test_memory_is_not_taken_while_a_view_of_a_view_lives():
 def test_workspace_arrays_are_ordinary_arrays(shape, dtype):
     x = workspace.empty(tuple(shape), dtype)
     assert x.shape == tuple(shape) and x.dtype == dtype and x.flags.c_contiguous and x.flags.writeable and x.flags.aligned
-    if x.nbytes >= workspace.SMALL:
+    if x.nbytes >= workspace.REUSED_FROM:
         assert x.ctypes.data % workspace.ALIGNMENT == 0
 
 
@@ -729,11 +730,11 @@ def test_sizes_that_keep_changing_do_not_fill_the_memory():
     def change():
         most = 0
         for i in range(500):
-            workspace.empty((workspace.SMALL + 64 * i,), np.uint8)
+            workspace.empty((workspace.REUSED_FROM + 64 * i,), np.uint8)
             most = max(most, held_bytes())
         return most
 
-    assert in_a_thread_of_its_own(change) < 3.1 * (workspace.SMALL + 64 * 500)
+    assert in_a_thread_of_its_own(change) < 3.1 * (workspace.REUSED_FROM + 64 * 500)
 
 
 def test_what_every_step_needs_is_not_given_back_between():
@@ -741,12 +742,12 @@ def test_what_every_step_needs_is_not_given_back_between():
     def train():
         places = []
         for _ in range(3):
-            forward = [workspace.empty((workspace.SMALL + 64 * i,), np.uint8) for i in range(10)]
-            backward = [workspace.empty((2 * workspace.SMALL + 64 * i,), np.uint8) for i in range(5)]
+            forward = [workspace.empty((workspace.REUSED_FROM + 64 * i,), np.uint8) for i in range(10)]
+            backward = [workspace.empty((2 * workspace.REUSED_FROM + 64 * i,), np.uint8) for i in range(5)]
             places.append([x.ctypes.data for x in forward + backward])
             del forward, backward
             for i in range(5):
-                places[-1].append(workspace.empty((workspace.SMALL + 64 * (20 + i),), np.uint8).ctypes.data)
+                places[-1].append(workspace.empty((workspace.REUSED_FROM + 64 * (20 + i),), np.uint8).ctypes.data)
         return places
 
     first, second, third = in_a_thread_of_its_own(train)

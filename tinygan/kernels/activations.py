@@ -69,7 +69,7 @@ class Activation:
 RECORDS = (
     Activation("identity", value="x", slope="1", curvature="0", fused=True),
     Activation("relu", value="max(x, 0)", slope="1 if x > 0 else 0", curvature="0", fused=True),
-    Activation("leaky_relu", value="x if x > 0 else slope * x", slope="1 if x > 0 else slope", curvature="0", fused=True),
+    Activation("leaky_relu", value="x * (1 if x > 0 else slope)", slope="1 if x > 0 else slope", curvature="0", fused=True),
     Activation("tanh", value="tanh(x)", slope="4 * sigmoid_slope(2 * x)",
                curvature="-2 * tanh(x) * (4 * sigmoid_slope(2 * x))",
                slope_from_result="1 - y * y", curvature_from_result="-2 * y * (1 - y * y)"),

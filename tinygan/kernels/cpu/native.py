@@ -9,16 +9,10 @@ import numpy as np
 
 from tinygan.kernels.activations import CODES, IDENTITY
 from tinygan.kernels.cpu.activations import compiled as elementwise
-from tinygan.kernels.cpu.batchnorm import compiled as normalization
-from tinygan.kernels.cpu.batchnorm.small import Normalized
-from tinygan.kernels.cpu.conv import layout
-from tinygan.kernels.cpu.conv.layout import Transposition
 from tinygan.kernels.cpu.matmul import gemm, thin
 from tinygan.kernels.cpu.matmul.thin import ThinProduct
-from tinygan.kernels.cpu.minibatch import compiled as pairs
 from tinygan.kernels.cpu.optimizers import compiled as optimizers
 from tinygan.kernels.cpu.perceptron import compiled as mlp
-from tinygan.kernels.cpu.random import philox
 from tinygan.kernels.cpu.runtime.arrays import REALS, address
 from tinygan.kernels.cpu.runtime.pool import pool
 from tinygan.kernels.cpu.runtime.workspace import Scratch, empty
@@ -26,7 +20,6 @@ from tinygan.kernels.cpu.runtime.workspace import Scratch, empty
 Array = np.ndarray[Any, Any]
 ALONE = 32 * 1024  # elements of an elementwise task, below which sharing it costs more than it gives
 ALONE_PRODUCT = 200_000  # multiplications of a matrix product, likewise
-FOLD = 32  # rows that are summed as one, where they are shorter
 DEEP, PART = 8192, 2048  # terms of a sum from which on it is made of parts, and terms of a part
 NARROW = 4  # columns of a product, up to which it is the left matrix that is read in place
 
@@ -64,9 +57,6 @@ def _bce(dtype: Any) -> tuple[int, int, int]:
 @cache
 def _mlp(dtype: Any) -> dict[str, int]:
     return mlp.make(REALS[dtype])._asdict()
-
-
-_bits, _normal = cache(philox.make), cache(philox.make_normal)
 
 
 _NUMBERS: dict[tuple[float, Any], tuple[Array, int]] = {}
@@ -214,88 +204,6 @@ def adam_backward(g: Array, packed: Array, gradient: Array, settings: Array) -> 
     return out
 
 
-def transposed(matrices: Array) -> Array:
-    """(N, rows, columns), C-contiguous -> (N, columns, rows), C-contiguous."""
-    n, rows, columns = matrices.shape
-    out = empty((n, columns, rows), matrices.dtype)
-    pool.run(layout.make(REALS[matrices.dtype]),
-             Transposition(source=address(matrices), target=address(out), matrices=n, rows=rows, columns=columns),
-             1 if matrices.size < ALONE else pool.size)
-    return out
-
-
-def _normalization(task: str, x: Array, vectors: Sequence[Array] = (), activation: int = 0, slope: float = 0.0,
-                   gradient: Array | None = None, second: Array | None = None, out: Array | None = None,
-                   out_x: Array | None = None, factors: Array | None = None, totals: int = 0) -> Array:
-    """Run a task of `normalization` on x (rows, channels), C-contiguous as all the others; vectors: mean, 1 / deviation,
-    weight and bias. Returns the sums that it makes, (totals, channels), float64."""
-    rows, channels = x.shape
-    fold = FOLD if channels < FOLD and rows % FOLD == 0 else 1  # short rows in groups: loops over them are vectors then
-    tiled: list[Any] = [v[None].repeat(fold, 0) for v in vectors] or [None] * 4  # (np.tile takes many times as long)
-    rest = factors if factors is None else factors[:, None].repeat(fold, 1)
-    partial = np.zeros((pool.size, normalization.TOTALS, fold * channels)) if totals else None
-    arrays = [0 if a is None else address(a) for a in (x, gradient, second, out, out_x, *tiled, rest, partial)]
-    pool.run(getattr(normalization.make(REALS[x.dtype]), task), (
-        *arrays[:5], rows // fold, fold * channels, *arrays[5:], activation, number(slope, x.dtype)),
-        1 if x.size < ALONE else pool.size)
-    return np.zeros(0) if partial is None else partial.sum(0).reshape(-1, fold, channels)[:totals].sum(1)
-
-
-def column_sums(x: Array) -> Array:
-    """The sums over the rows of x (rows, columns), C-contiguous: (columns,), float64."""
-    return _normalization("sums", x, totals=1)[0]
-
-
-def _run(task: str, n: Normalized, **arrays: Any) -> Array:
-    return _normalization(task, n.x, n[1:5], n.activation, n.slope, **arrays)
-
-
-# `batchnorm` says what the following compute.
-
-
-def moments(x: Array) -> tuple[Array, Array]:
-    # Sums around something near the mean, in float64: a large mean takes no digits from the variance.
-    centre = x[::max(1, len(x) // 16)].mean(0)
-    first, second = _normalization("moments", x, [centre] * 4, totals=2) / x.shape[0]
-    return (centre + first).astype(x.dtype), np.maximum(second - first * first, 0).astype(x.dtype)
-
-
-def batch_norm(n: Normalized, out: Array) -> Array:
-    _run("normalize", n, out=out)
-    return out
-
-
-def batch_norm_sums(g: Array, n: Normalized) -> Array:
-    return _run("gradient_sums", n, gradient=g, totals=2).astype(g.dtype)
-
-
-def batch_norm_input_grad(g: Array, n: Normalized, sums: Array, out: Array) -> Array:
-    _run("input_gradient", n, gradient=g, out=out, factors=sums / g.dtype.type(len(g)))
-    return out
-
-
-def batch_norm_second_sums(h: Array, g: Array, n: Normalized) -> Array:
-    return _run("second_sums", n, gradient=g, second=h, totals=3)
-
-
-def batch_norm_combine(h: Array, g: Array, n: Normalized, factors: Array) -> tuple[Array, Array]:
-    by_g, by_x = empty(g.shape, g.dtype), empty(g.shape, g.dtype)
-    _run("combine", n, gradient=g, second=h, out=by_g, out_x=by_x, factors=factors)
-    return by_g, by_x
-
-
-def minibatch(task: str, m: Array, g: Array | None = None, h: Array | None = None) -> tuple[Array, Array]:
-    """Run a task of `kernels.minibatch` on m (N, B, C), g (N, B) and h (N, B, C): results (N, B) and (N, B, C), of which it
-    writes one or both."""
-    n, kernels, dimensions = m.shape
-    inputs = [None if a is None else np.ascontiguousarray(np.moveaxis(a, 0, -1)) for a in (m, g, h)]
-    out, out_m, rows = (empty(shape, m.dtype) for shape in ((kernels, n), (kernels, dimensions, n), (2 * pool.size, n)))
-    pool.run(getattr(pairs.make(REALS[m.dtype]), task), (
-        *(0 if a is None else address(a) for a in (*inputs, out, out_m, rows)), n, dimensions, kernels),
-        1 if n * m.size < ALONE else pool.size)
-    return out.T, out_m.transpose(2, 0, 1)
-
-
 @cache
 def _mlp_table(layers: tuple[Any, ...]) -> tuple[Array, int, int, int, int]:
     """The table that `kernels.mlp` is told; how many weights there are; how wide the layers are in all, and at most; how
@@ -341,25 +249,7 @@ def multilayer(task: str, x: Array, weights: Array, layers: tuple[Any, ...], out
     return out
 
 
-def random_bits(key: Array, out: Array) -> Array:
-    """Fill a contiguous uint32 array with the words of the stream of a key (two uint32 words)."""
-    pool.run(_bits(), (int(key[0]), int(key[1]), address(out), out.size), 1 if out.size < ALONE // 4 else pool.size)
-    return out
-
-
-def random_normal(key: Array, out: Array) -> Array:
-    """Fill a contiguous float32 array with normal numbers made of the words of `random_bits`."""
-    whole = -(-out.size // philox.CHUNK) * philox.CHUNK
-    target = out if out.size == whole else empty((whole,), out.dtype)
-    pool.run(_normal(), (int(key[0]), int(key[1]), address(target), whole), 1 if whole < ALONE // 4 else pool.size)
-    if target is not out:
-        out.reshape(-1)[...] = target[:out.size]
-    return out
-
-
 # What every training needs.
 for _make in (_gemm, _forward, _backward):
     _make(np.dtype(np.float32))
 _optimizer("adam", np.dtype(np.float32))
-_bits()
-_normal()

@@ -14,8 +14,9 @@ import numpy as np
 from tinygan.kernels import winograd as tiles
 from tinygan.kernels.activations import IDENTITY
 from tinygan.kernels.cpu.batchnorm import compiled as normalization
-from tinygan.kernels.cpu.conv import lanes, layout
+from tinygan.kernels.cpu.conv import lanes
 from tinygan.kernels.cpu.conv import tiled as conv
+from tinygan.kernels.cpu.layout import compiled as layout
 from tinygan.kernels.cpu.matmul import gemm, microkernel
 from tinygan.kernels.cpu.native import number
 from tinygan.kernels.cpu.runtime import simd as transform

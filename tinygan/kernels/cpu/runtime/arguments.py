@@ -18,13 +18,14 @@ of tuples and cannot be fields.)
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import cache
 from typing import Any, get_type_hints
 
 import numba
 import numpy as np
 from numba import types
+from numba.extending import intrinsic
 
 from tinygan.kernels.cpu.runtime.compiling import compiled
 
@@ -57,3 +58,22 @@ def task(arguments: type[Arguments], variant: str = "") -> Callable[[Callable[..
     """Decorator: the address of `function(t, part, parts)`, which the pool calls for each of `parts` shares of the work
     that the record t of `arguments` describes. variant: as for `compiled`."""
     return compiled(types.void(numba.from_dtype(dtype_of(arguments)), types.int64, types.int64), variant)
+
+
+def records(arguments: Iterable[Arguments], kind: type[Arguments]) -> np.ndarray[Any, Any]:
+    """Many records of one kind as a structured array, for a kernel to read by `record_at`."""
+    return np.array(list(arguments), dtype_of(kind))
+
+
+def record_at(arguments: type[Arguments]) -> Any:
+    """A function for kernels: from an address to the record of `arguments` that lies there."""
+    record = numba.from_dtype(dtype_of(arguments))
+
+    @intrinsic
+    def at(typing: Any, address: Any) -> Any:
+        def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            return builder.inttoptr(args[0], context.get_value_type(record))
+
+        return record(types.int64), code
+
+    return at

@@ -93,7 +93,7 @@ class _Locator(caching._CacheLocator):
     """Tells Numba to keep a function's code in our folder, for as long as no kernel file changes."""
 
     def __init__(self, function: Any, source: str) -> None:
-        self._line = function.__code__.co_firstlineno
+        self._place = f"{Path(source).parent.name}-{function.__code__.co_firstlineno}"  # (each room has a compiled.py)
 
     def get_cache_path(self) -> str:
         return str(cache_folder())
@@ -102,7 +102,7 @@ class _Locator(caching._CacheLocator):
         return fingerprint()
 
     def get_disambiguator(self) -> str:
-        return str(self._line)
+        return self._place
 
     @classmethod
     def from_function(cls, function: Any, source: str) -> _Locator:

@@ -27,7 +27,7 @@ class Group(NamedTuple):
 
 
 CPU = "tinygan.kernels.cpu"
-EVERY_TRAINING = Group("kernels", "gemm", (f"{CPU}.native",))
+EVERY_TRAINING = Group("kernels", "gemm", (f"{CPU}.native", f"{CPU}.random.compiled"))
 CONVOLUTIONS = Group("convolutions", "tiled", (f"{CPU}.conv.compiled",))
 
 _LOADED: dict[str, Any] = {}

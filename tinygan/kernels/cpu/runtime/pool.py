@@ -30,6 +30,8 @@ TICKET, FUNCTION, ARGUMENTS, PARTS, DONE, STOP, BUSY, WORDS = 0, 8, 16, 24, 32, 
 CLOSED = (1 << 32) - 1  # as the lower half of the ticket: nothing to take
 SPINS = 200_000  # looks at the ticket before a worker goes to sleep; some milliseconds, longer than the gaps in a step
 
+SHARED_FROM = 32 * 1024  # elements of a simple loop: with fewer, waking the workers takes longer than they save
+
 
 def _pointer(context: Any, builder: Any, array_type: Any, array: Any, index: Any) -> Any:
     return builder.gep(context.make_array(array_type)(context, builder, array).data, [index])
@@ -175,6 +177,10 @@ class Pool:
         self._workers: list[threading.Thread] = []
         self._words = np.zeros(WORDS, np.int64)
         self._words[TICKET] = CLOSED
+
+    def parts(self, elements: int) -> int:
+        """Into how many parts to cut a task that does something simple with so many elements."""
+        return 1 if elements < SHARED_FROM else self.size
 
     def run(self, kernel: int, arguments: tuple[Any, ...], parts: int = 1) -> None:
         """Run all parts of a task and wait for them. arguments: a NamedTuple (see `arguments`), or plain whole numbers.

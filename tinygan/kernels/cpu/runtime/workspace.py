@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-SMALL = 65536  # bytes: below, NumPy's own cache of blocks does as well
+REUSED_FROM = 65536  # bytes: for smaller arrays NumPy's own cache of blocks does as well
 ALIGNMENT = 64
 Array = np.ndarray[Any, Any]
 
@@ -49,7 +49,7 @@ def empty(shape: tuple[int, ...], dtype: Any) -> Array:
     """An uninitialised array, 64-byte aligned if large."""
     dtype = np.dtype(dtype)
     size = math.prod(shape) * dtype.itemsize
-    if size < SMALL:
+    if size < REUSED_FROM:
         return np.empty(shape, dtype)
     for buffer in _BUFFERS.by_size.get(size, ()):
         if buffer.references() == UNUSED:
@@ -61,6 +61,19 @@ def empty(shape: tuple[int, ...], dtype: Any) -> Array:
     _BUFFERS.clock += 1
     buffer.used = _BUFFERS.clock
     return np.ndarray(shape, dtype, buffer.memory, -buffer.memory.ctypes.data % ALIGNMENT)
+
+
+def is_dense(x: Array) -> bool:
+    """Whether the elements fill one piece of memory, row-major or, images of four axes, channels-last."""
+    return x.flags.c_contiguous or (x.ndim == 4 and x.transpose(0, 2, 3, 1).flags.c_contiguous)
+
+
+def empty_like(x: Array) -> Array:
+    """An uninitialised array of the shape and dtype of x, which is dense, and with its elements in the same order."""
+    if x.flags.c_contiguous:
+        return empty(x.shape, x.dtype)
+    n, c, height, width = x.shape
+    return empty((n, height, width, c), x.dtype).transpose(0, 3, 1, 2)
 
 
 def _make_room(size: int) -> None:
