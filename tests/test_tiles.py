@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 
 from tinygan.backends import cpu
-from tinygan.kernels.cpu.conv import im2col
-from tinygan.kernels.winograd import ERRORS, POINTS, matrices
+from tinygan.kernels.cpu.conv import im2col, planner
+from tinygan.kernels.winograd import ERRORS, POINTS, Tile, matrices
 from tinygan.ops.conv import Geometry
 
 
@@ -20,8 +20,7 @@ def test_the_matrices_make_a_correlation(m, r):
 
 @pytest.mark.parametrize("m, r", POINTS)
 def test_float32_errors_stay_within_what_is_documented(m, r, monkeypatch):
-    convolution = cpu._convolution()
-    monkeypatch.setattr(convolution, "best_tile", lambda *_: convolution.Tile(m, r))
+    monkeypatch.setattr(planner, "tile_on_cpu", lambda *_: Tile(m, r))
     kernel, padding = {1: (4, 1), 2: (4, 1), 3: (5, 2)}[r]
     side = max(m, 4)
     g = Geometry((2 * side, 2 * side), (kernel, kernel), (side, side), (2, 2), (padding, padding), (1, 1), 1)

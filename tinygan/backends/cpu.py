@@ -22,7 +22,7 @@ from tinygan.kernels.cpu.batchnorm import (
     batch_norm_sums,
     batch_norm_sums_vjp,
 )
-from tinygan.kernels.cpu.conv import im2col
+from tinygan.kernels.cpu.conv import conv2d, conv2d_input_grad, conv2d_weight_grad
 from tinygan.kernels.cpu.layout import channels_last, reshape
 from tinygan.kernels.cpu.minibatch import minibatch_similarity, minibatch_similarity_grad, minibatch_similarity_second
 from tinygan.kernels.cpu.random import random_bits, random_normal, random_uniform
@@ -78,10 +78,6 @@ THIN = 4  # columns of the left matrix, up to which a product has a kernel of it
 
 def _native() -> Any:
     return loaded("tinygan.kernels.cpu.native")
-
-
-def _convolution() -> Any:
-    return loaded("tinygan.kernels.cpu.conv.compiled")
 
 
 # Matrix products
@@ -155,53 +151,6 @@ def mlp_grad(g: Array, x: Array, weights: Array, layers: Any, by: tuple[bool, bo
 def mlp_second(h: Array, g: Array, x: Array, weights: Array, layers: Any, by: tuple[bool, bool]) -> Array:
     """The gradients of the inner product of h and `mlp_grad` by g, x and the weights, one behind the other."""
     return _native().multilayer("second", x, weights, layers, True, (True, True), g, h, by)
-
-
-# Convolutions: `g` is their Geometry
-
-
-def conv2d(x: Array, weight: Array, g: Any, bias: Array | None = None, activation_name: str = "identity", slope: float = 0.0,
-           statistics: Any = None) -> Array:
-    """activation(x * weight + bias): (N, C, H, W), (K, C / groups, kH, kW), (K,) -> (N, K, OH, OW). statistics: where to
-    write the mean and the biased variance of each channel of the result, which has no activation then."""
-    if not _is_large(x.shape[0], weight.size, g):
-        return _finished(im2col.conv2d(x, weight, g), bias, activation_name, slope, statistics)
-    fused = None if bias is None else FUSED.get(activation_name)
-    y = _convolution().conv2d(channels_last(x), weight, g, bias, fused or 0, slope)
-    return _finished(y.transpose(0, 3, 1, 2), None, "identity" if fused is not None else activation_name, slope, statistics)
-
-
-def conv2d_input_grad(y: Array, weight: Array, g: Any, bias: Array | None = None, activation_name: str = "identity",
-                      slope: float = 0.0, statistics: Any = None) -> Array:
-    """The adjoint in x, with bias, activation and statistics: (N, K, OH, OW), (K, C / groups, kH, kW), (C,) ->
-    (N, C, H, W)."""
-    if _is_large(y.shape[0], weight.size, g):
-        x = _convolution().conv2d_input_grad(channels_last(y), weight, g, bias).transpose(0, 3, 1, 2)
-        bias = None
-    else:
-        x = im2col.conv2d_input_grad(y, weight, g)
-    return _finished(x, bias, activation_name, slope, statistics)
-
-
-def conv2d_weight_grad(x: Array, y: Array, g: Any) -> Array:
-    """The adjoint in weight: (N, C, H, W), (N, K, OH, OW) -> (K, C / groups, kH, kW)."""
-    size = y.shape[1] * x.shape[1] // g.groups * g.kernel[0] * g.kernel[1]
-    if _is_large(x.shape[0], size, g):
-        return _convolution().conv2d_weight_grad(channels_last(x), channels_last(y), g)
-    return im2col.conv2d_weight_grad(x, y, g)
-
-
-def _is_large(images: int, weight_size: int, g: Any) -> bool:
-    """Whether a group, which is a convolution of its own to the compiled kernels, is worth them."""
-    return images * g.output[0] * g.output[1] * (weight_size // g.groups) > 64 * LARGE
-
-
-def _finished(y: Array, bias: Array | None, activation_name: str, slope: float, statistics: Any) -> Array:
-    if bias is not None:
-        y += bias[:, None, None]
-    if statistics is not None:
-        batch_norm_statistics(y, *statistics)
-    return y if activation_name == "identity" else activation(y, activation_name, slope, out=y)
 
 
 # Activations

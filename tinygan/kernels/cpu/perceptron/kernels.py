@@ -21,7 +21,6 @@ from __future__ import annotations
 from functools import cache
 from typing import Any, NamedTuple
 
-import numpy as np
 from numba import carray
 
 from tinygan.kernels.cpu.perceptron.rows import ROWS, activations, moves, sums_of_products
