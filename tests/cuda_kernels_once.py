@@ -8,6 +8,7 @@ from tinygan.kernels.cuda.conv import direct, tiled
 from tinygan.kernels.cuda.emulator.device import emulated_device
 from tinygan.kernels.cuda.matmul import products
 from tinygan.kernels.cuda.runtime.device import Device
+from tinygan.kernels.winograd import Tile
 from tinygan.ops.conv import Geometry
 
 
@@ -34,7 +35,7 @@ def launch_all(device: Device) -> None:
     matmul.matmul(device, rand(3, 100), rand(100, 1))
     products.column_sums(device, x)
     geometry = Geometry((4, 4), (3, 3), (2, 2), (2, 2), (1, 1), (1, 1), 1)
-    image, kernel, maps, tile = rand(2, 2, 4, 4), rand(2, 2, 3, 3), rand(2, 2, 2, 2), tiled.Tile(2, 2)
+    image, kernel, maps, tile = rand(2, 2, 4, 4), rand(2, 2, 3, 3), rand(2, 2, 2, 2), Tile(2, 2)
     tiled.conv2d(device, tile, image, kernel, geometry, statistics=(rand(2), rand(2)))
     tiled.conv2d_input_grad(device, tile, maps, kernel, geometry, statistics=(rand(2), rand(2)))
     geometry = Geometry((4, 4), (3, 3), (2, 2), (2, 2), (1, 1), (1, 1), 2)

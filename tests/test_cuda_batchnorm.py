@@ -4,8 +4,9 @@ import pytest
 
 from tinygan.backends import cpu
 from tinygan.kernels import reference
-from tinygan.kernels.cuda import batchnorm, reductions
+from tinygan.kernels.cuda import batchnorm
 from tinygan.kernels.cuda.emulator.device import emulated_device
+from tinygan.kernels.cuda.runtime.columns import SUM, column_grid
 
 DEVICE = emulated_device()
 DTYPES = [np.float32, np.float64]
@@ -74,7 +75,7 @@ def test_against_plain_loops(shape, activation, dtype):
 @pytest.mark.parametrize("shape", LARGE, ids=str)
 def test_sums_in_parts(shape, dtype):
     x, g, weight, bias = inputs(shape, dtype)
-    assert reductions.layout(DEVICE, (x.size // shape[1], shape[1]), reductions.SUMMED)[1][1] > 1
+    assert column_grid(DEVICE, (x.size // shape[1], shape[1]), SUM)[1][1] > 1
     mean, var = statistics(shape, dtype)
     told = [upload(weight), upload(bias), EPS, mean, var, "leaky_relu", 0.3]
     y = batch_norm(DEVICE, upload(channels_last(x)), *told)
@@ -130,7 +131,7 @@ def test_as_many_parts_as_a_large_gpu_makes():
     device = emulated_device()
     device.sms = 20
     x = rand((5200, 40), np.float32, 0)
-    assert reductions.layout(device, x.shape, reductions.SUMMED)[1][1] > 32
+    assert column_grid(device, x.shape, SUM)[1][1] > 32
     mean, var = statistics(x.shape, np.float32)
     ones = upload(np.ones(40, np.float32))
     batch_norm(device, upload(x), ones, ones, 1e-5, mean, var, "identity", 0.0)

@@ -12,7 +12,7 @@ from tinygan.kernels.cpu.conv import im2col
 from tinygan.kernels.cuda import conv
 from tinygan.kernels.cuda.conv import direct, tiled
 from tinygan.kernels.cuda.emulator.device import emulated_device
-from tinygan.kernels.winograd import ERRORS
+from tinygan.kernels.winograd import ERRORS, TILES, Tile
 from tinygan.ops.conv import Geometry
 from tinygan.tensor import Parameter
 
@@ -42,7 +42,7 @@ def close(found, exact, tile, scale=None):
     """Within what is documented of the tile, relative to the largest element (before an activation: scale)."""
     found = found.get()
     assert found.shape == exact.shape
-    tolerance = ERRORS[tile.m, tile.r] if found.dtype == np.float32 else 1e-12
+    tolerance = ERRORS[tile] if found.dtype == np.float32 else 1e-12
     np.testing.assert_allclose(found, exact, rtol=0, atol=tolerance * (scale or max(1, np.abs(exact).max())))
 
 
@@ -77,7 +77,7 @@ def fits(tile, g):
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("name, tile", [(name, tile) for name, (g, *_) in GEOMETRIES.items() for tile in tiled.TILES
+@pytest.mark.parametrize("name, tile", [(name, tile) for name, (g, *_) in GEOMETRIES.items() for tile in TILES
                                         if fits(tile, g)])
 def test_against_loops(name, tile, dtype):
     g, *sizes = GEOMETRIES[name]
@@ -86,7 +86,7 @@ def test_against_loops(name, tile, dtype):
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("activation", ["identity", "relu", "leaky_relu", "tanh"])
-@pytest.mark.parametrize("name, tile", [("4x4 stride 2", tiled.Tile(4, 2)), ("5x5 stride 2, output padding", tiled.Tile(2, 3))])
+@pytest.mark.parametrize("name, tile", [("4x4 stride 2", Tile(4, 2)), ("5x5 stride 2, output padding", Tile(2, 3))])
 def test_bias_and_activation(name, tile, activation, dtype):
     g, *sizes = GEOMETRIES[name]
     x, weight, y = arrays(g, *sizes, dtype)
@@ -102,9 +102,9 @@ def test_bias_and_activation(name, tile, activation, dtype):
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("name, tile", [("4x4 stride 2, odd", tiled.Tile(4, 2)), ("4x4 stride 2, several tiles", tiled.Tile(2, 2)),
-                                        ("5x5 stride 2, output padding", tiled.Tile(2, 3)), ("3x3", tiled.Tile(4, 3)),
-                                        ("6x5 stride 3, unseen edges", tiled.Tile(7, 2)), ("one output", tiled.Tile(7, 2))])
+@pytest.mark.parametrize("name, tile", [("4x4 stride 2, odd", Tile(4, 2)), ("4x4 stride 2, several tiles", Tile(2, 2)),
+                                        ("5x5 stride 2, output padding", Tile(2, 3)), ("3x3", Tile(4, 3)),
+                                        ("6x5 stride 3, unseen edges", Tile(7, 2)), ("one output", Tile(7, 2))])
 def test_statistics_of_what_is_made(name, tile, dtype):
     g, *sizes = GEOMETRIES[name]
     check_statistics(tile, g, *arrays(g, *sizes, dtype))
@@ -129,7 +129,7 @@ def test_statistics_that_are_strided():
     x, weight, _ = arrays(g, *sizes, np.float32)
     memory = upload(np.full(3 * len(weight), -7, np.float32))
     mean, var = memory[::3], memory[1::3]
-    found = tiled.conv2d(DEVICE, tiled.Tile(2, 3), upload(x), upload(weight), g, statistics=(mean, var)).get()
+    found = tiled.conv2d(DEVICE, Tile(2, 3), upload(x), upload(weight), g, statistics=(mean, var)).get()
     np.testing.assert_allclose(mean.get(), found.mean((0, 2, 3)), rtol=1e-4, atol=1e-6)
     np.testing.assert_allclose(var.get(), found.var((0, 2, 3)), rtol=1e-4)
     assert (memory[2::3].get() == -7).all()
@@ -138,7 +138,7 @@ def test_statistics_that_are_strided():
 def test_statistics_of_many_parts(monkeypatch):
     monkeypatch.setattr(DEVICE, "sms", 5)
     g = geometry((16, 16), (4, 4), 2, (1, 1))
-    check_statistics(tiled.Tile(2, 2), g, *arrays(g, 7, 3, 37, np.float32))
+    check_statistics(Tile(2, 2), g, *arrays(g, 7, 3, 37, np.float32))
 
 
 def test_a_parameter_is_transformed_once_for_all_that_read_it(monkeypatch):
@@ -146,7 +146,7 @@ def test_a_parameter_is_transformed_once_for_all_that_read_it(monkeypatch):
     x, weight, y = (upload(a) for a in arrays(g, *sizes, np.float32))
     started, launch = [], DEVICE.launcher.launch
     monkeypatch.setattr(DEVICE.launcher, "launch", lambda file, kernel, *a: (started.append(kernel), launch(file, kernel, *a)))
-    parameter, tile = Parameter(weight), tiled.Tile(4, 2)
+    parameter, tile = Parameter(weight), Tile(4, 2)
     for _ in range(2):
         for _ in range(2):
             tiled.conv2d(DEVICE, tile, x, parameter.array, g)
@@ -166,7 +166,7 @@ class Exact:
         for f in (im2col.conv2d, im2col.conv2d_input_grad, im2col.conv2d_weight_grad))
 
 
-@pytest.mark.parametrize("tile", tiled.TILES)
+@pytest.mark.parametrize("tile", TILES)
 def test_float32_errors_stay_within_what_is_documented(tile):
     kernel, padding = {2: (4, 1), 3: (5, 2)}[tile.r]
     side = max(tile.m, 4)
@@ -176,7 +176,7 @@ def test_float32_errors_stay_within_what_is_documented(tile):
 
 def test_results_lie_channels_last_and_inputs_may_lie_anyhow():
     g, *sizes = GEOMETRIES["4x4 stride 2"]
-    tile = tiled.Tile(2, 2)
+    tile = Tile(2, 2)
     x, weight, y = (np.ascontiguousarray(a) for a in arrays(g, *sizes, np.float64))
     weight = np.asfortranarray(weight)
     check(tile, g, x, weight, y)
@@ -193,7 +193,7 @@ def test_the_example_matrices_are_those_of_their_tile():
     def normal(define):
         return re.sub(r"-?\d+(\.\d+)?", lambda number: repr(float(number[0])), define.replace(" ", ""))
 
-    assert [normal(define) for define in given] == [normal(define) for define in tiled.defines(tiled.Tile(2, 2))]
+    assert [normal(define) for define in given] == [normal(define) for define in tiled.defines(Tile(2, 2))]
 
 
 # Which algorithm
@@ -204,23 +204,23 @@ H100_SMS = 132
 
 
 @pytest.mark.parametrize("g, images, channels, kernels, expected", [
-    (LAYER, 64, 128, 256, tiled.Tile(4, 2)),
+    (LAYER, 64, 128, 256, Tile(4, 2)),
     (LAYER, 64, 3, 64, None),
     (LAYER, 64, 64, 3, None),
     (LAYER, 1, 128, 256, None),
     (LAYER, 0, 128, 256, None),
     (LAYER, 64, 0, 256, None),
-    (geometry((64, 64), (5, 5), 2, (2, 2)), 64, 128, 128, tiled.Tile(4, 3)),
+    (geometry((64, 64), (5, 5), 2, (2, 2)), 64, 128, 128, Tile(4, 3)),
     (LAYER._replace(algorithm="direct"), 64, 128, 256, None),
     (LAYER._replace(dilation=(2, 2)), 64, 128, 256, None),
     (LAYER._replace(groups=2), 64, 128, 256, None),
     (LAYER._replace(stride=(2, 1)), 64, 128, 256, None),
     (geometry((32, 32), (1, 1), 1), 64, 256, 256, None),
     (geometry((32, 32), (4, 2), 2), 64, 256, 256, None),
-    (LAYER._replace(algorithm="tiled"), 64, 3, 64, tiled.Tile(4, 2)),
+    (LAYER._replace(algorithm="tiled"), 64, 3, 64, Tile(4, 2)),
     (LAYER._replace(algorithm="tiled"), 64, 0, 64, None),
     (LAYER, 2**15, 256, 256, None),
-    (geometry((14, 14), (4, 4), 2, (1, 1)), 256, 64, 128, tiled.Tile(7, 2)),
+    (geometry((14, 14), (4, 4), 2, (1, 1)), 256, 64, 128, Tile(7, 2)),
 ])
 def test_which_tile(g, images, channels, kernels, expected):
     assert tiled.cheapest_tile(H100_SMS, g, images, channels, kernels) == expected
@@ -260,7 +260,7 @@ def test_dispatch(told, algorithm, module, precision):
 
 
 def test_tf32_is_for_the_direct_algorithm(told, monkeypatch):
-    monkeypatch.setattr(tiled, "cheapest_tile", lambda *_: tiled.Tile(2, 2))
+    monkeypatch.setattr(tiled, "cheapest_tile", lambda *_: Tile(2, 2))
     g = geometry((6, 6), (4, 4), 2, (1, 1))
     x, weight, _ = arrays(g, 1, 2, 2, np.float64)
     with override(matmul_precision="tf32"):

@@ -2,31 +2,10 @@
 from __future__ import annotations
 
 from tinygan.kernels.activations import CODES
+from tinygan.kernels.cuda.runtime.arrays import aligned, empty_like, is_dense
 from tinygan.kernels.cuda.runtime.device import Array, Device
 
 __all__ = ["activation", "activation_grad"]
-
-
-def is_dense(x: Array) -> bool:
-    """Whether the elements fill one block of memory, row-major or channels-last."""
-    return bool(x.flags.c_contiguous or (x.ndim == 4 and x.transpose(0, 2, 3, 1).flags.c_contiguous))
-
-
-def empty_like(device: Device, x: Array) -> Array:
-    """Uninitialised memory of the shape and order of the dense x."""
-    if x.flags.c_contiguous:
-        return device.empty(x.shape, x.dtype)
-    n, c, height, width = x.shape
-    return device.empty((n, height, width, c), x.dtype).transpose(0, 3, 1, 2)
-
-
-def aligned(device: Device, x: Array, like: Array) -> Array:
-    """x, or a copy, in the order of the dense `like`, which has the same shape."""
-    if x.strides == like.strides:
-        return x
-    out = empty_like(device, like)
-    out[...] = x
-    return out
 
 
 def activation(device: Device, x: Array, activation_name: str, slope: float, out: Array | None = None) -> Array:

@@ -3,7 +3,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from tinygan.kernels.cuda.reductions import column_totals, contiguous
+from tinygan.kernels.cuda.reductions import column_totals
+from tinygan.kernels.cuda.runtime.arrays import contiguous
 from tinygan.kernels.cuda.runtime.device import Array, Device
 
 __all__ = ["bce_with_logits", "bce_with_logits_curvature", "bce_with_logits_grad"]

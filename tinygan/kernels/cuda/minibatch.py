@@ -3,7 +3,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from tinygan.kernels.cuda.reductions import contiguous
+from tinygan.kernels.cuda.runtime.arrays import contiguous
 from tinygan.kernels.cuda.runtime.device import THREADS, Array, Device
 
 __all__ = ["minibatch_similarity", "minibatch_similarity_grad", "minibatch_similarity_second"]

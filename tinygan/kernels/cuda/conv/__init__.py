@@ -6,6 +6,7 @@ from typing import Any
 from tinygan.kernels.cuda.batchnorm import batch_norm_statistics
 from tinygan.kernels.cuda.conv import direct, tiled
 from tinygan.kernels.cuda.runtime.device import Array, Device
+from tinygan.kernels.winograd import Tile
 
 __all__ = ["conv2d", "conv2d_input_grad", "conv2d_weight_grad"]
 
@@ -46,7 +47,7 @@ def _measured(device: Device, y: Array, statistics: Any) -> Array:
     return y
 
 
-def _tile(device: Device, g: Any, images: int, channels: int, kernels: int, dtype: Any) -> tiled.Tile | None:
+def _tile(device: Device, g: Any, images: int, channels: int, kernels: int, dtype: Any) -> Tile | None:
     """The tile to use; None: the direct algorithm, which also multiplies on tensor cores where TF32 is asked for."""
     if g.algorithm == "auto" and dtype.itemsize == 4 and device.precision == "tf32":
         return None

@@ -38,13 +38,20 @@ class Convolution(NamedTuple):
 
 
 def _convolution(g: Any, images: int, channels: int, kernels: int, part_stride: int) -> Convolution:
-    """Of so many images. part_stride: elements of the result. ValueError if there are too many elements for an index."""
+    """The kernels' view of the Geometry g. part_stride: elements of the result. ValueError if an int cannot index an array."""
     largest = max(images * channels * math.prod(g.input), images * kernels * math.prod(g.output),
                   kernels * channels // g.groups * math.prod(g.kernel))
     if largest >= 2**31:
         raise ValueError(f"conv2d: an array of {largest} elements; at most 2^31 - 1 can be indexed, split the batch")
-    return Convolution(images, *g.input, channels, *g.output, kernels, *g.kernel, *g.stride, *g.padding, *g.dilation,
-                       g.groups, part_stride)
+    return Convolution(
+        images=images, height=g.input[0], width=g.input[1], channels=channels,
+        out_height=g.output[0], out_width=g.output[1], kernels=kernels,
+        kernel_height=g.kernel[0], kernel_width=g.kernel[1],
+        stride_down=g.stride[0], stride_across=g.stride[1],
+        padding_down=g.padding[0], padding_across=g.padding[1],
+        dilation_down=g.dilation[0], dilation_across=g.dilation[1],
+        groups=g.groups, part_stride=part_stride,
+    )
 
 
 def conv2d(device: Device, x: Array, weight: Array, g: Any, bias: Array | None = None,

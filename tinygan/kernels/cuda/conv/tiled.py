@@ -16,28 +16,17 @@ from tinygan.kernels.activations import CODES, FUSED
 from tinygan.kernels.cuda.activations import activation
 from tinygan.kernels.cuda.batchnorm import empty_moments, finish_moments
 from tinygan.kernels.cuda.matmul.products import KERNEL_START, batched
-from tinygan.kernels.cuda.reductions import layout
+from tinygan.kernels.cuda.runtime.arrays import contiguous
+from tinygan.kernels.cuda.runtime.columns import Cut, column_grid
 from tinygan.kernels.cuda.runtime.device import THREADS, Array, Device
-from tinygan.kernels.winograd import POINTS, matrices
+from tinygan.kernels.winograd import TILES, Tile, fitting, matrices
 from tinygan.versions import derived
 
 __all__ = ["conv2d", "conv2d_input_grad", "conv2d_weight_grad"]
 
 MEMORY_ACCESS = 24  # multiplications in the time that it takes to read or write a number
 ADDITIONAL_KERNELS = 3  # that tiles start, beside the one kernel of a direct convolution
-PARTS_OF_LAST_TRANSFORM = (1, 24)  # as `reductions.layout` takes them
-
-
-class Tile(NamedTuple):
-    """Tiles of m x m outputs and r x r taps a phase."""
-
-    m: int
-    r: int
-
-    @property
-    def points(self) -> int:
-        """In two dimensions."""
-        return (self.m + self.r - 1) ** 2
+LAST_TRANSFORM = Cut(least_rows=1, most_blocks=24)
 
 
 class Tiling(NamedTuple):
@@ -67,13 +56,16 @@ class Pieces(NamedTuple):
     width: int
 
 
-def _grid(tile: Tile, g: Any) -> tuple[int, int]:
-    """How many tiles cover a map, down and across."""
-    return -(-g.output[0] // tile.m), -(-g.output[1] // tile.m)
-
-
 def _tiling(tile: Tile, g: Any, channels: int, kernels: int) -> Tiling:
-    return Tiling(*g.input, channels, *g.output, kernels, *g.kernel, g.stride[0], *g.padding, *_grid(tile, g))
+    """The kernels' view of the Geometry g."""
+    down, across = tile.grid(g)
+    return Tiling(
+        height=g.input[0], width=g.input[1], channels=channels,
+        out_height=g.output[0], out_width=g.output[1], kernels=kernels,
+        kernel_height=g.kernel[0], kernel_width=g.kernel[1],
+        stride=g.stride[0], padding_down=g.padding[0], padding_across=g.padding[1],
+        down=down, across=across,
+    )
 
 
 @cache
@@ -88,7 +80,6 @@ def _initializer(x: float | Sequence[Any]) -> str:
     return repr(x) if isinstance(x, float) else "{" + ",".join(map(_initializer, x)) + "}"
 
 
-TILES = tuple(Tile(*sizes) for sizes in POINTS if sizes != (1, 1))
 VARIANTS = tuple(defines(tile) for tile in TILES)
 """What tiled.cu is compiled with."""
 
@@ -97,26 +88,24 @@ VARIANTS = tuple(defines(tile) for tile in TILES)
 def cheapest_tile(sms: int, g: Any, images: int, channels: int, kernels: int) -> Tile | None:
     """The tile whose products and memory traffic take the least time on `sms` multiprocessors, by an estimate; None if the
     direct algorithm takes less. With g.algorithm "tiled", None only if no tile can compute this convolution."""
-    if g.algorithm == "direct" or g.groups != 1 or g.dilation != (1, 1) or g.stride[0] != g.stride[1]:
-        return None
-    taps, depth = {-(-k // g.stride[0]) for k in g.kernel}, g.stride[0] ** 2 * channels
+    depth = g.stride[0] ** 2 * channels
 
     def sizes(tile: Tile) -> tuple[int, int, int]:
         """The elements of the images, the weights and the maps at one point."""
-        rows = images * math.prod(_grid(tile, g))
+        rows = images * math.prod(tile.grid(g))
         return rows * depth, depth * kernels, rows * kernels
 
     def is_possible(tile: Tile) -> bool:
-        """Whether the tile serves this kernel, no array is empty, and an int can index all of them."""
+        """Whether no array is empty, and an int can index all of them."""
         largest = max(images * math.prod(g.input) * channels, tile.points * max(sizes(tile)))
-        return {tile.r} == taps and min(sizes(tile)) > 0 and largest < 2**31
+        return min(sizes(tile)) > 0 and largest < 2**31
 
     def time(tile: Tile) -> int:
         """Counted in multiplications. Every array is written once and read once."""
-        products = images * math.prod(_grid(tile, g)) * depth * kernels
+        products = images * math.prod(tile.grid(g)) * depth * kernels
         return tile.points * (products + 2 * MEMORY_ACCESS * sum(sizes(tile))) + ADDITIONAL_KERNELS * KERNEL_START * sms
 
-    best = min(filter(is_possible, TILES), key=time, default=None)
+    best = min(filter(is_possible, fitting(g)), key=time, default=None)
     direct = images * math.prod(g.output) * math.prod(g.kernel) * channels * kernels
     return best if best is not None and (g.algorithm == "tiled" or time(best) < direct) else None
 
@@ -202,17 +191,13 @@ def _finished(device: Device, tile: Tile, kernel: str, products: Array, bias: Ar
     """Start a last transform, whose threads share the pieces (down, across) of each image and phase. It writes `out`, and
     the statistics of `out` if they are wanted."""
     channels, total = out.shape[-1], out.shape[0] * math.prod(pieces)
-    width, grid = layout(device, (total, phases * channels), PARTS_OF_LAST_TRANSFORM)
+    width, grid = column_grid(device, (total, phases * channels), LAST_TRANSFORM)
     partial = None if statistics is None else empty_moments(device, grid[1] * phases, channels)
     device.launch("conv/tiled", kernel if partial is None else f"{kernel}_measured", grid, THREADS, products,
-                  _contiguous(device, bias), out, partial, tiling, Pieces(total, *pieces, width),
+                  None if bias is None else contiguous(device, bias), out, partial, tiling, Pieces(total, *pieces, width),
                   CODES[_fused(activation_name)], float(slope), dtype=out.dtype, defines=defines(tile))
     if partial is not None:
         finish_moments(device, partial, *statistics)
-
-
-def _contiguous(device: Device, bias: Array | None) -> Array | None:
-    return bias if bias is None else device.xp.ascontiguousarray(bias)
 
 
 def _fused(activation_name: str) -> str:

@@ -59,7 +59,7 @@ class Emulator:
             return ctypes.c_void_p(value.ctypes.data)
         value = converted(kernel, value)
         if isinstance(value, np.ndarray):  # a struct
-            return (ctypes.c_int * len(value.dtype)).from_buffer_copy(value)
+            return (ctypes.c_int * len(value.dtype)).from_buffer_copy(value.tobytes())
         return {np.int32: ctypes.c_int, np.float64: ctypes.c_double, np.uintp: ctypes.c_void_p}[type(value)](value.item())
 
     @staticmethod

@@ -1,5 +1,5 @@
-// How blocks share a matrix (rows, columns), row-major, where each column has numbers of its own (channels-last images,
-// batches of vectors): sums and moments over the rows, and maps.
+// How blocks share a matrix (rows, columns), row-major, whose columns are summed or mapped, such as channels-last images and
+// batches of vectors. columns.py chooses the grid.
 //
 // blockIdx.x counts groups of `width` columns, blockIdx.y parts of the rows. Neighbouring threads have neighbouring columns,
 // which lie side by side in memory; a thread has one column and every `step`th row of the block's part. width is a power of
