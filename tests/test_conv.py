@@ -6,7 +6,20 @@ import warnings
 import numba
 import numpy as np
 import pytest
-from helpers import CONTIGUOUS, Layout, agree, check, check_both_modes, close, layouts, seeds, to_device, to_numpy, values
+from helpers import (
+    CONTIGUOUS,
+    Layout,
+    agree,
+    check,
+    check_both_modes,
+    close,
+    layouts,
+    seeds,
+    to_device,
+    to_numpy,
+    use_compiled_kernels,
+    values,
+)
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
@@ -16,6 +29,7 @@ from tinygan.kernels import reference
 from tinygan.kernels.cpu import conv
 from tinygan.kernels.cpu.conv import im2col
 from tinygan.ops.conv_geometry import ALGORITHMS, Geometry
+from tinygan.random import Key
 
 TOLERANCES = {"float64": 1e-10, "float32": 1e-4}  # relative to the largest element
 CHANNELS_LAST = Layout(lambda a: np.array(a.transpose(0, 2, 3, 1), order="C") if a.ndim == 4 else a,
@@ -318,7 +332,7 @@ def test_compiled_kernels_of_any_sizes_against_loops(dtype, algorithm, case, lay
     x, y, w, bias = (values(seed + i, shape).astype(dtype) for i, shape in
                      enumerate([images, maps, weight, (images[1] if transposed else maps[1],)]))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(conv, "COMPILED_ABOVE", 0)
+        use_compiled_kernels(patch)
 
         def run(function, *arrays):
             return np.asarray(ours(algorithm, function)(*[layout.view(layout.store(a)) for a in arrays]))
@@ -350,7 +364,7 @@ def test_a_kernel_laid_over_an_image_by_hand(algorithm):
 @algorithms
 def test_gradients(algorithm, options, monkeypatch):
     if algorithm != "auto":
-        monkeypatch.setattr(conv, "COMPILED_ABOVE", 0)  # compiled, small as they are
+        use_compiled_kernels(monkeypatch)  # compiled, small as they are
     groups = options.get("groups", 1)
     bias = values(3, (2,))
     check(ours(algorithm, lambda x, w, b: tg.conv2d(x, w, b, **options)), values(1, (1, 2, 3, 4)),
@@ -410,9 +424,9 @@ def test_threads_never_add_to_one_pixel_at_once(algorithm, maps, weight, stride,
     """The windows of a transposed convolution overlap, so the work has to be divided with care; tried often, for chance
     decides whether two threads meet."""
     y, w = values(0, maps), values(1, weight)
-    monkeypatch.setattr(conv, "COMPILED_ABOVE", 10**12)
+    use_compiled_kernels(monkeypatch, False)
     expected = tg.conv_transpose2d(y, w, stride=stride, padding=padding)
-    monkeypatch.setattr(conv, "COMPILED_ABOVE", 0)
+    use_compiled_kernels(monkeypatch)
     with tg.conv_algorithm(algorithm):
         worst = max(np.abs(tg.conv_transpose2d(y, w, stride=stride, padding=padding) - expected).max() for _ in range(500))
     assert worst < 1e-10 * np.abs(expected).max()
@@ -421,7 +435,7 @@ def test_threads_never_add_to_one_pixel_at_once(algorithm, maps, weight, stride,
 @algorithms
 def test_a_weight_is_used_as_it_is_now(algorithm, monkeypatch, device):
     """What is derived from a weight may be kept, but not beyond a change, nor for another view of it."""
-    monkeypatch.setattr(conv, "COMPILED_ABOVE", 0)
+    use_compiled_kernels(monkeypatch)
     x = to_device(values(0, (2, 4, 6, 6)), device)
     weight = tg.Parameter(to_device(values(1, (4, 4, 3, 3)), device))
     flips = [lambda w: w, lambda w: tg.flip(w, (2, 3)), lambda w: tg.transpose(w, (1, 0, 2, 3)), lambda w: tg.flip(w, 0)]
@@ -442,9 +456,9 @@ def test_a_weight_is_used_as_it_is_now(algorithm, monkeypatch, device):
         for function in (tg.conv2d, tg.conv_transpose2d):
             with tg.conv_algorithm(algorithm):
                 found = function(values(0, (1, 2, 9, 9)), wide, stride=stride).numpy()
-            monkeypatch.setattr(conv, "COMPILED_ABOVE", 10**12)
+            use_compiled_kernels(monkeypatch, False)
             close(found, function(values(0, (1, 2, 9, 9)), wide.numpy(), stride=stride), 1e-10)
-            monkeypatch.setattr(conv, "COMPILED_ABOVE", 0)
+            use_compiled_kernels(monkeypatch)
 
 
 def test_the_weight_of_a_transposed_convolution_is_that_of_the_convolution_it_reverses():
@@ -560,6 +574,19 @@ def test_weights_packed_during_a_write_are_not_kept(monkeypatch):
     tg.conv2d(x, weight)
     assert seen[0] == weights.make_pack(numba.float32)
     np.testing.assert_allclose(tg.conv2d(x, weight).numpy(), 2 * 32 * 16, rtol=1e-5)
+
+
+@pytest.mark.parametrize("fused", [True, False])
+def test_weights_are_packed_once_between_writes(fused, monkeypatch):
+    """Backward too, whose op has the bare array. The numbers are those of the time when ops handed the version on."""
+    gan = tg.gans.VanillaGAN(*tg.gans.dcgan_networks((1, 28, 28), 5, 16), 5, key=Key(0))
+    seen, counts = before_and_after_each_task(monkeypatch), []
+    for i in range(3):
+        seen.clear()
+        with tg.fusion(fused):
+            gan.step(Key(1).fold(i).uniform((16, 1, 28, 28), -1.0, 1.0))
+        counts.append(seen.count(conv.make(numba.float32).pack))
+    assert counts == [6, 4, 4]
 
 
 @pytest.mark.parametrize("channels", [16, 2], ids=["matrix products", "few channels"])

@@ -1,9 +1,9 @@
 """Convolutions of few channels (`kernels.cpu.conv.lanes`), all three maps, against the definition in float64."""
 import numpy as np
 import pytest
+from helpers import use_compiled_kernels
 
 from tinygan.backends import cpu
-from tinygan.kernels.cpu import conv
 from tinygan.kernels.cpu.conv import im2col, planner
 from tinygan.kernels.cpu.matmul import microkernel
 from tinygan.kernels.cpu.runtime.pool import pool
@@ -43,7 +43,7 @@ def threads(request, monkeypatch):
 def test_few_channels_against_the_definition(name, channels, kernels, dtype, threads, monkeypatch):
     g, rng, images = GEOMETRIES[name], np.random.default_rng(0), 2 * LANES[dtype] + 3
     used = []
-    monkeypatch.setattr(conv, "COMPILED_ABOVE", 0)
+    use_compiled_kernels(monkeypatch)
     monkeypatch.setattr(planner, "plan_lanes", lambda *a, found=planner.plan_lanes: used.append(1) or found(*a))
     x = rng.standard_normal((images, channels, *g.input)).astype(dtype)
     w = rng.standard_normal((kernels, channels, *g.kernel)).astype(dtype)
@@ -65,7 +65,7 @@ def close(found, expected, dtype):
 
 def test_a_few_images_leave_lanes_empty(monkeypatch):
     g, rng = GEOMETRIES["DCGAN's"], np.random.default_rng(0)
-    monkeypatch.setattr(conv, "COMPILED_ABOVE", 0)
+    use_compiled_kernels(monkeypatch)
     w, y = rng.standard_normal((16, 3, *g.kernel)), rng.standard_normal((3, 16, *g.output))
     close(cpu.conv2d_input_grad(y, w, g), im2col.conv2d_input_grad(y, w, g), "float64")
 

@@ -14,7 +14,7 @@ from tinygan.kernels.cuda.conv import direct, tiled
 from tinygan.kernels.cuda.emulator.device import emulated_device
 from tinygan.kernels.winograd import ERRORS, TILES, Tile
 from tinygan.ops.conv import Geometry
-from tinygan.tensor import Parameter
+from tinygan.parameters import Parameter
 
 DEVICE = emulated_device()
 DTYPES = [np.float32, np.float64]

@@ -2,9 +2,11 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 import threading
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,10 +14,12 @@ import pytest
 import tinygan as tg
 from tinygan import nn
 from tinygan.context import CONTEXT
-from tinygan.fusion import TABLE, Row, as_function, table
+from tinygan.fusion import TABLE, Row, as_function, batch_norm, conv, dense, perceptron, table
 from tinygan.fusion.networks import Layers, Perceptron
 from tinygan.random import Key
 
+FUSED_OPS = [value for module in (batch_norm, conv, dense, perceptron) for value in vars(module).values()
+             if isinstance(value, tg.Op) and value.forward.__module__ == module.__name__]
 RTOL = 1e-10  # relative to the largest element
 
 
@@ -153,6 +157,13 @@ def test_errors_of_a_norm_behind_a_convolution_name_the_norm(row):
     assert messages[0].startswith("layer 1, BatchNorm(7), got 4 channels")
 
 
+def test_ops_and_layers_know_nothing_of_it():
+    folder = Path(tg.__file__).parent
+    files = [*folder.glob("ops/*.py"), *folder.glob("nn/*.py")]
+    assert len(files) > 30
+    assert [path.name for path in files if re.search(r"^\s*(from|import) tinygan.fusion", path.read_text(), re.MULTILINE)] == []
+
+
 def test_a_forward_of_ones_own_is_called(used):
     class Doubled(nn.Dense):
         def forward(self, x):
@@ -164,11 +175,12 @@ def test_a_forward_of_ones_own_is_called(used):
     x = Key(0).normal((4, 3))
     doubled, renamed, changed = (nn.Sequential(kind(3, 3), nn.ReLU()).initialize(Key(1)) for kind in (Doubled, Renamed, nn.Dense))
     changed[0].forward = lambda x: tg.Tensor(-np.ones((4, 3), np.float32))
-    expected = renamed(x).numpy()
-    assert len(used) == 1
-    np.testing.assert_array_equal(doubled(x).numpy(), 2 * expected)
-    assert changed(x).numpy().max() == 0
-    assert len(used) == 1
+    with tg.fusion(True):
+        expected = renamed(x).numpy()
+        assert len(used) == 1
+        np.testing.assert_array_equal(doubled(x).numpy(), 2 * expected)
+        assert changed(x).numpy().max() == 0
+        assert len(used) == 1
 
 
 def test_a_sequential_asks_once_for_a_structure():
@@ -243,7 +255,7 @@ def played(game, fused, steps=3):
         gan = kind(generator, discriminator, 3, key=Key(0), **settings)
         for network in (gan.generator, gan.discriminator):
             network.astype(np.float64)
-        real = Key(1).uniform((6, *generator(np.zeros((2, 3))).shape[1:]), -1.0, 1.0, np.float64)
+        real = Key(1).uniform((6, *gan.sample(z=np.zeros((2, 3))).shape[1:]), -1.0, 1.0, np.float64)
         for i in range(steps):
             z = Key(2).fold(i).normal((6, 3), np.float64)
             with tg.random.use_key(Key(3).fold(i)):
@@ -259,6 +271,28 @@ def played(game, fused, steps=3):
 def test_games_are_played_alike(game):
     for i, (on, off) in enumerate(zip(played(game, True), played(game, False), strict=True)):
         close(on, off, f"entry {i}")
+
+
+@pytest.fixture
+def run(monkeypatch):
+    """The names of the ops of `tinygan.fusion` that are run."""
+    names = set()
+
+    def observe(op, forward):
+        monkeypatch.setattr(op, "forward", lambda *inputs, **static: (names.add(op.name), forward(*inputs, **static))[1])
+
+    for op in FUSED_OPS:
+        observe(op, op.forward)
+    return names
+
+
+def test_the_games_run_every_fused_op_or_none(run):
+    for game in GAMES:
+        played(game, False, steps=1)
+    assert run == set()
+    for game in GAMES:
+        played(game, True, steps=1)
+    assert run == {op.name for op in FUSED_OPS}
 
 
 def test_the_games_exercise_every_row(used):

@@ -20,6 +20,7 @@ import tinygan
 from tinygan.backends import cpu
 from tinygan.kernels import reference
 from tinygan.kernels.cpu import native
+from tinygan.kernels.cpu.activations import COMPILED_ABOVE
 from tinygan.kernels.cpu.runtime import compiling, workspace
 from tinygan.kernels.cpu.runtime.arrays import pointer_to
 from tinygan.kernels.cpu.runtime.pool import SHARED_FROM, Pool, core_count, pool
@@ -47,12 +48,9 @@ def path(name):
     with pytest.MonkeyPatch.context() as patch:
         if name != "as it is":
             use_compiled_kernels(patch)
-            patch.setattr(cpu, "LARGE", 0)
-            patch.setattr(cpu, "FEW", 0)
         if name == "compiled, shared":
             share_all_tasks(patch)
             patch.setattr(native, "ALONE", 0)
-            patch.setattr(native, "ALONE_PRODUCT", 0)
         yield
 
 
@@ -212,7 +210,7 @@ def test_activation_and_its_gradient(shape, dtype, layout, layout_g, which, name
 
 @pytest.mark.parametrize("dtype", FLOATS)
 @pytest.mark.parametrize("name", ACTIVATIONS)
-@pytest.mark.parametrize("size", [cpu.LARGE, cpu.LARGE + 1, native.ALONE + 17])
+@pytest.mark.parametrize("size", [COMPILED_ABOVE, COMPILED_ABOVE + 1, SHARED_FROM + 17])
 def test_activation_on_both_sides_of_the_thresholds(size, name, dtype):
     x, g = 3 * draw(0, (size,), dtype), draw(1, (size,), dtype)
     y = cpu.activation(x, name, 0.3)
@@ -240,7 +238,7 @@ def test_a_gradient_that_is_not_a_number_stays_so(which, name):
 
 
 @pytest.mark.parametrize("name", ACTIVATIONS)
-@pytest.mark.parametrize("size", [10, cpu.LARGE + 1])
+@pytest.mark.parametrize("size", [10, COMPILED_ABOVE + 1])
 def test_activation_writes_where_it_is_told(size, name):
     x = draw(0, (size,), np.float32)
     expected = reference.activation(x, name, 0.3)

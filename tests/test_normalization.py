@@ -206,7 +206,6 @@ def ones(*shapes):
     (lambda: tg.batch_norm(*ones((4, 3), 3, 3), eps=0.0), ValueError, "batch_norm: eps should be positive, got 0"),
     (lambda: tg.batch_norm(*ones((4, 3), 3, 3), eps=np.nan), ValueError, "batch_norm: eps should be positive, got nan"),
     (lambda: tg.batch_norm(np.ones((4, 3)), None, None), TypeError, "batch_norm: expected a Tensor .*, got NoneType"),
-    (lambda: tg.batch_norm(np.ones((4, 3), np.float32), *ones(3, 3)), TypeError, "batch_norm: .* different precision"),
     (lambda: tg.batch_norm(*[a.astype(int) for a in ones((4, 3), 3, 3)]), TypeError, "batch_norm: needs .*, got int64"),
     (lambda: tg.batch_norm_inference(*ones((2, 3), 2, 3, 3, 3)), ValueError,
      r"batch_norm_inference: .* got input \(2, 3\) with weight, bias, mean, variance \(3,\), \(3,\), \(2,\), \(3,\)"),
@@ -221,6 +220,12 @@ def ones(*shapes):
 def test_errors(call, error, message):
     with pytest.raises(error, match=message):
         call()
+
+
+@pytest.mark.parametrize("fused, caller", [(True, "batch_norm"), (False, "mul")])
+def test_mixed_precision_is_refused(fused, caller):
+    with tg.fusion(fused), pytest.raises(TypeError, match=f"{caller}: .* different precision"):
+        tg.batch_norm(np.ones((4, 3), np.float32), *ones(3, 3))
 
 
 def test_numpy_eps_keeps_float32():

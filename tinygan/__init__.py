@@ -2,9 +2,10 @@
 
 This file is the table of contents: every public name stands here, or in one of the rooms named at the end.
 """
-from typing import TYPE_CHECKING as _TYPE_CHECKING
+import typing as _typing
 
-from tinygan.tensor import Buffer, Parameter, Tensor
+from tinygan.tensor import Tensor
+from tinygan.parameters import Buffer, Parameter
 from tinygan.context import detect_anomaly, enable_grad, is_recording, no_grad
 from tinygan.graph import Op, grad, op
 from tinygan.higher_order import checkpoint, hvp, jvp
@@ -64,7 +65,7 @@ __all__ = [
     "data", "gans", "metrics", "nn", "optim", "random", "saving", "training",
 ]
 
-if not _TYPE_CHECKING:
+if not _typing.TYPE_CHECKING:  # (else every name would have a type)
     import sys as _sys
     import types as _types
 

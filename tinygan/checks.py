@@ -1,8 +1,9 @@
 """What the engine checks, and what it says: inputs of one precision, finite values, what an op of a user's returns."""
 from __future__ import annotations
 
-__all__ = ["as_output", "as_seed", "check_saves", "checked_gradients", "explained_rule", "is_own", "of_one_precision",
-           "users_line"]
+__all__ = ["as_output", "as_seed", "backend_for", "check_saves", "checked_gradients", "explained", "explained_rule",
+           "freed", "inspect_gradients", "inspect_node", "inspect_result", "is_own", "nodes", "note_inputs",
+           "of_one_precision", "refuse_constant", "seeds", "two_devices", "users_line"]
 
 import inspect
 import sys
@@ -12,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tinygan.backends import Array, backend_of
-from tinygan.context import override
-from tinygan.tensor import FLOATS, Tensor, as_array
+from tinygan.context import CONTEXT, override
+from tinygan.staleness import watched
+from tinygan.tensor import FLOATS, Tensor, as_array, wrap
 
 if TYPE_CHECKING:
     from tinygan.graph import Node, Op
@@ -43,6 +45,12 @@ def check_saves(name: str, forward: Callable[..., Any], saves: Any) -> None:
     if max(saves, default=-1) >= len(parameters) - 1:
         raise ValueError(f"op {name}: saves={saves} names an input that the forward does not take; it takes "
                          f"{[p.name for p in parameters[1:]]}, counted from 0")
+
+
+def note_inputs(node: Node, arrays: list[Any]) -> None:
+    """What the gradients that a user's vjp returns are compared with."""
+    node.shapes = tuple([getattr(a, "shape", None) for a in arrays])
+    node.dtypes = tuple([getattr(a, "dtype", None) for a in arrays])
 
 
 def explained_rule(op: Op, rule: Callable[..., Any]) -> Callable[..., Any]:
@@ -97,12 +105,33 @@ def checked_gradients(node: Node, needs: list[bool], g: Any, parts: Any) -> list
     return checked
 
 
+def refuse_constant(op: Op, out: Array) -> None:
+    """TypeError for a user's op without a vjp whose result would depend on a Tensor that requires a gradient."""
+    if out.dtype in FLOATS:
+        raise TypeError(f"{op.name}: has no vjp, so its result would be a constant to grad: write one under @{op.name}.vjp, "
+                        "or give it tinygan.detach(x)")
+
+
 def _reaches(shape: tuple[int, ...], wide: tuple[int, ...]) -> bool:
     """Whether an array of this shape broadcasts to the wide one."""
     return len(shape) <= len(wide) and all(n in (1, m) for n, m in zip(shape[::-1], wide[::-1], strict=False))
 
 
 # -- every op ----------------------------------------------------------------------------------------------------------
+
+
+def backend_for(op: Op, x: Any) -> Any:
+    """The backend of an input; a TypeError that names the op for what is no array."""
+    try:
+        return backend_of(x)
+    except TypeError as error:
+        raise TypeError(f"{op.name}: {error}") from None
+
+
+def two_devices(op: Op, one: Any, other: Any) -> TypeError:
+    """The error for inputs on different devices."""
+    return TypeError(f"{op.name}: inputs on {one.name} and on {other.name}: bring them to one device, by "
+                     "tinygan.to_device(array, name) or network.to(name)")
 
 
 def as_output(op: Op, backend: Any, out: Any) -> Array:
@@ -118,6 +147,7 @@ def as_output(op: Op, backend: Any, out: Any) -> Array:
 
 
 def explained(op: Op, arrays: list[Any], error: Exception) -> Exception:
+    """NumPy's error, with the op's name and the shapes of its inputs."""
     if str(error).startswith(op.name + ":"):
         return error
     shapes = ", ".join(str(a.shape) if hasattr(a, "shape") else str(a) for a in arrays)
@@ -140,27 +170,40 @@ def of_one_precision(op: Op, arrays: list[Any]) -> list[Any]:
     return [a.astype(dtypes[0]) if getattr(a, "dtype", None) == _BOOL else a for a in arrays] if masks else arrays
 
 
-def check_finite(op: Op, out: Array, arrays: list[Any]) -> None:
+# -- under `detect_anomaly` ----------------------------------------------------------------------------------------------
+
+
+def inspect_result(op: Op, out: Array, arrays: list[Any], inputs: Any, static: Any) -> None:
+    """An op has run: a FloatingPointError if its result is the first that is not finite."""
     if out.dtype in FLOATS and not np.isfinite(out).all() and all(bool(np.isfinite(a).all()) for a in arrays):
         raise AnomalyError(op)
+    noted = CONTEXT.get().reads
+    if noted is not None:
+        noted.extend(watched((inputs, static)))
 
 
-def check_finite_gradients(node: Node, needs: list[bool], parts: Sequence[Any], g: Any, saved: Any) -> None:
+def inspect_node(node: Node) -> None:
+    """A node has been recorded: note the user's line, and checksums of all that was saved."""
+    node.line = users_line()
+    node.versions += watched((node.saved, node.static))
+
+
+def inspect_gradients(node: Node, needs: list[bool], parts: Sequence[Any], g: Any, saved: Any,
+                      gradients: dict[Node, Any]) -> None:
+    """A vjp has run: a FloatingPointError if one of its parts is the first gradient that is not finite; or if it became so
+    when it was added to what other ops gave, or summed over the axes of a broadcast."""
+    line = f"the op was called from {node.line or 'a line outside detect_anomaly'}"
     for i, need in enumerate(needs):
         part = parts[i] if need else None
         if part is not None and not np.isfinite(as_array(part)).all():
             inner = _inner_op(node, needs, g, saved)
             where = f" (in {inner}, which its vjp calls)" if inner else ""
             raise FloatingPointError(f"{node.op}: the gradient of input {i} is where the first NaN or infinity appears"
-                                     f"{where}; the op was called from {node.line or 'a line outside detect_anomaly'}")
-
-
-def check_finite_sums(node: Node, gradients: dict[Node, Any]) -> None:
-    """After the parts were found finite: their sum, with what other ops gave and over the axes of a broadcast."""
+                                     f"{where}; {line}")
     for i, parent in enumerate(node.parents):
         if parent in gradients and not np.isfinite(as_array(gradients[parent])).all():
             raise FloatingPointError(f"{node.op}: where the gradient of input {i} is added up, the first NaN or infinity "
-                                     f"appears; the op was called from {node.line or 'a line outside detect_anomaly'}")
+                                     f"appears; {line}")
 
 
 def _inner_op(node: Node, needs: list[bool], g: Any, saved: Any) -> str:
@@ -187,6 +230,58 @@ def users_line() -> str:
     while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] == _PACKAGE:
         frame = frame.f_back
     return f"{frame.f_code.co_filename}:{frame.f_lineno}"
+
+
+# -- what `grad` is given ------------------------------------------------------------------------------------------------
+
+
+def nodes(caller: str, kind: str, tensors: Sequence[Any]) -> list[Node]:
+    """The tensors' nodes. TypeError for what is no Tensor, ValueError for one without a node. kind: what they are, for the
+    errors; empty for one Tensor alone."""
+    found = []
+    for i, tensor in enumerate(tensors):
+        label = f"{kind}[{i}]"
+        if not isinstance(tensor, Tensor):
+            raise TypeError(f"{caller}: {label} should be a Tensor, got {type(tensor).__name__}")
+        if tensor.node is None:
+            label = f"{label} {tensor.shape}" if kind else "this Tensor"
+            raise ValueError(f"{caller}: {label} does not require a gradient (made without requires_grad=True, detached, "
+                             "computed under no_grad, or made of integers or booleans, as comparisons are)")
+        found.append(tensor.node)
+    return found
+
+
+def freed(node: Node) -> RuntimeError:
+    """The error for a node that an earlier walk has freed."""
+    return RuntimeError(f"grad: the graph was freed by an earlier grad (at {node.op}); pass retain_graph=True to the first "
+                        "one to walk it twice")
+
+
+def seeds(caller: str, outputs: list[Tensor], gradients: Any, create_graph: bool) -> list[Any]:
+    """The gradients that a walk starts from: those that were given, or 1 for an output of one element. Tensors under
+    `create_graph`, bare arrays otherwise."""
+    if gradients is None:
+        gradients = [None] * len(outputs)
+    elif not isinstance(gradients, list | tuple):
+        gradients = [gradients]
+    if len(gradients) != len(outputs):
+        raise ValueError(f"{caller}: {len(outputs)} outputs but {len(gradients)} gradients for them")
+    found: list[Any] = []
+    for tensor, g in zip(outputs, gradients, strict=True):
+        if g is None:
+            if tensor.size != 1:
+                raise ValueError(f"{caller}: an output of shape {tensor.shape} needs a gradient to start from; only "
+                                 "one of a single element starts from 1")
+            g = backend_of(tensor.array).xp.ones(tensor.shape, tensor.dtype)
+        elif isinstance(g, Tensor | int | float | np.generic):
+            g = as_seed(caller, tensor, g)
+        else:
+            g = as_seed(caller, tensor, g).copy()  # it may become a gradient as it is, and the caller may write to it
+        if create_graph:
+            found.append(g if isinstance(g, Tensor) else wrap(g))
+        else:
+            found.append(as_array(g))
+    return found
 
 
 def as_seed(caller: str, output: Tensor, g: Any) -> Any:

@@ -11,8 +11,9 @@ import numpy as np
 from tinygan.backends import backend_of
 from tinygan.checks import users_line
 from tinygan.context import CONTEXT, override
-from tinygan.graph import Leaf, Node, Op, grad, pullback, reachable
+from tinygan.graph import Leaf, Node, Op, grad, reachable
 from tinygan.ops import concatenate, reshape, split
+from tinygan.pullback import pullback
 from tinygan.random import Key, KeyStream, stream
 from tinygan.tensor import Tensor, wrap
 

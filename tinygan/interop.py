@@ -1,10 +1,11 @@
-"""NumPy's functions on Tensors: the operators' ufuncs run, and what would cut a gradient off is refused.
+"""What comes from NumPy and goes there: arrays that become Tensors, and NumPy's functions on Tensors. The operators' ufuncs
+run, and what would cut a gradient off is refused.
 
 `np.asarray(tensor)` is the way out: an array of the values, which every function takes.
 """
 from __future__ import annotations
 
-__all__ = ["ArrayUfunc", "array_function", "array_ufunc", "holds_recorded"]
+__all__ = ["ArrayUfunc", "array_function", "array_ufunc", "copied", "holds_recorded", "of_numpy"]
 
 from collections.abc import Callable
 from typing import Any
@@ -12,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from tinygan import tensor as tensors  # (which imports this module, so its names are read when they are needed)
+from tinygan.backends import Array, backend_of
 from tinygan.context import CONTEXT
 
 OPERATORS = {
@@ -54,6 +56,32 @@ OTHER_NAMES = {
 
 
 _NUMBERS = frozenset((float, int, bool))
+
+
+def copied(array: Any, dtype: Any = None) -> Array:
+    """What `Tensor(array, dtype=dtype)` holds: a copy of an array or a Tensor, or an array of numbers or a list of them."""
+    if isinstance(array, tensors.Tensor):
+        array = array.array
+    array = of_numpy("Tensor", array)
+    if not hasattr(array, "dtype"):
+        if holds_recorded(array):
+            raise TypeError("Tensor: a list of Tensors would lose their gradients: use tinygan.stack, or tinygan.detach for "
+                            "their values")
+        array = np.asarray(array)
+        if array.dtype.kind in "fiu" and dtype is None:
+            dtype = np.float32  # Python's numbers carry no precision of their own
+    if array.dtype.kind not in "fiub":
+        raise TypeError(f"Tensor: expected real numbers, got an array of {array.dtype}")
+    return backend_of(np.asarray(array) if np.isscalar(array) else array).xp.array(array, dtype=dtype, copy=True, order="C")
+
+
+def of_numpy(caller: str, value: Any) -> Any:
+    """An array whose dtype is none of NumPy's, such as PyTorch's tensor, as one of NumPy; anything else as it is."""
+    if isinstance(getattr(value, "dtype", None), np.dtype | None):
+        return value
+    from tinygan.foreign import as_numbers  # (which imports this module)
+
+    return as_numbers(caller, value)
 
 
 def holds_recorded(value: Any) -> bool:

@@ -21,7 +21,7 @@ import numpy as np
 from tinygan.backends import Array, backend_of
 from tinygan.bound import Bound
 from tinygan.devices import moved
-from tinygan.graph import op, pullback
+from tinygan.graph import op
 from tinygan.kernels.squares import largest_gradient, largest_square
 from tinygan.listening import advanced, is_recording_step, relies_on
 from tinygan.nn import Module, SpectralNorm
@@ -48,7 +48,9 @@ from tinygan.ops import (
 )
 from tinygan.ops import sum as sum_over
 from tinygan.ops.reduce import largest_magnitude
-from tinygan.tensor import Buffer, Parameter, Tensor, as_array
+from tinygan.parameters import Buffer, Parameter
+from tinygan.pullback import pullback
+from tinygan.tensor import Tensor, as_array
 
 Schedule = Callable[[int], float]
 

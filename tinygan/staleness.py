@@ -1,20 +1,21 @@
 """What an op has read that may be overwritten before its vjp runs. It is noted with its version, and `grad` compares."""
 from __future__ import annotations
 
-__all__ = ["Checksum", "Read", "reads", "refuse_stale", "watched"]
+__all__ = ["Checksum", "Read", "check_fresh", "note_uses", "reads", "watched"]
 
 import zlib
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from tinygan.backends import backend_of
+from tinygan.context import CONTEXT
 from tinygan.tensor import Tensor
 from tinygan.versions import Version
 
 if TYPE_CHECKING:
-    from tinygan.graph import Node
+    from tinygan.graph import Node, Op
 
 
 class Checksum:
@@ -61,10 +62,28 @@ def watched(values: Any) -> tuple[Read, ...]:
     return (Read(checksum, checksum.count, values.shape),)
 
 
-def refuse_stale(node: Node, read: Read) -> NoReturn:
-    """The error for a node that needs what has been overwritten."""
-    if isinstance(read.version, Checksum):
-        raise RuntimeError(f"grad: {node.op} needs the values that an array of shape {read.shape} had when it ran, and they "
-                           f"have been overwritten since; the op was called from {node.line or 'inside a checkpoint'}")
-    raise RuntimeError(f"grad: {node.op} needs the values that a Parameter or Buffer of shape {read.shape} had when it "
-                       "ran, and they have been overwritten since (by assign or an optimiser's step)")
+def note_uses(op: Op, inputs: Iterable[Any], result: Tensor) -> None:
+    """An op has read a Parameter or Buffer. A view of one carries its version, and goes stale with it. Whoever records a
+    step, and a `checkpoint`, are told."""
+    context = CONTEXT.get()
+    for x in inputs:
+        if isinstance(x, Tensor) and x.version is not None:
+            if op.view and backend_of(result.array).xp.may_share_memory(result.array, x.array):
+                result.version = x.version
+                x.version.watch(result.array)
+            if context.listener is not None:
+                context.listener.uses(x)
+    if context.reads is not None:
+        context.reads.extend(reads(inputs))
+
+
+def check_fresh(node: Node) -> None:
+    """RuntimeError if what the node saved has been overwritten since."""
+    for version, seen, shape in node.versions:
+        if version.count == seen:
+            continue
+        if isinstance(version, Checksum):
+            raise RuntimeError(f"grad: {node.op} needs the values that an array of shape {shape} had when it ran, and they "
+                               f"have been overwritten since; the op was called from {node.line or 'inside a checkpoint'}")
+        raise RuntimeError(f"grad: {node.op} needs the values that a Parameter or Buffer of shape {shape} had when it "
+                           "ran, and they have been overwritten since (by assign or an optimiser's step)")

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from tinygan.backends import Array, backend_of
 from tinygan.fusion.activations import split
-from tinygan.graph import OUT, op, pullback
+from tinygan.graph import OUT, op
 from tinygan.ops.activations import activation as activate
 from tinygan.ops.activations import activation_grad
 from tinygan.ops.elementwise import add, div, mul, sqrt, sub
@@ -20,6 +20,7 @@ from tinygan.ops.normalization import axes_of, check_batch, normalized, per_chan
 from tinygan.ops.reduce import centred, mean, var
 from tinygan.ops.reduce import sum as sum_over
 from tinygan.ops.shape import stack
+from tinygan.pullback import pullback
 from tinygan.tensor import Tensor, as_array
 
 Statistics = tuple[Array, Array]

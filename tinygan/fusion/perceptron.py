@@ -13,11 +13,12 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any, NamedTuple
 
-from tinygan.graph import op, pullback
+from tinygan.graph import op
 from tinygan.ops.activations import checked_activation
 from tinygan.ops.matmul import dense
 from tinygan.ops.packing import cut, pack, unpacked
 from tinygan.ops.shape import reshape
+from tinygan.pullback import pullback
 from tinygan.tensor import shape_of
 
 

@@ -77,7 +77,7 @@ RECORDS = (
                slope_from_result="y * (1 - y)", curvature_from_result="y * (1 - y) * (1 - 2 * y)"),
     Activation("softplus", value="max(x, 0) + log1p(decay(abs(x)))", slope="sigmoid(x)", curvature="sigmoid_slope(x)",
                slope_from_result="-expm1(-y)", curvature_from_result="-expm1(-y) * decay(y)"),
-    Activation("elu", value="x if x > 0 else slope * expm1(x)", slope="1 if x > 0 else slope * decay(abs(x))",
+    Activation("elu", value="x if x > 0 else slope * expm1(-abs(x))", slope="1 if x > 0 else slope * decay(abs(x))",
                curvature="0 if x > 0 else slope * decay(abs(x))",
                slope_from_result="1 if y > 0 else y + slope", curvature_from_result="0 if y > 0 else y + slope"),
 )

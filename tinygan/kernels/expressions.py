@@ -8,10 +8,12 @@ An expression is a line of Python: numbers, names, + - * /, comparisons, `a if c
     functional   choose(greater(x, 0), x, multiply(slope, x))         for NumPy and for ops, whole arrays at a time
 
 What takes care to compute, such as the exponential, is a function. Each target has its own implementation under this name.
+NumPy computes both branches of a choice. So the branch that is not taken must not overflow: expm1(-abs(x)), for x < 0.
 """
 from __future__ import annotations
 
 import ast
+import copy
 from collections import Counter
 from collections.abc import Iterable
 from functools import cache
@@ -55,6 +57,33 @@ def parsed(text: str, names: tuple[str, ...]) -> ast.expr:
     return tree
 
 
+class _Expander(ast.NodeTransformer):
+    """Replaces calls of defined functions by their definitions."""
+
+    def visit_Call(self, node: ast.Call) -> ast.AST:
+        self.generic_visit(node)
+        name = node.func.id if isinstance(node.func, ast.Name) else ""
+        if name not in DEFINITIONS:
+            return node
+        return _Substitute(node.args[0]).visit(ast.parse(DEFINITIONS[name], mode="eval").body)
+
+
+class _Substitute(ast.NodeTransformer):
+    """Replaces x by an expression."""
+
+    def __init__(self, argument: ast.expr) -> None:
+        self._argument = argument
+
+    def visit_Name(self, node: ast.Name) -> ast.AST:
+        return self._argument if node.id == "x" else node
+
+
+def expanded(tree: ast.expr) -> ast.expr:
+    """The expression without calls of functions that the language defines: with their definitions instead."""
+    found: ast.expr = _Expander().visit(copy.deepcopy(tree))
+    return found
+
+
 class Writer:
     """Writes trees in Python's own notation. `real` is the type of the numbers."""
 
@@ -70,9 +99,8 @@ class Writer:
     def operation(self, symbol: str, a: str, b: str) -> str:
         return f"({a} {symbol} {b})"
 
-    def call(self, name: str) -> str:
-        """What a function of the language is called."""
-        return name
+    def call(self, name: str, arguments: list[str]) -> str:
+        return f"{name}({', '.join(arguments)})"
 
     def write(self, node: ast.expr, known: dict[str, str] | None = None) -> str:
         """The text of a tree. known: text for sub-trees, by their `ast.dump`."""
@@ -95,7 +123,7 @@ class Writer:
             case ast.IfExp(test=condition, body=a, orelse=b):
                 return self.choice(text(condition), text(a), text(b))
             case ast.Call(func=ast.Name(id=name), args=arguments, keywords=[]):
-                return f"{self.call(name)}({', '.join(map(text, arguments))})"
+                return self.call(name, [text(argument) for argument in arguments])
         raise ValueError(f"{ast.unparse(node)!r} is not in the language of expressions")
 
 
@@ -139,13 +167,14 @@ class Body(NamedTuple):
 
 
 def body(tree: ast.expr, writer: Writer) -> Body:
-    """The body that computes an expression. A call that occurs more than once is computed once."""
-    counts = Counter(ast.dump(node) for node in ast.walk(tree) if isinstance(node, ast.Call))
+    """The body that computes an expression. A part that occurs more than once is computed once."""
+    parts = [node for node in ast.walk(tree) if isinstance(node, ast.Call | ast.BinOp)]
+    counts = Counter(map(ast.dump, parts))
     known: dict[str, str] = {}
     variables: list[tuple[str, str]] = []
-    for node in reversed(list(ast.walk(tree))):  # the inner ones first
+    for node in reversed(parts):  # the inner ones first
         key = ast.dump(node)
-        if counts[key] > 1 and key not in known and isinstance(node, ast.Call):
+        if counts[key] > 1 and key not in known:
             text = writer.write(node, known)
             known[key] = f"t{len(variables)}"
             variables.append((known[key], text))

@@ -1,5 +1,5 @@
 """Networks: modules with named parameters, the layers, and the initial values of their weights."""
-from typing import TYPE_CHECKING as _TYPE_CHECKING
+import typing as _typing
 
 from tinygan.nn import initializers
 from tinygan.nn.activations import ELU, Activation, LeakyReLU, ReLU, Sigmoid, Softplus, Tanh
@@ -19,7 +19,7 @@ __all__ = [
     "Activation", "ReLU", "LeakyReLU", "ELU", "Tanh", "Sigmoid", "Softplus",
 ]
 
-if not _TYPE_CHECKING:
+if not _typing.TYPE_CHECKING:  # (else every name would have a type)
     def __getattr__(name: str) -> None:
         """For what is missing: PyTorch's names are told ours."""
         from tinygan.torch_names import NN, missing

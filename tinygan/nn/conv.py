@@ -11,7 +11,7 @@ from tinygan import ops
 from tinygan.nn import initializers
 from tinygan.nn.initializers import Initializer
 from tinygan.nn.module import Module
-from tinygan.tensor import Parameter
+from tinygan.parameters import Parameter
 
 Size = int | Sequence[int]
 

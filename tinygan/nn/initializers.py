@@ -1,7 +1,7 @@
 """Initial values: functions `(key, shape, dtype) -> array`, most of them made by a function that takes the settings.
 
-What is made is a `partial` of a function of this module, so a network can be copied and pickled before it has values.
-fan_in and fan_out of a weight (out, in, ...) are the numbers of inputs and outputs that one weight's place connects.
+They are `partial`s of functions of this module, so that a network can be copied and pickled before it has values. fan_in and
+fan_out of a weight (out, in, ...) are the numbers of inputs of one output and of outputs of one input.
 """
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ ones = constant(1.0)
 
 
 def normal(std: float = 1.0, mean: float = 0.0) -> Initializer:
-    """Normal."""
+    """Normal, with that mean and standard deviation."""
     return partial(_normal, std, mean)
 
 

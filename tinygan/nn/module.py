@@ -17,8 +17,9 @@ from tinygan.context import CONTEXT, override
 from tinygan.devices import device as find_device
 from tinygan.nn.located import locate
 from tinygan.nn.state import check_state, without_absent_counts
+from tinygan.parameters import Buffer, Parameter
 from tinygan.random import Key, as_key
-from tinygan.tensor import Buffer, Parameter, Tensor
+from tinygan.tensor import Tensor
 
 
 class Module:
@@ -29,11 +30,11 @@ class Module:
     An error in `forward` begins with the path of the layer that it arose in."""
 
     couples_examples = True
-    """Whether one example's output may depend on the others in its batch. Where no layer does, several batches may go
-    through a network as one; a subclass that knows so sets this to False."""
+    """Whether one example's output may depend on the others in its batch. A layer for which that is never so sets this to
+    False. Several batches may go through a network of such layers as one."""
 
     taken: ClassVar[tuple[int, str] | None] = None
-    """For error messages: the input's axis that has to fit the weights, and what is counted there: (-1, "features")."""
+    """For error messages: which axis of the input has to fit the weights, and what it counts, such as (-1, "features")."""
 
     _training = True
     _identity: object  # what the context's overrides know this module by; a functional copy shares it
@@ -139,10 +140,12 @@ class Module:
         return {path: np.array(value.numpy(), order="C") for path, value in self._state()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> Self:
-        """Assign every parameter and buffer. state: arrays, Tensors or PyTorch's tensors by path, of any real type: they are
-        converted. Batch norm's count of batches, `num_batches_tracked`, which older PyTorch and other formats do not have,
-        may be missing, or there where this network has none. Raises ValueError or TypeError, before anything is assigned,
-        naming the entries that are missing, unexpected, of another shape or no numbers."""
+        """Assign every parameter and buffer.
+
+        state: arrays, Tensors or PyTorch's tensors by path. They may have any real type and are converted. Batch norm's
+        count of batches, `num_batches_tracked`, may be missing in the state or in the network: older PyTorch and other
+        formats do not have it. Raises ValueError or TypeError before anything is assigned, and names the entries that are
+        missing, unexpected, of another shape or no numbers."""
         own = dict(self._state())
         state = without_absent_counts(own, state)
         arrays = check_state(type(self).__name__, own, state)
@@ -180,7 +183,7 @@ class Module:
     # -- looking at it -------------------------------------------------------------------------------------------
 
     def describe(self) -> str:
-        """What stands in brackets behind the layer's name."""
+        """The text in brackets behind the layer's name."""
         return ""
 
     def __repr__(self) -> str:
@@ -211,7 +214,7 @@ def update_buffers_of(*modules: Module) -> AbstractContextManager[None]:
 
 
 def identities(*modules: Module) -> frozenset[object]:
-    """What the context knows these modules and all below by."""
+    """The keys by which the context knows these modules and all below."""
     return frozenset(m._identity for module in modules for _, m in module.named_modules())
 
 

@@ -12,7 +12,7 @@ from tinygan import ops
 from tinygan.nn import initializers
 from tinygan.nn.initializers import Initializer
 from tinygan.nn.module import Module
-from tinygan.tensor import Buffer, Parameter
+from tinygan.parameters import Buffer, Parameter
 
 
 class BatchNorm(Module):

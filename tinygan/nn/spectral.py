@@ -16,8 +16,9 @@ from tinygan.nn.conv import ConvTranspose2d
 from tinygan.nn.initializers import Initializer
 from tinygan.nn.module import Module, members
 from tinygan.ops.reduce import largest_magnitude
+from tinygan.parameters import Buffer, Parameter
 from tinygan.random import Key, next_key
-from tinygan.tensor import Buffer, Parameter, as_array
+from tinygan.tensor import as_array
 
 _ORIGINAL, _U, _V = "parametrizations.weight.original", "parametrizations.weight.0._u", "parametrizations.weight.0._v"
 _FIRST_ITERATIONS = 15  # from a random vector, as PyTorch does when it wraps a layer
@@ -67,7 +68,7 @@ class SpectralNorm(Module):
 
     @property
     def weight(self) -> Any:
-        """The normalised weight, by u and v as they are."""
+        """The weight, divided by sigma as u and v give it now."""
         original = getattr(self, _ORIGINAL)
         # Copies: u and v may move before the backward pass.
         u, v = (getattr(self, path).array.astype(original.dtype) for path in (_U, _V))
@@ -89,12 +90,12 @@ class SpectralNorm(Module):
 
     @property
     def iteration(self) -> Callable[[Any, Buffer, Buffer], None]:
-        """What brings vectors u and v closer to a weight's, as a forward pass in training does with its own."""
+        """The power iterations of a forward pass in training, as a function of a weight and its vectors u and v."""
         return partial(_iterate, outputs=self._outputs, eps=self.eps, count=self.n_power_iterations)
 
     @property
     def paths(self) -> tuple[str, str, str]:
-        """What the weight and the vectors u and v are called."""
+        """The names of the weight and of the vectors u and v in the state."""
         return _ORIGINAL, _U, _V
 
     def _with(self, weight: Any) -> Module:
@@ -118,12 +119,12 @@ def _matrix(weight: Any, outputs: int) -> Any:
 
 
 def _iterate(weight: Any, u: Buffer, v: Buffer, outputs: int, eps: float, count: int) -> None:
-    """u and v closer to the singular vectors of the largest singular value."""
+    """`count` power iterations: u and v come closer to the singular vectors of the largest singular value."""
     matrix = _matrix(weight, outputs)
     backend = backend_of(matrix)
 
     def unit(x: Any) -> Any:
-        """x / |x|, by its largest magnitude first, so that no square overflows or vanishes."""
+        """x / |x|. It is divided by its largest magnitude first, so that no square overflows or vanishes."""
         largest = largest_magnitude(x)
         if backend is cpu and largest == 0:  # (a GPU is not waited for: there the loss becomes NaN)
             raise ValueError(f"SpectralNorm: a weight of zeros has no singular vectors (weight {weight.shape})")

@@ -1,4 +1,4 @@
-"""What a saved state has to be for a network: its names, shapes and types, and what is said where it is not."""
+"""Checks of a saved state before a network loads it, with messages that say how to mend it."""
 from __future__ import annotations
 
 __all__ = ["check_state", "without_absent_counts"]
@@ -14,8 +14,8 @@ _SHOWN = 20
 
 
 def check_state(owner: str, own: Mapping[str, Any], state: Mapping[str, Any]) -> dict[str, Array]:
-    """The arrays of `state`, if it has exactly the names and shapes of `own`. Otherwise ValueError, naming every entry that
-    differs, or a prefix where that is all; TypeError for entries that are no numbers."""
+    """The arrays of `state`, if it has exactly the names and shapes of `own`. Otherwise a ValueError names every entry that
+    differs, or the prefix by which all of them differ. A TypeError names entries that are no numbers."""
     caller = f"load_state_dict of {owner}"
     if not isinstance(state, Mapping):
         raise TypeError(f"{caller}: expected arrays by name, got {type(state).__name__}")
@@ -36,7 +36,7 @@ def check_state(owner: str, own: Mapping[str, Any], state: Mapping[str, Any]) ->
 
 
 def without_absent_counts(own: dict[str, Any], state: Mapping[str, Any]) -> Mapping[str, Any]:
-    """`state` without batch norm's counts that are not in `own`, which loses those that are not in `state`."""
+    """`state` without those of batch norm's counts that `own` lacks; those that `state` lacks are removed from `own`."""
     def is_count(name: str) -> bool:
         return isinstance(name, str) and name.rpartition(".")[2] == _COUNT
 
@@ -49,7 +49,7 @@ def without_absent_counts(own: dict[str, Any], state: Mapping[str, Any]) -> Mapp
 
 
 def _of_a_prefix(own: Mapping[str, Any], state: Mapping[str, Any]) -> str:
-    """What to do if the names fit but for a prefix that one side has; empty if that is not it."""
+    """Advice where the names differ by a prefix only, which one side has; empty otherwise."""
     ours = [name for name in own if name.rpartition(".")[2] != _COUNT]
     theirs = [name for name in state if isinstance(name, str) and name.rpartition(".")[2] != _COUNT]
     if not ours or not theirs:
@@ -72,7 +72,7 @@ def _of_a_prefix(own: Mapping[str, Any], state: Mapping[str, Any]) -> str:
 
 
 def _of_a_state_inside(state: Mapping[str, Any]) -> str:
-    """What to do with a training script's own file, which holds the state dict beside other things."""
+    """Advice for a training script's file, which holds the state dict beside other things; empty otherwise."""
     inside = [name for name, value in state.items() if isinstance(value, Mapping)
               and len(value) and all(hasattr(array, "shape") for array in value.values())]
     return f"the state lies further inside: load state[{inside[0]!r}]" if inside else ""

@@ -6,8 +6,9 @@ __all__ = ["activation", "activation_grad", "elu", "leaky_relu", "relu", "sigmoi
 
 from typing import Any
 
-from tinygan.graph import OUT, op
+from tinygan.graph import OUT, Op, op
 from tinygan.kernels.activations import FUSED
+from tinygan.making import X
 from tinygan.ops.elementwise import mul, neg, sub
 
 NAMES = ("identity", "relu", "leaky_relu", "elu", "tanh", "sigmoid", "softplus")
@@ -25,7 +26,7 @@ def _activation(B: Any, x: Any, activation: str, slope: float) -> Any:
     return B.activation(x, activation, slope)
 
 
-_piecewise_linear = op(saves=(OUT,))(_activation.forward)
+_piecewise_linear: Op = op(saves=(OUT,))(_activation.forward)
 
 
 @_activation.vjp
@@ -58,39 +59,39 @@ def _(needs: Any, gg: Any, g: Any, x: Any, activation: str, slope: float) -> Any
     return needs[0] and activation_grad(gg, x, activation=activation, slope=slope), gx
 
 
-def relu(x: Any) -> Any:
+def relu(x: X) -> X:
     """max(x, 0); its gradient at 0 is 0."""
     return _piecewise_linear(x, activation="relu", slope=0.0)
 
 
-def leaky_relu(x: Any, slope: float = 0.2) -> Any:
+def leaky_relu(x: X, slope: float = 0.2) -> X:
     """x where positive, slope * x elsewhere; slope >= 0."""
     checked_activation("leaky_relu", "leaky_relu", slope)
     return _piecewise_linear(x, activation="leaky_relu", slope=float(slope))
 
 
-def elu(x: Any, alpha: float = 1.0) -> Any:
+def elu(x: X, alpha: float = 1.0) -> X:
     """x where positive, alpha * (exp(x) - 1) elsewhere; alpha >= 0 (Clevert et al. 2016)."""
     checked_activation("elu", "elu", alpha)
     return _activation(x, activation="elu", slope=float(alpha))
 
 
-def tanh(x: Any) -> Any:
+def tanh(x: X) -> X:
     """The hyperbolic tangent."""
     return _activation(x, activation="tanh", slope=0.0)
 
 
-def sigmoid(x: Any) -> Any:
+def sigmoid(x: X) -> X:
     """1 / (1 + exp(-x)), without overflow."""
     return _activation(x, activation="sigmoid", slope=0.0)
 
 
-def softplus(x: Any) -> Any:
+def softplus(x: X) -> X:
     """log(1 + exp(x)), without overflow."""
     return _activation(x, activation="softplus", slope=0.0)
 
 
-def activation(x: Any, name: str, slope: float = 0.2) -> Any:
+def activation(x: X, name: str, slope: float = 0.2) -> X:
     """The activation of that name: identity, relu, leaky_relu, elu (with `slope`), tanh, sigmoid or softplus."""
     checked_activation("activation", name, slope)
     if name == "identity":

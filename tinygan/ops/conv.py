@@ -14,6 +14,7 @@ __all__ = ["Geometry", "conv2d", "conv2d_weight_grad", "conv_algorithm", "conv_t
 from typing import Any
 
 from tinygan.graph import op
+from tinygan.making import weighted
 from tinygan.ops.activations import activation as activate
 from tinygan.ops.activations import checked_activation
 from tinygan.ops.composite import Composite
@@ -88,6 +89,7 @@ def _finished(y: Any, bias: Any, activation: str, slope: float) -> Any:
 # What a user calls
 
 
+@weighted
 def conv2d(x: Any, weight: Any, bias: Any = None, stride: Size = 1, padding: Size | str = 0, dilation: Size = 1,
            groups: int = 1, activation: str = "identity", slope: float = 0.2) -> Any:
     """activation(x * weight + bias), * the cross-correlation, as in PyTorch: x (N, C, H, W), weight (K, C / groups, kH, kW),
@@ -101,6 +103,7 @@ def conv2d(x: Any, weight: Any, bias: Any = None, stride: Size = 1, padding: Siz
     return convolution(x, weight, bias, geometry, activation, slope)
 
 
+@weighted
 def conv_transpose2d(x: Any, weight: Any, bias: Any = None, stride: Size = 1, padding: Size = 0, output_padding: Size = 0,
                      groups: int = 1, dilation: Size = 1, activation: str = "identity", slope: float = 0.2) -> Any:
     """The transposed convolution, activation(adjoint of conv2d + bias), as in PyTorch: x (N, C, H, W), weight

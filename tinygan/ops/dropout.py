@@ -3,15 +3,15 @@ from __future__ import annotations
 
 __all__ = ["dropout"]
 
-from typing import Any
 
 from tinygan.backends import backend_of
+from tinygan.making import X
 from tinygan.ops.elementwise import mul
 from tinygan.random import Key, as_key, next_key
 from tinygan.tensor import FLOATS, as_array, shape_of
 
 
-def dropout(x: Any, rate: float = 0.5, key: Key | None = None) -> Any:
+def dropout(x: X, rate: float = 0.5, key: Key | None = None) -> X:
     """Each element zeroed with probability `rate`, the others divided by 1 - rate (Srivastava et al. 2014).
 
     key: where the draw comes from; None: the context's key.

@@ -10,6 +10,7 @@ import numpy as np
 from tinygan.backends import backend_of
 from tinygan.graph import op
 from tinygan.listening import is_recording_step
+from tinygan.making import X
 from tinygan.ops.shape import broadcast_to, check_broadcast, checked_axis, integers, reshape
 from tinygan.tensor import Tensor, as_array, shape_of
 
@@ -54,7 +55,7 @@ def _is_basic(index: Any) -> bool:
     return all(part is None or part is Ellipsis or isinstance(part, slice | int | np.integer) for part in parts)
 
 
-def getitem(x: Any, index: Any) -> Any:
+def getitem(x: X, index: Any) -> X:
     """x[index] as NumPy has it: slices, integers, None, ..., integer arrays and masks, Tensors of integers or booleans.
 
     Raises IndexError where NumPy does; but of an array on a GPU, as CuPy has it, an integer array's out-of-range elements
@@ -84,7 +85,7 @@ def range_error(indices: Any, count: int) -> str:
     return "" if low >= 0 and high < count else f"from {low} to {high}, expected 0 to {count - 1}"
 
 
-def scatter_add(values: Any, index: Any, shape: Shape) -> Any:
+def scatter_add(values: X, index: Any, shape: Shape) -> X:
     """The adjoint of `getitem`: zeros of `shape` with `values` added at `index`, repeated places adding up.
 
     values: of the shape of `zeros[index]`, or one that broadcasts to it.
@@ -97,7 +98,7 @@ def scatter_add(values: Any, index: Any, shape: Shape) -> Any:
     return _scatter_add(broadcast_to(values, picked), index=index, shape=shape)
 
 
-def embedding(weight: Any, indices: Any) -> Any:
+def embedding(weight: X, indices: Any) -> X:
     """Rows of weight (count, dimension) by integer indices of any shape -> (*indices.shape, dimension)."""
     indices = _plain(indices)
     if not hasattr(indices, "dtype"):
@@ -143,7 +144,7 @@ def _corner(shape: Shape, axis: int) -> tuple[slice, ...]:
     return tuple([slice(None if i == axis else n) for i, n in enumerate(shape)])
 
 
-def gather(x: Any, axis: int, index: Any) -> Any:
+def gather(x: X, axis: int, index: Any) -> X:
     """Elements of x picked along one axis: for three axes and axis=1, out[i, j, k] = x[i, index[i, j, k], k].
 
     index: integers from 0 to x.shape[axis] - 1, with as many axes as x and along the others not longer than it; the result

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from tinygan.backends import backend_of
-from tinygan.graph import op, pullback
+from tinygan.graph import op
+from tinygan.making import Operand, X
 from tinygan.ops.activations import activation_grad
 from tinygan.ops.elementwise import abs as absolute
 from tinygan.ops.elementwise import mul, neg, sub
@@ -16,6 +17,7 @@ from tinygan.ops.indexing import getitem, range_error
 from tinygan.ops.reduce import log_softmax, mean
 from tinygan.ops.reduce import sum as sum_over
 from tinygan.ops.shape import broadcast_to
+from tinygan.pullback import pullback
 from tinygan.tensor import as_array, shape_of
 
 
@@ -57,7 +59,7 @@ def _(needs: Any, h: Any, gg: Any, g: Any, logits: Any, weight: float) -> Any:
     return pullback(definition, (gg, g, logits), h, needs)
 
 
-def binary_cross_entropy_with_logits(logits: Any, targets: Any, weight: float = 1.0) -> Any:
+def binary_cross_entropy_with_logits(logits: X, targets: Operand, weight: float = 1.0) -> X:
     """weight * mean(softplus(logits) - targets * logits): -log likelihood of targets in [0, 1] under sigmoid(logits).
 
     targets: a number, or an array or Tensor of the shape of logits. Finite for every finite logit; of an infinite one the
@@ -67,7 +69,7 @@ def binary_cross_entropy_with_logits(logits: Any, targets: Any, weight: float = 
     return _bce_with_logits(logits, targets, weight=weight)
 
 
-def softmax_cross_entropy(logits: Any, labels: Any) -> Any:
+def softmax_cross_entropy(logits: X, labels: Any) -> X:
     """Mean over rows of -log softmax(logits)[label]: logits (N, classes), labels (N,) integers -> a scalar.
 
     A number added to all logits of a row changes nothing. For infinite logits see `softmax`.
@@ -87,17 +89,18 @@ def softmax_cross_entropy(logits: Any, labels: Any) -> Any:
     return neg(mean(getitem(log_softmax(logits, 1), (rows, labels))))
 
 
-def mean_squared_error(predictions: Any, targets: Any) -> Any:
+def mean_squared_error(predictions: X, targets: Operand) -> X:
     """mean((predictions - targets)^2), both of one shape, or targets a number."""
     _check("mean_squared_error", predictions, targets)
-    difference = sub(predictions, targets)
+    difference: Any = sub(predictions, targets)
     return mean(mul(difference, difference))
 
 
-def mean_absolute_error(predictions: Any, targets: Any) -> Any:
+def mean_absolute_error(predictions: X, targets: Operand) -> X:
     """mean(|predictions - targets|), both of one shape, or targets a number."""
     _check("mean_absolute_error", predictions, targets)
-    return mean(absolute(sub(predictions, targets)))
+    difference: Any = sub(predictions, targets)
+    return mean(absolute(difference))
 
 
 def _check(caller: str, x: Any, targets: Any) -> None:

@@ -4,15 +4,16 @@ from __future__ import annotations
 __all__ = ["dense", "matmul"]
 
 import math
-from typing import Any
+from typing import Any, overload
 
 from tinygan.graph import op
+from tinygan.making import NumPyArray, weighted
 from tinygan.ops.activations import activation as activate
 from tinygan.ops.activations import checked_activation
 from tinygan.ops.composite import Composite
 from tinygan.ops.elementwise import add
 from tinygan.ops.shape import reshape, swap_last
-from tinygan.tensor import shape_of
+from tinygan.tensor import Tensor, shape_of
 
 
 @op(saves=(0, 1), broadcasts=True)
@@ -23,6 +24,18 @@ def _matmul(B: Any, a: Any, b: Any) -> Any:
 @_matmul.vjp
 def _(needs: Any, g: Any, a: Any, b: Any) -> Any:
     return needs[0] and _matmul(g, swap_last(b)), needs[1] and _matmul(swap_last(a), g)
+
+
+@overload
+def matmul(a: Tensor, b: Tensor | NumPyArray) -> Tensor: ...
+
+
+@overload
+def matmul(a: NumPyArray, b: Tensor) -> Tensor: ...
+
+
+@overload
+def matmul(a: NumPyArray, b: NumPyArray) -> NumPyArray: ...
 
 
 def matmul(a: Any, b: Any) -> Any:
@@ -92,6 +105,7 @@ def affine(x: Any, weight: Any, bias: Any, activation: str, slope: float) -> Any
     return activate(y if bias is None else add(y, bias), activation, slope)
 
 
+@weighted
 def dense(x: Any, weight: Any, bias: Any = None, activation: str = "identity", slope: float = 0.2) -> Any:
     """activation(x @ weight.T + bias): x (..., in), weight (out, in), bias (out,) or None -> (..., out).
 

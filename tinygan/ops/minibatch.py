@@ -7,11 +7,13 @@ __all__ = ["minibatch_similarity"]
 from typing import Any
 
 from tinygan.backends import backend_of
-from tinygan.graph import op, pullback
+from tinygan.graph import op
+from tinygan.making import X
 from tinygan.ops.elementwise import add, exp, mul, neg, sign, sub
 from tinygan.ops.indexing import getitem
 from tinygan.ops.reduce import sum as sum_over
 from tinygan.ops.shape import concatenate, expand_dims
+from tinygan.pullback import pullback
 from tinygan.tensor import as_array, shape_of
 
 
@@ -62,7 +64,7 @@ def _others(m: Any) -> Any:
     return (1 - backend_of(array).xp.eye(array.shape[0], dtype=array.dtype))[..., None]
 
 
-def minibatch_similarity(m: Any) -> Any:
+def minibatch_similarity(m: X) -> X:
     """o_ib = the sum over the other examples j of exp(-sum over c of |m_ibc - m_jbc|): m (N, B, C), B kernels of C
     dimensions each -> o (N, B)."""
     shape = shape_of("minibatch_similarity", m)

@@ -7,13 +7,16 @@ __all__ = ["batch_norm", "batch_norm_inference", "batch_norm_with_statistics", "
 import math
 from typing import Any
 
-from tinygan.graph import op, pullback
+from tinygan.graph import op
+from tinygan.making import weighted
 from tinygan.ops.activations import activation as activate
 from tinygan.ops.activations import checked_activation
+from tinygan.ops.choosing import maximum
 from tinygan.ops.composite import Composite
-from tinygan.ops.elementwise import add, div, maximum, mul, sqrt, sub
+from tinygan.ops.elementwise import add, div, mul, sqrt, sub
 from tinygan.ops.reduce import centred, largest_magnitude, mean
 from tinygan.ops.shape import reshape
+from tinygan.pullback import pullback
 from tinygan.tensor import as_array, shape_of
 
 Statistics = tuple[Any, Any]
@@ -30,6 +33,7 @@ def normalized(x: Any, weight: Any, bias: Any, eps: float, activation: str, slop
     return activate(y, activation, slope), as_array(mean(as_array(x), axes_of(x))), as_array(variance).reshape(-1)
 
 
+@weighted
 def batch_norm(x: Any, weight: Any, bias: Any, eps: float = 1e-5, statistics: Statistics | None = None,
                activation: str = "identity", slope: float = 0.2) -> Any:
     """activation(x normalised per channel over the batch, scaled and shifted): x (N, C, ...), weight, bias (C,) (Ioffe,
@@ -77,6 +81,7 @@ def _(needs: Any, g: Any, *inputs: Any, eps: float) -> Any:
     return pullback(definition, inputs, g, needs)
 
 
+@weighted
 def layer_norm(x: Any, weight: Any, bias: Any, eps: float = 1e-5) -> Any:
     """x normalised over its last axes, those of weight's shape, then scaled and shifted (Ba, Kiros, Hinton 2016)."""
     eps = _check_eps("layer_norm", eps)

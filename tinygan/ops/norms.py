@@ -9,7 +9,9 @@ from typing import Any
 import numpy as np
 
 from tinygan.graph import OUT, op
-from tinygan.ops.elementwise import div, equal, mul, where
+from tinygan.making import X
+from tinygan.ops.choosing import equal, where
+from tinygan.ops.elementwise import div, mul
 from tinygan.ops.reduce import Axes, _checked, _count, _reduced, _spread, centred, largest_magnitude
 from tinygan.tensor import Axis
 
@@ -34,7 +36,7 @@ def _(needs: Any, g: Any, x: Any, y: Any, axis: Axes, keepdims: bool, shape: tup
     return (mul(_spread(g, axis, keepdims, shape), div(x, _spread(y, axis, keepdims, shape))),)
 
 
-def norm(x: Any, axis: Axis = None, keepdims: bool = False) -> Any:
+def norm(x: X, axis: Axis = None, keepdims: bool = False) -> X:
     """The L2 norm over `axis`, sqrt(sum(x * x)), without overflow or underflow of the squares.
 
     Where it is 0 its gradient is 0, and so is every further one, so that a gradient penalty can be differentiated at
@@ -44,7 +46,7 @@ def norm(x: Any, axis: Axis = None, keepdims: bool = False) -> Any:
     return _norm(x, axis=axis, keepdims=keepdims, shape=x.shape)
 
 
-def std(x: Any, axis: Axis = None, keepdims: bool = False, ddof: int = 0) -> Any:
+def std(x: X, axis: Axis = None, keepdims: bool = False, ddof: int = 0) -> X:
     """The standard deviation over `axis`: the root of `var`. Where it is 0 its gradient is 0 (that of `sqrt(var(x))` is
     NaN)."""
     axis = _checked("std", x, axis)

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from tinygan.graph import op
+from tinygan.making import X
 from tinygan.ops.shape import integers
 from tinygan.tensor import shape_of
 
@@ -59,7 +60,7 @@ def pack(arrays: Sequence[Any]) -> Any:
     return _pack(*arrays, shapes=tuple([shape_of("pack", a) for a in arrays]))
 
 
-def unpacked(x: Any, start: int, shape: Sequence[int]) -> Any:
+def unpacked(x: X, start: int, shape: Sequence[int]) -> X:
     """The elements of x (of any shape, in row-major order) from `start` on, as many as `shape` has."""
     whole, shape = shape_of("unpacked", x), integers("unpacked", "shape", shape)
     if start < 0 or min(shape, default=0) < 0 or start + math.prod(shape) > math.prod(whole):
@@ -68,5 +69,5 @@ def unpacked(x: Any, start: int, shape: Sequence[int]) -> Any:
 
 
 def cut(x: Any, start: int, shape: Shape) -> Any:
-    """`unpacked` for what is known to be there."""
+    """`unpacked` without its checks."""
     return _unpacked(x, start=start, shape=shape, whole=x.shape)

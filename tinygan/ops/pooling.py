@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from tinygan.graph import op
+from tinygan.making import X
 from tinygan.ops.indexing import getitem
 from tinygan.ops.shape import reshape, transpose
 from tinygan.ops.windows import Pair, image_shape, pair
@@ -31,7 +32,7 @@ class Windows(NamedTuple):
 
     @property
     def frame(self) -> Pair:
-        """The size of the image with its padding, and with what windows reach over beyond it under ceil_mode."""
+        """The size of the image with its padding and, under ceil_mode, with the pixels that windows reach beyond it."""
         vertical, horizontal = (max((self.output[i] - 1) * self.stride[i] + (self.kernel[i] - 1) * self.dilation[i] + 1,
                                     self.input[i] + 2 * self.padding[i]) for i in (0, 1))
         return vertical, horizontal
@@ -43,7 +44,7 @@ class Windows(NamedTuple):
         return slice(top, top + self.input[0]), slice(left, left + self.input[1])
 
     def places(self) -> Iterator[tuple[slice, slice]]:
-        """For each place in the window, row by row: where in the frame all windows have it."""
+        """For each place in a window, row by row: the pixels of the frame that all windows have there."""
         for row in range(0, self.kernel[0] * self.dilation[0], self.dilation[0]):
             for column in range(0, self.kernel[1] * self.dilation[1], self.dilation[1]):
                 yield (slice(row, row + (self.output[0] - 1) * self.stride[0] + 1, self.stride[0]),
@@ -59,8 +60,8 @@ def _framed(B: Any, x: Any, w: Windows, value: float) -> Any:
 
 @op()
 def _largest(B: Any, x: Any, windows: Windows) -> Any:
-    """Where each window's largest element lies in x, seen as one row in the order (N, H, W, C): indices (N, OH, OW, C).
-    The first of equal ones, and a NaN rather than any number, as in PyTorch."""
+    """The index of each window's largest element, in x flattened in the order (N, H, W, C): (N, OH, OW, C). Of equal
+    elements it is the first, and a NaN counts as the largest, as in PyTorch."""
     xp = B.xp
     framed = _framed(B, x, windows, -xp.inf)
     pixel = xp.full(windows.frame, -1)
@@ -76,14 +77,14 @@ def _largest(B: Any, x: Any, windows: Windows) -> Any:
     return (images + where) * c + xp.arange(c)
 
 
-def max_pool2d(x: Any, kernel_size: int | Sequence[int], stride: int | Sequence[int] | None = None,
-               padding: int | Sequence[int] = 0, dilation: int | Sequence[int] = 1, ceil_mode: bool = False) -> Any:
+def max_pool2d(x: X, kernel_size: int | Sequence[int], stride: int | Sequence[int] | None = None,
+               padding: int | Sequence[int] = 0, dilation: int | Sequence[int] = 1, ceil_mode: bool = False) -> X:
     """The largest element of every window of x (N, C, H, W) -> (N, C, OH, OW), as in PyTorch, with
     OH = (H + 2 padding - dilation (kernel_size - 1) - 1) // stride + 1.
 
-    stride: kernel_size unless given. padding: at most half of a window; it never is the largest. ceil_mode: a last
-    window that begins inside may reach over the end. The gradient goes to the first of equal elements. Raises
-    ValueError for sizes that don't fit, and for windows between whose places the image would slip through.
+    stride: kernel_size unless given. padding: at most half of a window; its elements are never the largest. ceil_mode:
+    the last window may reach beyond the end, if it begins inside. The gradient goes to the first of equal elements.
+    Raises ValueError for sizes that don't fit, and where a dilated window would hold padding only.
     """
     windows = _windows("max_pool2d", x, kernel_size, stride, padding, dilation, ceil_mode)
     for i in (0, 1):
@@ -101,7 +102,8 @@ def max_pool2d(x: Any, kernel_size: int | Sequence[int], stride: int | Sequence[
 def _means(B: Any, x: Any, windows: Windows, count_include_pad: bool) -> Any:
     framed = _framed(B, x, windows, 0.0)
     places = list(windows.places())
-    total = framed[(slice(None), *places[0])].astype(x.dtype if len(places) <= 128 else np.float64)  # many lose digits
+    # (A float32 sum of many numbers would lose digits.)
+    total = framed[(slice(None), *places[0])].astype(x.dtype if len(places) <= 128 else np.float64)
     for place in places[1:]:
         total = B.xp.add(total, framed[(slice(None), *place)], out=total)
     total *= _shares(B, x.dtype, windows, count_include_pad)
@@ -137,8 +139,8 @@ def _shares(B: Any, dtype: Any, w: Windows, count_include_pad: bool) -> Any:
     return 1 / sum(counts[place] for place in w.places())[..., None]
 
 
-def avg_pool2d(x: Any, kernel_size: int | Sequence[int], stride: int | Sequence[int] | None = None,
-               padding: int | Sequence[int] = 0, ceil_mode: bool = False, count_include_pad: bool = True) -> Any:
+def avg_pool2d(x: X, kernel_size: int | Sequence[int], stride: int | Sequence[int] | None = None,
+               padding: int | Sequence[int] = 0, ceil_mode: bool = False, count_include_pad: bool = True) -> X:
     """The mean of every window of x (N, C, H, W) -> (N, C, OH, OW), as in PyTorch; sizes as for `max_pool2d`.
 
     count_include_pad: whether the zeros of the padding count as elements; what lies beyond it (ceil_mode) never does.

@@ -10,13 +10,14 @@ from typing import Any
 import numpy as np
 
 from tinygan.graph import OUT, op
+from tinygan.making import binary
 from tinygan.ops.elementwise import mul
 
 Polynomial = tuple[int, ...]  # in b, its coefficients from the constant on
 FAR = 1e12  # stands for an infinite logarithm: no 0 * inf arises, and its cube is a float32
 
 
-@op(saves=(0, 1, OUT), broadcasts=True)
+@binary(saves=(0, 1, OUT))
 def pow(B: Any, a: Any, b: Any) -> Any:
     """pow(a, b): a to the power b, elementwise.
 

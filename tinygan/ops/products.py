@@ -8,11 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from tinygan.graph import op, pullback
+from tinygan.graph import op
+from tinygan.making import X
 from tinygan.ops.elementwise import mul
 from tinygan.ops.indexing import getitem
 from tinygan.ops.reduce import Axes, _checked
 from tinygan.ops.shape import checked_axis, pad, reshape, transpose
+from tinygan.pullback import pullback
 from tinygan.tensor import Axis, shape_of
 
 
@@ -43,7 +45,7 @@ def _halved(x: Any, axes: tuple[int, ...]) -> Any:
     return x
 
 
-def prod(x: Any, axis: Axis = None, keepdims: bool = False) -> Any:
+def prod(x: X, axis: Axis = None, keepdims: bool = False) -> X:
     """The product over `axis`; its gradient is right at zeros, too. Of integers an integer, of nothing 1."""
     return _prod(x, axis=_checked("prod", x, axis), keepdims=keepdims)
 
@@ -64,7 +66,7 @@ def _(needs: Any, g: Any, axis: int, backward: bool) -> Any:
     return (_cumsum(g, axis=axis, backward=not backward),)
 
 
-def cumsum(x: Any, axis: int | None = None) -> Any:
+def cumsum(x: X, axis: int | None = None) -> X:
     """The sums of the first, the first two, the first three, ... elements along `axis`; of x's shape (axis None: of the
     flattened array, as in NumPy). Of integers and booleans integers."""
     shape = shape_of("cumsum", x)

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from tinygan.graph import OUT, op
+from tinygan.making import X
 from tinygan.ops.elementwise import astype, exp, mul, neg, sub
 from tinygan.ops.shape import _broadcast_to, _reshape, checked_axes, checked_axis
 from tinygan.tensor import FLOATS, Axis, shape_of
@@ -26,7 +27,7 @@ def _(needs: Any, g: Any, axis: Axes, keepdims: bool, shape: tuple[int, ...]) ->
     return (_spread(g, axis, keepdims, shape),)
 
 
-def sum(x: Any, axis: Axis = None, keepdims: bool = False) -> Any:
+def sum(x: X, axis: Axis = None, keepdims: bool = False) -> X:
     """The sum over `axis`. Of booleans it is how many are True, and of integers an integer of 64 bits, as in NumPy."""
     shape = shape_of("sum", x)
     if axis is not None:
@@ -44,7 +45,7 @@ def _(needs: Any, g: Any, axis: Axes, keepdims: bool, shape: tuple[int, ...]) ->
     return (_spread(mul(g, 1 / _count(axis, shape)), axis, keepdims, shape),)
 
 
-def mean(x: Any, axis: Axis = None, keepdims: bool = False) -> Any:
+def mean(x: X, axis: Axis = None, keepdims: bool = False) -> X:
     """The mean over `axis`; of booleans or integers in float32, the default. Raises ValueError for the mean of nothing."""
     axis = _checked("mean", x, axis)
     if not _count(axis, x.shape):
@@ -59,7 +60,7 @@ def _mean_of_integers(B: Any, x: Any, axis: Axes, keepdims: bool) -> Any:
     return B.xp.mean(x, axis, dtype=np.float64, keepdims=keepdims).astype(np.float32)
 
 
-def var(x: Any, axis: Axis = None, keepdims: bool = False, ddof: int = 0) -> Any:
+def var(x: X, axis: Axis = None, keepdims: bool = False, ddof: int = 0) -> X:
     """The variance over `axis`: the sum of squared deviations from the mean, divided by (count - ddof). Raises ValueError
     where count is ddof or less."""
     axis = _checked("var", x, axis)
@@ -126,13 +127,13 @@ def _share(B: Any, x: Any, y: Any, axis: Axes) -> Any:
     return ties / B.sum(ties, axis, True)
 
 
-def max(x: Any, axis: Axis = None, keepdims: bool = False) -> Any:
+def max(x: X, axis: Axis = None, keepdims: bool = False) -> X:
     """The largest element over `axis`; where several tie they share the gradient. A NaN wins, and takes it all."""
     axis = _checked("max", x, axis)
     return _max(x, axis=axis, keepdims=keepdims, shape=x.shape)
 
 
-def min(x: Any, axis: Axis = None, keepdims: bool = False) -> Any:
+def min(x: X, axis: Axis = None, keepdims: bool = False) -> X:
     """The smallest element over `axis`; where several tie they share the gradient. A NaN wins, and takes it all."""
     axis = _checked("min", x, axis)
     return _min(x, axis=axis, keepdims=keepdims, shape=x.shape)
@@ -151,7 +152,7 @@ def _(needs: Any, g: Any, x: Any, axis: Axes, keepdims: bool, shape: tuple[int, 
     return (mul(_spread(g, axis, keepdims, shape), _softmax(x, axis=axis)),)  # (exp(x - y) would round y first)
 
 
-def logsumexp(x: Any, axis: Axis = None, keepdims: bool = False) -> Any:
+def logsumexp(x: X, axis: Axis = None, keepdims: bool = False) -> X:
     """log(sum(exp(x))) over `axis`, without overflow: -inf where there is nothing to sum, or -inf only. Its gradient is
     `softmax`, with the shares of infinite numbers as there."""
     axis = _checked("logsumexp", x, axis)
@@ -181,7 +182,7 @@ def _likeliest(B: Any, y: Any, axis: Axes) -> Any:
     return ties / B.xp.maximum(B.xp.sum(ties, axis, keepdims=True), 1)  # (a NaN is equal to nothing)
 
 
-def softmax(x: Any, axis: int = -1) -> Any:
+def softmax(x: X, axis: int = -1) -> X:
     """exp(x) / sum(exp(x)) along `axis`, without overflow.
 
     An infinite number takes all the weight, as in the limit, and several share it: [inf, 1] gives [1, 0], [inf, inf] gives
@@ -212,7 +213,7 @@ def _(needs: Any, g: Any, x: Any) -> Any:
     return (neg(mul(g, exp(x))),)
 
 
-def log_softmax(x: Any, axis: int = -1) -> Any:
+def log_softmax(x: X, axis: int = -1) -> X:
     """log(softmax(x)) along `axis`, without overflow and exact near 0; infinite numbers as in `softmax`."""
     return _log_softmax(x, axis=_along("log_softmax", x, axis))
 
@@ -227,12 +228,12 @@ def _argmin(B: Any, x: Any, axis: int | None) -> Any:
     return B.xp.argmin(x, axis)
 
 
-def argmax(x: Any, axis: int | None = None) -> Any:
+def argmax(x: X, axis: int | None = None) -> X:
     """The index of the largest element along `axis` (None: of the flattened array); int64, no gradient."""
     return _argmax(x, axis=_checked_one("argmax", x, axis))
 
 
-def argmin(x: Any, axis: int | None = None) -> Any:
+def argmin(x: X, axis: int | None = None) -> X:
     """The index of the smallest element along `axis` (None: of the flattened array); int64, no gradient."""
     return _argmin(x, axis=_checked_one("argmin", x, axis))
 
@@ -247,12 +248,12 @@ def _all(B: Any, x: Any, axis: Axes, keepdims: bool) -> Any:
     return B.xp.all(x, axis, keepdims=keepdims)
 
 
-def any(x: Any, axis: Axis = None, keepdims: bool = False) -> Any:
+def any(x: X, axis: Axis = None, keepdims: bool = False) -> X:
     """Whether one element over `axis` is True, or is not 0; booleans, no gradient. Of nothing: False."""
     return _any(x, axis=_checked("any", x, axis), keepdims=keepdims)
 
 
-def all(x: Any, axis: Axis = None, keepdims: bool = False) -> Any:
+def all(x: X, axis: Axis = None, keepdims: bool = False) -> X:
     """Whether every element over `axis` is True, or is not 0; booleans, no gradient. Of nothing: True."""
     return _all(x, axis=_checked("all", x, axis), keepdims=keepdims)
 

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from tinygan.graph import op
+from tinygan.making import X
 from tinygan.tensor import shape_of
 
 Shape = tuple[int, ...]
@@ -57,7 +58,7 @@ def _(needs: Any, g: Any, shape: Shape, original: Shape) -> Any:
     return (_reshape(g, shape=original, original=shape),)
 
 
-def reshape(x: Any, shape: int | Sequence[int]) -> Any:
+def reshape(x: X, shape: int | Sequence[int]) -> X:
     """The elements of x in row-major order under another shape; one entry may be -1."""
     original, wanted = shape_of("reshape", x), integers("reshape", "shape", shape)
     shape = wanted
@@ -80,7 +81,7 @@ def _(needs: Any, g: Any, axes: Shape) -> Any:
     return (_transpose(g, axes=tuple(sorted(range(len(axes)), key=axes.__getitem__))),)
 
 
-def transpose(x: Any, axes: Sequence[int] | None = None) -> Any:
+def transpose(x: X, axes: Sequence[int] | None = None) -> X:
     """x with its axes in another order (None: reversed)."""
     shape = shape_of("transpose", x)
     order = tuple(range(len(shape)))[::-1] if axes is None else checked_axes("transpose", axes, shape)
@@ -89,16 +90,16 @@ def transpose(x: Any, axes: Sequence[int] | None = None) -> Any:
     return _transpose(x, axes=order)
 
 
-def flatten(x: Any, start: int = 0) -> Any:
+def flatten(x: X, start: int = 0) -> X:
     """x with its axes from `start` on as one: flatten(x, 1) keeps a batch, (N, C, H, W) -> (N, C * H * W)."""
-    shape = shape_of("flatten", x)
+    shape: Shape = shape_of("flatten", x)
     start = checked_axis("flatten", start, shape, len(shape) or 1)
     return reshape(x, (*shape[:start], math.prod(shape[start:])))
 
 
-def swap_last(x: Any) -> Any:
+def swap_last(x: X) -> X:
     """x with its last two axes exchanged."""
-    n = len(x.shape)
+    n: int = len(x.shape)
     return _transpose(x, axes=(*range(n - 2), n - 1, n - 2))
 
 
@@ -112,7 +113,7 @@ def _(needs: Any, g: Any, shape: Shape, original: Shape) -> Any:
     return (sum_to(g, original),)
 
 
-def broadcast_to(x: Any, shape: int | Sequence[int]) -> Any:
+def broadcast_to(x: X, shape: int | Sequence[int]) -> X:
     """x repeated along new leading axes and along axes of size 1 (a view: nothing is copied)."""
     original, shape = shape_of("broadcast_to", x), integers("broadcast_to", "shape", shape)
     check_broadcast("broadcast_to", original, shape)
@@ -137,26 +138,26 @@ def _(needs: Any, g: Any, shape: Shape, original: Shape) -> Any:
     return (broadcast_to(g, original),)
 
 
-def sum_to(x: Any, shape: int | Sequence[int]) -> Any:
+def sum_to(x: X, shape: int | Sequence[int]) -> X:
     """The adjoint of `broadcast_to`: x summed over the axes along which `shape` would be repeated to become x's."""
     original, shape = shape_of("sum_to", x), integers("sum_to", "shape", shape)
     check_broadcast("sum_to", shape, original)
     return _sum_to(x, shape=shape, original=original)
 
 
-def unbroadcast(x: Any, shape: Shape) -> Any:
+def unbroadcast(x: X, shape: Shape) -> X:
     """`sum_to` without its checks, for `grad`."""
     return _sum_to(x, shape=shape, original=x.shape)
 
 
-def expand_dims(x: Any, axis: int) -> Any:
+def expand_dims(x: X, axis: int) -> X:
     """x with a new axis of size 1 at position `axis` of the result."""
-    shape = shape_of("expand_dims", x)
+    shape: Shape = shape_of("expand_dims", x)
     axis = checked_axis("expand_dims", axis, shape, len(shape) + 1)
     return reshape(x, (*shape[:axis], 1, *shape[axis:]))
 
 
-def squeeze(x: Any, axis: int | Sequence[int] | None = None) -> Any:
+def squeeze(x: X, axis: int | Sequence[int] | None = None) -> X:
     """x without the named axes of size 1 (None: without any of size 1)."""
     shape = shape_of("squeeze", x)
     if axis is None:
@@ -178,7 +179,7 @@ def _(needs: Any, g: Any, axis: int, sizes: Shape) -> Any:
     return _parts(g, sizes, axis, needs)
 
 
-def concatenate(tensors: Sequence[Any], axis: int = 0) -> Any:
+def concatenate(tensors: Sequence[X], axis: int = 0) -> X:
     """The inputs joined along an existing axis; their other axes must agree."""
     tensors = list(tensors)
     if not tensors:
@@ -192,7 +193,7 @@ def concatenate(tensors: Sequence[Any], axis: int = 0) -> Any:
     return _concatenate(*tensors, axis=axis, sizes=tuple([shape[axis] for shape in shapes]))
 
 
-def stack(tensors: Sequence[Any], axis: int = 0) -> Any:
+def stack(tensors: Sequence[X], axis: int = 0) -> X:
     """Inputs of one shape joined along a new axis."""
     shapes = [shape_of("stack", x) for x in tensors]
     if not shapes or any(shape != shapes[0] for shape in shapes):
@@ -201,7 +202,7 @@ def stack(tensors: Sequence[Any], axis: int = 0) -> Any:
     return concatenate([expand_dims(x, axis) for x in tensors], axis)
 
 
-def split(x: Any, sizes: int | Sequence[int], axis: int = 0) -> list[Any]:
+def split(x: X, sizes: int | Sequence[int], axis: int = 0) -> list[X]:
     """x cut along `axis` into that many equal parts (an integer), or into parts of the given sizes (views)."""
     shape = shape_of("split", x)
     axis = checked_axis("split", axis, shape)
@@ -228,7 +229,7 @@ def _parts(x: Any, sizes: Sequence[int], axis: int, needs: Sequence[bool] | None
     return parts
 
 
-def flip(x: Any, axis: int | Sequence[int]) -> Any:
+def flip(x: X, axis: int | Sequence[int]) -> X:
     """x in reverse order along one or several axes (a view)."""
     from tinygan.ops.indexing import getitem
 
@@ -257,7 +258,7 @@ def _inner(shape: Shape, widths: tuple[tuple[int, int], ...]) -> tuple[slice, ..
     return tuple([slice(before, before + n) for n, (before, _) in zip(shape, widths, strict=True)])
 
 
-def pad(x: Any, widths: Sequence[tuple[int, int]], value: float = 0.0) -> Any:
+def pad(x: X, widths: Sequence[tuple[int, int]], value: float = 0.0) -> X:
     """x surrounded by `value`. widths: (before, after) for every axis, none negative."""
     shape = shape_of("pad", x)
     pairs = tuple([integers("pad", "widths", pair) for pair in widths]) if isinstance(widths, Iterable) else ()
@@ -278,13 +279,13 @@ def _(needs: Any, g: Any, diagonal: int, lower: bool) -> Any:
     return (_triangle(g, diagonal=diagonal, lower=lower),)
 
 
-def tril(x: Any, diagonal: int = 0) -> Any:
+def tril(x: X, diagonal: int = 0) -> X:
     """The lower triangle of each matrix (..., M, N), 0 above it. diagonal: the highest one that is kept, counted from the
     main one upwards."""
     return _triangle(x, diagonal=_checked_diagonal("tril", x, diagonal), lower=True)
 
 
-def triu(x: Any, diagonal: int = 0) -> Any:
+def triu(x: X, diagonal: int = 0) -> X:
     """The upper triangle of each matrix (..., M, N), 0 below it. diagonal: the lowest one that is kept, counted from the
     main one upwards."""
     return _triangle(x, diagonal=_checked_diagonal("triu", x, diagonal), lower=False)

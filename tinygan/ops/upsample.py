@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from tinygan.graph import op
+from tinygan.making import X
 from tinygan.ops.windows import image_shape, pair
 
 MODES = ("nearest", "bilinear")
@@ -68,8 +69,8 @@ def _along(B: Any, values: Sequence[float], axis: int, dtype: Any) -> Any:
     return B.feed(np.array(values, dtype)).reshape((-1, 1, 1) if axis == 2 else (-1, 1))
 
 
-def upsample(x: Any, size: int | Sequence[int] | None = None, scale_factor: float | Sequence[float] | None = None,
-             mode: str = "nearest", align_corners: bool = False) -> Any:
+def upsample(x: X, size: int | Sequence[int] | None = None, scale_factor: float | Sequence[float] | None = None,
+             mode: str = "nearest", align_corners: bool = False) -> X:
     """Images x (N, C, H, W) at another size -> (N, C, OH, OW), as PyTorch's `interpolate` has it.
 
     size: (OH, OW), or scale_factor: OH = floor(H scale_factor); one number or (vertical, horizontal).

@@ -5,14 +5,15 @@ from typing import Any
 
 import numpy as np
 
-from tinygan.kernels.activations import BY_NAME, CODES, PIECEWISE_LINEAR
-from tinygan.kernels.cpu.activations import in_numpy
+from tinygan.kernels.activations import CODES, PIECEWISE_LINEAR
+from tinygan.kernels.cpu.activations.in_numpy import KEPT_SLOPES, VALUES
 from tinygan.kernels.cpu.runtime.loading import loaded
 from tinygan.kernels.cpu.runtime.workspace import empty_like, is_dense
 
 __all__ = ["activation", "activation_grad"]
 
 Array = np.ndarray[Any, Any]
+_COMPILED = "tinygan.kernels.cpu.activations.compiled"
 COMPILED_ABOVE = 4096  # elements: more are faster by the compiled loop than by NumPy
 COMPILED_ABOVE_COSTLY = 32  # elements, where NumPy computes an exponential and several passes (fewer need no compiler)
 COSTLY = ("sigmoid",)  # of the values; of the slopes all that are not piecewise constant
@@ -26,14 +27,14 @@ def activation(x: Array, activation_name: str, slope: float, out: Array | None =
         if out is None:
             out = empty_like(x)
         if out.strides == x.strides:
-            return _compiled().activation_forward(x, CODES[activation_name], slope, out)
-    return in_numpy.formula(activation_name, "value")(x, slope, out=out)
+            return loaded(_COMPILED).activation_forward(x, CODES[activation_name], slope, out)
+    return VALUES[activation_name](x, slope, out)
 
 
 def activation_grad(g: Array, x: Array, activation_name: str, slope: float, out: Array | None = None) -> Array:
     """g times the activation's slope, which is found from x; for a fused activation x is its result."""
-    is_linear = activation_name in PIECEWISE_LINEAR
-    if g.size > (COMPILED_ABOVE if is_linear else COMPILED_ABOVE_COSTLY) and activation_name != "identity" and is_dense(x):
+    least = COMPILED_ABOVE if activation_name in PIECEWISE_LINEAR else COMPILED_ABOVE_COSTLY
+    if g.size > least and activation_name != "identity" and is_dense(x):
         if out is None:
             out = empty_like(x)
         if out.strides == x.strides:
@@ -41,10 +42,5 @@ def activation_grad(g: Array, x: Array, activation_name: str, slope: float, out:
                 aligned = empty_like(x)
                 aligned[...] = g
                 g = aligned
-            return _compiled().activation_backward(g, x, CODES[activation_name], slope, out)
-    slopes = in_numpy.formula(activation_name, BY_NAME[activation_name].kept_slope)(x, slope)
-    return np.multiply(g, slopes, out=out)
-
-
-def _compiled() -> Any:
-    return loaded("tinygan.kernels.cpu.activations.compiled")
+            return loaded(_COMPILED).activation_backward(g, x, CODES[activation_name], slope, out)
+    return np.multiply(g, KEPT_SLOPES[activation_name](x, slope), out=out)

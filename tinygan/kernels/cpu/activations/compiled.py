@@ -6,7 +6,7 @@ from functools import cache
 from typing import Any, NamedTuple
 
 import numpy as np
-from numba import carray, types
+from numba import carray
 
 from tinygan.kernels.activations import BY_NAME
 from tinygan.kernels.cpu.activations.functions import chosen, formula
@@ -32,8 +32,7 @@ class Elementwise(NamedTuple):
     slope: float
 
 
-@cache
-def make_forward(real: Any) -> int:
+def _make_forward(real: Any) -> int:
     """The address of the task out = activation(x)."""
     pointer = pointer_to(real)
 
@@ -64,8 +63,7 @@ def make_forward(real: Any) -> int:
     return forward
 
 
-@cache
-def make_backward(real: Any) -> int:
+def _make_backward(real: Any) -> int:
     """The address of the task out = g * (the activation's slope, from what backward keeps). (The slope of an activation that
     is not fused cannot be read off the result: where that rounds to 1 or to -1, the slope is small, not 0.)"""
     pointer = pointer_to(real)
@@ -92,19 +90,29 @@ def make_backward(real: Any) -> int:
     return backward
 
 
+@cache
+def _forward(dtype: Any) -> int:
+    return _make_forward(REALS[dtype])
+
+
+@cache
+def _backward(dtype: Any) -> int:
+    return _make_backward(REALS[dtype])
+
+
 def activation_forward(x: Array, code: int, slope: float, out: Array) -> Array:
     """The activation of a contiguous array, into `out`."""
-    pool.run(make_forward(REALS[x.dtype]), Elementwise(x=address(x), g=0, out=address(out), size=x.size, activation=code,
-                                                       slope=slope), pool.parts(x.size))
+    told = Elementwise(address(x), 0, address(out), x.size, code, slope)
+    pool.run(_forward(x.dtype), told, pool.parts(x.size))
     return out
 
 
 def activation_backward(g: Array, x: Array, code: int, slope: float, out: Array) -> Array:
     """g times the activation's slope; all contiguous, in the same order."""
-    pool.run(make_backward(REALS[g.dtype]), Elementwise(x=address(x), g=address(g), out=address(out), size=g.size,
-                                                        activation=code, slope=slope), pool.parts(g.size))
+    told = Elementwise(address(x), address(g), address(out), g.size, code, slope)
+    pool.run(_backward(g.dtype), told, pool.parts(g.size))
     return out
 
 
-for _make in (make_forward, make_backward):
-    _make(types.float32)
+for _task in (_forward, _backward):
+    _task(np.dtype(np.float32))

@@ -37,8 +37,7 @@ class Tasks(NamedTuple):
     curvature: int
 
 
-@cache
-def make(real: Any) -> Tasks:
+def _make(real: Any) -> Tasks:
     """The tasks for elements of that type."""
     pointer, double = pointer_to(real), pointer_to(types.float64)
     decay, log1p, sigmoid_slope = function("decay", real), function("log1p", real), function("sigmoid_slope", real)
@@ -76,6 +75,11 @@ def make(real: Any) -> Tasks:
     return Tasks(loss, gradient, curvature)
 
 
+@cache
+def _tasks(dtype: Any) -> Tasks:
+    return _make(REALS[dtype])
+
+
 def _filled(targets: Any, logits: Array) -> Array:
     """The targets as an array like the logits."""
     if isinstance(targets, np.ndarray) and targets.shape == logits.shape:
@@ -89,18 +93,18 @@ def bce_with_logits(logits: Array, targets: Any) -> Any:
     """mean(softplus(logits) - targets * logits), for an array of targets or one number."""
     logits, mean = np.ascontiguousarray(logits), np.empty(1)
     targets = _filled(targets, logits)
-    pool.run(make(REALS[logits.dtype]).loss, Logits(address(logits), address(targets), 0, address(mean), logits.size))
+    pool.run(_tasks(logits.dtype).loss, Logits(address(logits), address(targets), 0, address(mean), logits.size))
     return logits.dtype.type(mean[0])
 
 
 def bce_with_logits_grad(g: Array, logits: Array, targets: Any) -> Array:
     """g * (sigmoid(logits) - targets) / size; g is one number."""
-    return _elementwise(make(REALS[logits.dtype]).gradient, g, logits, _filled(targets, logits))
+    return _elementwise(_tasks(logits.dtype).gradient, g, logits, _filled(targets, logits))
 
 
 def bce_with_logits_curvature(gg: Array, g: Array, logits: Array) -> Array:
     """gg * g / size * p * (1 - p), for p = sigmoid(logits); g is one number."""
-    return _elementwise(make(REALS[logits.dtype]).curvature, g, logits, np.ascontiguousarray(gg))
+    return _elementwise(_tasks(logits.dtype).curvature, g, logits, np.ascontiguousarray(gg))
 
 
 def _elementwise(kernel: int, g: Array, logits: Array, others: Array) -> Array:

@@ -2,10 +2,10 @@
 one that every training needs, or loads it from the cache."""
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 import numpy as np
-from numba import types
 
 from tinygan.kernels.activations import CODES
 from tinygan.kernels.cpu.activations.compiled import activation_forward
@@ -22,6 +22,16 @@ SHARED_FROM = 200_000  # multiplications: for fewer, waking the workers takes lo
 LONGEST_SUM = 8192  # terms that are added one after another; more would lose digits
 PART_OF_SUM = 2048  # terms that are added one after another in a longer sum
 NARROW = 4  # columns of a product, up to which the left matrix is read in place, and the right one packed
+
+
+@cache
+def _gemm(dtype: Any) -> int:
+    return gemm.make(REALS[dtype])
+
+
+@cache
+def _thin(dtype: Any) -> int:
+    return thin.make(REALS[dtype])
 
 
 def _strides(x: Array) -> tuple[Array, int, int]:
@@ -59,7 +69,7 @@ def product(a: Array, b: Array, out: Array | None = None, bias: Array | None = N
     split_rows = not staged and (not direct or narrow)
     elements = gemm.scratch_elements(m, n, k, direct, staged, out.dtype)
     with Scratch(parts * elements * out.itemsize) as (memory,):
-        pool.run(gemm.make(REALS[out.dtype]), Product(
+        pool.run(_gemm(out.dtype), Product(
             a=address(a), a_row=a_row, a_step=a_step, b=address(b), b_step=b_step, b_column=b_column, c=address(out),
             c_stride=out.shape[1], staged=staged, m=m, n=n, k=k, split_rows=split_rows,
             bias=0 if bias is None else address(bias), activation=activation, slope=slope, scratch=memory,
@@ -95,10 +105,10 @@ def thin_product(a: Array, b: Array, out: Array | None = None, bias: Array | Non
         out = empty((m, n), a.dtype)
     a, b = np.ascontiguousarray(a), np.ascontiguousarray(b)
     bias = None if bias is None else np.ascontiguousarray(bias)
-    pool.run(thin.make(REALS[a.dtype]), ThinProduct(
+    pool.run(_thin(a.dtype), ThinProduct(
         a=address(a), b=address(b), bias=0 if bias is None else address(bias), out=address(out), m=m, k=k, n=n,
         activation=activation, slope=slope), pool.parts(m * n))
     return out
 
 
-gemm.make(types.float32)
+_gemm(np.dtype(np.float32))

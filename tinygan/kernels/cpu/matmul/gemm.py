@@ -153,8 +153,9 @@ def _row_packer(real: Any) -> Any:
 
 @cache
 def _multiplier(real: Any) -> Any:
-    """A function for kernels: the rows of C from i0 to i1 in the columns from j0 to j1, whose panels are packed (or are packed
-    on the way, by the first rows of a row-major B). To C or, staged, to `strip`; blocks that jut out go by way of `tile`."""
+    """A function for kernels: multiply rows i0 to i1 of C, in its columns j0 to j1. Panels of B have been packed,
+    or the first rows of a row-major B pack them as they go. The result goes to C or, staged, to `strip`; blocks that jut out
+    of C go by way of `tile`."""
     pointer = pointer_to(real)
     multiply = microkernel.make(real)
     multiply_and_pack = microkernel.make(real, packing=True)

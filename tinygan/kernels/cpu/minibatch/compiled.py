@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numba import carray
 
-from tinygan.kernels.cpu.activations.compiled import exp_of_negative
+from tinygan.kernels.cpu.activations.functions import function
 from tinygan.kernels.cpu.runtime.arguments import task
 from tinygan.kernels.cpu.runtime.arrays import REALS, address, pointer_to
 from tinygan.kernels.cpu.runtime.compiling import inline
@@ -59,7 +59,7 @@ class Helpers(NamedTuple):
 def _helpers(real: Any) -> Helpers:
     pointer = pointer_to(real)
     item = real.bitwidth // 8
-    exponential = exp_of_negative(real)
+    exponential = function("decay", real)
 
     @inline
     def row(t: Any, matrix: Any, i: Any) -> Any:

@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 from numba import carray, types
 
-from tinygan.kernels.cpu.activations.compiled import share
 from tinygan.kernels.cpu.runtime.arrays import pointer_to
 from tinygan.kernels.cpu.runtime.compiling import inline, kernel
+from tinygan.kernels.cpu.runtime.shares import share
 from tinygan.kernels.squares import MARGIN, largest_square
 
 # A task is told the address of a table with a row (parameter, gradient, first slot, second slot, size) an array, the

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from tinygan.kernels.activations import CODES
-from tinygan.kernels.cpu.perceptron.kernels import Layer, Perceptron, make, scratch_elements
+from tinygan.kernels.cpu.perceptron.kernels import Layer, Perceptron, Tasks, make, scratch_elements
 from tinygan.kernels.cpu.runtime.arguments import records
 from tinygan.kernels.cpu.runtime.arrays import REALS, address
 from tinygan.kernels.cpu.runtime.pool import pool
@@ -43,6 +43,11 @@ def _plan(layers: tuple[Any, ...]) -> Plan:
     return Plan(records(rows, Layer), size, widths, widest, scratch_elements(layers[0].inputs, widths, widest))
 
 
+@cache
+def _tasks(dtype: Any) -> Tasks:
+    return make(REALS[dtype])
+
+
 def multilayer(task: str, x: Array, weights: Array, layers: tuple[Any, ...], outputs: bool, by: tuple[bool, bool],
                g: Array | None = None, directions: Array | None = None, along: tuple[bool, bool] = (False, False)) -> Array:
     """Run a task ("forward", "gradient" or "second") on x (N, in), the weights, g (N, out), and directions: those `along` x
@@ -65,7 +70,7 @@ def multilayer(task: str, x: Array, weights: Array, layers: tuple[Any, ...], out
     partial = out[last:] if parts == 1 or not by[1] else np.empty((parts, size), dtype)
     start, scratch_bytes = address(out), plan.scratch * item
     with Scratch(parts * scratch_bytes) as (memory,):
-        pool.run(getattr(make(REALS[dtype]), task), Perceptron(
+        pool.run(getattr(_tasks(dtype), task), Perceptron(
             x=address(x), weights=address(weights), g=0 if g is None else address(g), x_direction=x_direction,
             direction=direction, out=start, out_x=start + first * item if by[0] else 0,
             out_weights=address(partial) if by[1] else 0, scratch=memory, scratch_bytes=scratch_bytes, examples=examples,

@@ -171,8 +171,8 @@ def activations(real: Any) -> tuple[Any, Any, Any]:
 
         @inline
         def descend(address: Any, results: Any, size: Any, slope: Any) -> None:
-            # Always a product: where some values stay as they are, LLVM stores the others only, and what a masked store wrote
-            # is slow to load.
+            # Always a product: where some values stay as they are, LLVM stores the others only, and what a masked store
+            # wrote is slow to load.
             values, y = at(address, size), at(results, size)
             for i in range(size):
                 values[i] *= slope_from(y[i], slope)

@@ -27,7 +27,8 @@ class Group(NamedTuple):
 
 
 CPU = "tinygan.kernels.cpu"
-EVERY_TRAINING = Group("kernels", "gemm", (f"{CPU}.native", f"{CPU}.random.compiled"))
+EVERY_TRAINING = Group("kernels", "gemm", (
+    f"{CPU}.matmul.compiled", f"{CPU}.activations.compiled", f"{CPU}.native", f"{CPU}.random.compiled"))
 CONVOLUTIONS = Group("convolutions", "tiled", (f"{CPU}.conv.compiled",))
 
 _LOADED: dict[str, Any] = {}

@@ -185,7 +185,7 @@ class Pool:
     def run(self, kernel: int, arguments: tuple[Any, ...], parts: int = 1) -> None:
         """Run all parts of a task and wait for them. arguments: a NamedTuple (see `arguments`), or plain whole numbers.
         parts: 1 for what is too small to share."""
-        task = packed(arguments) if hasattr(arguments, "_fields") else np.array(arguments, np.int64)
+        task = np.array(arguments, np.int64) if type(arguments) is tuple else packed(arguments)
         if parts > 1 and self.size > 1:
             if len(self._workers) < self.size - 1:
                 self._start()

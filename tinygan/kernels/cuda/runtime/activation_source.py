@@ -18,8 +18,8 @@ _NAMES = {"abs": "fabs", "max": "larger"}
 class _Writer(CWriter):
     """Names CUDA's functions."""
 
-    def call(self, name: str) -> str:
-        return _NAMES.get(name, name)
+    def call(self, name: str, arguments: list[str]) -> str:
+        return super().call(_NAMES.get(name, name), arguments)
 
 
 FORMULAS = ("value", "slope", "curvature", "slope_from_result", "curvature_from_result")

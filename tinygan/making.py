@@ -1,0 +1,122 @@
+"""How ops are made, and what `help` and a type checker see of them.
+
+A type checker is told: Tensor in, Tensor out; array in, array out. `Unary` and `Binary` say so for the ops that are
+elementwise, the type variable `X` for functions of one Tensor or array, such as `def reshape(x: X, shape) -> X`, and
+`weighted` for functions of an x and a weight.
+"""
+from __future__ import annotations
+
+__all__ = ["Binary", "NumPyArray", "Number", "Operand", "Unary", "Weighted", "X", "binary", "describe", "op", "unary",
+           "weighted"]
+
+import contextlib
+import inspect
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Protocol, Self, TypeAlias, TypeVar, overload
+
+import numpy as np
+
+from tinygan.backends import Array
+from tinygan.graph import Op
+from tinygan.tensor import Tensor
+
+NumPyArray = np.ndarray[Any, Any]  # (a type checker takes CuPy's arrays for anything)
+Number = float | np.number[Any]
+Operand: TypeAlias = "Tensor | NumPyArray | Number"
+X = TypeVar("X", Tensor, NumPyArray)
+
+P = ParamSpec("P")
+
+Saves = tuple[int, ...]
+Forward = Callable[..., Array]
+
+
+@overload
+def op(saves: Forward) -> Op: ...
+
+
+@overload
+def op(saves: Saves = (), broadcasts: bool = False, view: bool = False,
+       integers: bool = False) -> Callable[[Forward], Op]: ...
+
+
+def op(saves: Any = (), broadcasts: bool = False, view: bool = False, integers: bool = False) -> Any:
+    """Decorator that makes an op of a forward function: `@op`, or `@op(saves=(0, OUT))` with the arguments of `Op`. Its vjp
+    follows under `@name.vjp`, or it has no gradient."""
+    if callable(saves):
+        return op()(saves)
+    return lambda forward: Op(forward.__name__.strip("_"), forward, saves, broadcasts, view, integers)
+
+
+def unary(saves: Saves = (), integers: bool = False) -> Callable[[Forward], Unary]:
+    """Decorator: as `op`, for a function of each element of one array."""
+    return lambda forward: Unary(forward.__name__.strip("_"), forward, saves, integers=integers)
+
+
+def binary(saves: Saves = ()) -> Callable[[Forward], Binary]:
+    """Decorator: as `op`, for a function of each two elements of two arrays, which broadcast."""
+    return lambda forward: Binary(forward.__name__.strip("_"), forward, saves, broadcasts=True)
+
+
+if TYPE_CHECKING:
+    class Unary(Op):
+        """An elementwise op of one array."""
+
+        @overload
+        def __call__(self, x: Tensor, /) -> Tensor: ...
+        @overload
+        def __call__(self, x: NumPyArray | Number, /) -> NumPyArray: ...
+        def __call__(self, x: Any, /) -> Any: ...
+
+        @overload
+        def __get__(self, tensor: None, kind: type | None = None) -> Self: ...
+        @overload
+        def __get__(self, tensor: object, kind: type | None = None) -> Callable[[], Tensor]: ...
+        def __get__(self, tensor: Any, kind: Any = None) -> Any: ...
+
+    class Binary(Op):
+        """An elementwise op of two arrays, or of an array and a number."""
+
+        @overload
+        def __call__(self, a: Tensor, b: Operand, /) -> Tensor: ...
+        @overload
+        def __call__(self, a: Operand, b: Tensor, /) -> Tensor: ...
+        @overload
+        def __call__(self, a: NumPyArray | Number, b: NumPyArray | Number, /) -> NumPyArray: ...
+        def __call__(self, a: Any, b: Any, /) -> Any: ...
+
+        @overload
+        def __get__(self, tensor: None, kind: type | None = None) -> Self: ...
+        @overload
+        def __get__(self, tensor: object, kind: type | None = None) -> Callable[[Operand], Tensor]: ...
+        def __get__(self, tensor: Any, kind: Any = None) -> Any: ...
+else:
+    Unary = Binary = Op  # all ops are of one class, because Python reads the attributes of one class faster
+
+
+class Weighted(Protocol[P]):
+    """A function of an x, a weight and further arguments, such as `dense`: a Tensor, if one of these two is a Tensor."""
+
+    @overload
+    def __call__(self, x: Tensor, weight: Tensor | NumPyArray, *args: P.args, **kwargs: P.kwargs) -> Tensor: ...
+    @overload
+    def __call__(self, x: NumPyArray, weight: Tensor, *args: P.args, **kwargs: P.kwargs) -> Tensor: ...
+    @overload
+    def __call__(self, x: NumPyArray, weight: NumPyArray, *args: P.args, **kwargs: P.kwargs) -> NumPyArray: ...
+
+
+def weighted(function: Callable[Concatenate[Any, Any, P], Any]) -> Weighted[P]:
+    """Decorator: tells a type checker that the function is `Weighted`, and changes nothing."""
+    return function  # type: ignore[return-value]
+
+
+def describe(made: Op) -> None:
+    """Give an op what `help` shows of a function: its name, its docstring, and its signature, which is that of the forward
+    without the backend."""
+    shown: dict[str, Any] = {"__name__": made.name, "__qualname__": made.name, "__doc__": made.forward.__doc__,
+                             "__module__": getattr(made.forward, "__module__", None) or __name__}
+    with contextlib.suppress(ValueError):  # of a function that does not say what it takes
+        parameters = list(inspect.signature(made.forward).parameters.values())[1:]
+        shown["__signature__"] = inspect.Signature([p.replace(annotation=p.empty) for p in parameters])
+    for name, value in shown.items():  # (one by one: `vars(made)` would make every later use of the op slower)
+        setattr(made, name, value)

@@ -1,0 +1,46 @@
+"""`pullback`: the vjp of a function that is written in ops, for ops whose own vjp is such a function."""
+from __future__ import annotations
+
+__all__ = ["pullback"]
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from tinygan.checks import as_seed
+from tinygan.context import override
+from tinygan.graph import Leaf, Node, walk
+from tinygan.making import op
+from tinygan.tensor import Tensor, as_array, wrap
+
+
+def pullback(fn: Callable[..., Tensor], inputs: Sequence[Any], g: Any, needs: Sequence[bool],
+             captured: Sequence[Node] = ()) -> list[Any]:
+    """The vjp of `fn`, a function written in ops: from the gradient g of `fn(*inputs)` to the partial derivatives with
+    respect to those inputs that `needs` marks, then to the `captured` nodes; None where there is no dependence.
+
+    For use inside a vjp: Tensors give Tensors, in the graph; bare arrays give bare arrays.
+    """
+    create_graph = any(isinstance(x, Tensor) for x in (g, *inputs))
+    with override(recording=True):
+        # Aliases, because one Tensor may stand in two places, and each place has a derivative of its own.
+        aliases = [x if not need else _alias(x) if isinstance(x, Tensor) and x.node else wrap(as_array(x), Leaf())
+                   for x, need in zip(inputs, needs, strict=True)]
+        y = fn(*aliases)
+    if y.node is None:
+        return [None] * (len(inputs) + len(captured))
+    g = as_seed("pullback", y, g)
+    if create_graph and not isinstance(g, Tensor):
+        g = wrap(g)
+    ends = [x.node if need else None for x, need in zip(aliases, needs, strict=True)]
+    found = walk([(y.node, g)], [node for node in [*ends, *captured] if node], create_graph, create_graph, partial=True)
+    return [found.get(node) if node else None for node in [*ends, *captured]]
+
+
+@op(view=True)
+def _alias(B: Any, x: Any) -> Any:
+    return x
+
+
+@_alias.vjp
+def _(needs: Any, g: Any) -> Any:
+    return (g,)
