@@ -1,26 +1,34 @@
-"""The convolution triangle on the CPU: the map of an image, and its adjoints in the image and in the weight.
+"""The convolution triangle on the CPU: the map y of an image x, and its adjoints in the image and in the weight w.
 
-There are four algorithms. Small convolutions are left to NumPy. Those of few channels have an image in each lane of a
-vector register. All others are matrix products between two passes over the pixels, on tiles of many pixels (Winograd
-1980) or of one (the direct algorithm). With x the image, w the weight and y the map, at each point of a tile
+    y[n, k, i, j] = sum over c, a, b of x[n, c, s i + a - p, s j + b - p] w[k, c, a, b]        stride s, padding p
 
-    y = scatter(gather(x) w')     x = scatter(gather(y) w'^T)     w = back(gather(y)^T gather(x)),     w' = transformed w
+Four algorithms compute it.
+
+1. NumPy, for small convolutions: the patches of x become the rows of a matrix (im2col; Chellapilla, Puri, Simard 2006).
+2. An image in each lane of a vector register, for few channels: the sum as it stands, for many images at once.
+3. Tiles of many pixels. A transform of the patches, a matrix product for each point, a transform back: fewer products than
+   the sum has (Winograd 1980; Lavin, Gray 2016).
+4. Tiles of one pixel, the direct algorithm: as 3., but the transforms do nothing.
+
+3. and 4. are one piece of code. With U the transformed weights, at each point
+
+    y = scatter(gather(x) U),     x = scatter(gather(y) U^T),     w = transform back(gather(y)^T gather(x)).
 
 In the order in which to read them:
 
-    im2col            in NumPy: patches as rows of a matrix
-    planner           which of the compiled algorithms, which tile, how threads share the work; all thresholds
-    compiled          the compiled algorithms as Python functions: memory, addresses, and which kernel runs when
-    tiled             kernel: convolution by tiles, and the adjoint in the image
-    patches           kernels: patches of pixels to points, and products back to pixels
-    weights           kernels: weights to points, and their gradient back
+    im2col            algorithm 1
+    planner           which algorithm, which tile, how threads share the work; all thresholds of the compiled algorithms
+    compiled          Python functions of algorithms 2 to 4: memory, addresses, and which kernel runs when
+    tiled             kernel: the convolution by tiles, and its adjoint in the image
+    patches           kernels: from patches of pixels to points (gather), from products back to pixels (scatter)
+    weights           kernels: from weights to points, from products back to the gradient of weights
     weight_grad       kernels: the gradient of the weight by tiles
     tile_transforms   generated code: the small constant matrices between pixels and points
-    lanes             kernels: few channels, an image in each lane
+    lanes             kernels: algorithm 2
     lane_products     generated code: the innermost loops of `lanes`
 
 `tinygan.kernels.winograd` explains tiles, points and phases, and has the matrices. `g` is a Geometry (see `ops.conv`).
-Images are (N, C, H, W) for the caller; the kernels want them channels-last in memory, and give their results so.
+Images are (N, C, H, W) to the caller. The kernels want them channels-last in memory, and so are the results.
 """
 from __future__ import annotations
 

@@ -83,8 +83,8 @@ def whole_lines(size: int) -> int:
 
 
 def row_bytes(size: int) -> int:
-    """The distance of rows of that many bytes. It is an odd number of cache lines or nearly so: rows that lie a power of two
-    apart would compete for one place in the cache."""
+    """The distance of rows of that many bytes, one cache line more than they need: rows that lie a power of two apart would
+    compete for one place in the cache."""
     return whole_lines(size) + LINE
 
 
@@ -103,7 +103,7 @@ class Convolution(NamedTuple):
     map: Side
     tiles: Tiles
     weight: Weight
-    """Without its `plane`."""
+    """Its `plane` is not decided yet, and 0."""
 
     @property
     def phases(self) -> int:

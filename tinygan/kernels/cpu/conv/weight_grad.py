@@ -81,27 +81,29 @@ def make_weight_grad(real: Any) -> int:
         weight = t.weight
         zero, one = np.int64(0), np.int64(1)
         kernels, channels, phases = weight.kernels, weight.channels, weight.phases_high * weight.phases_wide
+        kernels_at_once, panels_at_once, points = t.kernels_at_once, t.panels_at_once, t.tiles.n * t.tiles.n
+        gradient, accumulate, patch = t.gradient, t.accumulate != 0, t.patch + part * t.patch_each
         tiles = t.tiles.images * t.tiles.high * t.tiles.wide
         product, row, plane = t.products + part * t.products_each, t.products_row, t.products_plane
         x_row, x_plane, y_row, y_plane = t.image_v_row, t.image_v_plane, t.map_v_row, t.map_v_plane
         # A panel of columns lies in one phase. But where a block has all channels, its columns are those of all phases in a
         # row, and a panel may reach into the next phase.
-        block = t.panels_at_once * width
+        block = panels_at_once * width
         whole = channels <= block
-        panels, phase_step = phases * t.panels_at_once, block
+        panels, phase_step = phases * panels_at_once, block
         if whole:
             panels, phase_step = (phases * channels + width - 1) // width, channels
-        high = (kernels + t.kernels_at_once - 1) // t.kernels_at_once
+        high = (kernels + kernels_at_once - 1) // kernels_at_once
         units = (channels + block - 1) // block * high
         for unit in range(units * part // parts, units * (part + 1) // parts):
-            k0, c0 = unit % high * t.kernels_at_once, unit // high * block
-            k1, c1 = min(k0 + t.kernels_at_once, kernels), min(c0 + block, channels)
-            for p in range(t.tiles.n * t.tiles.n):
+            k0, c0 = unit % high * kernels_at_once, unit // high * block
+            k1, c1 = min(k0 + kernels_at_once, kernels), min(c0 + block, channels)
+            for p in range(points):
                 x, y = t.image_v + p * x_plane, t.map_v + p * y_plane
                 for j in range(panels):
                     column = j * width
                     if not whole:
-                        column = j // t.panels_at_once * channels + c0 + j % t.panels_at_once * width
+                        column = j // panels_at_once * channels + c0 + j % panels_at_once * width
                     for k in range(k0, k1, ROWS):
                         # Meanwhile the same of the next point is fetched, half of a panel with the first rows, half with
                         # the second.
@@ -113,8 +115,8 @@ def make_weight_grad(real: Any) -> int:
                                  left + y_plane, y_row // item if j == 0 else zero)
             for k in range(k0, k1):
                 for c in range(c0, c1, lanes):
-                    write_gradient(weight, product + (k - k0) * row + (c - c0) * item, phase_step * item, plane, t.gradient,
-                                   k, c, t.accumulate != 0, t.patch + part * t.patch_each)
+                    write_gradient(weight, product + (k - k0) * row + (c - c0) * item, phase_step * item, plane, gradient, k,
+                                   c, accumulate, patch)
 
     return weight_grad
 
@@ -127,10 +129,12 @@ def make_reorder(real: Any) -> int:
 
     @task(Reorder, str(real))
     def reorder(t: Any, part: Any, parts: Any) -> Any:
-        channels, phases = t.weight.channels, t.weight.phases_high * t.weight.phases_wide
+        weight, channels, phases = t.weight, t.weight.channels, t.weight.phases_high * t.weight.phases_wide
+        products, plane, gradient, patch = t.products, t.products_plane, t.gradient, t.patch + part * t.patch_each
+        accumulate = t.accumulate != 0
         for k in range(t.kernels * part // parts, t.kernels * (part + 1) // parts):
             for c in range(0, channels, lanes):
-                write_gradient(t.weight, t.products + (k * phases * channels + c) * item, channels * item, t.products_plane,
-                               t.gradient, k, c, t.accumulate != 0, t.patch + part * t.patch_each)
+                write_gradient(weight, products + (k * phases * channels + c) * item, channels * item, plane, gradient, k, c,
+                               accumulate, patch)
 
     return reorder

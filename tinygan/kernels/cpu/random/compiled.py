@@ -149,7 +149,7 @@ def make_normal() -> int:
 
 def random_bits(key: Array, out: Array) -> Array:
     """Fill a contiguous uint32 array with the words of the stream of a key."""
-    pool.run(make_bits(), Stream(int(key[0]), int(key[1]), out=address(out), size=out.size), pool.parts(COST * out.size))
+    pool.run(make_bits(), Stream(*key.tolist(), address(out), out.size), pool.parts(COST * out.size))
     return out
 
 
@@ -157,7 +157,7 @@ def random_normal(key: Array, out: Array) -> Array:
     """Fill a contiguous float32 array with normal numbers made of the words of `random_bits`."""
     whole = -(-out.size // CHUNK) * CHUNK
     target = out if out.size == whole else empty((whole,), out.dtype)
-    pool.run(make_normal(), Stream(int(key[0]), int(key[1]), out=address(target), size=whole), pool.parts(COST * whole))
+    pool.run(make_normal(), Stream(*key.tolist(), address(target), whole), pool.parts(COST * whole))
     if target is not out:
         out.reshape(-1)[...] = target[:out.size]
     return out
