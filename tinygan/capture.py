@@ -28,7 +28,8 @@ _ALIGNMENT = 16
 
 
 class Recording:
-    """What the host did in a captured step, in order, and the memory that the kernels read of it."""
+    """What the host did in a captured step, in order, and the memory that the kernels read of it. It is a
+    `tinygan.listening.Listener`, which the engine tells."""
 
     def __init__(self, backend: Any, computes: bool) -> None:
         self._computes = computes  # whether the step is computed while it is recorded
@@ -191,7 +192,7 @@ class Captured:
                      context.updating, str(context.training), *((a.shape, a.dtype.str) for a in arrays))
         moved = self._graph is not None and not self._graph.holds()
         if signature != self._seen or moved:
-            # Once as ever: kernels are compiled, optimisers' slots made.
+            # Run it once without recording: that compiles the kernels and makes what optimisers remember.
             self._seen, self._graph = signature, None
             return self.function(*arrays)
         if self._graph is None:
@@ -201,13 +202,14 @@ class Captured:
 
 
 def capture(function: Callable[..., Any]) -> Captured:
-    """`function` of arrays, on the GPU as one CUDA graph: run once as it is, recorded at its second call, and replayed at
-    every further one. On the CPU it is called as ever.
+    """`function` of arrays, on the GPU as one CUDA graph: its first call runs as usual, the second is recorded, and every
+    further one replays the recording. On the CPU every call runs as usual.
 
-    It computes the same to the last bit. Arguments of other shapes, another device or precision, modules that were moved or
-    converted: it is recorded again. What it returns are copies. It may do whatever training does: ops, `grad`, optimisers,
-    keys; but not read a result (`float`, `item`), which is an error here, and what else it does on the host (`backward` into
-    `.grad`, a module's train or eval mode, a plain attribute that it looks at) stays as it was when it was recorded. Call it
-    from one thread. After an error while recording, counts and keys are ahead of the weights: go on from a checkpoint.
+    It computes the same to the last bit, and returns copies. It is recorded again for arguments of other shapes, on another
+    device, at another precision, and after a module was moved or converted. It may do whatever training does: ops, `grad`,
+    optimisers, keys. It may not read a result (`float`, `item`): that is an error. Whatever else it does on the host stays
+    as it was when it was recorded: `backward` into `.grad`, a module's train or eval mode, a plain attribute that it looks
+    at. Call it from one thread. After an error while recording, counts and keys are ahead of the weights: go on from a
+    checkpoint.
     """
     return Captured(function)

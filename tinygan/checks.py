@@ -54,7 +54,7 @@ def note_inputs(node: Node, arrays: list[Any]) -> None:
 
 
 def explained_rule(op: Op, rule: Callable[..., Any]) -> Callable[..., Any]:
-    """The vjp of a user's op; one that does not take what it is called with is told what that is."""
+    """The vjp of a user's op. If its parameters do not fit the call, the TypeError says what it is called with."""
     def explaining(*arguments: Any, **static: Any) -> Any:
         try:
             return rule(*arguments, **static)

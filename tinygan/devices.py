@@ -10,13 +10,10 @@ from typing import Any
 
 from tinygan.backends import BACKENDS, Array, Backend, backend_of, cpu
 from tinygan.context import override
+from tinygan.errors import DeviceError
 
 PRECISIONS = ("float32", "tf32")
 NAME = re.compile(r"auto|cpu|emulated|cuda(?::(\d+))?")
-
-
-class DeviceError(RuntimeError):
-    """A device that is not there, or what it needs. The message says what to install."""
 
 
 def device(name: str) -> Backend:

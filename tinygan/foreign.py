@@ -1,4 +1,4 @@
-"""Numbers as people have them: lists, arrays of any type, PyTorch's tensors; and what is none, named."""
+"""Numbers in whatever form a user has them: lists, arrays of any type, PyTorch's tensors. Anything else is an error."""
 from __future__ import annotations
 
 __all__ = ["as_numbers"]

@@ -35,10 +35,11 @@ _new_tensor = Tensor.__new__
 def apply(op: Op, *inputs: Any, **static: Any) -> Any:
     """Run `op`: compute on the arrays inside the inputs, and record a node if one of them requires a gradient.
 
-    Every op goes through here, forward and backward. (An op of a small network takes longer here than in its kernel. Hence
-    one plain loop over the inputs, which collects flags, and functions for what is rare.)
+    Every op goes through here, forward and backward. This function is long because an op of a small network takes longer
+    here than in its kernel, and calls cost: so there are functions only for what is rare.
     """
     context = CONTEXT.get()
+    # The inputs: the arrays inside, the nodes that computed them, and what is to be done about them later.
     arrays: list[Any] = []
     parents: list[Node | None] = []
     backend = None
@@ -70,12 +71,11 @@ def apply(op: Op, *inputs: Any, **static: Any) -> Any:
         if x.dtype is not _FLOAT32:
             unusual = True
     if backend is None:  # only numbers
-        backend = cpu
-        arrays = [np.asarray(x, dtype=np.float32 if any_tensor else None) for x in arrays]
+        backend, arrays = cpu, [np.asarray(x, dtype=np.float32 if any_tensor else None) for x in arrays]
     rule = op.rule
     if unusual and rule is not None and not op.view:
         arrays = checks.of_one_precision(op, arrays)
-
+    # The result, an array.
     try:
         out = op.forward(backend, *arrays, **static)
     except (ValueError, IndexError) as error:
@@ -86,7 +86,7 @@ def apply(op: Op, *inputs: Any, **static: Any) -> Any:
         checks.inspect_result(op, out, arrays, inputs, static)
     if not any_tensor:
         return out
-
+    # A Tensor around it, with a node if the result depends on what requires a gradient.
     result = _new_tensor(Tensor)
     result.array = out
     result.node = result.version = None
@@ -133,7 +133,8 @@ class Op:
 
     def __init__(self, name: str, forward: Callable[..., Array], saves: tuple[int, ...] = (),
                  broadcasts: bool = False, view: bool = False, integers: bool = False) -> None:
-        self.name = name
+        self.name = self.__name__ = name
+        self.__doc__ = forward.__doc__
         self.forward: Callable[..., Array] = forward
         self.saves = saves
         self.broadcasts = broadcasts
@@ -143,7 +144,6 @@ class Op:
         self.own = checks.is_own(forward)  # a user's: checked at every use
         if self.own:
             checks.check_saves(name, forward, saves)
-        describe(self)
 
     def vjp(self, rule: Callable[..., Sequence[Any]]) -> Callable[..., Sequence[Any]]:
         """Decorator: `rule` is this op's vector-Jacobian product."""
@@ -295,6 +295,6 @@ def _in_graph(node: Node, position: int, value: Any) -> Any:
     return wrap(value, node if position == OUT else node.parents[position])
 
 
-from tinygan.making import describe, op  # (the cycle: these make and use what stands above)
+from tinygan.making import op  # (the cycle: these make and use what stands above)
 from tinygan.ops.elementwise import add
 from tinygan.ops.shape import unbroadcast

@@ -6,8 +6,7 @@ elementwise, the type variable `X` for functions of one Tensor or array, such as
 """
 from __future__ import annotations
 
-__all__ = ["Binary", "NumPyArray", "Number", "Operand", "Unary", "Weighted", "X", "binary", "describe", "op", "unary",
-           "weighted"]
+__all__ = ["Binary", "Number", "NumPyArray", "Operand", "Unary", "Weighted", "X", "binary", "op", "unary", "weighted"]
 
 import contextlib
 import inspect
@@ -24,6 +23,7 @@ NumPyArray = np.ndarray[Any, Any]  # (a type checker takes CuPy's arrays for any
 Number = float | np.number[Any]
 Operand: TypeAlias = "Tensor | NumPyArray | Number"
 X = TypeVar("X", Tensor, NumPyArray)
+OpType = TypeVar("OpType", bound=Op)
 
 P = ParamSpec("P")
 
@@ -45,17 +45,17 @@ def op(saves: Any = (), broadcasts: bool = False, view: bool = False, integers: 
     follows under `@name.vjp`, or it has no gradient."""
     if callable(saves):
         return op()(saves)
-    return lambda forward: Op(forward.__name__.strip("_"), forward, saves, broadcasts, view, integers)
+    return lambda forward: _made(Op, forward, saves, broadcasts, view, integers)
 
 
 def unary(saves: Saves = (), integers: bool = False) -> Callable[[Forward], Unary]:
     """Decorator: as `op`, for a function of each element of one array."""
-    return lambda forward: Unary(forward.__name__.strip("_"), forward, saves, integers=integers)
+    return lambda forward: _made(Unary, forward, saves, False, False, integers)
 
 
 def binary(saves: Saves = ()) -> Callable[[Forward], Binary]:
     """Decorator: as `op`, for a function of each two elements of two arrays, which broadcast."""
-    return lambda forward: Binary(forward.__name__.strip("_"), forward, saves, broadcasts=True)
+    return lambda forward: _made(Binary, forward, saves, True)
 
 
 if TYPE_CHECKING:
@@ -110,13 +110,12 @@ def weighted(function: Callable[Concatenate[Any, Any, P], Any]) -> Weighted[P]:
     return function  # type: ignore[return-value]
 
 
-def describe(made: Op) -> None:
-    """Give an op what `help` shows of a function: its name, its docstring, and its signature, which is that of the forward
-    without the backend."""
-    shown: dict[str, Any] = {"__name__": made.name, "__qualname__": made.name, "__doc__": made.forward.__doc__,
-                             "__module__": getattr(made.forward, "__module__", None) or __name__}
-    with contextlib.suppress(ValueError):  # of a function that does not say what it takes
-        parameters = list(inspect.signature(made.forward).parameters.values())[1:]
-        shown["__signature__"] = inspect.Signature([p.replace(annotation=p.empty) for p in parameters])
-    for name, value in shown.items():  # (one by one: `vars(made)` would make every later use of the op slower)
-        setattr(made, name, value)
+def _made(kind: type[OpType], forward: Forward, *arguments: Any) -> OpType:
+    """An op that `help` shows as a function: with its module, and the forward's signature without the backend."""
+    made = kind(forward.__name__.strip("_"), forward, *arguments)
+    made.__module__ = getattr(forward, "__module__", None) or __name__
+    if not forward.__name__.startswith("_"):  # (a private op has no readers, and this takes a while)
+        with contextlib.suppress(ValueError):  # of a forward that does not say what it takes
+            parameters = list(inspect.signature(forward).parameters.values())[1:]
+            made.__signature__ = inspect.Signature([p.replace(annotation=p.empty) for p in parameters])  # type: ignore[attr-defined]
+    return made

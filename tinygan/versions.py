@@ -77,7 +77,8 @@ _VERSIONS: dict[int, _Known] = {}
 
 def derived(array: Any, key: Any, make: Callable[[], Any]) -> Any:
     """What `make()` makes of an array's values. For a weight (the array of a Parameter or Buffer, or a view of it) it is
-    kept until the next write, by `key`; for any other array it is made at every call.
+    kept until the next write, by `key`; for any other array it is made at every call. A weight and its views share what is
+    kept, so the key says which of them it is of, where that matters: by address, shape and strides.
 
     A step that is recorded makes its own: every replay must make it again, of the values that it finds.
     """

@@ -17,20 +17,20 @@ from tinygan.tensor import Tensor, as_array, shape_of
 
 @binary(saves=(0, 1))
 def maximum(B: Any, a: Any, b: Any) -> Any:
-    """maximum(a, b): the larger, elementwise; where both are equal each gets half of the gradient.
+    """The larger, elementwise; where both are equal each gets half of the gradient.
 
-    Where one is NaN, so is the result, and both get the whole gradient, as in PyTorch. The one not taken gets the gradient
-    0, and 0 times an infinite derivative is NaN: not `maximum(sqrt(x), 0.1)` but `sqrt(maximum(x, 0.01))`; or see `where`.
+    Where one is NaN, so is the result, and both get the whole gradient, as in PyTorch. The smaller one gets the gradient 0,
+    and 0 times an infinite derivative is NaN: write `sqrt(maximum(x, 0.01))`, not `maximum(sqrt(x), 0.1)`; or see `where`.
     """
     return B.xp.maximum(a, b)
 
 
 @binary(saves=(0, 1))
 def minimum(B: Any, a: Any, b: Any) -> Any:
-    """minimum(a, b): the smaller, elementwise; where both are equal each gets half of the gradient.
+    """The smaller, elementwise; where both are equal each gets half of the gradient.
 
-    Where one is NaN, so is the result, and both get the whole gradient, as in PyTorch. The one not taken gets the gradient
-    0, and 0 times an infinite derivative is NaN: see `maximum` and `where` for the way round.
+    Where one is NaN, so is the result, and both get the whole gradient, as in PyTorch. The larger one gets the gradient 0,
+    and 0 times an infinite derivative is NaN: see `maximum` and `where` for ways around that.
     """
     return B.xp.minimum(a, b)
 
@@ -70,9 +70,9 @@ def _inside(B: Any, x: Any, low: float, high: float) -> Any:
 def clip(x: X, low: float | None = None, high: float | None = None) -> X:
     """x limited to [low, high] (None: no limit on that side). Gradient 1 inside, the limits included, else 0.
 
-    A NaN stays NaN, with gradient 0. Where x is outside, x's own derivative is multiplied by 0, and 0 * inf is NaN: to clip
-    a result is too late. So clip what the singular function is given: not `clip(log(x), -27, None)` but
-    `log(clip(x, 1e-12, None))`; or see `where`.
+    A NaN stays NaN, with gradient 0. Where x is outside, x's own derivative is multiplied by 0, and 0 * inf is NaN. So clip
+    the argument of a singular function, not its result: `log(clip(x, 1e-12, None))`, not `clip(log(x), -27, None)`; or see
+    `where`.
     """
     for name, limit in (("low", low), ("high", high)):
         if not (limit is None or isinstance(limit, int | float | np.integer | np.floating)):
@@ -119,7 +119,7 @@ def where(condition: Any, a: Any, b: Any) -> Any:
     """a where condition holds, b elsewhere; all three broadcast. condition: booleans, an array or a Tensor.
 
     Both branches are computed everywhere. The branch not taken gets the gradient 0, but 0 times an infinite derivative is
-    NaN: `where(x > 0, sqrt(x), 0.0)` has the gradient NaN at x = 0. The way round is a second `where` inside, which gives
+    NaN: `where(x > 0, sqrt(x), 0.0)` has the gradient NaN at x = 0. The remedy is a second `where` inside, which gives
     the singular function a harmless number there:
 
         where(x > 0, sqrt(where(x > 0, x, 1.0)), 0.0)
@@ -138,41 +138,41 @@ def where(condition: Any, a: Any, b: Any) -> Any:
 
 @unary()
 def isfinite(B: Any, x: Any) -> Any:
-    """isfinite(x): True where x is neither infinite nor NaN."""
+    """True where x is neither infinite nor NaN."""
     return B.xp.isfinite(x)
 
 
 @binary()
 def equal(B: Any, a: Any, b: Any) -> Any:
-    """equal(a, b): a == b, elementwise."""
+    """a == b, elementwise."""
     return B.xp.equal(a, b)
 
 
 @binary()
 def not_equal(B: Any, a: Any, b: Any) -> Any:
-    """not_equal(a, b): a != b, elementwise."""
+    """a != b, elementwise."""
     return B.xp.not_equal(a, b)
 
 
 @binary()
 def less(B: Any, a: Any, b: Any) -> Any:
-    """less(a, b): a < b, elementwise."""
+    """a < b, elementwise."""
     return B.xp.less(a, b)
 
 
 @binary()
 def less_equal(B: Any, a: Any, b: Any) -> Any:
-    """less_equal(a, b): a <= b, elementwise."""
+    """a <= b, elementwise."""
     return B.xp.less_equal(a, b)
 
 
 @binary()
 def greater(B: Any, a: Any, b: Any) -> Any:
-    """greater(a, b): a > b, elementwise."""
+    """a > b, elementwise."""
     return B.xp.greater(a, b)
 
 
 @binary()
 def greater_equal(B: Any, a: Any, b: Any) -> Any:
-    """greater_equal(a, b): a >= b, elementwise."""
+    """a >= b, elementwise."""
     return B.xp.greater_equal(a, b)

@@ -15,7 +15,7 @@ from tinygan.tensor import FLOATS, Tensor, shape_of
 
 @binary()
 def add(B: Any, a: Any, b: Any) -> Any:
-    """add(a, b): a + b, elementwise."""
+    """a + b, elementwise."""
     return B.add(a, b)
 
 
@@ -26,7 +26,7 @@ def _(needs: Any, g: Any) -> Any:
 
 @binary()
 def sub(B: Any, a: Any, b: Any) -> Any:
-    """sub(a, b): a - b, elementwise."""
+    """a - b, elementwise."""
     return B.subtract(a, b)
 
 
@@ -37,7 +37,7 @@ def _(needs: Any, g: Any) -> Any:
 
 @binary(saves=(0, 1))
 def mul(B: Any, a: Any, b: Any) -> Any:
-    """mul(a, b): a * b, elementwise."""
+    """a * b, elementwise."""
     return B.multiply(a, b)
 
 
@@ -48,7 +48,7 @@ def _(needs: Any, g: Any, a: Any, b: Any) -> Any:
 
 @binary(saves=(1, OUT))
 def div(B: Any, a: Any, b: Any) -> Any:
-    """div(a, b): a / b, elementwise."""
+    """a / b, elementwise."""
     return B.xp.true_divide(a, b)
 
 
@@ -60,7 +60,7 @@ def _(needs: Any, g: Any, b: Any, y: Any) -> Any:
 
 @unary()
 def neg(B: Any, x: Any) -> Any:
-    """neg(x): -x."""
+    """-x."""
     return B.xp.negative(x)
 
 
@@ -71,7 +71,7 @@ def _(needs: Any, g: Any) -> Any:
 
 @unary(saves=(OUT,))
 def exp(B: Any, x: Any) -> Any:
-    """exp(x): e to the power x."""
+    """e to the power x."""
     return B.xp.exp(x)
 
 
@@ -82,7 +82,7 @@ def _(needs: Any, g: Any, y: Any) -> Any:
 
 @unary(saves=(0,))
 def log(B: Any, x: Any) -> Any:
-    """log(x): the natural logarithm."""
+    """The natural logarithm of x."""
     return B.xp.log(x)
 
 
@@ -93,7 +93,7 @@ def _(needs: Any, g: Any, x: Any) -> Any:
 
 @unary(saves=(0,))
 def log1p(B: Any, x: Any) -> Any:
-    """log1p(x): log(1 + x), exact for small x."""
+    """log(1 + x), exact for small x."""
     return B.xp.log1p(x)
 
 
@@ -104,7 +104,7 @@ def _(needs: Any, g: Any, x: Any) -> Any:
 
 @unary(saves=(OUT,))
 def sqrt(B: Any, x: Any) -> Any:
-    """sqrt(x): the square root; its gradient at 0 is infinite."""
+    """The square root of x; its gradient at 0 is infinite."""
     return B.xp.sqrt(x)
 
 
@@ -115,25 +115,25 @@ def _(needs: Any, g: Any, y: Any) -> Any:
 
 @unary(saves=(0,), integers=True)
 def sign(B: Any, x: Any) -> Any:
-    """sign(x): -1, 0 or 1, in x's dtype; its gradient is 0, at 0 as well."""
+    """-1, 0 or 1, in x's dtype; its gradient is 0, at 0 as well."""
     return B.xp.sign(x) if x.dtype.kind != "b" else x.copy()
 
 
 @unary(saves=(0,), integers=True)
 def floor(B: Any, x: Any) -> Any:
-    """floor(x): the largest whole number that is not above x, in x's dtype; its gradient is 0."""
+    """The largest whole number that is not above x, in x's dtype; its gradient is 0."""
     return B.xp.floor(x) if x.dtype.kind == "f" else x.copy()
 
 
 @unary(saves=(0,), integers=True)
 def ceil(B: Any, x: Any) -> Any:
-    """ceil(x): the smallest whole number that is not below x, in x's dtype; its gradient is 0."""
+    """The smallest whole number that is not below x, in x's dtype; its gradient is 0."""
     return B.xp.ceil(x) if x.dtype.kind == "f" else x.copy()
 
 
 @unary(saves=(0,), integers=True)
 def round(B: Any, x: Any) -> Any:
-    """round(x): the nearest whole number, of two the even one, in x's dtype; its gradient is 0."""
+    """The nearest whole number, and halfway between two the even one, in x's dtype; its gradient is 0."""
     return B.xp.rint(x) if x.dtype.kind == "f" else x.copy()
 
 
@@ -147,7 +147,7 @@ def _(needs: Any, g: Any, x: Any) -> Any:
 
 @op(saves=(0, 1))
 def _zeros(B: Any, g: Any, x: Any) -> Any:
-    """Zeros, whatever g is: the gradient of a function of x that is constant but for its steps, and that gradient's own."""
+    """Zeros: the gradient of a step function of x. (g is an input, so that this gradient has one itself: zeros.)"""
     return B.xp.zeros(x.shape, x.dtype)
 
 
@@ -158,7 +158,7 @@ def _(needs: Any, h: Any, g: Any, x: Any) -> Any:
 
 @unary(saves=(0,))
 def abs(B: Any, x: Any) -> Any:
-    """abs(x): the magnitude; its gradient at 0 is 0."""
+    """The magnitude of x; its gradient at 0 is 0."""
     return B.xp.abs(x)
 
 
@@ -169,7 +169,7 @@ def _(needs: Any, g: Any, x: Any) -> Any:
 
 @unary(saves=(0,))
 def sin(B: Any, x: Any) -> Any:
-    """sin(x), x in radians."""
+    """The sine of x, in radians."""
     return B.xp.sin(x)
 
 
@@ -180,7 +180,7 @@ def _(needs: Any, g: Any, x: Any) -> Any:
 
 @unary(saves=(0,))
 def cos(B: Any, x: Any) -> Any:
-    """cos(x), x in radians."""
+    """The cosine of x, in radians."""
     return B.xp.cos(x)
 
 

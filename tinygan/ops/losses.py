@@ -14,9 +14,10 @@ from tinygan.ops.activations import activation_grad
 from tinygan.ops.elementwise import abs as absolute
 from tinygan.ops.elementwise import mul, neg, sub
 from tinygan.ops.indexing import getitem, range_error
-from tinygan.ops.reduce import log_softmax, mean
+from tinygan.ops.reduce import mean
 from tinygan.ops.reduce import sum as sum_over
 from tinygan.ops.shape import broadcast_to
+from tinygan.ops.softmax import log_softmax
 from tinygan.pullback import pullback
 from tinygan.tensor import as_array, shape_of
 

@@ -19,7 +19,7 @@ FAR = 1e12  # stands for an infinite logarithm: no 0 * inf arises, and its cube 
 
 @binary(saves=(0, 1, OUT))
 def pow(B: Any, a: Any, b: Any) -> Any:
-    """pow(a, b): a to the power b, elementwise.
+    """a to the power b, elementwise.
 
     At a = 0 the gradients are the limits from the right: for b, 0 where b >= 0 and -inf where b < 0 (at b = 0, where
     there is no limit, 0 by convention). Where a is negative there is no gradient for b: it is NaN.

@@ -1,7 +1,7 @@
 """Reductions. `axis` is None (all axes), an integer or a tuple; `keepdims` leaves axes of size 1 behind."""
 from __future__ import annotations
 
-__all__ = ["all", "any", "argmax", "argmin", "log_softmax", "logsumexp", "max", "mean", "min", "softmax", "sum", "var"]
+__all__ = ["all", "any", "argmax", "argmin", "max", "mean", "min", "sum", "var"]
 
 import math
 from typing import Any
@@ -10,7 +10,7 @@ import numpy as np
 
 from tinygan.graph import OUT, op
 from tinygan.making import X
-from tinygan.ops.elementwise import astype, exp, mul, neg, sub
+from tinygan.ops.elementwise import astype, mul
 from tinygan.ops.shape import _broadcast_to, _reshape, checked_axes, checked_axis
 from tinygan.tensor import FLOATS, Axis, shape_of
 
@@ -84,10 +84,10 @@ def _(needs: Any, g: Any, axis: Axes) -> Any:
 
 
 def centred(caller: str, x: Any, axis: Axes) -> Any:
-    """x less its mean over the axes, of which there is something; a mask is 0 and 1, in float32.
+    """x minus its mean over the axes, which must not be empty. A mask counts as 0 and 1, in float32.
 
-    A large mean has few digits behind the point, and what its rounding leaves is taken off by a second mean: so the result
-    depends on a common offset of x no more than x itself does.
+    The mean is subtracted twice. A large mean is rounded, and the second one removes the rounding error: so a large offset
+    common to all of x costs no accuracy beyond what it has cost x.
     """
     if x.dtype.kind == "b":
         x = astype(x, np.float32)
@@ -137,85 +137,6 @@ def min(x: X, axis: Axis = None, keepdims: bool = False) -> X:
     """The smallest element over `axis`; where several tie they share the gradient. A NaN wins, and takes it all."""
     axis = _checked("min", x, axis)
     return _min(x, axis=axis, keepdims=keepdims, shape=x.shape)
-
-
-@op(saves=(0,))
-def _logsumexp(B: Any, x: Any, axis: Axes, keepdims: bool, shape: tuple[int, ...]) -> Any:
-    total = B.logsumexp(x, axis)
-    if keepdims:
-        return total
-    return total.reshape(tuple([n for n, k in zip(shape, _reduced(axis, shape), strict=True) if not k]))
-
-
-@_logsumexp.vjp
-def _(needs: Any, g: Any, x: Any, axis: Axes, keepdims: bool, shape: tuple[int, ...]) -> Any:
-    return (mul(_spread(g, axis, keepdims, shape), _softmax(x, axis=axis)),)  # (exp(x - y) would round y first)
-
-
-def logsumexp(x: X, axis: Axis = None, keepdims: bool = False) -> X:
-    """log(sum(exp(x))) over `axis`, without overflow: -inf where there is nothing to sum, or -inf only. Its gradient is
-    `softmax`, with the shares of infinite numbers as there."""
-    axis = _checked("logsumexp", x, axis)
-    return _logsumexp(x, axis=axis, keepdims=keepdims, shape=x.shape)
-
-
-@op(saves=(OUT,))
-def _softmax(B: Any, x: Any, axis: Axes) -> Any:
-    return B.softmax(x, axis)
-
-
-@_softmax.vjp
-def _(needs: Any, g: Any, y: Any, axis: Axes) -> Any:
-    # The same number off all of g changes nothing. With that of the likeliest element it gets what the others leave it, the
-    # sum of small numbers rather than 1 - y.
-    g = sub(g, sum(mul(g, _likeliest(y, axis=axis)), axis, keepdims=True))
-    gy = mul(g, y)
-    return (sub(gy, mul(y, sum(gy, axis, keepdims=True))),)
-
-
-@op()
-def _likeliest(B: Any, y: Any, axis: Axes) -> Any:
-    """1 at the largest element of probabilities, or 1/k each where k of them tie; no gradient."""
-    if not y.size:
-        return y
-    ties = (y == B.xp.max(y, axis, keepdims=True)).astype(y.dtype)
-    return ties / B.xp.maximum(B.xp.sum(ties, axis, keepdims=True), 1)  # (a NaN is equal to nothing)
-
-
-def softmax(x: X, axis: int = -1) -> X:
-    """exp(x) / sum(exp(x)) along `axis`, without overflow.
-
-    An infinite number takes all the weight, as in the limit, and several share it: [inf, 1] gives [1, 0], [inf, inf] gives
-    [0.5, 0.5]. Where all are -inf nothing has a weight: zeros.
-    """
-    return _softmax(x, axis=_along("softmax", x, axis))
-
-
-@op(saves=(OUT,))
-def _log_softmax(B: Any, x: Any, axis: Axes) -> Any:
-    return B.log_softmax(x, axis)
-
-
-@_log_softmax.vjp
-def _(needs: Any, g: Any, y: Any, axis: Axes) -> Any:
-    # g - exp(y) sum(g), in a form that keeps a small 1 - exp(y).
-    others = sub(sum(g, axis, keepdims=True), g)
-    return (sub(mul(g, _one_minus_exp(y)), mul(exp(y), others)),)
-
-
-@op(saves=(0,))
-def _one_minus_exp(B: Any, x: Any) -> Any:
-    return -B.xp.expm1(x)
-
-
-@_one_minus_exp.vjp
-def _(needs: Any, g: Any, x: Any) -> Any:
-    return (neg(mul(g, exp(x))),)
-
-
-def log_softmax(x: X, axis: int = -1) -> X:
-    """log(softmax(x)) along `axis`, without overflow and exact near 0; infinite numbers as in `softmax`."""
-    return _log_softmax(x, axis=_along("log_softmax", x, axis))
 
 
 @op()
@@ -275,13 +196,6 @@ def _checked_one(name: str, x: Any, axis: Any) -> int | None:
         return None
     one = checked_axis(name, axis, shape, len(shape) or 1)
     return one if shape else None
-
-
-def _along(name: str, x: Any, axis: Any) -> Axes:
-    """The one axis of a softmax as a tuple; None, all axes, for a single number."""
-    shape = shape_of(name, x)
-    axis = checked_axis(name, axis, shape, len(shape) or 1)
-    return (axis,) if shape else None
 
 
 def _reduced(axis: Axes, shape: tuple[int, ...]) -> list[bool]:

@@ -40,9 +40,9 @@ def _version(name: str) -> str:
     try:
         return metadata.version(name)
     except metadata.PackageNotFoundError:  # running from a source tree
-        import tinygan
+        from tinygan import __version__
 
-        return str(getattr(tinygan, "__version__", "unknown")) if name == "tinygan" else "absent"
+        return __version__ if name == "tinygan" else "absent"
 
 
 def _processor() -> str:

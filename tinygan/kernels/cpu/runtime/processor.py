@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import llvmlite.binding as llvm
 
-from tinygan.devices import DeviceError
+from tinygan.errors import DeviceError
 
 SWITCH = "TINYGAN_VECTORS"
 SIZES = (16, 32, 64)
