@@ -16,7 +16,7 @@ def is_array(device: Device, x: Any) -> bool:
 
 
 def _targets(device: Device, targets: Any, logits: Array) -> tuple[Array | None, int, float]:
-    """As the kernels take them: an array or None, its step from logit to logit, the number."""
+    """The targets as the kernels take them: (an array or None, its step from logit to logit, the number)."""
     if not is_array(device, targets):
         return None, 0, float(targets)
     if targets.dtype != logits.dtype:
@@ -53,5 +53,5 @@ def bce_with_logits_curvature(device: Device, gg: Array, g: Any, logits: Array) 
 
 
 def _number(device: Device, g: Any) -> tuple[Any, float]:
-    """As the kernels take it: in the device's memory, or None and the number."""
+    """One number as the kernels take it: (the device's memory or None, the number)."""
     return (g, 0.0) if is_array(device, g) else (None, float(g))

@@ -38,7 +38,7 @@ class Convolution(NamedTuple):
 
 
 def _convolution(g: Any, images: int, channels: int, kernels: int, part_stride: int) -> Convolution:
-    """The kernels' view of the Geometry g. part_stride: elements of the result. ValueError if an int cannot index an array."""
+    """The kernels' view of the Geometry g. part_stride: elements of the result. ValueError if an array is too large."""
     largest = max(images * channels * math.prod(g.input), images * kernels * math.prod(g.output),
                   kernels * channels // g.groups * math.prod(g.kernel))
     if largest >= 2**31:

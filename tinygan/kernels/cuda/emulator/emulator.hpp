@@ -46,7 +46,7 @@ inline uint4 make_uint4(unsigned x, unsigned y, unsigned z, unsigned w) { return
 
 // NVRTC has these in the global namespace, overloaded.
 using std::abs; using std::ceil; using std::cos; using std::exp; using std::expm1; using std::floor; using std::fma;
-using std::fmax; using std::fmin; using std::isfinite; using std::isinf; using std::isnan; using std::log; using std::log1p;
+using std::fabs; using std::fmax; using std::fmin; using std::isfinite; using std::isinf; using std::isnan; using std::log; using std::log1p;
 using std::pow; using std::rint; using std::sin; using std::sqrt; using std::tanh;
 template <class T> T min(T a, T b) { return b < a ? b : a; }
 template <class T> T max(T a, T b) { return a < b ? b : a; }
