@@ -32,6 +32,13 @@ def _switch(name: str, which: str, records: Iterable[Activation], comment: str) 
             '        default: return real(nan(""));  // no activation has this code\n    }\n}\n')
 
 
+def _choice(name: str, which: str, records: Iterable[Activation], comment: str) -> str:
+    """The same for a few short formulas. It computes all of them and takes no branch, which saves the kernels registers."""
+    lines = "".join(f"    if (kind == {r.name.upper()}) y = {which}_of_{r.name}(x, slope);\n" for r in records)
+    return (f"// {comment}\n__device__ __forceinline__ real {name}(real x, int kind, real slope) {{\n"
+            f'    real y = real(nan(""));  // if no fused activation has this code\n{lines}    return y;\n}}\n')
+
+
 @cache
 def cuda_source() -> str:
     """Functions of (x, slope) for each record: value_of_NAME, slope_of_NAME, curvature_of_NAME, slope_from_result_of_NAME,
@@ -63,7 +70,7 @@ def cuda_source() -> str:
         _switch("curvature_from_result", "curvature_from_result", RECORDS, "Its second derivative where its result is x."),
         _switch("slope_from_kept", "kept_slope", RECORDS,
                 "Its slope from what backward keeps: its result if it is fused, else x."),
-        _switch("fused_activated", "value", fused, "The value at x of a fused activation."),
-        _switch("fused_slope_at", "slope", fused, "The slope at x of a fused activation."),
+        _choice("fused_activated", "value", fused, "The value at x of a fused activation."),
+        _choice("fused_slope_at", "slope", fused, "The slope at x of a fused activation."),
     ]
     return "\n".join(parts)
