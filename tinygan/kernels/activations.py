@@ -12,6 +12,7 @@ from __future__ import annotations
 import ast
 import math
 from dataclasses import dataclass
+from functools import cache
 
 from tinygan.kernels.expressions import DEFINITIONS, Writer, body, parsed, python_function
 
@@ -85,6 +86,7 @@ RECORDS = (
 
 CODES = {record.name: code for code, record in enumerate(RECORDS)}
 BY_NAME = {record.name: record for record in RECORDS}
+IDENTITY = CODES["identity"]
 
 
 def python_source(record: Activation, which: str) -> str:
@@ -92,11 +94,12 @@ def python_source(record: Activation, which: str) -> str:
     return python_function(which, f"{record.argument(which)}, slope", body(record.tree(which), Writer()))
 
 
+@cache
 def result_tells_slope(record: Activation, slope: float) -> bool:
-    """Whether backward may read the slope off the result. It may not where the slope at 0 differs from that below 0 and
-    the value is 0 in both places, as for leaky ReLU with slope 0 if its slope at 0 were 1."""
+    """Whether the slope can be computed from the result. It cannot where the slope at 0 differs from that below 0 and the
+    value is 0 in both places, as for leaky ReLU with slope 0 if its slope at 0 were 1."""
     if not record.fused or record.slope_from_result:
-        return record.fused
+        return bool(record.slope_from_result)
     functions: dict[str, object] = {"real": float, "max": lambda a, b: b if a <= b else a, "decay": lambda t: math.exp(-t),
                                     "expm1": math.expm1, "log1p": math.log1p, "tanh": math.tanh}
     for name, text in DEFINITIONS.items():
@@ -108,9 +111,7 @@ def result_tells_slope(record: Activation, slope: float) -> bool:
     return all(slope_at(value(x, slope), slope) == slope_at(x, slope) for x in (-1.0, -0.0, 0.0, 1.0))
 
 
-FUSED = {record.name: CODES[record.name] for record in RECORDS if result_tells_slope(record, 0.0)}
+FUSED = {record.name: CODES[record.name] for record in RECORDS if record.fused and result_tells_slope(record, 0.0)}
 """What products and convolutions apply themselves."""
 PIECEWISE_LINEAR = {name: code for name, code in FUSED.items() if BY_NAME[name].is_piecewise_linear}
 """What batch normalisation applies itself: its second derivative leaves out the activation's."""
-
-IDENTITY, RELU, LEAKY_RELU, TANH, SIGMOID, SOFTPLUS, ELU = CODES.values()
