@@ -32,6 +32,7 @@ def _activation(B: Any, x: Any, activation: str, slope: float) -> Any:
 
 
 _keeps_output: Op = op(saves=(OUT,))(_activation.forward)
+_OPS = {name: _keeps_output if name in FUSED else _activation for name in BY_NAME}
 
 
 @_activation.vjp
@@ -70,34 +71,34 @@ def _formula(activation: str, which: str) -> Callable[[Any, float], Any]:
 
 def relu(x: X) -> X:
     """max(x, 0); its gradient at 0 is 0."""
-    return _keeps_output(x, activation="relu", slope=0.0)
+    return _OPS["relu"](x, activation="relu", slope=0.0)
 
 
 def leaky_relu(x: X, slope: float = 0.2) -> X:
     """x where positive, slope * x elsewhere; slope >= 0."""
     checked_activation("leaky_relu", "leaky_relu", slope)
-    return _keeps_output(x, activation="leaky_relu", slope=float(slope))
+    return _OPS["leaky_relu"](x, activation="leaky_relu", slope=float(slope))
 
 
 def elu(x: X, alpha: float = 1.0) -> X:
     """x where positive, alpha * (exp(x) - 1) elsewhere; alpha >= 0 (Clevert et al. 2016)."""
     checked_activation("elu", "elu", alpha)
-    return _activation(x, activation="elu", slope=float(alpha))
+    return _OPS["elu"](x, activation="elu", slope=float(alpha))
 
 
 def tanh(x: X) -> X:
     """The hyperbolic tangent."""
-    return _activation(x, activation="tanh", slope=0.0)
+    return _OPS["tanh"](x, activation="tanh", slope=0.0)
 
 
 def sigmoid(x: X) -> X:
     """1 / (1 + exp(-x)), without overflow."""
-    return _activation(x, activation="sigmoid", slope=0.0)
+    return _OPS["sigmoid"](x, activation="sigmoid", slope=0.0)
 
 
 def softplus(x: X) -> X:
     """log(1 + exp(x)), without overflow."""
-    return _activation(x, activation="softplus", slope=0.0)
+    return _OPS["softplus"](x, activation="softplus", slope=0.0)
 
 
 def activation(x: X, name: str, slope: float = 0.2) -> X:
@@ -105,4 +106,4 @@ def activation(x: X, name: str, slope: float = 0.2) -> X:
     checked_activation("activation", name, slope)
     if name == "identity":
         return x
-    return (_keeps_output if name in FUSED else _activation)(x, activation=name, slope=float(slope))
+    return _OPS[name](x, activation=name, slope=float(slope))

@@ -321,8 +321,8 @@ def gradient_sums(g: Array, n: Normalized) -> Array:
 
 
 def input_gradient(g: Array, n: Normalized, sums: Array) -> Array:
-    out = empty(g.shape, g.dtype)
-    _run("input_gradient", n.x, n[1:5], n.activation, n.slope, gradient=g, out=out, factors=np.ascontiguousarray(sums / g.dtype.type(len(g))))
+    out, means = empty(g.shape, g.dtype), np.ascontiguousarray(sums / g.dtype.type(len(g)))
+    _run("input_gradient", n.x, n[1:5], n.activation, n.slope, gradient=g, out=out, factors=means)
     return out
 
 

@@ -31,7 +31,7 @@ from numba.extending import intrinsic
 from tinygan.kernels.cpu.runtime.compiling import compiled
 
 Arguments = tuple[Any, ...]
-_WORD = np.dtype(np.int64)
+_INT64 = np.dtype(np.int64)
 _WORDS = {int: (np.int64, "q"), float: (np.float64, "d")}
 
 
@@ -73,7 +73,7 @@ _packed_once = lru_cache(1024, typed=True)(_bytes)  # typed: records of other ki
 def packed(arguments: Arguments) -> np.ndarray[Any, Any]:
     """The record that a kernel reads, as words of 8 bytes."""
     pack, places = _packer(type(arguments))
-    return np.frombuffer(_bytes(arguments) if places else pack(*arguments), _WORD)
+    return np.frombuffer(_bytes(arguments) if places else pack(*arguments), _INT64)
 
 
 def task(arguments: type[Arguments], variant: str = "") -> Callable[[Callable[..., Any]], int]:

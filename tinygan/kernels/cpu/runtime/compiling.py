@@ -1,7 +1,10 @@
-"""How kernels are compiled and cached: `kernel` makes a task for the thread pool of a function, `inline` a helper for one.
+"""How kernels are compiled by Numba, and kept on disk.
 
-The cache lies in the user's cache folder, in a sub-folder named by a hash over all kernel files and the processor: Numba by
-itself sees a change in the file of the compiled function only, and would go on using an edited helper's old code.
+`compiled` makes a function that other compiled code calls by its address; every task of the pool is one (see `arguments`).
+`entry` makes a function that Python calls. `inline` makes a helper of such functions.
+
+The code is kept in the user's cache folder, in a sub-folder named by a hash over all kernel files and the processor. Numba
+by itself notices a change in the file of the compiled function only, and would go on using an edited helper's old code.
 """
 from __future__ import annotations
 
