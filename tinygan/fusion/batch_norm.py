@@ -11,7 +11,6 @@ __all__ = ["Statistics", "empty_statistics", "measured_batch_norm"]
 from typing import Any, NamedTuple
 
 from tinygan.backends import Array, backend_of
-from tinygan.fusion.activations import split
 from tinygan.graph import OUT, op
 from tinygan.kernels.activations import PIECEWISE_LINEAR
 from tinygan.ops.activations import activation as activate
@@ -129,9 +128,10 @@ def measured_batch_norm(x: Any, weight: Any, bias: Any, eps: float, statistics: 
 
 def _activated(x: Any, weight: Any, bias: Any, eps: float, statistics: Statistics, activation: str, slope: float,
                measured: bool) -> Any:
-    within, after = split(activation, PIECEWISE_LINEAR)
-    y = _batch_norm(x, weight, bias, settings=Settings(eps, statistics, within, float(slope), measured))
-    return y if after == "identity" else activate(y, after, slope)
+    if activation in PIECEWISE_LINEAR:
+        return _batch_norm(x, weight, bias, settings=Settings(eps, statistics, activation, float(slope), measured))
+    y = _batch_norm(x, weight, bias, settings=Settings(eps, statistics, "identity", float(slope), measured))
+    return activate(y, activation, slope)
 
 
 def empty_statistics(x: Any, channels: int) -> Statistics:

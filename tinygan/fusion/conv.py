@@ -7,9 +7,9 @@ __all__ = ["Measured", "measured_convolution", "measured_transposed_convolution"
 from typing import Any, NamedTuple
 
 from tinygan.backends import Array
-from tinygan.fusion.activations import split
 from tinygan.fusion.batch_norm import empty_statistics
 from tinygan.graph import OUT, op
+from tinygan.kernels.activations import FUSED
 from tinygan.ops.activations import activation as activate
 from tinygan.ops.activations import activation_grad
 from tinygan.ops.conv import (
@@ -59,18 +59,20 @@ def _(needs: Any, g: Any, y: Any, weight: Any, out: Any, geometry: Geometry, act
 def _(x: Any, weight: Any, bias: Any, geometry: Geometry, activation: str, slope: float) -> Any:
     if bias is None:
         return activate(_conv2d(x, weight, geometry=geometry), activation, slope)
-    within, after = split(activation)
-    y = _conv2d_fused(x, weight, bias, geometry=geometry, activation=within, slope=float(slope))
-    return y if after == "identity" else activate(y, after, slope)
+    if activation in FUSED:
+        return _conv2d_fused(x, weight, bias, geometry=geometry, activation=activation, slope=float(slope))
+    y = _conv2d_fused(x, weight, bias, geometry=geometry, activation="identity", slope=float(slope))
+    return activate(y, activation, slope)
 
 
 @transposed_convolution.fused
 def _(y: Any, weight: Any, bias: Any, geometry: Geometry, activation: str, slope: float) -> Any:
     if bias is None:
         return activate(_conv2d_input_grad(y, weight, geometry=geometry), activation, slope)
-    within, after = split(activation)
-    x = _conv_transpose2d_fused(y, weight, bias, geometry=geometry, activation=within, slope=float(slope))
-    return x if after == "identity" else activate(x, after, slope)
+    if activation in FUSED:
+        return _conv_transpose2d_fused(y, weight, bias, geometry=geometry, activation=activation, slope=float(slope))
+    x = _conv_transpose2d_fused(y, weight, bias, geometry=geometry, activation="identity", slope=float(slope))
+    return activate(x, activation, slope)
 
 
 # With statistics

@@ -6,8 +6,8 @@ __all__: list[str] = []
 import math
 from typing import Any
 
-from tinygan.fusion.activations import split
 from tinygan.graph import OUT, op
+from tinygan.kernels.activations import FUSED
 from tinygan.ops.activations import activation as activate
 from tinygan.ops.activations import activation_grad
 from tinygan.ops.matmul import _linear, _linear_input_grad, _linear_weight_grad, affine
@@ -50,6 +50,6 @@ def _(x: Any, weight: Any, bias: Any, activation: str, slope: float) -> Any:
     """activation(x @ weight.T + bias)."""
     if bias is None:
         return activate(_linear(x, weight), activation, slope)
-    within, after = split(activation)
-    y = _dense(x, weight, bias, activation=within, slope=float(slope))
-    return y if after == "identity" else activate(y, after, slope)
+    if activation in FUSED:
+        return _dense(x, weight, bias, activation=activation, slope=float(slope))
+    return activate(_dense(x, weight, bias, activation="identity", slope=float(slope)), activation, slope)

@@ -60,10 +60,11 @@ class Perceptron(NamedTuple):
 
     before: tuple[Module, ...]
     layers: tuple[MLPLayer, ...]
+    size: int  # of all weights and biases
 
     def parameters(self, packed: Any) -> list[Any]:
         """All in one piece."""
-        return [unpacked(packed, 0, (sum(layer.size for layer in self.layers),))]
+        return [unpacked(packed, 0, (self.size,))]
 
     def __call__(self, parameters: list[Any]) -> Callable[[Any], Any]:
         weights, = parameters
@@ -100,7 +101,7 @@ def as_perceptron(network: Module) -> Perceptron | None:
     size = sum(layer.size for layer in layers)
     if not 0 < size <= LARGEST or size != sum(p.size for p in network.parameters()):  # (a layer may stand there twice)
         return None
-    return Perceptron(tuple(before), tuple(layers))
+    return Perceptron(tuple(before), tuple(layers), size)
 
 
 def _flat(network: Module) -> Iterator[Any]:
