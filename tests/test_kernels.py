@@ -644,6 +644,15 @@ def test_the_cache_is_keyed_by_the_files_of_every_room(file, tmp_path):
     assert compiling.hash_of_sources(root) != before
 
 
+def test_kernels_of_one_name_on_one_line_of_two_rooms_are_two_in_the_cache():
+    """Each room has a file named compiled.py, and Numba names what it keeps after the file, the function and the line."""
+    def kernel():
+        pass
+
+    rooms = [compiling._Locator.from_function(kernel, f"/kernels/cpu/{room}/compiled.py") for room in ("matmul", "losses")]
+    assert rooms[0].get_disambiguator() != rooms[1].get_disambiguator()
+
+
 def test_helpers_that_differ_in_what_they_close_over_have_different_names():
     """Else a process that takes two kernels from the cache, compiled by two others, would link one's helper to both."""
     def make(real, factor):
