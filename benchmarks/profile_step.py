@@ -87,7 +87,8 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     info = harness.machine(PACKAGES)
     harness.announce(info)
     from tinygan.backends import cpu
-    from tinygan.kernels.cpu.conv import compiled as convolution
+    from tinygan.kernels.cpu.conv import planner
+    from tinygan.kernels.winograd import DIRECT
 
     def describe(name: str, positional: tuple[Any, ...]) -> str:
         part = PARTS[name]
@@ -101,7 +102,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
             return f"{part}: {channels} channels of {g.input[0]}x{g.input[1]}, {kernels} of {g.output[0]}x{g.output[1]}"
         if g.output == (1, 1) or g.input == (1, 1):
             return f"{part}: on 1x1"
-        tiled = convolution.best_tile(g, channels, kernels) != convolution.DIRECT
+        tiled = planner.tile_on_cpu(g, channels, kernels) != DIRECT
         return f"{part}: tiled" if tiled else f"{part}: direct (1 or 3 channels)"
 
     subject = build(options)

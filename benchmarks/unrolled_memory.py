@@ -52,9 +52,11 @@ def measure_one(mode: str, steps: int, figure: str, batch: int, width: int) -> d
 
     import tinygan as tg
     from tinygan.kernels.cpu.runtime import workspace
+    from tinygan.kernels.cpu.runtime.loading import loaded
 
+    loaded("tinygan.kernels.cpu.conv.compiled")  # as a first step would, and all that every training needs
     if figure == "live":
-        workspace.SMALL = sys.maxsize  # type: ignore[misc]  # every array is made by NumPy, and its end is seen
+        workspace.REUSED_FROM = sys.maxsize  # type: ignore[misc]  # every array is made by NumPy, and its end is seen
     held = worker.resident_mib()
     worker.reset_peak()
     gan = tg.gans.UnrolledGAN(

@@ -1,7 +1,9 @@
 """What the tests of the ops share: arrays to try, and the comparison with an oracle, forward, first and second order."""
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Mapping, Sequence
+from types import ModuleType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -149,3 +151,31 @@ def gradients(fn: Callable[..., Any], *arrays: Any) -> list[np.ndarray]:
     """The gradient of the sum of fn with respect to each array, as NumPy arrays."""
     leaves = [tg.Tensor(a, requires_grad=True, dtype=np.float64) for a in arrays]
     return [np.array(g.numpy()) for g in tg.grad(fn(*leaves).sum(), leaves)]
+
+
+def rooms() -> list[ModuleType]:
+    """The modules of the CPU's kernels that are loaded."""
+    return [module for name, module in sys.modules.items() if name.startswith("tinygan.kernels.cpu.")]
+
+
+def use_compiled_kernels(patch: pytest.MonkeyPatch, compiled: bool = True) -> None:
+    """Have arrays of all sizes computed by the compiled kernels, or by NumPy: set all thresholds between the two."""
+    for room in rooms():
+        for name in vars(room):
+            if name.startswith("COMPILED_ABOVE"):
+                patch.setattr(room, name, 0 if compiled else 10**12)
+
+
+def share_all_tasks(patch: pytest.MonkeyPatch) -> None:
+    """Have tasks of all sizes shared by the threads."""
+    for room in rooms():
+        for name in vars(room):
+            if name.startswith("SHARED_FROM"):
+                patch.setattr(room, name, 0)
+
+
+def use_pool(patch: pytest.MonkeyPatch, pool: Any) -> None:
+    """Have all tasks run by another pool of threads."""
+    for room in rooms():
+        if hasattr(room, "pool") and isinstance(room.pool, type(pool)):
+            patch.setattr(room, "pool", pool)

@@ -7,6 +7,7 @@ from helpers import agree, check, check_both_modes, gradients, layouts, seeds, s
 from hypothesis import given
 
 import tinygan as tg
+from tinygan.fusion import MLPLayer, mlp
 
 FORMULAS = {
     "relu": lambda x: np.maximum(x, 0),
@@ -49,6 +50,41 @@ def test_slopes_against_torch(slope):
                                            ("softplus", 0.5)])
 def test_slope_at_zero(name, at_zero):
     np.testing.assert_allclose(gradients(getattr(tg, name), [0.0, -0.0])[0], [at_zero] * 2, rtol=1e-15)
+
+
+LINEAR_LAYERS = {  # that apply a leaky ReLU of slope 0 themselves, and are the identity before it
+    "none": lambda x, one, zero: tg.leaky_relu(x, 0.0),
+    "dense": lambda x, one, zero: tg.dense(x.reshape((-1, 1)), one.reshape(1, 1), zero, "leaky_relu", 0.0).reshape(x.shape),
+    "conv2d": lambda x, one, zero: tg.conv2d(x, one.reshape(1, 1, 1, 1), zero, activation="leaky_relu", slope=0.0),
+    "conv_transpose2d": lambda x, one, zero: tg.conv_transpose2d(x, one.reshape(1, 1, 1, 1), zero, activation="leaky_relu", slope=0.0),
+    "mlp": lambda x, one, zero: tg.reshape(mlp(x.reshape((-1, 1)), tg.concatenate([one, zero]), [MLPLayer(1, 1, "leaky_relu", 0.0)]),
+                                           x.shape),
+}
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("images", [1, 40])
+@pytest.mark.parametrize("layer", LINEAR_LAYERS)
+def test_leaky_relu_of_slope_0_at_0(device, layer, images, dtype):
+    """There the result is 0 on both sides of 0, and its slope is that of the negative side. Small arrays and large ones."""
+    if device == "emulated" and images > 1:
+        pytest.skip("large arrays take the emulator too long")
+    x = np.resize(np.array([0.0, -0.0, -1, 1, -1e-30, 1e-30, -3e4, 3e4], dtype), (images, 1, 16, 40))
+    leaf = tg.Tensor(to_device(x, device), requires_grad=True)
+    y = LINEAR_LAYERS[layer](leaf, to_device(np.ones(1, dtype), device), to_device(np.zeros(1, dtype), device))
+    np.testing.assert_array_equal(to_numpy(y), np.maximum(x, 0))
+    np.testing.assert_array_equal(to_numpy(tg.grad(y.sum(), leaf)), x > 0)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_leaky_relu_of_slope_0_at_0_behind_a_normalisation(device, dtype):
+    """Its weights are 0, so that it gives its bias for every example."""
+    x = np.array([0.0, -0.0, -1, 1, -1e-30, 1e-30, -3e4, 3e4], dtype)
+    bias = tg.Tensor(to_device(x, device), requires_grad=True)
+    examples, zeros = to_device(values(0, (2, x.size)).astype(dtype), device), to_device(np.zeros(x.size, dtype), device)
+    y = tg.batch_norm(examples, zeros, bias, activation="leaky_relu", slope=0.0)
+    np.testing.assert_array_equal(to_numpy(y), np.maximum([x, x], 0))
+    np.testing.assert_array_equal(to_numpy(tg.grad(y.sum(), bias)), 2 * (x > 0))
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])

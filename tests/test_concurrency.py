@@ -7,9 +7,11 @@ import threading
 
 import numpy as np
 import pytest
+from helpers import use_pool
 
 import tinygan as tg
 from tinygan import nn
+from tinygan.kernels.cpu.runtime.loading import loaded
 from tinygan.random import Key
 
 LARGE = 128  # a batch and layers that are large enough for the compiled kernels and their threads
@@ -177,14 +179,14 @@ def test_a_fork_waits_for_kernels_that_are_being_loaded():
 
 
 def test_a_process_that_gets_no_more_threads_computes_alone(monkeypatch):
-    from tinygan.kernels.cpu import native
     from tinygan.kernels.cpu.runtime import pool
 
     def refuse(thread):
         raise RuntimeError("can't start new thread")
 
     alone = pool.Pool(4)
-    monkeypatch.setattr(native, "pool", alone)
+    loaded("tinygan.kernels.cpu.matmul.compiled")
+    use_pool(monkeypatch, alone)
     monkeypatch.setattr(threading.Thread, "start", refuse)
     a = np.random.default_rng(0).normal(size=(200, 200)).astype(np.float32)
     np.testing.assert_allclose(tg.matmul(a, a), a.astype(np.float64) @ a, atol=1e-3)

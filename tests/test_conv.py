@@ -6,15 +6,28 @@ import warnings
 import numba
 import numpy as np
 import pytest
-from helpers import CONTIGUOUS, Layout, agree, check, check_both_modes, close, layouts, seeds, to_device, to_numpy, values
+from helpers import (
+    CONTIGUOUS,
+    Layout,
+    agree,
+    check,
+    check_both_modes,
+    close,
+    layouts,
+    seeds,
+    to_device,
+    to_numpy,
+    use_compiled_kernels,
+    values,
+)
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 import tinygan as tg
 from tinygan.backends import cpu
 from tinygan.kernels import reference
+from tinygan.kernels.cpu import conv
 from tinygan.kernels.cpu.conv import im2col
-from tinygan.kernels.cpu.conv import tiled as conv
 from tinygan.ops.conv_geometry import ALGORITHMS, Geometry
 from tinygan.random import Key
 
@@ -319,7 +332,7 @@ def test_compiled_kernels_of_any_sizes_against_loops(dtype, algorithm, case, lay
     x, y, w, bias = (values(seed + i, shape).astype(dtype) for i, shape in
                      enumerate([images, maps, weight, (images[1] if transposed else maps[1],)]))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(cpu, "LARGE", 0)
+        use_compiled_kernels(patch)
 
         def run(function, *arrays):
             return np.asarray(ours(algorithm, function)(*[layout.view(layout.store(a)) for a in arrays]))
@@ -351,7 +364,7 @@ def test_a_kernel_laid_over_an_image_by_hand(algorithm):
 @algorithms
 def test_gradients(algorithm, options, monkeypatch):
     if algorithm != "auto":
-        monkeypatch.setattr(cpu, "LARGE", 0)  # compiled, small as they are
+        use_compiled_kernels(monkeypatch)  # compiled, small as they are
     groups = options.get("groups", 1)
     bias = values(3, (2,))
     check(ours(algorithm, lambda x, w, b: tg.conv2d(x, w, b, **options)), values(1, (1, 2, 3, 4)),
@@ -411,9 +424,9 @@ def test_threads_never_add_to_one_pixel_at_once(algorithm, maps, weight, stride,
     """The windows of a transposed convolution overlap, so the work has to be divided with care; tried often, for chance
     decides whether two threads meet."""
     y, w = values(0, maps), values(1, weight)
-    monkeypatch.setattr(cpu, "LARGE", 10**12)
+    use_compiled_kernels(monkeypatch, False)
     expected = tg.conv_transpose2d(y, w, stride=stride, padding=padding)
-    monkeypatch.setattr(cpu, "LARGE", 0)
+    use_compiled_kernels(monkeypatch)
     with tg.conv_algorithm(algorithm):
         worst = max(np.abs(tg.conv_transpose2d(y, w, stride=stride, padding=padding) - expected).max() for _ in range(500))
     assert worst < 1e-10 * np.abs(expected).max()
@@ -422,7 +435,7 @@ def test_threads_never_add_to_one_pixel_at_once(algorithm, maps, weight, stride,
 @algorithms
 def test_a_weight_is_used_as_it_is_now(algorithm, monkeypatch, device):
     """What is derived from a weight may be kept, but not beyond a change, nor for another view of it."""
-    monkeypatch.setattr(cpu, "LARGE", 0)
+    use_compiled_kernels(monkeypatch)
     x = to_device(values(0, (2, 4, 6, 6)), device)
     weight = tg.Parameter(to_device(values(1, (4, 4, 3, 3)), device))
     flips = [lambda w: w, lambda w: tg.flip(w, (2, 3)), lambda w: tg.transpose(w, (1, 0, 2, 3)), lambda w: tg.flip(w, 0)]
@@ -443,9 +456,9 @@ def test_a_weight_is_used_as_it_is_now(algorithm, monkeypatch, device):
         for function in (tg.conv2d, tg.conv_transpose2d):
             with tg.conv_algorithm(algorithm):
                 found = function(values(0, (1, 2, 9, 9)), wide, stride=stride).numpy()
-            monkeypatch.setattr(cpu, "LARGE", 10**12)
+            use_compiled_kernels(monkeypatch, False)
             close(found, function(values(0, (1, 2, 9, 9)), wide.numpy(), stride=stride), 1e-10)
-            monkeypatch.setattr(cpu, "LARGE", 0)
+            use_compiled_kernels(monkeypatch)
 
 
 def test_the_weight_of_a_transposed_convolution_is_that_of_the_convolution_it_reverses():
@@ -533,7 +546,7 @@ WIDE = (32, 32, 4, 4)  # a weight of so many channels that its convolution is a 
 
 def before_and_after_each_task(monkeypatch, before=lambda: None, after=lambda: None):
     """Have something done by another thread, or by a signal handler, when a convolution's tasks begin or have ended."""
-    convolution = cpu._convolution()
+    convolution = conv._compiled()
     run, seen = convolution._run, []
 
     def observed(*arguments, **options):
@@ -548,6 +561,8 @@ def before_and_after_each_task(monkeypatch, before=lambda: None, after=lambda: N
 
 def test_weights_packed_during_a_write_are_not_kept(monkeypatch):
     """Another thread may assign while they are packed."""
+    from tinygan.kernels.cpu.conv import weights
+
     weight = tg.Parameter(np.ones(WIDE, np.float32))
     x = np.ones((8, 32, 16, 16), np.float32)
 
@@ -557,7 +572,7 @@ def test_weights_packed_during_a_write_are_not_kept(monkeypatch):
 
     seen = before_and_after_each_task(monkeypatch, after=assign)
     tg.conv2d(x, weight)
-    assert seen[0] == conv.make(numba.float32).pack
+    assert seen[0] == weights.make_pack(numba.float32)
     np.testing.assert_allclose(tg.conv2d(x, weight).numpy(), 2 * 32 * 16, rtol=1e-5)
 
 
@@ -594,7 +609,7 @@ def test_a_convolution_within_another_has_memory_of_its_own(channels, monkeypatc
 
 
 def test_many_groups_are_computed_without_kernels_for_large_products(monkeypatch):
-    monkeypatch.setattr(cpu, "_convolution", lambda: pytest.fail("each group is far too small"))
+    monkeypatch.setattr(conv, "_compiled", lambda: pytest.fail("each group is far too small"))
     x, w = np.ones((8, 64, 16, 16), np.float32), np.ones((64, 1, 3, 3), np.float32)
     assert tg.conv2d(x, w, groups=64).max() == 9
 
@@ -606,9 +621,12 @@ def test_many_groups_are_computed_without_kernels_for_large_products(monkeypatch
 def test_every_division_of_labour_gives_the_same(monkeypatch, kept, packed, shared, kernel, stride, padding, algorithm):
     """How parts share the work, and when weights are packed, depends on sizes and on the number of cores."""
     from tinygan.kernels.cpu.conv import compiled as convolution
+    from tinygan.kernels.cpu.conv import planner
 
-    for name, value in (("KEPT_WEIGHTS", kept), ("PACKED_TILES", packed), ("SHARED_TILES", shared)):
-        monkeypatch.setattr(convolution, name, value)
+    for name, value in (("MOST_PACKED_BYTES_TO_KEEP", kept), ("MOST_TILES_TO_PACK_AS_NEEDED", packed),
+                        ("MOST_TILES_TO_SHARE_CHANNELS", shared)):
+        monkeypatch.setattr(planner, name, value)
+    monkeypatch.setattr(planner, "plan_tiles", planner.plan_tiles.__wrapped__)  # plans are kept by sizes, whatever the thresholds
     monkeypatch.setattr(convolution.pool, "size", 2)
     channels, kernels, size = 19, 70, 9
     output = (size + 2 * padding - kernel) // stride + 1

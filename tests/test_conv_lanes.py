@@ -1,15 +1,16 @@
-"""Convolutions of few channels (`kernels.lanes`), all three maps, against the definition in float64."""
+"""Convolutions of few channels (`kernels.cpu.conv.lanes`), all three maps, against the definition in float64."""
 import numpy as np
 import pytest
+from helpers import use_compiled_kernels
 
 from tinygan.backends import cpu
-from tinygan.kernels.cpu.conv import compiled as convolution
-from tinygan.kernels.cpu.conv import im2col
+from tinygan.kernels.cpu.conv import im2col, planner
+from tinygan.kernels.cpu.matmul import microkernel
 from tinygan.kernels.cpu.runtime.pool import pool
 from tinygan.ops.conv import Geometry
 
 TOLERANCES = {"float32": 4e-6, "float64": 1e-13}
-LANES = {"float32": convolution.microkernel.VECTOR_BYTES // 4, "float64": convolution.microkernel.VECTOR_BYTES // 8}
+LANES = {"float32": microkernel.VECTOR_BYTES // 4, "float64": microkernel.VECTOR_BYTES // 8}
 
 
 def geometry(size, kernel, stride, padding, dilation=(1, 1)):
@@ -42,8 +43,8 @@ def threads(request, monkeypatch):
 def test_few_channels_against_the_definition(name, channels, kernels, dtype, threads, monkeypatch):
     g, rng, images = GEOMETRIES[name], np.random.default_rng(0), 2 * LANES[dtype] + 3
     used = []
-    monkeypatch.setattr(cpu, "LARGE", 0)
-    monkeypatch.setattr(convolution, "_lanes_words", lambda *a, found=convolution._lanes_words: used.append(1) or found(*a))
+    use_compiled_kernels(monkeypatch)
+    monkeypatch.setattr(planner, "plan_lanes", lambda *a, found=planner.plan_lanes: used.append(1) or found(*a))
     x = rng.standard_normal((images, channels, *g.input)).astype(dtype)
     w = rng.standard_normal((kernels, channels, *g.kernel)).astype(dtype)
     y = rng.standard_normal((images, kernels, *g.output)).astype(dtype)
@@ -64,7 +65,7 @@ def close(found, expected, dtype):
 
 def test_a_few_images_leave_lanes_empty(monkeypatch):
     g, rng = GEOMETRIES["DCGAN's"], np.random.default_rng(0)
-    monkeypatch.setattr(cpu, "LARGE", 0)
+    use_compiled_kernels(monkeypatch)
     w, y = rng.standard_normal((16, 3, *g.kernel)), rng.standard_normal((3, 16, *g.output))
     close(cpu.conv2d_input_grad(y, w, g), im2col.conv2d_input_grad(y, w, g), "float64")
 
@@ -84,4 +85,4 @@ def test_a_nan_stays_in_its_image():
 ])
 def test_which_convolutions_it_serves(images, channels, kernels, adjoint, suits):
     source = np.zeros((images, 14, 14, kernels if adjoint else channels), np.float32)
-    assert convolution._suits_lanes(GEOMETRIES["DCGAN's"], channels, kernels, source, adjoint) is suits
+    assert planner.suits_lanes(GEOMETRIES["DCGAN's"], channels, kernels, source, adjoint) is suits

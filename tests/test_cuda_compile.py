@@ -11,21 +11,24 @@ from functools import cache
 import pytest
 
 from tinygan.kernels.cuda import optimizers
-from tinygan.kernels.cuda.conv import tiled as tiles
+from tinygan.kernels.cuda.conv import direct, tiled
 from tinygan.kernels.cuda.matmul import products
-from tinygan.kernels.cuda.runtime.launcher import FILES, FOLDER, STANDARD
+from tinygan.kernels.cuda.runtime.launcher import FILES, FOLDER, STANDARD, source_of
 
 pytestmark = pytest.mark.skipif(shutil.which("g++") is None, reason="kernels' names are found by g++'s preprocessor")
 ARCHITECTURES = ["sm_75", "sm_80", "sm_86", "sm_90", "sm_100"]
 VARIANTS = {
     "matmul/products": [*products.VARIANTS, *((*variant, "TF32=1") for variant in products.VARIANTS)],
     "conv/direct": [(), ("WIDTH=4",), ("TF32=1",), ("WIDTH=4", "TF32=1")],
-    "conv/tiled": [(), *tiles.VARIANTS],
+    "conv/tiled": [(), *tiled.VARIANTS],
     "optimizers": [optimizers.DEFINES],
 }
 """The macros that a file is compiled with, beside REAL."""
 CUPYS_OWN = ("-ftz=true", "--device-as-default-execution-space")
 """What CuPy adds to the options of a RawModule."""
+STRUCTS = {"matmul/products": [products.Layout, products.PartsLayout, products.VectorLayout], "conv/direct": [direct.Convolution],
+           "conv/tiled": [tiled.Tiling, tiled.Pieces]}
+"""The structs that a file's kernels take by value."""
 
 
 def options(file):
@@ -75,32 +78,35 @@ def compiled(nvrtc, source, architecture, *options):
         nvrtc.nvrtcDestroyProgram(ctypes.byref(program))
 
 
-def text_of(file):
-    return (FOLDER / f"{file}.cu").read_text(encoding="utf-8")
-
-
 @cache
 def named(file):
     """The kernels that a file names by KERNEL(...), macros expanded."""
     preprocess = ["g++", "-E", "-P", "-x", "c++", STANDARD, "-DREAL=float", "-DEMULATED", "-DKERNEL(name)=kernel_named name", f"-I{FOLDER}"]
-    done = subprocess.run([*preprocess, str(FOLDER / f"{file}.cu")], capture_output=True, text=True, check=True)
+    done = subprocess.run([*preprocess, "-"], input=source_of(file), capture_output=True, text=True, check=True)
     found = set(re.findall(r"kernel_named (\w+)", done.stdout))
     assert found, file
     return found
+
+
+@pytest.mark.parametrize("file, struct", [(file, struct) for file, structs in STRUCTS.items() for struct in structs])
+def test_structs_have_the_fields_that_python_gives_them(file, struct):
+    body = re.search(rf"struct {struct.__name__} {{(.*?)}};", source_of(file), re.DOTALL)[1]
+    fields = [name for line in re.findall(r"^    int ([\w, ]+);$", body, re.MULTILINE) for name in line.split(", ")]
+    assert tuple(fields) == struct._fields
 
 
 @pytest.mark.parametrize("file", FILES)
 def test_without_a_warning(nvrtc, file):
     for architecture in ARCHITECTURES:
         for told in options(file):
-            said, _, _ = compiled(nvrtc, text_of(file), architecture, "-fdevice-syntax-only", *told)
+            said, _, _ = compiled(nvrtc, source_of(file), architecture, "-fdevice-syntax-only", *told)
             assert said == "", f"{architecture}, {told}: {said}"
 
 
 @pytest.mark.parametrize("file, architecture, told", [
     pytest.param(file, *case, id=f"{file}-{case[0]}") for file in FILES for case in made(file)])
 def test_machine_code(nvrtc, file, architecture, told):
-    said, ptx, code = compiled(nvrtc, text_of(file), architecture, *told)
+    said, ptx, code = compiled(nvrtc, source_of(file), architecture, *told)
     assert said == ""
     assert f".target {architecture}" in ptx
     kernels = set(re.findall(r"\.entry (\w+)\(", ptx))

@@ -1,6 +1,7 @@
 """The emulator runs kernels as a GPU does: indices, shared memory, shuffles, barriers, arguments."""
 import subprocess
 import sys
+from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -72,7 +73,30 @@ extern "C" __global__ void mixed(const real* x, int n, double scale, const real*
     if (threadIdx.x == 0) out[0] = x[n] * real(scale) + (none ? real(1000) : real(0));
 }
 KERNEL(mixed)
+
+struct Sizes {
+    int rows, columns;
+};
+extern "C" __global__ void by_value(const __grid_constant__ Sizes sizes, int last, int* out) {
+    out[0] = sizes.rows;
+    out[1] = sizes.columns;
+    out[2] = last;
+}
+KERNEL(by_value)
 """
+
+
+class Sizes(NamedTuple):
+    """As the struct above."""
+
+    rows: int
+    columns: int
+
+
+class Fewer(NamedTuple):
+    """Not as the struct above."""
+
+    rows: int
 
 
 @pytest.fixture(scope="module")
@@ -126,6 +150,19 @@ def test_arguments(emulator):
     assert out == 1008
     with pytest.raises(TypeError, match="mixed: 4 arguments for 5 parameters"):
         emulator.launch("kernels", "mixed", 1, 1, (x, 3, 0.5, out), np.float64)
+
+
+def test_structs(emulator):
+    out = np.zeros(3, np.int32)
+    emulator.launch("kernels", "by_value", 1, 1, (Sizes(np.int64(-2), 2**31 - 1), 5, out), np.float32)
+    assert out.tolist() == [-2, 2**31 - 1, 5]
+    with pytest.raises(TypeError, match="by_value: argument 0 has 4 bytes, the parameter 8"):
+        emulator.launch("kernels", "by_value", 1, 1, (Fewer(1), 5, out), np.float32)
+    with pytest.raises(TypeError, match="by_value: argument 1 has 8 bytes, the parameter 4"):
+        emulator.launch("kernels", "by_value", 1, 1, (Sizes(1, 2), 5.0, out), np.float32)
+    assert converted("by_value", Sizes(1, 2)).shape == (1,)  # which CuPy passes by value
+    with pytest.raises(ValueError, match=r"by_value: .*columns=2147483648.* does not fit into an int"):
+        converted("by_value", Sizes(0, 2**31))
 
 
 def test_what_cannot_be_launched(emulator):

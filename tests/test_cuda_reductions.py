@@ -6,6 +6,7 @@ import pytest
 
 from tinygan.kernels.cuda import reductions
 from tinygan.kernels.cuda.emulator.device import emulated_device
+from tinygan.kernels.cuda.runtime.columns import MAP, SUM, column_grid
 
 DEVICE = emulated_device()
 DTYPES = [np.float32, np.float64]
@@ -31,7 +32,7 @@ def test_column_sums(shape, dtype):
 
 @pytest.mark.parametrize("shape", [(20000, 1), (3001, 5), (700, 32)])
 def test_large_sums_have_parts(shape):
-    parts = reductions.layout(DEVICE, shape, reductions.SUMMED)[1][1]
+    parts = column_grid(DEVICE, shape, SUM)[1][1]
     assert parts > 1
     x = rand(*shape)
     assert (reductions.column_sums(DEVICE, upload(x)).get() == reductions.column_sums(DEVICE, upload(x)).get()).all()
@@ -41,15 +42,15 @@ def test_as_many_parts_as_a_large_gpu_makes():
     device = emulated_device()
     device.sms = 20
     x = rand(5200, 40)
-    assert reductions.layout(device, x.shape, reductions.SUMMED)[1][1] > 32
+    assert column_grid(device, x.shape, SUM)[1][1] > 32
     exact = x.astype(np.float64).sum(0)
     np.testing.assert_allclose(reductions.column_sums(device, upload(x)).get(), exact, rtol=0, atol=1e-6 * np.abs(exact).max())
 
 
 def test_layouts_cover_a_matrix():
     for rows, columns in ((1, 1), (5, 2), (100, 31), (100, 32), (100000, 33), (3, 1000)):
-        for cut in (reductions.SUMMED, reductions.MAPPED):
-            width, (blocks, parts) = reductions.layout(DEVICE, (rows, columns), cut)
+        for cut in (SUM, MAP):
+            width, (blocks, parts) = column_grid(DEVICE, (rows, columns), cut)
             assert width in (1, 2, 4, 8, 16, 32) and width * (blocks - 1) < columns <= width * blocks
             assert 1 <= parts <= rows and parts * blocks < cut[1] * DEVICE.sms + blocks
 

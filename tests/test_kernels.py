@@ -7,9 +7,11 @@ import sys
 import threading
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from helpers import share_all_tasks, use_compiled_kernels, use_pool
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numba import carray, types
@@ -18,11 +20,10 @@ from scipy import stats
 import tinygan
 from tinygan.backends import cpu
 from tinygan.kernels import reference
-from tinygan.kernels.cpu import native
-from tinygan.kernels.cpu.optimizers import compiled as optimizers
-from tinygan.kernels.cpu.runtime import compiling, workspace
+from tinygan.kernels.cpu.activations import COMPILED_ABOVE
+from tinygan.kernels.cpu.runtime import compiling, loading, workspace
 from tinygan.kernels.cpu.runtime.arrays import pointer_to
-from tinygan.kernels.cpu.runtime.pool import Pool, core_count, pool
+from tinygan.kernels.cpu.runtime.pool import SHARED_FROM, Pool, core_count, pool
 from tinygan.kernels.optimizer_settings import AdamSettings, RMSPropSettings, SGDSettings
 
 FLOATS = (np.float32, np.float64)
@@ -57,12 +58,9 @@ def path(name):
     """Small arrays usually go to NumPy, or to one thread; here also through compiled code, and cut into parts."""
     with pytest.MonkeyPatch.context() as patch:
         if name != "as it is":
-            patch.setattr(cpu, "LARGE", 0)
-            patch.setattr(cpu, "FEW", 0)
+            use_compiled_kernels(patch)
         if name == "compiled, shared":
-            patch.setattr(native, "ALONE", 0)
-            patch.setattr(native, "ALONE_PRODUCT", 0)
-            patch.setattr(optimizers, "SHARED", 0)
+            share_all_tasks(patch)
         yield
 
 
@@ -222,7 +220,7 @@ def test_activation_and_its_gradient(shape, dtype, layout, layout_g, which, name
 
 @pytest.mark.parametrize("dtype", FLOATS)
 @pytest.mark.parametrize("name", ACTIVATIONS)
-@pytest.mark.parametrize("size", [cpu.LARGE, cpu.LARGE + 1, native.ALONE + 17])
+@pytest.mark.parametrize("size", [COMPILED_ABOVE, COMPILED_ABOVE + 1, SHARED_FROM + 17])
 def test_activation_on_both_sides_of_the_thresholds(size, name, dtype):
     x, g = 3 * draw(0, (size,), dtype), draw(1, (size,), dtype)
     y = cpu.activation(x, name, 0.3)
@@ -250,7 +248,7 @@ def test_a_gradient_that_is_not_a_number_stays_so(which, name):
 
 
 @pytest.mark.parametrize("name", ACTIVATIONS)
-@pytest.mark.parametrize("size", [10, cpu.LARGE + 1])
+@pytest.mark.parametrize("size", [10, COMPILED_ABOVE + 1])
 def test_activation_writes_where_it_is_told(size, name):
     x = draw(0, (size,), np.float32)
     expected = reference.activation(x, name, 0.3)
@@ -414,7 +412,7 @@ def test_optimizer(rule, values, shapes, dtype, layout, shared, seed):
 
 @pytest.mark.parametrize("rule", SETTINGS)
 def test_a_large_optimizer_step_updates_every_element_once(rule):
-    sizes = [optimizers.SHARED + 5, 3, 40_000]
+    sizes = [SHARED_FROM + 5, 3, 40_000]
     gradients = [np.ones(size, np.float32) for size in sizes]
     parameters = [np.zeros(size, np.float32) for size in sizes]
     states = [[np.zeros(size, np.float32) for size in sizes] for _ in range(2 if rule == "adam" else 1)]
@@ -477,7 +475,7 @@ def test_uniform_never_reaches_its_upper_end():
 
 
 def test_a_longer_draw_begins_with_the_shorter_one():
-    long = cpu.random_bits(KEY, np.empty(native.ALONE + 13, np.uint32))
+    long = cpu.random_bits(KEY, np.empty(SHARED_FROM + 13, np.uint32))
     assert np.array_equal(long[:101], cpu.random_bits(KEY, np.empty(101, np.uint32)))
 
 
@@ -492,7 +490,7 @@ def workload(seed):
     gw = cpu.matmul(g.T, x)
     m, v = np.zeros_like(gw), np.zeros_like(gw)
     cpu.adam([weight], [gw], [m], [v], SETTINGS["adam"][0])
-    bits = cpu.random_bits(KEY, np.empty(native.ALONE + 1, np.uint32))
+    bits = cpu.random_bits(KEY, np.empty(SHARED_FROM + 1, np.uint32))
     return np.concatenate([y.ravel(), gw.ravel(), weight.ravel(), bits.astype(np.float32)])
 
 
@@ -501,7 +499,7 @@ def test_results_do_not_depend_on_the_number_of_threads(workers, monkeypatch):
     """No kernel's sum is cut by the parts, so even the bits are equal; three and five are more than some machines have."""
     expected = workload(0)
     mine = Pool(workers)
-    monkeypatch.setattr(native, "pool", mine)
+    use_pool(monkeypatch, mine)
     try:
         for _ in range(3):
             assert np.array_equal(workload(0), expected)
@@ -584,10 +582,8 @@ def test_the_pool_is_as_large_as_it_should_be(monkeypatch):
 
 BITS = """
 import numpy as np
-from tinygan.kernels.cpu.random import philox
-from tinygan.kernels.cpu.runtime.pool import pool
-out = np.zeros(4, np.uint32)
-pool.run(philox.make(), (0, 0, out.__array_interface__["data"][0], 4))
+from tinygan.kernels.cpu.random.compiled import random_bits
+out = random_bits(np.zeros(2, np.uint32), np.zeros(4, np.uint32))
 print(*(f"{word:08x}" for word in out))
 """
 ANSWER = "6627e8d5 e169c58d bc57ac4c 9b00dbd8"
@@ -606,6 +602,32 @@ def test_the_message_appears_only_when_something_is_compiled(tmp_path):
     assert second == ""
 
 
+def test_what_every_training_needs_is_loaded_together_and_once(monkeypatch):
+    imported, said = [], []
+
+    @contextmanager
+    def announced(file, name):
+        said.append(name)
+        yield
+
+    monkeypatch.setattr(compiling, "announced", announced)
+    monkeypatch.setattr(loading, "_LOADED", {})
+    monkeypatch.setattr(loading, "importlib", SimpleNamespace(import_module=lambda name: imported.append(name) or name))
+    room, conv = f"{loading.CPU}.batchnorm.compiled", f"{loading.CPU}.conv.compiled"
+    for _ in range(2):
+        assert loading.loaded(room) == room
+    assert imported == [*loading.EVERY_TRAINING.modules, room] and said == ["kernels"]
+    assert loading.loaded(conv) == conv
+    assert imported[-1] == conv and said == ["kernels", "convolutions"] and len(set(imported)) == len(imported)
+
+
+@pytest.mark.parametrize("group", [loading.EVERY_TRAINING, loading.CONVOLUTIONS])
+def test_a_group_of_kernels_leaves_the_file_in_the_cache_that_says_so(group):
+    for module in group.modules:
+        loading.loaded(module)
+    assert any(compiling.cache_folder().glob(f"{group.file}.*.nbi"))
+
+
 def test_an_edited_helper_is_not_run_from_the_cache(tmp_path):
     root = tmp_path / "copy"
     shutil.copytree(Path(tinygan.__file__).parent, root / "tinygan", ignore=shutil.ignore_patterns("__pycache__"))
@@ -613,7 +635,7 @@ def test_an_edited_helper_is_not_run_from_the_cache(tmp_path):
     assert python(BITS, tmp_path, PYTHONPATH=str(root))[0].strip() == ANSWER
     assert python(BITS, tmp_path, PYTHONPATH=str(root))[0].strip() == ANSWER
     assert len(list(cache.iterdir())) == 1
-    helpers = root / "tinygan" / "kernels" / "cpu" / "activations" / "compiled.py"  # philox.py takes `share` from there
+    helpers = root / "tinygan" / "kernels" / "cpu" / "runtime" / "shares.py"  # the kernel takes `share` from there
     text = helpers.read_text()
     assert text.count("    units = (count + GRAIN - 1) // GRAIN\n") == 1
     helpers.write_text(text.replace("    units = (count + GRAIN - 1) // GRAIN\n", "    units = 0 * count\n"))
@@ -631,6 +653,15 @@ def test_the_cache_is_keyed_by_the_files_of_every_room(file, tmp_path):
     with open(root / file, "a") as edited:
         edited.write("# edited\n")
     assert compiling.hash_of_sources(root) != before
+
+
+def test_kernels_of_one_name_on_one_line_of_two_rooms_are_two_in_the_cache():
+    """Each room has a file named compiled.py, and Numba names what it keeps after the file, the function and the line."""
+    def kernel():
+        pass
+
+    rooms = [compiling._Locator.from_function(kernel, f"/kernels/cpu/{room}/compiled.py") for room in ("matmul", "losses")]
+    assert rooms[0].get_disambiguator() != rooms[1].get_disambiguator()
 
 
 def test_helpers_that_differ_in_what_they_close_over_have_different_names():
@@ -677,7 +708,7 @@ def test_processes_that_start_at_once_share_an_empty_cache(tmp_path):
 
 # Memory
 
-LARGE = (workspace.SMALL // 4, 2)
+LARGE = (workspace.REUSED_FROM // 4, 2)
 
 
 def test_a_large_array_takes_the_memory_of_one_that_is_gone():
@@ -703,7 +734,7 @@ def test_memory_is_not_taken_while_a_view_of_a_view_lives():
 def test_workspace_arrays_are_ordinary_arrays(shape, dtype):
     x = workspace.empty(tuple(shape), dtype)
     assert x.shape == tuple(shape) and x.dtype == dtype and x.flags.c_contiguous and x.flags.writeable and x.flags.aligned
-    if x.nbytes >= workspace.SMALL:
+    if x.nbytes >= workspace.REUSED_FROM:
         assert x.ctypes.data % workspace.ALIGNMENT == 0
 
 
@@ -744,11 +775,11 @@ def test_sizes_that_keep_changing_do_not_fill_the_memory():
     def change():
         most = 0
         for i in range(500):
-            workspace.empty((workspace.SMALL + 64 * i,), np.uint8)
+            workspace.empty((workspace.REUSED_FROM + 64 * i,), np.uint8)
             most = max(most, held_bytes())
         return most
 
-    assert in_a_thread_of_its_own(change) < 3.1 * (workspace.SMALL + 64 * 500)
+    assert in_a_thread_of_its_own(change) < 3.1 * (workspace.REUSED_FROM + 64 * 500)
 
 
 def test_what_every_step_needs_is_not_given_back_between():
@@ -756,12 +787,12 @@ def test_what_every_step_needs_is_not_given_back_between():
     def train():
         places = []
         for _ in range(3):
-            forward = [workspace.empty((workspace.SMALL + 64 * i,), np.uint8) for i in range(10)]
-            backward = [workspace.empty((2 * workspace.SMALL + 64 * i,), np.uint8) for i in range(5)]
+            forward = [workspace.empty((workspace.REUSED_FROM + 64 * i,), np.uint8) for i in range(10)]
+            backward = [workspace.empty((2 * workspace.REUSED_FROM + 64 * i,), np.uint8) for i in range(5)]
             places.append([x.ctypes.data for x in forward + backward])
             del forward, backward
             for i in range(5):
-                places[-1].append(workspace.empty((workspace.SMALL + 64 * (20 + i),), np.uint8).ctypes.data)
+                places[-1].append(workspace.empty((workspace.REUSED_FROM + 64 * (20 + i),), np.uint8).ctypes.data)
         return places
 
     first, second, third = in_a_thread_of_its_own(train)

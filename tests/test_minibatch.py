@@ -2,7 +2,7 @@
 formula and PyTorch, and how the game uses it."""
 import numpy as np
 import pytest
-from helpers import check
+from helpers import check, share_all_tasks, use_compiled_kernels
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -10,7 +10,6 @@ import tinygan as tg
 from tinygan import nn
 from tinygan.backends import cpu
 from tinygan.kernels import reference
-from tinygan.kernels.cpu import native
 from tinygan.random import Key
 
 sizes = st.integers(1, 7)
@@ -29,9 +28,9 @@ def test_the_kernels_compute_what_plain_loops_do(n, kernels, dimensions, dtype, 
     m, h, g = arrays(n, kernels, dimensions, dtype, seed)
     m[n // 2] = m[0]  # two that are alike: no difference has a sign
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(cpu, "LARGE", 10**9 if path == "NumPy" else 0)
+        use_compiled_kernels(patch, path != "NumPy")
         if path == "compiled, shared":
-            patch.setattr(native, "ALONE", 0)
+            share_all_tasks(patch)
         found = [cpu.minibatch_similarity(m), cpu.minibatch_similarity_grad(g, m), *cpu.minibatch_similarity_second(h, g, m)]
     expected = [reference.minibatch_similarity(m), reference.minibatch_similarity_grad(g, m),
                 *reference.minibatch_similarity_second(h, g, m)]
@@ -53,7 +52,7 @@ def test_far_apart_is_not_near_and_nan_stays_nan():
 @pytest.mark.parametrize("kernels, dimensions", [(1, 1), (2, 3)])
 @pytest.mark.parametrize("compiled", [False, True])
 def test_gradients_to_second_order(kernels, dimensions, compiled, monkeypatch):
-    monkeypatch.setattr(cpu, "LARGE", 0 if compiled else 10**9)
+    use_compiled_kernels(monkeypatch, compiled)
     m, *_ = arrays(4, kernels, dimensions)
     check(tg.minibatch_similarity, m)
 

@@ -1,6 +1,6 @@
-"""The CUDA backend: the kernel table of `cpu.py` on a GPU (or on the emulated one, for tests).
+"""The CUDA backend: the kernel table of `cpu.py` on a GPU, or on the emulated one, for tests.
 
-A backend is one device with the functions of the rooms in `kernels/cuda` bound to it; what is not here, CuPy computes.
+A backend is a table of the rooms in `kernels/cuda`: their functions, whose first argument is one device. CuPy does the rest.
 """
 from __future__ import annotations
 
@@ -10,18 +10,23 @@ from typing import Any
 
 import numpy as np
 
-from tinygan.kernels.cuda import activations as elementwise
-from tinygan.kernels.cuda import batchnorm as normalization
-from tinygan.kernels.cuda import conv as convolution
-from tinygan.kernels.cuda import losses, minibatch, optimizers, random, reductions
-from tinygan.kernels.cuda import perceptron as mlp
-from tinygan.kernels.cuda.matmul import products
+from tinygan.kernels.cuda import (
+    activations,
+    batchnorm,
+    conv,
+    losses,
+    matmul,
+    minibatch,
+    optimizers,
+    perceptron,
+    random,
+    reductions,
+)
 from tinygan.kernels.cuda.runtime.device import Device, HostValue
 
 Array = Any
 ROOMS: tuple[ModuleType, ...] = (
-    products, convolution, elementwise, normalization, reductions, losses, minibatch, mlp, optimizers,
-    random,
+    matmul, conv, activations, batchnorm, reductions, losses, minibatch, perceptron, optimizers, random,
 )
 
 
@@ -51,16 +56,16 @@ class Cuda:
         return array.get()
 
     def asarray(self, array: Any) -> Array:
-        """The array on this device: a copy, unless it lies there."""
+        """The array on this device: itself if it is there, else a copy."""
         return self.xp.asarray(array)
 
     def channels_last(self, x: Array) -> Array:
-        """(N, C, ...) -> (N, ..., C), C-contiguous: the same memory if it lies so."""
+        """(N, C, ...) -> (N, ..., C), C-contiguous: a view if x lies channels-last."""
         return self.xp.ascontiguousarray(self.xp.moveaxis(x, 1, -1))
 
     def reshape(self, x: Array, shape: tuple[int, ...]) -> Array:
-        """The elements in row-major order under another shape: a view where that can be. But a batch of vectors becomes
-        images that lie channels-last, as the kernels want them, and that is a copy."""
+        """The elements in row-major order under another shape: a view if possible. A batch of vectors that becomes images is
+        copied, so that the images lie channels-last, as the kernels want them."""
         if x.ndim == 2 and len(shape) == 4 and x.shape[0] == shape[0] and shape[1] > 1 and x.dtype.kind == "f" and x.size:
             n, c, height, width = shape
             images = self.xp.ascontiguousarray(x.reshape(n, c, height * width).transpose(0, 2, 1))

@@ -1,8 +1,117 @@
-"""The activations by number, as kernels on the CPU and the GPU are told of them (`Activation` in cuda/common.cuh)."""
+"""The activations. Each is one record of formulas, from which NumPy, Numba and CUDA get their code.
+
+    kernels/cpu/activations/in_numpy.py          functions of whole arrays
+    kernels/cpu/activations/functions.py         functions of one number, and loops, that Numba compiles
+    kernels/cuda/runtime/activation_source.py    functions of one number in C++
+    ops/activations.py                           the second derivative in ops, which have derivatives themselves
+
+`reference.py` and the tests do not read the records: they state the formulas once more.
+"""
 from __future__ import annotations
 
-IDENTITY, RELU, LEAKY_RELU, TANH, SIGMOID, SOFTPLUS, ELU = range(7)
-CODES = {"identity": IDENTITY, "relu": RELU, "leaky_relu": LEAKY_RELU, "tanh": TANH, "sigmoid": SIGMOID,
-         "softplus": SOFTPLUS, "elu": ELU}
-FUSED = {name: CODES[name] for name in ("identity", "relu", "leaky_relu")}
-"""What products, convolutions and batch normalisation apply themselves: those in whose result its slope can be seen."""
+import ast
+import math
+from dataclasses import dataclass
+from functools import cache
+
+from tinygan.kernels.expressions import DEFINITIONS, Writer, body, parsed, python_function
+
+
+@dataclass(frozen=True)
+class Activation:
+    """An activation f of x, with a parameter `slope`, in the language of `expressions`."""
+
+    name: str
+    value: str
+    """f(x)."""
+    slope: str
+    """f'(x)."""
+    curvature: str
+    """f''(x)."""
+    slope_from_result: str = ""
+    """f'(x), computed from y = f(x). The perceptron, which keeps only results, needs it. (Its absolute error is that of y,
+    so a small slope is lost.) Empty in a fused record: `slope` decides by the sign of x, which is the sign of y."""
+    curvature_from_result: str = ""
+    """f''(x), computed from y."""
+    fused: bool = False
+    """Products and convolutions apply f themselves and keep only y. Backward computes the slope from y, so
+    `slope_from_result` must be exact enough for training."""
+
+    def __post_init__(self) -> None:
+        for which in ("value", "slope", "curvature", *["slope_from_result"] * self.fused):
+            self.tree(which)
+
+    def tree(self, which: str) -> ast.expr:
+        """The parsed formula. ValueError if the record has none."""
+        text = getattr(self, which)
+        if which.endswith("_from_result"):
+            if text:
+                return parsed(text, ("y", "slope"))
+            if self.fused:
+                return self.tree(which.removesuffix("_from_result"))
+        if not text:
+            raise ValueError(f"activation {self.name!r} has no {which}")
+        return parsed(text, ("x", "slope"))
+
+    def argument(self, which: str) -> str:
+        """The name that the formula gives to its argument: x, or y for a result."""
+        return "y" if which.endswith("_from_result") and getattr(self, which) else "x"
+
+    @property
+    def kept_slope(self) -> str:
+        """Which formula backward uses: from the result, which is kept of a fused activation, or from x."""
+        return "slope_from_result" if self.fused else "slope"
+
+    @property
+    def is_piecewise_linear(self) -> bool:
+        return self.curvature == "0"
+
+
+RECORDS = (
+    Activation("identity", value="x", slope="1", curvature="0", fused=True),
+    Activation("relu", value="max(x, 0)", slope="1 if x > 0 else 0", curvature="0", fused=True),
+    Activation("leaky_relu", value="x * (1 if x > 0 else slope)", slope="1 if x > 0 else slope", curvature="0", fused=True),
+    Activation("tanh", value="tanh(x)", slope="4 * sigmoid_slope(2 * x)",
+               curvature="-2 * tanh(x) * (4 * sigmoid_slope(2 * x))",
+               slope_from_result="1 - y * y", curvature_from_result="-2 * y * (1 - y * y)"),
+    Activation("sigmoid", value="sigmoid(x)", slope="sigmoid_slope(x)", curvature="-tanh(x / 2) * sigmoid_slope(x)",
+               slope_from_result="y * (1 - y)", curvature_from_result="y * (1 - y) * (1 - 2 * y)"),
+    Activation("softplus", value="max(x, 0) + log1p(decay(abs(x)))", slope="sigmoid(x)", curvature="sigmoid_slope(x)",
+               slope_from_result="-expm1(-y)", curvature_from_result="-expm1(-y) * decay(y)"),
+    Activation("elu", value="x if x > 0 else slope * expm1(-abs(x))", slope="1 if x > 0 else slope * decay(abs(x))",
+               curvature="0 if x > 0 else slope * decay(abs(x))",
+               slope_from_result="1 if y > 0 else y + slope", curvature_from_result="0 if y > 0 else y + slope"),
+)
+"""In the order of their codes: a kernel is told the activation's place in here."""
+
+CODES = {record.name: code for code, record in enumerate(RECORDS)}
+BY_NAME = {record.name: record for record in RECORDS}
+IDENTITY = CODES["identity"]
+
+
+def python_source(record: Activation, which: str) -> str:
+    """The source of a Python function (argument, slope) of one number of type `real`."""
+    return python_function(which, f"{record.argument(which)}, slope", body(record.tree(which), Writer()))
+
+
+@cache
+def result_tells_slope(record: Activation, slope: float) -> bool:
+    """Whether the slope can be computed from the result. It cannot where the slope at 0 differs from that below 0 and the
+    value is 0 in both places, as for leaky ReLU with slope 0 if its slope at 0 were 1."""
+    if not record.fused or record.slope_from_result:
+        return bool(record.slope_from_result)
+    functions: dict[str, object] = {"real": float, "max": lambda a, b: b if a <= b else a, "decay": lambda t: math.exp(-t),
+                                    "expm1": math.expm1, "log1p": math.log1p, "tanh": math.tanh}
+    for name, text in DEFINITIONS.items():
+        exec(python_function(name, "x", body(parsed(text, ("x",)), Writer())), functions)
+    for which in ("value", "slope"):
+        exec(python_source(record, which), functions)
+    value, slope_at = functions["value"], functions["slope"]
+    assert callable(value) and callable(slope_at)
+    return all(slope_at(value(x, slope), slope) == slope_at(x, slope) for x in (-1.0, -0.0, 0.0, 1.0))
+
+
+FUSED = {record.name: CODES[record.name] for record in RECORDS if record.fused and result_tells_slope(record, 0.0)}
+"""What products and convolutions apply themselves."""
+PIECEWISE_LINEAR = {name: code for name, code in FUSED.items() if BY_NAME[name].is_piecewise_linear}
+"""What batch normalisation applies itself: its second derivative leaves out the activation's."""

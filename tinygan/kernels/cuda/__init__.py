@@ -1,6 +1,7 @@
-"""The CUDA kernels, and what starts them.
+"""The kernels on a GPU: one room for each kind of work, under the names of the rooms in `kernels/cpu`.
 
-Each room is a CUDA file beside a Python file that chooses grids and hands over arrays; its functions take a `Device` first,
-and else what the function of that name in `backends/cpu.py` takes. `launcher.py` compiles and starts kernels on a GPU,
-`emulator.py` on the CPU.
+A room is a CUDA file (.cu) beside a Python file that chooses grids and passes arrays. Its functions, in `__all__`, take
+a `Device` first, and then what the CPU's functions of the same names take. Below the rooms are
+    runtime/     the device, how kernels are compiled and started, and the headers that kernel files share
+    emulator/    the same on the CPU, for tests: modules of the same names for a device whose kernels g++ compiles
 """

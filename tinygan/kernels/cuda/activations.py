@@ -1,34 +1,11 @@
 """Activations on the device."""
 from __future__ import annotations
 
-from typing import Any
-
 from tinygan.kernels.activations import CODES
+from tinygan.kernels.cuda.runtime.arrays import aligned, empty_like, is_dense
 from tinygan.kernels.cuda.runtime.device import Array, Device
 
 __all__ = ["activation", "activation_grad"]
-
-
-def is_dense(x: Array) -> bool:
-    """Whether the elements fill one piece of memory, row-major or channels-last."""
-    return bool(x.flags.c_contiguous or (x.ndim == 4 and x.transpose(0, 2, 3, 1).flags.c_contiguous))
-
-
-def empty_like(device: Device, x: Array) -> Array:
-    """Memory for as many elements as the dense x has, in the same order."""
-    if x.flags.c_contiguous:
-        return device.empty(x.shape, x.dtype)
-    n, c, height, width = x.shape
-    return device.empty((n, height, width, c), x.dtype).transpose(0, 3, 1, 2)
-
-
-def aligned(device: Device, x: Array, like: Array) -> Array:
-    """x in the order of the dense `like`, of the same shape."""
-    if x.strides == like.strides:
-        return x
-    out = empty_like(device, like)
-    out[...] = x
-    return out
 
 
 def activation(device: Device, x: Array, activation_name: str, slope: float, out: Array | None = None) -> Array:
@@ -42,13 +19,20 @@ def activation(device: Device, x: Array, activation_name: str, slope: float, out
 
 def activation_grad(device: Device, g: Array, x: Array, activation_name: str, slope: float,
                     out: Array | None = None) -> Array:
-    """g times the activation's slope at x. (Of those in FUSED, the result tells it as well as x does.)"""
+    """g times the activation's slope at x. For an activation in FUSED x may be its result, which has the same slope."""
     return _times_slope(device, "activation_grad", g, x, activation_name, slope, out)
 
 
-def activation_grad_from_output(device: Device, g: Array, y: Array, activation_name: str, slope: float) -> Array:
-    """g times the activation's slope where its output is y, to the absolute error of y: a small slope is lost."""
-    return _times_slope(device, "activation_grad_from_output", g, y, activation_name, slope, None)
+def activation_grad_from_result(device: Device, g: Array, y: Array, activation_name: str, slope: float) -> Array:
+    """g times the activation's slope where its result is y. The error is that of y, so a small slope is lost."""
+    return _times_slope(device, "activation_grad_from_result", g, y, activation_name, slope, None)
+
+
+def curvature_from_result(device: Device, y: Array, activation_name: str, slope: float) -> Array:
+    """The activation's second derivative where its result is y, C-contiguous."""
+    out = device.empty(y.shape, y.dtype)
+    device.each("activations", "curvature", y.size, y, out, y.size, CODES[activation_name], float(slope), dtype=y.dtype)
+    return out
 
 
 def _times_slope(device: Device, kernel: str, g: Array, at: Array, activation_name: str, slope: float,
@@ -61,7 +45,8 @@ def _times_slope(device: Device, kernel: str, g: Array, at: Array, activation_na
     return _into(out, found)
 
 
-def _into(out: Any, result: Array) -> Array:
+def _into(out: Array | None, result: Array) -> Array:
+    """The result, in `out` if that is given."""
     if out is None or out is result:
         return result
     out[...] = result

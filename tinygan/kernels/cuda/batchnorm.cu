@@ -1,31 +1,36 @@
 // Batch normalisation of (rows, channels) with a piecewise linear activation after it, its gradient and that one's gradient.
 //
-// With n = (x - mean) / deviation and z = n * weight + bias the result is activation(z). Backward finds n, and the sign of
-// z, from x again. Each thread keeps its channel's numbers in registers; how it shares the rows is told in columns.cuh.
+// With n = (x - mean) / deviation and z = n * weight + bias the result is activation(z). Backward computes n and z from x again.
+// Each thread keeps its channel's numbers in registers; columns.cuh says how threads share the rows.
 #include "runtime/columns.cuh"
 
-// What the kernels are told of the layer, behind their arrays.
+// The parameters that describe the layer, behind a kernel's arrays.
 #define LAYER const real* weight, const real* bias, double eps, const real* mean, const real* var, int kind, double slope
 #define CHANNEL Channel(c.column, weight, bias, eps, mean, var, kind, slope)
 #define NORMALIZATION(name) extern "C" __global__ __launch_bounds__(COLUMN_THREADS) void name
 
 struct Channel {
     real weight, bias, mean;
-    real inverse, below;  // 1 / deviation, and the activation's slope where z is not positive
+    real inverse;               // 1 / deviation
+    real above, at_zero, below;  // the activation's slope for positive, zero and negative z
 
     __device__ __forceinline__ Channel(int c, LAYER)
         : weight(weight[c]), bias(bias[c]), mean(mean[c]), inverse(real(1) / sqrt(var[c] + real(eps))),
-          below(kind == IDENTITY ? real(1) : kind == RELU ? real(0) : real(slope)) {}
+          above(fused_slope_at(real(1), kind, real(slope))), at_zero(fused_slope_at(real(0), kind, real(slope))),
+          below(fused_slope_at(real(-1), kind, real(slope))) {}
     __device__ __forceinline__ real normal(real x) const { return (x - mean) * inverse; }
     __device__ __forceinline__ real z(real normal) const { return normal * weight + bias; }
     // The activation's slope.
-    __device__ __forceinline__ real slope(real normal) const { return z(normal) > 0 ? real(1) : below; }
+    __device__ __forceinline__ real slope(real normal) const {
+        real at = z(normal);
+        return at > 0 ? above : at < 0 ? below : at_zero;
+    }
 };
 
 // Mean and biased variance of each channel, or, where `partial` is not null, the moments of the block's part.
 //
-// A thread takes its rows less the first of them, which is near the mean unless it is far from the others; and then its own
-// square is as large as what is lost.
+// A thread subtracts its first row from all of its rows: it is near the mean, unless it is far from the other rows, and then its
+// own square is as large as what is lost.
 NORMALIZATION(moments)(const real* x, int rows, int columns, int width, real* mean, real* var, double* partial) {
     Columns c(rows, columns, width);
     bool any = c.begin + c.line < c.end;
@@ -73,8 +78,7 @@ NORMALIZATION(batch_norm)(const real* x, real* out, int rows, int columns, int w
     Columns c(rows, columns, width);
     Channel channel = CHANNEL;
     each_row(c, [&](long long at) {
-        real z = channel.z(channel.normal(x[at]));
-        return kind == RELU ? (z <= 0 ? real(0) : z) : z > 0 ? z : channel.below * z;  // (0 * z is NaN for an infinite z)
+        return fused_activated(channel.z(channel.normal(x[at])), kind, real(slope));
     }, [&](long long at, real y) { out[at] = y; });
 }
 KERNEL(batch_norm)

@@ -1,4 +1,4 @@
-"""Batch normalisation of (N, C, ...) on the device, with relu, leaky_relu or the identity after it."""
+"""Batch normalisation of (N, C, ...) on the device, with a piecewise linear activation after it."""
 from __future__ import annotations
 
 import math
@@ -8,8 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from tinygan.kernels.activations import CODES
-from tinygan.kernels.cuda.reductions import FINISHED, MAPPED, SUMMED, column_totals, contiguous, layout
+from tinygan.kernels.activations import PIECEWISE_LINEAR
+from tinygan.kernels.cuda.reductions import COLUMNS_FINISHED_BY_A_BLOCK, column_totals
+from tinygan.kernels.cuda.runtime.arrays import contiguous
+from tinygan.kernels.cuda.runtime.columns import MAP, SUM, column_grid
 from tinygan.kernels.cuda.runtime.device import THREADS, Array, Device
 
 __all__ = ["batch_norm", "batch_norm_input_grad", "batch_norm_input_grad_vjp", "batch_norm_statistics", "batch_norm_sums",
@@ -17,7 +19,7 @@ __all__ = ["batch_norm", "batch_norm_input_grad", "batch_norm_input_grad_vjp", "
 
 
 def _rows(device: Device, x: Array) -> Array:
-    """(N, C, ...) -> (N * ..., C), C-contiguous: the same memory if x lies channels-last."""
+    """(N, C, ...) -> (N * ..., C), C-contiguous: a view if x lies channels-last."""
     last = contiguous(device, device.xp.moveaxis(x, 1, -1))
     return last.reshape(math.prod(last.shape[:-1]), last.shape[-1])
 
@@ -28,16 +30,16 @@ def _images(device: Device, rows: Array, like: Array) -> Array:
 
 def _layer(device: Device, weight: Array, bias: Array, eps: float, mean: Array, var: Array, activation_name: str,
            slope: float) -> tuple[Any, ...]:
-    """What the kernels are told of it."""
+    """The arguments that describe the layer to the kernels. KeyError for an activation that is not piecewise linear."""
     weight, bias, mean, var = (contiguous(device, a) for a in (weight, bias, mean, var))
-    return weight, bias, float(eps), mean, var, CODES[activation_name], float(slope)
+    return weight, bias, float(eps), mean, var, PIECEWISE_LINEAR[activation_name], float(slope)
 
 
 def _map(device: Device, kernel: str, rows: Array, results: tuple[Array, ...], arguments: tuple[Any, ...],
          layer: tuple[Any, ...]) -> None:
-    """Start a kernel that makes `results` of arrays like `rows` (R, C)."""
+    """Start a kernel that computes `results` from arrays of the shape of `rows` (R, C)."""
     if rows.size:
-        width, grid = layout(device, rows.shape, MAPPED)
+        width, grid = column_grid(device, rows.shape, MAP)
         device.launch("batchnorm", kernel, grid, THREADS, *arguments, *results, *rows.shape, width, *layer,
                       dtype=rows.dtype)
 
@@ -48,7 +50,7 @@ def batch_norm_statistics(device: Device, x: Array, mean: Array, var: Array) -> 
     if not rows.size:
         return
     count, channels = rows.shape
-    width, grid = layout(device, rows.shape, SUMMED)
+    width, grid = column_grid(device, rows.shape, SUM)
     parts = grid[1]
     partial = empty_moments(device, parts, channels) if parts > 1 else None
     with _written(device, mean, var) as (to_mean, to_var):
@@ -60,7 +62,7 @@ def batch_norm_statistics(device: Device, x: Array, mean: Array, var: Array) -> 
 
 @contextmanager
 def _written(device: Device, *arrays: Array) -> Iterator[list[Array]]:
-    """The arrays, or, for those that kernels could not write to, others that are copied to them after the body."""
+    """The arrays, or for one that is not C-contiguous another one, which is copied to it after the body."""
     dense = [a if a.flags.c_contiguous else device.empty(a.shape, a.dtype) for a in arrays]
     yield dense
     for a, written in zip(arrays, dense, strict=True):
@@ -69,7 +71,7 @@ def _written(device: Device, *arrays: Array) -> Iterator[list[Array]]:
 
 
 def empty_moments(device: Device, parts: int, channels: int) -> Array:
-    """For the count, the mean and the sum of squared deviations of each part of each channel's numbers."""
+    """Memory for the count, the mean and the sum of squared deviations of each part of each channel's numbers."""
     return device.empty((parts, 3, channels), np.float64)
 
 
@@ -77,8 +79,8 @@ def finish_moments(device: Device, partial: Array, mean: Array, var: Array) -> N
     """Write the mean and the biased variance of all parts together."""
     parts, _, channels = partial.shape
     with _written(device, mean, var) as to:
-        device.launch("batchnorm", "finish_moments", -(-channels // FINISHED), THREADS, partial, parts, channels,
-                      FINISHED, *to, dtype=mean.dtype)
+        device.launch("batchnorm", "finish_moments", -(-channels // COLUMNS_FINISHED_BY_A_BLOCK), THREADS, partial, parts,
+                      channels, COLUMNS_FINISHED_BY_A_BLOCK, *to, dtype=mean.dtype)
 
 
 def batch_norm(device: Device, x: Array, weight: Array, bias: Array, eps: float, mean: Array, var: Array,

@@ -1,5 +1,5 @@
-// Binary cross-entropy of logits. Targets: an array like the logits (target_step 1), one number in memory (0), or, where the
-// pointer is null, `target`.
+// Binary cross-entropy of logits. Targets are an array of the logits' shape (target_step 1), one number in memory (target_step
+// 0), or, if the pointer is null, `target`.
 #include "runtime/columns.cuh"
 
 __device__ __forceinline__ real target_of(const real* targets, int target_step, double target, long long i) {
@@ -22,7 +22,7 @@ extern "C" __global__ __launch_bounds__(COLUMN_THREADS) void bce_with_logits(
 }
 KERNEL(bce_with_logits)
 
-// g * (sigmoid(logits) - targets) / count; g in memory or, where the pointer is null, `number`.
+// g * (sigmoid(logits) - targets) / count. g is one number in memory or, if the pointer is null, `number`.
 extern "C" __global__ void bce_with_logits_grad(const real* g, double number, const real* logits, const real* targets,
                                                 int target_step, double target, real* out, int count) {
     int i = blockIdx.x * blockDim.x + threadIdx.x;

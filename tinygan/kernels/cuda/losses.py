@@ -3,7 +3,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from tinygan.kernels.cuda.reductions import column_totals, contiguous
+from tinygan.kernels.cuda.reductions import column_totals
+from tinygan.kernels.cuda.runtime.arrays import contiguous
 from tinygan.kernels.cuda.runtime.device import Array, Device
 
 __all__ = ["bce_with_logits", "bce_with_logits_curvature", "bce_with_logits_grad"]
@@ -15,7 +16,7 @@ def is_array(device: Device, x: Any) -> bool:
 
 
 def _targets(device: Device, targets: Any, logits: Array) -> tuple[Array | None, int, float]:
-    """As the kernels take them: an array or None, its step from logit to logit, the number."""
+    """The targets as the kernels take them: (an array or None, its step from logit to logit, the number)."""
     if not is_array(device, targets):
         return None, 0, float(targets)
     if targets.dtype != logits.dtype:
@@ -52,5 +53,5 @@ def bce_with_logits_curvature(device: Device, gg: Array, g: Any, logits: Array) 
 
 
 def _number(device: Device, g: Any) -> tuple[Any, float]:
-    """As the kernels take it: in the device's memory, or None and the number."""
+    """One number as the kernels take it: (the device's memory or None, the number)."""
     return (g, 0.0) if is_array(device, g) else (None, float(g))

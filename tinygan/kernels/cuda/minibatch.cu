@@ -8,16 +8,17 @@
 //     and of h . d, for a given h like m, with q_ij = sum over c of (h_ic - h_jc) s_ijc (the sign is piecewise constant):
 //         by g     -sum_j q_ij e_ij
 //         by m      sum_j (g_i + g_j) q_ij e_ij s_ijc.
-// A block has 32 examples i of one kernel and goes through all j, 32 at a time, both in shared memory. Lanes are examples i;
-// each of the 8 warps takes 4 of the 32 j, and at the end their sums are added in order. Each pair is computed twice, once
-// for each of the two, so that nobody adds to another's sum. blockIdx.y counts pieces of 16 dimensions of the results by m,
-// for whose sums each thread has registers; the blocks of several pieces compute the same e_ij.
+// A block has 32 examples i of one kernel and goes through all j, 32 at a time, with both in shared memory. Each lane has an
+// example i, and each of the 8 warps takes 4 of the 32 j; at the end the sums of the warps are added in order. Each pair is
+// computed twice, once for each of its examples, so that no thread adds to the sum of another. blockIdx.y counts pieces of 16
+// dimensions of the results by m, because each thread keeps their sums in registers; the blocks of all pieces compute the same
+// e_ij.
 #include "runtime/common.cuh"
 
 constexpr int EXAMPLES = 32, WARPS = 8, OTHERS = EXAMPLES / WARPS, DIMENSIONS = 16;
 constexpr int PAIR_THREADS = EXAMPLES * WARPS;
 
-// Some examples' numbers, by dimension; a row is longer than it need be, so that writing it does not meet in one bank.
+// The numbers of some examples, by dimension. The padding of a row spreads writes over the banks of shared memory.
 typedef real Tile[DIMENSIONS][EXAMPLES + 1];
 
 struct Pairs {

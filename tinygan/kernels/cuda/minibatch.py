@@ -3,13 +3,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from tinygan.kernels.cuda.reductions import contiguous
+from tinygan.kernels.cuda.runtime.arrays import contiguous
 from tinygan.kernels.cuda.runtime.device import THREADS, Array, Device
 
 __all__ = ["minibatch_similarity", "minibatch_similarity_grad", "minibatch_similarity_second"]
 
 EXAMPLES, DIMENSIONS = 32, 16
-"""Of a block, as in minibatch.cu."""
+"""The examples and dimensions of a block, as in minibatch.cu."""
 
 
 def _launch(device: Device, kernel: str, shape: tuple[int, ...], pieces: int, *arrays: Any) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from tinygan.kernels.cuda.activations import aligned, is_dense
+from tinygan.kernels.cuda.runtime.arrays import aligned, is_dense
 from tinygan.kernels.cuda.runtime.device import THREADS, Array, Device
 from tinygan.kernels.optimizer_settings import SETTINGS, AdamSettings, HostSettings, as_array, struct_members
 from tinygan.kernels.squares import MARGIN, largest_gradient, largest_square

@@ -1,19 +1,22 @@
-"""A multilayer perceptron on the device, layer by layer, with its first and second derivatives. `kernels/mlp.py` derives
-them, names them as here, and says what the slopes from f(a) lose."""
+"""A multilayer perceptron on the device, layer by layer, with its first and second derivatives.
+
+`kernels/cpu/perceptron/compiled.py` derives them, under the same names.
+"""
 from __future__ import annotations
 
 from collections.abc import Iterator
 from typing import Any
 
-from tinygan.kernels.cuda.activations import activation_grad_from_output
-from tinygan.kernels.cuda.matmul.products import dense, dense_parameter_grads, matmul
+from tinygan.kernels.activations import BY_NAME
+from tinygan.kernels.cuda.activations import activation_grad_from_result, curvature_from_result
+from tinygan.kernels.cuda.matmul import dense, dense_parameter_grads, matmul
 from tinygan.kernels.cuda.runtime.device import Array, Device
 
 __all__ = ["mlp", "mlp_grad", "mlp_second"]
 
 
 def _pieces(weights: Array, layers: Any) -> Iterator[tuple[Any, Array, Array]]:
-    """Each layer with its weight and bias."""
+    """Each layer with its weight and its bias, which lie one behind the other in `weights`."""
     start = 0
     for layer in layers:
         bias = start + layer.outputs * layer.inputs
@@ -31,22 +34,14 @@ def _outputs(device: Device, x: Array, weights: Array, layers: Any) -> list[Arra
 
 def _descend(device: Device, v: Array, y: Array, layer: Any) -> Array:
     """v f'(a), for y = f(a)."""
-    return v if layer.activation == "identity" else activation_grad_from_output(device, v, y, layer.activation, layer.slope)
+    return v if layer.activation == "identity" else activation_grad_from_result(device, v, y, layer.activation, layer.slope)
 
 
-def _curvature(device: Device, y: Array, layer: Any) -> Any:
-    """f''(a), for y = f(a); None where it is 0."""
-    one = y.dtype.type(1)
-    if layer.activation == "tanh":
-        return (y + y) * (y * y - one)
-    if layer.activation == "sigmoid":
-        return y * (one - y) * (one - y - y)
-    if layer.activation == "softplus":
-        tail = device.xp.exp(-y)
-        return tail * (one - tail)
-    if layer.activation == "elu":
-        return device.xp.where(y > 0, y.dtype.type(0), y + y.dtype.type(layer.slope))
-    return None
+def _curvature(device: Device, y: Array, layer: Any) -> Array | None:
+    """f''(a), for y = f(a); None stands for 0."""
+    if BY_NAME[layer.activation].is_piecewise_linear:
+        return None
+    return curvature_from_result(device, y, layer.activation, layer.slope)
 
 
 def mlp(device: Device, x: Array, weights: Array, layers: Any) -> Array:
@@ -99,5 +94,5 @@ def mlp_second(device: Device, h: Array, g: Array, x: Array, weights: Array, lay
 
 
 def _sum(a: Any, b: Any) -> Any:
-    """a + b, where None is 0."""
+    """a + b; None stands for 0."""
     return b if a is None else a if b is None else a + b

@@ -1,6 +1,6 @@
 // Philox4x32-10 (Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3"): word i of a stream is word i % 4 of the
-// block with counter i / 4, so that a number depends on the key and on its place alone. A thread makes one block, or, of
-// float64 numbers, which take two words each, two numbers of it.
+// block with counter i / 4, so that a number depends on the key and on its place alone. A thread makes one block of four words:
+// four float32 numbers, or two float64 numbers.
 #include "runtime/common.cuh"
 
 struct alignas(16) Words {
@@ -43,7 +43,8 @@ __device__ __forceinline__ Numbers unit(const Words& words) {
     return u;
 }
 
-// What a thread made goes to its place in `out`: by one store of 16 bytes, where it is whole and `out`, maybe a view, is so.
+// Writes what a thread made to its place in `out`: by one store of 16 bytes if all of it is wanted and `out` is aligned, which a
+// view may not be.
 template <class T, class Made> __device__ __forceinline__ void store(const Made& made, T* out, int block, int count) {
     constexpr int OF_THREAD = sizeof(Made) / sizeof(T);
     int first = block * OF_THREAD;
@@ -57,7 +58,7 @@ template <class T, class Made> __device__ __forceinline__ void store(const Made&
     }
 }
 
-// a b rounded, as the CPU has it: not contracted with what is added to it.
+// a b, rounded as on the CPU: not contracted with an addition.
 __device__ __forceinline__ float rounded_product(float a, float b) { return __fmul_rn(a, b); }
 __device__ __forceinline__ double rounded_product(double a, double b) { return __dmul_rn(a, b); }
 
@@ -78,7 +79,7 @@ extern "C" __global__ void uniform(const unsigned* key, real* out, int count, do
 }
 KERNEL(uniform)
 
-// Box and Muller 1958. In float32 by the polynomials of the CPU's kernel (`kernels/philox.py` says where they come from).
+// Box and Muller 1958. In float32 by the polynomials of the CPU's kernel (kernels/cpu/random/philox.py cites their sources).
 __device__ __forceinline__ float logarithm(float x) {
     int bits = __float_as_int(x), n = (bits - 0x3F3504F3) >> 23;
     float f = __int_as_float(bits - (int)((unsigned)n << 23)) - 1.0f;

@@ -11,7 +11,7 @@ __all__ = ["random_bits", "random_normal", "random_uniform"]
 
 
 def _of_a_block(dtype: np.dtype[Any]) -> int:
-    """Numbers made of four words."""
+    """How many numbers are made of the four words of a block."""
     return 2 if dtype.itemsize == 8 else 4
 
 

@@ -10,7 +10,7 @@ extern "C" __global__ __launch_bounds__(COLUMN_THREADS) void column_sums(const r
 }
 KERNEL(column_sums)
 
-// The second half of a sum over many rows: partial (parts, columns), to `out` or, if that is null, to `wide`.
+// The second stage of a sum over many rows: adds partial (parts, columns), to `out` or, if that is null, to `wide`.
 extern "C" __global__ __launch_bounds__(COLUMN_THREADS) void finish_sums(const double* partial, int parts, int columns,
                                                                          int width, real* out, double* wide) {
     Columns c(parts, columns, width);
@@ -24,8 +24,8 @@ extern "C" __global__ __launch_bounds__(COLUMN_THREADS) void finish_sums(const d
 }
 KERNEL(finish_sums)
 
-// out[i] += the sum of those rows of g (count, columns) whose number in `index` is i, always in the same order: a block for each
-// i and piece of the columns.
+// out[i] += the sum of the rows j of g (count, columns) with index[j] == i, always in the same order. A block for each i and piece
+// of the columns.
 extern "C" __global__ void add_rows_at(const real* g, const int* index, real* out, int count, int columns) {
     int row = blockIdx.x, column = blockIdx.y * blockDim.x + threadIdx.x;
     if (column >= columns) return;
@@ -36,8 +36,8 @@ extern "C" __global__ void add_rows_at(const real* g, const int* index, real* ou
 }
 KERNEL(add_rows_at)
 
-// out (outer, count, inner): element j along the middle axis is the sum of those of g (outer, picks, inner) that `index`, of g's
-// shape, says j for, always in the same order. A thread for each.
+// out (outer, count, inner): element j along the middle axis is the sum of the elements of g (outer, picks, inner) where `index`,
+// of g's shape, is j, always in the same order. A thread for each element.
 extern "C" __global__ void sums_along(const real* g, const int* index, real* out, int size, int picks, int count, int inner) {
     int i = blockIdx.x * blockDim.x + threadIdx.x;
     if (i >= size) return;
@@ -61,13 +61,13 @@ __device__ real block_max(real value) {
     return value;
 }
 
-// x less the largest number of its row, which is 0 for that number itself, an infinite one too, unless it is -infinity.
+// x - high, for the largest number `high` of its row. It is 0 where x is `high`, even if both are infinite, but not -infinity.
 __device__ __forceinline__ real below(real x, real high) {
     return x == high ? (x < 0 && isinf(x) ? x : real(0)) : x - high;
 }
 
-// exp(x) / sum(exp(x)) along each row of x (rows, length), or its logarithm: a block for each row. A NaN, which fmax passes
-// over, is in the sum and so in the whole row. For what is done and why see kernels/exponentials.py.
+// exp(x) / sum(exp(x)) along each row of x (rows, length), or its logarithm: a block for each row. fmax ignores a NaN, but the sum
+// does not, so the whole row becomes NaN. kernels/exponentials.py says why it is computed in this way.
 extern "C" __global__ void softmax(const real* x, real* out, int length, int logarithm) {
     const real* row = x + (long long)blockIdx.x * length;
     real* result = out + (long long)blockIdx.x * length;

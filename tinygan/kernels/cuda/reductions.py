@@ -1,4 +1,4 @@
-"""Sums of columns on the device, in two stages where there are many rows, sums by an index, and softmax."""
+"""Sums and softmax on the device: sums of columns (in two stages if there are many rows), and sums by an index."""
 from __future__ import annotations
 
 import math
@@ -7,48 +7,33 @@ from typing import Any
 import numpy as np
 
 from tinygan.kernels import exponentials
+from tinygan.kernels.cuda.runtime.arrays import contiguous
+from tinygan.kernels.cuda.runtime.columns import SUM, column_grid
 from tinygan.kernels.cuda.runtime.device import THREADS, Array, Device
 
 __all__ = ["add_at", "log_softmax", "logsumexp", "mean", "softmax", "sum", "sums_along"]
 
-SUMMED, MAPPED = (16, 6), (4, 24)
-"""How sums and maps are cut into parts: rows that a thread has at least, where there are so many, and blocks for each
-multiprocessor at most. The parts of a sum must be added, so they are as many as run at once."""
-FEW = 128  # numbers that may be added in their own precision
-FINISHED = 8  # columns that a block adds the parts of: so that it has 32 threads for each
-
-
-def contiguous(device: Device, x: Array) -> Array:
-    """x, or a C-contiguous copy."""
-    return x if x.flags.c_contiguous else device.xp.ascontiguousarray(x)
-
-
-def layout(device: Device, shape: tuple[int, ...], cut: tuple[int, int]) -> tuple[int, tuple[int, int]]:
-    """(the columns of a block, the grid: blocks side by side, parts of the rows), see columns.cuh."""
-    rows, columns = shape
-    width = min(32, 1 << (columns - 1).bit_length())
-    (least, most), blocks = cut, -(-columns // width)
-    parts = min(-(-rows // (THREADS // width * least)), -(-most * device.sms // blocks))
-    return width, (blocks, max(parts, 1))
+MOST_ADDED_IN_THEIR_PRECISION = 128  # numbers; of more, float64 sums keep the digits
+COLUMNS_FINISHED_BY_A_BLOCK = 8  # so that 32 threads add the parts of each
 
 
 def column_totals(device: Device, file: str, kernel: str, count: int, shape: tuple[int, ...], arguments: tuple[Any, ...],
                   dtype: Any, wide: bool = False) -> Array:
-    """What a kernel finds that makes `count` sums for each column of matrices of that shape: (count, columns), in `dtype`
-    or, wide, in float64. The kernel takes (*arguments, rows, columns, width, out, partial)."""
+    """The result of a kernel that makes `count` sums for each column of matrices of that shape: (count, columns), in `dtype`
+    or, if `wide`, in float64. The kernel takes (*arguments, rows, columns, width, out, partial)."""
     rows, columns = shape
     out = device.empty((count, columns), np.float64 if wide else dtype)
     if not columns:
         return out
-    width, grid = layout(device, shape, SUMMED)
+    width, grid = column_grid(device, shape, SUM)
     parts, size = grid[1], count * columns
     result = (None, out) if wide else (out, None)
     partial = device.empty((parts, size), np.float64) if parts > 1 else None
     device.launch(file, kernel, grid, THREADS, *arguments, rows, columns, width,
                   *(result if partial is None else (None, partial)), dtype=dtype)
     if partial is not None:
-        device.launch("reductions", "finish_sums", -(-size // FINISHED), THREADS, partial, parts, size, FINISHED, *result,
-                      dtype=dtype)
+        device.launch("reductions", "finish_sums", -(-size // COLUMNS_FINISHED_BY_A_BLOCK), THREADS, partial, parts, size,
+                      COLUMNS_FINISHED_BY_A_BLOCK, *result, dtype=dtype)
     return out
 
 
@@ -58,22 +43,22 @@ def column_sums(device: Device, rows: Array) -> Array:
 
 
 def sum(device: Device, x: Array, axis: Any, keepdims: bool) -> Array:
-    """The sum over the axes, a tuple (None: all). CuPy adds in the elements' own precision, in which many float32 numbers
-    lose digits; so of more than FEW, `_total` adds."""
-    if x.dtype.kind == "f" and (_count(x, axis) > FEW or _columns(x, axis) is not None):
+    """The sum over the axes, a tuple (None: all). CuPy adds in the elements' own precision, where sums of many float32
+    numbers lose digits. So `_total` adds if there are many."""
+    if x.dtype.kind == "f" and (_count(x, axis) > MOST_ADDED_IN_THEIR_PRECISION or _columns(x, axis) is not None):
         return _total(device, x, axis, keepdims, x.dtype)
     return device.xp.sum(x, axis, keepdims=keepdims)
 
 
 def mean(device: Device, x: Array, axis: Any, keepdims: bool) -> Array:
-    """The mean over the axes, of which there is something; that of equal float32 numbers is exactly their value."""
+    """The mean over the axes. The mean of equal float32 numbers is exactly their value."""
     total = _total(device, x, axis, keepdims, np.float64)
     return (total / max(_count(x, axis), 1)).astype(x.dtype, copy=False)
 
 
 def _total(device: Device, x: Array, axis: Any, keepdims: bool, dtype: Any) -> Array:
-    """The sum over the axes, added in float64: of channels-last images for each channel and of a matrix' columns by
-    `column_totals`."""
+    """The sum over the axes, added in float64. `column_totals` adds the columns of a matrix, and the pixels of each channel
+    of channels-last images."""
     rows = _columns(x, axis)
     if rows is None:
         return device.xp.sum(x, axis, dtype=np.float64, keepdims=keepdims).astype(dtype, copy=False)
@@ -87,7 +72,7 @@ def _count(x: Array, axis: Any) -> int:
 
 
 def _columns(x: Array, axis: Any) -> Array | None:
-    """x as a C-contiguous matrix whose columns' sums are those over the axes; None: it is not one as it lies."""
+    """A view of x as a C-contiguous matrix, the sums of whose columns are those over the axes; None if there is none."""
     if axis is None or not 0 < len(axis) < x.ndim:
         return None
     if x.ndim == 4 and sorted(axis) == [0, 2, 3]:
@@ -98,8 +83,8 @@ def _columns(x: Array, axis: Any) -> Array | None:
 
 
 def add_at(device: Device, out: Array, index: Any, g: Array) -> None:
-    """out[index] += g, where a place may be named several times. With one array of integers (an embedding's gradient) always
-    in the same order; CuPy, which does the rest, adds in any."""
+    """out[index] += g, where a place may occur several times. With one array of integers as the index (an embedding's
+    gradient) the order of the sums is always the same. CuPy does the rest, and adds in any order."""
     kind = getattr(index, "dtype", np.dtype(object)).kind  # (a tuple of arrays has none)
     if kind not in "iu" or out.dtype.kind != "f" or not out.flags.c_contiguous:
         device.xp.add.at(out, index, g)
@@ -111,8 +96,8 @@ def add_at(device: Device, out: Array, index: Any, g: Array) -> None:
 
 
 def sums_along(device: Device, g: Array, index: Array, axis: int, count: int) -> Array:
-    """The adjoint of `take_along_axis`: (outer, count, inner), where along the middle axis element j is the sum of those of
-    g that `index`, of g's shape, says j for, always in the same order."""
+    """The adjoint of `take_along_axis`: (outer, count, inner). Along the middle axis element j is the sum of the elements of
+    g where `index`, of g's shape, is j. The order of the sums is always the same."""
     outer, picks, inner = math.prod(g.shape[:axis]), g.shape[axis], math.prod(g.shape[axis + 1:])
     out = device.empty((outer, count, inner), g.dtype)
     device.each("reductions", "sums_along", out.size, contiguous(device, g), contiguous(device, index.astype(np.int32)), out,
@@ -143,5 +128,5 @@ def log_softmax(device: Device, x: Array, axes: exponentials.Axes) -> Array:
 
 
 def logsumexp(device: Device, x: Array, axes: exponentials.Axes) -> Array:
-    """log(sum(exp(x))) over the axes, which stay as axes of size 1."""
+    """log(sum(exp(x))) over the axes, which are kept with size 1."""
     return exponentials.logsumexp(device.xp, x, axes)

@@ -1,1 +1,99 @@
-"""Batch normalisation on the CPU."""
+"""Batch normalisation of (N, C, ...), with a piecewise linear activation after it.
+
+`small` (NumPy) and `compiled` have the same functions, which see x as a matrix (rows, channels). What they make is put
+together here.
+"""
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from tinygan.kernels.activations import PIECEWISE_LINEAR
+from tinygan.kernels.cpu.batchnorm import small
+from tinygan.kernels.cpu.batchnorm.normalized import Array, Normalized
+from tinygan.kernels.cpu.layout import channels_last
+from tinygan.kernels.cpu.runtime.loading import loaded
+
+__all__ = ["batch_norm", "batch_norm_input_grad", "batch_norm_input_grad_vjp", "batch_norm_statistics", "batch_norm_sums",
+           "batch_norm_sums_vjp"]
+
+COMPILED_ABOVE = 4096  # elements of x: for more, compiled kernels are faster than NumPy
+
+
+def _kernels(x: Array) -> Any:
+    """The functions for an array of this size."""
+    return loaded("tinygan.kernels.cpu.batchnorm.compiled") if x.size > COMPILED_ABOVE else small
+
+
+def _rows(x: Array) -> Array:
+    """(N, C, ...) -> (N * ..., C), C-contiguous: the same memory if x lies channels-last."""
+    return channels_last(x).reshape(-1, x.shape[1])
+
+
+def _images(rows: Array, like: Array) -> Array:
+    """The way back, to the shape of `like`."""
+    return np.moveaxis(rows.reshape(like.shape[0], *like.shape[2:], like.shape[1]), -1, 1)
+
+
+def _normalized(x: Array, weight: Array, bias: Array, eps: float, mean: Array, var: Array, activation_name: str,
+                slope: float) -> Normalized:
+    """What kernels are told of the layer and of x."""
+    if activation_name not in PIECEWISE_LINEAR:
+        raise ValueError(f"batch_norm: {activation_name!r} is not one of {', '.join(PIECEWISE_LINEAR)}")
+    mean, inverse, weight, bias = map(np.ascontiguousarray, (mean, 1 / np.sqrt(var + var.dtype.type(eps)), weight, bias))
+    return Normalized(_rows(x), mean, inverse, weight, bias, activation_name, slope)
+
+
+def batch_norm_statistics(x: Array, mean: Array, var: Array) -> None:
+    """Write each channel's mean and biased variance."""
+    if x.size:
+        mean[...], var[...] = _kernels(x).moments(_rows(x))
+
+
+def batch_norm(x: Array, weight: Array, bias: Array, eps: float, mean: Array, var: Array, activation_name: str,
+               slope: float) -> Array:
+    """x normalised per channel by mean and var, scaled and shifted, and activated."""
+    n = _normalized(x, weight, bias, eps, mean, var, activation_name, slope)
+    return _images(_kernels(x).normalize(n), x)
+
+
+def batch_norm_sums(g: Array, x: Array, *told: Any) -> Array:
+    """The sums per channel of the gradient before the activation, and of that times the normalised x: (2, C). told: the
+    arguments of `batch_norm` from weight to slope, as in all that follow."""
+    return _kernels(x).gradient_sums(_rows(g), _normalized(x, *told))
+
+
+def batch_norm_input_grad(g: Array, x: Array, sums: Array, *told: Any) -> Array:
+    """The gradient of x: weight / deviation * (g - (sums[0] + normalised x * sums[1]) / count)."""
+    return _images(_kernels(x).input_gradient(_rows(g), _normalized(x, *told), sums), x)
+
+
+def batch_norm_sums_vjp(h: Array, g: Array, x: Array, sums: Array, *told: Any) -> tuple[Array, Array]:
+    """The gradients of sum(h * batch_norm_sums), h (2, C), by g and x."""
+    n = _normalized(x, *told)
+    count, nothing, scale = len(n.x), np.zeros_like(h[0]), h[1] * n.inverse
+    factors = [h[0], h[1], nothing, -scale * sums[0] / count, -scale * sums[1] / count, nothing, scale]
+    rows = _rows(g)
+    by_g, by_x = _kernels(x).combine(rows, rows, n, np.array(factors, x.dtype))
+    return _images(by_g, x), _images(by_x, x)
+
+
+def batch_norm_input_grad_vjp(h: Array, g: Array, x: Array, sums: Array, *told: Any) -> tuple[Array, Array, Array, Array]:
+    """The gradients of sum(h * batch_norm_input_grad), h like x, by g, x, weight and sums.
+
+    With n = (x - mean) r, c = weight r and u = g' - (s0 + n s1) / count, g' the gradient before the activation, the result
+    is c u. Through n, whose gradient is a = -c s1 / count h, and through r, whose own by x is -r^2 n / count, x gets
+    r (a - mean(a) - n mean(a n)) - weight sum(h u) r^2 n / count.
+    """
+    n, kernels = _normalized(x, *told), _kernels(x)
+    rows, rows_h, count, r = _rows(g), _rows(h), len(n.x), n.inverse
+    total, weighted, products = kernels.second_sums(rows_h, rows, n)
+    of_u = products - (sums[0] * total + sums[1] * weighted) / count
+    c, nothing = n.weight * r, np.zeros_like(r)
+    of_a = -r * c * sums[1] / count
+    factors = [nothing, nothing, c, -of_a * total / count, -of_a * weighted / count - n.weight * of_u * r * r / count, of_a,
+               nothing]
+    by_g, by_x = kernels.combine(rows_h, rows, n, np.array(factors, x.dtype))
+    by_sums = np.array([total, weighted]) * (-c / count)
+    return _images(by_g, x), _images(by_x, x), (r * of_u).astype(x.dtype), by_sums.astype(x.dtype)

@@ -1,35 +1,269 @@
-"""Batch normalisation with the activation after it, and plain sums, over (rows, channels): channels-last images, or a batch
-of vectors.
+"""The compiled kernels of batch normalisation with the activation after it. They see channels-last images, or a batch of
+vectors, as a matrix (rows, channels).
 
-With z = (x - mean) / deviation * weight + bias the result is activation(z), relu, leaky_relu or the identity. Backward
-finds the sign of z from x again, so the result need not be kept.
+With z = (x - mean) / deviation * weight + bias the result is activation(z). The activation is piecewise linear: its own
+second derivative is 0. Backward computes z from x again, so the result need not be kept.
 """
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cache
 from typing import Any, NamedTuple
 
 import numpy as np
-from numba import carray, types
 
-from tinygan.kernels.activations import LEAKY_RELU, RELU
-from tinygan.kernels.cpu.runtime.arrays import pointer_to
-from tinygan.kernels.cpu.runtime.compiling import inline, kernel
+from tinygan.kernels.activations import PIECEWISE_LINEAR
+from tinygan.kernels.cpu.activations.functions import chosen, formula
+from tinygan.kernels.cpu.batchnorm.normalized import Array, Normalized
+from tinygan.kernels.cpu.reductions.compiled import fold, rows_of, unfolded
+from tinygan.kernels.cpu.runtime.arguments import task
+from tinygan.kernels.cpu.runtime.arrays import REALS, address
+from tinygan.kernels.cpu.runtime.compiling import inline
+from tinygan.kernels.cpu.runtime.pool import pool
+from tinygan.kernels.cpu.runtime.workspace import empty
 
-# What a task is told, by position. MEAN to BIAS: addresses of (channels,) each; INVERSE: 1 / deviation. FACTORS: several
-# such rows. PARTIAL: `TOTALS` rows of float64 (channels,) for each part.
-(X, GRADIENT, SECOND, OUT, OUT_X, COUNT, CHANNELS, MEAN, INVERSE, WEIGHT, BIAS, FACTORS, PARTIAL, ACTIVATION,
- SLOPE) = range(15)
-WORDS = 15
-TOTALS = 3  # sums that a task makes for each channel, at most
-BLOCK = 256  # rows that are added by themselves: the error of a sum in float64 grows with their number, not with all rows
+
+class Normalization(NamedTuple):
+    """What a task is told: addresses, 0 for what it does not use, and sizes."""
+
+    x: int  # (rows, channels), as the next four
+    gradient: int  # of the result
+    second: int
+    out: int
+    out_x: int
+    mean: int  # (channels,), as the next three
+    inverse: int  # 1 / deviation
+    weight: int
+    bias: int
+    factors: int  # several rows (channels,)
+    partial: int  # `totals` rows (channels,) of float64 for each part
+    totals: int
+    rows: int
+    channels: int
+    activation: int
+    slope: float
+
+
+class Matrices(NamedTuple):
+    """Functions for the kernels that go through matrices by rows."""
+
+    share: Any
+    """(t, part, parts): first and end of the rows that are a part's."""
+    row: Any
+    """(matrix, i, channels): row i of the matrix at that address."""
+    sums: Any
+    """(t, part, i): row i of a part's sums, all 0."""
+
+
+@cache
+def _matrices(real: Any) -> Matrices:
+    row, zeros = rows_of(real)
+
+    @inline
+    def share(t: Any, part: Any, parts: Any) -> Any:
+        return t.rows * part // parts, t.rows * (part + 1) // parts
+
+    @inline
+    def sums(t: Any, part: Any, i: Any) -> Any:
+        return zeros(t.partial, part * t.totals + i, t.channels)
+
+    return Matrices(share, row, sums)
+
+
+def _task(name: str, real: Any, rows: Any) -> int:
+    """The address of a task. rows(name of an activation) is its loop for that activation: (t, part, first, end)."""
+    share, *_ = _matrices(real)
+    loop = chosen(PIECEWISE_LINEAR, rows)
+
+    @task(Normalization, f"{name}-{real}")
+    def whole(t: Any, part: Any, parts: Any) -> Any:
+        first, end = share(t, part, parts)
+        loop(t.activation, t, part, first, end)
+
+    return whole
+
+
+def _descend(activation: str, real: Any) -> Any:
+    """A function for kernels, (g, z, slope): g times the activation's slope at z. It is rounded: were it fused with an
+    addition, digits would depend on the activation."""
+    slope_at = formula(activation, "slope", real)
+    return inline(lambda g, z, slope: g * slope_at(z, slope), rounded=True)
+
+
+def _moments(real: Any) -> int:
+    """The sums of x and of its square, of x less what lies at `mean`: so a large mean takes no digits."""
+    share, row, sums = _matrices(real)
+
+    @task(Normalization, str(real))
+    def moments(t: Any, part: Any, parts: Any) -> Any:
+        first, end = share(t, part, parts)
+        total, squares = sums(t, part, 0), sums(t, part, 1)
+        n, at_x = t.channels, t.x
+        centre = row(t.mean, 0, n)
+        quads = first + (end - first) // 4 * 4
+        for i in range(first, quads, 4):  # four rows in the elements' own precision, the sums of those in float64
+            x0, x1, x2, x3 = row(at_x, i, n), row(at_x, i + 1, n), row(at_x, i + 2, n), row(at_x, i + 3, n)
+            for c in range(n):
+                d0, d1, d2, d3 = x0[c] - centre[c], x1[c] - centre[c], x2[c] - centre[c], x3[c] - centre[c]
+                total[c] += np.float64((d0 + d1) + (d2 + d3))
+                squares[c] += np.float64((d0 * d0 + d1 * d1) + (d2 * d2 + d3 * d3))
+        for i in range(quads, end):
+            x0 = row(at_x, i, n)
+            for c in range(n):
+                d0 = x0[c] - centre[c]
+                total[c] += np.float64(d0)
+                squares[c] += np.float64(d0 * d0)
+
+    return moments
+
+
+def _normalize(real: Any) -> int:
+    """activation(z), at `out`."""
+    _, row, _ = _matrices(real)
+
+    def rows(activation: str) -> Any:
+        activate = formula(activation, "value", real)
+
+        @inline
+        def normalize(t: Any, part: Any, first: Any, end: Any) -> None:
+            n = t.channels
+            mean, inverse, weight, bias = row(t.mean, 0, n), row(t.inverse, 0, n), row(t.weight, 0, n), row(t.bias, 0, n)
+            slope = real(t.slope)
+            at_x, at_out = t.x, t.out
+            for i in range(first, end):
+                x, out = row(at_x, i, n), row(at_out, i, n)
+                for c in range(n):
+                    out[c] = activate((x[c] - mean[c]) * inverse[c] * weight[c] + bias[c], slope)
+
+        return normalize
+
+    return _task("normalize", real, rows)
+
+
+def _gradient_sums(real: Any) -> int:
+    """The sums of the gradient of z, and of that times the normalised x."""
+    _, row, sums = _matrices(real)
+
+    def rows(activation: str) -> Any:
+        descend = _descend(activation, real)
+
+        @inline
+        def gradient_sums(t: Any, part: Any, first: Any, end: Any) -> None:
+            plain, weighted = sums(t, part, 0), sums(t, part, 1)
+            n = t.channels
+            mean, inverse, weight, bias = row(t.mean, 0, n), row(t.inverse, 0, n), row(t.weight, 0, n), row(t.bias, 0, n)
+            slope = real(t.slope)
+            at_x, at_gradient = t.x, t.gradient
+            pairs = first + (end - first) // 2 * 2
+            for i in range(first, pairs, 2):
+                x0, x1, g0, g1 = row(at_x, i, n), row(at_x, i + 1, n), row(at_gradient, i, n), row(at_gradient, i + 1, n)
+                for c in range(n):
+                    normal0, normal1 = (x0[c] - mean[c]) * inverse[c], (x1[c] - mean[c]) * inverse[c]
+                    a = descend(g0[c], normal0 * weight[c] + bias[c], slope)
+                    b = descend(g1[c], normal1 * weight[c] + bias[c], slope)
+                    plain[c] += np.float64(a + b)
+                    weighted[c] += np.float64(a * normal0 + b * normal1)
+            for i in range(pairs, end):
+                x0, g0 = row(at_x, i, n), row(at_gradient, i, n)
+                for c in range(n):
+                    normal0 = (x0[c] - mean[c]) * inverse[c]
+                    a = descend(g0[c], normal0 * weight[c] + bias[c], slope)
+                    plain[c] += np.float64(a)
+                    weighted[c] += np.float64(a * normal0)
+
+        return gradient_sums
+
+    return _task("gradient_sums", real, rows)
+
+
+def _input_gradient(real: Any) -> int:
+    """weight / deviation * (g - factors[0] - normalised x * factors[1]), g the gradient of z, at `out`."""
+    _, row, _ = _matrices(real)
+
+    def rows(activation: str) -> Any:
+        descend = _descend(activation, real)
+
+        @inline
+        def input_gradient(t: Any, part: Any, first: Any, end: Any) -> None:
+            n = t.channels
+            mean, inverse, weight, bias = row(t.mean, 0, n), row(t.inverse, 0, n), row(t.weight, 0, n), row(t.bias, 0, n)
+            plain, weighted = row(t.factors, 0, n), row(t.factors, 1, n)
+            slope = real(t.slope)
+            at_x, at_gradient, at_out = t.x, t.gradient, t.out
+            for i in range(first, end):
+                x, gradient, out = row(at_x, i, n), row(at_gradient, i, n), row(at_out, i, n)
+                for c in range(n):
+                    normal = (x[c] - mean[c]) * inverse[c]
+                    g = descend(gradient[c], normal * weight[c] + bias[c], slope)
+                    out[c] = weight[c] * inverse[c] * (g - plain[c] - normal * weighted[c])
+
+        return input_gradient
+
+    return _task("input_gradient", real, rows)
+
+
+def _second_sums(real: Any) -> int:
+    """The sums of h, the array at `second`, of h times the normalised x, and of h times the gradient of z."""
+    _, row, sums = _matrices(real)
+
+    def rows(activation: str) -> Any:
+        descend = _descend(activation, real)
+
+        @inline
+        def second_sums(t: Any, part: Any, first: Any, end: Any) -> None:
+            plain, weighted, products = sums(t, part, 0), sums(t, part, 1), sums(t, part, 2)
+            n = t.channels
+            mean, inverse, weight, bias = row(t.mean, 0, n), row(t.inverse, 0, n), row(t.weight, 0, n), row(t.bias, 0, n)
+            slope = real(t.slope)
+            at_x, at_gradient, at_second = t.x, t.gradient, t.second
+            for i in range(first, end):
+                x, gradient, h = row(at_x, i, n), row(at_gradient, i, n), row(at_second, i, n)
+                for c in range(n):
+                    normal = (x[c] - mean[c]) * inverse[c]
+                    g = descend(gradient[c], normal * weight[c] + bias[c], slope)
+                    plain[c] += np.float64(h[c])
+                    weighted[c] += np.float64(h[c] * normal)
+                    products[c] += np.float64(h[c] * g)
+
+        return second_sums
+
+    return _task("second_sums", real, rows)
+
+
+def _combine(real: Any) -> int:
+    """With n the normalised x, h as above, g the gradient of z, k the factors: at `out` (k0 + k1 n + k2 h) times the slope
+    of the activation, at `out_x` k3 + k4 n + k5 h + k6 g."""
+    _, row, _ = _matrices(real)
+
+    def rows(activation: str) -> Any:
+        slope_at = formula(activation, "slope", real)
+
+        @inline
+        def combine(t: Any, part: Any, first: Any, end: Any) -> None:
+            n = t.channels
+            mean, inverse, weight, bias = row(t.mean, 0, n), row(t.inverse, 0, n), row(t.weight, 0, n), row(t.bias, 0, n)
+            k0, k1, k2, k3 = row(t.factors, 0, n), row(t.factors, 1, n), row(t.factors, 2, n), row(t.factors, 3, n)
+            k4, k5, k6 = row(t.factors, 4, n), row(t.factors, 5, n), row(t.factors, 6, n)
+            slope = real(t.slope)
+            at_x, at_gradient, at_second, at_out, at_out_x = t.x, t.gradient, t.second, t.out, t.out_x
+            for i in range(first, end):
+                x, gradient, h = row(at_x, i, n), row(at_gradient, i, n), row(at_second, i, n)
+                by_g, by_x = row(at_out, i, n), row(at_out_x, i, n)
+                for c in range(n):
+                    normal = (x[c] - mean[c]) * inverse[c]
+                    slope_here = slope_at(normal * weight[c] + bias[c], slope)
+                    by_g[c] = (k0[c] + k1[c] * normal + k2[c] * h[c]) * slope_here
+                    by_x[c] = k3[c] + k4[c] * normal + k5[c] * h[c] + k6[c] * slope_here * gradient[c]
+
+        return combine
+
+    return _task("combine", real, rows)
 
 
 class Tasks(NamedTuple):
     """The addresses of the tasks."""
 
     moments: int
-    sums: int
     normalize: int
     gradient_sums: int
     input_gradient: int
@@ -40,166 +274,63 @@ class Tasks(NamedTuple):
 @cache
 def make(real: Any) -> Tasks:
     """The tasks for elements of that type."""
-    pointer = pointer_to(real)
-    wide = pointer_to(types.float64)
-    item = real.bitwidth // 8
+    return Tasks(_moments(real), _normalize(real), _gradient_sums(real), _input_gradient(real), _second_sums(real),
+                 _combine(real))
 
-    @inline
-    def rows_of(t: Any, part: Any, parts: Any) -> Any:
-        return t[COUNT] * part // parts, t[COUNT] * (part + 1) // parts
 
-    @inline
-    def row(t: Any, which: Any, i: Any) -> Any:
-        return carray(pointer(t[which] + i * t[CHANNELS] * item), (t[CHANNELS],))
+def _run(task: str, x: Array, vectors: Sequence[Array], activation: str = "identity", slope: float = 0.0,
+         gradient: Array | None = None, second: Array | None = None, out: Array | None = None, out_x: Array | None = None,
+         factors: Array | None = None, totals: int = 0) -> Array:
+    """Run a task on x (rows, channels), which is C-contiguous, as are all the others. vectors: mean, 1 / deviation, weight
+    and bias. Returns the sums that it makes, if any: (totals, channels), float64."""
+    rows, channels = x.shape
+    folded, parts = fold(rows, channels), pool.parts(x.size)
+    if folded > 1:
+        vectors = [v[None].repeat(folded, 0) for v in vectors]  # (np.tile takes many times as long)
+        factors = factors if factors is None else factors[:, None].repeat(folded, 1)
+    mean, inverse, weight, bias = map(address, vectors)
+    sums = np.empty((parts, totals, folded * channels)) if totals else None
+    pool.run(getattr(make(REALS[x.dtype]), task), Normalization(
+        x=address(x), gradient=_address(gradient), second=_address(second), out=_address(out), out_x=_address(out_x),
+        mean=mean, inverse=inverse, weight=weight, bias=bias, factors=_address(factors),
+        partial=_address(sums), totals=totals, rows=rows // folded, channels=folded * channels,
+        activation=PIECEWISE_LINEAR[activation], slope=slope), parts)
+    return np.zeros(0) if sums is None else unfolded(sums, folded)
 
-    @inline
-    def partial(t: Any, part: Any, which: Any) -> Any:
-        total = carray(wide(t[PARTIAL] + (part * TOTALS + which) * t[CHANNELS] * 8), (t[CHANNELS],))
-        for c in range(total.size):
-            total[c] = 0
-        return total
 
-    @inline
-    def slope_below(t: Any) -> Any:
-        """The activation's slope where z is not positive."""
-        if t[ACTIVATION] == LEAKY_RELU:
-            return carray(pointer(t[SLOPE]), (1,))[0]
-        return real(0) if t[ACTIVATION] == RELU else real(1)
+def _address(array: Array | None) -> int:
+    return 0 if array is None else address(array)
 
-    @kernel(str(real))
-    def moments(task: Any, part: Any, parts: Any) -> Any:
-        """The sums of x and of its square, both of x less what stands at MEAN, so that a large mean takes no digits."""
-        t = carray(task, (WORDS,))
-        first, end = rows_of(t, part, parts)
-        total, squares = partial(t, part, 0), partial(t, part, 1)
-        centre = row(t, MEAN, 0)
-        quads = first + (end - first) // 4 * 4
-        for i in range(first, quads, 4):  # four rows in the elements' own precision, the sums of those in float64
-            x0, x1, x2, x3 = row(t, X, i), row(t, X, i + 1), row(t, X, i + 2), row(t, X, i + 3)
-            for c in range(x0.size):
-                d0, d1, d2, d3 = x0[c] - centre[c], x1[c] - centre[c], x2[c] - centre[c], x3[c] - centre[c]
-                total[c] += np.float64((d0 + d1) + (d2 + d3))
-                squares[c] += np.float64((d0 * d0 + d1 * d1) + (d2 * d2 + d3 * d3))
-        for i in range(quads, end):
-            x0 = row(t, X, i)
-            for c in range(x0.size):
-                d0 = x0[c] - centre[c]
-                total[c] += np.float64(d0)
-                squares[c] += np.float64(d0 * d0)
 
-    @kernel(str(real))
-    def sums(task: Any, part: Any, parts: Any) -> Any:
-        """The sums of x: of four in its own precision, of those in float64."""
-        t = carray(task, (WORDS,))
-        first, end = rows_of(t, part, parts)
-        total, block = partial(t, part, 0), partial(t, part, 1)
-        for start in range(first, end, BLOCK):
-            stop = min(start + BLOCK, end)
-            quads = start + (stop - start) // 4 * 4
-            for c in range(block.size):
-                block[c] = 0
-            for i in range(start, quads, 4):
-                x0, x1, x2, x3 = row(t, X, i), row(t, X, i + 1), row(t, X, i + 2), row(t, X, i + 3)
-                for c in range(x0.size):
-                    block[c] += np.float64((x0[c] + x1[c]) + (x2[c] + x3[c]))
-            for i in range(quads, stop):
-                x0 = row(t, X, i)
-                for c in range(x0.size):
-                    block[c] += np.float64(x0[c])
-            for c in range(block.size):
-                total[c] += block[c]
+def moments(x: Array) -> tuple[Array, Array]:
+    """See `small`, and so below."""
+    # Sums around something near the mean, in float64: a large mean takes no digits from the variance.
+    centre = x[::max(1, len(x) // 16)].mean(0)
+    first, second = _run("moments", x, [centre] * 4, totals=2) / x.shape[0]
+    return (centre + first).astype(x.dtype), np.maximum(second - first * first, 0).astype(x.dtype)
 
-    @kernel(str(real))
-    def normalize(task: Any, part: Any, parts: Any) -> Any:
-        t = carray(task, (WORDS,))
-        first, end = rows_of(t, part, parts)
-        mean, inverse, weight, bias = row(t, MEAN, 0), row(t, INVERSE, 0), row(t, WEIGHT, 0), row(t, BIAS, 0)
-        below = slope_below(t)
-        for i in range(first, end):
-            x, out = row(t, X, i), row(t, OUT, i)
-            if t[ACTIVATION] == RELU:  # not 0 * z, which an infinity makes NaN
-                for c in range(x.size):
-                    z = (x[c] - mean[c]) * inverse[c] * weight[c] + bias[c]
-                    out[c] = 0 if z <= 0 else z
-            else:
-                for c in range(x.size):
-                    z = (x[c] - mean[c]) * inverse[c] * weight[c] + bias[c]
-                    out[c] = z if z > 0 else below * z
 
-    @kernel(str(real))
-    def gradient_sums(task: Any, part: Any, parts: Any) -> Any:
-        """The sums of the gradient of z, and of that times the normalised x."""
-        t = carray(task, (WORDS,))
-        first, end = rows_of(t, part, parts)
-        plain, weighted = partial(t, part, 0), partial(t, part, 1)
-        mean, inverse, weight, bias = row(t, MEAN, 0), row(t, INVERSE, 0), row(t, WEIGHT, 0), row(t, BIAS, 0)
-        below = slope_below(t)
-        pairs = first + (end - first) // 2 * 2
-        for i in range(first, pairs, 2):
-            x0, x1, g0, g1 = row(t, X, i), row(t, X, i + 1), row(t, GRADIENT, i), row(t, GRADIENT, i + 1)
-            for c in range(x0.size):
-                normal0, normal1 = (x0[c] - mean[c]) * inverse[c], (x1[c] - mean[c]) * inverse[c]
-                a = g0[c] if normal0 * weight[c] + bias[c] > 0 else below * g0[c]
-                b = g1[c] if normal1 * weight[c] + bias[c] > 0 else below * g1[c]
-                plain[c] += np.float64(a + b)
-                weighted[c] += np.float64(a * normal0 + b * normal1)
-        for i in range(pairs, end):
-            x0, g0 = row(t, X, i), row(t, GRADIENT, i)
-            for c in range(x0.size):
-                normal0 = (x0[c] - mean[c]) * inverse[c]
-                a = g0[c] if normal0 * weight[c] + bias[c] > 0 else below * g0[c]
-                plain[c] += np.float64(a)
-                weighted[c] += np.float64(a * normal0)
+def normalize(n: Normalized) -> Array:
+    out = empty(n.x.shape, n.x.dtype)
+    _run("normalize", n.x, n[1:5], n.activation, n.slope, out=out)
+    return out
 
-    @kernel(str(real))
-    def input_gradient(task: Any, part: Any, parts: Any) -> Any:
-        """weight / deviation * (g - FACTORS[0] - normalised x * FACTORS[1]), g the gradient of z."""
-        t = carray(task, (WORDS,))
-        first, end = rows_of(t, part, parts)
-        mean, inverse, weight, bias = row(t, MEAN, 0), row(t, INVERSE, 0), row(t, WEIGHT, 0), row(t, BIAS, 0)
-        plain, weighted = row(t, FACTORS, 0), row(t, FACTORS, 1)
-        below = slope_below(t)
-        for i in range(first, end):
-            x, gradient, out = row(t, X, i), row(t, GRADIENT, i), row(t, OUT, i)
-            for c in range(x.size):
-                normal = (x[c] - mean[c]) * inverse[c]
-                g = gradient[c] if normal * weight[c] + bias[c] > 0 else below * gradient[c]
-                out[c] = weight[c] * inverse[c] * (g - plain[c] - normal * weighted[c])
 
-    @kernel(str(real))
-    def second_sums(task: Any, part: Any, parts: Any) -> Any:
-        """The sums of h, the array at SECOND, of h times the normalised x, and of h times the gradient of z."""
-        t = carray(task, (WORDS,))
-        first, end = rows_of(t, part, parts)
-        plain, weighted, products = partial(t, part, 0), partial(t, part, 1), partial(t, part, 2)
-        mean, inverse, weight, bias = row(t, MEAN, 0), row(t, INVERSE, 0), row(t, WEIGHT, 0), row(t, BIAS, 0)
-        below = slope_below(t)
-        for i in range(first, end):
-            x, gradient, h = row(t, X, i), row(t, GRADIENT, i), row(t, SECOND, i)
-            for c in range(x.size):
-                normal = (x[c] - mean[c]) * inverse[c]
-                g = gradient[c] if normal * weight[c] + bias[c] > 0 else below * gradient[c]
-                plain[c] += np.float64(h[c])
-                weighted[c] += np.float64(h[c] * normal)
-                products[c] += np.float64(h[c] * g)
+def gradient_sums(g: Array, n: Normalized) -> Array:
+    return _run("gradient_sums", n.x, n[1:5], n.activation, n.slope, gradient=g, totals=2).astype(g.dtype)
 
-    @kernel(str(real))
-    def combine(task: Any, part: Any, parts: Any) -> Any:
-        """With n the normalised x, h as above, g the gradient of z, k the FACTORS: at OUT (k0 + k1 n + k2 h) times the
-        slope of the activation, at OUT_X k3 + k4 n + k5 h + k6 g."""
-        t = carray(task, (WORDS,))
-        first, end = rows_of(t, part, parts)
-        mean, inverse, weight, bias = row(t, MEAN, 0), row(t, INVERSE, 0), row(t, WEIGHT, 0), row(t, BIAS, 0)
-        k0, k1, k2, k3 = row(t, FACTORS, 0), row(t, FACTORS, 1), row(t, FACTORS, 2), row(t, FACTORS, 3)
-        k4, k5, k6 = row(t, FACTORS, 4), row(t, FACTORS, 5), row(t, FACTORS, 6)
-        below = slope_below(t)
-        for i in range(first, end):
-            x, gradient, h = row(t, X, i), row(t, GRADIENT, i), row(t, SECOND, i)
-            by_g, by_x = row(t, OUT, i), row(t, OUT_X, i)
-            for c in range(x.size):
-                normal = (x[c] - mean[c]) * inverse[c]
-                slope = real(1) if normal * weight[c] + bias[c] > 0 else below
-                by_g[c] = (k0[c] + k1[c] * normal + k2[c] * h[c]) * slope
-                by_x[c] = k3[c] + k4[c] * normal + k5[c] * h[c] + k6[c] * slope * gradient[c]
 
-    return Tasks(moments, sums, normalize, gradient_sums, input_gradient, second_sums, combine)
+def input_gradient(g: Array, n: Normalized, sums: Array) -> Array:
+    out, means = empty(g.shape, g.dtype), np.ascontiguousarray(sums / g.dtype.type(len(g)))
+    _run("input_gradient", n.x, n[1:5], n.activation, n.slope, gradient=g, out=out, factors=means)
+    return out
+
+
+def second_sums(h: Array, g: Array, n: Normalized) -> Array:
+    return _run("second_sums", n.x, n[1:5], n.activation, n.slope, gradient=g, second=h, totals=3)
+
+
+def combine(h: Array, g: Array, n: Normalized, factors: Array) -> tuple[Array, Array]:
+    by_g, by_x = empty(g.shape, g.dtype), empty(g.shape, g.dtype)
+    _run("combine", n.x, n[1:5], n.activation, n.slope, gradient=g, second=h, out=by_g, out_x=by_x, factors=factors)
+    return by_g, by_x

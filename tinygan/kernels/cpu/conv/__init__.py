@@ -1,1 +1,98 @@
-"""Convolutions on the CPU."""
+"""The convolution triangle on the CPU: the map y of an image x, and its adjoints in the image and in the weight w.
+
+    y[n, k, i, j] = sum over c, a, b of x[n, c, s i + a - p, s j + b - p] w[k, c, a, b]        stride s, padding p
+
+Four algorithms compute it.
+
+1. NumPy, for small convolutions: the patches of x become the rows of a matrix (im2col; Chellapilla, Puri, Simard 2006).
+2. An image in each lane of a vector register, for few channels: the sum as it stands, for many images at once.
+3. Tiles of many pixels. A transform of the patches, a matrix product for each point, a transform back: fewer products than
+   the sum has (Winograd 1980; Lavin, Gray 2016).
+4. Tiles of one pixel, the direct algorithm: as 3., but the transforms do nothing.
+
+3. and 4. are one piece of code. With U the transformed weights, at each point
+
+    y = scatter(gather(x) U),     x = scatter(gather(y) U^T),     w = transform back(gather(y)^T gather(x)).
+
+In the order in which to read them:
+
+    im2col            algorithm 1
+    planner           which algorithm, which tile, how threads share the work; all thresholds of the compiled algorithms
+    compiled          Python functions of algorithms 2 to 4: memory, addresses, and which kernel runs when
+    tiled             kernel: the convolution by tiles, and its adjoint in the image
+    patches           kernels: from patches of pixels to points (gather), from products back to pixels (scatter)
+    weights           kernels: from weights to points, from products back to the gradient of weights
+    weight_grad       kernels: the gradient of the weight by tiles
+    tile_transforms   generated code: the small constant matrices between pixels and points
+    lanes             kernels: algorithm 2
+    lane_products     generated code: the innermost loops of `lanes`
+
+`tinygan.kernels.winograd` explains tiles, points and phases, and has the matrices. `g` is a Geometry (see `ops.conv`).
+Images are (N, C, H, W) to the caller. The kernels want them channels-last in memory, and so are the results.
+"""
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from tinygan.kernels.activations import FUSED
+from tinygan.kernels.cpu.activations import activation
+from tinygan.kernels.cpu.batchnorm import batch_norm_statistics
+from tinygan.kernels.cpu.conv import im2col
+from tinygan.kernels.cpu.layout import channels_last
+from tinygan.kernels.cpu.runtime.loading import loaded
+
+__all__ = ["conv2d", "conv2d_input_grad", "conv2d_weight_grad"]
+
+Array = np.ndarray[Any, Any]
+COMPILED_ABOVE = 2**18  # multiplications of a group: more are faster by the compiled kernels than by NumPy
+
+
+def conv2d(x: Array, weight: Array, g: Any, bias: Array | None = None, activation_name: str = "identity", slope: float = 0.0,
+           statistics: Any = None) -> Array:
+    """activation(x * weight + bias): (N, C, H, W), (K, C / groups, kH, kW), (K,) -> (N, K, OH, OW). statistics: where to
+    write the mean and the biased variance of each channel of the result, which has no activation then."""
+    if not _is_large(x.shape[0], weight.size, g):
+        return _finished(im2col.conv2d(x, weight, g), bias, activation_name, slope, statistics)
+    fused = None if bias is None else FUSED.get(activation_name)
+    y = _compiled().conv2d(channels_last(x), weight, g, bias, fused or 0, slope)
+    return _finished(y.transpose(0, 3, 1, 2), None, "identity" if fused is not None else activation_name, slope, statistics)
+
+
+def conv2d_input_grad(y: Array, weight: Array, g: Any, bias: Array | None = None, activation_name: str = "identity",
+                      slope: float = 0.0, statistics: Any = None) -> Array:
+    """The adjoint in x, with bias, activation and statistics: (N, K, OH, OW), (K, C / groups, kH, kW), (C,) ->
+    (N, C, H, W)."""
+    if _is_large(y.shape[0], weight.size, g):
+        x = _compiled().conv2d_input_grad(channels_last(y), weight, g, bias).transpose(0, 3, 1, 2)
+        bias = None
+    else:
+        x = im2col.conv2d_input_grad(y, weight, g)
+    return _finished(x, bias, activation_name, slope, statistics)
+
+
+def conv2d_weight_grad(x: Array, y: Array, g: Any) -> Array:
+    """The adjoint in weight: (N, C, H, W), (N, K, OH, OW) -> (K, C / groups, kH, kW)."""
+    size = y.shape[1] * x.shape[1] // g.groups * g.kernel[0] * g.kernel[1]
+    if _is_large(x.shape[0], size, g):
+        return _compiled().conv2d_weight_grad(channels_last(x), channels_last(y), g)
+    return im2col.conv2d_weight_grad(x, y, g)
+
+
+def _is_large(images: int, weight_size: int, g: Any) -> bool:
+    """Whether the compiled kernels are faster. To them each group is a convolution of its own."""
+    return images * g.output[0] * g.output[1] * (weight_size // g.groups) > COMPILED_ABOVE
+
+
+def _compiled() -> Any:
+    return loaded("tinygan.kernels.cpu.conv.compiled")
+
+
+def _finished(y: Array, bias: Array | None, activation_name: str, slope: float, statistics: Any) -> Array:
+    """y with what the kernels have not done: bias, statistics and activation."""
+    if bias is not None:
+        y += bias[:, None, None]
+    if statistics is not None:
+        batch_norm_statistics(y, *statistics)
+    return y if activation_name == "identity" else activation(y, activation_name, slope, out=y)

@@ -1,6 +1,7 @@
-"""The three convolution maps in plain NumPy, as matrix products with the patches of the image laid out as rows.
+"""The three convolution maps in plain NumPy: matrix products with the patches of the image, which are laid out as rows.
 
-For what is too small to compile kernels for. Images are (N, C, H, W); results are channels-last in memory.
+They serve small convolutions, for which compiled kernels would not be faster. Images are (N, C, H, W); results are
+channels-last in memory.
 """
 from __future__ import annotations
 
@@ -33,7 +34,7 @@ def _patches(x: Array, g: Any) -> Array:
 
 
 def _rows(images: Array, groups: int) -> Array:
-    """(..., C) -> (groups, everything else, C / groups)."""
+    """(..., C) -> (groups, pixels, C / groups)."""
     size = images.shape[-1] // groups
     return np.moveaxis(images.reshape(math.prod(images.shape[:-1]), groups, size), 1, 0)
 

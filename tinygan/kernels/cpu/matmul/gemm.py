@@ -5,60 +5,78 @@ core's second-level cache, are packed into panels that the micro-kernel reads in
 rows are contiguous or there are few panels to multiply it by, and transposed before otherwise. Every part of the task does
 its own columns (or rows) of C, packs what it needs for them and waits for nobody. The micro-kernel writes rows of C; where
 C's columns are the contiguous ones (a dense layer computes C^T = W x^T, because then W need not be packed) a strip of them
-stays in the cache until it has been transposed. Whatever is transposed is so by squares that fit into the registers.
+stays in the cache until it has been transposed. Transposing is done by squares that fit into the registers.
 """
 from __future__ import annotations
 
 from functools import cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
-from numba import carray, types
+from numba import carray
 
-from tinygan.kernels.activations import LEAKY_RELU, RELU
+from tinygan.kernels.activations import FUSED
+from tinygan.kernels.cpu.activations.functions import chosen, formula
 from tinygan.kernels.cpu.matmul import microkernel
-from tinygan.kernels.cpu.runtime import simd as transform
+from tinygan.kernels.cpu.matmul.packing import packers, transposer
+from tinygan.kernels.cpu.runtime.arguments import dtype_of, record_at, task
 from tinygan.kernels.cpu.runtime.arrays import pointer_to
-from tinygan.kernels.cpu.runtime.compiling import inline, kernel
+from tinygan.kernels.cpu.runtime.compiling import inline
 
 ROWS = microkernel.ROWS
-STRIP = 48 // ROWS  # row blocks that are staged together
-FEW_PANELS = 6
-BLOCK_BYTES = 256 * 1024
-
-# What a task is told, by position.
-(A, A_ROW, A_STEP, B, B_STEP, B_COLUMN, C, C_STRIDE, STAGED, M, N, K, SPLIT_ROWS, BIAS, ACTIVATION, SLOPE, SCRATCH,
- SCRATCH_WORDS) = range(18)
-WORDS = 18
+STRIP = 48  # rows of C, at most, that are staged together
+STRIP -= STRIP % ROWS
+FEW_PANELS = 6  # panels of B, up to which columns of A are read where they lie
+BLOCK_BYTES = 256 * 1024  # of B, that are packed at once
 
 
-address_of_words = pointer_to(types.int64)
+class Product(NamedTuple):
+    """What the task is told. Strides count elements."""
+
+    a: int
+    """Address of A (m, k)."""
+    a_row: int
+    a_step: int
+    """From column to column."""
+    b: int
+    """Address of B (k, n)."""
+    b_step: int
+    """From row to row."""
+    b_column: int
+    c: int
+    """Address of C (m, n), or of its transpose (n, m) if `staged`; C-contiguous rows."""
+    c_stride: int
+    staged: int
+    m: int
+    n: int
+    k: int
+    split_rows: int
+    """Whether the parts share the rows of C, and not its columns."""
+    bias: int = 0
+    """Address of m numbers, or 0; only if `staged`."""
+    activation: int = 0
+    """Of the fused ones; only with a bias."""
+    slope: float = 0.0
+    scratch: int = 0
+    """Address of the parts' scratch memory; in a batch, that of the batch."""
+    scratch_elements: int = 0
+    """Of each part."""
 
 
-def transposer(real: Any) -> Any:
-    """A function for kernels, (source, stride, rows, columns, target, target_stride): write the columns of a matrix as rows,
-    by squares that fit into the registers where it is large enough. Addresses; strides count elements."""
-    pointer = pointer_to(real)
-    item = real.bitwidth // 8
-    side, square = transform.lanes_of(real), transform.square_transpose(real)
+class Batch(NamedTuple):
+    """Many products in one task."""
 
-    @inline
-    def transpose(source: Any, stride: Any, rows: Any, columns: Any, target: Any, target_stride: Any) -> Any:
-        if rows >= side and columns >= side:
-            for i in range(0, rows, side):
-                row = min(i, rows - side)  # the last squares do some elements once more
-                for j in range(0, columns, side):
-                    column = min(j, columns - side)
-                    square(source + (row * stride + column) * item, stride * item,
-                           target + (column * target_stride + row) * item, target_stride * item)
-            return
-        for i in range(rows):
-            row_of = carray(pointer(source + i * stride * item), (columns,))
-            column_of = carray(pointer(target + i * item), (columns * target_stride,))
-            for j in range(columns):
-                column_of[j * target_stride] = row_of[j]
+    products: int
+    """Address of the records (PRODUCTS)."""
+    size: int
+    shares: int
+    """Into how many shares each product is cut."""
+    scratch: int
+    scratch_elements: int
 
-    return transpose
+
+PRODUCTS = dtype_of(Product)
+"""The dtype of an array of products."""
 
 
 def columns(dtype: Any) -> int:
@@ -72,202 +90,198 @@ def scratch_elements(m: int, n: int, k: int, direct: bool, staged: bool, dtype: 
     width = columns(dtype)
     panels = max(BLOCK_BYTES // np.dtype(dtype).itemsize, width * k)
     packed_rows = ROWS * k if direct else (m + ROWS) * k
-    stage = STRIP * ROWS * (n + 2 * width) if staged else 0
+    stage = STRIP * (n + 2 * width) if staged else 0
     return panels + packed_rows + width * ROWS + stage
 
 
 @cache
-def _share(real: Any) -> Any:
-    """The function that does one part's share of a product."""
+def _flusher(real: Any) -> Any:
+    """A function for kernels, (t, stage, rows, first_row, columns, first_column): write a staged strip to C, whose columns
+    are contiguous, with bias and activation. (Both in one loop, because the strip is read from the second-level cache.)"""
+    pointer = pointer_to(real)
+    item = real.bitwidth // 8
+
+    def loop(name: str) -> Any:
+        value = formula(name, "value", real)
+
+        @inline
+        def finish(values: Any, bias: Any, out: Any, slope: Any) -> None:
+            for i in range(out.size):
+                out[i] = value(values[i] + bias[i], slope)
+
+        return finish
+
+    finish = chosen(FUSED, loop)
+
+    @inline
+    def flush(t: Any, stage: Any, rows: Any, first_row: Any, columns: Any, first_column: Any) -> None:
+        slope = real(t.slope)
+        for j in range(columns):
+            out = carray(pointer(t.c + ((first_column + j) * t.c_stride + first_row) * item), (rows,))
+            values = carray(pointer(stage + j * STRIP * item), (rows,))
+            if t.bias:
+                finish(t.activation, values, carray(pointer(t.bias + first_row * item), (rows,)), out, slope)
+            else:
+                for i in range(rows):
+                    out[i] = values[i]
+
+    return flush
+
+
+@cache
+def _row_packer(real: Any) -> Any:
+    """A function for kernels, (t, top, bottom, direct, packed): copy those rows of A that the micro-kernel cannot read where
+    they lie: all, or the incomplete last block."""
+    pointer = pointer_to(real)
+    item = real.bitwidth // 8
+    transpose = transposer(real)
+
+    @inline
+    def pack_rows(t: Any, top: Any, bottom: Any, direct: Any, packed: Any) -> None:
+        last = (bottom - top) // ROWS * ROWS + top  # the first row of an incomplete block
+        if not direct:
+            transpose(t.a + top * item, t.a_step, t.k, bottom - top, packed, t.k)
+        elif last < bottom and (t.staged or bottom - top < ROWS):
+            for i in range(ROWS):
+                target = carray(pointer(packed + i * t.k * item), (t.k,))
+                source = carray(pointer(t.a + min(last + i, bottom - 1) * t.a_row * item), (t.k * t.a_step,))
+                for p in range(t.k):
+                    target[p] = source[p * t.a_step]
+
+    return pack_rows
+
+
+@cache
+def _multiplier(real: Any) -> Any:
+    """A function for kernels: multiply rows i0 to i1 of C, in its columns j0 to j1. Panels of B have been packed,
+    or the first rows of a row-major B pack them as they go. The result goes to C or, staged, to `strip`; blocks that jut out
+    of C go by way of `tile`."""
     pointer = pointer_to(real)
     multiply = microkernel.make(real)
     multiply_and_pack = microkernel.make(real, packing=True)
     item = real.bitwidth // 8
     width = microkernel.columns(item)
-    transpose = transposer(real)
-    block = BLOCK_BYTES // item
-    strip = STRIP * ROWS
 
     @inline
-    def at(address: Any, size: Any) -> Any:
-        return carray(pointer(address), (size,))
-
-    @inline
-    def pack_columns(source: Any, row_stride: Any, first: Any, count: Any, k: Any, panels: Any) -> Any:
-        """Pack `count` columns, from the first on, of a row-major matrix into panels."""
-        full = count // width
-        rest = count - full * width
-        for p in range(k):
-            row = source[p * row_stride + first:p * row_stride + first + count]
-            for q in range(full):
-                panel = panels[(q * k + p) * width:(q * k + p) * width + width]
-                for j in range(width):
-                    panel[j] = row[q * width + j]
-            if rest:
-                panel = panels[(full * k + p) * width:(full * k + p) * width + width]
-                for j in range(rest):
-                    panel[j] = row[full * width + j]
-                for j in range(rest, width):
-                    panel[j] = 0
-
-    @inline
-    def pack_transposed(source: Any, column_stride: Any, first: Any, count: Any, k: Any, panels: Any) -> Any:
-        """The same of a column-major matrix. Addresses."""
-        for j in range(0, count, width):
-            columns, panel = min(np.int64(width), count - j), panels + j * k * item
-            transpose(source + (first + j) * column_stride * item, column_stride, columns, k, panel, np.int64(width))
-            if columns < width:
-                last = at(panel, k * width)
-                for p in range(k):
-                    for jj in range(columns, width):
-                        last[p * width + jj] = 0
-
-    @inline
-    def flush(stage: Any, rows: Any, first_row: Any, columns: Any, first_column: Any, c: Any, c_stride: Any, bias: Any,
-              activation: Any, slope: Any) -> Any:
-        """Write a staged strip to C, whose columns are contiguous, with bias and activation."""
-        for j in range(columns):
-            start = (first_column + j) * c_stride + first_row
-            out = c[start:start + rows]
-            values = stage[j * strip:j * strip + rows]
-            if bias.size:
-                b = bias[first_row:first_row + rows]
-                if activation == LEAKY_RELU:
-                    for i in range(rows):
-                        z = values[i] + b[i]
-                        out[i] = z if z > 0 else slope * z
-                elif activation == RELU:
-                    for i in range(rows):
-                        z = values[i] + b[i]
-                        out[i] = 0 if z <= 0 else z
+    def multiply_rows(t: Any, i0: Any, i1: Any, top: Any, bottom: Any, j0: Any, j1: Any, direct: Any, panels: Any,
+                      packed: Any, tile: Any, strip: Any) -> None:
+        zero, one, k, b_step = np.int64(0), np.int64(1), t.k, np.int64(width)
+        for i in range(i0, i1, ROWS):
+            rows, row = min(np.int64(ROWS), bottom - i), i
+            a, a_stride, a_step = packed, k, one
+            if not direct:
+                a = packed + (i - top) * k * item
+            elif rows == ROWS or (not t.staged and bottom - top >= ROWS):
+                rows, row = np.int64(ROWS), min(i, bottom - ROWS)  # the last block does some rows once more
+                a, a_stride, a_step = t.a + row * t.a_row * item, t.a_row, t.a_step
+            # With the first panel the next rows of A are fetched, and with the first rows the next panel.
+            following = zero
+            if direct and (t.a_row == 1 or t.a_row < 2 * k):  # not where they are far apart
+                following = a_step if t.a_row == 1 else np.int64(ROWS)
+            for j in range(j0, j1, width):
+                columns = min(np.int64(width), j1 - j)
+                b = panels + (j - j0) * k * item
+                if t.staged:
+                    c, c_step = strip + ((j - j0) * STRIP + (i - i0) * width) * item, np.int64(width)
+                elif rows == ROWS and columns == width:
+                    c, c_step = t.c + (row * t.c_stride + j) * item, t.c_stride
                 else:
-                    for i in range(rows):
-                        out[i] = values[i] + b[i]
-            else:
-                for i in range(rows):
-                    out[i] = values[i]
+                    c, c_step = tile, np.int64(width)
+                if i == top and t.b_column == 1 and columns == width:
+                    panel = t.b + j * item
+                    multiply_and_pack(k, a, a_stride, a_step, b, b_step, c, c_step, zero, panel, t.b_step,
+                                      panel + width * item, t.b_step)
+                else:
+                    multiply(k, a, a_stride, a_step, b, b_step, c, c_step, zero, a + ROWS * t.a_row * item,
+                             following if j == j0 else zero, a, zero)
+                if c != tile:
+                    continue
+                for ii in range(rows):
+                    source = carray(pointer(tile + ii * width * item), (columns,))
+                    target = carray(pointer(t.c + ((row + ii) * t.c_stride + j) * item), (columns,))
+                    for jj in range(columns):
+                        target[jj] = source[jj]
+
+    return multiply_rows
+
+
+@cache
+def _share(real: Any) -> Any:
+    """A function for kernels, (t, part, parts, scratch): one part's share of a product."""
+    item = real.bitwidth // 8
+    width = microkernel.columns(item)
+    block = BLOCK_BYTES // item
+    transpose = transposer(real)
+    pack_columns, pack_transposed = packers(real)
+    pack_rows, multiply_rows, flush = _row_packer(real), _multiplier(real), _flusher(real)
 
     @inline
-    def share(t: Any, part: Any, parts: Any, scratch: Any) -> Any:
-        zero, k, a_row, c_stride, b_step = np.int64(0), t[K], t[A_ROW], t[C_STRIDE], np.int64(width)
-        top, bottom, left, right = np.int64(0), t[M], np.int64(0), t[N]
-        if t[SPLIT_ROWS]:
-            units = (t[M] + ROWS - 1) // ROWS
-            top, bottom = units * part // parts * ROWS, min(t[M], units * (part + 1) // parts * ROWS)
-        else:
-            units = (t[N] + width - 1) // width
-            left, right = units * part // parts * width, min(t[N], units * (part + 1) // parts * width)
+    def cut(t: Any, part: Any, parts: Any) -> Any:
+        """The share's first and last row (exclusive) and column: whole blocks of the micro-kernel."""
+        if t.split_rows:
+            units = (t.m + ROWS - 1) // ROWS
+            return units * part // parts * ROWS, min(t.m, units * (part + 1) // parts * ROWS), np.int64(0), t.n
+        units = (t.n + width - 1) // width
+        return np.int64(0), t.m, units * part // parts * width, min(t.n, units * (part + 1) // parts * width)
+
+    @inline
+    def share(t: Any, part: Any, parts: Any, scratch: Any) -> None:
+        top, bottom, left, right = cut(t, part, parts)
         if top >= bottom or left >= right:
             return
-        huge = np.int64(1) << 40  # the arrays' ends are the caller's business
-        a, b, c = at(t[A], huge), at(t[B], huge), at(t[C], huge)
-        bias = at(t[BIAS], t[M] if t[BIAS] else np.int64(0))
-        slope = at(t[SLOPE], np.int64(1))[0] if t[SLOPE] else real(0)
-        staged = t[STAGED] != 0
-
-        panels_address = scratch
-        panel_elements = max(np.int64(block), width * k)
-        rows_address = panels_address + panel_elements * item
+        k = t.k
         # (Columns of A that are read for many panels compete for a few places of the cache.)
-        direct = t[A_STEP] == 1 or t[N] <= FEW_PANELS * width
-        b_rows_contiguous = t[B_COLUMN] == 1
-        tile_address = rows_address + ((np.int64(0) if direct else bottom - top) + ROWS) * k * item
-        stage_address = tile_address + width * ROWS * item
-        strip_address = stage_address + strip * width * item
-        panels, packed, tile = at(panels_address, huge), at(rows_address, huge), at(tile_address, huge)
-        stage = at(stage_address, huge)
-
-        last = (bottom - top) // ROWS * ROWS + top  # the first row of an incomplete block
-        if not direct:
-            transpose(t[A] + top * item, t[A_STEP], k, bottom - top, rows_address, k)
-        elif last < bottom and (staged or bottom - top < ROWS):
-            for i in range(ROWS):
-                source = a[min(last + i, bottom - 1) * a_row:]
-                for p in range(k):
-                    packed[i * k + p] = source[p * t[A_STEP]]
-
+        direct = t.a_step == 1 or t.n <= FEW_PANELS * width
+        panels = scratch
+        packed = panels + max(np.int64(block), width * k) * item
+        tile = packed + ((np.int64(0) if direct else bottom - top) + ROWS) * k * item
+        stage = tile + width * ROWS * item
+        strip = stage + STRIP * width * item
+        pack_rows(t, top, bottom, direct, packed)
         per_block = max(np.int64(1), block // (width * k) if k else np.int64(1)) * width
         for j0 in range(left, right, per_block):
             j1 = min(j0 + per_block, right)
-            if b_rows_contiguous:
+            if t.b_column == 1:
                 whole = (j1 - j0) // width * width  # these columns the first block of rows packs as it goes
-                pack_columns(b, t[B_STEP], j0 + whole, j1 - j0 - whole, k, panels[whole * k:])
+                pack_columns(t.b, t.b_step, j0 + whole, j1 - j0 - whole, k, panels + whole * k * item)
             else:
-                pack_transposed(t[B], t[B_COLUMN], j0, j1 - j0, k, panels_address)
-            for i0 in range(top, bottom, strip if staged else ROWS):
-                i1 = min(i0 + (strip if staged else ROWS), bottom)
-                for i in range(i0, i1, ROWS):
-                    rows, row = min(np.int64(ROWS), bottom - i), i
-                    if not direct:
-                        a_address, a_stride, a_step = rows_address + (i - top) * k * item, k, np.int64(1)
-                    elif rows == ROWS or (not staged and bottom - top >= ROWS):
-                        rows, row = np.int64(ROWS), min(i, bottom - ROWS)  # the last block does some rows once more
-                        a_address, a_stride, a_step = t[A] + row * a_row * item, a_row, t[A_STEP]
-                    else:
-                        a_address, a_stride, a_step = rows_address, k, np.int64(1)
-                    # With the first panel the next rows of A are fetched, and with the first rows the next panel.
-                    following = np.int64(0)
-                    if direct and (a_row == 1 or a_row < 2 * k):  # not where they are far apart
-                        following = a_step if a_row == 1 else np.int64(ROWS)
+                pack_transposed(t.b, t.b_column, j0, j1 - j0, k, panels)
+            for i0 in range(top, bottom, STRIP if t.staged else ROWS):
+                i1 = min(i0 + (STRIP if t.staged else ROWS), bottom)
+                multiply_rows(t, i0, i1, top, bottom, j0, j1, direct, panels, packed, tile, strip)
+                if t.staged:
                     for j in range(j0, j1, width):
-                        columns = min(np.int64(width), j1 - j)
-                        b_address = panels_address + (j - j0) * k * item
-                        if staged:
-                            c_address = strip_address + ((j - j0) * strip + (i - i0) * width) * item
-                            c_step = np.int64(width)
-                        elif rows == ROWS and columns == width:
-                            c_address, c_step = t[C] + (row * c_stride + j) * item, c_stride
-                        else:
-                            c_address, c_step = tile_address, np.int64(width)
-                        next_rows, next_step = a_address + ROWS * a_row * item, following if j == j0 else np.int64(0)
-                        if i == top and b_rows_contiguous and columns == width:
-                            panel = t[B] + j * item
-                            multiply_and_pack(k, a_address, a_stride, a_step, b_address, b_step, c_address, c_step, zero,
-                                              panel, t[B_STEP], panel + width * item, t[B_STEP])
-                        else:
-                            multiply(k, a_address, a_stride, a_step, b_address, b_step, c_address, c_step, zero, next_rows,
-                                     next_step, a_address, zero)
-                        if c_address != tile_address:
-                            continue
-                        for ii in range(rows):
-                            for jj in range(columns):
-                                c[(row + ii) * c_stride + j + jj] = tile[ii * width + jj]
-                if staged:
-                    for j in range(j0, j1, width):
-                        transpose(strip_address + (j - j0) * strip * item, np.int64(width), np.int64(strip), np.int64(width),
-                                  stage_address, np.int64(strip))
-                        flush(stage, i1 - i0, i0, min(np.int64(width), j1 - j), j, c, c_stride, bias, t[ACTIVATION], slope)
+                        transpose(strip + (j - j0) * STRIP * item, np.int64(width), np.int64(STRIP), np.int64(width), stage,
+                                  np.int64(STRIP))
+                        flush(t, stage, i1 - i0, i0, min(np.int64(width), j1 - j), j)
 
     return share
 
 
 @cache
 def make(real: Any) -> int:
-    """The address of the task C = activation(A @ B + bias) for elements of that type."""
+    """The address of the task of one `Product` for elements of that type."""
     share = _share(real)
     item = real.bitwidth // 8
 
-    @kernel(str(real))
-    def gemm(task: Any, part: Any, parts: Any) -> Any:
-        t = carray(task, (WORDS,))
-        share(t, part, parts, t[SCRATCH] + part * t[SCRATCH_WORDS] * item)
+    @task(Product, str(real))
+    def gemm(t: Any, part: Any, parts: Any) -> None:
+        share(t, part, parts, t.scratch + part * t.scratch_elements * item)
 
     return gemm
 
 
 @cache
 def make_batch(real: Any) -> int:
-    """The address of the task that does many products: how many, the address of their words (WORDS each), into how many
-    shares each is cut, the address of the parts' scratch memory, and the elements of it that each part has."""
-    share = _share(real)
-    item = real.bitwidth // 8
+    """The address of the task of a `Batch`."""
+    share, product_at = _share(real), record_at(Product)
+    item, record_bytes = real.bitwidth // 8, PRODUCTS.itemsize
 
-    @kernel(str(real))
-    def batch(task: Any, part: Any, parts: Any) -> Any:
-        t = carray(task, (5,))
-        products, shares = carray(address_of_words(t[1]), (t[0], WORDS)), t[2]
-        units = t[0] * shares
+    @task(Batch, str(real))
+    def batch(t: Any, part: Any, parts: Any) -> None:
+        units = t.size * t.shares
         for unit in range(units * part // parts, units * (part + 1) // parts):
-            share(products[unit // shares], unit % shares, shares, t[3] + part * t[4] * item)
+            product = product_at(t.products + unit // t.shares * record_bytes)
+            share(product, unit % t.shares, t.shares, t.scratch + part * t.scratch_elements * item)
 
     return batch

@@ -1,4 +1,4 @@
-"""The dense layer of a few features, activation(A @ B + bias) for A (M, K) with K up to `MOST`: each row of the result is
+"""The dense layer of a few features, activation(A @ B + bias) for A (m, k) with a small k: each row of the result is
 made, and activated, while it lies in the first-level cache. Blocks of a general product would be nearly empty."""
 from __future__ import annotations
 
@@ -7,11 +7,9 @@ from typing import Any, NamedTuple
 
 from numba import carray
 
-from tinygan.kernels.activations import LEAKY_RELU, RELU
+from tinygan.kernels.cpu.activations.functions import activate_fused
 from tinygan.kernels.cpu.runtime.arguments import task
 from tinygan.kernels.cpu.runtime.arrays import pointer_to
-
-MOST = 4  # columns of A
 
 
 class ThinProduct(NamedTuple):
@@ -33,9 +31,10 @@ def make(real: Any) -> int:
     """The address of the task for elements of that type."""
     pointer = pointer_to(real)
     item = real.bitwidth // 8
+    activate = activate_fused(real)
 
     @task(ThinProduct, str(real))
-    def thin(t: Any, part: Any, parts: Any) -> Any:
+    def thin(t: Any, part: Any, parts: Any) -> None:
         n, k = t.n, t.k
         a = carray(pointer(t.a), (t.m * k,))
         b = carray(pointer(t.b), (n,))
@@ -55,11 +54,6 @@ def make(real: Any) -> int:
                 row = carray(pointer(t.b + more * n * item), (n,))
                 for j in range(n):
                     out[j] += value * row[j]
-            if t.activation == RELU:
-                for j in range(n):
-                    out[j] = out[j] if not out[j] <= 0 else 0
-            elif t.activation == LEAKY_RELU:
-                for j in range(n):
-                    out[j] = out[j] if out[j] > 0 else slope * out[j]
+            activate(t.activation, out, slope)
 
     return thin

@@ -15,16 +15,83 @@ from __future__ import annotations
 from functools import cache
 from typing import Any, NamedTuple
 
+import numpy as np
 from numba import carray
 
-from tinygan.kernels.cpu.activations.compiled import exp_of_negative
-from tinygan.kernels.cpu.runtime.arrays import pointer_to
-from tinygan.kernels.cpu.runtime.compiling import inline, kernel
+from tinygan.kernels.cpu.activations.functions import function
+from tinygan.kernels.cpu.runtime.arguments import task
+from tinygan.kernels.cpu.runtime.arrays import REALS, address, pointer_to
+from tinygan.kernels.cpu.runtime.compiling import inline
+from tinygan.kernels.cpu.runtime.pool import pool
+from tinygan.kernels.cpu.runtime.workspace import empty
 
-# What a task is told, by position: addresses of m (B, C, N), g (B, N), h (B, C, N), the results, (B, N) and (B, C, N), and
-# two rows (N,) for each part; then the sizes.
-M, G, H, OUT, OUT_M, ROWS, EXAMPLES, DIMENSIONS, KERNELS = range(9)
-WORDS = 9
+Array = np.ndarray[Any, Any]
+
+
+class Pairs(NamedTuple):
+    """What a task is told: addresses of the arrays, and their sizes."""
+
+    m: int  # (kernels, dimensions, examples), and so h and out_m
+    g: int  # (kernels, examples), and so out
+    h: int
+    out: int
+    out_m: int
+    scratch: int  # two rows of `examples` for each part
+    examples: int
+    dimensions: int
+    kernels: int
+
+
+class Helpers(NamedTuple):
+    """Functions for the kernels. t: what the task is told."""
+
+    share: Any
+    """(t, part, parts): the first and the end of the examples i that a part does."""
+    row: Any
+    """(t, matrix, i): row i, of all examples, of the matrix at that address."""
+    nearness: Any
+    """(t, b, i, near): write e_ijb for all j."""
+    push: Any
+    """(t, b, i, weights): write to `out_m` the sums over j of weights times s_ijcb, for all c."""
+
+
+@cache
+def _helpers(real: Any) -> Helpers:
+    pointer = pointer_to(real)
+    item = real.bitwidth // 8
+    exponential = function("decay", real)
+
+    @inline
+    def row(t: Any, matrix: Any, i: Any) -> Any:
+        return carray(pointer(matrix + i * t.examples * item), (t.examples,))
+
+    @inline
+    def share(t: Any, part: Any, parts: Any) -> Any:
+        return t.examples * part // parts, t.examples * (part + 1) // parts
+
+    @inline
+    def nearness(t: Any, b: Any, i: Any, near: Any) -> None:
+        for j in range(near.size):
+            near[j] = 0
+        for c in range(t.dimensions):
+            x = row(t, t.m, b * t.dimensions + c)
+            own = x[i]
+            for j in range(near.size):
+                near[j] += abs(own - x[j])
+        for j in range(near.size):
+            near[j] = exponential(near[j])
+        near[i] = 0
+
+    @inline
+    def push(t: Any, b: Any, i: Any, weights: Any) -> None:
+        for c in range(t.dimensions):
+            x = row(t, t.m, b * t.dimensions + c)
+            own, total = x[i], real(0)
+            for j in range(weights.size):
+                total += weights[j] if own > x[j] else (-weights[j] if own < x[j] else real(0))
+            row(t, t.out_m, b * t.dimensions + c)[i] = total
+
+    return Helpers(share, row, nearness, push)
 
 
 class Tasks(NamedTuple):
@@ -38,62 +105,26 @@ class Tasks(NamedTuple):
 @cache
 def make(real: Any) -> Tasks:
     """The tasks for elements of that type."""
-    pointer = pointer_to(real)
-    item = real.bitwidth // 8
-    exponential = exp_of_negative(real)
+    share, row, nearness, push = _helpers(real)
 
-    @inline
-    def row(t: Any, which: Any, i: Any) -> Any:
-        return carray(pointer(t[which] + i * t[EXAMPLES] * item), (t[EXAMPLES],))
-
-    @inline
-    def share(t: Any, part: Any, parts: Any) -> Any:
-        return t[EXAMPLES] * part // parts, t[EXAMPLES] * (part + 1) // parts
-
-    @inline
-    def nearness(t: Any, b: Any, i: Any, near: Any) -> None:
-        """e_ijb for all j."""
-        for j in range(near.size):
-            near[j] = 0
-        for c in range(t[DIMENSIONS]):
-            x = row(t, M, b * t[DIMENSIONS] + c)
-            own = x[i]
-            for j in range(near.size):
-                near[j] += abs(own - x[j])
-        for j in range(near.size):
-            near[j] = exponential(near[j])
-        near[i] = 0
-
-    @inline
-    def push(t: Any, b: Any, i: Any, weights: Any) -> None:
-        """The sums over j of weights times s_ijcb, into the result."""
-        for c in range(t[DIMENSIONS]):
-            x = row(t, M, b * t[DIMENSIONS] + c)
-            own, total = x[i], real(0)
-            for j in range(weights.size):
-                total += weights[j] if own > x[j] else (-weights[j] if own < x[j] else real(0))
-            row(t, OUT_M, b * t[DIMENSIONS] + c)[i] = total
-
-    @kernel(str(real))
-    def similarity(task: Any, part: Any, parts: Any) -> Any:
-        t = carray(task, (WORDS,))
+    @task(Pairs, str(real))
+    def similarity(t: Any, part: Any, parts: Any) -> Any:
         first, end = share(t, part, parts)
-        near = row(t, ROWS, 2 * part)
-        for b in range(t[KERNELS]):
+        near = row(t, t.scratch, 2 * part)
+        for b in range(t.kernels):
             for i in range(first, end):
                 nearness(t, b, i, near)
                 total = real(0)
                 for j in range(near.size):
                     total += near[j]
-                row(t, OUT, b)[i] = total
+                row(t, t.out, b)[i] = total
 
-    @kernel(str(real))
-    def gradient(task: Any, part: Any, parts: Any) -> Any:
-        t = carray(task, (WORDS,))
+    @task(Pairs, str(real))
+    def gradient(t: Any, part: Any, parts: Any) -> Any:
         first, end = share(t, part, parts)
-        near = row(t, ROWS, 2 * part)
-        for b in range(t[KERNELS]):
-            g = row(t, G, b)
+        near = row(t, t.scratch, 2 * part)
+        for b in range(t.kernels):
+            g = row(t, t.g, b)
             for i in range(first, end):
                 nearness(t, b, i, near)
                 own = g[i]
@@ -101,20 +132,19 @@ def make(real: Any) -> Tasks:
                     near[j] *= -(own + g[j])
                 push(t, b, i, near)
 
-    @kernel(str(real))
-    def second(task: Any, part: Any, parts: Any) -> Any:
-        """The gradients of h . d: by g at OUT, by m at OUT_M."""
-        t = carray(task, (WORDS,))
+    @task(Pairs, str(real))
+    def second(t: Any, part: Any, parts: Any) -> Any:
+        """The gradients of h . d: by g at `out`, by m at `out_m`."""
         first, end = share(t, part, parts)
-        near, q = row(t, ROWS, 2 * part), row(t, ROWS, 2 * part + 1)
-        for b in range(t[KERNELS]):
-            g = row(t, G, b)
+        near, q = row(t, t.scratch, 2 * part), row(t, t.scratch, 2 * part + 1)
+        for b in range(t.kernels):
+            g = row(t, t.g, b)
             for i in range(first, end):
                 nearness(t, b, i, near)
                 for j in range(q.size):
                     q[j] = 0
-                for c in range(t[DIMENSIONS]):
-                    x, h = row(t, M, b * t[DIMENSIONS] + c), row(t, H, b * t[DIMENSIONS] + c)
+                for c in range(t.dimensions):
+                    x, h = row(t, t.m, b * t.dimensions + c), row(t, t.h, b * t.dimensions + c)
                     own, own_h = x[i], h[i]
                     for j in range(q.size):
                         difference = own_h - h[j]
@@ -124,7 +154,35 @@ def make(real: Any) -> Tasks:
                     q[j] *= near[j]
                     total -= q[j]
                     q[j] *= own + g[j]
-                row(t, OUT, b)[i] = total
+                row(t, t.out, b)[i] = total
                 push(t, b, i, q)
 
     return Tasks(similarity, gradient, second)
+
+
+def _run(task: str, m: Array, g: Array | None = None, h: Array | None = None) -> tuple[Array, Array]:
+    """Run a task on m (N, B, C), g (N, B) and h (N, B, C): results (N, B) and (N, B, C), of which it writes one or both."""
+    n, kernels, dimensions = m.shape
+    parts = pool.parts(n * m.size)
+    inputs = [None if a is None else np.ascontiguousarray(np.moveaxis(a, 0, -1)) for a in (m, g, h)]
+    out, out_m, scratch = (empty(shape, m.dtype) for shape in ((kernels, n), (kernels, dimensions, n), (2 * parts, n)))
+    at_m, at_g, at_h = (0 if a is None else address(a) for a in inputs)
+    pool.run(getattr(make(REALS[m.dtype]), task), Pairs(
+        m=at_m, g=at_g, h=at_h, out=address(out), out_m=address(out_m), scratch=address(scratch),
+        examples=n, dimensions=dimensions, kernels=kernels), parts)
+    return out.T, out_m.transpose(2, 0, 1)
+
+
+def similarity(m: Array) -> Array:
+    """See `minibatch_similarity`."""
+    return _run("similarity", m)[0]
+
+
+def gradient(g: Array, m: Array) -> Array:
+    """See `minibatch_similarity_grad`."""
+    return _run("gradient", m, g)[1]
+
+
+def second(h: Array, g: Array, m: Array) -> tuple[Array, Array]:
+    """See `minibatch_similarity_second`."""
+    return _run("second", m, g, h)

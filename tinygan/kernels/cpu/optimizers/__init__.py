@@ -1,12 +1,11 @@
 """The optimisers' updates on the CPU, in place, over lists of arrays. `optim.rules` has the same as mathematics."""
 from __future__ import annotations
 
-from functools import cache
 from typing import Any
 
 import numpy as np
 
-from tinygan.kernels import COMPILING
+from tinygan.kernels.cpu.runtime.loading import loaded
 from tinygan.kernels.optimizer_settings import HostSettings
 
 __all__ = ["adam", "adam_grad", "rmsprop", "sgd"]
@@ -14,11 +13,8 @@ __all__ = ["adam", "adam_grad", "rmsprop", "sgd"]
 Array = np.ndarray[Any, Any]
 
 
-@cache
 def _compiled() -> Any:
-    with COMPILING:
-        from tinygan.kernels.cpu.optimizers import compiled
-    return compiled
+    return loaded("tinygan.kernels.cpu.optimizers.compiled")
 
 
 def adam(parameters: list[Array], gradients: list[Array], m: list[Array], v: list[Array], settings: HostSettings) -> None:

@@ -10,19 +10,16 @@ from typing import Any, NamedTuple
 import numpy as np
 from numba import carray, types
 
-from tinygan.kernels.cpu.activations.compiled import share
 from tinygan.kernels.cpu.runtime.arguments import task
 from tinygan.kernels.cpu.runtime.arrays import REALS, address, pointer_to
 from tinygan.kernels.cpu.runtime.compiling import inline
-from tinygan.kernels.cpu.runtime.pool import pool
+from tinygan.kernels.cpu.runtime.pool import SHARED_FROM, pool
+from tinygan.kernels.cpu.runtime.shares import share
 from tinygan.kernels.cpu.runtime.workspace import empty
 from tinygan.kernels.optimizer_settings import HostSettings, fields, told
 from tinygan.kernels.squares import MARGIN, largest_square
 
 Array = np.ndarray[Any, Any]
-
-SHARED = 32 * 1024
-"""Elements from which on threads share an update."""
 
 PARAMETER, GRADIENT, FIRST, SECOND, SIZE, COLUMNS = range(6)
 """A row of a task's table is one array: the addresses of the parameter, gradient and slots, and their size."""
@@ -38,7 +35,7 @@ def step(rule: str, settings: HostSettings, parameters: list[Array], gradients: 
                           if p.dtype == dtype], np.int64)
         elements = sum([p.size for p in parameters if p.dtype == dtype])
         pool.run(compile_step(rule, dtype), arguments_of_step(rule)(address(table), len(table), elements, *numbers),
-                 pool.size if elements >= SHARED else 1)
+                 pool.size if elements >= SHARED_FROM else 1)
 
 
 def adam_grad(g: Array, packed: Array, gradient: Array, settings: HostSettings) -> Array:
@@ -47,7 +44,7 @@ def adam_grad(g: Array, packed: Array, gradient: Array, settings: HostSettings) 
     out = empty((4, *packed.shape[1:]), packed.dtype)
     arguments = arguments_of_adam_grad()(address(g), address(packed), address(gradient), address(out), gradient.size,
                                          *told(settings))
-    pool.run(_adam_grad(packed.dtype), arguments, pool.size if gradient.size >= SHARED else 1)
+    pool.run(_adam_grad(packed.dtype), arguments, pool.size if gradient.size >= SHARED_FROM else 1)
     return out
 
 
@@ -192,3 +189,6 @@ def make_adam_grad(real: Any) -> int:
             by_gradient[i] = real(0) if abs(gradient[i]) > most else bent
 
     return adam_grad
+
+
+compile_step("adam", np.dtype(np.float32))  # what every training needs

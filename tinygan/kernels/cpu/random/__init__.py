@@ -1,1 +1,52 @@
-"""Random numbers on the CPU."""
+"""Random numbers by Philox: element i depends on the key, two uint32 words, and on i alone."""
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from tinygan.kernels.cpu.runtime.loading import loaded
+
+__all__ = ["random_bits", "random_normal", "random_uniform"]
+
+Array = np.ndarray[Any, Any]
+
+
+def random_bits(key: Array, out: Array) -> Array:
+    """Uniform uint32."""
+    return loaded("tinygan.kernels.cpu.random.compiled").random_bits(key, out)
+
+
+def _unit(key: Array, shape: tuple[int, ...], dtype: Any) -> Array:
+    """Uniform in [0, 1): 24 random bits for float32, 53 for float64."""
+    if dtype == np.float32:
+        bits = random_bits(key, np.empty(shape, np.uint32)) >> np.uint32(8)
+        return bits.astype(np.float32) * np.float32(2.0**-24)
+    words = random_bits(key, np.empty((*shape, 2), np.uint32)).astype(np.uint64)
+    bits = (words[..., 0] << np.uint64(32) | words[..., 1]) >> np.uint64(11)
+    return bits.astype(np.float64) * 2.0**-53
+
+
+def random_uniform(key: Array, out: Array, low: float, high: float) -> Array:
+    """Uniform in [low, high)."""
+    kind = out.dtype.type
+    np.multiply(_unit(key, out.shape, out.dtype), kind(high - low), out=out)
+    out += kind(low)
+    if high > low:
+        np.minimum(out, np.nextafter(kind(high), kind(low)), out=out)  # rounding may have reached `high`
+    return out
+
+
+def random_normal(key: Array, out: Array) -> Array:
+    """Normal with mean 0 and variance 1 (Box, Muller 1958): pairs of uniform numbers to pairs of normal ones."""
+    if out.dtype == np.float32 and out.flags.c_contiguous:
+        return loaded("tinygan.kernels.cpu.random.compiled").random_normal(key, out)
+    kind = out.dtype.type
+    pairs = _unit(key, ((out.size + 1) // 2, 2), out.dtype)
+    radius = np.sqrt(kind(-2) * np.log(kind(1) - pairs[:, 0]))  # the logarithm of a number in (0, 1]
+    angle = pairs[:, 1] * kind(2 * np.pi)
+    normal = np.empty_like(pairs)
+    np.multiply(radius, np.cos(angle), out=normal[:, 0])
+    np.multiply(radius, np.sin(angle), out=normal[:, 1])
+    out.reshape(-1)[...] = normal.reshape(-1)[:out.size]
+    return out

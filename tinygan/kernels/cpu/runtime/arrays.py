@@ -2,11 +2,14 @@
 from __future__ import annotations
 
 import ctypes
+from functools import cache
 from typing import Any
 
 import numpy as np
-from numba import types
+from numba import carray, types
 from numba.extending import intrinsic
+
+from tinygan.kernels.cpu.runtime.compiling import inline
 
 Array = np.ndarray[Any, Any]
 REALS = {np.dtype(np.float32): types.float32, np.dtype(np.float64): types.float64}
@@ -33,3 +36,15 @@ def pointer_to(real: Any) -> Any:
         return types.CPointer(real)(types.int64), code
 
     return pointer
+
+
+@cache
+def array_at(real: Any) -> Any:
+    """A function for kernels, (address, size): the array of that many elements at an address."""
+    pointer = pointer_to(real)
+
+    @inline
+    def at(address: Any, size: Any) -> Any:
+        return carray(pointer(address), (size,))
+
+    return at

@@ -1,5 +1,8 @@
-"""Vector registers, for intrinsics: where the compiler's own vectors will not do, a kernel's innermost loop is written in
-instructions on whole registers."""
+"""Whole vector registers in a kernel's innermost loop.
+
+Numba's loops leave it to the compiler which values stay in registers. Where that is not good enough, an intrinsic writes the
+loop itself, in the instructions that `Registers` emits.
+"""
 from __future__ import annotations
 
 from typing import Any
@@ -7,8 +10,7 @@ from typing import Any
 from llvmlite import ir
 from numba.core import cgutils
 
-from tinygan.kernels.cpu.matmul.microkernel import multiply_add
-from tinygan.kernels.cpu.runtime import simd as transform
+from tinygan.kernels.cpu.runtime.simd import lanes_of, multiply_add
 
 
 class Registers:
@@ -17,7 +19,7 @@ class Registers:
     def __init__(self, builder: Any, real: Any) -> None:
         self.builder, self.align = builder, real.bitwidth // 8
         self.element = ir.FloatType() if self.align == 4 else ir.DoubleType()
-        self.lanes = transform.lanes_of(real)
+        self.lanes = lanes_of(real)
         self.vector = ir.VectorType(self.element, self.lanes)
         self.word = ir.IntType(64)
         self.fma = multiply_add(builder.module, self.vector)
@@ -27,40 +29,43 @@ class Registers:
         return self.builder.add(base, ir.Constant(self.word, extra))
 
     def after(self, base: Any, step: int, times: Any, extra: int = 0) -> Any:
-        """base + times * step + extra, where `times` is known when it runs."""
+        """base + times * step + extra; `times` is a value of the running kernel."""
         b = self.builder
         return b.add(base, b.add(b.mul(times, ir.Constant(self.word, step)), ir.Constant(self.word, extra)))
 
     def place(self, base: Any, step: Any, times: int, extra: int = 0) -> Any:
-        """base + times * step + extra, where `step` is."""
+        """base + times * step + extra; `step` is a value of the running kernel."""
         b = self.builder
         return b.add(base, b.add(b.mul(step, ir.Constant(self.word, times)), ir.Constant(self.word, extra)))
 
     def load(self, address: Any) -> Any:
+        """The vector at an address."""
         return self.builder.load(self.builder.inttoptr(address, self.vector.as_pointer()), align=self.align)
 
     def load_everywhere(self, address: Any) -> Any:
-        """One element, in all lanes."""
+        """The element at an address, in all lanes."""
         return self.everywhere(self.builder.load(self.builder.inttoptr(address, self.element.as_pointer())))
 
     def everywhere(self, value: Any) -> Any:
-        """A number, in all lanes."""
+        """A number, in all lanes of a vector."""
         b, nothing, small = self.builder, ir.Constant(self.vector, ir.Undefined), ir.IntType(32)
         return b.shuffle_vector(b.insert_element(nothing, value, small(0)), nothing,
                                 ir.Constant(ir.VectorType(small, self.lanes), [0] * self.lanes))
 
     def store(self, value: Any, address: Any) -> None:
+        """Write a vector to an address."""
         self.builder.store(value, self.builder.inttoptr(address, self.vector.as_pointer()), align=self.align)
 
     def add_to(self, address: Any, values: Any) -> None:
-        """Add all lanes to one element."""
+        """Add the sum of a vector's lanes to the element at an address."""
         b, place = self.builder, self.builder.inttoptr(address, self.element.as_pointer())
         reduce = cgutils.get_or_insert_function(b.module, ir.FunctionType(self.element, [self.element, self.vector]),
                                                 f"llvm.vector.reduce.fadd.v{self.lanes}f{self.align * 8}")
         b.store(b.call(reduce, [b.load(place), values], fastmath=("reassoc",)), place)
 
     def loop(self, count: Any, values: list[Any], body: Any) -> list[Any]:
-        """For p < count (which is positive) values = body(p, values); the last ones."""
+        """A loop over p = 0 .. count - 1 that keeps vectors in registers: values = body(p, values). count is positive.
+        Returns the values after the last round."""
         b = self.builder
         start, loop, end = b.block, b.append_basic_block("loop"), b.append_basic_block("end")
         b.branch(loop)
@@ -70,7 +75,7 @@ class Registers:
         after = body(p, before)
         following = b.add(p, ir.Constant(self.word, 1))
         b.cbranch(b.icmp_signed("<", following, count), loop, end)
-        last = b.block  # of the body, which may have loops of its own
+        last = b.block  # where the body ends: it may have loops of its own
         p.add_incoming(ir.Constant(self.word, 0), start)
         p.add_incoming(following, last)
         for phi, old, new in zip(before, values, after, strict=True):
@@ -80,6 +85,6 @@ class Registers:
         return after
 
     def add_products(self, count: Any, sums: list[Any], factors: Any) -> list[Any]:
-        """For p < count add a product to each sum; factors(p) are pairs to multiply."""
+        """For each p < count add a product to each sum. factors(p) are the pairs to multiply. Returns the sums."""
         return self.loop(count, sums, lambda p, totals: [
             self.builder.call(self.fma, [x, y, total]) for (x, y), total in zip(factors(p), totals, strict=True)])

@@ -1,8 +1,8 @@
 """Memory that is used again from step to step: `empty` for results, `Scratch` for what a kernel needs meanwhile.
 
-Large fresh memory is slow: the system hands it out page by page, zeroed. So large arrays are views of buffers that stay
-in a list of their thread; a buffer whose reference count says that no view is left is free for the next array of its
-size. Nobody gives anything back explicitly.
+Large fresh memory is slow: the system hands it out page by page, zeroed. So large arrays are views of buffers, and each
+thread keeps a list of its buffers. When the last view of a buffer is gone, which its reference count says, the next array of
+that size gets it. Nobody gives anything back explicitly.
 """
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-SMALL = 65536  # bytes: below, NumPy's own cache of blocks does as well
+REUSED_FROM = 65536  # bytes: for smaller arrays NumPy's own cache of blocks does as well
 ALIGNMENT = 64
 Array = np.ndarray[Any, Any]
 
@@ -49,7 +49,7 @@ def empty(shape: tuple[int, ...], dtype: Any) -> Array:
     """An uninitialised array, 64-byte aligned if large."""
     dtype = np.dtype(dtype)
     size = math.prod(shape) * dtype.itemsize
-    if size < SMALL:
+    if size < REUSED_FROM:
         return np.empty(shape, dtype)
     for buffer in _BUFFERS.by_size.get(size, ()):
         if buffer.references() == UNUSED:
@@ -63,8 +63,22 @@ def empty(shape: tuple[int, ...], dtype: Any) -> Array:
     return np.ndarray(shape, dtype, buffer.memory, -buffer.memory.ctypes.data % ALIGNMENT)
 
 
+def is_dense(x: Array) -> bool:
+    """Whether the elements fill one piece of memory, row-major or, images of four axes, channels-last."""
+    return x.flags.c_contiguous or (x.ndim == 4 and x.transpose(0, 2, 3, 1).flags.c_contiguous)
+
+
+def empty_like(x: Array) -> Array:
+    """An uninitialised array of the shape and dtype of x, which is dense, and with its elements in the same order."""
+    if x.flags.c_contiguous:
+        return empty(x.shape, x.dtype)
+    n, c, height, width = x.shape
+    return empty((n, height, width, c), x.dtype).transpose(0, 3, 1, 2)
+
+
 def _make_room(size: int) -> None:
-    """Give back the free buffers that have not been used for longest; where sizes keep changing there would be ever more."""
+    """Give the least recently used free buffers back to the system. Otherwise there would be ever more of them where sizes
+    keep changing."""
     every = [(size, buffer) for size, buffers in _BUFFERS.by_size.items() for buffer in buffers]
     free = [(size, buffer) for size, buffer in every if buffer.references() == UNUSED]
     held = size + sum(size for size, _ in every)

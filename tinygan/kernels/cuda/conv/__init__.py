@@ -1,12 +1,12 @@
-"""Convolutions on the device: which algorithm serves which."""
+"""Convolutions on the device: by tiles where they take less time, else directly."""
 from __future__ import annotations
 
 from typing import Any
 
 from tinygan.kernels.cuda.batchnorm import batch_norm_statistics
-from tinygan.kernels.cuda.conv import direct
-from tinygan.kernels.cuda.conv import tiled as tiles
+from tinygan.kernels.cuda.conv import direct, tiled
 from tinygan.kernels.cuda.runtime.device import Array, Device
+from tinygan.kernels.winograd import Tile
 
 __all__ = ["conv2d", "conv2d_input_grad", "conv2d_weight_grad"]
 
@@ -17,7 +17,7 @@ def conv2d(device: Device, x: Array, weight: Array, g: Any, bias: Array | None =
     write the mean and the biased variance of each channel of the result, which has no activation then."""
     tile = _tile(device, g, x.shape[0], x.shape[1], weight.shape[0], x.dtype)
     if tile is not None:
-        return tiles.conv2d(device, tile, x, weight, g, bias, activation_name, slope, statistics)
+        return tiled.conv2d(device, tile, x, weight, g, bias, activation_name, slope, statistics)
     return _measured(device, direct.conv2d(device, x, weight, g, bias, activation_name, slope), statistics)
 
 
@@ -27,7 +27,7 @@ def conv2d_input_grad(device: Device, y: Array, weight: Array, g: Any, bias: Arr
     (N, C, H, W)."""
     tile = _tile(device, g, y.shape[0], weight.shape[1], y.shape[1], y.dtype)
     if tile is not None:
-        return tiles.conv2d_input_grad(device, tile, y, weight, g, bias, activation_name, slope, statistics)
+        return tiled.conv2d_input_grad(device, tile, y, weight, g, bias, activation_name, slope, statistics)
     x = direct.conv2d_input_grad(device, y, weight, g, bias, activation_name, slope)
     return _measured(device, x, statistics)
 
@@ -37,7 +37,7 @@ def conv2d_weight_grad(device: Device, x: Array, y: Array, g: Any) -> Array:
     tile = _tile(device, g, x.shape[0], x.shape[1], y.shape[1], x.dtype)
     if tile is None:
         return direct.conv2d_weight_grad(device, x, y, g)
-    return tiles.conv2d_weight_grad(device, tile, x, y, g)
+    return tiled.conv2d_weight_grad(device, tile, x, y, g)
 
 
 def _measured(device: Device, y: Array, statistics: Any) -> Array:
@@ -47,8 +47,8 @@ def _measured(device: Device, y: Array, statistics: Any) -> Array:
     return y
 
 
-def _tile(device: Device, g: Any, images: int, channels: int, kernels: int, dtype: Any) -> tiles.Tile | None:
+def _tile(device: Device, g: Any, images: int, channels: int, kernels: int, dtype: Any) -> Tile | None:
     """The tile to use; None: the direct algorithm, which also multiplies on tensor cores where TF32 is asked for."""
     if g.algorithm == "auto" and dtype.itemsize == 4 and device.precision == "tf32":
         return None
-    return tiles.best_tile(device.sms, g, images, channels, kernels)
+    return tiled.cheapest_tile(device.sms, g, images, channels, kernels)

@@ -1,11 +1,25 @@
 // The three convolution maps, as matrix products whose operands are read from the images where they lie.
 //
-// Images are channels-last: x (N, H, W, C), y (N, OH, OW, K). Weights too: (K, kH, kW, C / groups). WIDTH = 4, by which four
-// channels are read at once, is for multiples of four of them in a group.
+// Images are channels-last: x (N, H, W, C), y (N, OH, OW, K). Weights too: (K, kH, kW, C / groups). With WIDTH = 4 four
+// channels are read at once; a group must have a multiple of four of them.
 #include "matmul/product.cuh"
 
-// How to divide numbers from 0 to 2^31 - 1 by one that is known (0: by 1): a multiplication and a shift (Granlund and
-// Montgomery 1994).
+// A convolution: x (images, height, width, channels), y (images, out_height, out_width, kernels). part_stride: elements from
+// one part of the split sums to the next.
+struct Convolution {
+    int images, height, width, channels;
+    int out_height, out_width, kernels;
+    int kernel_height, kernel_width;
+    int stride_down, stride_across, padding_down, padding_across, dilation_down, dilation_across;
+    int groups, part_stride;
+
+    __device__ __forceinline__ int depth() const { return channels / groups; }  // channels that a group reads
+    __device__ __forceinline__ int group_kernels() const { return kernels / groups; }  // kernels that a group has
+    __device__ __forceinline__ int taps() const { return kernel_height * kernel_width * depth(); }
+};
+
+// Division of numbers from 0 to 2^31 - 1 by a divisor that many threads share (0 divides like 1): a multiplication and a
+// shift (Granlund and Montgomery 1994).
 struct Divisor {
     int divisor, shift;
     unsigned multiplier;
@@ -27,9 +41,15 @@ struct Axis {
 __device__ __forceinline__ Axis forward_axis(int output, int kernel, int stride, int padding, int dilation) {
     return {output, 0, 1, kernel, 0, 1, stride, -padding, dilation};
 }
+__device__ __forceinline__ Axis forward_down(const Convolution& g) {
+    return forward_axis(g.out_height, g.kernel_height, g.stride_down, g.padding_down, g.dilation_down);
+}
+__device__ __forceinline__ Axis forward_across(const Convolution& g) {
+    return forward_axis(g.out_width, g.kernel_width, g.stride_across, g.padding_across, g.dilation_across);
+}
 
 // Of the adjoint: input position h gets weight i times output (h + padding - i dilation) / stride wherever that is whole.
-// Positions that leave one remainder `phase` share their weights, and see the outputs as a convolution of stride 1.
+// Positions that leave the same remainder `phase` share their weights, and see the outputs as a convolution of stride 1.
 __device__ __forceinline__ Axis adjoint_axis(int phase, int input, int kernel, int stride, int padding, int dilation) {
     int step = 1, weight = 0, shifted = phase + padding;
     while (step * dilation % stride) step++;
@@ -37,6 +57,13 @@ __device__ __forceinline__ Axis adjoint_axis(int phase, int input, int kernel, i
     int taps = weight < step && weight < kernel ? (kernel - 1 - weight) / step + 1 : 0;
     return {(input - phase + stride - 1) / stride, phase, stride, taps, weight, step,
             1, taps ? (shifted - weight * dilation) / stride : 0, -(step * dilation / stride)};
+}
+__device__ __forceinline__ Axis adjoint_down(const Convolution& g, int phase) {
+    return adjoint_axis(phase / g.stride_across, g.height, g.kernel_height, g.stride_down, g.padding_down, g.dilation_down);
+}
+__device__ __forceinline__ Axis adjoint_across(const Convolution& g, int phase) {
+    return adjoint_axis(phase % g.stride_across, g.width, g.kernel_width, g.stride_across, g.padding_across,
+                        g.dilation_across);
 }
 
 struct Place {
@@ -132,63 +159,54 @@ struct PhaseOut {
     }
 };
 
-#define GEOMETRY                                                                                                        \
-    int N, int H, int W, int C, int OH, int OW, int K, int kH, int kW, int stride_v, int stride_h, int padding_v,       \
-        int padding_h, int dilation_v, int dilation_h, int groups
-#define SIZES N, H, W, C, OH, OW, K, kH, kW, stride_v, stride_h, padding_v, padding_h, dilation_v, dilation_h, groups
-
 // In all three blockIdx.x counts tiles, blockIdx.y parts of the sums, and blockIdx.z groups. With more than one part, part i
 // goes to out + i * part_stride, without bias and activation.
 
 template <class T>
-__device__ __forceinline__ void forward(const real* x, const real* weight, const real* bias, real* y, GEOMETRY,
-                                        int part_stride, int kind, double slope) {
-    int depth = C / groups, kernels = K / groups, taps = kH * kW * depth;
-    Axis vertical = forward_axis(OH, kH, stride_v, padding_v, dilation_v);
-    Axis horizontal = forward_axis(OW, kW, stride_h, padding_h, dilation_h);
-    OutputsByTaps windows(x, H, W, C, depth, vertical, horizontal);
+__device__ __forceinline__ void forward(const real* x, const real* weight, const real* bias, real* y, const Convolution& g,
+                                        int kind, double slope) {
+    int depth = g.depth(), kernels = g.group_kernels(), taps = g.taps();
+    OutputsByTaps windows(x, g.height, g.width, g.channels, depth, forward_down(g), forward_across(g));
     Part part(taps, blockIdx.y, gridDim.y);
-    for (int group = blockIdx.z; group < groups; group += gridDim.z) {
+    for (int group = blockIdx.z; group < g.groups; group += gridDim.z) {
         windows.data = x + group * depth;
         Matrix<true, WIDTH> weights{weight + group * kernels * taps, taps};
-        RowsOut out{y + (long long)blockIdx.y * part_stride + group * kernels, K,
+        RowsOut out{y + (long long)blockIdx.y * g.part_stride + group * kernels, g.kernels,
                     {bias ? bias + group * kernels : nullptr, kind, real(slope)}};
-        product<T>(N * OH * OW, kernels, part.begin, part.end, windows, weights, out);
+        product<T>(g.images * g.out_height * g.out_width, kernels, part.begin, part.end, windows, weights, out);
     }
 }
 
 // blockIdx.z counts the phases of every group.
 template <class T>
-__device__ __forceinline__ void input_grad(const real* y, const real* weight, const real* bias, real* x, GEOMETRY,
-                                           int part_stride, int kind, double slope) {
-    int depth = C / groups, kernels = K / groups;
-    for (int z = blockIdx.z; z < groups * stride_v * stride_h; z += gridDim.z) {
-        int group = z / (stride_v * stride_h), phase = z % (stride_v * stride_h);
-        Axis vertical = adjoint_axis(phase / stride_h, H, kH, stride_v, padding_v, dilation_v);
-        Axis horizontal = adjoint_axis(phase % stride_h, W, kW, stride_h, padding_h, dilation_h);
+__device__ __forceinline__ void input_grad(const real* y, const real* weight, const real* bias, real* x,
+                                           const Convolution& g, int kind, double slope) {
+    int depth = g.depth(), kernels = g.group_kernels(), phases = g.stride_down * g.stride_across;
+    for (int z = blockIdx.z; z < g.groups * phases; z += gridDim.z) {
+        int group = z / phases, phase = z % phases;
+        Axis vertical = adjoint_down(g, phase), horizontal = adjoint_across(g, phase);
         if (vertical.count <= 0 || horizontal.count <= 0) continue;  // the image is smaller than the stride
-        OutputsByTaps windows(y + group * kernels, OH, OW, K, kernels, vertical, horizontal);
-        AdjointWeights weights{weight + group * kernels * kH * kW * depth, depth, kH, kW, vertical, horizontal,
-                               windows.by_channel, windows.by_tap};
-        PhaseOut out{x + (long long)blockIdx.y * part_stride + group * depth, H, W, C, vertical, horizontal,
-                     windows.by_column, windows.by_row, {bias ? bias + group * depth : nullptr, kind, real(slope)}};
+        OutputsByTaps windows(y + group * kernels, g.out_height, g.out_width, g.kernels, kernels, vertical, horizontal);
+        AdjointWeights weights{weight + group * kernels * g.taps(), depth, g.kernel_height, g.kernel_width, vertical,
+                               horizontal, windows.by_channel, windows.by_tap};
+        PhaseOut out{x + (long long)blockIdx.y * g.part_stride + group * depth, g.height, g.width, g.channels, vertical,
+                     horizontal, windows.by_column, windows.by_row,
+                     {bias ? bias + group * depth : nullptr, kind, real(slope)}};
         Part part(vertical.taps * horizontal.taps * kernels, blockIdx.y, gridDim.y);
-        product<T>(N * vertical.count * horizontal.count, depth, part.begin, part.end, windows, weights, out);
+        product<T>(g.images * vertical.count * horizontal.count, depth, part.begin, part.end, windows, weights, out);
     }
 }
 
 // To weights that lie channels-last.
 template <class T>
-__device__ __forceinline__ void weight_grad(const real* x, const real* y, real* weight, GEOMETRY, int part_stride) {
-    int depth = C / groups, kernels = K / groups, taps = kH * kW * depth;
-    Axis vertical = forward_axis(OH, kH, stride_v, padding_v, dilation_v);
-    Axis horizontal = forward_axis(OW, kW, stride_h, padding_h, dilation_h);
-    TapsByOutputs windows(x, H, W, C, depth, vertical, horizontal);
-    Part part(N * OH * OW, blockIdx.y, gridDim.y);
-    for (int group = blockIdx.z; group < groups; group += gridDim.z) {
+__device__ __forceinline__ void weight_grad(const real* x, const real* y, real* weight, const Convolution& g) {
+    int depth = g.depth(), kernels = g.group_kernels(), taps = g.taps();
+    TapsByOutputs windows(x, g.height, g.width, g.channels, depth, forward_down(g), forward_across(g));
+    Part part(g.images * g.out_height * g.out_width, blockIdx.y, gridDim.y);
+    for (int group = blockIdx.z; group < g.groups; group += gridDim.z) {
         windows.data = x + group * depth;
-        Matrix<false, WIDTH> outputs{y + group * kernels, K};
-        RowsOut out{weight + (long long)blockIdx.y * part_stride + group * kernels * taps, taps,
+        Matrix<false, WIDTH> outputs{y + group * kernels, g.kernels};
+        RowsOut out{weight + (long long)blockIdx.y * g.part_stride + group * kernels * taps, taps,
                     {nullptr, IDENTITY, real(0)}};
         product<T>(kernels, taps, part.begin, part.end, outputs, windows, out);
     }
@@ -196,18 +214,20 @@ __device__ __forceinline__ void weight_grad(const real* x, const real* y, real* 
 
 #define CONVOLUTIONS(tile, T)                                                                                           \
     extern "C" __global__ __launch_bounds__(PRODUCT_THREADS, T::BLOCKS) void conv2d_##tile(                             \
-        const real* x, const real* weight, const real* bias, real* y, GEOMETRY, int part_stride, int kind, double slope) { \
-        forward<T>(x, weight, bias, y, SIZES, part_stride, kind, slope);                                                \
+        const real* x, const real* weight, const real* bias, real* y, const __grid_constant__ Convolution g, int kind,  \
+        double slope) {                                                                                                 \
+        forward<T>(x, weight, bias, y, g, kind, slope);                                                                 \
     }                                                                                                                   \
     KERNEL(conv2d_##tile)                                                                                               \
     extern "C" __global__ __launch_bounds__(PRODUCT_THREADS, T::BLOCKS) void input_grad_##tile(                         \
-        const real* y, const real* weight, const real* bias, real* x, GEOMETRY, int part_stride, int kind, double slope) { \
-        input_grad<T>(y, weight, bias, x, SIZES, part_stride, kind, slope);                                             \
+        const real* y, const real* weight, const real* bias, real* x, const __grid_constant__ Convolution g, int kind,  \
+        double slope) {                                                                                                 \
+        input_grad<T>(y, weight, bias, x, g, kind, slope);                                                              \
     }                                                                                                                   \
     KERNEL(input_grad_##tile)                                                                                           \
     extern "C" __global__ __launch_bounds__(PRODUCT_THREADS, T::BLOCKS) void weight_grad_##tile(                        \
-        const real* x, const real* y, real* weight, GEOMETRY, int part_stride) {                                        \
-        weight_grad<T>(x, y, weight, SIZES, part_stride);                                                               \
+        const real* x, const real* y, real* weight, const __grid_constant__ Convolution g) {                            \
+        weight_grad<T>(x, y, weight, g);                                                                                \
     }                                                                                                                   \
     KERNEL(weight_grad_##tile)
 

@@ -2,17 +2,56 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, NamedTuple
 
-from tinygan.kernels.activations import CODES
-from tinygan.kernels.cuda.matmul.products import MOST_BATCHES, Plan, add_parts, batched, plan, precision_defines, wide
+from tinygan.kernels.activations import CODES, IDENTITY
+from tinygan.kernels.cuda.matmul.products import MOST_BLOCKS_ALONG_Z, Plan, add_parts, batched, plan, precision_defines, wide
 from tinygan.kernels.cuda.runtime.device import THREADS, Array, Device
 from tinygan.versions import derived
+
+__all__ = ["conv2d", "conv2d_input_grad", "conv2d_weight_grad"]
 
 VARIANTS = (("WIDTH=1",), ("WIDTH=4",))
 """What direct.cu is compiled with, beside TF32=1."""
 
-__all__ = ["conv2d", "conv2d_input_grad", "conv2d_weight_grad"]
+
+class Convolution(NamedTuple):
+    """What the kernels know of a convolution, under the names that direct.cu has."""
+
+    images: int
+    height: int
+    width: int
+    channels: int
+    out_height: int
+    out_width: int
+    kernels: int
+    kernel_height: int
+    kernel_width: int
+    stride_down: int
+    stride_across: int
+    padding_down: int
+    padding_across: int
+    dilation_down: int
+    dilation_across: int
+    groups: int
+    part_stride: int
+
+
+def _convolution(g: Any, images: int, channels: int, kernels: int, part_stride: int) -> Convolution:
+    """The kernels' view of the Geometry g. part_stride: elements of the result. ValueError if an array is too large."""
+    largest = max(images * channels * math.prod(g.input), images * kernels * math.prod(g.output),
+                  kernels * channels // g.groups * math.prod(g.kernel))
+    if largest >= 2**31:
+        raise ValueError(f"conv2d: an array of {largest} elements; at most 2^31 - 1 can be indexed, split the batch")
+    return Convolution(
+        images=images, height=g.input[0], width=g.input[1], channels=channels,
+        out_height=g.output[0], out_width=g.output[1], kernels=kernels,
+        kernel_height=g.kernel[0], kernel_width=g.kernel[1],
+        stride_down=g.stride[0], stride_across=g.stride[1],
+        padding_down=g.padding[0], padding_across=g.padding[1],
+        dilation_down=g.dilation[0], dilation_across=g.dilation[1],
+        groups=g.groups, part_stride=part_stride,
+    )
 
 
 def conv2d(device: Device, x: Array, weight: Array, g: Any, bias: Array | None = None,
@@ -28,8 +67,8 @@ def conv2d(device: Device, x: Array, weight: Array, g: Any, bias: Array | None =
     else:
         planned = plan(device, x.dtype, g.groups, y.size // kernels, kernels // g.groups, weight.size // kernels)
         width = wide(device, (weight.shape[3],), x, weight)
-        _finished(device, "conv2d", planned, width, x, weight, y, bias, _sizes(x.shape, kernels, g), g.groups,
-                  activation_name, slope)
+        _finished(device, "conv2d", planned, width, x, weight, y, bias, _convolution(g, n, x.shape[3], kernels, y.size),
+                  g.groups, activation_name, slope)
     return y.transpose(0, 3, 1, 2)
 
 
@@ -41,7 +80,7 @@ def conv2d_input_grad(device: Device, y: Array, weight: Array, g: Any, bias: Arr
     y, weight = _channels_last(device, y), _laid_out(device, weight)
     if _is_product(g):
         rows, columns = y.size // kernels, weight.size // kernels
-        if bias is not None:  # for each pixel of the kernel
+        if bias is not None:  # the same for each pixel of the kernel
             bias = device.xp.broadcast_to(bias, (*g.kernel, depth)).reshape(columns)
         batched(device, y.reshape(1, rows, kernels), weight.reshape(1, kernels, columns), x.reshape(1, rows, columns),
                 _contiguous(device, bias), activation_name, slope)
@@ -51,14 +90,15 @@ def conv2d_input_grad(device: Device, y: Array, weight: Array, g: Any, bias: Arr
         taps = -(-g.kernel[0] // g.stride[0]) * -(-g.kernel[1] // g.stride[1])
         planned = plan(device, y.dtype, g.groups * phases, rows, depth, taps * kernels // g.groups)
         width = wide(device, (depth, kernels // g.groups), y, weight)
-        _finished(device, "input_grad", planned, width, y, weight, x, bias, _sizes(x.shape, kernels, g), g.groups * phases,
-                  activation_name, slope)
+        _finished(device, "input_grad", planned, width, y, weight, x, bias,
+                  _convolution(g, n, depth * g.groups, kernels, x.size), g.groups * phases, activation_name, slope)
     return x.transpose(0, 3, 1, 2)
 
 
 def conv2d_weight_grad(device: Device, x: Array, y: Array, g: Any) -> Array:
     """The adjoint in weight: (N, C, H, W), (N, K, OH, OW) -> (K, C / groups, kH, kW)."""
-    kernels, depth, taps = y.shape[1], x.shape[1] // g.groups, g.kernel[0] * g.kernel[1]
+    kernels, channels, taps = y.shape[1], x.shape[1], g.kernel[0] * g.kernel[1]
+    depth = channels // g.groups
     out = device.empty((kernels, depth, *g.kernel), x.dtype)
     x, y = _channels_last(device, x), _channels_last(device, y)
     if not out.size:
@@ -72,23 +112,26 @@ def conv2d_weight_grad(device: Device, x: Array, y: Array, g: Any) -> Array:
         tile, tiles, count = plan(device, x.dtype, g.groups, kernels // g.groups, taps * depth, y.size // kernels)
         parts = device.empty((count, *out.shape), x.dtype)
         width = wide(device, (depth, kernels // g.groups), x, y)
-        device.launch("conv/direct", f"weight_grad_{tile}", (tiles, count, min(g.groups, MOST_BATCHES)), THREADS, x, y,
-                      parts, *_sizes(x.shape, kernels, g), out.size, dtype=x.dtype, defines=_defines(device, x.dtype, width))
+        grid = (tiles, count, min(g.groups, MOST_BLOCKS_ALONG_Z))
+        device.launch("conv/direct", f"weight_grad_{tile}", grid, THREADS, x, y, parts,
+                      _convolution(g, x.shape[0], channels, kernels, out.size), dtype=x.dtype,
+                      defines=_defines(device, x.dtype, width))
     if parts is not out:
         device.each("conv/direct", "add_weights", out.size, parts, out, parts.shape[0], out.size, taps, depth, dtype=x.dtype)
     return out
 
 
 def _finished(device: Device, kernel: str, planned: Plan, width: int, images: Array, weight: Array, out: Array,
-              bias: Array | None, sizes: tuple[int, ...], batch: int, activation_name: str, slope: float) -> None:
-    """Launch the kernel as planned, and add up the parts."""
+              bias: Array | None, convolution: Convolution, batch: int, activation_name: str, slope: float) -> None:
+    """Launch the kernel as planned, for `batch` products, and add up the parts."""
     if not out.size:
         return
     tile, tiles, count = planned
     bias, finish = _contiguous(device, bias), (CODES[activation_name], float(slope))
     to = out if count == 1 else device.empty((count, *out.shape), out.dtype)
-    device.launch("conv/direct", f"{kernel}_{tile}", (tiles, count, min(batch, MOST_BATCHES)), THREADS, images, weight,
-                  bias if count == 1 else None, to, *sizes, out.size, *(finish if count == 1 else (0, 0.0)), dtype=out.dtype,
+    grid = (tiles, count, min(batch, MOST_BLOCKS_ALONG_Z))
+    device.launch("conv/direct", f"{kernel}_{tile}", grid, THREADS, images, weight, bias if count == 1 else None, to,
+                  convolution, *(finish if count == 1 else (IDENTITY, 0.0)), dtype=out.dtype,
                   defines=_defines(device, out.dtype, width))
     if count > 1:
         pixels, channels = out.size // out.shape[-1], out.shape[-1]
@@ -100,7 +143,8 @@ def _defines(device: Device, dtype: Any, width: int) -> tuple[str, ...]:
 
 
 def _is_product(g: Any) -> bool:
-    """Whether every output pixel sees pixels of its own, all of them in order: then it is a matrix product as it is."""
+    """Whether no two outputs see the same pixel, and the pixels that one sees lie in a row: the images in memory are then
+    the matrix of a product."""
     if g.groups > 1 or g.padding != (0, 0):
         return False
     return (g.output == (1, 1) and g.input == g.kernel and g.dilation == (1, 1)) or g.kernel == g.stride == (1, 1)
@@ -122,12 +166,3 @@ def _laid_out(device: Device, weight: Array) -> Array:
 
 def _contiguous(device: Device, bias: Array | None) -> Array | None:
     return bias if bias is None or bias.flags.c_contiguous else device.xp.ascontiguousarray(bias)
-
-
-def _sizes(x: tuple[int, ...], kernels: int, g: Any) -> tuple[int, ...]:
-    """What the kernels are told: of x (N, H, W, C)."""
-    images, channels = x[0], x[3]
-    largest = max(math.prod(x), images * kernels * math.prod(g.output), kernels * channels // g.groups * math.prod(g.kernel))
-    if largest >= 2**31:
-        raise ValueError(f"a convolution of arrays of {largest} elements, more than an index can tell; split the batch")
-    return (images, *g.input, channels, *g.output, kernels, *g.kernel, *g.stride, *g.padding, *g.dilation, g.groups)

@@ -1,7 +1,8 @@
-"""A device that is not there: arrays of a type of their own in the CPU's memory, and kernels run by the emulator.
+"""The emulated device: the `Device` of `runtime/device.py` for tests without a GPU, as `runtime/gpu.py` makes it for a GPU.
 
-What CuPy refuses is refused here, too: an array of the host among those of the device and, inside a capture, whatever calls
-a library that cannot be captured, waits for the device or uploads (`REFUSED`).
+Its arrays have a type of their own and lie in the CPU's memory; `emulator/launcher.py` runs its kernels. It refuses what
+CuPy refuses: an array of the host among arrays of the device and, inside a capture, whatever calls a library that cannot be
+captured, waits for the device or uploads (`REFUSED`).
 """
 from __future__ import annotations
 
@@ -15,7 +16,7 @@ from tinygan.kernels.cuda.emulator.launcher import Emulator
 from tinygan.kernels.cuda.runtime.device import Device
 
 _recorder: list[Callable[[Callable[..., Any], tuple[Any, ...], dict[str, Any], Any], None]] = []
-"""Who is told of every call on emulated arrays: a capture, while it is being recorded."""
+"""Functions that are told of every call on emulated arrays: that of a capture, while it is recorded."""
 
 
 _BLAS = "dot vdot inner matmul vecdot tensordot einsum cov corrcoef"
@@ -25,8 +26,8 @@ _WAITS = """nonzero flatnonzero argwhere compress extract place put choose delet
 unravel_index histogram histogram2d histogramdd bincount nanmin nanmax average gradient array2string array_repr array_str"""
 REFUSED = {name: why for why, names in (("calls cuBLAS", _BLAS), ("sorts by Thrust, which waits for the device", _SORTS),
                                         ("waits for the device", _WAITS)) for name in names.split()}  # fmt: skip
-"""What CuPy 14 refuses inside a capture, or what ends the capture there, by NumPy's name, with the reason; read off CuPy's
-sources. All of `linalg` (cuBLAS, cuSOLVER) and `random` (cuRAND) come on top; `fft` may be captured."""
+"""What CuPy 14 refuses inside a capture, or what ends the capture, by NumPy's name, with the reason (taken from CuPy's
+sources). All of `linalg` (cuBLAS, cuSOLVER) and `random` (cuRAND) is refused, too; `fft` may be captured."""
 
 
 class EmulatedArray(np.ndarray[Any, Any]):
@@ -122,7 +123,7 @@ def _refuse(function: Any) -> None:
 
 
 def _refuse_index(index: Any) -> None:
-    """RuntimeError for indices that CuPy would upload, or whose number of elements it would have to read."""
+    """RuntimeError for an index that CuPy would upload, and for a mask, whose number of elements it would have to read."""
     for part in index if isinstance(index, tuple) else (index,):
         if isinstance(part, list) or type(part) is np.ndarray:
             raise RuntimeError("an index of the host inside a capture is an upload, which would be repeated with the same "
@@ -141,7 +142,7 @@ def _get(array: Any, index: Any) -> Any:
 
 
 def _host(x: Any) -> Any:
-    """Without the type; containers too."""
+    """An emulated array, or those in a container, as NumPy's own."""
     if isinstance(x, EmulatedArray):
         return x.view(np.ndarray)
     if isinstance(x, list | tuple):
@@ -224,7 +225,7 @@ def _upload(x: Any) -> Any:
 
 
 class _RecordedEmulator(Emulator):
-    """Refuses arrays of the host, as CuPy does, and tells a capture what it launches."""
+    """Refuses arrays of the host, as CuPy does, and tells a capture about each launch."""
 
     def launch(self, *told: Any, **options: Any) -> None:
         _check([a for a in told[4] if isinstance(a, np.ndarray) and a.size != 1])  # (CuPy takes one number by value)
@@ -234,7 +235,7 @@ class _RecordedEmulator(Emulator):
 
 
 class TapeRecorder:
-    """Notes every call with its arrays, and makes the same calls again: what a CUDA graph does, for tests."""
+    """Notes every call with its arrays, and makes the same calls again, as a CUDA graph does."""
 
     computes = True
 
@@ -254,7 +255,7 @@ class TapeRecorder:
     def _replay(self) -> None:
         for function, args, kwargs, out in self._tape:
             found = function(*args, **kwargs)
-            # A view of an argument is as it was; what wrote to `out` itself has done so.
+            # A view of an argument shows the new values already, and what wrote to `out` itself has written.
             if isinstance(out, np.ndarray) and function is not np.empty and not _shares(out, [found, *args]):
                 out[...] = found
 
@@ -280,8 +281,8 @@ class EmulatedCopies:
 
 
 def emulated_device() -> Device:
-    """A device of the emulator, which is told by the environment variable TINYGAN_EMULATOR_SANITIZE whether to check
-    kernels: see `Emulator`."""
+    """A device of the emulator. The environment variable TINYGAN_EMULATOR_SANITIZE says whether to check kernels, and for
+    what: see `Emulator`."""
     def address(array: EmulatedArray) -> int:
         return int(array.ctypes.data)
 

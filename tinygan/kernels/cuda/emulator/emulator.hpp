@@ -31,6 +31,7 @@
 #define __forceinline__ inline __attribute__((always_inline))
 #define __noinline__ __attribute__((noinline))
 #define __restrict__ __restrict
+#define __grid_constant__
 #define __shared__ static
 #define __constant__ static const
 #define __launch_bounds__(...)
@@ -45,7 +46,7 @@ inline uint4 make_uint4(unsigned x, unsigned y, unsigned z, unsigned w) { return
 
 // NVRTC has these in the global namespace, overloaded.
 using std::abs; using std::ceil; using std::cos; using std::exp; using std::expm1; using std::floor; using std::fma;
-using std::fmax; using std::fmin; using std::isfinite; using std::isinf; using std::isnan; using std::log; using std::log1p;
+using std::fabs; using std::fmax; using std::fmin; using std::isfinite; using std::isinf; using std::isnan; using std::log; using std::log1p;
 using std::pow; using std::rint; using std::sin; using std::sqrt; using std::tanh;
 template <class T> T min(T a, T b) { return b < a ? b : a; }
 template <class T> T max(T a, T b) { return a < b ? b : a; }
@@ -240,7 +241,11 @@ template <class... P> void run(void (*kernel)(P...), const unsigned* grid, const
             }
 }
 
-template <class... P> constexpr int count(void (*)(P...)) { return sizeof...(P); }
+// How many parameters a kernel has; unless `sizes` is null, it gets the bytes of each.
+template <class... P> int parameters(void (*)(P...), std::size_t* sizes) {
+    if (sizes) ((*sizes++ = sizeof(P)), ...);
+    return sizeof...(P);
+}
 
 }  // namespace emulator
 
@@ -259,4 +264,4 @@ template <class T> T __shfl_sync(unsigned, T value, int lane) { return emulator:
     extern "C" void emulate_##name(const unsigned* grid, const unsigned* block, unsigned shared, void** arguments) {   \
         emulator::run(name, grid, block, shared, arguments);                                                          \
     }                                                                                                                  \
-    extern "C" int parameters_##name() { return emulator::count(name); }
+    extern "C" int parameters_##name(std::size_t* sizes) { return emulator::parameters(name, sizes); }

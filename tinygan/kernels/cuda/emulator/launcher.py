@@ -1,4 +1,7 @@
-"""Kernels on the CPU, for tests without a GPU: the same CUDA source compiled by g++ against `emulator.hpp`."""
+"""How a kernel is started on the CPU, for tests without a GPU: g++ compiles the same CUDA source against `emulator.hpp`.
+
+`Emulator` is what `CupyLauncher` in `runtime/launcher.py` is on a GPU.
+"""
 from __future__ import annotations
 
 import ctypes
@@ -15,19 +18,22 @@ from typing import Any
 import numpy as np
 
 from tinygan.cache import cache_folder
-from tinygan.kernels.cuda.runtime.launcher import FOLDER, Dim, converted, dims, real_of
+from tinygan.kernels.cuda.runtime.launcher import FOLDER, Dim, converted, dims, real_of, source_of
 
 _HEADER = Path(__file__).with_name("emulator.hpp")
 
 
 class EmulatorError(RuntimeError):
-    """A kernel file that g++ does not take, or no g++."""
+    """There is no g++, or it does not compile a kernel file."""
 
 
 class Emulator:
-    """A launcher on NumPy arrays. sanitize: "address" or "thread" for the compiler's sanitizer (the process must have been
-    started with its library preloaded); the latter runs a host thread for every thread of a block. folder: of the kernel
-    files."""
+    """A launcher on NumPy arrays.
+
+    sanitize: "address" or "thread", for the compiler's sanitizer of that name. The process must have been started with the
+    sanitizer's library preloaded. "thread" runs every thread of a block as a thread of the host. folder: where the kernel
+    files are.
+    """
 
     def __init__(self, sanitize: str | None = None, folder: Path = FOLDER) -> None:
         self.sanitize = sanitize
@@ -40,10 +46,8 @@ class Emulator:
                shared: int = 0, defines: tuple[str, ...] = ()) -> None:
         with self._lock:  # blocks' shared memory is static
             library = self._library(file, real_of(dtype), defines)
-            expected = getattr(library, f"parameters_{kernel}")()
-            if expected != len(arguments):
-                raise TypeError(f"{kernel}: {len(arguments)} arguments for {expected} parameters")
             keep = [self._argument(kernel, a) for a in arguments]
+            self._check(library, kernel, keep)
             pointers = (ctypes.c_void_p * len(keep))(*[ctypes.addressof(a) for a in keep])
             function = getattr(library, f"emulate_{kernel}")
             function((ctypes.c_uint * 3)(*dims(grid)), (ctypes.c_uint * 3)(*dims(block)), ctypes.c_uint(shared), pointers)
@@ -54,7 +58,21 @@ class Emulator:
         if isinstance(value, np.ndarray) and value.ndim + value.size > 0:
             return ctypes.c_void_p(value.ctypes.data)
         value = converted(kernel, value)
+        if isinstance(value, np.ndarray):  # a struct
+            return (ctypes.c_int * len(value.dtype)).from_buffer_copy(value.tobytes())
         return {np.int32: ctypes.c_int, np.float64: ctypes.c_double, np.uintp: ctypes.c_void_p}[type(value)](value.item())
+
+    @staticmethod
+    def _check(library: ctypes.CDLL, kernel: str, arguments: list[Any]) -> None:
+        """TypeError if the kernel has other parameters, by their number and sizes; on a GPU nobody would notice."""
+        count = getattr(library, f"parameters_{kernel}")(None)
+        if count != len(arguments):
+            raise TypeError(f"{kernel}: {len(arguments)} arguments for {count} parameters")
+        sizes = (ctypes.c_size_t * max(count, 1))()
+        getattr(library, f"parameters_{kernel}")(sizes)
+        for place, (argument, size) in enumerate(zip(arguments, sizes, strict=False)):
+            if ctypes.sizeof(argument) != size:
+                raise TypeError(f"{kernel}: argument {place} has {ctypes.sizeof(argument)} bytes, the parameter {size}")
 
     def _library(self, file: str, real: str, defines: tuple[str, ...]) -> ctypes.CDLL:
         key = (file, real, defines)
@@ -64,13 +82,14 @@ class Emulator:
 
     def _built(self, file: str, real: str, defines: tuple[str, ...]) -> Path:
         flags = ["-std=c++20", "-O1", "-g", "-fPIC", "-shared", "-fno-gnu-unique", "-ffp-contract=off", "-Wall",
-                 "-Wno-unknown-pragmas", "-Wno-unused-function", "-Werror", f"-I{FOLDER}", f"-DREAL={real}",
-                 *(f"-D{define}" for define in defines)]
+                 "-Wno-unknown-pragmas", "-Wno-unused-function", "-Werror", f"-I{FOLDER}", f"-I{self.folder}",
+                 f"-DREAL={real}", *(f"-D{define}" for define in defines)]
         if self.sanitize:
             flags += [f"-fsanitize={self.sanitize}"] + (["-DHOST_THREADS"] if self.sanitize == "thread" else [])
-        headers = {*self.folder.rglob("*.cuh"), *FOLDER.rglob("*.cuh"), _HEADER}
-        sources = [self.folder / f"{file}.cu", *sorted(headers)]
-        told = hashlib.blake2b(repr((flags, [path.read_bytes() for path in sources])).encode(), digest_size=12).hexdigest()
+        source = source_of(file, self.folder)
+        headers = sorted({*self.folder.rglob("*.cuh"), *FOLDER.rglob("*.cuh"), _HEADER})
+        key = repr((flags, source, [path.read_bytes() for path in headers]))
+        told = hashlib.blake2b(key.encode(), digest_size=12).hexdigest()
         target = cache_folder() / "emulator" / f"{file.replace('/', '-')}-{told}.so"
         if not target.exists():
             compiler = shutil.which("g++")
@@ -79,10 +98,10 @@ class Emulator:
             target.parent.mkdir(parents=True, exist_ok=True)
             handle, part = tempfile.mkstemp(dir=target.parent, suffix=".so")
             os.close(handle)
-            source = ["-include", str(_HEADER), "-x", "c++", str(self.folder / f"{file}.cu")]
-            command = [compiler, *flags, *source, "-o", part]
+            command = [compiler, *flags, "-include", str(_HEADER), "-x", "c++", "-", "-o", part]
             preload = {"LD_PRELOAD": ""} if self.sanitize else {}  # the sanitizer is for kernels, not for the compiler
-            done = subprocess.run(command, capture_output=True, text=True, check=False, env={**os.environ, **preload})
+            done = subprocess.run(command, input=source, capture_output=True, text=True, check=False,
+                                  env={**os.environ, **preload})
             if done.returncode:
                 Path(part).unlink()
                 raise EmulatorError(f"{file}.cu as {real}:\n{done.stderr}")

@@ -1,4 +1,4 @@
-// One tiled matrix product: the core of `products.cu`, and of the convolutions in `direct.cu`.
+// One tiled matrix product: the core of products.cu, and of the convolutions in conv/direct.cu.
 //
 // A block computes one tile of out = a b. It moves along k in steps of DEPTH: the threads fetch the next step's values into
 // registers, multiply the step that lies in shared memory, and then put the fetched values into the other half of the shared
@@ -295,8 +295,8 @@ struct Part {
     }
 };
 
-// A call for those activations that would be long if they stood at each of a thread's sums.
-static __device__ __noinline__ real smooth_activation(real x, int kind, real slope) { return activated(x, kind, slope); }
+// A call. Most activations would be long code if they stood at each of a thread's sums.
+static __device__ __noinline__ real called_activation(real x, int kind, real slope) { return activated(x, kind, slope); }
 
 // + bias and activation: of sums of columns from n on.
 struct Epilogue {
@@ -311,10 +311,10 @@ struct Epilogue {
         }
         if (kind == LEAKY_RELU) {
 #pragma unroll
-            for (int i = 0; i < COUNT; i++) sums.at[i] = sums.at[i] > 0 ? sums.at[i] : sums.at[i] * slope;
+            for (int i = 0; i < COUNT; i++) sums.at[i] = value_of_leaky_relu(sums.at[i], slope);
         } else if (kind != IDENTITY) {
 #pragma unroll
-            for (int i = 0; i < COUNT; i++) sums.at[i] = smooth_activation(sums.at[i], kind, slope);
+            for (int i = 0; i < COUNT; i++) sums.at[i] = called_activation(sums.at[i], kind, slope);
         }
     }
     __device__ __forceinline__ real operator()(real x, int n) const {

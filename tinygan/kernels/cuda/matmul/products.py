@@ -1,86 +1,120 @@
-"""Matrix products on the device, and the fully connected layer.
+"""Products of strided matrices on the device.
 
-`batched(device, a, b, out)` is what others build on: out[p] = a[p] @ b[p] for a (P, M, K), b (P, K, N), out (P, M, N), each
-with any strides: of the last two axes either may be the one whose numbers lie side by side (others are copied first), and
-the first may have any stride, 0 too. It returns `out`. Sums are split where there are too few tiles for the multiprocessors,
-and added up in a fixed order.
+`batched(device, a, b, out)` is what others build on: out[p] = a[p] @ b[p] for a (P, M, K), b (P, K, N), out (P, M, N). The
+matrices may have any strides. Those of a and b that neither run along rows nor along columns are copied first. The first
+axis may have any stride, 0 too. Where there are too few tiles for the multiprocessors, the sums over K are split into parts,
+and the parts are added in a fixed order.
 """
 from __future__ import annotations
 
-import math
 from functools import lru_cache
 from typing import Any, NamedTuple
 
-import numpy as np
-
-from tinygan.kernels.activations import CODES
+from tinygan.kernels.activations import CODES, IDENTITY
 from tinygan.kernels.cuda.runtime.device import THREADS, Array, Device
 
-__all__ = ["dense", "dense_parameter_grads", "matmul"]
-
 TILES = {"large": (128, 128), "small": (64, 64), "narrow": (256, 16)}
-"""Rows and columns, as in product.cuh."""
-SPEED = {"large": 1.0, "small": 0.7, "narrow": 0.6}
-"""Beside each other: what is read from shared memory for each multiplication decides."""
-ALONE = 0.75  # the speed of a block that has a multiprocessor to itself, with nobody to multiply while it waits
-SECOND_KERNEL = 300_000  # multiplications of a multiprocessor in the time that one more kernel takes
-SHORTEST = 256  # numbers of a sum worth a part of their own
-MOST_BATCHES = 65535  # blocks along a grid's third axis; further ones are taken by a loop
+"""Rows and columns of a tile, as in product.cuh."""
+RELATIVE_SPEED = {"large": 1.0, "small": 0.7, "narrow": 0.6}
+"""Multiplications in a given time, compared with large tiles. What a tile reads from shared memory for each multiplication
+decides."""
+SPEED_OF_ONE_BLOCK = 0.75  # of a multiprocessor with one block, where no other block multiplies while it waits for memory
+KERNEL_START = 300_000  # multiplications that a multiprocessor could do in the time that one more kernel takes
+SHORTEST_PART = 256  # numbers of a sum that are worth a part of their own
+MOST_BLOCKS_ALONG_Z = 65535  # that CUDA allows; a block loops over further products
 VARIANTS = tuple((f"A_ALONG_K={a}", f"B_ALONG_K={b}", f"WIDTH={width}") for a in (0, 1) for b in (0, 1) for width in (1, 4))
 """What products.cu is compiled with, beside TF32=1."""
 
 
 def precision_defines(device: Device, dtype: Any) -> tuple[str, ...]:
-    """The macro that has tensor cores multiply, where that was asked for."""
+    """The macro that lets tensor cores multiply, where TF32 was asked for."""
     return ("TF32=1",) if dtype.itemsize == 4 and device.precision == "tf32" else ()
 
 
 def wide(device: Device, sizes: tuple[int, ...], *arrays: Array) -> int:
-    """How many numbers to read at once: four, if the sizes along memory, and where arrays begin, allow it."""
+    """How many numbers a thread reads at once: 4 if all `sizes` are multiples of 4 and the arrays are aligned, else 1."""
     return 1 if any(size % 4 for size in sizes) or any(device.address(x) % 16 for x in arrays) else 4
 
 
 class Plan(NamedTuple):
-    """How a product is computed: in tiles of this name and number, each in so many parts of its sum."""
+    """How a product is computed: the name of its tiles, how many there are, and in how many parts each adds its sums."""
 
     tile: str
     tiles: int
     parts: int
 
 
+class Layout(NamedTuple):
+    """What the kernels know of the products, under the names that products.cu has. Strides count elements."""
+
+    batches: int
+    rows: int
+    columns: int
+    depth: int
+    a_batch: int
+    b_batch: int
+    out_batch: int
+    a_stride: int
+    b_stride: int
+    out_stride: int
+    part_stride: int = 0
+
+
+class PartsLayout(NamedTuple):
+    """The same of a sum of parts: `size` elements each, that is (P, rows, columns), in `out` at these strides."""
+
+    parts: int
+    size: int
+    rows: int
+    columns: int
+    out_batch: int
+    out_stride: int
+
+
+class VectorLayout(NamedTuple):
+    """The same of a matrix (rows, depth) times a vector. bias_stride: 1 if the bias has an element for each row, else 0."""
+
+    rows: int
+    depth: int
+    stride: int
+    vector_stride: int
+    out_stride: int
+    bias_stride: int
+
+
 def plan(device: Device, dtype: Any, batch: int, rows: int, columns: int, depth: int) -> Plan:
-    """For so many products (rows, depth) @ (depth, columns)."""
+    """The plan for `batch` products (rows, depth) @ (depth, columns)."""
     return _fastest(device.sms, dtype.itemsize, batch, rows, columns, depth)
 
 
 @lru_cache(10_000)
 def _fastest(sms: int, itemsize: int, batch: int, rows: int, columns: int, depth: int) -> Plan:
-    """The plan of the least time by a rough estimate: multiplications of the multiprocessor that has most to do, with what a
-    tile wastes at the edges, and the additions of the parts."""
+    """The plan of the least time by a rough estimate. It counts the multiplications of the busiest multiprocessor, with
+    those that tiles waste at the edges, and the additions of the parts."""
     def time(planned: Plan) -> float:
         height, width = TILES[planned.tile]
         turns = -(-planned.tiles * batch * planned.parts // sms)
-        speed = SPEED[planned.tile] * (ALONE if turns == 1 else 1)
+        speed = RELATIVE_SPEED[planned.tile] * (SPEED_OF_ONE_BLOCK if turns == 1 else 1)
         multiplications = turns * height * width * (depth / planned.parts + 16) / speed
-        return multiplications + (planned.parts > 1) * (SECOND_KERNEL + 75 * planned.parts * batch * rows * columns / sms)
+        return multiplications + (planned.parts > 1) * (KERNEL_START + 75 * planned.parts * batch * rows * columns / sms)
 
     plans = []
     for tile, (height, width) in TILES.items():
         if tile != "large" or itemsize == 4:  # large tiles of float64 would need more registers than there are
             tiles = -(-rows // height) * -(-columns // width)
-            most = min(depth // SHORTEST, 2 * sms)
+            most = min(depth // SHORTEST_PART, 2 * sms)
             fitting = {turns * sms // max(1, tiles * batch) for turns in (1, 2, 4)}
             plans += [Plan(tile, tiles, parts) for parts in sorted({1, most, *fitting}) if parts == 1 or 1 < parts <= most]
     return min(plans, key=time)
 
 
 def _strides(x: Array) -> tuple[int, ...]:
-    """In elements. Of an axis of length 1, whose stride means nothing, 0."""
+    """Strides in elements. That of an axis of length 1, which means nothing, is 0."""
     return tuple(stride // x.itemsize if size > 1 else 0 for stride, size in zip(x.strides, x.shape, strict=True))
 
 
 def _operand(device: Device, x: Array) -> tuple[Array, bool, int, int]:
-    """(x or a copy, whether its last axis is the one whose numbers lie side by side, the other's stride, the first's)."""
+    """(x or a copy, whether the elements of a row lie side by side, the stride of the other axis, that of the first)."""
     (batch, row, column), (_, rows, columns) = _strides(x), x.shape
     if min(row, column) >= 0 and max(rows * row, columns * column) < 2**31:
         if row == 1 or (rows == 1 and column != 1):
@@ -88,13 +122,13 @@ def _operand(device: Device, x: Array) -> tuple[Array, bool, int, int]:
         if column == 1 or columns == 1:
             return x, True, row, batch
     if rows * columns >= 2**31:
-        raise ValueError(f"a matrix of {rows} x {columns} is larger than an index can tell; split it")
+        raise ValueError(f"matmul: a matrix of {rows} x {columns} elements; at most 2^31 - 1 can be indexed, split it")
     return device.xp.ascontiguousarray(x), True, columns, rows * columns
 
 
 def batched(device: Device, a: Array, b: Array, out: Array, bias: Array | None = None, activation_name: str = "identity",
             slope: float = 0.0) -> Array:
-    """out[p] = activation(a[p] @ b[p] + bias), see above; bias (N,) is contiguous, and what it is added to is one row."""
+    """out[p] = activation(a[p] @ b[p] + bias), see above. bias: (N,), contiguous. Returns `out`."""
     if not out.size:
         return out
     out_batch, row, column = _strides(out)
@@ -110,32 +144,34 @@ def batched(device: Device, a: Array, b: Array, out: Array, bias: Array | None =
     a, a_along, a_stride, a_batch = _operand(device, a)
     b, b_across, b_stride, b_batch = _operand(device, b)
     tile, tiles, parts = plan(device, out.dtype, batches, rows, columns, depth)
-    to, part_stride, lying = out, 0, (out_batch, row)
+    layout = Layout(batches, rows, columns, depth, a_batch, b_batch, out_batch, a_stride, b_stride, row)
+    to = out
     if parts > 1:
-        to, part_stride, lying = device.empty((parts, *out.shape), out.dtype), out.size, (rows * columns, columns)
-    finish = CODES[activation_name] if parts == 1 else 0, float(slope)
+        to = device.empty((parts, *out.shape), out.dtype)
+        layout = layout._replace(out_batch=rows * columns, out_stride=columns, part_stride=out.size)
+    finish = CODES[activation_name] if parts == 1 else IDENTITY, float(slope)
     along, across = depth if a_along else rows, columns if b_across else depth
     width = wide(device, (along, across, a_stride, b_stride, a_batch, b_batch), a, b)
     defines = (f"A_ALONG_K={int(a_along)}", f"B_ALONG_K={int(not b_across)}", f"WIDTH={width}",
                *precision_defines(device, out.dtype))
-    device.launch("matmul/products", f"product_{tile}", (tiles, parts, min(batches, MOST_BATCHES)), THREADS, a, b, to,
-                  bias if parts == 1 else None, batches, rows, columns, depth, a_batch, b_batch, lying[0], a_stride,
-                  b_stride, lying[1], part_stride, *finish, dtype=out.dtype, defines=defines)
+    device.launch("matmul/products", f"product_{tile}", (tiles, parts, min(batches, MOST_BLOCKS_ALONG_Z)), THREADS, a, b, to,
+                  bias if parts == 1 else None, layout, *finish, dtype=out.dtype, defines=defines)
     if parts > 1:
         add_parts(device, to, out, bias, (rows, columns), (out_batch, row), CODES[activation_name], float(slope))
     return out
 
 
-def add_parts(device: Device, parts: Array, out: Array, bias: Array | None, size: tuple[int, int], lying: tuple[int, int],
-              kind: int = 0, slope: float = 0.0) -> None:
-    """out (P, M, N), size (M, N), lying as the strides of its first axes tell = the sum of parts (parts, P, M, N)."""
-    device.each("matmul/products", "add_parts", out.size, parts, out, bias, parts.shape[0], out.size, *size, *lying,
-                kind, slope, dtype=out.dtype)
+def add_parts(device: Device, parts: Array, out: Array, bias: Array | None, matrix: tuple[int, int],
+              strides: tuple[int, int], kind: int = IDENTITY, slope: float = 0.0) -> None:
+    """out = activation(the sum of the parts + bias): parts (parts, P, M, N), C-contiguous; out (P, M, N), whose first two
+    axes have these strides. matrix: (M, N)."""
+    layout = PartsLayout(parts.shape[0], out.size, *matrix, *strides)
+    device.each("matmul/products", "add_parts", out.size, parts, out, bias, layout, kind, slope, dtype=out.dtype)
 
 
 def _vector(device: Device, a: Array, b: Array, out: Array, bias: Array | None, kind: int, slope: float) -> Array:
     """out (1, M, N) = a (M, K) @ b (K, N), where M or N is 1."""
-    is_column = b.shape[1] == 1
+    is_column = b.shape[1] == 1  # else a is one row, and out = (b.T @ a.T).T
     matrix, vector = (a, b[:, 0]) if is_column else (b.T, a[0])  # (many, K), (K,)
     (many, depth), (row_stride, k_stride), (step,) = matrix.shape, _strides(matrix), _strides(vector)
     out_stride = _strides(out)[1 if is_column else 2]
@@ -148,21 +184,22 @@ def _vector(device: Device, a: Array, b: Array, out: Array, bias: Array | None, 
         return out
     if k_stride not in (0, 1) or (k_stride == 0 and depth > 1):
         matrix, row_stride = device.xp.ascontiguousarray(matrix), depth
-    device.launch("matmul/products", "matrix_vector", -(-many * 32 // THREADS), THREADS, matrix, vector, out, bias, many,
-                  depth, row_stride, step, out_stride, int(not is_column), kind, slope, dtype=out.dtype)
+    layout = VectorLayout(many, depth, row_stride, step, out_stride, bias_stride=int(not is_column))
+    device.launch("matmul/products", "matrix_vector", -(-many * 32 // THREADS), THREADS, matrix, vector, out, bias, layout,
+                  kind, slope, dtype=out.dtype)
     return out
 
 
 def _column_parts(device: Device, x: Array, vector: Array | None, out: Array | None = None) -> Array:
-    """Sums over parts of the rows of x (K, N), each times its number of vector (K,): (parts, N). out: where they should lie
-    if one part is enough."""
+    """The sums of x's columns (K, N), each row times its element of `vector` (K,), in parts of the rows: (parts, N). out:
+    the memory to use if one part is enough."""
     depth, columns = x.shape
     blocks = -(-columns // 32)
-    parts = max(1, min(depth // SHORTEST, -(-4 * device.sms // blocks)))
+    parts = max(1, min(depth // SHORTEST_PART, -(-4 * device.sms // blocks)))
     if out is None or parts > 1:
         out = device.empty((parts, columns), x.dtype)
     step = 0 if vector is None else _strides(vector)[0]
-    device.launch("matmul/products", "column_sums", (blocks, parts), THREADS, x, vector, out, depth, columns,
+    device.launch("matmul/products", "vector_matrix", (blocks, parts), THREADS, x, vector, out, depth, columns,
                   _strides(x)[0], step, columns, dtype=x.dtype)
     return out
 
@@ -176,51 +213,3 @@ def column_sums(device: Device, x: Array, out: Array | None = None) -> Array:
         if parts is not out:
             add_parts(device, parts, out, None, (1, out.size), (0, 0))
     return out
-
-
-def matmul(device: Device, a: Array, b: Array, out: Array | None = None) -> Array:
-    """a @ b, leading axes broadcast."""
-    shape = (*_broadcast(a.shape[:-2], b.shape[:-2]), a.shape[-2], b.shape[-1])
-    y = device.empty(shape, a.dtype) if out is None or (out.ndim > 3 and not out.flags.c_contiguous) else out
-    if b.ndim == 2 and a.ndim > 2 and a.flags.c_contiguous and y.flags.c_contiguous:  # one product of many rows
-        rows = math.prod(a.shape[:-1])
-        batched(device, a.reshape(1, rows, a.shape[-1]), b[None], y.reshape(1, rows, shape[-1]))
-    else:
-        a, b = (_three(device, x, shape[:-2]) for x in (a, b))
-        batched(device, a, b, y[None] if y.ndim == 2 else y.reshape(math.prod(shape[:-2]), *shape[-2:]))
-    if out is not None and y is not out:
-        out[...] = y
-    return y if out is None else out
-
-
-def _broadcast(first: tuple[int, ...], second: tuple[int, ...]) -> tuple[int, ...]:
-    if first == second:
-        return first
-    return np.broadcast_shapes(first, second)
-
-
-def _three(device: Device, x: Array, leading: tuple[int, ...]) -> Array:
-    """x (..., rows, columns), its leading axes broadcast and made one."""
-    if x.ndim == 2:
-        return device.xp.broadcast_to(x, (math.prod(leading), *x.shape)) if leading else x[None]
-    if x.shape[:-2] != leading:
-        x = device.xp.broadcast_to(x, (*leading, *x.shape[-2:]))
-    return x if x.ndim == 3 else x.reshape(math.prod(leading), *x.shape[-2:])
-
-
-def dense(device: Device, x: Array, weight: Array, bias: Array, activation_name: str, slope: float,
-          out: Array | None = None) -> Array:
-    """activation(x @ weight.T + bias): x (N, in), weight (out, in), bias (out,) -> (N, out)."""
-    y = device.empty((x.shape[0], weight.shape[0]), x.dtype) if out is None else out
-    batched(device, x[None], weight.T[None], y[None], device.xp.ascontiguousarray(bias), activation_name, slope)
-    return y
-
-
-def dense_parameter_grads(device: Device, x: Array, y: Array) -> Array:
-    """y.T @ x and the sums of y's columns, one after the other: x (N, in), y (N, out) -> (out * in + out,). (Whoever keeps
-    one keeps the memory of both.)"""
-    both = device.empty((y.shape[1] * (x.shape[1] + 1),), y.dtype)
-    weight, bias = both[:y.shape[1] * x.shape[1]], both[y.shape[1] * x.shape[1]:]
-    matmul(device, y.T, x, out=weight.reshape(y.shape[1], x.shape[1]))
-    column_sums(device, device.xp.ascontiguousarray(y), bias)
-    return both

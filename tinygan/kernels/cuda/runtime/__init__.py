@@ -1,1 +1,1 @@
-"""What the CUDA kernels stand on: the device, and how kernels are started."""
+"""What the CUDA kernels need to run on a GPU: the device, the launcher, and the headers that kernel files share."""

@@ -1,5 +1,5 @@
-// How blocks share a matrix (rows, columns), row-major, where each column has numbers of its own (channels-last images,
-// batches of vectors): sums and moments over the rows, and maps.
+// How blocks share a matrix (rows, columns), row-major, whose columns are summed or mapped, such as channels-last images and
+// batches of vectors. columns.py chooses the grid.
 //
 // blockIdx.x counts groups of `width` columns, blockIdx.y parts of the rows. Neighbouring threads have neighbouring columns,
 // which lie side by side in memory; a thread has one column and every `step`th row of the block's part. width is a power of
@@ -116,8 +116,8 @@ struct Moments {
     }
 };
 
-// What a thread keeps of the numbers that it makes, a few at a time, for their moments. It takes them less the first of them,
-// which is near the mean unless it is far from the others; and then its own square is as large as what is lost.
+// What a thread keeps of the numbers that it makes, a few at a time, for their moments. It subtracts the first number from all of
+// them: it is near the mean, unless it is far from the others, and then its own square is as large as what is lost.
 struct Measure {
     double sum = 0, squares = 0;
     real few_sum = 0, few_squares = 0, centre = 0;

@@ -1,4 +1,7 @@
-"""What a kernel's Python side needs of where it runs: the array namespace, memory, a launcher, and values from the host."""
+"""Where kernels run: the array namespace, memory, a launcher, and values from the host.
+
+`runtime/gpu.py` makes a `Device` of a GPU, `emulator/device.py` one of the emulator.
+"""
 from __future__ import annotations
 
 from collections.abc import Callable
@@ -15,7 +18,7 @@ THREADS = 256
 
 
 class Recorder(Protocol):
-    """How a device records what it is told to do, and does it again."""
+    """Records the work of a device, and does it again."""
 
     def begin(self) -> None:
         """From here on, work is noted."""
@@ -25,7 +28,7 @@ class Recorder(Protocol):
 
     @property
     def computes(self) -> bool:
-        """Whether the work was done while it was noted."""
+        """Whether the work is done while it is noted. (A CUDA graph only notes it.)"""
 
 
 class Copies(Protocol):
@@ -39,10 +42,14 @@ class Copies(Protocol):
 
 
 class Device:
-    """xp: the array namespace. array_type: of its arrays. sms: multiprocessors, which grids are made for. recorder: makes a
-    recorder for one capture. address: where an array's first element lies. upload: (array of the device, C-contiguous,
-    array of the host of as many bytes): copies without waiting; the host's array may be written to again at once. copies:
-    makes a stream of uploads. free_memory: bytes."""
+    """A GPU, or the emulated one.
+
+    xp: the array namespace; array_type: the type of its arrays; address: where the first element of an array lies.
+    recorder: makes a recorder for one capture.
+    upload: copies an array of the host to a C-contiguous array of the device of as many bytes, without waiting. The host's
+        array may be written to again at once.
+    copies: makes a stream of uploads. free_memory: bytes. sms: multiprocessors, for which grids are chosen.
+    """
 
     def __init__(self, name: str, xp: Any, array_type: type, launcher: Launcher, recorder: Callable[[], Recorder],
                  address: Callable[[Array], int], upload: Callable[[Array, np.ndarray[Any, Any]], None],
@@ -62,7 +69,7 @@ class Device:
 
     @property
     def precision(self) -> str:
-        """Of float32 products here: "float32", or "tf32" where that was asked for and there are tensor cores."""
+        """How float32 matrices are multiplied: "tf32" if that was asked for and there are tensor cores, else "float32"."""
         return CONTEXT.get().matmul_precision if self.tensor_cores else "float32"
 
     def launch(self, file: str, kernel: str, grid: Dim, block: Dim, *arguments: Any, dtype: Any, shared: int = 0,
@@ -71,7 +78,7 @@ class Device:
         self.launcher.launch(file, kernel, grid, block, arguments, dtype, shared, defines)
 
     def each(self, file: str, kernel: str, count: int, *arguments: Any, dtype: Any, defines: tuple[str, ...] = ()) -> None:
-        """Start a kernel with a thread for each of `count` elements (none: nothing)."""
+        """Start a kernel with a thread for each of `count` elements; with none, start nothing."""
         if count:
             self.launch(file, kernel, -(-count // THREADS), THREADS, *arguments, dtype=dtype, defines=defines)
 

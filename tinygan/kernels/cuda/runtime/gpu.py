@@ -13,8 +13,8 @@ from tinygan.kernels.cuda.runtime.launcher import CupyLauncher
 
 
 class Namespace:
-    """CuPy's functions; those that upload behind the scenes, which a capture would repeat with memory that is gone, are
-    made of copies on the device."""
+    """CuPy's functions. Some of CuPy's own upload behind the scenes, and a replay of a capture would upload from memory that
+    is gone: these are made of copies on the device instead."""
 
     def __init__(self, cupy: Any) -> None:
         self._cupy = cupy
@@ -51,7 +51,8 @@ class Namespace:
 
 
 class GraphRecorder:
-    """A stream of its own, whose work CUDA notes and replays as one graph. Memory comes from a pool that lives as long."""
+    """A stream of its own. CUDA notes the work on it and replays it as one graph. The memory comes from a pool that lives as
+    long as the graph."""
 
     computes = False
 
@@ -62,8 +63,8 @@ class GraphRecorder:
         self._entered = ExitStack()
 
     def _allocated(self, size: int) -> Any:
-        """New memory. Where there is none, the pool must not give back its free blocks and try again, as it would after
-        CUDA's own error: kernels that are recorded already know them."""
+        """New memory. After CUDA's own error the pool would give back its free blocks and try again; it must not, because
+        kernels that are recorded already use these blocks. So this raises another error."""
         try:
             return self._cupy.cuda.memory._malloc(size)
         except self._cupy.cuda.runtime.CUDARuntimeError as error:
@@ -72,7 +73,7 @@ class GraphRecorder:
     def begin(self) -> None:
         cuda = self._cupy.cuda
         cuda.get_current_stream().synchronize()
-        self._cupy.get_default_memory_pool().free_all_blocks()  # what the uncaptured step leaves, this one needs
+        self._cupy.get_default_memory_pool().free_all_blocks()  # the graph's pool needs what the step before left free
         with ExitStack() as entering:
             entering.enter_context(self._stream)
             entering.enter_context(cuda.using_allocator(self._pool.malloc))
@@ -92,7 +93,7 @@ class GraphRecorder:
 
 
 class Uploads:
-    """Copies from the host by way of pinned memory, a few of them under way at once."""
+    """Copies from the host through pinned memory, a few of them at the same time."""
 
     AHEAD = 4
 
@@ -121,7 +122,7 @@ class Uploads:
 
 
 class CopyStream:
-    """Uploads on a stream of their own, which the computation waits for one by one."""
+    """Uploads on a stream of their own. The computation waits for each where it needs it."""
 
     def __init__(self, cupy: Any, uploads: Uploads) -> None:
         self._cupy, self._uploads = cupy, uploads

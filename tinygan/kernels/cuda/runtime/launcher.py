@@ -1,19 +1,27 @@
-"""How a kernel is started: one interface, on a GPU through CuPy or on the CPU by the emulator.
+"""How a kernel is started: one interface, on a GPU through CuPy (here) or on the CPU (`emulator/launcher.py`).
 
     launcher.launch("activations", "activation", grid=8, block=256, arguments=(x, out, 2000, 1, 0.0), dtype=x.dtype)
 
-The file is compiled at its first use, for the dtype of its arrays. Arguments: arrays (their first element's address), Python
-integers (int), Python floats (double), None (a null pointer).
+The file is compiled at its first use, for the dtype of its arrays. In Python an argument is, and in CUDA it becomes
+    an array            a pointer to its first element
+    None                a null pointer
+    an int              int
+    a float             double
+    a NamedTuple        a struct of ints, by value; the kernel file has one of the same name with the same fields
+Before the file itself the compiler reads what is made from records: the activations.
 """
 from __future__ import annotations
 
 import hashlib
 import threading
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
+
+from tinygan.kernels.cuda.runtime.activation_source import cuda_source
 
 Dim = int | tuple[int, ...]
 FOLDER = Path(__file__).parents[1]
@@ -25,9 +33,16 @@ STANDARD = "-std=c++17"
 class Launcher(Protocol):
     def launch(self, file: str, kernel: str, grid: Dim, block: Dim, arguments: Sequence[Any], dtype: Any,
                shared: int = 0, defines: tuple[str, ...] = ()) -> None:
-        """Start `kernel` of `file`.cu on a grid of blocks of threads (up to three numbers each), with so many bytes of
-        dynamic shared memory; defines: macros that the file is compiled with. Raises ValueError for a size that does not
-        fit."""
+        """Start `kernel` of `file`.cu on a grid of blocks of threads, each of up to three dimensions. shared: bytes of
+        dynamic shared memory. defines: macros that the file is compiled with. Raises ValueError for a number that does not
+        fit into an int."""
+
+
+def source_of(file: str, folder: Path = FOLDER) -> str:
+    """What the compiler gets for `file`.cu. The activations stand before it, and its lines keep their numbers. ValueError if
+    an activation's record lacks a formula."""
+    text = (folder / f"{file}.cu").read_text(encoding="utf-8")
+    return f'#include "runtime/common.cuh"\n{cuda_source()}#line 1 "{file}.cu"\n{text}'
 
 
 def real_of(dtype: Any) -> str:
@@ -43,8 +58,16 @@ def dims(value: Dim) -> tuple[int, int, int]:
     return (*given, *(1,) * (3 - len(given)))  # type: ignore[return-value]
 
 
+@cache
+def struct_of(fields: tuple[str, ...]) -> np.dtype[Any]:
+    """The dtype of a struct of ints with these fields."""
+    return np.dtype([(field, np.int32) for field in fields])
+
+
 def converted(kernel: str, value: Any) -> Any:
-    """An argument as the kernel takes it: arrays as they are."""
+    """An argument as CuPy takes it: NumPy's numbers and arrays of one element go by value, arrays stay as they are."""
+    if isinstance(value, tuple):
+        return _converted_struct(kernel, value)
     if value is None:
         return np.uintp(0)
     if isinstance(value, bool | int | np.integer):
@@ -56,9 +79,16 @@ def converted(kernel: str, value: Any) -> Any:
     return value
 
 
+def _converted_struct(kernel: str, value: Any) -> Any:
+    try:
+        return np.array([tuple(value)], struct_of(value._fields))
+    except OverflowError:
+        raise ValueError(f"{kernel}: {value} has a number that does not fit into an int; split the batch") from None
+
+
 class CupyLauncher:
-    """Kernels compiled by NVRTC and started by CuPy on the GPU of that index, which must be this thread's current one, and
-    on its current stream."""
+    """Kernels that NVRTC compiles and CuPy starts, on the GPU of that index and on the thread's current stream. The GPU must
+    be the thread's current one."""
 
     def __init__(self, cupy: Any, index: int = 0) -> None:
         self._cupy, self._index = cupy, index
@@ -79,10 +109,10 @@ class CupyLauncher:
 
     def _compiled(self, key: Any, file: str, kernel: str, dtype: Any, defines: tuple[str, ...]) -> Any:
         with self._lock:
-            # CuPy caches what it compiled by source and options, which do not say what the headers were.
+            # CuPy caches what it compiled by source and options. The hash makes the headers a part of the key.
             headers = hashlib.blake2b(b"".join(path.read_bytes() for path in sorted(FOLDER.rglob("*.cuh"))), digest_size=8)
             options = (STANDARD, f"-I{FOLDER}", f"-DREAL={real_of(dtype)}", f"-DHEADERS_{headers.hexdigest()}",
                        *(f"-D{define}" for define in defines))
-            module = self._cupy.RawModule(code=(FOLDER / f"{file}.cu").read_text(encoding="utf-8"), options=options)
+            module = self._cupy.RawModule(code=source_of(file), options=options)
             function = self._kernels[key] = module.get_function(kernel)
             return function

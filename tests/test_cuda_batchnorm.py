@@ -4,9 +4,9 @@ import pytest
 
 from tinygan.backends import cpu
 from tinygan.kernels import reference
-from tinygan.kernels.cuda import batchnorm as normalization
-from tinygan.kernels.cuda import reductions
+from tinygan.kernels.cuda import batchnorm
 from tinygan.kernels.cuda.emulator.device import emulated_device
+from tinygan.kernels.cuda.runtime.columns import SUM, column_grid
 
 DEVICE = emulated_device()
 DTYPES = [np.float32, np.float64]
@@ -45,8 +45,8 @@ def statistics(shape, dtype):
 
 def batch_norm(device, x, weight, bias, eps, mean, var, *told):
     """In training."""
-    normalization.batch_norm_statistics(device, x, mean, var)
-    return normalization.batch_norm(device, x, weight, bias, eps, mean, var, *told)
+    batchnorm.batch_norm_statistics(device, x, mean, var)
+    return batchnorm.batch_norm(device, x, weight, bias, eps, mean, var, *told)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -64,10 +64,10 @@ def test_against_plain_loops(shape, activation, dtype):
     close(mean, exact_mean, dtype)
     close(var, exact_var, dtype)
     before = reference.activation_grad(g, expected, activation, 0.3)
-    sums = normalization.batch_norm_sums(DEVICE, upload(layout(g)), upload(x), *told)
+    sums = batchnorm.batch_norm_sums(DEVICE, upload(layout(g)), upload(x), *told)
     exact_sums = reference.batch_norm_sums(before, x, EPS, exact_mean, exact_var)
     close(sums, exact_sums, dtype)
-    by_x = normalization.batch_norm_input_grad(DEVICE, upload(g), upload(layout(x)), sums, *told)
+    by_x = batchnorm.batch_norm_input_grad(DEVICE, upload(g), upload(layout(x)), sums, *told)
     close(by_x, reference.batch_norm_input_grad(before, x, weight, exact_sums, EPS, exact_mean, exact_var), dtype, 4)
 
 
@@ -75,7 +75,7 @@ def test_against_plain_loops(shape, activation, dtype):
 @pytest.mark.parametrize("shape", LARGE, ids=str)
 def test_sums_in_parts(shape, dtype):
     x, g, weight, bias = inputs(shape, dtype)
-    assert reductions.layout(DEVICE, (x.size // shape[1], shape[1]), reductions.SUMMED)[1][1] > 1
+    assert column_grid(DEVICE, (x.size // shape[1], shape[1]), SUM)[1][1] > 1
     mean, var = statistics(shape, dtype)
     told = [upload(weight), upload(bias), EPS, mean, var, "leaky_relu", 0.3]
     y = batch_norm(DEVICE, upload(channels_last(x)), *told)
@@ -87,10 +87,10 @@ def test_sums_in_parts(shape, dtype):
     factor = 0.1 if dtype == np.float32 else 1  # (what they are compared with is rounded in float64)
     close(mean, exact_mean, dtype, factor)
     close(var, exact_var, dtype, factor)
-    sums = normalization.batch_norm_sums(DEVICE, upload(g), upload(x), *told)
+    sums = batchnorm.batch_norm_sums(DEVICE, upload(g), upload(x), *told)
     exact_sums = cpu.batch_norm_sums(wide[1], wide[0], *exact)
     close(sums, exact_sums, dtype, factor)
-    by_x = normalization.batch_norm_input_grad(DEVICE, upload(g), upload(x), sums, *told)
+    by_x = batchnorm.batch_norm_input_grad(DEVICE, upload(g), upload(x), sums, *told)
     close(by_x, cpu.batch_norm_input_grad(wide[1], wide[0], exact_sums, *exact), dtype)
 
 
@@ -105,8 +105,8 @@ def test_second_gradients(shape, activation, dtype):
     arrays = (weight, bias, mean, var)
     told = [*map(upload, arrays[:2]), EPS, *map(upload, arrays[2:]), activation, 0.3]
     exact = [*(a.astype(np.float64) for a in arrays[:2]), EPS, *(a.astype(np.float64) for a in arrays[2:]), activation, 0.3]
-    found = (*normalization.batch_norm_sums_vjp(DEVICE, *map(upload, (h_sums, g, x, sums)), *told),
-             *normalization.batch_norm_input_grad_vjp(DEVICE, *map(upload, (h, g, x, sums)), *told))
+    found = (*batchnorm.batch_norm_sums_vjp(DEVICE, *map(upload, (h_sums, g, x, sums)), *told),
+             *batchnorm.batch_norm_input_grad_vjp(DEVICE, *map(upload, (h, g, x, sums)), *told))
     h, h_sums, g, x, sums = (a.astype(np.float64) for a in (h, h_sums, g, x, sums))
     expected = (*cpu.batch_norm_sums_vjp(h_sums, g, x, sums, *exact), *cpu.batch_norm_input_grad_vjp(h, g, x, sums, *exact))
     for a, b in zip(found, expected, strict=True):
@@ -131,7 +131,7 @@ def test_as_many_parts_as_a_large_gpu_makes():
     device = emulated_device()
     device.sms = 20
     x = rand((5200, 40), np.float32, 0)
-    assert reductions.layout(device, x.shape, reductions.SUMMED)[1][1] > 32
+    assert column_grid(device, x.shape, SUM)[1][1] > 32
     mean, var = statistics(x.shape, np.float32)
     ones = upload(np.ones(40, np.float32))
     batch_norm(device, upload(x), ones, ones, 1e-5, mean, var, "identity", 0.0)

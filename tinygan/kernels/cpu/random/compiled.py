@@ -1,21 +1,39 @@
-"""Philox4x32-10 (Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3"): random bits by counter, and normal
-numbers made of them where they lie."""
+"""The compiled kernels of random numbers: Philox4x32-10 (Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3").
+
+Philox scrambles a counter with a key: block i of four words depends on the key and on i alone, so threads need not wait for
+each other. Normal numbers are made of the words where they lie. Importing this module compiles the kernels, or loads them
+from the cache.
+"""
 from __future__ import annotations
 
-from typing import Any
+from functools import cache
+from typing import Any, NamedTuple
 
 import numpy as np
 from llvmlite import ir
 from numba import carray, types
 from numba.extending import intrinsic
 
-from tinygan.kernels.cpu.activations.compiled import share
-from tinygan.kernels.cpu.runtime.arrays import pointer_to
-from tinygan.kernels.cpu.runtime.compiling import inline, kernel
+from tinygan.kernels.cpu.runtime.arguments import task
+from tinygan.kernels.cpu.runtime.arrays import address, pointer_to
+from tinygan.kernels.cpu.runtime.compiling import inline
+from tinygan.kernels.cpu.runtime.pool import pool
+from tinygan.kernels.cpu.runtime.shares import share
+from tinygan.kernels.cpu.runtime.workspace import empty
 
-KEY_LOW, KEY_HIGH, OUT, COUNT = range(4)
+Array = np.ndarray[Any, Any]
 CHUNK = 1024
-"""`normal` makes so many numbers at a time: loops of one length, so that a number never depends on where a loop ends."""
+"""`normal` makes so many numbers at a time. Its loops have one length, so a number never depends on where a loop ends."""
+COST = 4  # A random number takes as long as so many elements of a simple loop.
+
+
+class Stream(NamedTuple):
+    """What a task is told: the two words of the key, and where to write so many numbers."""
+
+    key_low: int
+    key_high: int
+    out: int
+    size: int
 
 
 @inline
@@ -32,18 +50,18 @@ def block_of_words(counter: Any, k0: Any, k1: Any) -> Any:
     return c0, c1, c2, c3
 
 
-def make() -> int:
+@cache
+def make_bits() -> int:
     """The address of the task that fills uint32 words: word i is word i % 4 of the block with counter i // 4."""
     pointer = pointer_to(types.uint32)
 
-    @kernel()
-    def bits(task: Any, part: Any, parts: Any) -> Any:
-        t = carray(task, (4,))
-        out = carray(pointer(t[OUT]), (t[COUNT],))
-        start, end = share(t[COUNT], part, parts)
+    @task(Stream)
+    def bits(t: Any, part: Any, parts: Any) -> Any:
+        out = carray(pointer(t.out), (t.size,))
+        start, end = share(t.size, part, parts)
         for block in range(start // 4, (end + 3) // 4):
             first = block * 4
-            for word, value in enumerate(block_of_words(block, np.uint64(t[KEY_LOW]), np.uint64(t[KEY_HIGH]))):
+            for word, value in enumerate(block_of_words(block, np.uint64(t.key_low), np.uint64(t.key_high))):
                 if first + word < end:
                     out[first + word] = np.uint32(value)
 
@@ -94,19 +112,19 @@ def log(x: Any) -> Any:
     return real(np.int32(n)) * real(0.6931471805599453) + small
 
 
+@cache
 def make_normal() -> int:
     """The address of the task that fills float32 numbers, a multiple of CHUNK of them: words 2 i and 2 i + 1 become normal
     numbers 2 i and 2 i + 1 by Box and Muller's formula."""
     pointer = pointer_to(types.float32)
 
-    @kernel()
-    def normal(task: Any, part: Any, parts: Any) -> Any:
-        t = carray(task, (4,))
-        k0, k1 = np.uint64(t[KEY_LOW]), np.uint64(t[KEY_HIGH])
-        chunks = t[COUNT] // CHUNK
+    @task(Stream)
+    def normal(t: Any, part: Any, parts: Any) -> Any:
+        k0, k1 = np.uint64(t.key_low), np.uint64(t.key_high)
+        chunks = t.size // CHUNK
         real = np.float32
         for chunk in range(chunks * part // parts, chunks * (part + 1) // parts):
-            out = carray(pointer(t[OUT]), (t[COUNT],))[chunk * CHUNK:(chunk + 1) * CHUNK]
+            out = carray(pointer(t.out), (t.size,))[chunk * CHUNK:(chunk + 1) * CHUNK]
             first = chunk * (CHUNK // 4)
             for i in range(CHUNK // 4):
                 w0, w1, w2, w3 = block_of_words(first + i, k0, k1)
@@ -131,3 +149,25 @@ def make_normal() -> int:
                 out[2 * i + 1] = radius * (-y if turn & np.int32(2) else y)
 
     return normal
+
+
+def random_bits(key: Array, out: Array) -> Array:
+    """Fill a contiguous uint32 array with the words of the stream of a key."""
+    low, high = key.tolist()
+    pool.run(make_bits(), Stream(low, high, address(out), out.size), pool.parts(COST * out.size))
+    return out
+
+
+def random_normal(key: Array, out: Array) -> Array:
+    """Fill a contiguous float32 array with normal numbers made of the words of `random_bits`."""
+    whole = -(-out.size // CHUNK) * CHUNK
+    target = out if out.size == whole else empty((whole,), out.dtype)
+    low, high = key.tolist()
+    pool.run(make_normal(), Stream(low, high, address(target), whole), pool.parts(COST * whole))
+    if target is not out:
+        out.reshape(-1)[...] = target[:out.size]
+    return out
+
+
+make_bits()  # Every training needs both.
+make_normal()

@@ -4,6 +4,7 @@ import pytest
 
 from tinygan.context import override
 from tinygan.kernels import reference
+from tinygan.kernels.cuda import matmul
 from tinygan.kernels.cuda.emulator.device import emulated_device
 from tinygan.kernels.cuda.matmul import products
 
@@ -34,7 +35,7 @@ def test_layouts(dtype, a_along, b_along, size):
     a = rand(m, k, dtype=dtype) if a_along else rand(k, m, dtype=dtype).T
     b = rand(n, k, dtype=dtype, seed=1).T if b_along else rand(k, n, dtype=dtype, seed=1)
     exact = reference.matmul(a, b) if m < 100 else a.astype(np.float64) @ b
-    close(products.matmul(DEVICE, upload(a), upload(b)), exact, k)
+    close(matmul.matmul(DEVICE, upload(a), upload(b)), exact, k)
 
 
 def test_four_numbers_are_read_at_once_where_they_may_be():
@@ -44,7 +45,7 @@ def test_four_numbers_are_read_at_once_where_they_may_be():
     whole, b = rand(20, 20), rand(12, 8, seed=1)
     for start in (0, 1, 4):
         part = upload(whole)[start:start + 8, start:start + 12]
-        close(products.matmul(DEVICE, part, upload(b)), whole[start:start + 8, start:start + 12].astype(np.float64) @ b, 12)
+        close(matmul.matmul(DEVICE, part, upload(b)), whole[start:start + 8, start:start + 12].astype(np.float64) @ b, 12)
 
 
 def planned(monkeypatch, module, tile, parts):
@@ -64,7 +65,7 @@ def test_tiles_and_parts(monkeypatch, dtype, parts, tile, size):
     planned(monkeypatch, products, tile, parts)
     m, k, n = size
     a, b = rand(m, k, dtype=dtype), rand(k, n, dtype=dtype, seed=1)
-    close(products.matmul(DEVICE, upload(a), upload(b)), a.astype(np.float64) @ b, k)
+    close(matmul.matmul(DEVICE, upload(a), upload(b)), a.astype(np.float64) @ b, k)
 
 
 @pytest.mark.parametrize("size, expected", [
@@ -102,9 +103,9 @@ def test_split_sums_of_a_batch(dtype):
 
 
 def test_more_products_than_a_grid_takes(monkeypatch):
-    monkeypatch.setattr(products, "MOST_BATCHES", 3)
+    monkeypatch.setattr(products, "MOST_BLOCKS_ALONG_Z", 3)
     a, b = rand(8, 3, 20), rand(8, 20, 2, seed=1)
-    close(products.matmul(DEVICE, upload(a), upload(b)), np.matmul(a, b), 20)
+    close(matmul.matmul(DEVICE, upload(a), upload(b)), np.matmul(a, b), 20)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -115,9 +116,9 @@ def test_vectors(dtype, strided, size):
     a, b = rand(m, k, dtype=dtype), rand(k, n, dtype=dtype, seed=1)
     if strided:
         a, b = np.asfortranarray(a), np.asfortranarray(b)
-    close(products.matmul(DEVICE, upload(a), upload(b)), a.astype(np.float64) @ b, k)
+    close(matmul.matmul(DEVICE, upload(a), upload(b)), a.astype(np.float64) @ b, k)
     a, b = rand(2 * m, 2 * k, dtype=dtype)[::-2, ::2], rand(2 * k, n, dtype=dtype)[::2]
-    close(products.matmul(DEVICE, upload(a), upload(b)), a.astype(np.float64) @ b, k)
+    close(matmul.matmul(DEVICE, upload(a), upload(b)), a.astype(np.float64) @ b, k)
 
 
 @pytest.mark.parametrize("shapes", [((2, 3, 4), (4, 5)), ((3, 4), (2, 4, 5)), ((2, 1, 3, 4), (6, 4, 5)), ((6, 3, 4), (1, 4, 5)),
@@ -125,10 +126,10 @@ def test_vectors(dtype, strided, size):
 def test_leading_axes(shapes):
     a, b = rand(*shapes[0]), rand(*shapes[1], seed=1)
     expected = np.matmul(a, b)
-    close(products.matmul(DEVICE, upload(a), upload(b)), expected, 4)
+    close(matmul.matmul(DEVICE, upload(a), upload(b)), expected, 4)
     for out in (np.empty(expected.shape, np.float32), np.empty(expected.shape[::-1], np.float32).T):
         given = upload(out)
-        assert products.matmul(DEVICE, upload(a), upload(b), out=given) is given
+        assert matmul.matmul(DEVICE, upload(a), upload(b), out=given) is given
         close(given, expected, 4)
 
 
@@ -139,16 +140,16 @@ def test_dense(dtype, size, name):
     n, inputs, outputs = size
     x, weight, bias = rand(n, inputs, dtype=dtype), rand(outputs, inputs, dtype=dtype, seed=1), rand(outputs, dtype=dtype, seed=2)
     expected = reference.dense(x, weight, bias, name, 0.3)
-    close(products.dense(DEVICE, upload(x), upload(weight), upload(bias), name, 0.3), expected, inputs)
+    close(matmul.dense(DEVICE, upload(x), upload(weight), upload(bias), name, 0.3), expected, inputs)
     out = upload(np.empty((n, outputs), dtype))
-    assert products.dense(DEVICE, upload(x), upload(weight), upload(bias), name, 0.3, out) is out
+    assert matmul.dense(DEVICE, upload(x), upload(weight), upload(bias), name, 0.3, out) is out
     close(out, expected, inputs)
 
 
 def test_a_nan_stays_one():
     x = rand(4, 3)
     x[1, 1] = np.nan
-    y = products.dense(DEVICE, upload(x), upload(rand(5, 3)), upload(rand(5)), "relu", 0.0).get()
+    y = matmul.dense(DEVICE, upload(x), upload(rand(5, 3)), upload(rand(5)), "relu", 0.0).get()
     assert np.isnan(y[1]).all() and np.isfinite(y[[0, 2, 3]]).all()
 
 
@@ -158,7 +159,7 @@ def test_parameter_grads(dtype, size):
     n, inputs, outputs = size
     x, y = rand(n, inputs, dtype=dtype), rand(n, outputs, dtype=dtype, seed=1)
     expected = np.concatenate([(y.T.astype(np.float64) @ x).ravel(), y.astype(np.float64).sum(0)])
-    close(products.dense_parameter_grads(DEVICE, upload(x), upload(y)), expected, n)
+    close(matmul.dense_parameter_grads(DEVICE, upload(x), upload(y)), expected, n)
 
 
 @pytest.mark.parametrize("tile", products.TILES)
@@ -168,7 +169,7 @@ def test_tf32(monkeypatch, size, tile):
     m, k, n = size
     a, b = rand(m, k), rand(k, n, seed=1)
     with override(matmul_precision="tf32"):
-        found = products.matmul(DEVICE, upload(a), upload(b))
+        found = matmul.matmul(DEVICE, upload(a), upload(b))
 
     def rounded(x):
         return ((x.view(np.uint32) + np.uint32(0x1000)) & np.uint32(0xFFFFE000)).view(np.float32).astype(np.float64)
@@ -179,4 +180,4 @@ def test_tf32(monkeypatch, size, tile):
 
 def test_sums_are_the_same_each_time():
     a, b = upload(rand(9, 2000)), upload(rand(2000, 33, seed=1))
-    np.testing.assert_array_equal(products.matmul(DEVICE, a, b).get(), products.matmul(DEVICE, a, b).get())
+    np.testing.assert_array_equal(matmul.matmul(DEVICE, a, b).get(), matmul.matmul(DEVICE, a, b).get())

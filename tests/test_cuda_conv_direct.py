@@ -113,7 +113,7 @@ def test_tiles_and_parts(monkeypatch, name, tile, parts, dtype):
 
 
 def test_more_groups_than_a_grid_takes(monkeypatch):
-    monkeypatch.setattr(direct, "MOST_BATCHES", 3)
+    monkeypatch.setattr(direct, "MOST_BLOCKS_ALONG_Z", 3)
     g = geometry((5, 5), (3, 3), (2, 2), (1, 1), groups=4)
     check(g, *arrays(g, 2, 8, 8, np.float64), reference)
 
@@ -186,4 +186,4 @@ def test_tf32(monkeypatch, name, tile):
 
 def test_too_large():
     with pytest.raises(ValueError, match="split the batch"):
-        direct._sizes((1 << 16, 1 << 8, 1 << 8, 1), 1, geometry((1 << 8, 1 << 8), (1, 1)))
+        direct._convolution(geometry((1 << 8, 1 << 8), (1, 1)), 1 << 16, 1, 1, 0)

@@ -9,11 +9,10 @@ import pytest
 from tinygan.context import override
 from tinygan.kernels import reference
 from tinygan.kernels.cpu.conv import im2col
-from tinygan.kernels.cuda import conv as convolution
-from tinygan.kernels.cuda.conv import direct
-from tinygan.kernels.cuda.conv import tiled as tiles
+from tinygan.kernels.cuda import conv
+from tinygan.kernels.cuda.conv import direct, tiled
 from tinygan.kernels.cuda.emulator.device import emulated_device
-from tinygan.kernels.winograd import ERRORS
+from tinygan.kernels.winograd import ERRORS, TILES, Tile
 from tinygan.ops.conv import Geometry
 from tinygan.parameters import Parameter
 
@@ -43,14 +42,14 @@ def close(found, exact, tile, scale=None):
     """Within what is documented of the tile, relative to the largest element (before an activation: scale)."""
     found = found.get()
     assert found.shape == exact.shape
-    tolerance = ERRORS[tile.m, tile.r] if found.dtype == np.float32 else 1e-12
+    tolerance = ERRORS[tile] if found.dtype == np.float32 else 1e-12
     np.testing.assert_allclose(found, exact, rtol=0, atol=tolerance * (scale or max(1, np.abs(exact).max())))
 
 
 def check(tile, g, x, weight, y, oracle=reference):
-    close(tiles.conv2d(DEVICE, tile, upload(x), upload(weight), g), oracle.conv2d(x, weight, g), tile)
-    close(tiles.conv2d_input_grad(DEVICE, tile, upload(y), upload(weight), g), oracle.conv2d_input_grad(y, weight, g), tile)
-    found = tiles.conv2d_weight_grad(DEVICE, tile, upload(x), upload(y), g)
+    close(tiled.conv2d(DEVICE, tile, upload(x), upload(weight), g), oracle.conv2d(x, weight, g), tile)
+    close(tiled.conv2d_input_grad(DEVICE, tile, upload(y), upload(weight), g), oracle.conv2d_input_grad(y, weight, g), tile)
+    found = tiled.conv2d_weight_grad(DEVICE, tile, upload(x), upload(y), g)
     close(found, oracle.conv2d_weight_grad(x, y, g), tile)
     assert found.flags.c_contiguous
 
@@ -78,7 +77,7 @@ def fits(tile, g):
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("name, tile", [(name, tile) for name, (g, *_) in GEOMETRIES.items() for tile in tiles.TILES
+@pytest.mark.parametrize("name, tile", [(name, tile) for name, (g, *_) in GEOMETRIES.items() for tile in TILES
                                         if fits(tile, g)])
 def test_against_loops(name, tile, dtype):
     g, *sizes = GEOMETRIES[name]
@@ -87,7 +86,7 @@ def test_against_loops(name, tile, dtype):
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("activation", ["identity", "relu", "leaky_relu", "tanh"])
-@pytest.mark.parametrize("name, tile", [("4x4 stride 2", tiles.Tile(4, 2)), ("5x5 stride 2, output padding", tiles.Tile(2, 3))])
+@pytest.mark.parametrize("name, tile", [("4x4 stride 2", Tile(4, 2)), ("5x5 stride 2, output padding", Tile(2, 3))])
 def test_bias_and_activation(name, tile, activation, dtype):
     g, *sizes = GEOMETRIES[name]
     x, weight, y = arrays(g, *sizes, dtype)
@@ -95,17 +94,17 @@ def test_bias_and_activation(name, tile, activation, dtype):
     of_map, of_image = bias[::2][:weight.shape[0]], bias[:weight.shape[1]]
     told = activation, 0.2
     before = reference.conv2d(x, weight, g) + of_map[:, None, None]
-    found = tiles.conv2d(DEVICE, tile, upload(x), upload(weight), g, upload(bias)[::2][:len(of_map)], *told)
+    found = tiled.conv2d(DEVICE, tile, upload(x), upload(weight), g, upload(bias)[::2][:len(of_map)], *told)
     close(found, reference.activation(before, *told), tile, np.abs(before).max())
     before = reference.conv2d_input_grad(y, weight, g) + of_image[:, None, None]
-    found = tiles.conv2d_input_grad(DEVICE, tile, upload(y), upload(weight), g, upload(of_image), *told)
+    found = tiled.conv2d_input_grad(DEVICE, tile, upload(y), upload(weight), g, upload(of_image), *told)
     close(found, reference.activation(before, *told), tile, np.abs(before).max())
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("name, tile", [("4x4 stride 2, odd", tiles.Tile(4, 2)), ("4x4 stride 2, several tiles", tiles.Tile(2, 2)),
-                                        ("5x5 stride 2, output padding", tiles.Tile(2, 3)), ("3x3", tiles.Tile(4, 3)),
-                                        ("6x5 stride 3, unseen edges", tiles.Tile(7, 2)), ("one output", tiles.Tile(7, 2))])
+@pytest.mark.parametrize("name, tile", [("4x4 stride 2, odd", Tile(4, 2)), ("4x4 stride 2, several tiles", Tile(2, 2)),
+                                        ("5x5 stride 2, output padding", Tile(2, 3)), ("3x3", Tile(4, 3)),
+                                        ("6x5 stride 3, unseen edges", Tile(7, 2)), ("one output", Tile(7, 2))])
 def test_statistics_of_what_is_made(name, tile, dtype):
     g, *sizes = GEOMETRIES[name]
     check_statistics(tile, g, *arrays(g, *sizes, dtype))
@@ -113,7 +112,7 @@ def test_statistics_of_what_is_made(name, tile, dtype):
 
 def check_statistics(tile, g, x, weight, y):
     """Mean and variance beside what the convolution, and its adjoint, make; a large bias takes no digits from them."""
-    for call, image, channels in ((tiles.conv2d, x, weight.shape[0]), (tiles.conv2d_input_grad, y, weight.shape[1])):
+    for call, image, channels in ((tiled.conv2d, x, weight.shape[0]), (tiled.conv2d_input_grad, y, weight.shape[1])):
         mean, var = (DEVICE.empty((channels,), x.dtype) for _ in range(2))
         bias = upload(np.linspace(100, 200, channels).astype(x.dtype))
         found = call(DEVICE, tile, upload(image), upload(weight), g, bias, statistics=(mean, var)).get()
@@ -130,7 +129,7 @@ def test_statistics_that_are_strided():
     x, weight, _ = arrays(g, *sizes, np.float32)
     memory = upload(np.full(3 * len(weight), -7, np.float32))
     mean, var = memory[::3], memory[1::3]
-    found = tiles.conv2d(DEVICE, tiles.Tile(2, 3), upload(x), upload(weight), g, statistics=(mean, var)).get()
+    found = tiled.conv2d(DEVICE, Tile(2, 3), upload(x), upload(weight), g, statistics=(mean, var)).get()
     np.testing.assert_allclose(mean.get(), found.mean((0, 2, 3)), rtol=1e-4, atol=1e-6)
     np.testing.assert_allclose(var.get(), found.var((0, 2, 3)), rtol=1e-4)
     assert (memory[2::3].get() == -7).all()
@@ -139,7 +138,7 @@ def test_statistics_that_are_strided():
 def test_statistics_of_many_parts(monkeypatch):
     monkeypatch.setattr(DEVICE, "sms", 5)
     g = geometry((16, 16), (4, 4), 2, (1, 1))
-    check_statistics(tiles.Tile(2, 2), g, *arrays(g, 7, 3, 37, np.float32))
+    check_statistics(Tile(2, 2), g, *arrays(g, 7, 3, 37, np.float32))
 
 
 def test_a_parameter_is_transformed_once_for_all_that_read_it(monkeypatch):
@@ -147,15 +146,15 @@ def test_a_parameter_is_transformed_once_for_all_that_read_it(monkeypatch):
     x, weight, y = (upload(a) for a in arrays(g, *sizes, np.float32))
     started, launch = [], DEVICE.launcher.launch
     monkeypatch.setattr(DEVICE.launcher, "launch", lambda file, kernel, *a: (started.append(kernel), launch(file, kernel, *a)))
-    parameter, tile = Parameter(weight), tiles.Tile(4, 2)
+    parameter, tile = Parameter(weight), Tile(4, 2)
     for _ in range(2):
         for _ in range(2):
-            tiles.conv2d(DEVICE, tile, x, parameter.array, g)
-            tiles.conv2d_input_grad(DEVICE, tile, y, parameter.array, g)
+            tiled.conv2d(DEVICE, tile, x, parameter.array, g)
+            tiled.conv2d_input_grad(DEVICE, tile, y, parameter.array, g)
         parameter.assign(weight)
     assert started.count("kernel_to_points") == 2
-    tiles.conv2d(DEVICE, tile, x, weight, g)
-    tiles.conv2d(DEVICE, tile, x, weight, g)
+    tiled.conv2d(DEVICE, tile, x, weight, g)
+    tiled.conv2d(DEVICE, tile, x, weight, g)
     assert started.count("kernel_to_points") == 4
 
 
@@ -167,7 +166,7 @@ class Exact:
         for f in (im2col.conv2d, im2col.conv2d_input_grad, im2col.conv2d_weight_grad))
 
 
-@pytest.mark.parametrize("tile", tiles.TILES)
+@pytest.mark.parametrize("tile", TILES)
 def test_float32_errors_stay_within_what_is_documented(tile):
     kernel, padding = {2: (4, 1), 3: (5, 2)}[tile.r]
     side = max(tile.m, 4)
@@ -177,24 +176,24 @@ def test_float32_errors_stay_within_what_is_documented(tile):
 
 def test_results_lie_channels_last_and_inputs_may_lie_anyhow():
     g, *sizes = GEOMETRIES["4x4 stride 2"]
-    tile = tiles.Tile(2, 2)
+    tile = Tile(2, 2)
     x, weight, y = (np.ascontiguousarray(a) for a in arrays(g, *sizes, np.float64))
     weight = np.asfortranarray(weight)
     check(tile, g, x, weight, y)
-    for found in (tiles.conv2d(DEVICE, tile, upload(x), upload(weight), g),
-                  tiles.conv2d_input_grad(DEVICE, tile, upload(y), upload(weight), g)):
+    for found in (tiled.conv2d(DEVICE, tile, upload(x), upload(weight), g),
+                  tiled.conv2d_input_grad(DEVICE, tile, upload(y), upload(weight), g)):
         assert found.transpose(0, 2, 3, 1).flags.c_contiguous
 
 
 def test_the_example_matrices_are_those_of_their_tile():
-    source = (Path(tiles.__file__).parent / "tiled.cu").read_text()
+    source = (Path(tiled.__file__).parent / "tiled.cu").read_text()
     lines = [line for line in source.splitlines() if re.match(r"#define (AT|G|BT|TILE|TAPS) ", line)]
     given = ["=".join(re.match(r"#define (\S+) (.+)", line).groups()) for line in lines]
 
     def normal(define):
         return re.sub(r"-?\d+(\.\d+)?", lambda number: repr(float(number[0])), define.replace(" ", ""))
 
-    assert [normal(define) for define in given] == [normal(define) for define in tiles.Tile(2, 2).defines]
+    assert [normal(define) for define in given] == [normal(define) for define in tiled.defines(Tile(2, 2))]
 
 
 # Which algorithm
@@ -205,26 +204,26 @@ H100_SMS = 132
 
 
 @pytest.mark.parametrize("g, images, channels, kernels, expected", [
-    (LAYER, 64, 128, 256, tiles.Tile(4, 2)),
+    (LAYER, 64, 128, 256, Tile(4, 2)),
     (LAYER, 64, 3, 64, None),
     (LAYER, 64, 64, 3, None),
     (LAYER, 1, 128, 256, None),
     (LAYER, 0, 128, 256, None),
     (LAYER, 64, 0, 256, None),
-    (geometry((64, 64), (5, 5), 2, (2, 2)), 64, 128, 128, tiles.Tile(4, 3)),
+    (geometry((64, 64), (5, 5), 2, (2, 2)), 64, 128, 128, Tile(4, 3)),
     (LAYER._replace(algorithm="direct"), 64, 128, 256, None),
     (LAYER._replace(dilation=(2, 2)), 64, 128, 256, None),
     (LAYER._replace(groups=2), 64, 128, 256, None),
     (LAYER._replace(stride=(2, 1)), 64, 128, 256, None),
     (geometry((32, 32), (1, 1), 1), 64, 256, 256, None),
     (geometry((32, 32), (4, 2), 2), 64, 256, 256, None),
-    (LAYER._replace(algorithm="tiled"), 64, 3, 64, tiles.Tile(4, 2)),
+    (LAYER._replace(algorithm="tiled"), 64, 3, 64, Tile(4, 2)),
     (LAYER._replace(algorithm="tiled"), 64, 0, 64, None),
     (LAYER, 2**15, 256, 256, None),
-    (geometry((14, 14), (4, 4), 2, (1, 1)), 256, 64, 128, tiles.Tile(7, 2)),
+    (geometry((14, 14), (4, 4), 2, (1, 1)), 256, 64, 128, Tile(7, 2)),
 ])
 def test_which_tile(g, images, channels, kernels, expected):
-    assert tiles.best_tile(H100_SMS, g, images, channels, kernels) == expected
+    assert tiled.cheapest_tile(H100_SMS, g, images, channels, kernels) == expected
 
 
 def noted(found, module, compute, *args):
@@ -236,24 +235,24 @@ def noted(found, module, compute, *args):
 def told(monkeypatch):
     """Who has been asked: modules, in order."""
     found = []
-    for module in (direct, tiles):
-        for name in convolution.__all__:
+    for module in (direct, tiled):
+        for name in conv.__all__:
             monkeypatch.setattr(module, name, partial(noted, found, module, getattr(module, name)))
     return found
 
 
-@pytest.mark.parametrize("algorithm, module", [("auto", direct), ("direct", direct), ("tiled", tiles)])
+@pytest.mark.parametrize("algorithm, module", [("auto", direct), ("direct", direct), ("tiled", tiled)])
 @pytest.mark.parametrize("precision", ["float32", "tf32"])
 def test_dispatch(told, algorithm, module, precision):
     g = geometry((8, 8), (4, 4), 2, (1, 1), algorithm=algorithm)
     x, weight, y = arrays(g, 2, 3, 5, np.float32)
     bias = np.linspace(-1, 1, 5).astype(np.float32)
     exact = np.maximum(Exact.conv2d(x, weight, g) + bias[:, None, None], 0)
-    tolerance = 1e-5 if module is tiles or precision == "float32" else 1e-2
+    tolerance = 1e-5 if module is tiled or precision == "float32" else 1e-2
     with override(matmul_precision=precision):
-        found = [convolution.conv2d(DEVICE, upload(x), upload(weight), g, upload(bias), "relu"),
-                 convolution.conv2d_input_grad(DEVICE, upload(y), upload(weight), g, upload(bias[:3])),
-                 convolution.conv2d_weight_grad(DEVICE, upload(x), upload(y), g)]
+        found = [conv.conv2d(DEVICE, upload(x), upload(weight), g, upload(bias), "relu"),
+                 conv.conv2d_input_grad(DEVICE, upload(y), upload(weight), g, upload(bias[:3])),
+                 conv.conv2d_weight_grad(DEVICE, upload(x), upload(y), g)]
     expected = [exact, Exact.conv2d_input_grad(y, weight, g) + bias[:3, None, None], Exact.conv2d_weight_grad(x, y, g)]
     for ours, theirs in zip(found, expected, strict=True):
         np.testing.assert_allclose(ours.get(), theirs, rtol=0, atol=tolerance * np.abs(theirs).max())
@@ -261,11 +260,11 @@ def test_dispatch(told, algorithm, module, precision):
 
 
 def test_tf32_is_for_the_direct_algorithm(told, monkeypatch):
-    monkeypatch.setattr(tiles, "best_tile", lambda *_: tiles.Tile(2, 2))
+    monkeypatch.setattr(tiled, "cheapest_tile", lambda *_: Tile(2, 2))
     g = geometry((6, 6), (4, 4), 2, (1, 1))
     x, weight, _ = arrays(g, 1, 2, 2, np.float64)
     with override(matmul_precision="tf32"):
-        convolution.conv2d(DEVICE, upload(x.astype(np.float32)), upload(weight.astype(np.float32)), g)
-        convolution.conv2d(DEVICE, upload(x), upload(weight), g)
-    convolution.conv2d(DEVICE, upload(x.astype(np.float32)), upload(weight.astype(np.float32)), g)
-    assert told == [direct, tiles, tiles]
+        conv.conv2d(DEVICE, upload(x.astype(np.float32)), upload(weight.astype(np.float32)), g)
+        conv.conv2d(DEVICE, upload(x), upload(weight), g)
+    conv.conv2d(DEVICE, upload(x.astype(np.float32)), upload(weight.astype(np.float32)), g)
+    assert told == [direct, tiled, tiled]

@@ -1,11 +1,18 @@
-"""Moving images between the two orders of memory: row-major (N, C, H, W) and channels-last (N, H, W, C)."""
+"""The compiled transposition of matrices, which moves images between row-major and channels-last order."""
 from __future__ import annotations
 
 from functools import cache
 from typing import Any, NamedTuple
 
-from tinygan.kernels.cpu.matmul.gemm import transposer
+import numpy as np
+
+from tinygan.kernels.cpu.matmul.packing import transposer
 from tinygan.kernels.cpu.runtime.arguments import task
+from tinygan.kernels.cpu.runtime.arrays import REALS, address
+from tinygan.kernels.cpu.runtime.pool import pool
+from tinygan.kernels.cpu.runtime.workspace import empty
+
+Array = np.ndarray[Any, Any]
 
 
 class Transposition(NamedTuple):
@@ -32,3 +39,13 @@ def make(real: Any) -> int:
             turn(t.source + place, columns, rows, columns, t.target + place, rows)
 
     return transpose
+
+
+def transposed(matrices: Array) -> Array:
+    """(N, rows, columns), C-contiguous -> (N, columns, rows), C-contiguous."""
+    n, rows, columns = matrices.shape
+    out = empty((n, columns, rows), matrices.dtype)
+    pool.run(make(REALS[matrices.dtype]),
+             Transposition(source=address(matrices), target=address(out), matrices=n, rows=rows, columns=columns),
+             pool.parts(matrices.size))
+    return out

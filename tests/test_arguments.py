@@ -1,0 +1,64 @@
+"""Arguments of kernels by name: what a NamedTuple says in Python is what a record says in a kernel."""
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from numba import types
+
+from tinygan.kernels.cpu.runtime.arguments import dtype_of, packed, task
+from tinygan.kernels.cpu.runtime.arrays import address, array_at
+from tinygan.kernels.cpu.runtime.compiling import inline
+from tinygan.kernels.cpu.runtime.pool import pool
+
+
+class Point(NamedTuple):
+    x: int
+    y: int
+
+
+class Range(NamedTuple):
+    low: float
+    high: float
+
+
+class Places(NamedTuple):
+    first: Point
+    size: float
+    range: Range
+    last: Point
+
+
+def test_records_within_records_lie_as_numpy_has_them():
+    places = Places(first=Point(1, 2), size=0.5, range=Range(3.0, 4.0), last=Point(-5, 2**62))
+    for _ in range(2):  # the second time what is packed once is not packed again
+        found = packed(places).view(dtype_of(Places))
+        assert found.tolist() == [((1, 2), 0.5, (3.0, 4.0), (-5, 2**62))]
+
+
+def test_records_that_are_equal_as_tuples_are_told_apart():
+    """Whole numbers and others are different words."""
+    places = Places(Point(1, 2), 1.0, Range(1, 2), Point(1, 2))
+    assert packed(places).view(dtype_of(Places)).tolist() == [((1, 2), 1.0, (1.0, 2.0), (1, 2))]
+
+
+class Written(NamedTuple):
+    places: Places
+    out: int
+
+
+def test_a_kernel_reads_fields_of_fields():
+    at = array_at(types.float64)
+
+    @inline
+    def sum_of(point: Any) -> Any:
+        return point.x + point.y
+
+    @task(Written)
+    def write(t: Any, part: Any, parts: Any) -> None:
+        out, places = at(t.out, 4), t.places
+        out[0], out[1], out[2], out[3] = sum_of(places.first), places.size, t.places.range.high, places.last.y
+
+    out = np.zeros(4)
+    pool.run(write, Written(Places(Point(1, 2), 0.5, Range(3.0, 4.0), Point(-5, 7)), address(out)))
+    assert out.tolist() == [3, 0.5, 4, 7]

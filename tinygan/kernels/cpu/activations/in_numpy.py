@@ -1,0 +1,70 @@
+"""The activations as functions of whole arrays in NumPy, made from their records."""
+from __future__ import annotations
+
+import ast
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+import numpy as np
+
+from tinygan.kernels.activations import BY_NAME
+from tinygan.kernels.expressions import Body, FunctionalWriter, body, expanded, parsed, python_function
+
+Array = np.ndarray[Any, Any]
+
+
+def _choose(condition: Array, a: Any, b: Any, out: Array | None = None) -> Array:
+    found = np.where(condition, a, b)
+    if out is None:
+        return found
+    out[...] = found
+    return out
+
+
+_FUNCTIONS: dict[str, Any] = {
+    "abs": np.abs, "max": np.maximum, "exp": np.exp, "expm1": np.expm1, "log1p": np.log1p, "tanh": np.tanh,
+    "choose": _choose, "add": np.add, "subtract": np.subtract, "multiply": np.multiply, "divide": np.divide,
+    "negative": np.negative, "positive": np.positive, "greater": np.greater, "greater_equal": np.greater_equal,
+    "less": np.less, "less_equal": np.less_equal,
+}
+
+
+class _Writer(FunctionalWriter):
+    """Names NumPy's functions."""
+
+    def call(self, name: str, arguments: list[str]) -> str:
+        return f"exp(negative({arguments[0]}))" if name == "decay" else super().call(name, arguments)
+
+
+def _function(parameters: str, tree: ast.expr) -> Callable[..., Any]:
+    """The function of a formula: (argument, ..., out) -> array. The last operation writes to `out`."""
+    variables, result = body(expanded(tree), _Writer())
+    result = f"{result[:-1]}, out=out)" if result.endswith(")") else f"positive({result}, out=out)"
+    text = python_function("function", f"{parameters}, out=None", Body(variables, result))
+    if "kind(" in text:
+        text = text.replace("\n", f"\n    kind = {parameters.split(',')[0]}.dtype.type\n", 1)
+    namespace = dict(_FUNCTIONS)
+    exec(text, namespace)
+    function: Callable[..., Any] = namespace["function"]
+    return function
+
+
+@cache
+def formula(name: str, which: str) -> Callable[..., Any]:
+    """The function (argument, slope, out=None) that computes a formula of the activation's record: its "value", "slope",
+    "curvature", "slope_from_result" or "curvature_from_result". A constant formula gives an array all the same."""
+    record = BY_NAME[name]
+    tree = record.tree(which)
+    if isinstance(tree, ast.Constant):
+        constant = ast.literal_eval(tree)
+        return lambda x, slope, out=None: np.multiply(np.ones_like(x), constant, out=out)
+    return _function(f"{record.argument(which)}, slope", tree)
+
+
+VALUES = {name: formula(name, "value") for name in BY_NAME}
+KEPT_SLOPES = {name: formula(name, record.kept_slope) for name, record in BY_NAME.items()}
+"""The slopes, computed from what backward keeps."""
+
+sigmoid = _function("x", parsed("sigmoid(x)", ("x",)))
+sigmoid_slope = _function("x", parsed("sigmoid_slope(x)", ("x",)))

@@ -1,0 +1,42 @@
+"""Binary cross-entropy of logits on the CPU: NumPy for a few, compiled loops for more."""
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from tinygan.kernels.cpu.activations.in_numpy import sigmoid, sigmoid_slope
+from tinygan.kernels.cpu.runtime.loading import loaded
+
+__all__ = ["bce_with_logits", "bce_with_logits_curvature", "bce_with_logits_grad"]
+
+Array = np.ndarray[Any, Any]
+_COMPILED = "tinygan.kernels.cpu.losses.compiled"
+COMPILED_ABOVE = 32  # logits (fewer would not be slower by the compiled loop, but need no compiler)
+
+
+def bce_with_logits(logits: Array, targets: Any) -> Array:
+    """mean(softplus(logits) - targets * logits) for an array of targets or one number. Computed as
+    mean(t |logits| + log(1 + exp(-|logits|))), where t is the target of a negative logit and 1 - target of another; t = 0
+    leaves nothing even of an infinite logit."""
+    if logits.size > COMPILED_ABOVE:
+        return loaded(_COMPILED).bce_with_logits(logits, targets)
+    targets, sizes = np.asarray(targets, logits.dtype), np.abs(logits)
+    factors = np.where(logits < 0, targets, 1 - targets)
+    return np.mean(np.where(factors == 0, 0, sizes) * factors + np.log1p(np.exp(-sizes)))
+
+
+def bce_with_logits_grad(g: Array, logits: Array, targets: Any) -> Array:
+    """g * (sigmoid(logits) - targets) / size; g is one number."""
+    if logits.size > COMPILED_ABOVE:
+        return loaded(_COMPILED).bce_with_logits_grad(g, logits, targets)
+    # (1 - targets) * sigmoid(logits) - targets * sigmoid(-logits), where no small difference is lost
+    slopes = (1 - targets) * sigmoid(logits) - targets * sigmoid(-logits)
+    return slopes * (g / logits.dtype.type(logits.size))
+
+
+def bce_with_logits_curvature(gg: Array, g: Array, logits: Array) -> Array:
+    """gg * g / size * p * (1 - p), for p = sigmoid(logits); g is one number."""
+    if logits.size > COMPILED_ABOVE:
+        return loaded(_COMPILED).bce_with_logits_curvature(gg, g, logits)
+    return gg * (g / logits.dtype.type(logits.size)) * sigmoid_slope(logits)

@@ -1,0 +1,114 @@
+"""The compiled matrix products behind Python functions, for arrays that are not empty. Importing this module compiles the
+one that every training needs, or loads it from the cache."""
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+import numpy as np
+
+from tinygan.kernels.activations import CODES
+from tinygan.kernels.cpu.activations.compiled import activation_forward
+from tinygan.kernels.cpu.matmul import gemm, thin
+from tinygan.kernels.cpu.matmul.gemm import Product
+from tinygan.kernels.cpu.matmul.thin import ThinProduct
+from tinygan.kernels.cpu.runtime.arrays import REALS, address
+from tinygan.kernels.cpu.runtime.pool import pool
+from tinygan.kernels.cpu.runtime.workspace import Scratch, empty
+
+Array = np.ndarray[Any, Any]
+IDENTITY = CODES["identity"]
+SHARED_FROM = 200_000  # multiplications: for fewer, waking the workers takes longer than they save
+LONGEST_SUM = 8192  # terms that are added one after another; more would lose digits
+PART_OF_SUM = 2048  # terms that are added one after another in a longer sum
+NARROW = 4  # columns of a product, up to which the left matrix is read in place, and the right one packed
+
+
+@cache
+def _gemm(dtype: Any) -> int:
+    return gemm.make(REALS[dtype])
+
+
+@cache
+def _thin(dtype: Any) -> int:
+    return thin.make(REALS[dtype])
+
+
+def _strides(x: Array) -> tuple[Array, int, int]:
+    """x, or a copy if neither of its two axes is contiguous, with its strides in elements."""
+    row, column = x.strides
+    item = x.itemsize
+    if (column == item or row == item) and row > 0 and column > 0 and not (row % item or column % item):
+        return x, row // item, column // item
+    x = np.ascontiguousarray(x)
+    return x, max(x.shape[1], 1), 1
+
+
+def product(a: Array, b: Array, out: Array | None = None, bias: Array | None = None, activation: int = IDENTITY,
+            slope: float = 0.0) -> Array:
+    """activation(a @ b + bias) for 2-D arrays of one dtype. bias: (columns of b,) or None; with it b must have contiguous
+    columns (be the transpose of a C-ordered array). activation: the code of a fused one. out is C-contiguous."""
+    m, k = a.shape
+    n = b.shape[1]
+    if k > LONGEST_SUM:
+        return _long_product(a, b, out, bias, activation, slope)
+    if out is None:
+        out = empty((m, n), a.dtype)
+    a, a_row, a_column = _strides(a)
+    b, b_row, b_column = _strides(b)
+    narrow = bias is None and n <= NARROW and m > gemm.ROWS
+    staged = bias is not None or (b_row == 1 and k > 1 and not narrow)
+    if staged:  # C^T = B^T A^T: the rows of B^T are contiguous and are read in place
+        m, n = n, m
+        a, a_row, a_step, b, b_step, b_column = b, b_column, b_row, a, a_column, a_row
+    else:
+        a_step, b_step = a_column, b_row
+    direct = a_step == 1
+    parts = 1 if m * n * k < SHARED_FROM else pool.size
+    # Rows of C are shared out where B is what all parts can pack cheaply: in the gradient of a weight.
+    split_rows = not staged and (not direct or narrow)
+    elements = gemm.scratch_elements(m, n, k, direct, staged, out.dtype)
+    with Scratch(parts * elements * out.itemsize) as (memory,):
+        pool.run(_gemm(out.dtype), Product(
+            a=address(a), a_row=a_row, a_step=a_step, b=address(b), b_step=b_step, b_column=b_column, c=address(out),
+            c_stride=out.shape[1], staged=staged, m=m, n=n, k=k, split_rows=split_rows,
+            bias=0 if bias is None else address(bias), activation=activation, slope=slope, scratch=memory,
+            scratch_elements=elements), parts)
+    return out
+
+
+def _long_product(a: Array, b: Array, out: Array | None, bias: Array | None, activation: int, slope: float) -> Array:
+    """The same in parts of the sums."""
+    y = product(a[:, :PART_OF_SUM], b[:PART_OF_SUM], out)
+    for start in range(PART_OF_SUM, a.shape[1], PART_OF_SUM):
+        y += product(a[:, start:start + PART_OF_SUM], b[start:start + PART_OF_SUM])
+    if bias is not None:
+        y += bias
+    return y if activation == IDENTITY else activation_forward(y, activation, slope, y)
+
+
+def dense_product(x: Array, weight: Array, bias: Array, activation: int, slope: float, out: Array | None = None) -> Array:
+    """activation(x @ weight.T + bias): x (N, in), weight (out, in), C-contiguous or not. activation: the code of a fused
+    one."""
+    if weight.shape[0] > NARROW:
+        return product(x, weight.T, out, bias, activation, slope)
+    y = product(x, weight.T, out)
+    y += bias
+    return y if activation == IDENTITY else activation_forward(y, activation, slope, y)
+
+
+def thin_product(a: Array, b: Array, out: Array | None = None, bias: Array | None = None, activation: int = IDENTITY,
+                 slope: float = 0.0) -> Array:
+    """`product` for a of few columns and any b."""
+    (m, k), n = a.shape, b.shape[1]
+    if out is None:
+        out = empty((m, n), a.dtype)
+    a, b = np.ascontiguousarray(a), np.ascontiguousarray(b)
+    bias = None if bias is None else np.ascontiguousarray(bias)
+    pool.run(_thin(a.dtype), ThinProduct(
+        a=address(a), b=address(b), bias=0 if bias is None else address(bias), out=address(out), m=m, k=k, n=n,
+        activation=activation, slope=slope), pool.parts(m * n))
+    return out
+
+
+_gemm(np.dtype(np.float32))

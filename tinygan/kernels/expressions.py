@@ -1,0 +1,202 @@
+"""A small common language for formulas of one number, and how it is written in Python, C++ and function calls.
+
+An expression is a line of Python: numbers, names, + - * /, comparisons, `a if condition else b`, and calls of FUNCTIONS.
+`x if x > 0 else slope * x` becomes
+
+    infix        x if x > real(0) else slope * x                      for Numba, one number at a time
+    c            x > real(0) ? x : slope * x                          for CUDA
+    functional   choose(greater(x, 0), x, multiply(slope, x))         for NumPy and for ops, whole arrays at a time
+
+What takes care to compute, such as the exponential, is a function. Each target has its own implementation under this name.
+NumPy computes both branches of a choice. So the branch that is not taken must not overflow: expm1(-abs(x)), for x < 0.
+"""
+from __future__ import annotations
+
+import ast
+import copy
+from collections import Counter
+from collections.abc import Callable, Iterable
+from functools import cache
+from typing import Any, NamedTuple
+
+FUNCTIONS = {
+    "abs": "the absolute value",
+    "max": "the larger of two numbers; NaN if one of them is NaN",
+    "decay": "exp(-t) for t >= 0, which cannot overflow",
+    "expm1": "exp(t) - 1, exact for small t",
+    "log1p": "log(1 + t) for t from 0 to 1, exact for small t",
+    "tanh": "the hyperbolic tangent",
+    "sigmoid": "1 / (1 + exp(-x)): nothing overflows, and a small tail survives",
+    "sigmoid_slope": "the derivative of sigmoid; p * (1 - p) would lose a small 1 - p",
+}
+DEFINITIONS = {
+    "sigmoid": "(decay(abs(x)) if x < 0 else 1) / (1 + decay(abs(x)))",
+    "sigmoid_slope": "decay(abs(x)) / ((1 + decay(abs(x))) * (1 + decay(abs(x))))",
+}
+"""Functions that the language itself defines."""
+
+_SYMBOLS: dict[type[ast.AST], str] = {ast.Add: "+", ast.Sub: "-", ast.Mult: "*", ast.Div: "/", ast.Gt: ">", ast.Lt: "<",
+                                      ast.GtE: ">=", ast.LtE: "<="}
+_WORDS = {"+": "add", "-": "subtract", "*": "multiply", "/": "divide", ">": "greater", "<": "less", ">=": "greater_equal",
+          "<=": "less_equal"}
+
+
+@cache
+def parsed(text: str, names: tuple[str, ...]) -> ast.expr:
+    """The tree of an expression in these names; ValueError for what is not in the language."""
+    try:
+        tree = ast.parse(text.strip(), mode="eval").body
+    except SyntaxError:
+        raise ValueError(f"expression {text!r}: expected one expression of Python") from None
+    called = {id(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call)}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Name):
+            known: Iterable[str] = FUNCTIONS if id(node) in called else names
+            if node.id not in known:
+                raise ValueError(f"expression {text!r}: unknown name {node.id!r}, expected one of {', '.join(known)}")
+    return tree
+
+
+class _Expander(ast.NodeTransformer):
+    """Replaces calls of defined functions by their definitions."""
+
+    def visit_Call(self, node: ast.Call) -> ast.AST:
+        self.generic_visit(node)
+        name = node.func.id if isinstance(node.func, ast.Name) else ""
+        if name not in DEFINITIONS:
+            return node
+        return _Substitute(node.args[0]).visit(ast.parse(DEFINITIONS[name], mode="eval").body)
+
+
+class _Substitute(ast.NodeTransformer):
+    """Replaces x by an expression."""
+
+    def __init__(self, argument: ast.expr) -> None:
+        self._argument = argument
+
+    def visit_Name(self, node: ast.Name) -> ast.AST:
+        return self._argument if node.id == "x" else node
+
+
+def expanded(tree: ast.expr) -> ast.expr:
+    """The expression without calls of functions that the language defines: with their definitions instead."""
+    found: ast.expr = _Expander().visit(copy.deepcopy(tree))
+    return found
+
+
+class Writer:
+    """Writes trees in Python's own notation. `real` is the type of the numbers."""
+
+    def number(self, value: float) -> str:
+        return f"real({value})"
+
+    def choice(self, condition: str, a: str, b: str) -> str:
+        return f"({a} if {condition} else {b})"
+
+    def negative(self, a: str) -> str:
+        return f"(-{a})"
+
+    def operation(self, symbol: str, a: str, b: str) -> str:
+        return f"({a} {symbol} {b})"
+
+    def call(self, name: str, arguments: list[str]) -> str:
+        return f"{name}({', '.join(arguments)})"
+
+    def write(self, node: ast.expr, known: dict[str, str] | None = None) -> str:
+        """The text of a tree. known: text for sub-trees, by their `ast.dump`."""
+        if known and (found := known.get(ast.dump(node))):
+            return found
+
+        def text(part: ast.expr) -> str:
+            return self.write(part, known)
+
+        match node:
+            case ast.Constant(value=int() | float() as value):
+                return self.number(value)
+            case ast.Name(id=name):
+                return name
+            case ast.UnaryOp(op=ast.USub(), operand=a):
+                return self.negative(text(a))
+            case ast.BinOp(left=a, op=operator, right=b) | ast.Compare(left=a, ops=[operator], comparators=[b]) \
+                    if type(operator) in _SYMBOLS:
+                return self.operation(_SYMBOLS[type(operator)], text(a), text(b))
+            case ast.IfExp(test=condition, body=a, orelse=b):
+                return self.choice(text(condition), text(a), text(b))
+            case ast.Call(func=ast.Name(id=name), args=arguments, keywords=[]):
+                return self.call(name, [text(argument) for argument in arguments])
+        raise ValueError(f"{ast.unparse(node)!r} is not in the language of expressions")
+
+
+class CWriter(Writer):
+    """Writes them in C++."""
+
+    def choice(self, condition: str, a: str, b: str) -> str:
+        return f"({condition} ? {a} : {b})"
+
+
+class FunctionalWriter(Writer):
+    """Writes them as calls of functions of arrays. Numbers stay Python's, so that they take the arrays' dtype; only a
+    choice, which has no dtype of its own, is between values of the arrays' `kind`."""
+
+    def number(self, value: float) -> str:
+        return repr(value)
+
+    def choice(self, condition: str, a: str, b: str) -> str:
+        return f"choose({condition}, {self._of_a_kind(a)}, {self._of_a_kind(b)})"
+
+    def negative(self, a: str) -> str:
+        return f"-{a}" if _is_number(a) else f"negative({a})"
+
+    def operation(self, symbol: str, a: str, b: str) -> str:
+        return f"{_WORDS[symbol]}({a}, {b})"
+
+    @staticmethod
+    def _of_a_kind(text: str) -> str:
+        return f"kind({text})" if _is_number(text) or text == "slope" else text
+
+
+def _is_number(text: str) -> bool:
+    return text.lstrip("-").replace(".", "", 1).isdigit()
+
+
+class Body(NamedTuple):
+    """A function's body: local variables with their text, in order, and the result's text."""
+
+    variables: tuple[tuple[str, str], ...]
+    result: str
+
+
+def body(tree: ast.expr, writer: Writer) -> Body:
+    """The body that computes an expression. A part that occurs more than once is computed once."""
+    parts = [node for node in ast.walk(tree) if isinstance(node, ast.Call | ast.BinOp)]
+    counts = Counter(map(ast.dump, parts))
+    known: dict[str, str] = {}
+    variables: list[tuple[str, str]] = []
+    for node in reversed(parts):  # the inner ones first
+        key = ast.dump(node)
+        if counts[key] > 1 and key not in known:
+            text = writer.write(node, known)
+            known[key] = f"t{len(variables)}"
+            variables.append((known[key], text))
+    return Body(tuple(variables), writer.write(tree, known))
+
+
+def python_function(name: str, parameters: str, body: Body) -> str:
+    """The source of a function in Python."""
+    lines = [f"    {variable} = {text}\n" for variable, text in body.variables]
+    return f"def {name}({parameters}):\n{''.join(lines)}    return {body.result}\n"
+
+
+def in_calls(tree: ast.expr, parameters: tuple[str, ...], functions: dict[str, Any]) -> Callable[..., Any]:
+    """The function that computes an expression by calls of `functions`: add, subtract, multiply, divide, negative, greater,
+    ..., choose, kind, and those of the language."""
+    namespace = dict(functions)
+    exec(python_function("function", ", ".join(parameters), body(tree, FunctionalWriter())), namespace)
+    function: Callable[..., Any] = namespace["function"]
+    return function
+
+
+def c_function(name: str, parameters: str, body: Body) -> str:
+    """The source of a function of the device in C++."""
+    lines = [f"    real {variable} = {text};\n" for variable, text in body.variables]
+    return f"__device__ __forceinline__ real {name}({parameters}) {{\n{''.join(lines)}    return {body.result};\n}}\n"
