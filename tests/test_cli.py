@@ -15,7 +15,7 @@ from tiny_run import content
 
 from tinygan import cli, saving
 from tinygan.data import mnist
-from tinygan.kernels.cpu.matmul import microkernel
+from tinygan.kernels.cpu.runtime import simd
 
 EXAMPLE = Path(__file__).parents[1] / "examples" / "vanilla_mnist.py"
 
@@ -124,7 +124,7 @@ def test_info_shows_settings_progress_networks_and_files(run, capsys):
     out = capsys.readouterr().out
     for expected in ("vanilla on array:images.npy, 40 images of (1, 5, 4)", "generator_cost   non-saturating",
                      "epoch    2 of 2", "step     10 of 10", "Dense(100 -> 256)", "25,856", "losses.png",
-                     "samples/epoch_0002.png", f"Kernels on the CPU\n  vectors    {microkernel.VECTOR_BYTES} bytes"):
+                     "samples/epoch_0002.png", f"Kernels on the CPU\n  vectors    {simd.VECTOR_BYTES} bytes"):
         assert expected in out
 
 

@@ -7,6 +7,7 @@ import sys
 import threading
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -21,7 +22,7 @@ from tinygan.backends import cpu
 from tinygan.kernels import reference
 from tinygan.kernels.cpu import native
 from tinygan.kernels.cpu.activations import COMPILED_ABOVE
-from tinygan.kernels.cpu.runtime import compiling, workspace
+from tinygan.kernels.cpu.runtime import compiling, loading, workspace
 from tinygan.kernels.cpu.runtime.arrays import pointer_to
 from tinygan.kernels.cpu.runtime.pool import SHARED_FROM, Pool, core_count, pool
 
@@ -588,6 +589,32 @@ def test_the_message_appears_only_when_something_is_compiled(tmp_path):
     assert "compiling kernels" in first and str(tmp_path) in first
     _, second = python(code, tmp_path)
     assert second == ""
+
+
+def test_what_every_training_needs_is_loaded_together_and_once(monkeypatch):
+    imported, said = [], []
+
+    @contextmanager
+    def announced(file, name):
+        said.append(name)
+        yield
+
+    monkeypatch.setattr(compiling, "announced", announced)
+    monkeypatch.setattr(loading, "_LOADED", {})
+    monkeypatch.setattr(loading, "importlib", SimpleNamespace(import_module=lambda name: imported.append(name) or name))
+    room, conv = f"{loading.CPU}.batchnorm.compiled", f"{loading.CPU}.conv.compiled"
+    for _ in range(2):
+        assert loading.loaded(room) == room
+    assert imported == [*loading.EVERY_TRAINING.modules, room] and said == ["kernels"]
+    assert loading.loaded(conv) == conv
+    assert imported[-1] == conv and said == ["kernels", "convolutions"] and len(set(imported)) == len(imported)
+
+
+@pytest.mark.parametrize("group", [loading.EVERY_TRAINING, loading.CONVOLUTIONS])
+def test_a_group_of_kernels_leaves_the_file_in_the_cache_that_says_so(group):
+    for module in group.modules:
+        loading.loaded(module)
+    assert any(compiling.cache_folder().glob(f"{group.file}.*.nbi"))
 
 
 def test_an_edited_helper_is_not_run_from_the_cache(tmp_path):

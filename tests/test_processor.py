@@ -15,8 +15,7 @@ import pytest
 
 import tinygan
 from tinygan.devices import DeviceError
-from tinygan.kernels.cpu.matmul import microkernel
-from tinygan.kernels.cpu.runtime import processor
+from tinygan.kernels.cpu.runtime import processor, simd
 
 OWN = processor._vector_bytes(llvm.get_host_cpu_features())
 NAMES = {16: "x86-64-v2", 32: "x86-64-v3"}
@@ -40,7 +39,6 @@ import tinygan
 from tinygan.kernels.cpu.runtime import compiling
 from tinygan.kernels.cpu.activations import compiled as elementwise
 from tinygan.kernels.cpu.matmul import gemm
-from tinygan.kernels.cpu.matmul import microkernel
 from tinygan.kernels.cpu.matmul import compiled as products
 from tinygan.kernels.cpu.runtime import simd
 
@@ -56,7 +54,7 @@ product = products.product(a.astype(np.float32), b.astype(np.float32))
 ours = [code for code in compiling._ALIVE]
 add_up(np.ones(3, np.float32))
 print(json.dumps({
-    "bytes": microkernel.VECTOR_BYTES, "lanes": simd.lanes_of(types.float64),
+    "bytes": simd.VECTOR_BYTES, "lanes": simd.lanes_of(types.float64),
     "targets": sorted({code._library.codegen.magic_tuple()[1] for code in ours}),
     "assembly": "".join(code._library.get_asm_str() for code in ours),
     "folder": compiling.cache_folder().name,
@@ -85,7 +83,7 @@ def test_kernels_are_compiled_for_it_and_the_users_functions_are_not(vectors, tm
             assert used["y"] is ("vfmadd" in found["assembly"]) is (size > 16)
         assert not re.search(r"\bfmaf?\b", found["assembly"])  # the C library's, for one element
     assert [path.name for path in (tmp_path / "tinygan" / "kernels").iterdir()] == [found["folder"]]
-    assert (found["folder"] == folder_of_this_process()) is (size == microkernel.VECTOR_BYTES)
+    assert (found["folder"] == folder_of_this_process()) is (size == simd.VECTOR_BYTES)
 
 
 def folder_of_this_process():

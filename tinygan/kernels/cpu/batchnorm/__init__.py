@@ -1,4 +1,4 @@
-"""Batch normalisation of (N, C, ...), with relu, leaky_relu or the identity after it.
+"""Batch normalisation of (N, C, ...), with a piecewise linear activation after it.
 
 `small` (NumPy) and `compiled` have the same functions, which see x as a matrix (rows, channels). What they make is put
 together here.
@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from tinygan.kernels.activations import FUSED
+from tinygan.kernels.activations import PIECEWISE_LINEAR
 from tinygan.kernels.cpu.batchnorm import small
 from tinygan.kernels.cpu.batchnorm.normalized import Array, Normalized
 from tinygan.kernels.cpu.layout import channels_last
@@ -39,8 +39,10 @@ def _images(rows: Array, like: Array) -> Array:
 def _normalized(x: Array, weight: Array, bias: Array, eps: float, mean: Array, var: Array, activation_name: str,
                 slope: float) -> Normalized:
     """What kernels are told of the layer and of x."""
+    if activation_name not in PIECEWISE_LINEAR:
+        raise ValueError(f"batch_norm: {activation_name!r} is not one of {', '.join(PIECEWISE_LINEAR)}")
     mean, inverse, weight, bias = map(np.ascontiguousarray, (mean, 1 / np.sqrt(var + var.dtype.type(eps)), weight, bias))
-    return Normalized(_rows(x), mean, inverse, weight, bias, FUSED[activation_name], slope)
+    return Normalized(_rows(x), mean, inverse, weight, bias, activation_name, slope)
 
 
 def batch_norm_statistics(x: Array, mean: Array, var: Array) -> None:

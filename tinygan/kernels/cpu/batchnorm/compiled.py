@@ -1,8 +1,8 @@
 """The compiled kernels of batch normalisation with the activation after it. They see channels-last images, or a batch of
 vectors, as a matrix (rows, channels).
 
-With z = (x - mean) / deviation * weight + bias the result is activation(z), relu, leaky_relu or the identity. Backward
-finds the sign of z from x again, so the result need not be kept.
+With z = (x - mean) / deviation * weight + bias the result is activation(z). The activation is piecewise linear: its own
+second derivative is 0. Backward computes z from x again, so the result need not be kept.
 """
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from tinygan.kernels.activations import LEAKY_RELU, RELU
+from tinygan.kernels.activations import PIECEWISE_LINEAR
+from tinygan.kernels.cpu.activations.functions import chosen, formula
 from tinygan.kernels.cpu.batchnorm.normalized import Array, Normalized
 from tinygan.kernels.cpu.reductions.compiled import fold, rows_of, unfolded
 from tinygan.kernels.cpu.runtime.arguments import task
@@ -43,63 +44,72 @@ class Normalization(NamedTuple):
     slope: float
 
 
-class Helpers(NamedTuple):
-    """Functions for the kernels."""
+class Matrices(NamedTuple):
+    """Functions for the kernels that go through matrices by rows."""
 
     share: Any
     """(t, part, parts): first and end of the rows that are a part's."""
     row: Any
-    """(t, matrix, i): row i of the matrix at that address."""
+    """(matrix, i, channels): row i of the matrix at that address."""
     sums: Any
     """(t, part, i): row i of a part's sums, all 0."""
-    slope_below: Any
-    """(t): the activation's slope where z is not positive."""
 
 
 @cache
-def _helpers(real: Any) -> Helpers:
-    row_of, zeros = rows_of(real)
+def _matrices(real: Any) -> Matrices:
+    row, zeros = rows_of(real)
 
     @inline
     def share(t: Any, part: Any, parts: Any) -> Any:
         return t.rows * part // parts, t.rows * (part + 1) // parts
 
     @inline
-    def row(t: Any, matrix: Any, i: Any) -> Any:
-        return row_of(matrix, i, t.channels)
-
-    @inline
     def sums(t: Any, part: Any, i: Any) -> Any:
         return zeros(t.partial, part * t.totals + i, t.channels)
 
-    @inline
-    def slope_below(t: Any) -> Any:
-        if t.activation == LEAKY_RELU:
-            return real(t.slope)
-        return real(0) if t.activation == RELU else real(1)
+    return Matrices(share, row, sums)
 
-    return Helpers(share, row, sums, slope_below)
+
+def _task(name: str, real: Any, rows: Any) -> int:
+    """The address of a task. rows(name of an activation) is its loop for that activation: (t, part, first, end)."""
+    share, *_ = _matrices(real)
+    loop = chosen(PIECEWISE_LINEAR, rows)
+
+    @task(Normalization, f"{name}-{real}")
+    def whole(t: Any, part: Any, parts: Any) -> Any:
+        first, end = share(t, part, parts)
+        loop(t.activation, t, part, first, end)
+
+    return whole
+
+
+def _descend(activation: str, real: Any) -> Any:
+    """A function for kernels, (g, z, slope): g times the activation's slope at z. It is rounded: were it fused with an
+    addition, digits would depend on the activation."""
+    slope_at = formula(activation, "slope", real)
+    return inline(lambda g, z, slope: g * slope_at(z, slope), rounded=True)
 
 
 def _moments(real: Any) -> int:
-    share, row, sums, _ = _helpers(real)
+    """The sums of x and of its square, of x less what lies at `mean`: so a large mean takes no digits."""
+    share, row, sums = _matrices(real)
 
     @task(Normalization, str(real))
     def moments(t: Any, part: Any, parts: Any) -> Any:
-        """The sums of x and of its square, of x less what lies at `mean`: so a large mean takes no digits."""
         first, end = share(t, part, parts)
         total, squares = sums(t, part, 0), sums(t, part, 1)
-        centre = row(t, t.mean, 0)
+        n, at_x = t.channels, t.x
+        centre = row(t.mean, 0, n)
         quads = first + (end - first) // 4 * 4
         for i in range(first, quads, 4):  # four rows in the elements' own precision, the sums of those in float64
-            x0, x1, x2, x3 = row(t, t.x, i), row(t, t.x, i + 1), row(t, t.x, i + 2), row(t, t.x, i + 3)
-            for c in range(x0.size):
+            x0, x1, x2, x3 = row(at_x, i, n), row(at_x, i + 1, n), row(at_x, i + 2, n), row(at_x, i + 3, n)
+            for c in range(n):
                 d0, d1, d2, d3 = x0[c] - centre[c], x1[c] - centre[c], x2[c] - centre[c], x3[c] - centre[c]
                 total[c] += np.float64((d0 + d1) + (d2 + d3))
                 squares[c] += np.float64((d0 * d0 + d1 * d1) + (d2 * d2 + d3 * d3))
         for i in range(quads, end):
-            x0 = row(t, t.x, i)
-            for c in range(x0.size):
+            x0 = row(at_x, i, n)
+            for c in range(n):
                 d0 = x0[c] - centre[c]
                 total[c] += np.float64(d0)
                 squares[c] += np.float64(d0 * d0)
@@ -108,122 +118,146 @@ def _moments(real: Any) -> int:
 
 
 def _normalize(real: Any) -> int:
-    share, row, _, slope_below = _helpers(real)
+    """activation(z), at `out`."""
+    _, row, _ = _matrices(real)
 
-    @task(Normalization, str(real))
-    def normalize(t: Any, part: Any, parts: Any) -> Any:
-        """activation(z), at `out`."""
-        first, end = share(t, part, parts)
-        mean, inverse, weight, bias = row(t, t.mean, 0), row(t, t.inverse, 0), row(t, t.weight, 0), row(t, t.bias, 0)
-        below = slope_below(t)
-        for i in range(first, end):
-            x, out = row(t, t.x, i), row(t, t.out, i)
-            if t.activation == RELU:  # not 0 * z, which an infinity makes NaN
-                for c in range(x.size):
-                    z = (x[c] - mean[c]) * inverse[c] * weight[c] + bias[c]
-                    out[c] = 0 if z <= 0 else z
-            else:
-                for c in range(x.size):
-                    z = (x[c] - mean[c]) * inverse[c] * weight[c] + bias[c]
-                    out[c] = z if z > 0 else below * z
+    def rows(activation: str) -> Any:
+        activate = formula(activation, "value", real)
 
-    return normalize
+        @inline
+        def normalize(t: Any, part: Any, first: Any, end: Any) -> None:
+            n = t.channels
+            mean, inverse, weight, bias = row(t.mean, 0, n), row(t.inverse, 0, n), row(t.weight, 0, n), row(t.bias, 0, n)
+            slope = real(t.slope)
+            at_x, at_out = t.x, t.out
+            for i in range(first, end):
+                x, out = row(at_x, i, n), row(at_out, i, n)
+                for c in range(n):
+                    out[c] = activate((x[c] - mean[c]) * inverse[c] * weight[c] + bias[c], slope)
+
+        return normalize
+
+    return _task("normalize", real, rows)
 
 
 def _gradient_sums(real: Any) -> int:
-    share, row, sums, slope_below = _helpers(real)
+    """The sums of the gradient of z, and of that times the normalised x."""
+    _, row, sums = _matrices(real)
 
-    @task(Normalization, str(real))
-    def gradient_sums(t: Any, part: Any, parts: Any) -> Any:
-        """The sums of the gradient of z, and of that times the normalised x."""
-        first, end = share(t, part, parts)
-        plain, weighted = sums(t, part, 0), sums(t, part, 1)
-        mean, inverse, weight, bias = row(t, t.mean, 0), row(t, t.inverse, 0), row(t, t.weight, 0), row(t, t.bias, 0)
-        below = slope_below(t)
-        pairs = first + (end - first) // 2 * 2
-        for i in range(first, pairs, 2):
-            x0, x1, g0, g1 = row(t, t.x, i), row(t, t.x, i + 1), row(t, t.gradient, i), row(t, t.gradient, i + 1)
-            for c in range(x0.size):
-                normal0, normal1 = (x0[c] - mean[c]) * inverse[c], (x1[c] - mean[c]) * inverse[c]
-                a = g0[c] if normal0 * weight[c] + bias[c] > 0 else below * g0[c]
-                b = g1[c] if normal1 * weight[c] + bias[c] > 0 else below * g1[c]
-                plain[c] += np.float64(a + b)
-                weighted[c] += np.float64(a * normal0 + b * normal1)
-        for i in range(pairs, end):
-            x0, g0 = row(t, t.x, i), row(t, t.gradient, i)
-            for c in range(x0.size):
-                normal0 = (x0[c] - mean[c]) * inverse[c]
-                a = g0[c] if normal0 * weight[c] + bias[c] > 0 else below * g0[c]
-                plain[c] += np.float64(a)
-                weighted[c] += np.float64(a * normal0)
+    def rows(activation: str) -> Any:
+        descend = _descend(activation, real)
 
-    return gradient_sums
+        @inline
+        def gradient_sums(t: Any, part: Any, first: Any, end: Any) -> None:
+            plain, weighted = sums(t, part, 0), sums(t, part, 1)
+            n = t.channels
+            mean, inverse, weight, bias = row(t.mean, 0, n), row(t.inverse, 0, n), row(t.weight, 0, n), row(t.bias, 0, n)
+            slope = real(t.slope)
+            at_x, at_gradient = t.x, t.gradient
+            pairs = first + (end - first) // 2 * 2
+            for i in range(first, pairs, 2):
+                x0, x1, g0, g1 = row(at_x, i, n), row(at_x, i + 1, n), row(at_gradient, i, n), row(at_gradient, i + 1, n)
+                for c in range(n):
+                    normal0, normal1 = (x0[c] - mean[c]) * inverse[c], (x1[c] - mean[c]) * inverse[c]
+                    a = descend(g0[c], normal0 * weight[c] + bias[c], slope)
+                    b = descend(g1[c], normal1 * weight[c] + bias[c], slope)
+                    plain[c] += np.float64(a + b)
+                    weighted[c] += np.float64(a * normal0 + b * normal1)
+            for i in range(pairs, end):
+                x0, g0 = row(at_x, i, n), row(at_gradient, i, n)
+                for c in range(n):
+                    normal0 = (x0[c] - mean[c]) * inverse[c]
+                    a = descend(g0[c], normal0 * weight[c] + bias[c], slope)
+                    plain[c] += np.float64(a)
+                    weighted[c] += np.float64(a * normal0)
+
+        return gradient_sums
+
+    return _task("gradient_sums", real, rows)
 
 
 def _input_gradient(real: Any) -> int:
-    share, row, _, slope_below = _helpers(real)
+    """weight / deviation * (g - factors[0] - normalised x * factors[1]), g the gradient of z, at `out`."""
+    _, row, _ = _matrices(real)
 
-    @task(Normalization, str(real))
-    def input_gradient(t: Any, part: Any, parts: Any) -> Any:
-        """weight / deviation * (g - factors[0] - normalised x * factors[1]), g the gradient of z."""
-        first, end = share(t, part, parts)
-        mean, inverse, weight, bias = row(t, t.mean, 0), row(t, t.inverse, 0), row(t, t.weight, 0), row(t, t.bias, 0)
-        plain, weighted = row(t, t.factors, 0), row(t, t.factors, 1)
-        below = slope_below(t)
-        for i in range(first, end):
-            x, gradient, out = row(t, t.x, i), row(t, t.gradient, i), row(t, t.out, i)
-            for c in range(x.size):
-                normal = (x[c] - mean[c]) * inverse[c]
-                g = gradient[c] if normal * weight[c] + bias[c] > 0 else below * gradient[c]
-                out[c] = weight[c] * inverse[c] * (g - plain[c] - normal * weighted[c])
+    def rows(activation: str) -> Any:
+        descend = _descend(activation, real)
 
-    return input_gradient
+        @inline
+        def input_gradient(t: Any, part: Any, first: Any, end: Any) -> None:
+            n = t.channels
+            mean, inverse, weight, bias = row(t.mean, 0, n), row(t.inverse, 0, n), row(t.weight, 0, n), row(t.bias, 0, n)
+            plain, weighted = row(t.factors, 0, n), row(t.factors, 1, n)
+            slope = real(t.slope)
+            at_x, at_gradient, at_out = t.x, t.gradient, t.out
+            for i in range(first, end):
+                x, gradient, out = row(at_x, i, n), row(at_gradient, i, n), row(at_out, i, n)
+                for c in range(n):
+                    normal = (x[c] - mean[c]) * inverse[c]
+                    g = descend(gradient[c], normal * weight[c] + bias[c], slope)
+                    out[c] = weight[c] * inverse[c] * (g - plain[c] - normal * weighted[c])
+
+        return input_gradient
+
+    return _task("input_gradient", real, rows)
 
 
 def _second_sums(real: Any) -> int:
-    share, row, sums, slope_below = _helpers(real)
+    """The sums of h, the array at `second`, of h times the normalised x, and of h times the gradient of z."""
+    _, row, sums = _matrices(real)
 
-    @task(Normalization, str(real))
-    def second_sums(t: Any, part: Any, parts: Any) -> Any:
-        """The sums of h, the array at `second`, of h times the normalised x, and of h times the gradient of z."""
-        first, end = share(t, part, parts)
-        plain, weighted, products = sums(t, part, 0), sums(t, part, 1), sums(t, part, 2)
-        mean, inverse, weight, bias = row(t, t.mean, 0), row(t, t.inverse, 0), row(t, t.weight, 0), row(t, t.bias, 0)
-        below = slope_below(t)
-        for i in range(first, end):
-            x, gradient, h = row(t, t.x, i), row(t, t.gradient, i), row(t, t.second, i)
-            for c in range(x.size):
-                normal = (x[c] - mean[c]) * inverse[c]
-                g = gradient[c] if normal * weight[c] + bias[c] > 0 else below * gradient[c]
-                plain[c] += np.float64(h[c])
-                weighted[c] += np.float64(h[c] * normal)
-                products[c] += np.float64(h[c] * g)
+    def rows(activation: str) -> Any:
+        descend = _descend(activation, real)
 
-    return second_sums
+        @inline
+        def second_sums(t: Any, part: Any, first: Any, end: Any) -> None:
+            plain, weighted, products = sums(t, part, 0), sums(t, part, 1), sums(t, part, 2)
+            n = t.channels
+            mean, inverse, weight, bias = row(t.mean, 0, n), row(t.inverse, 0, n), row(t.weight, 0, n), row(t.bias, 0, n)
+            slope = real(t.slope)
+            at_x, at_gradient, at_second = t.x, t.gradient, t.second
+            for i in range(first, end):
+                x, gradient, h = row(at_x, i, n), row(at_gradient, i, n), row(at_second, i, n)
+                for c in range(n):
+                    normal = (x[c] - mean[c]) * inverse[c]
+                    g = descend(gradient[c], normal * weight[c] + bias[c], slope)
+                    plain[c] += np.float64(h[c])
+                    weighted[c] += np.float64(h[c] * normal)
+                    products[c] += np.float64(h[c] * g)
+
+        return second_sums
+
+    return _task("second_sums", real, rows)
 
 
 def _combine(real: Any) -> int:
-    share, row, _, slope_below = _helpers(real)
+    """With n the normalised x, h as above, g the gradient of z, k the factors: at `out` (k0 + k1 n + k2 h) times the slope
+    of the activation, at `out_x` k3 + k4 n + k5 h + k6 g."""
+    _, row, _ = _matrices(real)
 
-    @task(Normalization, str(real))
-    def combine(t: Any, part: Any, parts: Any) -> Any:
-        """With n the normalised x, h as above, g the gradient of z, k the factors: at `out` (k0 + k1 n + k2 h) times the
-        slope of the activation, at `out_x` k3 + k4 n + k5 h + k6 g."""
-        first, end = share(t, part, parts)
-        mean, inverse, weight, bias = row(t, t.mean, 0), row(t, t.inverse, 0), row(t, t.weight, 0), row(t, t.bias, 0)
-        k0, k1, k2, k3 = row(t, t.factors, 0), row(t, t.factors, 1), row(t, t.factors, 2), row(t, t.factors, 3)
-        k4, k5, k6 = row(t, t.factors, 4), row(t, t.factors, 5), row(t, t.factors, 6)
-        below = slope_below(t)
-        for i in range(first, end):
-            x, gradient, h = row(t, t.x, i), row(t, t.gradient, i), row(t, t.second, i)
-            by_g, by_x = row(t, t.out, i), row(t, t.out_x, i)
-            for c in range(x.size):
-                normal = (x[c] - mean[c]) * inverse[c]
-                slope = real(1) if normal * weight[c] + bias[c] > 0 else below
-                by_g[c] = (k0[c] + k1[c] * normal + k2[c] * h[c]) * slope
-                by_x[c] = k3[c] + k4[c] * normal + k5[c] * h[c] + k6[c] * slope * gradient[c]
+    def rows(activation: str) -> Any:
+        slope_at = formula(activation, "slope", real)
 
-    return combine
+        @inline
+        def combine(t: Any, part: Any, first: Any, end: Any) -> None:
+            n = t.channels
+            mean, inverse, weight, bias = row(t.mean, 0, n), row(t.inverse, 0, n), row(t.weight, 0, n), row(t.bias, 0, n)
+            k0, k1, k2, k3 = row(t.factors, 0, n), row(t.factors, 1, n), row(t.factors, 2, n), row(t.factors, 3, n)
+            k4, k5, k6 = row(t.factors, 4, n), row(t.factors, 5, n), row(t.factors, 6, n)
+            slope = real(t.slope)
+            at_x, at_gradient, at_second, at_out, at_out_x = t.x, t.gradient, t.second, t.out, t.out_x
+            for i in range(first, end):
+                x, gradient, h = row(at_x, i, n), row(at_gradient, i, n), row(at_second, i, n)
+                by_g, by_x = row(at_out, i, n), row(at_out_x, i, n)
+                for c in range(n):
+                    normal = (x[c] - mean[c]) * inverse[c]
+                    slope_here = slope_at(normal * weight[c] + bias[c], slope)
+                    by_g[c] = (k0[c] + k1[c] * normal + k2[c] * h[c]) * slope_here
+                    by_x[c] = k3[c] + k4[c] * normal + k5[c] * h[c] + k6[c] * slope_here * gradient[c]
+
+        return combine
+
+    return _task("combine", real, rows)
 
 
 class Tasks(NamedTuple):
@@ -244,23 +278,24 @@ def make(real: Any) -> Tasks:
                  _combine(real))
 
 
-def _run(task: str, x: Array, vectors: Sequence[Array], activation: int = 0, slope: float = 0.0,
+def _run(task: str, x: Array, vectors: Sequence[Array], activation: str = "identity", slope: float = 0.0,
          gradient: Array | None = None, second: Array | None = None, out: Array | None = None, out_x: Array | None = None,
          factors: Array | None = None, totals: int = 0) -> Array:
     """Run a task on x (rows, channels), which is C-contiguous, as are all the others. vectors: mean, 1 / deviation, weight
-    and bias. Returns the sums that it makes: (totals, channels), float64."""
+    and bias. Returns the sums that it makes, if any: (totals, channels), float64."""
     rows, channels = x.shape
     folded, parts = fold(rows, channels), pool.parts(x.size)
-    mean, inverse, weight, bias = [v[None].repeat(folded, 0) for v in vectors]  # (np.tile takes many times as long)
-    if factors is not None:
-        factors = factors[:, None].repeat(folded, 1)
-    partial = np.empty((parts, totals, folded * channels))
+    if folded > 1:
+        vectors = [v[None].repeat(folded, 0) for v in vectors]  # (np.tile takes many times as long)
+        factors = factors if factors is None else factors[:, None].repeat(folded, 1)
+    mean, inverse, weight, bias = map(address, vectors)
+    sums = np.empty((parts, totals, folded * channels)) if totals else None
     pool.run(getattr(make(REALS[x.dtype]), task), Normalization(
         x=address(x), gradient=_address(gradient), second=_address(second), out=_address(out), out_x=_address(out_x),
-        mean=address(mean), inverse=address(inverse), weight=address(weight), bias=address(bias), factors=_address(factors),
-        partial=address(partial), totals=totals, rows=rows // folded, channels=folded * channels, activation=activation,
-        slope=slope), parts)
-    return unfolded(partial, folded)
+        mean=mean, inverse=inverse, weight=weight, bias=bias, factors=_address(factors),
+        partial=_address(sums), totals=totals, rows=rows // folded, channels=folded * channels,
+        activation=PIECEWISE_LINEAR[activation], slope=slope), parts)
+    return np.zeros(0) if sums is None else unfolded(sums, folded)
 
 
 def _address(array: Array | None) -> int:
@@ -286,8 +321,8 @@ def gradient_sums(g: Array, n: Normalized) -> Array:
 
 
 def input_gradient(g: Array, n: Normalized, sums: Array) -> Array:
-    out = empty(g.shape, g.dtype)
-    _run("input_gradient", n.x, n[1:5], n.activation, n.slope, gradient=g, out=out, factors=sums / g.dtype.type(len(g)))
+    out, means = empty(g.shape, g.dtype), np.ascontiguousarray(sums / g.dtype.type(len(g)))
+    _run("input_gradient", n.x, n[1:5], n.activation, n.slope, gradient=g, out=out, factors=means)
     return out
 
 

@@ -16,5 +16,5 @@ class Normalized(NamedTuple):
     inverse: Array  # 1 / deviation
     weight: Array
     bias: Array
-    activation: int  # relu, leaky_relu or the identity
-    slope: float  # of leaky_relu, below 0
+    activation: str  # one of PIECEWISE_LINEAR
+    slope: float  # its parameter

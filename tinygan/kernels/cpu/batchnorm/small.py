@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from tinygan.kernels.activations import IDENTITY, RELU
+from tinygan.kernels.cpu.activations.in_numpy import formula
 from tinygan.kernels.cpu.batchnorm.normalized import Array, Normalized
 
 
@@ -23,19 +23,15 @@ def _normal(n: Normalized) -> Array:
 
 def _slopes(n: Normalized, normal: Array) -> Any:
     """The slope of the activation at z."""
-    if n.activation == IDENTITY:
+    if n.activation == "identity":
         return normal.dtype.type(1)
-    below = 0.0 if n.activation == RELU else n.slope
-    return np.where(normal * n.weight + n.bias > 0, normal.dtype.type(1), normal.dtype.type(below))
+    return formula(n.activation, "slope")(normal * n.weight + n.bias, n.slope)
 
 
 def normalize(n: Normalized) -> Array:
     """activation(z)."""
-    normal = _normal(n)
-    z = normal * n.weight + n.bias
-    if n.activation == RELU:
-        return np.maximum(z, 0, out=z)
-    return z if n.activation == IDENTITY else np.multiply(z, _slopes(n, normal), out=z)
+    z = _normal(n) * n.weight + n.bias
+    return z if n.activation == "identity" else formula(n.activation, "value")(z, n.slope, out=z)
 
 
 def gradient_sums(g: Array, n: Normalized) -> Array:

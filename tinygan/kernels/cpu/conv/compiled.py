@@ -23,6 +23,7 @@ from tinygan.kernels.cpu.layout import compiled as layout
 from tinygan.kernels.cpu.matmul import gemm, microkernel
 from tinygan.kernels.cpu.runtime.arrays import REALS, address
 from tinygan.kernels.cpu.runtime.pool import pool
+from tinygan.kernels.cpu.runtime.simd import VECTOR_BYTES
 from tinygan.kernels.cpu.runtime.workspace import Scratch, empty
 from tinygan.kernels.winograd import DIRECT, Tile
 from tinygan.versions import derived
@@ -222,8 +223,8 @@ def _weight_grad_lanes(x: Array, y: Array, g: Any) -> Array:
     """The gradient for few channels, with an image in each lane."""
     channels, kernels, (height, width) = x.shape[3], y.shape[3], g.kernel
     sizes = planner.plan_lanes(x.dtype, g, x.shape[0], channels, kernels, False, pool.size)
-    rows, lane_count = width * channels + ROWS_AT_ONCE, microkernel.VECTOR_BYTES // x.itemsize
-    plane = rows * kernels * microkernel.VECTOR_BYTES
+    rows, lane_count = width * channels + ROWS_AT_ONCE, VECTOR_BYTES // x.itemsize
+    plane = rows * kernels * VECTOR_BYTES
     each = (sizes.ring_each, sizes.row_each, height * plane)
     with Scratch(*(pool.size * size for size in each)) as (ring, row, sums):
         _run(lanes.make_weight_grad(REALS[x.dtype]), lanes.WeightGradLanes(

@@ -8,8 +8,8 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-from tinygan.kernels.cpu.matmul.microkernel import VECTOR_BYTES
 from tinygan.kernels.cpu.runtime.registers import Registers
+from tinygan.kernels.cpu.runtime.simd import VECTOR_BYTES
 
 SUMS_HELD = 16 if VECTOR_BYTES == 64 else 8  # in registers; the others are for what is multiplied
 CHANNELS_AT_ONCE = SUMS_HELD // 2  # of the target

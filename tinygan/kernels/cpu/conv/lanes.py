@@ -19,11 +19,10 @@ from numba import carray, types
 
 from tinygan.kernels.cpu.activations.functions import activate_fused
 from tinygan.kernels.cpu.conv.lane_products import CHANNELS_AT_ONCE, KERNELS_AT_ONCE, outer_products, row_filter
-from tinygan.kernels.cpu.matmul.microkernel import VECTOR_BYTES
 from tinygan.kernels.cpu.runtime.arguments import task
 from tinygan.kernels.cpu.runtime.arrays import array_at, pointer_to
 from tinygan.kernels.cpu.runtime.compiling import inline
-from tinygan.kernels.cpu.runtime.simd import lanes_of, square_transpose
+from tinygan.kernels.cpu.runtime.simd import VECTOR_BYTES, lanes_of, square_transpose
 
 
 class ImageSize(NamedTuple):

@@ -20,7 +20,7 @@ from tinygan.kernels.cpu.conv.tiled import Sizes
 from tinygan.kernels.cpu.conv.weights import Weight
 from tinygan.kernels.cpu.matmul import microkernel
 from tinygan.kernels.cpu.runtime.arrays import REALS
-from tinygan.kernels.cpu.runtime.simd import lanes_of
+from tinygan.kernels.cpu.runtime.simd import VECTOR_BYTES, lanes_of
 from tinygan.kernels.winograd import DIRECT, Tile, fitting, matrices, transposed
 
 # Thresholds of which algorithm
@@ -223,7 +223,7 @@ def _rows_at_once(rows: int, wide: int, tile_bytes: int) -> int:
 def patch_bytes(c: Convolution, tile: Tile, item: int) -> int:
     """Memory for a patch, or for the taps that a block of weights has in a row."""
     taps = c.phases * tile.r**2
-    return whole_lines(max(tile.points * microkernel.VECTOR_BYTES, taps * microkernel.columns(item) * item))
+    return whole_lines(max(tile.points * VECTOR_BYTES, taps * microkernel.columns(item) * item))
 
 
 # With an image in each lane
@@ -235,7 +235,7 @@ def plan_lanes(dtype: Any, g: Any, images: int, channels: int, kernels: int, adj
     source, target = lanes.ImageSize(g.input[0], g.input[1], channels), lanes.ImageSize(g.output[0], g.output[1], kernels)
     if adjoint:
         source, target = target, source
-    vector = microkernel.VECTOR_BYTES
+    vector = VECTOR_BYTES
     blocks = -(-images // (vector // dtype.itemsize))
     # Some pixels beyond the last are computed, because they come with others.
     if adjoint:

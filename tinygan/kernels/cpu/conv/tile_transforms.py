@@ -14,9 +14,8 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-from tinygan.kernels.cpu.matmul.microkernel import multiply_add
 from tinygan.kernels.cpu.runtime.compiling import compiled
-from tinygan.kernels.cpu.runtime.simd import lanes_of
+from tinygan.kernels.cpu.runtime.simd import lanes_of, multiply_add
 
 Row = tuple[float, ...]
 

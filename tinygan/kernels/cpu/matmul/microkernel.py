@@ -13,9 +13,9 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from tinygan.kernels.cpu.runtime.processor import target
+from tinygan.kernels.cpu.runtime.simd import VECTOR_BYTES, multiply_add
 
-VECTOR_BYTES, VECTORS = target().vector_bytes, 2
+VECTORS = 2  # that a row of the block has
 # 32 registers of 64 bytes: 12 * 2 sums, 2 of B. 16 registers of 32 or 16 bytes (ARM has 32): 6 * 2 sums, 2 of B, 1 of A.
 ROWS = 12 if VECTOR_BYTES == 64 else 6
 
@@ -23,13 +23,6 @@ ROWS = 12 if VECTOR_BYTES == 64 else 6
 def columns(item_bytes: int) -> int:
     """COLUMNS for elements of that size."""
     return VECTORS * VECTOR_BYTES // item_bytes
-
-
-def multiply_add(module: Any, vector: Any) -> Any:
-    """The function (x, y, z) -> x * y + z of vectors: one instruction where the processor has it, else two. (LLVM's `fma`
-    always rounds once, and for that calls the C library for each element where the processor does not have it.)"""
-    name = f"llvm.fmuladd.v{vector.count}{vector.element.intrinsic_name}"
-    return cgutils.get_or_insert_function(module, ir.FunctionType(vector, [vector] * 3), name)
 
 
 def make(real: Any, packing: bool = False) -> Any:

@@ -13,10 +13,10 @@ from numba.extending import intrinsic
 
 from tinygan.kernels.activations import BY_NAME
 from tinygan.kernels.cpu.activations.functions import chosen, formula
-from tinygan.kernels.cpu.matmul.microkernel import VECTOR_BYTES
 from tinygan.kernels.cpu.runtime.arrays import pointer_to
 from tinygan.kernels.cpu.runtime.compiling import inline
 from tinygan.kernels.cpu.runtime.registers import Registers
+from tinygan.kernels.cpu.runtime.simd import VECTOR_BYTES
 
 ROWS = VECTOR_BYTES  # examples that go through all layers together
 

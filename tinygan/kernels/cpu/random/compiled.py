@@ -1,5 +1,9 @@
-"""Philox4x32-10 (Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3"): random bits by counter, and normal
-numbers made of them where they lie."""
+"""The compiled kernels of random numbers: Philox4x32-10 (Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3").
+
+Philox scrambles a counter with a key: block i of four words depends on the key and on i alone, so threads need not wait for
+each other. Normal numbers are made of the words where they lie. Importing this module compiles the kernels, or loads them
+from the cache.
+"""
 from __future__ import annotations
 
 from functools import cache
@@ -19,7 +23,7 @@ from tinygan.kernels.cpu.runtime.workspace import empty
 
 Array = np.ndarray[Any, Any]
 CHUNK = 1024
-"""`normal` makes so many numbers at a time: loops of one length, so that a number never depends on where a loop ends."""
+"""`normal` makes so many numbers at a time. Its loops have one length, so a number never depends on where a loop ends."""
 COST = 4  # A random number takes as long as so many elements of a simple loop.
 
 
@@ -149,7 +153,8 @@ def make_normal() -> int:
 
 def random_bits(key: Array, out: Array) -> Array:
     """Fill a contiguous uint32 array with the words of the stream of a key."""
-    pool.run(make_bits(), Stream(int(key[0]), int(key[1]), out=address(out), size=out.size), pool.parts(COST * out.size))
+    low, high = key.tolist()
+    pool.run(make_bits(), Stream(low, high, address(out), out.size), pool.parts(COST * out.size))
     return out
 
 
@@ -157,7 +162,8 @@ def random_normal(key: Array, out: Array) -> Array:
     """Fill a contiguous float32 array with normal numbers made of the words of `random_bits`."""
     whole = -(-out.size // CHUNK) * CHUNK
     target = out if out.size == whole else empty((whole,), out.dtype)
-    pool.run(make_normal(), Stream(int(key[0]), int(key[1]), out=address(target), size=whole), pool.parts(COST * whole))
+    low, high = key.tolist()
+    pool.run(make_normal(), Stream(low, high, address(target), whole), pool.parts(COST * whole))
     if target is not out:
         out.reshape(-1)[...] = target[:out.size]
     return out

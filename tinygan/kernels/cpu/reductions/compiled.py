@@ -23,7 +23,7 @@ def fold(rows: int, columns: int) -> int:
 
 
 def unfolded(partial: Array, fold: int) -> Array:
-    """The sums of each column, (totals, columns), from those of folded rows by each part, (parts, totals, fold * columns)."""
+    """From the sums of parts, of folded rows, those of each column: (parts, totals, fold * columns) -> (totals, columns)."""
     _, totals, columns = partial.shape
     return partial.sum(0).reshape(totals, fold, columns // fold).sum(1)
 
@@ -73,23 +73,23 @@ def make(real: Any) -> int:
 
     @task(Sums, str(real))
     def sums(t: Any, part: Any, parts: Any) -> Any:
+        n, at_x = t.columns, t.x
         first, end = t.rows * part // parts, t.rows * (part + 1) // parts
-        total, block = zeros(t.partial, 2 * part, t.columns), zeros(t.partial, 2 * part + 1, t.columns)
+        total, block = zeros(t.partial, 2 * part, n), zeros(t.partial, 2 * part + 1, n)
         for start in range(first, end, BLOCK):
             stop = min(start + BLOCK, end)
             quads = start + (stop - start) // 4 * 4
-            for c in range(block.size):
+            for c in range(n):
                 block[c] = 0
             for i in range(start, quads, 4):
-                x0, x1 = row(t.x, i, t.columns), row(t.x, i + 1, t.columns)
-                x2, x3 = row(t.x, i + 2, t.columns), row(t.x, i + 3, t.columns)
-                for c in range(x0.size):
+                x0, x1, x2, x3 = row(at_x, i, n), row(at_x, i + 1, n), row(at_x, i + 2, n), row(at_x, i + 3, n)
+                for c in range(n):
                     block[c] += np.float64((x0[c] + x1[c]) + (x2[c] + x3[c]))
             for i in range(quads, stop):
-                x0 = row(t.x, i, t.columns)
-                for c in range(x0.size):
+                x0 = row(at_x, i, n)
+                for c in range(n):
                     block[c] += np.float64(x0[c])
-            for c in range(block.size):
+            for c in range(n):
                 total[c] += block[c]
 
     return sums

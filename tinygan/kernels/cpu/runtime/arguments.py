@@ -31,6 +31,7 @@ from numba.extending import intrinsic
 from tinygan.kernels.cpu.runtime.compiling import compiled
 
 Arguments = tuple[Any, ...]
+_INT64 = np.dtype(np.int64)
 _WORDS = {int: (np.int64, "q"), float: (np.float64, "d")}
 
 
@@ -71,7 +72,7 @@ _packed_once = lru_cache(1024, typed=True)(_bytes)  # typed: records of other ki
 
 def packed(arguments: Arguments) -> np.ndarray[Any, Any]:
     """The record that a kernel reads, as words of 8 bytes."""
-    return np.frombuffer(_bytes(arguments), np.int64)
+    return np.frombuffer(_bytes(arguments), _INT64)
 
 
 def task(arguments: type[Arguments], variant: str = "") -> Callable[[Callable[..., Any]], int]:

@@ -1,7 +1,10 @@
-"""How kernels are compiled and cached: `kernel` makes a task for the thread pool of a function, `inline` a helper for one.
+"""How kernels are compiled by Numba, and kept on disk.
 
-The cache lies in the user's cache folder, in a sub-folder named by a hash over all kernel files and the processor: Numba by
-itself sees a change in the file of the compiled function only, and would go on using an edited helper's old code.
+`compiled` makes a function that other compiled code calls by its address; every task of the pool is one (see `arguments`).
+`entry` makes a function that Python calls. `inline` makes a helper of such functions.
+
+The code is kept in the user's cache folder, in a sub-folder named by a hash over all kernel files and the processor. Numba
+by itself notices a change in the file of the compiled function only, and would go on using an edited helper's old code.
 """
 from __future__ import annotations
 
@@ -179,15 +182,17 @@ def _cached(compiled: Any, function: Callable[..., Any]) -> Any:
     return compiled
 
 
-def inline(function: Callable[..., Any], in_order: bool = False) -> Any:
-    """A helper that kernels call; compiled with each of them, and for whatever types it meets. in_order: sums are added in
-    the order in which they stand, where digits depend on it.
+def inline(function: Callable[..., Any], in_order: bool = False, rounded: bool = False) -> Any:
+    """A helper that kernels call. It is compiled with each of them, and for whatever types it meets.
+
+    in_order: sums are added in the order in which they stand, where digits depend on it. rounded: a product is rounded
+    before it is added to something, where fused multiply-adds would change digits.
 
     Its name says what it closes over. Numba counts functions to tell one name from another, from 1 in every process: of
     two kernels that two processes compiled, a third that loads both from the cache would run the same helper.
     """
     function.__qualname__ += f"-{hashlib.sha256(_closed_over(function).encode()).hexdigest()[:16]}"
-    options = {**OPTIONS, "fastmath": FAST - {"reassoc"}} if in_order else OPTIONS
+    options = {**OPTIONS, "fastmath": FAST - ({"reassoc"} if in_order else set()) - ({"contract"} if rounded else set())}
     return numba.njit(pipeline_class=_Compiler, **options)(function)
 
 

@@ -1,12 +1,12 @@
 """One pool of threads for all kernels: a task is cut into parts, which the caller and the workers take as they come.
 
-Numba's own pools take 130 microseconds to start a parallel loop here (workqueue), or keep the cores from other
-programs (OpenMP); a training step has forty. These workers look at one word in memory for a moment after each task, and
-go to sleep when nothing comes. A worker that sleeps, or whose core is busy with something else, is not waited for unless
-it has taken a part: the caller does the parts that nobody took.
+A training step runs forty tasks, so starting one must be cheap. Numba's own pools need 130 microseconds (workqueue), or
+keep the cores from other programs (OpenMP). Here a worker watches one word in memory, the ticket, for some milliseconds
+after each task, and goes to sleep if no other comes. Nobody waits for a worker that sleeps, or whose core is busy with
+something else: the caller does the parts that nobody took.
 
-The workers serve one task at a time; a thread that finds them taken does its own task alone. After a fork the child has
-a pool of its own. Matrix products are ours too, so no BLAS threads compete for the cores.
+The workers serve one task at a time. A thread that finds them taken does its own task alone. After a fork the child has a
+pool of its own. Matrix products are tinygan's own, too, so no BLAS threads compete for the cores.
 """
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ from numba.extending import intrinsic
 from tinygan.kernels.cpu.runtime.arguments import packed
 from tinygan.kernels.cpu.runtime.compiling import entry
 
-# The words that caller and workers share, each on a cache line of its own.
+# Where the words that caller and workers share lie, each on a cache line of its own.
 TICKET, FUNCTION, ARGUMENTS, PARTS, DONE, STOP, BUSY, WORDS = 0, 8, 16, 24, 32, 40, 48, 56
-CLOSED = (1 << 32) - 1  # as the lower half of the ticket: nothing to take
+CLOSED = (1 << 32) - 1  # the lower half of the ticket while there is no part to take
 SPINS = 200_000  # looks at the ticket before a worker goes to sleep; some milliseconds, longer than the gaps in a step
 
 SHARED_FROM = 32 * 1024  # elements of a simple loop: with fewer, waking the workers takes longer than they save
@@ -184,7 +184,7 @@ class Pool:
 
     def run(self, kernel: int, arguments: tuple[Any, ...], parts: int = 1) -> None:
         """Run all parts of a task and wait for them. arguments: a NamedTuple (see `arguments`), or plain whole numbers.
-        parts: 1 for what is too small to share."""
+        parts: see `Pool.parts`; one part is run by the caller."""
         task = packed(arguments) if hasattr(arguments, "_fields") else np.array(arguments, np.int64)
         if parts > 1 and self.size > 1:
             if len(self._workers) < self.size - 1:

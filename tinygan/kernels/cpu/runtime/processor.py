@@ -1,8 +1,8 @@
 """The processor that kernels are compiled for: this one, or one with shorter vectors.
 
 The environment variable TINYGAN_VECTORS says how many bytes a vector register has. Without it that is what this processor
-has. With less, kernels are compiled for processors of that generation in general, so that one machine can compute and test
-what others do. It is read once, when kernels are first needed.
+has. With less, kernels are compiled for any processor of that generation: so one machine can test what runs on others. The
+variable is read once, when kernels are first needed.
 """
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tinygan.devices import DeviceError
 
 SWITCH = "TINYGAN_VECTORS"
 SIZES = (16, 32, 64)
-# x86 processors in general whose registers have so many bytes, by the names that LLVM has from the platform's standard.
+# The x86 generation whose vector registers have so many bytes, by LLVM's name.
 GENERATIONS = {16: "x86-64-v2", 32: "x86-64-v3"}
 
 

@@ -10,8 +10,7 @@ from typing import Any
 from llvmlite import ir
 from numba.core import cgutils
 
-from tinygan.kernels.cpu.matmul.microkernel import multiply_add
-from tinygan.kernels.cpu.runtime.simd import lanes_of
+from tinygan.kernels.cpu.runtime.simd import lanes_of, multiply_add
 
 
 class Registers:

@@ -1,4 +1,4 @@
-"""How kernels move vectors: the elements of a register, copies of one register, squares transposed in registers."""
+"""Vectors in kernels: how many elements a register holds, multiply-adds, copies, squares transposed in registers."""
 from __future__ import annotations
 
 from functools import cache
@@ -6,16 +6,26 @@ from typing import Any, NamedTuple
 
 from llvmlite import ir
 from numba import types
+from numba.core import cgutils
 from numba.extending import intrinsic
 
-from tinygan.kernels.cpu.matmul.microkernel import VECTOR_BYTES
 from tinygan.kernels.cpu.runtime.arrays import array_at
 from tinygan.kernels.cpu.runtime.compiling import inline
+from tinygan.kernels.cpu.runtime.processor import target
+
+VECTOR_BYTES = target().vector_bytes  # of a register
 
 
 def lanes_of(real: Any) -> int:
     """How many elements of that type a vector register holds."""
     return VECTOR_BYTES * 8 // int(real.bitwidth)
+
+
+def multiply_add(module: Any, vector: Any) -> Any:
+    """The function (x, y, z) -> x * y + z of vectors: one instruction where the processor has it, else two. (LLVM's `fma`
+    always rounds once, and for that calls the C library for each element where the processor does not have it.)"""
+    name = f"llvm.fmuladd.v{vector.count}{vector.element.intrinsic_name}"
+    return cgutils.get_or_insert_function(module, ir.FunctionType(vector, [vector] * 3), name)
 
 
 def square_transpose(real: Any) -> Any:

@@ -1,8 +1,8 @@
 """Memory that is used again from step to step: `empty` for results, `Scratch` for what a kernel needs meanwhile.
 
-Large fresh memory is slow: the system hands it out page by page, zeroed. So large arrays are views of buffers that stay
-in a list of their thread; a buffer whose reference count says that no view is left is free for the next array of its
-size. Nobody gives anything back explicitly.
+Large fresh memory is slow: the system hands it out page by page, zeroed. So large arrays are views of buffers, and each
+thread keeps a list of its buffers. When the last view of a buffer is gone, which its reference count says, the next array of
+that size gets it. Nobody gives anything back explicitly.
 """
 from __future__ import annotations
 
@@ -77,7 +77,8 @@ def empty_like(x: Array) -> Array:
 
 
 def _make_room(size: int) -> None:
-    """Give back the free buffers that have not been used for longest; where sizes keep changing there would be ever more."""
+    """Give the least recently used free buffers back to the system. Otherwise there would be ever more of them where sizes
+    keep changing."""
     every = [(size, buffer) for size, buffers in _BUFFERS.by_size.items() for buffer in buffers]
     free = [(size, buffer) for size, buffer in every if buffer.references() == UNUSED]
     held = size + sum(size for size, _ in every)
