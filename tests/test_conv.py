@@ -626,7 +626,7 @@ def test_every_division_of_labour_gives_the_same(monkeypatch, kept, packed, shar
     for name, value in (("MOST_PACKED_BYTES_TO_KEEP", kept), ("MOST_TILES_TO_PACK_AS_NEEDED", packed),
                         ("MOST_TILES_TO_SHARE_CHANNELS", shared)):
         monkeypatch.setattr(planner, name, value)
-    monkeypatch.setattr(planner, "plan", planner.plan.__wrapped__)  # plans are kept by sizes, whatever the thresholds
+    monkeypatch.setattr(planner, "plan_tiles", planner.plan_tiles.__wrapped__)  # plans are kept by sizes, whatever the thresholds
     monkeypatch.setattr(convolution.pool, "size", 2)
     channels, kernels, size = 19, 70, 9
     output = (size + 2 * padding - kernel) // stride + 1

@@ -42,7 +42,7 @@ from tinygan.kernels.cpu.activations import compiled as elementwise
 from tinygan.kernels.cpu.matmul import gemm
 from tinygan.kernels.cpu.matmul import microkernel
 from tinygan.kernels.cpu.matmul import compiled as products
-from tinygan.kernels.cpu.runtime import simd as transform
+from tinygan.kernels.cpu.runtime import simd
 
 @numba.njit
 def add_up(x):  # a user's own
@@ -56,7 +56,7 @@ product = products.product(a.astype(np.float32), b.astype(np.float32))
 ours = [code for code in compiling._ALIVE]
 add_up(np.ones(3, np.float32))
 print(json.dumps({
-    "bytes": microkernel.VECTOR_BYTES, "lanes": transform.lanes_of(types.float64),
+    "bytes": microkernel.VECTOR_BYTES, "lanes": simd.lanes_of(types.float64),
     "targets": sorted({code._library.codegen.magic_tuple()[1] for code in ours}),
     "assembly": "".join(code._library.get_asm_str() for code in ours),
     "folder": compiling.cache_folder().name,

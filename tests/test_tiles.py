@@ -6,7 +6,7 @@ import pytest
 
 from tinygan.backends import cpu
 from tinygan.kernels.cpu.conv import im2col, planner
-from tinygan.kernels.winograd import ERRORS, POINTS, Tile, matrices
+from tinygan.kernels.winograd import DIRECT, ERRORS, POINTS, Tile, fitting, matrices
 from tinygan.ops.conv import Geometry
 
 
@@ -35,3 +35,22 @@ def test_float32_errors_stay_within_what_is_documented(m, r, monkeypatch):
         (cpu.conv2d_weight_grad(x, y, g), im2col.conv2d_weight_grad(wide[0], wide[2], g)),
     ):
         assert np.abs(ours - exact).max() <= ERRORS[m, r] * np.abs(exact).max()
+
+
+SQUARE = Geometry((16, 16), (4, 4), (8, 8), (2, 2), (1, 1), (1, 1), 1)
+
+
+@pytest.mark.parametrize("change, taps", [
+    ({}, 2), ({"kernel": (3, 3)}, 2), ({"kernel": (5, 5)}, 3), ({"kernel": (3, 4)}, 2), ({"kernel": (3, 3), "stride": (1, 1)}, 3),
+    ({"kernel": (4, 5)}, None), ({"kernel": (2, 2)}, None), ({"kernel": (7, 7)}, None), ({"stride": (2, 1)}, None),
+    ({"dilation": (1, 2)}, None), ({"groups": 2}, None), ({"algorithm": "direct"}, None),
+], ids=str)
+def test_which_tiles_fit(change, taps):
+    """A phase of the kernel has kernel / stride taps, rounded up, in both dimensions alike."""
+    expected = {Tile(m, r) for m, r in [(2, 2), (4, 2), (7, 2), (2, 3), (4, 3)] if r == taps}
+    assert set(fitting(SQUARE._replace(**change))) == expected
+
+
+def test_sizes_of_a_tile():
+    assert (Tile(4, 3).n, Tile(4, 3).points, DIRECT.points) == (6, 36, 1)
+    assert Tile(4, 2).grid(SQUARE._replace(output=(9, 8))) == (3, 2)

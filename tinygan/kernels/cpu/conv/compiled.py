@@ -16,7 +16,7 @@ from tinygan.kernels.cpu.batchnorm import compiled as normalization
 from tinygan.kernels.cpu.conv import lanes, planner, tiled
 from tinygan.kernels.cpu.conv.lane_products import ROWS_AT_ONCE
 from tinygan.kernels.cpu.conv.patches import LINE, Gather, make_gather
-from tinygan.kernels.cpu.conv.planner import Convolution, Plan
+from tinygan.kernels.cpu.conv.planner import Convolution, TiledPlan
 from tinygan.kernels.cpu.conv.weight_grad import Reorder, WeightGrad, make_reorder, make_weight_grad
 from tinygan.kernels.cpu.conv.weights import Pack, make_pack
 from tinygan.kernels.cpu.layout import compiled as layout
@@ -56,7 +56,7 @@ def _convolve(source: Array, weight: Array, g: Any, adjoint: bool, bias: Array |
         return _convolve_lanes(source, weight, g, adjoint, bias, activation, slope)
     dtype, real, item = source.dtype, REALS[source.dtype], source.itemsize
     tile = planner.tile_on_cpu(g, channels, kernels)
-    plan = planner.plan(dtype, g, tile, images, channels, kernels, adjoint, pool.size)
+    plan = planner.plan_tiles(dtype, g, tile, images, channels, kernels, adjoint, pool.size)
     sizes = plan.sizes
     target = empty((images, *(g.input if adjoint else g.output), channels if adjoint else kernels), dtype)
     source_at, target_at = address(source), address(target)
@@ -78,7 +78,7 @@ def _convolve(source: Array, weight: Array, g: Any, adjoint: bool, bias: Array |
     return target
 
 
-def _packed(whole: Array, weight: Array, plan: Plan) -> Array:
+def _packed(whole: Array, weight: Array, plan: TiledPlan) -> Array:
     """weight (K, C, kH, kW), a group of the `whole` weight, transformed and packed. That of a parameter is kept until it
     changes."""
     def pack() -> Array:
@@ -105,7 +105,7 @@ def _convolve_lanes(source: Array, weight: Array, g: Any, adjoint: bool, bias: A
     sizes = planner.plan_lanes(dtype, g, source.shape[0], channels, kernels, adjoint, pool.size)
     table_each = planner.table_bytes(g)
     with Scratch(*(pool.size * each for each in (sizes.ring_each, sizes.row_each, table_each))) as (ring, row, table):
-        _run(lanes.make_convolve(REALS[dtype]), lanes.Convolve(
+        _run(lanes.make_convolve(REALS[dtype]), lanes.ConvolveLanes(
             sizes=sizes, source=address(source), target=address(target), weights=address(rows),
             bias=0 if bias is None else address(bias), activation=activation, slope=slope, ring=ring, row=row, table=table,
             table_each=table_each))
@@ -226,7 +226,7 @@ def _weight_grad_lanes(x: Array, y: Array, g: Any) -> Array:
     plane = rows * kernels * microkernel.VECTOR_BYTES
     each = (sizes.ring_each, sizes.row_each, height * plane)
     with Scratch(*(pool.size * size for size in each)) as (ring, row, sums):
-        _run(lanes.make_weight_grad(REALS[x.dtype]), lanes.WeightGrad(
+        _run(lanes.make_weight_grad(REALS[x.dtype]), lanes.WeightGradLanes(
             sizes=sizes, source=address(x), target=address(y), ring=ring, row=row, sums=sums, sums_each=height * plane,
             sums_plane=plane))
         found = np.ctypeslib.as_array(_pointer(sums, x.dtype), (pool.size, height, rows, kernels, lane_count))

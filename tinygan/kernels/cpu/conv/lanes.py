@@ -26,20 +26,20 @@ from tinygan.kernels.cpu.runtime.compiling import inline
 from tinygan.kernels.cpu.runtime.simd import lanes_of, square_transpose
 
 
-class Images(NamedTuple):
-    """The images of one side, each (height, width, channels)."""
+class ImageSize(NamedTuple):
+    """The size of each image of one side."""
 
     height: int
     width: int
     channels: int
 
 
-class Sizes(NamedTuple):
+class LaneSizes(NamedTuple):
     """What both tasks are told of a convolution's sizes. `*_each` are the bytes of scratch memory that a part has for
     itself."""
 
-    source: Images
-    target: Images
+    source: ImageSize
+    target: ImageSize
     images: int
     adjoint: int
     stride_high: int
@@ -63,10 +63,10 @@ class Sizes(NamedTuple):
     """Bytes of a row of the target."""
 
 
-class Convolve(NamedTuple):
+class ConvolveLanes(NamedTuple):
     """What the task `convolve` is told. All but the sizes, the activation and its slope are addresses."""
 
-    sizes: Sizes
+    sizes: LaneSizes
     source: int
     target: int
     weights: int
@@ -84,10 +84,10 @@ class Convolve(NamedTuple):
     table_each: int
 
 
-class WeightGrad(NamedTuple):
+class WeightGradLanes(NamedTuple):
     """What the task `weight_grad` is told. The source is the image, the target the map, which is read here."""
 
-    sizes: Sizes
+    sizes: LaneSizes
     source: int
     target: int
     ring: int
@@ -268,7 +268,7 @@ def make_convolve(real: Any) -> int:
                            out + place * target_pixel + j * VECTOR_BYTES, phases * target_pixel)
             weights += taps * channels * many * item
 
-    @task(Convolve, str(real))
+    @task(ConvolveLanes, str(real))
     def convolve(t: Any, part: Any, parts: Any) -> Any:
         s = t.sizes
         many, width = s.target.channels, s.target.width
@@ -306,7 +306,7 @@ def make_weight_grad(real: Any) -> int:
     fill, lift, _, lift_rows, unit_of = _rows(real)
     add_row = _row_outer(real)
 
-    @task(WeightGrad, str(real))
+    @task(WeightGradLanes, str(real))
     def weight_grad(t: Any, part: Any, parts: Any) -> Any:
         s = t.sizes
         channels, kernels = s.source.channels, s.target.channels

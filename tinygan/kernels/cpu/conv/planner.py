@@ -23,20 +23,20 @@ from tinygan.kernels.cpu.runtime.arrays import REALS
 from tinygan.kernels.cpu.runtime.simd import lanes_of
 from tinygan.kernels.winograd import DIRECT, Tile, fitting, matrices, transposed
 
-# Which algorithm
+# Thresholds of which algorithm
 MOST_CHANNEL_PAIRS_IN_LANES = 256  # channels times kernels, up to which an image a lane is fastest
-MOST_CHANNELS_IN_LANES = 4  # or the channels of the image or of the map
+MOST_CHANNELS_IN_LANES = 4  # of the image or of the map, up to which it is fastest whatever the other has
 LEAST_CHANNELS_TILED = 16  # of image and map: with fewer, transforms take longer than they save
-MOST_PRODUCTS_TILED = 0.75  # of those of the direct algorithm: with more, likewise
+MOST_PRODUCTS_TILED = 0.75  # of those of the direct algorithm: with more, transforms take longer than they save
 
-# How parts share the work
+# Thresholds of how parts share the work
 MOST_TILES_TO_SHARE_CHANNELS = 16  # tiles a part: with more, the parts share the tiles
 MOST_TILES_TO_PACK_AS_NEEDED = 40  # tiles a part: with more, weights are packed once for all tiles
 MOST_PACKED_BYTES_TO_KEEP = 16 * 2**20  # packed weights: larger ones are packed as needed, and not kept
 
 # How much is done at once, so that it stays in a cache
 V_BYTES = 256 * 1024  # of V, for the second-level cache
-LEAST_TILES_AT_ONCE = 36  # whatever they take
+LEAST_TILES_AT_ONCE = 36  # even where their V is larger
 MOST_TILES_AT_ONCE = 512
 GRADIENT_V_BYTES = 16 * 2**20  # of V of images and maps in a weight's gradient (but at least of one image)
 GRADIENT_PRODUCTS_BYTES = 512 * 1024  # of products of a part, for the second-level cache
@@ -147,7 +147,7 @@ def convolution(real: Any, g: Any, tile: Tile, images: int, channels: int, kerne
     return Convolution(image, y, Tiles(images, high, wide, n), weight)
 
 
-class Plan(NamedTuple):
+class TiledPlan(NamedTuple):
     """How a convolution, or its adjoint in the image, is computed by tiles."""
 
     sizes: Sizes
@@ -164,7 +164,8 @@ class Plan(NamedTuple):
 
 
 @lru_cache(1024)
-def plan(dtype: Any, g: Any, tile: Tile, images: int, channels: int, kernels: int, adjoint: bool, parts: int) -> Plan:
+def plan_tiles(dtype: Any, g: Any, tile: Tile, images: int, channels: int, kernels: int, adjoint: bool,
+               parts: int) -> TiledPlan:
     """The plan for so many parts. channels and kernels: those of all groups."""
     item, width, rows_of_kernel = dtype.itemsize, microkernel.columns(dtype.itemsize), microkernel.ROWS
     c = convolution(REALS[dtype], g, tile, images, channels, kernels, adjoint)
@@ -199,7 +200,7 @@ def plan(dtype: Any, g: Any, tile: Tile, images: int, channels: int, kernels: in
         patch_each=patch_bytes(c, tile, item))
     each = (sizes.products_each, sizes.weights_each, sizes.elements_each, sizes.patch_each)
     memory = (v_bytes if share else parts * sizes.v_each, *(parts * size for size in each))
-    return Plan(sizes, as_needed, share, packed, (tile, adjoint, c.weight.phases_high, c.weight.phases_wide), memory)
+    return TiledPlan(sizes, as_needed, share, packed, (tile, adjoint, c.weight.phases_high, c.weight.phases_wide), memory)
 
 
 def _rows_at_once(rows: int, wide: int, tile_bytes: int) -> int:
@@ -229,9 +230,9 @@ def patch_bytes(c: Convolution, tile: Tile, item: int) -> int:
 
 
 @lru_cache(1024)
-def plan_lanes(dtype: Any, g: Any, images: int, channels: int, kernels: int, adjoint: bool, parts: int) -> lanes.Sizes:
+def plan_lanes(dtype: Any, g: Any, images: int, channels: int, kernels: int, adjoint: bool, parts: int) -> lanes.LaneSizes:
     """What the kernels in `lanes` are told of a convolution of so many channels of the image and of the map."""
-    source, target = lanes.Images(g.input[0], g.input[1], channels), lanes.Images(g.output[0], g.output[1], kernels)
+    source, target = lanes.ImageSize(g.input[0], g.input[1], channels), lanes.ImageSize(g.output[0], g.output[1], kernels)
     if adjoint:
         source, target = target, source
     vector = microkernel.VECTOR_BYTES
@@ -246,7 +247,7 @@ def plan_lanes(dtype: Any, g: Any, images: int, channels: int, kernels: int, adj
         pixels = max(before + source.width, (target.width + PIXELS_AT_ONCE) * g.stride[1] + g.kernel[1])
         ring_rows = (g.kernel[0] - 1) * g.dilation[0] + 1
     row = (pixels * source.channels + ROWS_AT_ONCE) * vector
-    return lanes.Sizes(
+    return lanes.LaneSizes(
         source=source, target=target, images=images, adjoint=int(adjoint), stride_high=g.stride[0], stride_wide=g.stride[1],
         top=g.padding[0], left=g.padding[1], dilation=g.dilation[0], kernel_height=g.kernel[0], kernel_width=g.kernel[1],
         bands=max(1, min(target.height, parts // max(blocks, 1))), before=before, ring_rows=ring_rows, ring_row=row,
