@@ -220,11 +220,11 @@ class _Noting:
     def launch(self, file: str, kernel: str, grid: Any, block: Any, arguments: Any, dtype: Any, *more: Any) -> None:
         arrays = {id(a): a.nbytes for a in arguments if hasattr(a, "nbytes") and getattr(a, "ndim", 0)}
         size, operations = sum(arrays.values()), 0
-        if file == "matmul/products" and kernel.startswith("product_"):
-            # (a, b, out, bias, batches, rows, columns, depth, ...)
-            operations = 2 * int(np.prod(arguments[4:8], dtype=np.int64))
-        elif kernel == "matrix_vector":  # (matrix, vector, out, bias, rows, depth, ...)
-            operations = 2 * arguments[4] * arguments[5]
+        if file == "matmul/products" and kernel.startswith("product_"):  # (a, b, out, bias, layout, ...)
+            layout = arguments[4]
+            operations = 2 * layout.batches * layout.rows * layout.columns * layout.depth
+        elif kernel == "matrix_vector":  # (matrix, vector, out, bias, layout, ...)
+            operations = 2 * arguments[4].rows * arguments[4].depth
         elif file == "optimizers":  # a table of addresses and sizes: seven arrays of each size are read or written
             size = 7 * int(arguments[0].get()[:, 4].sum()) * np.dtype(dtype).itemsize
         self.noted.append((f"{file}.{kernel}", size, operations))
