@@ -12,8 +12,10 @@ import numpy as np
 
 from tinygan.kernels.cuda import (
     activations,
+    arithmetic,
     batchnorm,
     conv,
+    layout,
     losses,
     matmul,
     minibatch,
@@ -26,7 +28,7 @@ from tinygan.kernels.cuda.runtime.device import Device, HostValue
 
 Array = Any
 ROOMS: tuple[ModuleType, ...] = (
-    matmul, conv, activations, batchnorm, reductions, losses, minibatch, perceptron, optimizers, random,
+    arithmetic, layout, reductions, matmul, conv, activations, batchnorm, losses, minibatch, perceptron, optimizers, random,
 )
 
 
@@ -40,7 +42,6 @@ class Cuda:
         self.xp = device.xp
         self.empty = device.empty
         self.feed = device.feed
-        self.add, self.subtract, self.multiply = device.xp.add, device.xp.subtract, device.xp.multiply
         for room in ROOMS:
             for name in room.__all__:
                 setattr(self, name, partial(getattr(room, name), device))
@@ -58,19 +59,6 @@ class Cuda:
     def asarray(self, array: Any) -> Array:
         """The array on this device: itself if it is there, else a copy."""
         return self.xp.asarray(array)
-
-    def channels_last(self, x: Array) -> Array:
-        """(N, C, ...) -> (N, ..., C), C-contiguous: a view if x lies channels-last."""
-        return self.xp.ascontiguousarray(self.xp.moveaxis(x, 1, -1))
-
-    def reshape(self, x: Array, shape: tuple[int, ...]) -> Array:
-        """The elements in row-major order under another shape: a view if possible. A batch of vectors that becomes images is
-        copied, so that the images lie channels-last, as the kernels want them."""
-        if x.ndim == 2 and len(shape) == 4 and x.shape[0] == shape[0] and shape[1] > 1 and x.dtype.kind == "f" and x.size:
-            n, c, height, width = shape
-            images = self.xp.ascontiguousarray(x.reshape(n, c, height * width).transpose(0, 2, 1))
-            return images.reshape(n, height, width, c).transpose(0, 3, 1, 2)
-        return x.reshape(shape)
 
 
 @cache
