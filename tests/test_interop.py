@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import copy
 import gc
+import inspect
 import math
 import operator
 import pickle
@@ -353,7 +354,7 @@ def test_repr_of_a_large_tensor_is_short():
 
 def test_ops_show_their_names_and_docs():
     assert repr(tg.exp) == "<op exp>"
-    assert tg.mul.__doc__.startswith("mul(a, b)")
+    assert list(inspect.signature(tg.mul).parameters) == ["a", "b"] and "a * b" in tg.mul.__doc__
 
 
 def test_labels_can_be_indexed_and_reshaped_but_not_computed_with():

@@ -7,8 +7,10 @@ import numpy as np
 import pytest
 
 import tinygan as tg
-from tinygan import interop, nn, optim, torch_names
+from tinygan import nn, optim
 from tinygan.gans import latent
+from tinygan.interop import numpy_functions as interop
+from tinygan.interop import torch_names
 from tinygan.random import Key
 
 ROOMS = {"tinygan": (tg, torch_names.TINYGAN), "nn": (nn, torch_names.NN), "optim": (optim, torch_names.OPTIM)}

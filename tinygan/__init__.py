@@ -79,6 +79,6 @@ if not _typing.TYPE_CHECKING:  # (else every name would have a type)
 
     def __getattr__(name: str) -> None:
         """For what is missing: PyTorch's names are told ours."""
-        from tinygan.torch_names import TINYGAN, missing
+        from tinygan.interop.torch_names import TINYGAN, missing
 
         raise missing(f"module {__name__!r}", name, TINYGAN, None)

@@ -13,7 +13,7 @@ from tinygan.backends import Array, Backend, backend_of, cpu
 from tinygan.context import CONTEXT
 from tinygan.devices import moved
 from tinygan.graph import Leaf
-from tinygan.interop import of_numpy
+from tinygan.interop.numpy_functions import of_numpy
 from tinygan.random import Key, next_key
 from tinygan.tensor import FLOATS, Tensor, as_array
 from tinygan.versions import Version

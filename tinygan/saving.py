@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from .formats import foreign_format
+from .interop.formats import foreign_format
 
 if TYPE_CHECKING:
     from .nn import Module

@@ -16,7 +16,7 @@ from tinygan.backends import Array, backend_of
 from tinygan.context import CONTEXT, override
 from tinygan.devices import device as find_device
 from tinygan.devices import moved
-from tinygan.interop import ArrayUfunc, array_function, copied
+from tinygan.interop.numpy_functions import ArrayUfunc, array_function, copied
 from tinygan.listening import read_by_host
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ class Tensor(Methods):
                 raise AttributeError(name)
             if hasattr(type(self), name):  # a slot without a value, or a property, whose own error says what is missing
                 return object.__getattribute__(self, name)
-            from tinygan.torch_names import TENSOR, missing
+            from tinygan.interop.torch_names import TENSOR, missing
 
             raise missing(f"{type(self).__name__!r} object", name, TENSOR, self)
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from tinygan import nn
 from tinygan.backends import Array, backend_of
-from tinygan.foreign import as_numbers
+from tinygan.interop.foreign import as_numbers
 from tinygan.optim import Optimizer
 
 LIMIT = 10.0

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from tinygan.foreign import as_numbers
 from tinygan.gans.noises import NOISES
+from tinygan.interop.foreign import as_numbers
 from tinygan.ops import norm
 from tinygan.random import Key, as_key
 from tinygan.tables import lookup

@@ -22,6 +22,6 @@ __all__ = [
 if not _typing.TYPE_CHECKING:  # (else every name would have a type)
     def __getattr__(name: str) -> None:
         """For what is missing: PyTorch's names are told ours."""
-        from tinygan.torch_names import NN, missing
+        from tinygan.interop.torch_names import NN, missing
 
         raise missing(f"module {__name__!r}", name, NN, None)

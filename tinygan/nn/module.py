@@ -67,7 +67,7 @@ class Module:
             """For what is missing."""
             if hasattr(type(self), name):  # a property, whose own error says what is missing
                 return object.__getattribute__(self, name)
-            from tinygan.torch_names import MODULE, missing
+            from tinygan.interop.torch_names import MODULE, missing
 
             raise missing(f"'{type(self).__name__}' object", name, MODULE, self)
 

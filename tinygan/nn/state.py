@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from tinygan.backends import Array
-from tinygan.foreign import as_numbers
+from tinygan.interop.foreign import as_numbers
 
 _COUNT = "num_batches_tracked"
 _SHOWN = 20

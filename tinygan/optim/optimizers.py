@@ -76,7 +76,7 @@ class Optimizer:
             """Raise the error for an attribute that is not here. PyTorch's names are told ours."""
             if hasattr(type(self), name):  # a property, whose own error says what is missing
                 return object.__getattribute__(self, name)
-            from tinygan.torch_names import OPTIMIZER, missing
+            from tinygan.interop.torch_names import OPTIMIZER, missing
 
             raise missing(f"{type(self).__name__!r} object", name, OPTIMIZER, self)
 

@@ -79,7 +79,7 @@ def of_numpy(caller: str, value: Any) -> Any:
     """An array whose dtype is none of NumPy's, such as PyTorch's tensor, as one of NumPy; anything else as it is."""
     if isinstance(getattr(value, "dtype", None), np.dtype | None):
         return value
-    from tinygan.foreign import as_numbers  # (which imports this module)
+    from tinygan.interop.foreign import as_numbers  # (which imports this module)
 
     return as_numbers(caller, value)
 
