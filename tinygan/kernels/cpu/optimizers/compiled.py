@@ -13,7 +13,7 @@ from numba import carray, types
 from tinygan.kernels.cpu.runtime.arguments import task
 from tinygan.kernels.cpu.runtime.arrays import REALS, address, pointer_to
 from tinygan.kernels.cpu.runtime.compiling import inline
-from tinygan.kernels.cpu.runtime.pool import SHARED_FROM, pool
+from tinygan.kernels.cpu.runtime.pool import pool
 from tinygan.kernels.cpu.runtime.shares import share
 from tinygan.kernels.cpu.runtime.workspace import empty
 from tinygan.kernels.optimizer_settings import HostSettings, fields, told
@@ -35,7 +35,7 @@ def step(rule: str, settings: HostSettings, parameters: list[Array], gradients: 
                           if p.dtype == dtype], np.int64)
         elements = sum([p.size for p in parameters if p.dtype == dtype])
         pool.run(compile_step(rule, dtype), arguments_of_step(rule)(address(table), len(table), elements, *numbers),
-                 pool.size if elements >= SHARED_FROM else 1)
+                 pool.parts(elements))
 
 
 def adam_grad(g: Array, packed: Array, gradient: Array, settings: HostSettings) -> Array:
@@ -44,7 +44,7 @@ def adam_grad(g: Array, packed: Array, gradient: Array, settings: HostSettings) 
     out = empty((4, *packed.shape[1:]), packed.dtype)
     arguments = arguments_of_adam_grad()(address(g), address(packed), address(gradient), address(out), gradient.size,
                                          *told(settings))
-    pool.run(_adam_grad(packed.dtype), arguments, pool.size if gradient.size >= SHARED_FROM else 1)
+    pool.run(_adam_grad(packed.dtype), arguments, pool.parts(gradient.size))
     return out
 
 

@@ -21,7 +21,6 @@ from typing import Any
 
 import llvmlite
 import numba
-from numba import types
 from numba.core import caching
 from numba.core.ccallback import CFunc
 from numba.core.codegen import JITCPUCodegen
@@ -37,7 +36,6 @@ from tinygan.kernels.cpu.runtime.processor import target
 # Reassociation lets reductions vectorise. NaN and infinities keep their meaning.
 FAST = {"contract", "reassoc", "nsz"}
 OPTIONS = {"error_model": "numpy", "fastmath": FAST, "boundscheck": False}
-TASK = types.void(types.CPointer(types.int64), types.int64, types.int64)
 
 
 @cache
@@ -238,12 +236,6 @@ def compiled(signature: Any, variant: str = "") -> Callable[[Callable[..., Any]]
         return int(code.address or 0)
 
     return compile_it
-
-
-def kernel(variant: str = "") -> Callable[[Callable[..., Any]], int]:
-    """Decorator: the address of `function(arguments, part, parts)`, a task for the pool, which does the part-th of
-    `parts` shares of the work that the int64 words at `arguments` describe (sizes, and addresses of arrays)."""
-    return compiled(TASK, variant)
 
 
 _ALIVE: list[Any] = []  # the code behind an address lives as long as the object that compiled it

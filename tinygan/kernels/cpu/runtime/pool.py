@@ -183,9 +183,9 @@ class Pool:
         return 1 if elements < SHARED_FROM else self.size
 
     def run(self, kernel: int, arguments: tuple[Any, ...], parts: int = 1) -> None:
-        """Run all parts of a task and wait for them. arguments: a NamedTuple (see `arguments`), or plain whole numbers.
-        parts: see `Pool.parts`; one part is run by the caller."""
-        task = np.array(arguments, np.int64) if type(arguments) is tuple else packed(arguments)
+        """Run all parts of a task and wait for them. arguments: a NamedTuple (see `arguments`). parts: see `Pool.parts`; one
+        part is run by the caller."""
+        task = packed(arguments)
         if parts > 1 and self.size > 1:
             if len(self._workers) < self.size - 1:
                 self._start()
