@@ -19,7 +19,7 @@ def launch_all(device: Device) -> None:
 
     x, weight, bias, mean, var, sums = rand(1100, 3), rand(3), rand(3), rand(3), rand(3) ** 2, rand(2, 3)
     reductions.column_sums(device, x)
-    reductions.softmax(device, rand(2, 300), 1)
+    reductions.softmax(device, rand(2, 300), (1,))
     losses.bce_with_logits(device, x, 1.0)
     told = (weight, bias, 1e-5, mean, var, "relu", 0.0)
     batchnorm.batch_norm_statistics(device, x, mean, var)
