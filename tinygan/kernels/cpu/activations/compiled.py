@@ -40,9 +40,17 @@ def _make_forward(real: Any) -> int:
         value = formula(name, "value", real)
 
         @inline
-        def activate(values: Any, slope: Any) -> None:
-            for i in range(values.size):
-                values[i] = value(values[i], slope)
+        def activate(t: Any, start: Any, end: Any) -> None:
+            slope = real(t.slope)
+            for first in range(start, end, BLOCK):
+                # In place: of two arrays that may be the same no loop would become vector instructions.
+                out = carray(pointer(t.out), (t.size,))[first:min(first + BLOCK, end)]
+                if t.x != t.out:
+                    x = carray(pointer(t.x), (t.size,))[first:first + out.size]
+                    for i in range(out.size):
+                        out[i] = x[i]
+                for i in range(out.size):
+                    out[i] = value(out[i], slope)
 
         return activate
 
@@ -51,14 +59,7 @@ def _make_forward(real: Any) -> int:
     @task(Elementwise, str(real))
     def forward(t: Any, part: Any, parts: Any) -> None:
         start, end = share(t.size, part, parts)
-        for first in range(start, end, BLOCK):
-            # In place: of two arrays that may be the same no loop would become vector instructions.
-            out = carray(pointer(t.out), (t.size,))[first:min(first + BLOCK, end)]
-            if t.x != t.out:
-                x = carray(pointer(t.x), (t.size,))[first:first + out.size]
-                for i in range(out.size):
-                    out[i] = x[i]
-            activate(t.activation, out, real(t.slope))
+        activate(t.activation, t, start, end)
 
     return forward
 

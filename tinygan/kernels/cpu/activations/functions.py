@@ -4,6 +4,8 @@
     activate = chosen(FUSED, lambda name: loop_of(formula(name, "value", real)))
     activate(code, values, slope)                                        the loop of that activation
 
+Choose as far outside as you can: what is chosen is called, and a call takes as long as some vectors.
+
 In float32 the exponential, tanh and the logarithm are polynomials without a branch, so that loops over them become vector
 instructions.
 """
@@ -154,19 +156,6 @@ def _chosen(first: tuple[int, Any], others: list[tuple[int, Any]]) -> Any:
         return call(*args) if code == code_of_first else otherwise(code, *args)
 
     return choose
-
-
-@cache
-def fused_value(real: Any) -> Any:
-    """A function for kernels, (code, x, slope): the value at x of a fused activation. (Of a loop over x, LLVM makes
-    one for each code.)"""
-    return chosen(FUSED, lambda name: formula(name, "value", real))
-
-
-@cache
-def fused_slope(real: Any) -> Any:
-    """A function for kernels, (code, x, slope): the slope at x of a fused activation."""
-    return chosen(FUSED, lambda name: formula(name, "slope", real))
 
 
 @cache

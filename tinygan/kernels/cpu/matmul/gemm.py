@@ -97,33 +97,40 @@ def scratch_elements(m: int, n: int, k: int, direct: bool, staged: bool, dtype: 
 @cache
 def _flusher(real: Any) -> Any:
     """A function for kernels, (t, stage, rows, first_row, columns, first_column): write a staged strip to C, whose columns
-    are contiguous, with bias and activation. (Both in one loop, because the strip is read from the second-level cache.)"""
+    are contiguous, with bias and activation. (All in one loop, because C is not in the cache. And a loop for each activation
+    over all columns, because a call for each column would take as long as the column.)"""
     pointer = pointer_to(real)
     item = real.bitwidth // 8
 
-    def loop(name: str) -> Any:
+    @inline
+    def column(t: Any, j: Any, stage: Any, rows: Any, first_row: Any, first_column: Any) -> Any:
+        out = carray(pointer(t.c + ((first_column + j) * t.c_stride + first_row) * item), (rows,))
+        return out, carray(pointer(stage + j * STRIP * item), (rows,))
+
+    def finisher(name: str) -> Any:
         value = formula(name, "value", real)
 
         @inline
-        def finish(values: Any, bias: Any, out: Any, slope: Any) -> None:
-            for i in range(out.size):
-                out[i] = value(values[i] + bias[i], slope)
+        def finish(t: Any, stage: Any, rows: Any, first_row: Any, columns: Any, first_column: Any) -> None:
+            slope, bias = real(t.slope), carray(pointer(t.bias + first_row * item), (rows,))
+            for j in range(columns):
+                out, values = column(t, j, stage, rows, first_row, first_column)
+                for i in range(rows):
+                    out[i] = value(values[i] + bias[i], slope)
 
         return finish
 
-    finish = chosen(FUSED, loop)
+    finish = chosen(FUSED, finisher)
 
     @inline
     def flush(t: Any, stage: Any, rows: Any, first_row: Any, columns: Any, first_column: Any) -> None:
-        slope = real(t.slope)
+        if t.bias:
+            finish(t.activation, t, stage, rows, first_row, columns, first_column)
+            return
         for j in range(columns):
-            out = carray(pointer(t.c + ((first_column + j) * t.c_stride + first_row) * item), (rows,))
-            values = carray(pointer(stage + j * STRIP * item), (rows,))
-            if t.bias:
-                finish(t.activation, values, carray(pointer(t.bias + first_row * item), (rows,)), out, slope)
-            else:
-                for i in range(rows):
-                    out[i] = values[i]
+            out, values = column(t, j, stage, rows, first_row, first_column)
+            for i in range(rows):
+                out[i] = values[i]
 
     return flush
 

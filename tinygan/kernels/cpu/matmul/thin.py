@@ -7,9 +7,11 @@ from typing import Any, NamedTuple
 
 from numba import carray
 
-from tinygan.kernels.cpu.activations.functions import activate_fused
+from tinygan.kernels.activations import FUSED
+from tinygan.kernels.cpu.activations.functions import chosen, formula
 from tinygan.kernels.cpu.runtime.arguments import task
 from tinygan.kernels.cpu.runtime.arrays import pointer_to
+from tinygan.kernels.cpu.runtime.compiling import inline
 
 
 class ThinProduct(NamedTuple):
@@ -31,29 +33,38 @@ def make(real: Any) -> int:
     """The address of the task for elements of that type."""
     pointer = pointer_to(real)
     item = real.bitwidth // 8
-    activate = activate_fused(real)
+
+    def multiplier(name: str) -> Any:
+        value, has_activation = formula(name, "value", real), name != "identity"
+
+        @inline
+        def multiply(t: Any, i: Any, end: Any) -> None:
+            n, k, slope = t.n, t.k, real(t.slope)
+            a, b = carray(pointer(t.a), (t.m * k,)), carray(pointer(t.b), (n,))
+            for row in range(i, end):
+                out = carray(pointer(t.out + row * n * item), (n,))
+                first = a[row * k]
+                if t.bias:
+                    bias = carray(pointer(t.bias), (n,))
+                    for j in range(n):
+                        out[j] = first * b[j] + bias[j]
+                else:
+                    for j in range(n):
+                        out[j] = first * b[j]
+                for more in range(1, k):
+                    factor, others = a[row * k + more], carray(pointer(t.b + more * n * item), (n,))
+                    for j in range(n):
+                        out[j] += factor * others[j]
+                if has_activation:
+                    for j in range(n):
+                        out[j] = value(out[j], slope)
+
+        return multiply
+
+    multiply = chosen(FUSED, multiplier)
 
     @task(ThinProduct, str(real))
     def thin(t: Any, part: Any, parts: Any) -> None:
-        n, k = t.n, t.k
-        a = carray(pointer(t.a), (t.m * k,))
-        b = carray(pointer(t.b), (n,))
-        slope = real(t.slope)
-        for i in range(t.m * part // parts, t.m * (part + 1) // parts):
-            out = carray(pointer(t.out + i * n * item), (n,))
-            first = a[i * k]
-            if t.bias:
-                bias = carray(pointer(t.bias), (n,))
-                for j in range(n):
-                    out[j] = first * b[j] + bias[j]
-            else:
-                for j in range(n):
-                    out[j] = first * b[j]
-            for more in range(1, k):
-                value = a[i * k + more]
-                row = carray(pointer(t.b + more * n * item), (n,))
-                for j in range(n):
-                    out[j] += value * row[j]
-            activate(t.activation, out, slope)
+        multiply(t.activation, t, t.m * part // parts, t.m * (part + 1) // parts)
 
     return thin
