@@ -3,10 +3,12 @@ from __future__ import annotations
 
 __all__ = ["split"]
 
+from collections.abc import Collection
+
 from tinygan.kernels.activations import FUSED
 
 
-def split(activation: str) -> tuple[str, str]:
-    """(what the kernel of a product, a convolution or a normalisation applies itself, what remains to be applied to its
-    result): one of the two is the identity."""
-    return (activation, "identity") if activation in FUSED else ("identity", activation)
+def split(activation: str, applied: Collection[str] = FUSED) -> tuple[str, str]:
+    """(what the kernel applies itself, what remains to be applied to its result); one of the two is the identity. applied:
+    what the kernel can apply, by default what products and convolutions can."""
+    return (activation, "identity") if activation in applied else ("identity", activation)

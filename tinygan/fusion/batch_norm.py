@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 from tinygan.backends import Array, backend_of
 from tinygan.fusion.activations import split
 from tinygan.graph import OUT, op
+from tinygan.kernels.activations import PIECEWISE_LINEAR
 from tinygan.ops.activations import activation as activate
 from tinygan.ops.activations import activation_grad
 from tinygan.ops.elementwise import add, div, mul, sqrt, sub
@@ -128,7 +129,7 @@ def measured_batch_norm(x: Any, weight: Any, bias: Any, eps: float, statistics: 
 
 def _activated(x: Any, weight: Any, bias: Any, eps: float, statistics: Statistics, activation: str, slope: float,
                measured: bool) -> Any:
-    within, after = split(activation)
+    within, after = split(activation, PIECEWISE_LINEAR)
     y = _batch_norm(x, weight, bias, settings=Settings(eps, statistics, within, float(slope), measured))
     return y if after == "identity" else activate(y, after, slope)
 
