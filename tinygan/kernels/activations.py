@@ -30,9 +30,10 @@ class Activation:
     """f''(x)."""
     slope_from_result: str = ""
     """f'(x), computed from y = f(x). The perceptron, which keeps only results, needs it. (Its absolute error is that of y,
-    so a small slope is lost.) Empty in a fused record: `slope` decides by the sign of x, which is the sign of y."""
+    so a small slope is lost.) A piecewise linear one that is fused needs none: `slope` decides by the sign of x, which is
+    the sign of y."""
     curvature_from_result: str = ""
-    """f''(x), computed from y."""
+    """f''(x), computed from y. The perceptron needs it, too."""
     fused: bool = False
     """Products and convolutions apply f themselves and keep only y. Backward computes the slope from y, so
     `slope_from_result` must be exact enough for training."""
@@ -47,7 +48,7 @@ class Activation:
         if which.endswith("_from_result"):
             if text:
                 return parsed(text, ("y", "slope"))
-            if self.fused:
+            if self.fused and self.is_piecewise_linear:
                 return self.tree(which.removesuffix("_from_result"))
         if not text:
             raise ValueError(f"activation {self.name!r} has no {which}")
@@ -65,6 +66,11 @@ class Activation:
     @property
     def is_piecewise_linear(self) -> bool:
         return self.curvature == "0"
+
+    @property
+    def is_known_from_result(self) -> bool:
+        """Whether slope and curvature can be computed from y."""
+        return bool(self.slope_from_result and self.curvature_from_result) or (self.fused and self.is_piecewise_linear)
 
 
 RECORDS = (
@@ -115,3 +121,5 @@ FUSED = {record.name: CODES[record.name] for record in RECORDS if record.fused a
 """What products and convolutions apply themselves."""
 PIECEWISE_LINEAR = {name: code for name, code in FUSED.items() if BY_NAME[name].is_piecewise_linear}
 """What batch normalisation applies itself: its second derivative leaves out the activation's."""
+KNOWN_FROM_RESULT = {record.name: CODES[record.name] for record in RECORDS if record.is_known_from_result}
+"""What a perceptron applies itself: it keeps only results."""

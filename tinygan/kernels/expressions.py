@@ -135,28 +135,37 @@ class CWriter(Writer):
 
 
 class FunctionalWriter(Writer):
-    """Writes them as calls of functions of arrays. Numbers stay Python's, so that they take the arrays' dtype; only a
-    choice, which has no dtype of its own, is between values of the arrays' `kind`."""
+    """Writes them as calls of functions of arrays. Numbers, and what is computed of numbers and `slope` alone, stay Python's,
+    so that they take the arrays' dtype; only a choice, which has no dtype of its own, is between values of the arrays'
+    `kind`."""
+
+    def write(self, node: ast.expr, known: dict[str, str] | None = None) -> str:
+        if is_number(node):
+            called = any(isinstance(part, ast.Call) for part in ast.walk(node))
+            return f"float({super().write(node)})" if called else ast.unparse(node)
+        if isinstance(node, ast.IfExp):
+            a, b = (f"kind({self.write(part)})" if is_number(part) else self.write(part, known)
+                    for part in (node.body, node.orelse))
+            return self.choice(self.write(node.test, known), a, b)
+        return super().write(node, known)
 
     def number(self, value: float) -> str:
         return repr(value)
 
     def choice(self, condition: str, a: str, b: str) -> str:
-        return f"choose({condition}, {self._of_a_kind(a)}, {self._of_a_kind(b)})"
+        return f"choose({condition}, {a}, {b})"
 
     def negative(self, a: str) -> str:
-        return f"-{a}" if _is_number(a) else f"negative({a})"
+        return f"negative({a})"
 
     def operation(self, symbol: str, a: str, b: str) -> str:
         return f"{_WORDS[symbol]}({a}, {b})"
 
-    @staticmethod
-    def _of_a_kind(text: str) -> str:
-        return f"kind({text})" if _is_number(text) or text == "slope" else text
 
-
-def _is_number(text: str) -> bool:
-    return text.lstrip("-").replace(".", "", 1).isdigit()
+def is_number(node: ast.expr) -> bool:
+    """Whether an expression is one number for all elements: it has no argument but `slope`."""
+    called = {id(part.func) for part in ast.walk(node) if isinstance(part, ast.Call)}
+    return {part.id for part in ast.walk(node) if isinstance(part, ast.Name) and id(part) not in called} <= {"slope"}
 
 
 class Body(NamedTuple):
@@ -168,7 +177,7 @@ class Body(NamedTuple):
 
 def body(tree: ast.expr, writer: Writer) -> Body:
     """The body that computes an expression. A part that occurs more than once is computed once."""
-    parts = [node for node in ast.walk(tree) if isinstance(node, ast.Call | ast.BinOp)]
+    parts = [node for node in ast.walk(tree) if isinstance(node, ast.Call | ast.BinOp) and not is_number(node)]
     counts = Counter(map(ast.dump, parts))
     known: dict[str, str] = {}
     variables: list[tuple[str, str]] = []
@@ -187,11 +196,18 @@ def python_function(name: str, parameters: str, body: Body) -> str:
     return f"def {name}({parameters}):\n{''.join(lines)}    return {body.result}\n"
 
 
-def in_calls(tree: ast.expr, parameters: tuple[str, ...], functions: dict[str, Any]) -> Callable[..., Any]:
+def array_function(name: str, parameters: str, body: Body) -> str:
+    """The same of what FunctionalWriter writes. `kind` is what the function `kind_of` says of the first parameter."""
+    text = python_function(name, parameters, body)
+    return text.replace("\n", f"\n    kind = kind_of({parameters.split(',')[0]})\n", 1) if "kind(" in text else text
+
+
+def in_calls(tree: ast.expr, parameters: tuple[str, ...], functions: dict[str, Any],
+             writer: FunctionalWriter | None = None) -> Callable[..., Any]:
     """The function that computes an expression by calls of `functions`: add, subtract, multiply, divide, negative, greater,
-    ..., choose, kind, and those of the language."""
+    ..., choose, kind_of, and those of the language."""
     namespace = dict(functions)
-    exec(python_function("function", ", ".join(parameters), body(tree, FunctionalWriter())), namespace)
+    exec(array_function("function", ", ".join(parameters), body(tree, writer or FunctionalWriter())), namespace)
     function: Callable[..., Any] = namespace["function"]
     return function
 

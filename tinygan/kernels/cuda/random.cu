@@ -79,7 +79,7 @@ extern "C" __global__ void uniform(const unsigned* key, real* out, int count, do
 }
 KERNEL(uniform)
 
-// Box and Muller 1958. In float32 by the polynomials of the CPU's kernel (kernels/cpu/random/philox.py cites their sources).
+// Box and Muller 1958. In float32 by the polynomials of the CPU's kernel (kernels/cpu/random/compiled.py cites their sources).
 __device__ __forceinline__ float logarithm(float x) {
     int bits = __float_as_int(x), n = (bits - 0x3F3504F3) >> 23;
     float f = __int_as_float(bits - (int)((unsigned)n << 23)) - 1.0f;
