@@ -135,9 +135,9 @@ class CWriter(Writer):
 
 
 class FunctionalWriter(Writer):
-    """Writes them as calls of functions of arrays. Numbers, and what is computed of numbers and `slope` alone, stay Python's,
-    so that they take the arrays' dtype; only a choice, which has no dtype of its own, is between values of the arrays'
-    `kind`."""
+    """Writes them as calls of functions of arrays. Numbers, and what is computed of numbers and `slope` alone, stay
+    Python's, so that they take the arrays' dtype. A choice between two of them would have no dtype, so there they become
+    values of the arrays' `kind`."""
 
     def write(self, node: ast.expr, known: dict[str, str] | None = None) -> str:
         if is_number(node):

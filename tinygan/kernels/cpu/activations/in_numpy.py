@@ -24,7 +24,8 @@ def _choose(condition: Array, a: Any, b: Any, out: Array | None = None) -> Array
 
 _FUNCTIONS: dict[str, Any] = {
     "abs": np.abs, "max": np.maximum, "exp": np.exp, "expm1": np.expm1, "log1p": np.log1p, "tanh": np.tanh,
-    "choose": _choose, "kind_of": lambda x: x.dtype.type, "add": np.add, "subtract": np.subtract, "multiply": np.multiply, "divide": np.divide,
+    "choose": _choose, "kind_of": lambda x: x.dtype.type,
+    "add": np.add, "subtract": np.subtract, "multiply": np.multiply, "divide": np.divide,
     "negative": np.negative, "positive": np.positive, "greater": np.greater, "greater_equal": np.greater_equal,
     "less": np.less, "less_equal": np.less_equal,
 }

@@ -41,9 +41,9 @@ def _choice(name: str, which: str, records: Iterable[Activation], comment: str) 
 
 @cache
 def cuda_source() -> str:
-    """Functions of (x, slope) for each record: value_of_NAME, slope_of_NAME, curvature_of_NAME, kept_slope_of_NAME, and if the
-    result tells them slope_from_result_of_NAME, curvature_from_result_of_NAME. And switches over the records by code,
-    (x, kind, slope):
+    """Functions of (x, slope) for each record: value_of_NAME, slope_of_NAME, curvature_of_NAME, kept_slope_of_NAME, and
+    where the result tells them slope_from_result_of_NAME and curvature_from_result_of_NAME. And switches over the records by
+    code, (x, kind, slope):
 
     activated                f(x)                      fused_activated    the same; kind is a fused one
     slope_at                 f'(x)                     fused_slope_at     the same; kind is a fused one
@@ -73,7 +73,8 @@ def cuda_source() -> str:
         _switch("curvature_at", "curvature", RECORDS, "Its second derivative at x."),
         _switch("slope_from_result", "slope_from_result", from_result,
                 "Its slope where its result is x: to the absolute error of the result, so that small slopes are lost."),
-        _switch("curvature_from_result", "curvature_from_result", from_result, "Its second derivative where its result is x."),
+        _switch("curvature_from_result", "curvature_from_result", from_result,
+                "Its second derivative where its result is x."),
         _switch("slope_from_kept", "kept_slope", RECORDS,
                 "Its slope from what backward keeps: its result if it is fused, else x."),
         _choice("fused_activated", "value", fused, "The value at x of a fused activation."),
