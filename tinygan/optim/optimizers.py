@@ -299,8 +299,9 @@ class Adam(Optimizer):
     def settings_at(self, count: int) -> AdamSettings:
         """What `rules.adam` is told of update number `count` (from 0), which is t = count + 1 in the paper."""
         (beta1, beta2), t = self.betas, count + 1
-        return AdamSettings(self.learning_rate_at(count), beta1, beta2, self.eps, self.weight_decay, self.decoupled,
-                            1 - beta1**t, 1 - beta2**t)
+        return AdamSettings(
+            learning_rate=self.learning_rate_at(count), beta1=beta1, beta2=beta2, eps=self.eps,
+            weight_decay=self.weight_decay, decoupled=self.decoupled, correction1=1 - beta1**t, correction2=1 - beta2**t)
 
 
 class AdamW(Adam):
