@@ -103,14 +103,14 @@ def _backward(dtype: Any) -> int:
 
 def activation_forward(x: Array, code: int, slope: float, out: Array) -> Array:
     """The activation of a contiguous array, into `out`."""
-    told = Elementwise(address(x), 0, address(out), x.size, code, slope)
+    told = Elementwise(x=address(x), g=0, out=address(out), size=x.size, activation=code, slope=slope)
     pool.run(_forward(x.dtype), told, pool.parts(x.size))
     return out
 
 
 def activation_backward(g: Array, x: Array, code: int, slope: float, out: Array) -> Array:
     """g times the activation's slope; all contiguous, in the same order."""
-    told = Elementwise(address(x), address(g), address(out), g.size, code, slope)
+    told = Elementwise(x=address(x), g=address(g), out=address(out), size=g.size, activation=code, slope=slope)
     pool.run(_backward(g.dtype), told, pool.parts(g.size))
     return out
 

@@ -93,7 +93,8 @@ def bce_with_logits(logits: Array, targets: Any) -> Any:
     """mean(softplus(logits) - targets * logits), for an array of targets or one number."""
     logits, mean = np.ascontiguousarray(logits), np.empty(1)
     targets = _filled(targets, logits)
-    pool.run(_tasks(logits.dtype).loss, Logits(address(logits), address(targets), 0, address(mean), logits.size))
+    pool.run(_tasks(logits.dtype).loss, Logits(
+        logits=address(logits), others=address(targets), g=0, out=address(mean), size=logits.size))
     return logits.dtype.type(mean[0])
 
 
@@ -109,5 +110,6 @@ def bce_with_logits_curvature(gg: Array, g: Array, logits: Array) -> Array:
 
 def _elementwise(kernel: int, g: Array, logits: Array, others: Array) -> Array:
     logits, out, g = np.ascontiguousarray(logits), np.empty(logits.shape, logits.dtype), np.asarray(g, logits.dtype)
-    pool.run(kernel, Logits(address(logits), address(others), address(g), address(out), logits.size))
+    pool.run(kernel, Logits(
+        logits=address(logits), others=address(others), g=address(g), out=address(out), size=logits.size))
     return out

@@ -36,7 +36,8 @@ class Plan(NamedTuple):
 def _plan(layers: tuple[Any, ...]) -> Plan:
     rows, size = [], 0
     for layer in layers:
-        rows.append(Layer(layer.inputs, layer.outputs, KNOWN_FROM_RESULT[layer.activation], size, layer.slope))
+        rows.append(Layer(inputs=layer.inputs, outputs=layer.outputs, activation=KNOWN_FROM_RESULT[layer.activation],
+                          offset=size, slope=layer.slope))
         size += layer.outputs * (layer.inputs + 1)
     outputs = [layer.outputs for layer in layers]
     widths, widest = sum(outputs), max(layers[0].inputs, *outputs)

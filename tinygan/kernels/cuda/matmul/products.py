@@ -144,7 +144,8 @@ def batched(device: Device, a: Array, b: Array, out: Array, bias: Array | None =
     a, a_along, a_stride, a_batch = _operand(device, a)
     b, b_across, b_stride, b_batch = _operand(device, b)
     tile, tiles, parts = plan(device, out.dtype, batches, rows, columns, depth)
-    layout = Layout(batches, rows, columns, depth, a_batch, b_batch, out_batch, a_stride, b_stride, row)
+    layout = Layout(batches=batches, rows=rows, columns=columns, depth=depth, a_batch=a_batch, b_batch=b_batch,
+                    out_batch=out_batch, a_stride=a_stride, b_stride=b_stride, out_stride=row)
     to = out
     if parts > 1:
         to = device.empty((parts, *out.shape), out.dtype)
@@ -184,7 +185,8 @@ def _vector(device: Device, a: Array, b: Array, out: Array, bias: Array | None, 
         return out
     if k_stride not in (0, 1) or (k_stride == 0 and depth > 1):
         matrix, row_stride = device.xp.ascontiguousarray(matrix), depth
-    layout = VectorLayout(many, depth, row_stride, step, out_stride, bias_stride=int(not is_column))
+    layout = VectorLayout(rows=many, depth=depth, stride=row_stride, vector_stride=step, out_stride=out_stride,
+                          bias_stride=int(not is_column))
     device.launch("matmul/products", "matrix_vector", -(-many * 32 // THREADS), THREADS, matrix, vector, out, bias, layout,
                   kind, slope, dtype=out.dtype)
     return out
