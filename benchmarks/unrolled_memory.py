@@ -75,7 +75,7 @@ def measure_one(mode: str, steps: int, figure: str, batch: int, width: int) -> d
         begin = time.perf_counter()
         gan.unrolled_gradients(real, z)
         seconds = time.perf_counter() - begin
-    sets = sum(np.asarray(p).nbytes for p in gan.d_parameters) * (1 + len(gan.d_optimizer.slot_names))
+    sets = sum(np.asarray(p).nbytes for p in gan.d_parameters) * (1 + len(gan.d_optimizer.rule.slots))
     peak = (tracemalloc.get_traced_memory()[1] - base) / worker.MIB if figure == "live" else worker.peak_mib() - held
     return {"peak_mib": peak, "set_mib": sets / worker.MIB, "seconds": seconds}
 
