@@ -94,8 +94,8 @@ class VanillaGAN(GAN):
         return number(loss)
 
     def d_gradients(self, real: Any, z: Any) -> tuple[Tensor, list[Tensor], Any, Any]:
-        """For real images (N, ...) and latent vectors z (M, latent_dim): the discriminator's loss, its gradients in the order
-        of `discriminator.parameters()`, and the logits of the real and of the generated images."""
+        """For real images (N, ...) and latent vectors z (M, latent_dim): the discriminator's loss, its gradients in the
+        order of `discriminator.parameters()`, and the logits of the real and of the generated images."""
         with override(recording=False, updating=frozenset()):  # the generator stays as it is
             fake = self.generator(z)
         checks.check_shapes(type(self).__name__, real, fake)

@@ -1,4 +1,4 @@
-"""Tensor's operators and methods: each is an op, or a few words around one."""
+"""The operators and methods of Tensor. Each is an op, or a short function that calls one."""
 from __future__ import annotations
 
 __all__ = ["Methods", "give"]
@@ -27,7 +27,7 @@ def _is_number(value: Any) -> bool:
 
 
 class Methods:
-    """What `give` gives to the class Tensor."""
+    """The attributes that `give` adds to the class Tensor."""
 
     __add__ = ops.add
     __sub__ = ops.sub
@@ -125,14 +125,14 @@ class Methods:
 
 
 def give(kind: type[Tensor]) -> None:
-    """Make the attributes of `Methods` attributes of the class."""
+    """Add the attributes of `Methods` to the class `kind`."""
     for name, value in vars(Methods).items():
         if callable(value):
             setattr(kind, name, _method(value) if isinstance(value, Op) else value)
 
 
 def _method(op: Op) -> Callable[..., Any]:
-    """An op as a plain function, which Python binds and calls faster than an object."""
+    """The op as a plain function. Python binds and calls a function faster than another object."""
     def unary(self: Tensor) -> Any:
         return apply(op, self)
 
@@ -140,4 +140,4 @@ def _method(op: Op) -> Callable[..., Any]:
         return apply(op, self, other)
 
     method: Callable[..., Any] = binary if len(inspect.signature(op).parameters) == 2 else unary
-    return functools.update_wrapper(method, op, updated=())  # (to read `vars(op)` would slow the op down for good)
+    return functools.update_wrapper(method, op, updated=())  # (reading `vars(op)` would make the op slower from then on)
