@@ -85,11 +85,11 @@ BYTES = np.arange(40, dtype=np.uint8).reshape(8, 5)
 
 
 @pytest.mark.parametrize("real, error, message", [
-    (BYTES, TypeError, r"step: expected images in \[-1, 1\] .* got uint8; bytes are scaled by real.astype\(np.float32\) / 127.5 - 1"),
+    (BYTES, TypeError, r"step: expected images in \[-1, 1\] .* got uint8; scale bytes by real.astype\(np.float32\) / 127.5 - 1"),
     (np.zeros((8, 5), np.uint8), TypeError, "got uint8"),
     (tg.Tensor(BYTES), TypeError, "got uint8"),
-    (BYTES.astype(np.int64), ValueError, r"step: expected images in \[-1, 1\], got values from 0 to 39; a byte x is x / 127.5 - 1"),
-    (BYTES.astype(np.uint16) * 1000, ValueError, "got values from 0 to 39000; .* a number x up to 65535 is x / 32767.5 - 1"),
+    (BYTES.astype(np.int64), ValueError, r"step: expected images in \[-1, 1\], got values from 0 to 39; scale a byte x by x / 127.5 - 1"),
+    (BYTES.astype(np.uint16) * 1000, ValueError, "got values from 0 to 39000; .* and a number x up to 65535 by x / 32767.5 - 1"),
     (BYTES.tolist(), ValueError, "got values from 0 to 39"),
     ([["a"]], TypeError, "step: real should be real numbers, got list of <U1"),
     ([[1.0], [2.0, 3.0]], TypeError, "step: real should be an array of real numbers, got list: .*inhomogeneous"),
@@ -223,7 +223,7 @@ class Judge(nn.Module):
 ])
 @pytest.mark.parametrize("kind", [tg.gans.VanillaGAN, tg.gans.UnrolledGAN])
 def test_a_discriminator_that_ends_in_a_sigmoid_is_refused(end, kind):
-    with pytest.raises(ValueError, match=rf"{kind.__name__}: the discriminator ends in a sigmoid, and the losses take logits"):
+    with pytest.raises(ValueError, match=rf"{kind.__name__}: the discriminator ends in a sigmoid, but the losses take logits"):
         make(d=end, kind=kind)
 
 
@@ -234,7 +234,7 @@ def test_a_discriminator_that_ends_in_a_sigmoid_is_refused(end, kind):
 def test_so_is_one_in_a_users_module_before_any_weight_changes(end, kind):
     gan = kind(generator(nn.Tanh()), Judge(end), 3)
     before = gan.state_dict()
-    with pytest.raises(ValueError, match=r"the discriminator ends in a (sigmoid|softmax), and the losses take logits"):
+    with pytest.raises(ValueError, match=r"the discriminator ends in a (sigmoid|softmax), but the losses take logits"):
         gan.step(REAL)
     after = gan.state_dict()
     same({k: v for k, v in after.items() if k != "key_count"}, {k: v for k, v in before.items() if k != "key_count"})
@@ -258,7 +258,7 @@ def test_what_is_no_part_of_a_game_is_named(changed, error, message):
 
 def test_one_network_cannot_play_against_itself():
     network = nn.Sequential(nn.Dense(3, 3))
-    with pytest.raises(ValueError, match="generator and discriminator are one and the same network"):
+    with pytest.raises(ValueError, match="generator and discriminator are the same network"):
         tg.gans.VanillaGAN(network, network, 3)
 
 
@@ -270,7 +270,7 @@ def test_the_loss_of_such_a_game_never_falls_below_1_006():
 
 @pytest.mark.parametrize("end", [nn.ReLU(), nn.Tanh(), nn.Softplus(), nn.ELU()])
 def test_other_bounds_of_logits_are_warned_of_once(end):
-    with pytest.warns(UserWarning, match=rf"VanillaGAN: the discriminator ends in {end.name}, so that its logits are") as caught:
+    with pytest.warns(UserWarning, match=rf"VanillaGAN: the discriminator ends in {end.name}, so its logits are") as caught:
         gan = make(d=[end])
     assert caught[0].filename == __file__
     gan.step(REAL)  # a warning is an error in these tests
