@@ -268,7 +268,7 @@ def test_a_copied_gan_trains_its_own_networks(copied, kind):
 def test_a_copied_optimiser_may_be_bound_to_a_copied_network():
     model, optimizer = bound(optim.Adam(0.01))
     net, twin = copy.deepcopy(model), copy.deepcopy(optimizer)
-    with pytest.raises(ValueError, match="Adam: bind: what this copy remembers"):
+    with pytest.raises(ValueError, match="Adam: bind: the state of this copy"):
         twin.bind(nn.Dense(2, 2))
     twin.bind(net)
     train(model, optimizer, 3)

@@ -154,7 +154,7 @@ def test_an_optimisers_first_step_inside_is_an_error(other_device):
 
     captured, x = tg.capture(step), tg.to_device(np.ones(3, np.float32), other_device)
     captured(x)
-    with pytest.raises(RuntimeError, match="its first step inside a capture"):
+    with pytest.raises(RuntimeError, match="its first step cannot be captured"):
         captured(x)
 
 

@@ -258,14 +258,14 @@ def test_a_common_prefix_is_named_and_its_way_works(prefix):
     state = {prefix + name: value for name, value in network(1).state_dict().items()}
     with pytest.raises(ValueError, match=rf"^load_state_dict of Sequential: every name begins with '{prefix}'") as error:
         model.load_state_dict(state)
-    line = str(error.value).split("take it away with ")[1]
+    line = str(error.value).split("remove it with ")[1]
     model.load_state_dict(eval(line, {"state": state}))
     np.testing.assert_array_equal(model.state_dict()["0.weight"], state[prefix + "0.weight"])
     with pytest.raises(ValueError, match=rf"every name of this network begins with '0\.{prefix}', which the state's do not") as error:
         inside = nn.Module()
         vars(inside).update({prefix[:-1]: network(0)})
         nn.Sequential(inside).load_state_dict(network(1).state_dict())
-    assert eval(str(error.value).split("put it before them, ")[1], {"state": {"a": 1}}) == {f"0.{prefix}a": 1}
+    assert eval(str(error.value).split("add it with ")[1], {"state": {"a": 1}}) == {f"0.{prefix}a": 1}
 
 
 def test_a_network_in_the_state_of_a_gan_is_named():
@@ -273,8 +273,8 @@ def test_a_network_in_the_state_of_a_gan_is_named():
     model = network(0)
     with pytest.raises(ValueError, match=r"this network's entries are those whose names begin with 'generator\.'") as error:
         model.load_state_dict({**state, "steps": np.array(3)})
-    model.load_state_dict(eval(str(error.value).split("take them with ")[1], {"state": state}))
-    with pytest.raises(ValueError, match=r"the state lies further inside: load state\['model'\]"):
+    model.load_state_dict(eval(str(error.value).split("select them with ")[1], {"state": state}))
+    with pytest.raises(ValueError, match=r"the network's state is inside this one: load state\['model'\]"):
         model.load_state_dict({"model": network(1).state_dict(), "epoch": 3})
 
 

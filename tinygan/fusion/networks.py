@@ -1,6 +1,6 @@
-"""A network as a function of its parameters, which lie one behind the other in one array.
+"""A network as a function of its parameters, which are packed one after the other into one array.
 
-A small multilayer perceptron is one op then, `perceptron.mlp`. Any other network runs layer by layer.
+A small multilayer perceptron runs as one op, `perceptron.mlp`. Any other network runs layer by layer.
 """
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ from tinygan.nn.sequential import Sequential
 from tinygan.ops.packing import unpacked
 
 LARGEST = 10_000
-"""The number of weights up to which one op takes less time than layer by layer (measured at batches of 128 and 512)."""
+"""Up to this number of weights, one op is faster than layer by layer (measured with batches of 128 and 512)."""
 
 
 class Function(Protocol):
     """A network as a function of its parameters."""
 
     def parameters(self, packed: Any) -> list[Any]:
-        """The parameters, which stand at the beginning of `packed` in the network's order: one by one, or all in one piece.
-        Gradients are taken with respect to these."""
+        """The parameters from the beginning of `packed`, in the network's order: one by one, or all in one array. Gradients
+        are taken with respect to these."""
 
     def __call__(self, parameters: list[Any]) -> Callable[[Any], Any]:
         """The network with these parameters."""
@@ -42,7 +42,7 @@ class Layers:
         self._named = list(network.named_parameters())
 
     def parameters(self, packed: Any) -> list[Any]:
-        """One by one, in their shapes."""
+        """The parameters one by one, in their shapes."""
         found, start = [], 0
         for _, parameter in self._named:
             found.append(unpacked(packed, start, parameter.shape))
@@ -55,15 +55,15 @@ class Layers:
 
 
 class Perceptron(NamedTuple):
-    """The function of a multilayer perceptron: modules without parameters (a Flatten, say), then dense layers with their
-    activations."""
+    """The function of a multilayer perceptron. It consists of modules without parameters (a Flatten, say), and then dense
+    layers with their activations."""
 
     before: tuple[Module, ...]
     layers: tuple[MLPLayer, ...]
     size: int  # of all weights and biases
 
     def parameters(self, packed: Any) -> list[Any]:
-        """All in one piece."""
+        """All parameters in one array."""
         return [unpacked(packed, 0, (self.size,))]
 
     def __call__(self, parameters: list[Any]) -> Callable[[Any], Any]:
@@ -78,7 +78,7 @@ class Perceptron(NamedTuple):
 
 
 def as_function(network: Module) -> Function:
-    """The network as a function of its parameters; one op, if it is a small perceptron and fusion is on."""
+    """The network as a function of its parameters. It is one op if the network is a small perceptron and fusion is on."""
     return (as_perceptron(network) if CONTEXT.get().fusion else None) or Layers(network)
 
 
@@ -99,7 +99,7 @@ def as_perceptron(network: Module) -> Perceptron | None:
         else:
             return None
     size = sum(layer.size for layer in layers)
-    if not 0 < size <= LARGEST or size != sum(p.size for p in network.parameters()):  # (a layer may stand there twice)
+    if not 0 < size <= LARGEST or size != sum(p.size for p in network.parameters()):  # (a layer may occur twice)
         return None
     return Perceptron(tuple(before), tuple(layers), size)
 
