@@ -216,7 +216,7 @@ def test_a_number_is_a_direction_without_axes(direction, dtype):
     product, = tg.hvp(lambda x: x**3, [dtype(0.5)], [direction])
     assert product.dtype == dtype and product.shape == ()
     np.testing.assert_allclose(product.item(), 9, rtol=1e-6)
-    with pytest.raises(ValueError, match=r"jvp: the directions have shapes \[\(\)\], the inputs \[\(2,\)\]"):
+    with pytest.raises(ValueError, match=r"jvp: the directions have shapes \[\(\)\], but the inputs have shapes \[\(2,\)\]"):
         tg.jvp(tg.exp, [np.ones(2, dtype)], [direction])
 
 
@@ -226,7 +226,7 @@ def test_directions_may_be_lists():
 
 
 def test_directions_that_do_not_fit_are_refused():
-    with pytest.raises(ValueError, match=r"jvp: the directions have shapes \[\(3,\)\], the inputs \[\(2,\)\]"):
+    with pytest.raises(ValueError, match=r"jvp: the directions have shapes \[\(3,\)\], but the inputs have shapes \[\(2,\)\]"):
         tg.jvp(tg.exp, [np.ones(2)], [np.ones(3)])
     with pytest.raises(ValueError, match=r"hvp: fn should return one number, got shape \(2,\)"):
         tg.hvp(tg.exp, [np.ones(2)], [np.ones(2)])

@@ -345,7 +345,7 @@ def test_a_missing_device_makes_no_folder(tmp_path):
 
 def test_a_generator_of_other_images_makes_no_folder(tmp_path):
     other = Dataset("other", np.zeros((43, 1, 5, 4), np.uint8), None, "sha256:1")
-    refused(tmp_path, training.RunError, r"makes images of shape \(1, 4, 4\), those of other have \(1, 5, 4\)", data=other)
+    refused(tmp_path, training.RunError, r"makes images of shape \(1, 4, 4\), but those of other have shape \(1, 5, 4\)", data=other)
 
 
 def test_what_fails_in_the_first_step_leaves_the_folder_free(tmp_path):
@@ -361,7 +361,7 @@ def test_a_run_is_not_begun_among_its_own_images(tmp_path, capsys):
     for i in range(8):
         Image.new("L", (6, 6), 10 * i).save(tmp_path / f"{i}.png")
     line = failure(capsys, "train", "vanilla", "--run-dir", tmp_path / "a" / "run", "--data-dir", tmp_path, "--batch-size", 8)
-    assert "lies in the folder of the images" in line
+    assert "is inside the folder of the images" in line
     assert not (tmp_path / "a").exists()
 
 

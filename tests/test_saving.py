@@ -177,7 +177,7 @@ def test_a_type_that_numpy_does_not_have_is_named(tmp_path):
     from safetensors.torch import save_file
 
     save_file({"weight": torch.ones(3, 4).to(torch.float8_e4m3fn), "bias": torch.ones(3)}, tmp_path / "theirs")
-    with pytest.raises(saving.CheckpointError, match=r"theirs: 'weight' is of type F8_E4M3, which NumPy does not have"):
+    with pytest.raises(saving.CheckpointError, match=r"theirs: 'weight' has the type F8_E4M3, which NumPy does not have"):
         saving.load_weights(nn.Dense(4, 3), tmp_path / "theirs")
 
 
@@ -188,7 +188,7 @@ def test_a_pytorch_file_is_named_and_its_way_works(tmp_path, old):
     theirs, path = counted(torch), tmp_path / "weights.bin"  # by its content, not by its name
     torch.save(theirs.state_dict(), path, _use_new_zipfile_serialization=not old)
     for load in (lambda: saving.load_weights(network(0), path), lambda: saving.load(path)):
-        with pytest.raises(saving.CheckpointError, match=r"weights\.bin is a pickled file, such as PyTorch's \.pth, .*torch\.load\('") as error:
+        with pytest.raises(saving.CheckpointError, match=r"weights\.bin is a pickled file, such as PyTorch's \.pth; .*torch\.load\('") as error:
             load()
     model = network(0)
     line = str(error.value).split("expected: ")[1].split(" loads it")[0]

@@ -104,7 +104,7 @@ def digit_classifier(train: Dataset, test: Dataset) -> DigitClassifier:
         path.parent.mkdir(parents=True, exist_ok=True)
         saving.save(path, state, {"accuracy": repr(classifier.accuracy), "data": train.name})
     except OSError as error:
-        say(f"could not keep {path} for the next start: {error.strerror or error}")
+        say(f"could not save {path} for the next start: {error.strerror or error}")
     return classifier
 
 
