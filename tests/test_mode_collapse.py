@@ -295,5 +295,5 @@ def test_learning_rates_fall_as_they_are_told(bench, tmp_path, decay, falls):
 
 
 def test_densities_need_as_many_sets_as_columns(tmp_path):
-    with pytest.raises(ValueError, match="2 sets of points in each row expected"):
+    with pytest.raises(ValueError, match="expected 2 sets of points in each row"):
         plotting.save_densities(tmp_path / "a.png", {"a": [np.zeros((3, 2))]}, ["x", "y"], radius=1, title="")
