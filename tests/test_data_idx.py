@@ -152,7 +152,7 @@ def test_of_several_data_sets_in_a_folder_one_is_named(tmp_path: Path, capsys: p
     write(tmp_path / "gzip" / "own-train-labels.idx", classes(3))
     with pytest.raises(DataError, match=r"gzip: the train images are missing$"):
         load(tmp_path / "gzip" / "own-train-labels.idx")
-    with pytest.raises(DataError, match=r"notes\.idx: not a \.npy or \.npz file, nor an IDX file"):
+    with pytest.raises(DataError, match=r"notes\.idx: neither a \.npy or \.npz file nor an IDX file"):
         (tmp_path / "notes.idx").write_bytes(b"")
         load(tmp_path / "notes.idx")
 

@@ -127,7 +127,7 @@ def test_arrays_of_any_layout():
 @pytest.mark.parametrize("change, message", [
     ({"layers": []}, "at least one layer"),
     ({"layers": [MLPLayer(3, 4), MLPLayer(5, 1)]}, "4 outputs is followed by one of 5 inputs"),
-    ({"layers": [MLPLayer(3, 0), MLPLayer(0, 4)]}, "a layer of 3 inputs and 0 outputs"),
+    ({"layers": [MLPLayer(3, 0), MLPLayer(0, 4)]}, "a layer should have inputs and outputs, got 3 and 0"),
     ({"layers": [MLPLayer(3, 4, "swish")]}, "unknown activation 'swish'"),
     ({"x": np.zeros((2, 4))}, r"shape \(\.\.\., 3\) that is not empty, got \(2, 4\)"),
     ({"x": np.zeros((0, 3))}, r"that is not empty, got \(0, 3\)"),

@@ -204,7 +204,7 @@ def test_the_command_line_says_that_only_its_program_can_build_an_own_gan(tmp_pa
     training.train(gan, data, settings)
     for name in ("sample", "interpolate", "architecture", "evaluate"):
         line = failure(capsys, name, tmp_path / "run")
-        assert "its networks are none that `tinygan train` builds" in line
+        assert "`tinygan train` cannot build its networks" in line
         assert f'tinygan.training.open_run("{tmp_path / "run"}", gan).gan.sample(64)' in line
     assert command("info", tmp_path / "run") == 0
     out = capsys.readouterr().out
@@ -223,7 +223,7 @@ def test_a_variants_networks_with_another_layer_are_an_own_gan(images, tmp_path,
     training.train(tinygan.gans.VanillaGAN(generator, discriminator, 100), data, settings)
     assert "none that `tinygan train` builds" in failure(capsys, "sample", tmp_path / "run")
     line = failure(capsys, "train", "vanilla", "--resume", "--run-dir", tmp_path / "run", "--data-dir", images, "--epochs", 2)
-    assert "the program that began it must go on with it" in line
+    assert "only the program that began the run can continue it" in line
 
 
 def test_a_variants_own_networks_are_known_however_they_were_trained(images, tmp_path, capsys):

@@ -199,7 +199,7 @@ def test_a_pytorch_file_is_named_and_its_way_works(tmp_path, old):
 def test_an_npz_file_is_named_and_its_way_works(tmp_path):
     model, other = network(0), network(1)
     np.savez(tmp_path / "weights", **model.state_dict())
-    with pytest.raises(saving.CheckpointError, match=r"weights\.npz is an \.npz file of NumPy arrays, .*numpy\.load\('") as error:
+    with pytest.raises(saving.CheckpointError, match=r"weights\.npz is an \.npz file of NumPy arrays; .*numpy\.load\('") as error:
         saving.load_weights(other, tmp_path / "weights.npz")
     line = str(error.value).split("expected: ")[1].split(" loads it")[0]
     eval(line, {"network": other, "numpy": np})
@@ -208,7 +208,7 @@ def test_an_npz_file_is_named_and_its_way_works(tmp_path):
 
 
 @pytest.mark.parametrize("content, what", [
-    (b"\x89HDF\r\n\x1a\n" + bytes(200), r"an HDF5 file \(such as Keras writes\), .* h5py"),
+    (b"\x89HDF\r\n\x1a\n" + bytes(200), r"an HDF5 file \(such as Keras writes\); .* h5py"),
     (b"\x93NUMPY\x01\x00" + bytes(200), r"one NumPy array \(\.npy\)"),
     (pickle.dumps({"a": 1}), "a pickled file"),
     (b"PK\x03\x04" + bytes(100), "a truncated or damaged zip archive"),
@@ -248,7 +248,7 @@ def test_the_checkpoint_of_a_run_points_to_open_run(tmp_path):
     tiny_run.tiny_train(tmp_path / "run", epochs=1)
     with pytest.raises(saving.CheckpointError, match=r"is the checkpoint of a run, .*open_run\('.*run'\)\.gan\.generator has them"):
         saving.load_weights(network(0), tmp_path / "run" / "checkpoint.safetensors")
-    with pytest.raises(saving.CheckpointError, match=r"is a folder, .*open_run\('.*run'\) opens the run in it"):
+    with pytest.raises(saving.CheckpointError, match=r"is a folder; .*open_run\('.*run'\) opens the run in it"):
         saving.load_weights(network(0), tmp_path / "run")
 
 
