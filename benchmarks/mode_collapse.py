@@ -1,11 +1,12 @@
-"""How many modes a GAN captures, and what the cures do for it:
+"""Measure how many modes a GAN captures, and how remedies against mode collapse change it:
 
     python benchmarks/mode_collapse.py --experiment ring --method unrolled --seeds 5 --json results/mode_collapse_ring.json
 
-One row a seed, written as it comes; the same command again goes on with the seeds that are missing, and within a seed where
-it was stopped. Other methods' rows go into the same file; `--method data` measures real samples as if they were generated
-(of stacked MNIST: digits of the test set), which is as good as it gets. Then the table of all rows: mean and standard
-error, beside published figures. Settings were chosen on seeds from 1000 on (`--first-seed 1000`).
+There is one row per seed, which is written when it is complete. The same command again continues: with the missing seeds,
+and within a seed at the step where it was stopped. Rows of other methods go into the same file. `--method data` measures
+real samples as if they were generated (for stacked MNIST, digits of the test set): no method can be better. At the end, a
+table of all rows is printed: mean and standard error, together with published figures. The settings were chosen on seeds
+from 1000 on (`--first-seed 1000`).
 """
 import argparse
 import json
@@ -27,7 +28,7 @@ from tinygan.random import Key
 
 METHODS = ("vanilla", "minibatch", "unrolled", "data")
 AVERAGE = "average."
-SAVED_EVERY = 60.0  # seconds of training that are lost at most, when a seed is stopped
+SAVED_EVERY = 60.0  # at most so many seconds of training are lost if a seed is stopped
 
 
 def arguments(argv: list[str] | None = None) -> argparse.Namespace:
@@ -67,7 +68,7 @@ def arguments(argv: list[str] | None = None) -> argparse.Namespace:
 
 
 def settings(options: argparse.Namespace) -> dict[str, Any]:
-    """What tells one configuration's rows from another's, beside method and steps."""
+    """The settings, beside method and steps, that identify the configuration of a row."""
     if options.method == "data":
         return {}
     found = {"networks": options.networks, "cost": options.generator_cost}
@@ -126,7 +127,7 @@ def build(options: argparse.Namespace, key: Key) -> tg.gans.VanillaGAN:
 
 
 def train(options: argparse.Namespace, seed: int) -> Row:
-    """One row: train on one seed, and count."""
+    """Train with one seed and measure the modes. Returns one row."""
     task, key = tasks.TASKS[options.experiment], Key(seed)
     real, measure = task.open(options.batch, options.data_dir)
     if options.method == "data":
@@ -177,7 +178,7 @@ def rounded(values: dict[str, float]) -> dict[str, float]:
 
 
 def unfinished(options: argparse.Namespace, seed: int) -> Path:
-    """Where a seed that is under way is kept."""
+    """The file that holds the state of an unfinished seed."""
     told = "-".join([options.method, *(f"{name}={value}" for name, value in settings(options).items()),
                      str(options.steps), str(seed)])  # fmt: skip
     return Path(options.json).with_suffix(f".{told}.safetensors")
@@ -193,7 +194,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     for seed in range(options.first_seed, options.first_seed + options.seeds):
         if not any(row["seed"] == seed and same(row, options) for row in read(path, options.experiment)["rows"]):
             row = {**train(options, seed), "commit": info["commit"]}
-            result = read(path, options.experiment)  # again: another method's run may have added to it
+            result = read(path, options.experiment)  # read again, because another run may have added rows
             result["rows"].append(row)
             harness.write_json(path, result)
     return read(path, options.experiment)
@@ -209,7 +210,7 @@ def read(path: Path, experiment: str) -> dict[str, Any]:
 
 
 def summary(rows: list[Row], columns: list[str]) -> list[Row]:
-    """A line for each configuration: mean and standard error over its seeds."""
+    """A line for each configuration, with mean and standard error over its seeds."""
     groups: dict[str, list[Row]] = {}
     for row in rows:
         groups.setdefault(json.dumps([row["method"], row["settings"], row["steps"]]), []).append(row)
