@@ -26,9 +26,9 @@ Entry = tuple[str, str]  # framework, variant
 
 def arguments(argv: list[str] | None = None) -> argparse.Namespace:
     parser = harness.flags(__doc__, PEERS, rounds=5, threads=len(harness.cores()))
-    parser.add_argument("--layers", default=",".join(LAYERS), help=f"of these networks: {', '.join(LAYERS)}")
+    parser.add_argument("--layers", default=",".join(LAYERS), help=f"networks, out of {', '.join(LAYERS)}")
     parser.add_argument("--batch", type=harness.count, default=64, help="images in a batch")
-    parser.add_argument("--seconds", type=float, default=0.2, help="for each layer, map, variant and round")
+    parser.add_argument("--seconds", type=float, default=0.2, help="time for each layer, map, variant and round")
     options = harness.parse(parser, argv, PEERS)
     options.layers = harness.words(options.layers)
     for name in options.layers:

@@ -208,8 +208,8 @@ def run(settings: TorchSettings) -> None:
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_flags(parser, TorchSettings)
-    parser.add_argument("--compare", type=Path, metavar="RUN", help="draw this tinygan run beside --run-dir; train nothing")
-    parser.add_argument("--at", type=count, nargs="+", default=[1, 5, 20], metavar="EPOCH", help="epochs to draw then")
+    parser.add_argument("--compare", type=Path, metavar="RUN", help="draw this tinygan run beside --run-dir, without training")
+    parser.add_argument("--at", type=count, nargs="+", default=[1, 5, 20], metavar="EPOCH", help="epochs for --compare")
     parser.add_argument("--out", type=Path, metavar="DIR", help="where the comparison goes (default: --run-dir)")
     given = vars(parser.parse_args(argv))
     other, epochs, out = (given.pop(name) for name in ("compare", "at", "out"))

@@ -34,8 +34,8 @@ SAVED_EVERY = 60.0  # at most so many seconds of training are lost if a seed is 
 def arguments(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--experiment", choices=tasks.TASKS, required=True)
-    parser.add_argument("--method", choices=METHODS, required=True, help="data: the floor, nothing is trained")
-    parser.add_argument("--networks", help="whose (default: the experiment's first): "
+    parser.add_argument("--method", choices=METHODS, required=True, help="data: measure real samples, without training")
+    parser.add_argument("--networks", help="the pair of networks (default: the experiment's first): "
                         + "; ".join(f"{name}: {', '.join(task.networks)}" for name, task in tasks.TASKS.items()))
     parser.add_argument("--seeds", type=harness.count, default=5)
     parser.add_argument("--first-seed", type=int, default=0)
@@ -43,19 +43,19 @@ def arguments(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--batch", type=harness.count, help="(default: the experiment's)")
     parser.add_argument("--unroll-steps", type=int, default=10, help="K of the unrolled GAN")
     parser.add_argument("--generator-cost", choices=tg.gans.GENERATOR_COSTS, help="(default: the experiment's)")
-    parser.add_argument("--learning-rate", type=float, help="of both players' Adam at the start (default: the networks')")
-    parser.add_argument("--g-learning-rate", type=float, help="of the generator's, if another")
+    parser.add_argument("--learning-rate", type=float, help="initial rate of both Adams (default: the networks')")
+    parser.add_argument("--g-learning-rate", type=float, help="that of the generator, if another")
     parser.add_argument("--decay", choices=("both", "generator"), help="whose learning rate falls to 0 along half a cosine")
-    parser.add_argument("--instance-noise", type=float, default=0.0, help="its standard deviation at the start; falls by "
-                        "the same factor at every step to --noise-end, then there is none")
+    parser.add_argument("--instance-noise", type=float, default=0.0, help="its standard deviation at the start. It falls by "
+                        "the same factor at every step, down to --noise-end; after that there is no noise")
     parser.add_argument("--noise-end", type=float, help="(default: a hundredth of --instance-noise)")
-    parser.add_argument("--noise-until", type=float, default=0.5, help="the share of the steps that have noise")
-    parser.add_argument("--average", type=float, default=0.0, help="samples are made by a running average of the "
-                        "generator's weights, of which each step keeps this share (Yazici et al. 2019)")
-    parser.add_argument("--spread", type=float, default=1.0, help="latent vectors are multiplied by it: a generator is as "
-                        "steep from the start, and makes less of what lies between modes")
+    parser.add_argument("--noise-until", type=float, default=0.5, help="the share of the steps with noise")
+    parser.add_argument("--average", type=float, default=0.0, help="make samples with a running average of the "
+                        "generator's weights; each step keeps this share of it (Yazici et al. 2019)")
+    parser.add_argument("--spread", type=float, default=1.0, help="latent vectors are multiplied by this. The "
+                        "generator is steeper from the start, and makes fewer points between the modes")
     parser.add_argument("--data-dir", help="MNIST's files, for stacked MNIST")
-    parser.add_argument("--json", required=True, help="the rows: read if there, written after every seed")
+    parser.add_argument("--json", required=True, help="the file of the rows; it is written after every seed")
     options = parser.parse_args(argv)
     task = tasks.TASKS[options.experiment]
     options.steps = 0 if options.method == "data" else options.steps or task.steps

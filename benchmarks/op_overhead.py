@@ -29,7 +29,7 @@ def arguments(argv: list[str] | None = None) -> argparse.Namespace:
     peers = [name for name in VARIANTS if name != "tinygan"]
     parser = harness.flags(__doc__, peers, rounds=5, threads=1)  # small ops use only one core
     parser.add_argument("--ops", default="", help="only the ops whose names contain one of these, separated by commas")
-    parser.add_argument("--seconds", type=float, default=0.6, help="for each op, framework and round")
+    parser.add_argument("--seconds", type=float, default=0.6, help="time for each op, framework and round")
     options = harness.parse(parser, argv, peers)
     words = harness.words(options.ops)
     options.ops = [name for name in CASES if not words or any(word in name for word in words)]

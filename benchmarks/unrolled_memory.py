@@ -38,7 +38,7 @@ def arguments(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--width", type=harness.count, default=64, help="channels of the layers next to the image")
     parser.add_argument("--steps", default=",".join(map(str, STEPS)), help="values of K, separated by commas")
     parser.add_argument("--json", help="write the result here")
-    parser.add_argument("--figure", help="draw it here (.png, .pdf, .svg)")
+    parser.add_argument("--figure", help="draw the figure here (.png, .pdf, .svg)")
     parser.add_argument("--one", nargs=3, metavar=("MODE", "K", "FIGURE"), help=argparse.SUPPRESS)  # in a process of its own
     options = parser.parse_args(argv)
     options.steps = [int(k) for k in harness.words(options.steps)]

@@ -29,7 +29,7 @@ def arguments(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--batch", type=harness.count, default=512)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", help="write the result here")
-    parser.add_argument("--figure", help="draw it here (.png, .pdf, .svg)")
+    parser.add_argument("--figure", help="draw the figure here (.png, .pdf, .svg)")
     options = parser.parse_args(argv)
     options.at = sorted(int(step) for step in harness.words(options.at))
     return options
