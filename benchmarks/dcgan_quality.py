@@ -208,7 +208,7 @@ def run(settings: TorchSettings) -> None:
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_flags(parser, TorchSettings)
-    parser.add_argument("--compare", type=Path, metavar="RUN", help="draw this tinygan run beside --run-dir, without training")
+    parser.add_argument("--compare", type=Path, metavar="RUN", help="draw this tinygan run beside --run-dir; no training")
     parser.add_argument("--at", type=count, nargs="+", default=[1, 5, 20], metavar="EPOCH", help="epochs for --compare")
     parser.add_argument("--out", type=Path, metavar="DIR", help="where the comparison goes (default: --run-dir)")
     given = vars(parser.parse_args(argv))

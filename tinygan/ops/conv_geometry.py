@@ -148,6 +148,6 @@ def _two_images(name: str, x: Any, other: Any, what: str) -> tuple[tuple[int, ..
 
 def _checked_groups(name: str, groups: int, channels: int, what: str, shapes: str) -> int:
     if not is_whole(groups) or groups < 1 or channels < 1 or channels % groups:
-        raise ValueError(f"{name}: groups should be at least 1 and divide the {channels} {what} (at least 1), "
-                         f"got {groups}{shapes}")
+        raise ValueError(f"{name}: groups should divide the {channels} {what}, and both should be at least 1, got {groups}"
+                         f"{shapes}")
     return int(groups)
