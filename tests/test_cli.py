@@ -176,7 +176,7 @@ def test_images_of_different_or_other_sizes(run, tmp_path, capsys):
 
 @pytest.mark.parametrize("arguments, message", [
     (["train", "vanilla", "--epochs", "0"], "--epochs: expected a whole number of at least 1, got '0'"),
-    (["train", "vanilla", "--label-smoothing", "1"], "--label-smoothing: expected a number from 0"),
+    (["train", "vanilla", "--label-smoothing", "1"], "--label-smoothing: expected a number of at least 0 and less than 1"),
     (["interpolate", "x", "--arithmetic", "1,2", "3", "64"], "expected numbers from 0 to 63, separated by commas, got '64'"),
     (["interpolate", "x", "--steps", "1"], "--steps: expected a whole number of at least 2, got '1'"),
     (["train", "vanila"], "invalid choice: 'vanila'"), (["train", "vanilla", "--epoch-count", "3"], "--epoch-count"),

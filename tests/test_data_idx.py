@@ -178,7 +178,7 @@ def test_counts_and_labels_that_do_not_fit_are_named(tmp_path: Path) -> None:
         load(tmp_path / "own")
     write(tmp_path / "own" / "train-images-idx3-ubyte.gz", noise(0, 28, 28))
     write(tmp_path / "own" / "train-labels-idx1-ubyte.gz", classes(0))
-    with pytest.raises(DataError, match=r"train-images-idx3-ubyte\.gz: images have shape .* holds none"):
+    with pytest.raises(DataError, match=r"train-images-idx3-ubyte\.gz: images have shape .* holds no image"):
         load(tmp_path / "own")
 
 
