@@ -134,8 +134,9 @@ class Optimizer:
         self._count.advance()
 
     def settings_of(self, count: int) -> Callable[[], Settings]:
-        """A function that returns `settings_at(count)`; kernels call it. When a recorded step is replayed, `self.count` has
-        advanced. The function then returns the settings of an update that is as far from `self.count` as `count` is now."""
+        """A function that returns `settings_at(count)`; the backends call it. When a recorded step is replayed, `self.count`
+        has advanced. The function then returns the settings of an update that is as far from `self.count` as `count` is
+        now."""
         ahead = count - self.count
         return lambda: self.settings_at(self.count + ahead)
 
