@@ -187,9 +187,7 @@ class Captured:
             return self.function(*arguments)
         if is_recording_step():
             raise RuntimeError("capture: a captured step inside another one")
-        context = CONTEXT.get()
-        signature = (backend.name, context.matmul_precision, context.conv_algorithm, context.fusion, context.recording,
-                     context.updating, str(context.training), *((a.shape, a.dtype.str) for a in arrays))
+        signature = (backend.name, CONTEXT.get().what_decides_a_step(), *((a.shape, a.dtype.str) for a in arrays))
         moved = self._graph is not None and not self._graph.holds()
         if signature != self._seen or moved:
             # Run it once without recording: that compiles the kernels and makes what optimisers remember. A call that fails
