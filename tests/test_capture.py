@@ -6,6 +6,7 @@ import pytest
 
 import tinygan as tg
 from tinygan import nn
+from tinygan.context import CONTEXT, override
 from tinygan.random import Key
 
 
@@ -127,6 +128,26 @@ def test_other_shapes_are_recorded_again(other_device):
         expected = plain.step(real)
         assert [float(a) for a in step(real)] == [float(a) for a in expected]
     same(captured.state_dict(), plain.state_dict())
+
+
+CHANGES = {"recording": False, "training": {}, "updating": frozenset(), "detect_anomaly": True, "conv_algorithm": "direct",
+           "matmul_precision": "tf32", "fusion": not CONTEXT.get().fusion}
+
+
+@pytest.mark.parametrize("field", CHANGES)
+def test_under_a_changed_context_it_is_recorded_again(other_device, field):
+    runs = []
+    step, x = tg.capture(lambda x: runs.append(1) or tg.mul(x, 2.0)), tg.to_device(np.ones(3, np.float32), other_device)
+    for _ in range(3):
+        step(x)
+    assert len(runs) == 2  # once as usual, once recorded
+    with override(**{field: CHANGES[field]}):
+        step(x)
+    assert len(runs) == 3
+
+
+def test_each_field_of_the_context_decides_a_step_or_is_known_not_to():
+    assert set(CONTEXT.get()._fields) == {*CHANGES, "keys", "listener", "reads"}
 
 
 def test_players_that_were_moved_or_converted_are_recorded_again(other_device):

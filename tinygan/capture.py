@@ -190,9 +190,7 @@ class Captured:
             return self.function(*arguments)
         if is_recording_step():
             raise RuntimeError("capture: a captured step cannot run inside another captured step")
-        context = CONTEXT.get()
-        signature = (backend.name, context.matmul_precision, context.conv_algorithm, context.fusion, context.recording,
-                     context.updating, str(context.training), *((a.shape, a.dtype.str) for a in arrays))
+        signature = (backend.name, CONTEXT.get().what_decides_a_step(), *((a.shape, a.dtype.str) for a in arrays))
         moved = self._graph is not None and not self._graph.holds()
         if signature != self._seen or moved:
             # Run it once without recording: this compiles the kernels and makes the optimisers' slots. If the call fails, it
@@ -212,9 +210,10 @@ def capture(function: Callable[..., Any]) -> Captured:
     and every further call replays the recording. On the CPU every call runs as usual.
 
     A replay computes the same to the last bit, and returns copies. The function is recorded again for arguments of other
-    shapes, on another device or in another precision, and after a module was moved or converted. It may do all that training
-    does: ops, `grad`, optimisers, keys. Reading a result (`float`, `item`) is an error. All other work on the host is not
-    replayed: `backward` into `.grad`, a change of a module's mode, the value of a plain attribute. Call it from one thread.
-    After an error during the recording, counts and keys are ahead of the weights: continue from a checkpoint.
+    shapes, on another device or in another precision, after a module was moved or converted, and when the context has
+    changed (by `no_grad` or `nn.mode`, say). It may do all that training does: ops, `grad`, optimisers, keys. Reading a
+    result (`float`, `item`) is an error. All other work on the host is not replayed: `backward` into `.grad`, `train()` or
+    `eval()` of a module, the value of a plain attribute. Call it from one thread. After an error during the recording,
+    counts and keys are ahead of the weights: continue from a checkpoint.
     """
     return Captured(function)

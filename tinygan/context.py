@@ -47,6 +47,10 @@ class Context(NamedTuple):
     reads: list[Any] | None = None
     """A list to which `apply` adds the versions of the Parameters and Buffers that it reads; None: it notes nothing."""
 
+    def what_decides_a_step(self) -> Context:
+        """All fields that change what a step computes. When one of them changes, a captured step is recorded again."""
+        return self._replace(keys=None, listener=None, reads=None)
+
 
 CONTEXT: ContextVar[Context] = ContextVar("tinygan", default=Context())
 
