@@ -39,9 +39,9 @@ class Context(NamedTuple):
     conv_algorithm: str = "auto"
     """How convolutions are computed: "auto", "direct" or "tiled"."""
     matmul_precision: str = "float32"
-    """The precision in which a GPU multiplies float32 matrices: "float32" or "tf32"."""
+    """The precision of float32 products and convolutions on a GPU: "float32" or "tf32"."""
     fusion: bool = _fusion_at_start()
-    """Whether the fused ops of `tinygan.fusion` run in place of the definitions in `tinygan.ops`."""
+    """Whether the fused ops of `tinygan.fusion` run in place of the definitions in `tinygan.ops` and `tinygan.nn`."""
     listener: Listener | None = None
     """The object that records what a training step does (see `tinygan.listening`); None: no step is being recorded."""
     reads: list[Any] | None = None

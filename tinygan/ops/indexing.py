@@ -100,7 +100,7 @@ def scatter_add(values: X, index: Any, shape: Shape) -> X:
 
 
 def embedding(weight: X, indices: Any) -> X:
-    """The rows of weight (count, dimension) at integer indices of any shape -> (*indices.shape, dimension)."""
+    """The rows of weight (count, ...) at integer indices of any shape -> (*indices.shape, ...)."""
     indices = _plain(indices)
     if not hasattr(indices, "dtype"):
         indices = np.asarray(indices)
