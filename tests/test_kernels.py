@@ -23,7 +23,7 @@ from tinygan.kernels import reference
 from tinygan.kernels.cpu.activations import COMPILED_ABOVE
 from tinygan.kernels.cpu.runtime import compiling, loading, workspace
 from tinygan.kernels.cpu.runtime.arrays import pointer_to
-from tinygan.kernels.cpu.runtime.pool import SHARED_FROM, Pool, core_count, pool
+from tinygan.kernels.cpu.runtime.pool import SHARED_FROM_ELEMENTS, Pool, core_count, pool
 from tinygan.kernels.optimizer_settings import AdamSettings, RMSPropSettings, SGDSettings
 
 FLOATS = (np.float32, np.float64)
@@ -220,7 +220,7 @@ def test_activation_and_its_gradient(shape, dtype, layout, layout_g, which, name
 
 @pytest.mark.parametrize("dtype", FLOATS)
 @pytest.mark.parametrize("name", ACTIVATIONS)
-@pytest.mark.parametrize("size", [COMPILED_ABOVE, COMPILED_ABOVE + 1, SHARED_FROM + 17])
+@pytest.mark.parametrize("size", [COMPILED_ABOVE, COMPILED_ABOVE + 1, SHARED_FROM_ELEMENTS + 17])
 def test_activation_on_both_sides_of_the_thresholds(size, name, dtype):
     x, g = 3 * draw(0, (size,), dtype), draw(1, (size,), dtype)
     y = cpu.activation(x, name, 0.3)
@@ -412,7 +412,7 @@ def test_optimizer(rule, values, shapes, dtype, layout, shared, seed):
 
 @pytest.mark.parametrize("rule", SETTINGS)
 def test_a_large_optimizer_step_updates_every_element_once(rule):
-    sizes = [SHARED_FROM + 5, 3, 40_000]
+    sizes = [SHARED_FROM_ELEMENTS + 5, 3, 40_000]
     gradients = [np.ones(size, np.float32) for size in sizes]
     parameters = [np.zeros(size, np.float32) for size in sizes]
     states = [[np.zeros(size, np.float32) for size in sizes] for _ in range(2 if rule == "adam" else 1)]
@@ -475,7 +475,7 @@ def test_uniform_never_reaches_its_upper_end():
 
 
 def test_a_longer_draw_begins_with_the_shorter_one():
-    long = cpu.random_bits(KEY, np.empty(SHARED_FROM + 13, np.uint32))
+    long = cpu.random_bits(KEY, np.empty(SHARED_FROM_ELEMENTS + 13, np.uint32))
     assert np.array_equal(long[:101], cpu.random_bits(KEY, np.empty(101, np.uint32)))
 
 
@@ -490,7 +490,7 @@ def workload(seed):
     gw = cpu.matmul(g.T, x)
     m, v = np.zeros_like(gw), np.zeros_like(gw)
     cpu.adam([weight], [gw], [m], [v], SETTINGS["adam"][0])
-    bits = cpu.random_bits(KEY, np.empty(SHARED_FROM + 1, np.uint32))
+    bits = cpu.random_bits(KEY, np.empty(SHARED_FROM_ELEMENTS + 1, np.uint32))
     return np.concatenate([y.ravel(), gw.ravel(), weight.ravel(), bits.astype(np.float32)])
 
 
@@ -637,8 +637,8 @@ def test_an_edited_helper_is_not_run_from_the_cache(tmp_path):
     assert len(list(cache.iterdir())) == 1
     helpers = root / "tinygan" / "kernels" / "cpu" / "runtime" / "shares.py"  # the kernel takes `share` from there
     text = helpers.read_text()
-    assert text.count("    units = (count + GRAIN - 1) // GRAIN\n") == 1
-    helpers.write_text(text.replace("    units = (count + GRAIN - 1) // GRAIN\n", "    units = 0 * count\n"))
+    assert text.count("    units = (count + GRAIN_ELEMENTS - 1) // GRAIN_ELEMENTS\n") == 1
+    helpers.write_text(text.replace("    units = (count + GRAIN_ELEMENTS - 1) // GRAIN_ELEMENTS\n", "    units = 0 * count\n"))
     assert python(BITS, tmp_path, PYTHONPATH=str(root))[0].strip() == "00000000 " * 3 + "00000000"
     assert len(list(cache.iterdir())) == 2
 
@@ -708,7 +708,7 @@ def test_processes_that_start_at_once_share_an_empty_cache(tmp_path):
 
 # Memory
 
-LARGE = (workspace.REUSED_FROM // 4, 2)
+LARGE = (workspace.REUSED_FROM_BYTES // 4, 2)
 
 
 def test_a_large_array_takes_the_memory_of_one_that_is_gone():
@@ -734,8 +734,8 @@ def test_memory_is_not_taken_while_a_view_of_a_view_lives():
 def test_workspace_arrays_are_ordinary_arrays(shape, dtype):
     x = workspace.empty(tuple(shape), dtype)
     assert x.shape == tuple(shape) and x.dtype == dtype and x.flags.c_contiguous and x.flags.writeable and x.flags.aligned
-    if x.nbytes >= workspace.REUSED_FROM:
-        assert x.ctypes.data % workspace.ALIGNMENT == 0
+    if x.nbytes >= workspace.REUSED_FROM_BYTES:
+        assert x.ctypes.data % workspace.ALIGNMENT_BYTES == 0
 
 
 def test_threads_have_their_own_memory():
@@ -775,11 +775,11 @@ def test_sizes_that_keep_changing_do_not_fill_the_memory():
     def change():
         most = 0
         for i in range(500):
-            workspace.empty((workspace.REUSED_FROM + 64 * i,), np.uint8)
+            workspace.empty((workspace.REUSED_FROM_BYTES + 64 * i,), np.uint8)
             most = max(most, held_bytes())
         return most
 
-    assert in_a_thread_of_its_own(change) < 3.1 * (workspace.REUSED_FROM + 64 * 500)
+    assert in_a_thread_of_its_own(change) < 3.1 * (workspace.REUSED_FROM_BYTES + 64 * 500)
 
 
 def test_what_every_step_needs_is_not_given_back_between():
@@ -787,12 +787,12 @@ def test_what_every_step_needs_is_not_given_back_between():
     def train():
         places = []
         for _ in range(3):
-            forward = [workspace.empty((workspace.REUSED_FROM + 64 * i,), np.uint8) for i in range(10)]
-            backward = [workspace.empty((2 * workspace.REUSED_FROM + 64 * i,), np.uint8) for i in range(5)]
+            forward = [workspace.empty((workspace.REUSED_FROM_BYTES + 64 * i,), np.uint8) for i in range(10)]
+            backward = [workspace.empty((2 * workspace.REUSED_FROM_BYTES + 64 * i,), np.uint8) for i in range(5)]
             places.append([x.ctypes.data for x in forward + backward])
             del forward, backward
             for i in range(5):
-                places[-1].append(workspace.empty((workspace.REUSED_FROM + 64 * (20 + i),), np.uint8).ctypes.data)
+                places[-1].append(workspace.empty((workspace.REUSED_FROM_BYTES + 64 * (20 + i),), np.uint8).ctypes.data)
         return places
 
     first, second, third = in_a_thread_of_its_own(train)
