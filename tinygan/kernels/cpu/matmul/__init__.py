@@ -7,7 +7,7 @@ import numpy as np
 
 from tinygan.kernels.activations import CODES, FUSED
 from tinygan.kernels.cpu.activations import activation
-from tinygan.kernels.cpu.reductions import MOST_IN_A_ROW, sum
+from tinygan.kernels.cpu.reductions import MOST_ADDED_IN_SEQUENCE, sum
 from tinygan.kernels.cpu.runtime.loading import loaded
 from tinygan.kernels.cpu.runtime.workspace import empty
 
@@ -63,7 +63,7 @@ def dense_parameter_grads(x: Array, y: Array) -> Array:
     matmul(y.T, x, out=weight.reshape(y.shape[1], x.shape[1]))
     if y.size > COMPILED_ABOVE_SUMS and y.flags.c_contiguous:
         bias[...] = loaded("tinygan.kernels.cpu.reductions.compiled").column_sums(y)
-    elif len(y) > MOST_IN_A_ROW:
+    elif len(y) > MOST_ADDED_IN_SEQUENCE:
         bias[...] = sum(y, (0,), False)
     else:
         np.add.reduce(y, 0, out=bias)
