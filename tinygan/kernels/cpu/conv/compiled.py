@@ -139,8 +139,8 @@ def conv2d_weight_grad(x: Array, y: Array, g: Any) -> Array:
 
 def _add_tiled_weight_grad(c: Convolution, tile: Tile, dtype: Any, x_row: int, y_row: int, x: int, y: int, gradient: int,
                            accumulate: bool) -> None:
-    """Write the gradient from some images of a batch, or add it if `accumulate`. x_row, y_row: the bytes from row to row of V
-    of the image and of the map. x, y, gradient: addresses."""
+    """Write the gradient from some images of a batch, or add it if `accumulate`. x_row, y_row: the bytes from row to row of
+    V of the image and of the map. x, y, gradient: addresses."""
     real, item = REALS[dtype], dtype.itemsize
     rows, width, tiles = microkernel.ROWS, microkernel.columns(item), c.tiles.images * c.tiles.high * c.tiles.wide
     x_plane, y_plane = planner.plane_bytes(tiles, x_row), planner.plane_bytes(tiles, y_row)
@@ -197,9 +197,9 @@ def _add_direct_weight_grad(c: Convolution, tile: Tile, dtype: Any, x_row: int, 
 
 def _multiply_pieces(dtype: Any, y: int, y_row: int, v: int, v_row: int, products: int, plane: int, starts: Array,
                      kernels: int, depth: int, memory: int, memory_each: int) -> None:
-    """For each piece, compute the product of y^T (kernels, rows) and V (rows, depth). A piece has the rows from one of `starts`
-    to the next. plane: the bytes from product to product. y, v, products and memory are addresses; y_row, v_row and
-    memory_each count bytes."""
+    """For each piece, compute the product of y^T (kernels, rows) and V (rows, depth). A piece has the rows from one of
+    `starts` to the next. plane: the bytes from product to product. y, v, products and memory are addresses; y_row, v_row
+    and memory_each count bytes."""
     item, pieces = dtype.itemsize, len(starts) - 1
     table = np.zeros(pieces, gemm.PRODUCTS)
     table["a"], table["a_row"], table["a_step"] = y + starts[:-1] * y_row, 1, y_row // item

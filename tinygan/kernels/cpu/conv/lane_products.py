@@ -65,8 +65,8 @@ def row_filter(real: Any, channels: int) -> Any:
 def outer_products(real: Any, kernels: int) -> Any:
     """(add_outer, rows): a function for kernels that adds outer products of vectors to a block of `rows` rows.
 
-    add_outer(count, x, x_pixel, y, y_pixel, sums, sums_row) computes sums[i, j] += sum of x[i] * y[j] over `count` pixels, for
-    i < rows and j < kernels. count must be positive.
+    add_outer(count, x, x_pixel, y, y_pixel, sums, sums_row) computes sums[i, j] += sum of x[i] * y[j] over `count` pixels,
+    for i < rows and j < kernels. count must be positive.
     """
     rows = min(ROWS_AT_ONCE, SUMS_HELD // kernels)
 

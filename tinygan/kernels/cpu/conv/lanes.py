@@ -2,11 +2,12 @@
 vector register.
 
 If images have few channels, the blocks of a matrix product would be nearly empty, and so would vectors of channels. But a
-batch has many images. With one image in each lane a convolution is a sequence of multiply-adds of vectors, for any stride and
-padding.
+batch has many images. With one image in each lane a convolution is a sequence of multiply-adds of vectors, for any stride
+and padding.
 
-`lift` brings a row of pixels of some images into this order, and `lower` brings a row of results back. Both transpose squares
-in registers. The lifted rows are stored in a ring buffer, which has as many rows as a kernel covers and stays in the cache.
+`lift` brings a row of pixels of some images into this order, and `lower` brings a row of results back. Both transpose
+squares in registers. The lifted rows are stored in a ring buffer, which has as many rows as a kernel covers and stays in the
+cache.
 
 The source is read, and the target is written. They are the image and the map, or for the adjoint the map and the image. Both
 are channels-last. Distances count bytes.
@@ -65,14 +66,14 @@ class LaneSizes(NamedTuple):
 
 
 class ConvolveLanes(NamedTuple):
-    """The arguments of the task `convolve`. All are addresses, except the sizes, the activation, its slope and table_each."""
+    """The arguments of the task `convolve`: sizes, addresses, the activation and its slope."""
 
     sizes: LaneSizes
     source: int
     target: int
     weights: int
-    """(kernel height, kernel width, channels of the source, channels of the target). For the adjoint the columns of the kernel
-    are sorted by phase, and the columns of each phase are in reverse order."""
+    """(kernel height, kernel width, channels of the source, channels of the target). For the adjoint the columns of the
+    kernel are sorted by phase, and the columns of each phase are in reverse order."""
     bias: int
     """One number for each channel of the target. 0 for no bias."""
     activation: int
@@ -138,8 +139,8 @@ def _rows(real: Any) -> _Rows:
 
     @inline
     def lift(source: Any, step: Any, images: Any, size: Any, target: Any) -> Any:
-        """Turn `size` elements of each of some images into `size` vectors. step: the bytes from image to image. Lanes without
-        an image are not written."""
+        """Turn `size` elements of each of some images into `size` vectors. step: the bytes from image to image. Lanes
+        without an image are not written."""
         if images == lanes and size >= lanes:
             for i in range(0, size, lanes):
                 first = min(i, size - lanes)  # the last square copies some elements a second time
@@ -165,8 +166,8 @@ def _rows(real: Any) -> _Rows:
 
     @inline
     def lift_rows(s: Any, row: Any, lifted: Any, images: Any, source: Any, ring: Any) -> Any:
-        """Lift the rows of the source that a row of the target needs. The first `lifted` rows have been lifted before. Returns
-        the new value of `lifted`."""
+        """Lift the rows of the source that a row of the target needs. The first `lifted` rows have been lifted before.
+        Returns the new value of `lifted`."""
         channels, height = s.source.channels, s.source.height
         size = s.source.width * channels
         first, end = height, lifted
@@ -303,8 +304,8 @@ def make_convolve(real: Any) -> int:
 
 @cache
 def make_weight_grad(real: Any) -> int:
-    """The address of the task for elements of that type. Each part computes, for each weight, the sum of image times map over
-    its images and rows. The sums are vectors: their lanes still have to be added."""
+    """The address of the task for elements of that type. Each part computes, for each weight, the sum of image times map
+    over its images and rows. The sums are vectors: their lanes still have to be added."""
     item, lanes = real.bitwidth // 8, lanes_of(real)
     fill, lift, _, lift_rows, unit_of = _rows(real)
     add_row = _row_outer(real)

@@ -1,8 +1,8 @@
 """Kernels between pixels and points: `gather` transforms the patches of all tiles, `scatter` transforms products back.
 
 A patch has the pixels of one phase that a tile needs: n x n pixels of the image (see `winograd`), s pixels apart if the
-stride is s. On the side of the map a patch is the tile itself, m x m pixels. V holds the transformed patches. It has a matrix
-(tiles, channels of all phases) for each of the n x n points, and its rows are multiplied by the transformed weights.
+stride is s. On the side of the map a patch is the tile itself, m x m pixels. V holds the transformed patches. It has a
+matrix (tiles, channels of all phases) for each of the n x n points, and its rows are multiplied by the transformed weights.
 
 The direct algorithm has tiles of one pixel. Each tap of the kernel is a phase of its own, and nothing is transformed. Then V
 is the matrix that is known as im2col.

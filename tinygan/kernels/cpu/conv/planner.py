@@ -3,8 +3,8 @@
 All thresholds are here, and were found by measuring. Plans are cached by the sizes. A plan includes all arguments of the
 kernels that depend on sizes, so each call only has to add addresses.
 
-`g` is a Geometry (see `ops.conv`). Images and maps are channels-last. A *part* is the share of one thread. channels are those
-of the image, kernels are the channels of the map.
+`g` is a Geometry (see `ops.conv`). Images and maps are channels-last. A *part* is the share of one thread. `channels` are
+those of the image, `kernels` are the channels of the map.
 """
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from tinygan.kernels.winograd import DIRECT, Tile, fitting, matrices, transposed
 
 # Which algorithm
 MOST_CHANNEL_PAIRS_IN_LANES = 256  # channels * kernels: with at most so many, one image in each lane is fastest
-MOST_CHANNELS_IN_LANES = 4  # with at most so many channels, or so many kernels, it is always fastest
+MOST_CHANNELS_IN_LANES = 4  # with at most so many channels it is fastest for any number of kernels, and vice versa
 LEAST_CHANNELS_TILED = 16  # with fewer channels or kernels, transforms take longer than they save
 MOST_PRODUCTS_TILED = 0.75  # of those of the direct algorithm: with a larger share, transforms take longer than they save
 

@@ -1,5 +1,5 @@
-"""The kernel that convolves by tiles. It gathers V for some tiles, multiplies V by the transformed weights U, and transforms the
-products back to pixels.
+"""The kernel that convolves by tiles. It gathers V for some tiles, multiplies V by the transformed weights U, and transforms
+the products back to pixels.
 
     map = scatter(gather(image) U)          image = scatter(gather(map) U), the adjoint
 
@@ -28,7 +28,7 @@ ROWS = microkernel.ROWS
 
 
 class Sizes(NamedTuple):
-    """The arguments that all convolutions of the same sizes share. `*_each` are the bytes of scratch memory for each part."""
+    """The arguments that depend only on sizes. `*_each` are the bytes of scratch memory for each part."""
 
     source: Side
     """The side that is read: the image, or for the adjoint the map."""
@@ -86,8 +86,9 @@ def _multiplier(real: Any) -> Any:
     @inline
     def multiply_points(s: Any, tiles: Any, depth: Any, v: Any, weights: Any, block: Any, blocks: Any, products: Any,
                         adding: Any) -> Any:
-        """At each point, multiply the rows of V for some tiles by some blocks of weights, which have `depth` rows. `v` is the
-        address of the first row, in the first of the columns to multiply. Write the products, or add them if `adding`."""
+        """At each point, multiply the rows of V for some tiles by some blocks of weights, which have `depth` rows. `v` is
+        the address of the first row, in the first of the columns to multiply. Write the products, or add them if
+        `adding`."""
         zero, one, line = np.int64(0), np.int64(1), np.int64(LINE // item)
         plane, v_row, v_plane, row = s.weight.plane, s.v_row, s.v_plane, s.products_row
         products_plane = s.products_plane
@@ -146,8 +147,8 @@ def make_convolve(real: Any) -> int:
 
     @task(Convolve, str(real))
     def convolve(t: Any, part: Any, parts: Any) -> Any:
-        """target = activation(source * weights + bias). For the adjoint there is no activation, and the products of one phase
-        of the image are transformed back before those of the next phase are computed."""
+        """target = activation(source * weights + bias). For the adjoint there is no activation, and the products of one
+        phase of the image are transformed back before those of the next phase are computed."""
         s, weight = t.sizes, t.sizes.weight
         adjoint, as_needed = weight.adjoint != 0, s.weights_each != 0
         phases, wide = weight.phases_high * weight.phases_wide, s.tiles.wide
