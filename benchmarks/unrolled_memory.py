@@ -56,7 +56,7 @@ def measure_one(mode: str, steps: int, figure: str, batch: int, width: int) -> d
 
     loaded("tinygan.kernels.cpu.conv.compiled")  # as a first step would, and all that every training needs
     if figure == "live":
-        workspace.REUSED_FROM = sys.maxsize  # type: ignore[misc]  # every array is made by NumPy, and its end is seen
+        workspace.REUSED_FROM_BYTES = sys.maxsize  # type: ignore[misc]  # every array is made by NumPy, and its end is seen
     held = worker.resident_mib()
     worker.reset_peak()
     gan = tg.gans.UnrolledGAN(

@@ -228,7 +228,7 @@ def test_a_slope_that_the_result_does_not_tell_is_not_read_there():
     ({"curvature": ""}, "activation 'new' has no curvature"),
     ({"value": "exp(x)"}, "unknown name 'exp', expected one of abs, max, decay"),
     ({"value": "z"}, "unknown name 'z', expected one of x, slope"),
-    ({"value": "x = 1"}, "expected one expression of Python"),
+    ({"value": "x = 1"}, "expected one Python expression"),
     ({"slope_from_result": "1 - x * x", "fused": True}, "unknown name 'x', expected one of y, slope"),
 ])
 def test_a_record_with_a_hole_is_refused(given, message):

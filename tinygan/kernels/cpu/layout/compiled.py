@@ -16,7 +16,8 @@ Array = np.ndarray[Any, Any]
 
 
 class Transposition(NamedTuple):
-    """What the task is told: so many matrices (rows, columns), C-contiguous, one after the other, and where each goes."""
+    """The arguments of the task: the addresses of the source and the target, and the number and size of the matrices (rows,
+    columns). They are C-contiguous and follow one after another."""
 
     source: int
     target: int
