@@ -21,9 +21,10 @@ from typing import Any
 
 import llvmlite
 import numba
+from llvmlite.binding import Linkage
 from numba.core import caching
 from numba.core.ccallback import CFunc
-from numba.core.codegen import JITCPUCodegen
+from numba.core.codegen import JITCodeLibrary, JITCPUCodegen
 from numba.core.compiler import CompilerBase, DefaultPassBuilder
 from numba.core.compiler_machinery import register_pass
 from numba.core.lowering import Lower
@@ -127,8 +128,28 @@ class _Cache(caching.FunctionCache):
         return signature, codegen.magic_tuple()
 
 
+class _Library(JITCodeLibrary):
+    """Numba's machine code of a kernel, but the copies of helpers in it are seen by this kernel alone.
+
+    A helper that is not inlined is copied into each kernel that calls it, and optimised there once more. Numba leaves the
+    copies visible under one name, and a process runs the first that it meets: of the helper itself where it was compiled,
+    of some other kernel where all come from the cache. They add up in different orders, so digits would depend on that.
+    """
+
+    def _optimize_final_module(self) -> None:
+        super()._optimize_final_module()
+        self._finalized = True  # (the next line asks for it; what other kernels link stays as Numba makes it)
+        self._get_module_for_linking()
+        self._finalized = False
+        for function in self._final_module.functions:
+            if function.linkage == Linkage.linkonce_odr:  # was linked in from the library of a helper
+                function.linkage = Linkage.internal
+
+
 class _Codegen(JITCPUCodegen):
     """Numba's generator of machine code, but for our target. What users compile with Numba goes through Numba's own."""
+
+    _library_class = _Library
 
     def _get_host_cpu_name(self) -> str:
         return target().name
