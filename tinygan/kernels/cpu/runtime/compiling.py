@@ -129,20 +129,23 @@ class _Cache(caching.FunctionCache):
 
 
 class _Library(JITCodeLibrary):
-    """Numba's machine code of a kernel, but the copies of helpers in it are seen by this kernel alone.
+    """Numba's machine code of a function, but nobody else sees the helpers in it.
 
-    A helper that is not inlined is copied into each kernel that calls it, and optimised there once more. Numba leaves the
-    copies visible under one name, and a process runs the first that it meets: of the helper itself where it was compiled,
-    of some other kernel where all come from the cache. They add up in different orders, so digits would depend on that.
+    A helper that is not inlined is copied into each kernel that calls it, and optimised there once more, so that its sums
+    are added in another order. Numba leaves all copies visible under one name, and a process runs the first that it meets:
+    where the helper was just compiled that is the helper's own code, and where kernels come from the cache it is the copy
+    of the kernel that was loaded first. Digits would depend on that. Here each kernel runs its own copy.
     """
 
     def _optimize_final_module(self) -> None:
         super()._optimize_final_module()
-        self._finalized = True  # (the next line asks for it; what other kernels link stays as Numba makes it)
-        self._get_module_for_linking()
-        self._finalized = False
+        # What others link is as Numba makes it: with hidden helpers in it, a kernel would get the same helper many times.
+        self._shared_module = self._final_module.clone()
+        for function in self._shared_module.functions:
+            if function.linkage == Linkage.external and not function.is_declaration:
+                function.linkage = Linkage.linkonce_odr
         for function in self._final_module.functions:
-            if function.linkage == Linkage.linkonce_odr:  # was linked in from the library of a helper
+            if function.linkage == Linkage.linkonce_odr:
                 function.linkage = Linkage.internal
 
 
@@ -207,8 +210,8 @@ def inline(function: Callable[..., Any], in_order: bool = False, rounded: bool =
     in_order: sums are added in the order in which they stand, where digits depend on it. rounded: a product is rounded
     before it is added to something, where fused multiply-adds would change digits.
 
-    Its name says what it closes over. Numba counts functions to tell one name from another, from 1 in every process: of
-    two kernels that two processes compiled, a third that loads both from the cache would run the same helper.
+    Its name says what it closes over. Numba counts functions to tell one name from another, from 1 in every process: two
+    kernels that two processes compiled may have different helpers of one name. (`_Library` hides them from each other.)
     """
     function.__qualname__ += f"-{hashlib.sha256(_closed_over(function).encode()).hexdigest()[:16]}"
     options = {**OPTIONS, "fastmath": FAST - ({"reassoc"} if in_order else set()) - ({"contract"} if rounded else set())}
