@@ -22,9 +22,10 @@ from typing import Any
 
 import llvmlite
 import numba
+from llvmlite.binding import Linkage
 from numba.core import caching
 from numba.core.ccallback import CFunc
-from numba.core.codegen import JITCPUCodegen
+from numba.core.codegen import JITCodeLibrary, JITCPUCodegen
 from numba.core.compiler import CompilerBase, DefaultPassBuilder
 from numba.core.compiler_machinery import register_pass
 from numba.core.lowering import Lower
@@ -129,8 +130,31 @@ class _Cache(caching.FunctionCache):
         return signature, codegen.magic_tuple()
 
 
+class _Library(JITCodeLibrary):
+    """Numba's machine code of a function, but nobody else sees the helpers in it.
+
+    A helper that is not inlined is copied into each kernel that calls it, and optimised there once more, so that its sums
+    are added in another order. Numba leaves all copies visible under one name, and a process runs the first that it meets:
+    where the helper was just compiled that is the helper's own code, and where kernels come from the cache it is the copy
+    of the kernel that was loaded first. Digits would depend on that. Here each kernel runs its own copy.
+    """
+
+    def _optimize_final_module(self) -> None:
+        super()._optimize_final_module()
+        # What others link is as Numba makes it: with hidden helpers in it, a kernel would get the same helper many times.
+        self._shared_module = self._final_module.clone()
+        for function in self._shared_module.functions:
+            if function.linkage == Linkage.external and not function.is_declaration:
+                function.linkage = Linkage.linkonce_odr
+        for function in self._final_module.functions:
+            if function.linkage == Linkage.linkonce_odr:
+                function.linkage = Linkage.internal
+
+
 class _Codegen(JITCPUCodegen):
     """Numba's generator of machine code, but for our target. Functions that users compile with Numba are not affected."""
+
+    _library_class = _Library
 
     def _get_host_cpu_name(self) -> str:
         return target().name
@@ -189,8 +213,8 @@ def inline(function: Callable[..., Any], in_order: bool = False, rounded: bool =
     before something is added to it, where a fused multiply-add would change the last digits.
 
     The helper's name contains a hash of what it closes over. Numba itself tells functions of one name apart by a counter,
-    which starts at 1 in every process. So two helpers that two processes compiled could have the same name. A third process
-    that loads both kernels from the cache would then run one of these helpers in both.
+    which starts at 1 in every process. So two helpers that two processes compiled could have the same name. (`_Library`
+    hides the helpers of a kernel from other kernels.)
     """
     function.__qualname__ += f"-{hashlib.sha256(_closed_over(function).encode()).hexdigest()[:16]}"
     options = {**OPTIONS, "fastmath": FAST - ({"reassoc"} if in_order else set()) - ({"contract"} if rounded else set())}
