@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numba import carray, types
 
-from tinygan.kernels.cpu.runtime.arguments import task
+from tinygan.kernels.cpu.runtime.arguments import packer, task
 from tinygan.kernels.cpu.runtime.arrays import REALS, address, pointer_to
 from tinygan.kernels.cpu.runtime.compiling import inline
 from tinygan.kernels.cpu.runtime.pool import pool
@@ -34,17 +34,17 @@ def step(rule: str, settings: HostSettings, parameters: list[Array], gradients: 
         table = np.array([[address(p), address(g), address(a), address(b), p.size] for p, g, a, b in arrays
                           if p.dtype == dtype], np.int64)
         elements = sum([p.size for p in parameters if p.dtype == dtype])
-        pool.run(compile_step(rule, dtype), arguments_of_step(rule)(address(table), len(table), elements, *numbers),
-                 pool.parts(elements))
+        pack = packer(arguments_of_step(rule))
+        pool.run(compile_step(rule, dtype), pack(address(table), len(table), elements, *numbers), pool.parts(elements))
 
 
 def adam_grad(g: Array, packed: Array, gradient: Array, settings: HostSettings) -> Array:
     """See the room's front."""
     g, packed, gradient = np.ascontiguousarray(g), np.ascontiguousarray(packed), np.ascontiguousarray(gradient)
     out = empty((4, *packed.shape[1:]), packed.dtype)
-    arguments = arguments_of_adam_grad()(address(g), address(packed), address(gradient), address(out), gradient.size,
-                                         *told(settings))
-    pool.run(_adam_grad(packed.dtype), arguments, pool.parts(gradient.size))
+    pack = packer(arguments_of_adam_grad())
+    pool.run(_adam_grad(packed.dtype), pack(address(g), address(packed), address(gradient), address(out), gradient.size,
+                                            *told(settings)), pool.parts(gradient.size))
     return out
 
 
