@@ -19,12 +19,16 @@ Array = np.ndarray[Any, Any]
 
 
 class _Buffer:
-    """Memory, and when it was last handed out."""
+    """Aligned memory of that many bytes, and when it was last handed out."""
 
-    __slots__ = ("memory", "used")
+    __slots__ = ("memory", "offset", "size", "start", "used")
 
     def __init__(self, size: int) -> None:
         self.memory = np.empty(size + ALIGNMENT, np.uint8)
+        self.size = size
+        place = self.memory.ctypes.data  # (to ask for it takes a microsecond)
+        self.offset = -place % ALIGNMENT
+        self.start = place + self.offset
         self.used = 0
 
     def references(self) -> int:
@@ -60,7 +64,7 @@ def empty(shape: tuple[int, ...], dtype: Any) -> Array:
         _BUFFERS.by_size.setdefault(size, []).append(buffer)
     _BUFFERS.clock += 1
     buffer.used = _BUFFERS.clock
-    return np.ndarray(shape, dtype, buffer.memory, -buffer.memory.ctypes.data % ALIGNMENT)
+    return np.ndarray(shape, dtype, buffer.memory, buffer.offset)
 
 
 def is_dense(x: Array) -> bool:
@@ -92,12 +96,14 @@ def _make_room(size: int) -> None:
             del _BUFFERS.by_size[size]
 
 
+_NOTHING = _Buffer(0)
+
+
 class _Kept(threading.local):
-    memory = np.empty(0, np.uint8)
+    buffer = _NOTHING
 
 
 _KEPT = _Kept()
-_NOTHING = np.empty(0, np.uint8)
 MOST_KEPT = 128 * 2**20  # bytes of scratch memory that a thread keeps
 
 
@@ -105,19 +111,18 @@ class Scratch:
     """`with Scratch(*sizes) as addresses:` pieces of that many bytes for the body. A thread keeps the memory for the next
     one; one inside another (in a signal handler, say) has memory of its own."""
 
-    __slots__ = ("_memory", "_sizes")
+    __slots__ = ("_buffer", "_sizes")
 
     def __init__(self, *sizes: int) -> None:
         self._sizes = [-(-size // ALIGNMENT) * ALIGNMENT for size in sizes]
 
     def __enter__(self) -> list[int]:
-        size = sum(self._sizes) + ALIGNMENT
-        self._memory, _KEPT.memory = _KEPT.memory, _NOTHING
-        if self._memory.size < size:
-            self._memory = _NOTHING  # the old memory is free for the new
-            self._memory = np.empty(size, np.uint8)
-        place = self._memory.ctypes.data
-        place += -place % ALIGNMENT
+        size = sum(self._sizes)
+        self._buffer, _KEPT.buffer = _KEPT.buffer, _NOTHING
+        if self._buffer.size < size:
+            self._buffer = _NOTHING  # the old memory is free for the new
+            self._buffer = _Buffer(size)
+        place = self._buffer.start
         addresses = []
         for size in self._sizes:
             addresses.append(place)
@@ -125,5 +130,5 @@ class Scratch:
         return addresses
 
     def __exit__(self, *_: object) -> None:
-        if _KEPT.memory.size < self._memory.size <= MOST_KEPT:
-            _KEPT.memory = self._memory
+        if _KEPT.buffer.size < self._buffer.size <= MOST_KEPT:
+            _KEPT.buffer = self._buffer
