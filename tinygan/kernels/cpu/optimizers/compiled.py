@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numba import carray, types
 
-from tinygan.kernels.cpu.runtime.arguments import packer, task
+from tinygan.kernels.cpu.runtime.arguments import Arguments, packer, task
 from tinygan.kernels.cpu.runtime.arrays import REALS, address, pointer_to
 from tinygan.kernels.cpu.runtime.compiling import inline
 from tinygan.kernels.cpu.runtime.pool import pool
@@ -49,19 +49,19 @@ def adam_grad(g: Array, packed: Array, gradient: Array, settings: HostSettings) 
 
 
 @cache
-def arguments_of_step(rule: str) -> type[Any]:
+def arguments_of_step(rule: str) -> type[Arguments]:
     """What the task of a rule is told: where the table lies and how many rows it has, the number of elements in all arrays,
     and the rule's settings."""
     return _arguments(rule, "table", "rows", "elements")
 
 
 @cache
-def arguments_of_adam_grad() -> type[Any]:
+def arguments_of_adam_grad() -> type[Arguments]:
     """What the task `adam_grad` is told: where its arrays lie, N, and Adam's settings."""
     return _arguments("adam", "g", "packed", "gradient", "out", "elements")
 
 
-def _arguments(rule: str, *integers: str) -> type[Any]:
+def _arguments(rule: str, *integers: str) -> type[Arguments]:
     """A NamedTuple of these whole numbers, and of a rule's settings by their names."""
     members = [*((integer, int) for integer in integers), *((field, float) for field in fields(rule))]
     arguments: Any = NamedTuple("Arguments", members)  # type: ignore[misc]  # the fields are known only here
