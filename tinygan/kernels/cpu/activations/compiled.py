@@ -10,7 +10,7 @@ from numba import carray
 
 from tinygan.kernels.activations import BY_NAME
 from tinygan.kernels.cpu.activations.functions import chosen, formula
-from tinygan.kernels.cpu.runtime.arguments import task
+from tinygan.kernels.cpu.runtime.arguments import packer, task
 from tinygan.kernels.cpu.runtime.arrays import REALS, address, pointer_to
 from tinygan.kernels.cpu.runtime.compiling import inline
 from tinygan.kernels.cpu.runtime.pool import pool
@@ -30,6 +30,9 @@ class Elementwise(NamedTuple):
     size: int
     activation: int
     slope: float
+
+
+_packed = packer(Elementwise)
 
 
 def _make_forward(real: Any) -> int:
@@ -105,15 +108,15 @@ def _backward(dtype: Any) -> int:
 
 def activation_forward(x: Array, code: int, slope: float, out: Array) -> Array:
     """Write the activation of a contiguous array to `out`."""
-    told = Elementwise(address(x), 0, address(out), x.size, code, slope)
-    pool.run(_forward(x.dtype), told, pool.parts(x.size))
+    pool.run(_forward(x.dtype), _packed(
+        x=address(x), g=0, out=address(out), size=x.size, activation=code, slope=slope), pool.parts(x.size))
     return out
 
 
 def activation_backward(g: Array, x: Array, code: int, slope: float, out: Array) -> Array:
     """Write g times the activation's slope to `out`. All arrays are contiguous, in the same order."""
-    told = Elementwise(address(x), address(g), address(out), g.size, code, slope)
-    pool.run(_backward(g.dtype), told, pool.parts(g.size))
+    pool.run(_backward(g.dtype), _packed(
+        x=address(x), g=address(g), out=address(out), size=g.size, activation=code, slope=slope), pool.parts(g.size))
     return out
 
 

@@ -8,7 +8,7 @@ import numpy as np
 from numba import carray, types
 
 from tinygan.kernels.cpu.activations.functions import function
-from tinygan.kernels.cpu.runtime.arguments import task
+from tinygan.kernels.cpu.runtime.arguments import packer, task
 from tinygan.kernels.cpu.runtime.arrays import REALS, address, pointer_to
 from tinygan.kernels.cpu.runtime.pool import pool
 
@@ -27,6 +27,9 @@ class Logits(NamedTuple):
     out: int
     """Address of the result. The result of `loss` is one float64."""
     size: int
+
+
+_packed = packer(Logits)
 
 
 class Tasks(NamedTuple):
@@ -93,7 +96,8 @@ def bce_with_logits(logits: Array, targets: Any) -> Any:
     """mean(softplus(logits) - targets * logits), for an array of targets or one number."""
     logits, mean = np.ascontiguousarray(logits), np.empty(1)
     targets = _filled(targets, logits)
-    pool.run(_tasks(logits.dtype).loss, Logits(address(logits), address(targets), 0, address(mean), logits.size))
+    pool.run(_tasks(logits.dtype).loss, _packed(
+        logits=address(logits), others=address(targets), g=0, out=address(mean), size=logits.size))
     return logits.dtype.type(mean[0])
 
 
@@ -109,5 +113,6 @@ def bce_with_logits_curvature(gg: Array, g: Array, logits: Array) -> Array:
 
 def _elementwise(kernel: int, g: Array, logits: Array, others: Array) -> Array:
     logits, out, g = np.ascontiguousarray(logits), np.empty(logits.shape, logits.dtype), np.asarray(g, logits.dtype)
-    pool.run(kernel, Logits(address(logits), address(others), address(g), address(out), logits.size))
+    pool.run(kernel, _packed(
+        logits=address(logits), others=address(others), g=address(g), out=address(out), size=logits.size))
     return out

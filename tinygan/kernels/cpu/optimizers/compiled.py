@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numba import carray, types
 
-from tinygan.kernels.cpu.runtime.arguments import task
+from tinygan.kernels.cpu.runtime.arguments import Arguments, packer, task
 from tinygan.kernels.cpu.runtime.arrays import REALS, address, pointer_to
 from tinygan.kernels.cpu.runtime.compiling import inline
 from tinygan.kernels.cpu.runtime.pool import pool
@@ -36,34 +36,34 @@ def step(rule: str, settings: HostSettings, parameters: list[Array], gradients: 
         table = np.array([[address(p), address(g), address(a), address(b), p.size] for p, g, a, b in arrays
                           if p.dtype == dtype], np.int64)
         elements = sum([p.size for p in parameters if p.dtype == dtype])
-        pool.run(compile_step(rule, dtype), arguments_of_step(rule)(address(table), len(table), elements, *numbers),
-                 pool.parts(elements))
+        pack = packer(arguments_of_step(rule))
+        pool.run(compile_step(rule, dtype), pack(address(table), len(table), elements, *numbers), pool.parts(elements))
 
 
 def adam_grad(g: Array, packed: Array, gradient: Array, settings: HostSettings) -> Array:
     """See `adam_grad` in `__init__.py`."""
     g, packed, gradient = np.ascontiguousarray(g), np.ascontiguousarray(packed), np.ascontiguousarray(gradient)
     out = empty((4, *packed.shape[1:]), packed.dtype)
-    arguments = arguments_of_adam_grad()(address(g), address(packed), address(gradient), address(out), gradient.size,
-                                         *told(settings))
-    pool.run(_adam_grad(packed.dtype), arguments, pool.parts(gradient.size))
+    pack = packer(arguments_of_adam_grad())
+    pool.run(_adam_grad(packed.dtype), pack(address(g), address(packed), address(gradient), address(out), gradient.size,
+                                            *told(settings)), pool.parts(gradient.size))
     return out
 
 
 @cache
-def arguments_of_step(rule: str) -> type[Any]:
+def arguments_of_step(rule: str) -> type[Arguments]:
     """The arguments of a rule's task: the address of the table, its number of rows, the number of elements in all arrays,
     and the settings of the rule."""
     return _arguments(rule, "table", "rows", "elements")
 
 
 @cache
-def arguments_of_adam_grad() -> type[Any]:
+def arguments_of_adam_grad() -> type[Arguments]:
     """The arguments of the task `adam_grad`: the addresses of its arrays, N, and the settings of Adam."""
     return _arguments("adam", "g", "packed", "gradient", "out", "elements")
 
 
-def _arguments(rule: str, *integers: str) -> type[Any]:
+def _arguments(rule: str, *integers: str) -> type[Arguments]:
     """A NamedTuple class with these whole numbers and the settings of a rule as fields."""
     members = [*((integer, int) for integer in integers), *((field, float) for field in fields(rule))]
     arguments: Any = NamedTuple("Arguments", members)  # type: ignore[misc]  # mypy cannot know the fields

@@ -8,12 +8,13 @@ import numpy as np
 
 from tinygan.kernels.activations import CODES
 from tinygan.kernels.cpu.perceptron.kernels import Layer, Perceptron, Tasks, make, scratch_elements
-from tinygan.kernels.cpu.runtime.arguments import records
+from tinygan.kernels.cpu.runtime.arguments import packer, records
 from tinygan.kernels.cpu.runtime.arrays import REALS, address
 from tinygan.kernels.cpu.runtime.pool import pool
 from tinygan.kernels.cpu.runtime.workspace import Scratch, empty
 
 Array = np.ndarray[Any, Any]
+_packed = packer(Perceptron)
 SHARED_FROM_PRODUCTS = 200_000
 """How many products (examples times weights) a task must have for the workers to help. With fewer, waking them takes longer
 than they save."""
@@ -24,6 +25,8 @@ class Plan(NamedTuple):
 
     layers: Array
     """The records that the kernels read."""
+    layers_at: int
+    """Where these lie."""
     size: int
     """The number of weights, biases included."""
     widths: int
@@ -42,7 +45,8 @@ def _plan(layers: tuple[Any, ...]) -> Plan:
         size += layer.outputs * (layer.inputs + 1)
     outputs = [layer.outputs for layer in layers]
     widths, widest = sum(outputs), max(layers[0].inputs, *outputs)
-    return Plan(records(rows, Layer), size, widths, widest, scratch_elements(layers[0].inputs, widths, widest))
+    table = records(rows, Layer)
+    return Plan(table, address(table), size, widths, widest, scratch_elements(layers[0].inputs, widths, widest))
 
 
 @cache
@@ -75,11 +79,12 @@ def multilayer(task: str, x: Array, weights: Array, layers: tuple[Any, ...], out
     partial = out[last:] if parts == 1 or not by[1] else np.empty((parts, size), dtype)
     start, scratch_bytes = address(out), plan.scratch * item
     with Scratch(parts * scratch_bytes) as (memory,):
-        pool.run(getattr(_tasks(dtype), task), Perceptron(
+        out_x, out_weights = start + first * item if by[0] else 0, address(partial) if by[1] else 0
+        pool.run(getattr(_tasks(dtype), task), _packed(
             x=address(x), weights=address(weights), g=0 if g is None else address(g), x_direction=x_direction,
-            direction=direction, out=start, out_x=start + first * item if by[0] else 0,
-            out_weights=address(partial) if by[1] else 0, scratch=memory, scratch_bytes=scratch_bytes, examples=examples,
-            layers=address(plan.layers), depth=len(layers), size=size, widths=plan.widths, widest=plan.widest), parts)
+            direction=direction, out=start, out_x=out_x, out_weights=out_weights, scratch=memory,
+            scratch_bytes=scratch_bytes, examples=examples, layers=plan.layers_at, depth=len(layers), size=size,
+            widths=plan.widths, widest=plan.widest), parts)
     if by[1] and parts > 1:
         np.add.reduce(partial, 0, out=out[last:])
     return out

@@ -14,7 +14,7 @@ from llvmlite import ir
 from numba import carray, types
 from numba.extending import intrinsic
 
-from tinygan.kernels.cpu.runtime.arguments import task
+from tinygan.kernels.cpu.runtime.arguments import packer, task
 from tinygan.kernels.cpu.runtime.arrays import address, pointer_to
 from tinygan.kernels.cpu.runtime.compiling import inline
 from tinygan.kernels.cpu.runtime.pool import pool
@@ -34,6 +34,9 @@ class Stream(NamedTuple):
     key_high: int
     out: int
     size: int
+
+
+_packed = packer(Stream)
 
 
 @inline
@@ -155,7 +158,8 @@ def make_normal() -> int:
 def random_bits(key: Array, out: Array) -> Array:
     """Fill a contiguous uint32 array with the random words that belong to a key."""
     low, high = key.tolist()
-    pool.run(make_bits(), Stream(low, high, address(out), out.size), pool.parts(COST_IN_ELEMENTS * out.size))
+    pool.run(make_bits(), _packed(
+        key_low=low, key_high=high, out=address(out), size=out.size), pool.parts(COST_IN_ELEMENTS * out.size))
     return out
 
 
@@ -164,7 +168,8 @@ def random_normal(key: Array, out: Array) -> Array:
     whole = -(-out.size // NUMBERS_AT_ONCE) * NUMBERS_AT_ONCE
     target = out if out.size == whole else empty((whole,), out.dtype)
     low, high = key.tolist()
-    pool.run(make_normal(), Stream(low, high, address(target), whole), pool.parts(COST_IN_ELEMENTS * whole))
+    pool.run(make_normal(), _packed(
+        key_low=low, key_high=high, out=address(target), size=whole), pool.parts(COST_IN_ELEMENTS * whole))
     if target is not out:
         out.reshape(-1)[...] = target[:out.size]
     return out

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numba import carray, types
 
-from tinygan.kernels.cpu.runtime.arguments import task
+from tinygan.kernels.cpu.runtime.arguments import packer, task
 from tinygan.kernels.cpu.runtime.arrays import REALS, address, pointer_to
 from tinygan.kernels.cpu.runtime.compiling import inline
 from tinygan.kernels.cpu.runtime.pool import pool
@@ -39,6 +39,9 @@ class Sums(NamedTuple):
     rows: int
     columns: int
     partial: int
+
+
+_packed = packer(Sums)
 
 
 class Rows(NamedTuple):
@@ -105,6 +108,6 @@ def column_sums(x: Array) -> Array:
     rows, columns = x.shape
     folded, parts = fold(rows, columns), pool.parts(x.size)
     partial = np.empty((parts, 2, folded * columns))
-    pool.run(make(REALS[x.dtype]), Sums(x=address(x), rows=rows // folded, columns=folded * columns,
-                                        partial=address(partial)), parts)
+    pool.run(make(REALS[x.dtype]), _packed(
+        x=address(x), rows=rows // folded, columns=folded * columns, partial=address(partial)), parts)
     return unfolded(partial[:, :1], folded)[0]

@@ -31,7 +31,6 @@ from numba.extending import intrinsic
 from tinygan.kernels.cpu.runtime.compiling import compiled
 
 Arguments = tuple[Any, ...]
-_INT64 = np.dtype(np.int64)
 _WORDS = {int: (np.int64, "q"), float: (np.float64, "d")}
 
 
@@ -49,31 +48,26 @@ def dtype_of(arguments: type[Arguments]) -> np.dtype[Any]:
 
 
 @cache
-def _packer(arguments: type[Arguments]) -> tuple[Callable[..., bytes], tuple[int, ...]]:
-    """(A function that packs the values of the fields, the indices of the fields that are NamedTuples). The function takes a
-    NamedTuple as its packed bytes."""
-    kinds = list(_kinds(arguments).values())
-    words = [_WORDS[kind][1] if kind in _WORDS else f"{dtype_of(kind).itemsize}s" for kind in kinds]
-    return struct.Struct("=" + "".join(words)).pack, tuple(i for i, kind in enumerate(kinds) if kind not in _WORDS)
+def packer(arguments: type[Arguments]) -> Callable[..., bytes]:
+    """A function of the fields, by position or by name, that returns the record's bytes.
+
+    It returns what `packed` does, without making a NamedTuple first, in a third of the time. Kernels that run for a
+    microsecond need that.
+    """
+    kinds = _kinds(arguments)
+    words = [_WORDS[kind][1] if kind in _WORDS else f"{dtype_of(kind).itemsize}s" for kind in kinds.values()]
+    values = [name if kind in _WORDS else f"_packed_once({name})" for name, kind in kinds.items()]
+    names = {"_pack": struct.Struct("=" + "".join(words)).pack, "_packed_once": _packed_once}
+    function: Callable[..., bytes] = eval(f"lambda {', '.join(kinds)}: _pack({', '.join(values)})", names)
+    return function
 
 
-def _bytes(arguments: Arguments) -> bytes:
-    pack, places = _packer(type(arguments))
-    if not places:
-        return pack(*arguments)
-    values = list(arguments)
-    for place in places:
-        values[place] = _packed_once(values[place])
-    return pack(*values)
+def packed(arguments: Arguments) -> bytes:
+    """The record that a kernel reads."""
+    return packer(type(arguments))(*arguments)
 
 
-_packed_once = lru_cache(1024, typed=True)(_bytes)  # typed: records of different types may be equal as tuples
-
-
-def packed(arguments: Arguments) -> np.ndarray[Any, Any]:
-    """The arguments as the record that a kernel reads, in words of 8 bytes."""
-    pack, places = _packer(type(arguments))
-    return np.frombuffer(_bytes(arguments) if places else pack(*arguments), _INT64)
+_packed_once = lru_cache(1024, typed=True)(packed)  # typed: records of other kinds may be equal as tuples
 
 
 def task(arguments: type[Arguments], variant: str = "") -> Callable[[Callable[..., Any]], int]:

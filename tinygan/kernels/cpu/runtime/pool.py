@@ -11,9 +11,11 @@ has a pool of its own. Large matrix products also run on this pool, so no BLAS t
 from __future__ import annotations
 
 import atexit
+import ctypes
 import os
 import platform
 import threading
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -23,7 +25,8 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from tinygan.kernels.cpu.runtime.arguments import packed
-from tinygan.kernels.cpu.runtime.compiling import entry
+from tinygan.kernels.cpu.runtime.arrays import address, array_at
+from tinygan.kernels.cpu.runtime.compiling import compiled, entry
 
 # The indices of the words that caller and workers share. Each word is on a cache line of its own.
 TICKET, FUNCTION, ARGUMENTS, PARTS, DONE, STOP, BUSY, WORDS = 0, 8, 16, 24, 32, 40, 48, 56
@@ -130,21 +133,22 @@ def _take_parts(words: Any, once: Any) -> Any:
             pause()
 
 
-_RECORD = types.Array(types.int64, 1, "C", readonly=True)
+_words_at = array_at(types.int64)
 
 
-@entry((types.int64[::1], types.int64, _RECORD, types.int64))
-def _run(words: Any, function: Any, arguments: Any, parts: Any) -> Any:
-    """Publish a task, help with it, and return True when all of it is done. Return False if the workers are busy.
+@compiled(types.int64(types.int64, types.int64, types.int64, types.int64))
+def _shared(words_at: Any, function: Any, arguments: Any, parts: Any) -> Any:
+    """Publish a task, help with it, and return 1 when all of it is done. Return 0 if the workers are busy.
 
     The workers are reserved and released inside this compiled function, because no exception from a signal handler can
     interrupt it.
     """
+    words = _words_at(words_at, WORDS)
     if not replace(words, BUSY, 0, 1):
-        return False
+        return 0
     ticket = load(words, TICKET)
     store(words, FUNCTION, function)
-    store(words, ARGUMENTS, np.int64(arguments.ctypes.data))
+    store(words, ARGUMENTS, arguments)
     store(words, DONE, 0)
     store(words, PARTS, parts)
     store(words, TICKET, ((ticket >> 32) + 1) << 32)
@@ -154,14 +158,20 @@ def _run(words: Any, function: Any, arguments: Any, parts: Any) -> Any:
     ticket = load(words, TICKET)
     store(words, TICKET, ((ticket >> 32) << 32) | CLOSED)
     store(words, BUSY, 0)
-    return True
+    return 1
 
 
-@entry((types.int64, _RECORD, types.int64))
-def _run_alone(function: Any, arguments: Any, parts: Any) -> Any:
+@compiled(types.void(types.int64, types.int64, types.int64))
+def _alone(function: Any, arguments: Any, parts: Any) -> None:
     """Run all parts of a task in the calling thread."""
     for part in range(parts):
-        call(function, np.int64(arguments.ctypes.data), part, parts)
+        call(function, arguments, part, parts)
+
+
+# Called by ctypes, which takes the arguments' bytes as they are: an array of them would cost as much as the call.
+_WORD, _BYTES = ctypes.c_int64, ctypes.c_char_p
+_run: Callable[[int, int, bytes, int], int] = ctypes.CFUNCTYPE(_WORD, _WORD, _WORD, _BYTES, _WORD)(_shared)
+_run_alone: Callable[[int, bytes, int], None] = ctypes.CFUNCTYPE(None, _WORD, _BYTES, _WORD)(_alone)
 
 
 class Pool:
@@ -181,15 +191,16 @@ class Pool:
         self._workers: list[threading.Thread] = []
         self._words = np.zeros(WORDS, np.int64)
         self._words[TICKET] = CLOSED
+        self._words_at = address(self._words)
 
     def parts(self, elements: int) -> int:
         """Into how many parts to cut a simple loop over that many elements."""
         return 1 if elements < SHARED_FROM_ELEMENTS else self.size
 
-    def run(self, kernel: int, arguments: tuple[Any, ...], parts: int = 1) -> None:
-        """Run all parts of a task and wait for them. kernel: the address of the task. arguments: a NamedTuple (see
-        `arguments`). parts: see `Pool.parts`; a single part runs in the calling thread."""
-        task = packed(arguments)
+    def run(self, kernel: int, arguments: tuple[Any, ...] | bytes, parts: int = 1) -> None:
+        """Run all parts of a task and wait for them. kernel: the address of the task. arguments: a NamedTuple, or what
+        `packer` made of its values (see `arguments`). parts: see `Pool.parts`; a single part runs in the calling thread."""
+        task = arguments if isinstance(arguments, bytes) else packed(arguments)
         if parts > 1 and self.size > 1:
             if len(self._workers) < self.size - 1:
                 self._start()
@@ -198,7 +209,7 @@ class Pool:
                     sleepers, self._asleep = self._asleep, 0
                 for _ in range(sleepers):
                     self._wake.release()
-            if _run(self._words, kernel, task, parts):
+            if _run(self._words_at, kernel, task, parts):
                 return
         _run_alone(kernel, task, parts)  # also if another thread is using the workers
 

@@ -19,12 +19,16 @@ Array = np.ndarray[Any, Any]
 
 
 class _Buffer:
-    """A piece of memory, and the time of its last use (see `_Buffers.clock`)."""
+    """Aligned memory of that many bytes, and the time of its last use (see `_Buffers.clock`)."""
 
-    __slots__ = ("memory", "used")
+    __slots__ = ("memory", "offset", "size", "start", "used")
 
     def __init__(self, size: int) -> None:
         self.memory = np.empty(size + ALIGNMENT_BYTES, np.uint8)
+        self.size = size
+        place = self.memory.ctypes.data  # (asking NumPy for it takes a microsecond, so ask once)
+        self.offset = -place % ALIGNMENT_BYTES
+        self.start = place + self.offset
         self.used = 0
 
     def references(self) -> int:
@@ -60,7 +64,7 @@ def empty(shape: tuple[int, ...], dtype: Any) -> Array:
         _BUFFERS.by_size.setdefault(size, []).append(buffer)
     _BUFFERS.clock += 1
     buffer.used = _BUFFERS.clock
-    return np.ndarray(shape, dtype, buffer.memory, -buffer.memory.ctypes.data % ALIGNMENT_BYTES)
+    return np.ndarray(shape, dtype, buffer.memory, buffer.offset)
 
 
 def is_dense(x: Array) -> bool:
@@ -92,12 +96,14 @@ def _make_room(size: int) -> None:
             del _BUFFERS.by_size[size]
 
 
+_NOTHING = _Buffer(0)
+
+
 class _Kept(threading.local):
-    memory = np.empty(0, np.uint8)
+    buffer = _NOTHING
 
 
 _KEPT = _Kept()
-_NOTHING = np.empty(0, np.uint8)
 MOST_KEPT_BYTES = 128 * 2**20  # of scratch memory that a thread keeps after use
 
 
@@ -105,19 +111,18 @@ class Scratch:
     """`with Scratch(*sizes) as addresses:` gives the body pieces of memory of these sizes in bytes. The thread keeps the
     memory for the next `Scratch`. A `Scratch` inside another one, for example in a signal handler, gets its own memory."""
 
-    __slots__ = ("_memory", "_sizes")
+    __slots__ = ("_buffer", "_sizes")
 
     def __init__(self, *sizes: int) -> None:
         self._sizes = [-(-size // ALIGNMENT_BYTES) * ALIGNMENT_BYTES for size in sizes]
 
     def __enter__(self) -> list[int]:
-        size = sum(self._sizes) + ALIGNMENT_BYTES
-        self._memory, _KEPT.memory = _KEPT.memory, _NOTHING
-        if self._memory.size < size:
-            self._memory = _NOTHING  # free the old memory before allocating the new
-            self._memory = np.empty(size, np.uint8)
-        place = self._memory.ctypes.data
-        place += -place % ALIGNMENT_BYTES
+        size = sum(self._sizes)
+        self._buffer, _KEPT.buffer = _KEPT.buffer, _NOTHING
+        if self._buffer.size < size:
+            self._buffer = _NOTHING  # the old memory is freed before the new is allocated
+            self._buffer = _Buffer(size)
+        place = self._buffer.start
         addresses = []
         for size in self._sizes:
             addresses.append(place)
@@ -125,5 +130,5 @@ class Scratch:
         return addresses
 
     def __exit__(self, *_: object) -> None:
-        if _KEPT.memory.size < self._memory.size <= MOST_KEPT_BYTES:
-            _KEPT.memory = self._memory
+        if _KEPT.buffer.size < self._buffer.size <= MOST_KEPT_BYTES:
+            _KEPT.buffer = self._buffer
