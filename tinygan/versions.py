@@ -24,7 +24,8 @@ class Derived:
         if kept is not None and kept[0] == count:
             return kept[1]
         # What was made of older values goes, and its memory is free for the next.
-        self._kept = {k: other for k, other in self._kept.items() if other[0] == count}
+        entries = list(self._kept.items())  # (at once, because another thread may add one)
+        self._kept = {k: other for k, other in entries if other[0] == count}
         del kept
         made = make()
         self._kept[key] = count, made
