@@ -154,8 +154,8 @@ class Op:
         return f"<op {self.name}>"
 
     def __get__(self, tensor: Any, kind: type | None = None) -> Any:
-        """As an attribute of a class (`Tensor.exp`) an op is a method, as a function would be."""
-        return self if tensor is None else MethodType(self, tensor)
+        """As an attribute of a class of Tensors an op is a method, as a function would be; of any other class, a value."""
+        return MethodType(self, tensor) if isinstance(tensor, Tensor) else self
 
     __call__ = apply
 

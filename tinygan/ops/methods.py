@@ -107,12 +107,15 @@ class Methods:
         """As `tinygan.transpose`; the axes may also be given as separate integers."""
         return ops.transpose(self, axes[0] if len(axes) == 1 else axes or None)
 
+    def pow(self: Any, exponent: Operand) -> Tensor:
+        """As `tinygan.pow`."""
+        return ops.pow(self, exponent)
+
     abs = ops.abs
     sign = ops.sign
     floor = ops.floor
     ceil = ops.ceil
     round = ops.round
-    pow = ops.pow
     exp = ops.exp
     log = ops.log
     sqrt = ops.sqrt
