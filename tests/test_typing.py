@@ -88,6 +88,11 @@ def test_an_op_is_a_value_where_it_is_an_attribute_of_another_class() -> None:
 
 def test_a_methods_argument_has_a_name() -> None:
     assert Tensor([3.0]).pow(exponent=2).tolist() == [9.0]
+    with pytest.raises(TypeError, match=r"Tensor\.pow\(\) missing 1 required positional argument: 'exponent'"):
+        Tensor([3.0]).pow()  # type: ignore[call-arg]
+    with pytest.raises(TypeError, match=r"Tensor\.exp\(\) takes 1 positional argument but 2 were given"):
+        Tensor([3.0]).exp(1)  # type: ignore[call-arg]
+    assert tg.sum.__qualname__ == "sum"
 
 
 @pytest.mark.parametrize("name", [name for name in PUBLIC if inspect.isfunction(getattr(tg, name))])

@@ -131,7 +131,10 @@ def give(kind: type[Tensor]) -> None:
     """Make the attributes of `Methods` attributes of the class."""
     for name, value in vars(Methods).items():
         if callable(value):
-            setattr(kind, name, _method(value) if isinstance(value, Op) else value)
+            method = _method(value) if isinstance(value, Op) else value
+            if "." in method.__qualname__:  # no function of `ops`: Python's errors begin with this name
+                method.__qualname__ = f"{kind.__name__}.{name}"
+            setattr(kind, name, method)
 
 
 def _method(op: Op) -> Callable[..., Any]:
