@@ -153,6 +153,19 @@ def test_a_captured_step_looks_at_the_first_batch_that_is_good(other_device):
     assert gan.steps == 4
 
 
+def test_a_first_step_that_is_recorded_cannot_look_at_its_batch(other_device):
+    gan, calls = make().to(other_device), []
+    gan.g_optimizer.state(), gan.d_optimizer.state()
+
+    def step(real):
+        calls.append(1)
+        return gan.step(real) if len(calls) > 1 else tg.mul(real, 1.0)
+
+    captured, real = tg.capture(step), to_device(REAL, other_device)
+    captured(real)
+    assert all(math.isfinite(float(captured(real).d_loss)) for _ in range(3))
+
+
 # -- latent vectors ------------------------------------------------------------------------------------------------------
 
 Z = np.array([[1, -2, 0], [0, 3, 1]], np.float32)
@@ -279,6 +292,14 @@ def test_other_bounds_of_logits_are_warned_of_once(end):
         gan.step(REAL)
     assert caught[0].filename == __file__
     gan.step(REAL)
+
+
+@pytest.mark.parametrize("fusion", [True, False])
+def test_so_are_those_of_an_activation_that_a_norm_applies(fusion):
+    end = nn.Sequential(nn.BatchNorm(1), nn.ReLU()).initialize(Key(0))
+    gan = tg.gans.VanillaGAN(generator(nn.Tanh()), Judge(end), 3)
+    with tg.fusion(fusion), pytest.warns(UserWarning, match="the discriminator ends in relu"):
+        gan.step(REAL)
 
 
 def test_losses_of_ones_own_may_take_probabilities():

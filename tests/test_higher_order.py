@@ -7,6 +7,7 @@ import pytest
 
 import tinygan as tg
 from tinygan import nn
+from tinygan.context import CONTEXT
 from tinygan.random import Key, KeyStream, next_key, use_key
 
 
@@ -120,6 +121,21 @@ def test_checkpoint_draws_the_same_numbers_whoever_else_draws_meanwhile():
     gradient = tg.grad(tg.sum(y), x).numpy()
     assert len(runs) == 2
     np.testing.assert_array_equal(gradient * x.numpy(), y.numpy())
+
+
+def test_the_second_run_of_a_checkpoint_fuses_as_the_first():
+    network = nn.Sequential(nn.Conv2d(2, 3, 3), nn.BatchNorm(3), nn.LeakyReLU(0.3)).initialize(Key(0))
+    x, seen = tg.Tensor(Key(1).normal((4, 2, 5, 5)), requires_grad=True), []
+
+    def forward(x):
+        seen.append(CONTEXT.get().fusion)
+        return network(x)
+
+    with tg.fusion(False):
+        y = tg.checkpoint(forward, x)
+    with tg.fusion(True):
+        tg.grad(tg.sum(y), x)
+    assert seen == [False, False]
 
 
 def test_checkpoint_refuses_a_function_that_draws_differently_the_second_time():

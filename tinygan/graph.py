@@ -154,8 +154,9 @@ class Op:
         return f"<op {self.name}>"
 
     def __get__(self, tensor: Any, kind: type | None = None) -> Any:
-        """An op that is an attribute of a class (`Tensor.exp`) is a method, as a function would be."""
-        return self if tensor is None else MethodType(self, tensor)
+        """An op that is an attribute of Tensor (`Tensor.exp`) is a method, as a function would be. In any other class it is
+        a value."""
+        return MethodType(self, tensor) if isinstance(tensor, Tensor) else self
 
     __call__ = apply
 

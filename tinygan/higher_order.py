@@ -48,7 +48,7 @@ def checkpoint(fn: Callable[..., Any], *inputs: Any) -> Any:
     def again(*arguments: Any) -> Tensor:
         arguments = tuple([wrap(x) if tensor and not isinstance(x, Tensor) else x
                            for x, tensor in zip(arguments, tensors, strict=True)])
-        with override(training=context.training, updating=frozenset(), keys=_Player(keys.drawn)):
+        with override(training=context.training, fusion=context.fusion, updating=frozenset(), keys=_Player(keys.drawn)):
             y = fn(*arguments)
         return concatenate([reshape(part, (-1,)) for part in y]) if many else y
 

@@ -26,7 +26,8 @@ class Derived:
         if kept is not None and kept[0] == count:
             return kept[1]
         # Results from older values are dropped first, so that their memory is free for the new one.
-        self._kept = {k: other for k, other in self._kept.items() if other[0] == count}
+        entries = list(self._kept.items())  # in one go, because another thread may add an entry
+        self._kept = {k: other for k, other in entries if other[0] == count}
         del kept
         made = make()
         self._kept[key] = count, made

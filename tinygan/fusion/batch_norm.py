@@ -15,7 +15,7 @@ from tinygan.fusion.activations import split
 from tinygan.graph import OUT, op
 from tinygan.kernels.activations import PIECEWISE_LINEAR
 from tinygan.ops.activations import activation as activate
-from tinygan.ops.activations import activation_grad
+from tinygan.ops.activations import activation_grad, checked_activation
 from tinygan.ops.elementwise import add, div, mul, sqrt, sub
 from tinygan.ops.normalization import axes_of, check_batch, normalized, per_channel
 from tinygan.ops.reduce import centred, mean, var
@@ -125,6 +125,7 @@ def measured_batch_norm(x: Any, weight: Any, bias: Any, eps: float, statistics: 
                         slope: float = 0.2) -> Any:
     """`batch_norm` of x (N, C, ...) with known statistics. Do not write to these before the backward pass."""
     eps = check_batch("batch_norm", eps, x, weight, bias)
+    checked_activation("batch_norm", activation, slope)
     return _activated(x, weight, bias, eps, statistics, activation, slope, True)
 
 

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, Protocol
 
 from tinygan.context import CONTEXT
 from tinygan.fusion.perceptron import MLPLayer, mlp
-from tinygan.fusion.table import computes_as
+from tinygan.fusion.table import kind_of
 from tinygan.kernels.activations import BY_NAME, result_tells_slope
 from tinygan.nn.activations import Activation
 from tinygan.nn.layers import Dense
@@ -87,11 +87,13 @@ def as_perceptron(network: Module) -> Perceptron | None:
     large that one op would be slower."""
     before: list[Module] = []
     layers: list[MLPLayer] = []
+    weights: list[Any] = []
     for module in _flat(network):
-        kind = type(module)
-        if computes_as(kind, Dense) and module.bias is not None:
+        kind = kind_of(module)
+        if kind is Dense and module.bias is not None:
             layers.append(MLPLayer(module.weight.shape[1], module.weight.shape[0]))
-        elif (computes_as(kind, Activation) and layers and layers[-1].activation == "identity"
+            weights += [module.weight, module.bias]
+        elif (kind is Activation and layers and layers[-1].activation == "identity"
               and result_tells_slope(BY_NAME[module.name], module.slope)):
             layers[-1] = layers[-1]._replace(activation=module.name, slope=module.slope)
         elif not layers and not list(module.parameters()):
@@ -99,13 +101,14 @@ def as_perceptron(network: Module) -> Perceptron | None:
         else:
             return None
     size = sum(layer.size for layer in layers)
-    if not 0 < size <= LARGEST or size != sum(p.size for p in network.parameters()):  # (a layer may occur twice)
+    # A layer may occur twice, and a subclass may compute its weight.
+    if not 0 < size <= LARGEST or list(map(id, weights)) != list(map(id, network.parameters())):
         return None
     return Perceptron(tuple(before), tuple(layers), size)
 
 
 def _flat(network: Module) -> Iterator[Any]:
-    if type(network) is not Sequential:
+    if type(network) is not Sequential or "forward" in network.__dict__:
         yield network
         return
     for module in network:

@@ -1,6 +1,6 @@
 """Which consecutive layers run as one fused op.
 
-A Sequential looks up its sequence of layer classes here, once per sequence. To fuse another pair, add a row to TABLE with
+A Sequential looks up its sequence of layers' kinds here, once per sequence. To fuse another pair, add a row to TABLE with
 the function that computes it.
 """
 from __future__ import annotations
@@ -60,7 +60,7 @@ def batch_norm(x: Any, layer: Any, activation: Activation) -> Any:
 def spectral_norm(x: Any, layer: Any, activation: Activation) -> Any:
     """As the layer that it wraps."""
     inner = layer.normalized()
-    (row, *_), *rest = plan((type(inner), type(activation)))
+    (row, *_), *rest = plan((kind_of(inner), kind_of(activation)))
     return activation(inner.forward(x)) if rest or row is None else row.run(x, inner, activation)
 
 
@@ -118,35 +118,37 @@ TABLE = (
 Step = tuple[Row | None, int, int]
 
 
+Kind = type[Module] | None
+"""What a layer computes: what layers of that class do, which stands in TABLE. None: something else."""
+
+_CALL = Module.__call__
+_KINDS: dict[Any, Kind] = {kind.forward: kind for row in TABLE for kind in row.layers}
+
+
+def kind_of(layer: Module) -> Kind:
+    """The layer's kind. A layer or a class with a `forward` of its own has none, nor has one whose functions were replaced,
+    by a profiler, say: such a layer runs by itself."""
+    kind = type(layer)
+    return None if "forward" in layer.__dict__ or kind.__call__ is not _CALL else _KINDS.get(kind.forward)
+
+
 @lru_cache(1024)
-def plan(kinds: tuple[type[Module] | None, ...]) -> tuple[Step, ...]:
-    """The steps that compute layers of these classes. A step is (row, first, end): `row` computes layers[first:end]. If row
-    is None, the layer runs by itself. A class of None fits no row."""
+def plan(kinds: tuple[Kind, ...]) -> tuple[Step, ...]:
+    """The steps that compute layers of these kinds. A step is (row, first, end): `row` computes layers[first:end]. If row is
+    None, the layer runs by itself."""
     steps: list[Step] = []
     first = 0
     while first < len(kinds):
-        row = next((row for row in TABLE if _fits(row, kinds[first:first + len(row.layers)])), None)
+        row = next((row for row in TABLE if row.layers == kinds[first:first + len(row.layers)]), None)
         end = first + (1 if row is None else len(row.layers))
         steps.append((row, first, end))
         first = end
     return tuple(steps)
 
 
-def _fits(row: Row, kinds: tuple[type[Module] | None, ...]) -> bool:
-    return len(kinds) == len(row.layers) and all(map(computes_as, kinds, row.layers))
-
-
-def computes_as(kind: type[Module] | None, known: type[Module]) -> bool:
-    """Whether layers of class `kind` compute the same as those of class `known`. A subclass with a `forward` of its own does
-    not."""
-    return (kind is not None and issubclass(kind, known) and kind.forward is known.forward
-            and kind.__call__ is Module.__call__)
-
-
 @in_turn.fused
 def _(layers: tuple[Module, ...], x: Any) -> Any:
-    kinds = tuple([None if "forward" in layer.__dict__ else type(layer) for layer in layers])
-    for row, first, end in plan(kinds):
+    for row, first, end in plan(tuple([kind_of(layer) for layer in layers])):
         if row is None:
             x = layers[first](x)
             continue

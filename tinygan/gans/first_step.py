@@ -12,6 +12,7 @@ from typing import Any
 from tinygan import nn
 from tinygan.backends import Array, backend_of, cpu
 from tinygan.gans import checks
+from tinygan.listening import is_recording_step
 from tinygan.tensor import Tensor
 
 _ROUNDING = 0.01  # images in [0, 1] may exceed it a little, if they were rounded or resized
@@ -38,7 +39,7 @@ class FirstStep:
 
     def batch(self, real: Array) -> None:
         """Raise ValueError for a batch (N, ...) that cannot be images in [-1, 1]."""
-        if self._knows_data and backend_of(real) is not cpu:
+        if backend_of(real) is not cpu and (self._knows_data or is_recording_step()):
             return
         low, high = checks.finite_range(real)
         if not self._knows_data:
@@ -83,6 +84,8 @@ def end_of_graph(y: Any) -> str | None:
             return str(static["layers"][-1].activation)
         if "activation" in static:
             return str(static["activation"])
+        if "activation" in getattr(static.get("settings"), "_fields", ()):  # of a batch norm with an activation
+            return str(static["settings"].activation)
         if not (node.op.view or node.op.name in _KEEP):
             return node.op.name if node.op.name in _BOUNDS else None
         node = node.parents[0]

@@ -107,12 +107,15 @@ class Methods:
         """As `tinygan.transpose`; the axes may also be given as separate integers."""
         return ops.transpose(self, axes[0] if len(axes) == 1 else axes or None)
 
+    def pow(self: Any, exponent: Operand) -> Tensor:
+        """As `tinygan.pow`."""
+        return ops.pow(self, exponent)
+
     abs = ops.abs
     sign = ops.sign
     floor = ops.floor
     ceil = ops.ceil
     round = ops.round
-    pow = ops.pow
     exp = ops.exp
     log = ops.log
     sqrt = ops.sqrt
@@ -128,7 +131,10 @@ def give(kind: type[Tensor]) -> None:
     """Add the attributes of `Methods` to the class `kind`."""
     for name, value in vars(Methods).items():
         if callable(value):
-            setattr(kind, name, _method(value) if isinstance(value, Op) else value)
+            method = _method(value) if isinstance(value, Op) else value
+            if "." in method.__qualname__:  # no function of `ops`: Python's errors begin with this name
+                method.__qualname__ = f"{kind.__name__}.{name}"
+            setattr(kind, name, method)
 
 
 def _method(op: Op) -> Callable[..., Any]:

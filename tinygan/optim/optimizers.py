@@ -36,7 +36,7 @@ class State(NamedTuple):
 
 
 class Optimizer:
-    """The base of the optimisers: it binds parameters and keeps the state. A subclass names its `rule`.
+    """The base of the optimisers: it binds parameters and keeps the state. A subclass names its `rule`, or defines `step`.
 
     learning_rate: a positive number, or a schedule: the update's index (0, 1, ...) -> a number.
 
@@ -53,7 +53,7 @@ class Optimizer:
         return super().__new__(cls)
 
     def __init__(self, learning_rate: float | Schedule, weight_decay: float = 0.0) -> None:
-        if not hasattr(type(self), "rule"):
+        if not hasattr(type(self), "rule") and type(self).step is Optimizer.step:
             raise TypeError(f"{type(self).__name__}: its class has no rule, such as rule = tinygan.optim.rules.ADAM")
         if not callable(learning_rate):
             _check_positive(type(self).__name__, "learning_rate", learning_rate)
@@ -148,6 +148,10 @@ class Optimizer:
             raise ValueError(f"{type(self).__name__}: not bound to parameters yet: call bind(module) first")
         return self._target.tensors
 
+    @property
+    def _slot_names(self) -> tuple[str, ...]:
+        return self.rule.slots if hasattr(type(self), "rule") else ()
+
     def _allocate(self, parameters: list[Parameter]) -> None:
         """Make the slots at the first use. If the module has been converted or moved since then, convert or move them
         too."""
@@ -155,9 +159,9 @@ class Optimizer:
             if is_recording_step():
                 raise RuntimeError(f"{type(self).__name__}: its first step cannot be captured, because every replay would "
                                    "make a first step again; make one step before")
-            self._slots = {name: [_zeros(p) for p in parameters] for name in self.rule.slots}
+            self._slots = {name: [_zeros(p) for p in parameters] for name in self._slot_names}
         elif any(a.dtype != p.dtype or backend_of(a) is not backend_of(p.array)
-                 for a, p in zip(self._slots[self.rule.slots[0]], parameters, strict=True)):
+                 for a, p in zip(next(iter(self._slots.values())), parameters, strict=True)):
             self._slots = {name: [moved(a.astype(p.dtype), backend_of(p.array))
                                   for a, p in zip(arrays, parameters, strict=True)]
                            for name, arrays in self._slots.items()}
@@ -189,7 +193,7 @@ class Optimizer:
 
     def initial_state(self, parameters: Sequence[Any]) -> State:
         """The state before the first update, for the pure `update`."""
-        return State(0, {name: [np.zeros_like(as_array(p)) for p in parameters] for name in self.rule.slots})
+        return State(0, {name: [np.zeros_like(as_array(p)) for p in parameters] for name in self._slot_names})
 
     def update(self, parameters: Sequence[Any], gradients: Sequence[Any], state: State) -> tuple[list[Any], State]:
         """The new parameters and state, without a side effect and differentiable. All are Tensors or arrays."""
