@@ -100,7 +100,7 @@ def test_what_was_given_never_falls_through(tmp_path: Path, monkeypatch: pytest.
     with pytest.raises(DataError, match="empty: holds neither MNIST"):
         load()
     (tmp_path / "notes.txt").write_text("hello")
-    with pytest.raises(DataError, match=r"notes\.txt: not a \.npy or \.npz file"):
+    with pytest.raises(DataError, match=r"notes\.txt: neither a \.npy or \.npz file nor an IDX file"):
         load(tmp_path / "notes.txt")
 
 

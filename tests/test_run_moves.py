@@ -221,7 +221,7 @@ def test_a_variants_networks_with_another_layer_are_an_own_gan(images, tmp_path,
     generator, discriminator = tinygan.gans.vanilla_networks(data.image_shape, 100)
     generator = nn.Sequential(*[nn.ReLU() if isinstance(layer, nn.LeakyReLU) else layer for layer in generator])
     training.train(tinygan.gans.VanillaGAN(generator, discriminator, 100), data, settings)
-    assert "none that `tinygan train` builds" in failure(capsys, "sample", tmp_path / "run")
+    assert "`tinygan train` cannot build its networks" in failure(capsys, "sample", tmp_path / "run")
     line = failure(capsys, "train", "vanilla", "--resume", "--run-dir", tmp_path / "run", "--data-dir", images, "--epochs", 2)
     assert "only the program that began the run can continue it" in line
 
@@ -299,7 +299,7 @@ def test_a_checkpoint_that_was_deleted_is_not_called_one_to_come(images, tmp_pat
 def test_a_run_in_its_first_epoch_is_not_called_stopped(tmp_path, capsys):
     tiny_train(tmp_path / "own", epochs=1)
     with RunFolder(tiny_settings(tmp_path / "run"), tiny_data()):
-        assert "no checkpoint yet: it is in its first epoch" in failure(capsys, "sample", tmp_path / "run")
+        assert "no checkpoint yet: there will be one at the end of its first epoch" in failure(capsys, "sample", tmp_path / "run")
     line = failure(capsys, "sample", tmp_path / "run")
     assert "no checkpoint yet: it was stopped before its first epoch ended; start it again with" in line
     assert line.endswith(f"train vanilla --run-dir {tmp_path / 'run'} --resume")

@@ -35,8 +35,8 @@ _new_tensor = Tensor.__new__
 def apply(op: Op, *inputs: Any, **static: Any) -> Any:
     """Run `op`: compute on the arrays inside the inputs, and record a node if one of them requires a gradient.
 
-    Every op goes through here, forward and backward. In a small network an op spends more time here than in its kernel, and
-    every function call costs time. So this function is long, and only the rare cases are functions of their own.
+    Every op goes through here, forward and backward. This function is long because every function call costs time, and in a
+    small network an op spends more time here than in its kernel. Only the rare cases are functions of their own.
     """
     context = CONTEXT.get()
     # The inputs: collect their arrays and the nodes that computed them, and note what needs attention below.
