@@ -24,6 +24,7 @@ from tinygan.kernels.optimizer_settings import AdamSettings, RMSPropSettings, SG
 from tinygan.ops.conv import Geometry
 
 ROOMS = sorted(path.parent.name for path in (Path(tinygan.__file__).parent / "kernels" / "cpu").glob("*/compiled.py"))
+SLOW_TO_COMPILE = ("conv2d", "mlp")  # in float64 they are left out; their helpers are those of float32
 STRIDED = Geometry((16, 16), (4, 4), (8, 8), (2, 2), (1, 1), (1, 1), 1)
 CONVOLUTIONS = {  # (images, channels, kernels) and the geometry
     "in lanes": ((32, 3, 8), STRIDED),
@@ -123,7 +124,8 @@ def play(dtypes: list[str], backwards: bool) -> None:
         use_compiled_kernels(patch)
         everything = [(f"{name} of {dtype}", call) for dtype in dtypes for name, call in calls(np.dtype(dtype).type)]
         for name, call in everything[::-1 if backwards else 1]:
-            digests[name] = digest(call())
+            if not (name.endswith("float64") and any(slow in name for slow in SLOW_TO_COMPILE)):
+                digests[name] = digest(call())
     rooms = sorted(name.split(".")[3] for name in sys.modules
                    if name.startswith("tinygan.kernels.cpu.") and name.endswith(".compiled"))
     print(json.dumps([digests, rooms]))
@@ -147,9 +149,8 @@ def end(process: subprocess.Popen[str]) -> tuple[dict[str, str], list[str]]:
 def test_kernels_from_the_cache_compute_the_bits_of_those_just_compiled(tmp_path: Path) -> None:
     compiled = {}
     for process in [start(tmp_path, [dtype]) for dtype in ("float32", "float64")]:  # at once, to save time
-        digests, rooms = end(process)
-        assert rooms == ROOMS  # the calls reach every room
-        compiled |= digests
+        compiled |= end(process)[0]
     for backwards in (False, True):  # whichever kernel is loaded first
-        loaded, _ = end(start(tmp_path, ["float32", "float64"], backwards))
+        loaded, rooms = end(start(tmp_path, ["float32", "float64"], backwards))
+        assert rooms == ROOMS  # the calls reach every room
         assert {name for name in compiled if loaded[name] != compiled[name]} == set()
