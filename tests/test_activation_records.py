@@ -5,12 +5,14 @@ import numpy as np
 import pytest
 from numba import types
 
+from tinygan.fusion import perceptron
 from tinygan.kernels import activations as records
 from tinygan.kernels.activations import Activation
 from tinygan.kernels.cpu.activations import functions, in_numpy
 from tinygan.kernels.cuda.emulator.launcher import Emulator
 from tinygan.kernels.cuda.runtime import activation_source
 from tinygan.kernels.expressions import parsed
+from tinygan.ops import activations as ops
 
 SLOPE = 0.3
 
@@ -220,6 +222,39 @@ def test_a_slope_that_the_result_does_not_tell_is_not_read_there():
     assert all(records.result_tells_slope(record, 0.0) for record in records.RECORDS)
 
 
+SWISH = Activation("swish", "x * sigmoid(x)", "sigmoid(x) + x * sigmoid_slope(x)", "sigmoid_slope(x) * (2 - x * tanh(x / 2))")
+
+
+def test_a_record_whose_result_tells_nothing_is_no_hindrance(temporary, tmp_path):
+    """Two inputs have the same swish and other slopes. Perceptrons do without it, and all else has it."""
+    temporary(SWISH)
+    assert not SWISH.is_known_from_result and all(record.is_known_from_result for record in records.RECORDS if record != SWISH)
+    x = np.linspace(-3, 3, 20)
+    expected = x * logistic(x), logistic(x) + x * sech2(x / 2) / 4
+    for evaluate in (by_numpy, by_numba, cuda(tmp_path)):
+        for which, closed in zip(FORMULAS, expected, strict=False):
+            np.testing.assert_allclose(evaluate("swish", which, x, 0.0), closed, rtol=1e-13)
+
+
+def test_a_perceptron_refuses_what_results_do_not_tell(monkeypatch):
+    monkeypatch.setattr(perceptron, "KNOWN_FROM_RESULT", {"relu": 1})
+    with pytest.raises(ValueError, match="mlp: the result of 'tanh' does not tell its derivatives; expected one of relu"):
+        perceptron.mlp(np.ones((1, 1)), np.ones(2), [perceptron.MLPLayer(1, 1, "tanh", 0.0)])
+
+
+@pytest.mark.parametrize("text", [
+    "x * (1 - slope)", "4 / 3 * x", "-slope * x", "1 if x > 0 else -slope", "1 if x > 0 else slope * 2", "1e-05 if x > 0 else 2e-07",
+    "max(slope, 0.1) * x", "decay(slope) * (2 if x < 0 else -2)", "x if x > 0 else (1 - slope) * (1 - slope) * x", "slope", "1 - slope * (2)"])
+def test_what_is_computed_of_numbers_keeps_the_arrays_dtype(temporary, monkeypatch, text):
+    temporary(Activation("new", text, text, text))
+    monkeypatch.setattr(ops, "BY_NAME", records.BY_NAME)
+    x = np.array([-2, -0.5, 0, 0.5, np.inf], np.float32)
+    expected = by_numba("new", "value", x, SLOPE)
+    for found in (by_numpy("new", "value", x, SLOPE), ops._formula.__wrapped__("new", "curvature")(x, SLOPE) * x.dtype.type(1)):
+        assert found.dtype == x.dtype
+        np.testing.assert_allclose(found, np.broadcast_to(expected, found.shape) if found.ndim else expected[0], rtol=3e-6)
+
+
 # What is refused
 
 
@@ -240,6 +275,17 @@ def test_a_record_without_slopes_from_results_fails_where_they_are_needed():
     record = Activation("new", "x", "1", "0")
     with pytest.raises(ValueError, match="activation 'new' has no slope_from_result"):
         record.tree("slope_from_result")
+
+
+def test_a_fused_record_that_bends_has_formulas_of_its_own_from_results():
+    """Another's, or the same of x, would compute another activation."""
+    softsign = {"name": "new", "value": "x / (1 + abs(x))", "slope": "1 / ((1 + abs(x)) * (1 + abs(x)))", "curvature": "x", "fused": True}
+    with pytest.raises(ValueError, match="activation 'new' has no slope_from_result"):
+        Activation(**softsign)
+    record = Activation(**softsign, slope_from_result="(1 - abs(y)) * (1 - abs(y))")
+    assert not record.is_known_from_result
+    with pytest.raises(ValueError, match="activation 'new' has no curvature_from_result"):
+        record.tree("curvature_from_result")
 
 
 def test_other_languages_are_refused():

@@ -583,13 +583,15 @@ def test_weights_packed_during_a_write_are_not_kept(monkeypatch):
 def test_weights_are_packed_once_between_writes(fused, monkeypatch):
     """Also in the backward pass, whose ops get plain arrays. The expected counts were measured when ops still passed on the
     version of a weight."""
+    from tinygan.kernels.cpu.conv import weights
+
     gan = tg.gans.VanillaGAN(*tg.gans.dcgan_networks((1, 28, 28), 5, 16), 5, key=Key(0))
     seen, counts = before_and_after_each_task(monkeypatch), []
     for i in range(3):
         seen.clear()
         with tg.fusion(fused):
             gan.step(Key(1).fold(i).uniform((16, 1, 28, 28), -1.0, 1.0))
-        counts.append(seen.count(conv.make(numba.float32).pack))
+        counts.append(seen.count(weights.make_pack(numba.float32)))
     assert counts == [6, 4, 4]
 
 

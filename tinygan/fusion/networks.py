@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, Protocol
 from tinygan.context import CONTEXT
 from tinygan.fusion.perceptron import MLPLayer, mlp
 from tinygan.fusion.table import kind_of
-from tinygan.kernels.activations import BY_NAME, result_tells_slope
+from tinygan.kernels.activations import BY_NAME, KNOWN_FROM_RESULT, result_tells_slope
 from tinygan.nn.activations import Activation
 from tinygan.nn.layers import Dense
 from tinygan.nn.module import Module, with_parameters
@@ -94,7 +94,7 @@ def as_perceptron(network: Module) -> Perceptron | None:
             layers.append(MLPLayer(module.weight.shape[1], module.weight.shape[0]))
             weights += [module.weight, module.bias]
         elif (kind is Activation and layers and layers[-1].activation == "identity"
-              and result_tells_slope(BY_NAME[module.name], module.slope)):
+              and module.name in KNOWN_FROM_RESULT and result_tells_slope(BY_NAME[module.name], module.slope)):
             layers[-1] = layers[-1]._replace(activation=module.name, slope=module.slope)
         elif not layers and not list(module.parameters()):
             before.append(module)

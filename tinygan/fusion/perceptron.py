@@ -1,7 +1,7 @@
 """A small multilayer perceptron as one op: dense layers and their activations, with all weights in one array.
 
 The results are those of the layers one by one. Only the slopes of saturated activations differ: they have an absolute error
-of one rounding (see `kernels/cpu/perceptron/compiled.py`). Layer by layer, a small network spends most of its time between
+of one rounding (see `kernels/cpu/perceptron/kernels.py`). Layer by layer, a small network spends most of its time between
 its kernels. If it is differentiated twice, it also spends much time on writing and reading intermediate results.
 """
 from __future__ import annotations
@@ -14,6 +14,7 @@ from itertools import pairwise
 from typing import Any, NamedTuple
 
 from tinygan.graph import op
+from tinygan.kernels.activations import KNOWN_FROM_RESULT
 from tinygan.ops.activations import checked_activation
 from tinygan.ops.matmul import dense
 from tinygan.ops.packing import cut, pack, unpacked
@@ -108,6 +109,9 @@ def mlp(x: Any, weights: Any, layers: Sequence[MLPLayer]) -> Any:
         if min(layer.inputs, layer.outputs) < 1:
             raise ValueError(f"mlp: a layer should have inputs and outputs, got {layer.inputs} and {layer.outputs}")
         checked_activation("mlp", layer.activation, layer.slope)
+        if layer.activation not in KNOWN_FROM_RESULT:
+            raise ValueError(f"mlp: the result of {layer.activation!r} does not tell its derivatives; expected one of "
+                             f"{', '.join(KNOWN_FROM_RESULT)}")
     if not shape or shape[-1] != layers[0].inputs or not math.prod(shape):
         raise ValueError(f"mlp: expected an input of shape (..., {layers[0].inputs}) that is not empty, got {shape}")
     size = sum(layer.size for layer in layers)

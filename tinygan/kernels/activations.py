@@ -30,10 +30,10 @@ class Activation:
     """f''(x)."""
     slope_from_result: str = ""
     """f'(x), computed from y = f(x). The perceptron keeps only results, so it needs this formula. (The absolute error is as
-    large as that of y, so a small slope is lost.) A fused record may leave it empty. Then its `slope` is computed from y
-    instead of x: such a slope depends on the sign of x alone, and y has the same sign."""
+    large as that of y, so a small slope is lost.) A fused record that is piecewise linear may leave it empty. Then its
+    `slope` is computed from y instead of x: such a slope depends on the sign of x alone, and y has the same sign."""
     curvature_from_result: str = ""
-    """f''(x), computed from y."""
+    """f''(x), computed from y. The perceptron needs it, too."""
     fused: bool = False
     """Whether products and convolutions apply f themselves. They keep only y, and backward computes the slope from y, so
     `slope_from_result` must be exact enough for training."""
@@ -48,7 +48,7 @@ class Activation:
         if which.endswith("_from_result"):
             if text:
                 return parsed(text, ("y", "slope"))
-            if self.fused:
+            if self.fused and self.is_piecewise_linear:
                 return self.tree(which.removesuffix("_from_result"))
         if not text:
             raise ValueError(f"activation {self.name!r} has no {which}")
@@ -66,6 +66,11 @@ class Activation:
     @property
     def is_piecewise_linear(self) -> bool:
         return self.curvature == "0"
+
+    @property
+    def is_known_from_result(self) -> bool:
+        """Whether slope and curvature can be computed from y."""
+        return bool(self.slope_from_result and self.curvature_from_result) or (self.fused and self.is_piecewise_linear)
 
 
 RECORDS = (
@@ -117,3 +122,5 @@ FUSED = {record.name: CODES[record.name] for record in RECORDS if record.fused a
 PIECEWISE_LINEAR = {name: code for name, code in FUSED.items() if BY_NAME[name].is_piecewise_linear}
 """The codes, by name, of the activations that batch normalisation applies itself. Its second gradients leave out f'', which
 is 0 for these."""
+KNOWN_FROM_RESULT = {record.name: CODES[record.name] for record in RECORDS if record.is_known_from_result}
+"""The codes, by name, of the activations that a perceptron applies itself. It keeps only results."""

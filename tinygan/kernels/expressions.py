@@ -137,28 +137,37 @@ class CWriter(Writer):
 
 
 class FunctionalWriter(Writer):
-    """Writes trees as calls of functions on arrays. Numbers stay Python numbers, so that results have the arrays' dtype. A
-    choice between two Python numbers would lose this dtype, so there `kind`, the arrays' type, converts them."""
+    """Writes trees as calls of functions on arrays. Numbers, and what is computed from numbers and `slope` alone, stay
+    Python numbers, so that results have the arrays' dtype. A choice between two of them would lose this dtype, so there `kind`, the
+    arrays' type, converts them."""
+
+    def write(self, node: ast.expr, known: dict[str, str] | None = None) -> str:
+        if is_number(node):
+            called = any(isinstance(part, ast.Call) for part in ast.walk(node))
+            return f"float({super().write(node)})" if called else ast.unparse(node)
+        if isinstance(node, ast.IfExp):
+            a, b = (f"kind({self.write(part)})" if is_number(part) else self.write(part, known)
+                    for part in (node.body, node.orelse))
+            return self.choice(self.write(node.test, known), a, b)
+        return super().write(node, known)
 
     def number(self, value: float) -> str:
         return repr(value)
 
     def choice(self, condition: str, a: str, b: str) -> str:
-        return f"choose({condition}, {self._of_a_kind(a)}, {self._of_a_kind(b)})"
+        return f"choose({condition}, {a}, {b})"
 
     def negative(self, a: str) -> str:
-        return f"-{a}" if _is_number(a) else f"negative({a})"
+        return f"negative({a})"
 
     def operation(self, symbol: str, a: str, b: str) -> str:
         return f"{_WORDS[symbol]}({a}, {b})"
 
-    @staticmethod
-    def _of_a_kind(text: str) -> str:
-        return f"kind({text})" if _is_number(text) or text == "slope" else text
 
-
-def _is_number(text: str) -> bool:
-    return text.lstrip("-").replace(".", "", 1).isdigit()
+def is_number(node: ast.expr) -> bool:
+    """Whether an expression is one number for all elements: it has no argument but `slope`."""
+    called = {id(part.func) for part in ast.walk(node) if isinstance(part, ast.Call)}
+    return {part.id for part in ast.walk(node) if isinstance(part, ast.Name) and id(part) not in called} <= {"slope"}
 
 
 class Body(NamedTuple):
@@ -169,8 +178,8 @@ class Body(NamedTuple):
 
 
 def body(tree: ast.expr, writer: Writer) -> Body:
-    """The body that computes an expression. A call or operation that occurs several times is computed once."""
-    parts = [node for node in ast.walk(tree) if isinstance(node, ast.Call | ast.BinOp)]
+    """The body that computes an expression. A part that occurs several times is computed once."""
+    parts = [node for node in ast.walk(tree) if isinstance(node, ast.Call | ast.BinOp) and not is_number(node)]
     counts = Counter(map(ast.dump, parts))
     known: dict[str, str] = {}
     variables: list[tuple[str, str]] = []
@@ -189,11 +198,19 @@ def python_function(name: str, parameters: str, body: Body) -> str:
     return f"def {name}({parameters}):\n{''.join(lines)}    return {body.result}\n"
 
 
-def in_calls(tree: ast.expr, parameters: tuple[str, ...], functions: dict[str, Any]) -> Callable[..., Any]:
+def array_function(name: str, parameters: str, body: Body) -> str:
+    """`python_function` for what FunctionalWriter writes. `kind` is what the function `kind_of` returns for the first
+    parameter."""
+    text = python_function(name, parameters, body)
+    return text.replace("\n", f"\n    kind = kind_of({parameters.split(',')[0]})\n", 1) if "kind(" in text else text
+
+
+def in_calls(tree: ast.expr, parameters: tuple[str, ...], functions: dict[str, Any],
+             writer: FunctionalWriter | None = None) -> Callable[..., Any]:
     """A function that computes an expression by calling `functions`: add, subtract, multiply, divide, negative, greater,
-    ..., choose, kind, and the functions of the language."""
+    ..., choose, kind_of, and the functions of the language."""
     namespace = dict(functions)
-    exec(python_function("function", ", ".join(parameters), body(tree, FunctionalWriter())), namespace)
+    exec(array_function("function", ", ".join(parameters), body(tree, writer or FunctionalWriter())), namespace)
     function: Callable[..., Any] = namespace["function"]
     return function
 

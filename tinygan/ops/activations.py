@@ -7,9 +7,10 @@ from __future__ import annotations
 __all__ = ["activation", "activation_grad", "elu", "leaky_relu", "relu", "sigmoid", "softplus", "tanh"]
 
 from collections.abc import Callable
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
+from tinygan.backends import backend_of
 from tinygan.graph import OUT, Op, op
 from tinygan.kernels.activations import BY_NAME, FUSED, PIECEWISE_LINEAR
 from tinygan.kernels.expressions import in_calls
@@ -17,6 +18,7 @@ from tinygan.making import X
 from tinygan.ops.choosing import greater, greater_equal, less, less_equal, maximum, where
 from tinygan.ops.elementwise import abs, add, div, exp, log1p, mul, neg, sub
 from tinygan.pullback import pullback
+from tinygan.tensor import as_array
 
 
 def checked_activation(caller: str, activation: str, slope: float) -> None:
@@ -65,9 +67,15 @@ def _formula(activation: str, which: str) -> Callable[[Any, float], Any]:
     order."""
     return in_calls(BY_NAME[activation].tree(which), (BY_NAME[activation].argument(which), "slope"), {
         "add": add, "subtract": sub, "multiply": mul, "divide": div, "negative": neg, "greater": greater, "less": less,
-        "greater_equal": greater_equal, "less_equal": less_equal, "choose": where, "kind": float, "abs": abs, "max": maximum,
-        "decay": lambda t: exp(neg(t)), "log1p": log1p, "tanh": tanh, "sigmoid": sigmoid,
+        "greater_equal": greater_equal, "less_equal": less_equal, "choose": where, "kind_of": lambda x: partial(_filled, x),
+        "abs": abs, "max": maximum, "decay": lambda t: exp(neg(t)), "log1p": log1p, "tanh": tanh, "sigmoid": sigmoid,
         "sigmoid_slope": lambda x: mul(sigmoid(x), sigmoid(neg(x)))})
+
+
+def _filled(x: Any, number: float) -> Any:
+    """An array like x, full of one number."""
+    array = as_array(x)
+    return backend_of(array).xp.full_like(array, number)
 
 
 def relu(x: X) -> X:

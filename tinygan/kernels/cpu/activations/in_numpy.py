@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from tinygan.kernels.activations import BY_NAME
-from tinygan.kernels.expressions import Body, FunctionalWriter, body, expanded, parsed, python_function
+from tinygan.kernels.expressions import Body, FunctionalWriter, array_function, body, expanded, in_calls, is_number, parsed
 
 Array = np.ndarray[Any, Any]
 
@@ -24,7 +24,8 @@ def _choose(condition: Array, a: Any, b: Any, out: Array | None = None) -> Array
 
 _FUNCTIONS: dict[str, Any] = {
     "abs": np.abs, "max": np.maximum, "exp": np.exp, "expm1": np.expm1, "log1p": np.log1p, "tanh": np.tanh,
-    "choose": _choose, "add": np.add, "subtract": np.subtract, "multiply": np.multiply, "divide": np.divide,
+    "choose": _choose, "kind_of": lambda x: x.dtype.type,
+    "add": np.add, "subtract": np.subtract, "multiply": np.multiply, "divide": np.divide,
     "negative": np.negative, "positive": np.positive, "greater": np.greater, "greater_equal": np.greater_equal,
     "less": np.less, "less_equal": np.less_equal,
 }
@@ -41,11 +42,8 @@ def _function(parameters: str, tree: ast.expr) -> Callable[..., Any]:
     """The NumPy function for a formula, (argument, ..., out) -> array. Its last operation writes to `out`."""
     variables, result = body(expanded(tree), _Writer())
     result = f"{result[:-1]}, out=out)" if result.endswith(")") else f"positive({result}, out=out)"
-    text = python_function("function", f"{parameters}, out=None", Body(variables, result))
-    if "kind(" in text:
-        text = text.replace("\n", f"\n    kind = {parameters.split(',')[0]}.dtype.type\n", 1)
     namespace = dict(_FUNCTIONS)
-    exec(text, namespace)
+    exec(array_function("function", f"{parameters}, out=None", Body(variables, result)), namespace)
     function: Callable[..., Any] = namespace["function"]
     return function
 
@@ -56,9 +54,9 @@ def formula(name: str, which: str) -> Callable[..., Any]:
     "curvature", "slope_from_result" or "curvature_from_result". A constant formula gives an array, too."""
     record = BY_NAME[name]
     tree = record.tree(which)
-    if isinstance(tree, ast.Constant):
-        constant = ast.literal_eval(tree)
-        return lambda x, slope, out=None: np.multiply(np.ones_like(x), constant, out=out)
+    if is_number(tree):
+        number = in_calls(expanded(tree), ("slope",), _FUNCTIONS, _Writer())
+        return lambda x, slope, out=None: np.multiply(np.ones_like(x), number(slope), out=out)
     return _function(f"{record.argument(which)}, slope", tree)
 
 

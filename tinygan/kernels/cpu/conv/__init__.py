@@ -37,7 +37,7 @@ from typing import Any
 
 import numpy as np
 
-from tinygan.kernels.activations import FUSED
+from tinygan.kernels.activations import FUSED, IDENTITY
 from tinygan.kernels.cpu.activations import activation
 from tinygan.kernels.cpu.batchnorm import batch_norm_statistics
 from tinygan.kernels.cpu.conv import im2col
@@ -56,9 +56,10 @@ def conv2d(x: Array, weight: Array, g: Any, bias: Array | None = None, activatio
     arrays for the mean and the biased variance of each channel of the result. With statistics there is no activation."""
     if not _is_large(x.shape[0], weight.size, g):
         return _finished(im2col.conv2d(x, weight, g), bias, activation_name, slope, statistics)
-    fused = None if bias is None else FUSED.get(activation_name)
-    y = _compiled().conv2d(channels_last(x), weight, g, bias, fused or 0, slope)
-    return _finished(y.transpose(0, 3, 1, 2), None, "identity" if fused is not None else activation_name, slope, statistics)
+    fused = bias is not None and activation_name in FUSED
+    code = FUSED[activation_name] if fused else IDENTITY
+    y = _compiled().conv2d(channels_last(x), weight, g, bias, code, slope)
+    return _finished(y.transpose(0, 3, 1, 2), None, "identity" if fused else activation_name, slope, statistics)
 
 
 def conv2d_input_grad(y: Array, weight: Array, g: Any, bias: Array | None = None, activation_name: str = "identity",

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from tinygan.kernels.activations import CODES
+from tinygan.kernels.activations import KNOWN_FROM_RESULT
 from tinygan.kernels.cpu.perceptron.kernels import Layer, Perceptron, Tasks, make, scratch_elements
 from tinygan.kernels.cpu.runtime.arguments import packer, records
 from tinygan.kernels.cpu.runtime.arrays import REALS, address
@@ -41,7 +41,7 @@ class Plan(NamedTuple):
 def _plan(layers: tuple[Any, ...]) -> Plan:
     rows, size = [], 0
     for layer in layers:
-        rows.append(Layer(layer.inputs, layer.outputs, CODES[layer.activation], size, layer.slope))
+        rows.append(Layer(layer.inputs, layer.outputs, KNOWN_FROM_RESULT[layer.activation], size, layer.slope))
         size += layer.outputs * (layer.inputs + 1)
     outputs = [layer.outputs for layer in layers]
     widths, widest = sum(outputs), max(layers[0].inputs, *outputs)

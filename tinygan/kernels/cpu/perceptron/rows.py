@@ -11,7 +11,7 @@ from llvmlite import ir
 from numba import carray, types
 from numba.extending import intrinsic
 
-from tinygan.kernels.activations import BY_NAME
+from tinygan.kernels.activations import BY_NAME, KNOWN_FROM_RESULT
 from tinygan.kernels.cpu.activations.functions import chosen, formula
 from tinygan.kernels.cpu.runtime.arrays import pointer_to
 from tinygan.kernels.cpu.runtime.compiling import inline
@@ -193,4 +193,5 @@ def activations(real: Any) -> tuple[Any, Any, Any]:
 
         return bend
 
-    return chosen(BY_NAME, value_loop), chosen(BY_NAME, slope_loop), chosen(BY_NAME, curvature_loop)
+    names = KNOWN_FROM_RESULT
+    return chosen(names, value_loop), chosen(names, slope_loop), chosen(names, curvature_loop)

@@ -42,8 +42,9 @@ def _choice(name: str, which: str, records: Iterable[Activation], comment: str) 
 
 @cache
 def cuda_source() -> str:
-    """C++ functions (x, slope) for each record: value_of_NAME, slope_of_NAME, curvature_of_NAME, slope_from_result_of_NAME,
-    curvature_from_result_of_NAME, kept_slope_of_NAME. And functions (x, kind, slope) that choose a record by its code, kind:
+    """C++ functions (x, slope) for each record: value_of_NAME, slope_of_NAME, curvature_of_NAME, kept_slope_of_NAME. If the
+    result tells them, also slope_from_result_of_NAME and curvature_from_result_of_NAME. And functions (x, kind, slope) that
+    choose a record by its code, kind:
 
     activated                f(x)                      fused_activated    the same, only for fused activations
     slope_at                 f'(x)                     fused_slope_at     the same, only for fused activations
@@ -53,11 +54,16 @@ def cuda_source() -> str:
     slope_from_kept          f', computed from what backward keeps: the result of a fused activation, the input of any other
     """
     fused = [record for record in RECORDS if record.name in FUSED]
+    from_result = [record for record in RECORDS if record.is_known_from_result]
     codes = ", ".join(f"{record.name.upper()} = {code}" for code, record in enumerate(RECORDS))
     parts = [f"enum Activation {{ {codes} }};\n", _FUNCTIONS]
     parts += [c_function(name, "real x", body(parsed(text, ("x",)), _Writer())) for name, text in DEFINITIONS.items()]
     for record in RECORDS:
+        missing = {"slope_from_result": not (record.slope_from_result or record.is_known_from_result),
+                   "curvature_from_result": not record.is_known_from_result}
         for which in FORMULAS:
+            if missing.get(which):
+                continue
             parameters = f"real {record.argument(which)}, real slope"
             parts.append(c_function(f"{which}_of_{record.name}", parameters, body(record.tree(which), _Writer())))
         parts.append(c_function(f"kept_slope_of_{record.name}", "real x, real slope",
@@ -66,9 +72,9 @@ def cuda_source() -> str:
         _switch("activated", "value", RECORDS, "The activation's value at x."),
         _switch("slope_at", "slope", RECORDS, "Its slope at x."),
         _switch("curvature_at", "curvature", RECORDS, "Its second derivative at x."),
-        _switch("slope_from_result", "slope_from_result", RECORDS,
+        _switch("slope_from_result", "slope_from_result", from_result,
                 "Its slope, computed from its result x. The error is as large as that of x, so small slopes are lost."),
-        _switch("curvature_from_result", "curvature_from_result", RECORDS,
+        _switch("curvature_from_result", "curvature_from_result", from_result,
                 "Its second derivative, computed from its result x."),
         _switch("slope_from_kept", "kept_slope", RECORDS,
                 "Its slope, computed from what backward keeps: its result if it is fused, else its input."),
