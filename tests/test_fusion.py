@@ -224,7 +224,7 @@ def test_a_slope_that_became_negative_is_an_error(layer):
     network = nn.Sequential(layer, nn.BatchNorm(3), nn.LeakyReLU(0.2)).initialize(Key(1))
     network[2].slope = -1.0
     for on in (True, False):
-        with tg.fusion(on), pytest.raises(ValueError, match="slope where the input is negative should be 0 or more, got -1"):
+        with tg.fusion(on), pytest.raises(ValueError, match="slope for negative inputs should be 0 or more, got -1"):
             network(Key(0).normal((4, 2, 2, 2)))
 
 

@@ -138,8 +138,8 @@ class CWriter(Writer):
 
 class FunctionalWriter(Writer):
     """Writes trees as calls of functions on arrays. Numbers, and what is computed from numbers and `slope` alone, stay
-    Python numbers, so that results have the arrays' dtype. A choice between two of them would lose this dtype, so there `kind`, the
-    arrays' type, converts them."""
+    Python numbers, so that results have the arrays' dtype. A choice between two of them would lose this dtype, so there
+    `kind`, the arrays' type, converts them."""
 
     def write(self, node: ast.expr, known: dict[str, str] | None = None) -> str:
         if is_number(node):
