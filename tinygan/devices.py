@@ -2,7 +2,7 @@
 kernels slowly on the CPU, for tests."""
 from __future__ import annotations
 
-__all__ = ["DeviceError", "device", "matmul_precision", "moved", "to_device"]
+__all__ = ["DeviceError", "device", "is_readable", "matmul_precision", "moved", "to_device"]
 
 import re
 from contextlib import AbstractContextManager
@@ -11,6 +11,7 @@ from typing import Any
 from tinygan.backends import BACKENDS, Array, Backend, backend_of, cpu
 from tinygan.context import override
 from tinygan.errors import DeviceError
+from tinygan.listening import is_recording_step
 
 PRECISIONS = ("float32", "tf32")
 NAME = re.compile(r"auto|cpu|emulated|cuda(?::(\d+))?")
@@ -75,6 +76,11 @@ def moved(array: Array, backend: Backend) -> Array:
     if here is backend:
         return array
     return backend.asarray(here.to_numpy(array))
+
+
+def is_readable(array: Array) -> bool:
+    """Whether the host may look at the array's values now. While a step is recorded, a GPU has not computed them yet."""
+    return backend_of(array) is cpu or not is_recording_step()
 
 
 def matmul_precision(name: str) -> AbstractContextManager[None]:

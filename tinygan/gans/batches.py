@@ -28,13 +28,17 @@ class Logits(NamedTuple):
     fake: Any
     both: Any = None
 
-    def cross_entropy(self, real_target: float) -> Any:
-        """The mean cross-entropy of the real images with the target `real_target`, plus that of the generated images with
-        the target 0."""
+    @property
+    def returned(self) -> Any:
+        """What the discriminator returned (last)."""
+        return self.fake if self.both is None else self.both
+
+    def cross_entropy(self, real_target: float, fake_target: float) -> Any:
+        """The mean cross-entropy of the real images with their target, plus that of the generated images with theirs."""
         if self.both is None:
             return (binary_cross_entropy_with_logits(self.real, real_target)
-                    + binary_cross_entropy_with_logits(self.fake, 0.0))
-        targets = backend_of(as_array(self.both)).xp.zeros(self.both.shape, self.both.dtype)
+                    + binary_cross_entropy_with_logits(self.fake, fake_target))
+        targets = backend_of(as_array(self.both)).xp.full(self.both.shape, fake_target, self.both.dtype)
         targets[:len(self.real)] = real_target
         return binary_cross_entropy_with_logits(self.both, targets, 2.0)  # twice the mean over both is the sum of the two
 

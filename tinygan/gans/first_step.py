@@ -11,8 +11,8 @@ from typing import Any
 
 from tinygan import nn
 from tinygan.backends import Array, backend_of, cpu
+from tinygan.devices import is_readable
 from tinygan.gans import checks
-from tinygan.listening import is_recording_step
 from tinygan.tensor import Tensor
 
 _ROUNDING = 0.01  # images in [0, 1] may exceed it a little, if they were rounded or resized
@@ -39,7 +39,7 @@ class FirstStep:
 
     def batch(self, real: Array) -> None:
         """Raise ValueError for a batch (N, ...) that cannot be images in [-1, 1]."""
-        if backend_of(real) is not cpu and (self._knows_data or is_recording_step()):
+        if not is_readable(real) or (self._knows_data and backend_of(real) is not cpu):
             return
         low, high = checks.finite_range(real)
         if not self._knows_data:

@@ -116,8 +116,10 @@ class VanillaGAN(GAN):
         """What the discriminator minimises, for images that `judged` returned, and its logits for the real and the generated
         images."""
         logits = batches.logits_of(type(self).__name__, discriminator, images)
-        self._first_step.discriminator(logits.fake if logits.both is None else logits.both)
-        return logits.cross_entropy(1.0 - self.label_smoothing), logits.real, logits.fake
+        self._first_step.discriminator(logits.returned)
+        # With targets of 1 and 0: -mean(log D(x)) - mean(log(1 - D(G(z))))
+        loss = logits.cross_entropy(real_target=1.0 - self.label_smoothing, fake_target=0.0)
+        return loss, logits.real, logits.fake
 
     def g_loss(self, logits: Any) -> Tensor:
         """What the generator minimises. logits (N, 1): what the discriminator says of the generated images."""

@@ -33,8 +33,11 @@ def _activation(B: Any, x: Any, activation: str, slope: float) -> Any:
     return B.activation(x, activation, slope)
 
 
+KEEPS_OUTPUT = FUSED
+"""The activations whose slope follows from their output. (Fused ops apply just these, because only the output is left.)"""
+
 _keeps_output: Op = op(saves=(OUT,))(_activation.forward)
-_OPS = {name: _keeps_output if name in FUSED else _activation for name in BY_NAME}
+_OPS = {name: _keeps_output if name in KEEPS_OUTPUT else _activation for name in BY_NAME}
 
 
 @_activation.vjp
@@ -53,7 +56,7 @@ def activation_grad(B: Any, g: Any, x: Any, activation: str, slope: float) -> An
 @activation_grad.vjp
 def _(needs: Any, gg: Any, g: Any, x: Any, activation: str, slope: float) -> Any:
     gx = None
-    if needs[1] and activation in FUSED and activation not in PIECEWISE_LINEAR:  # x is the output
+    if needs[1] and activation in KEEPS_OUTPUT and activation not in PIECEWISE_LINEAR:  # x is the output
         slope_from_result = _formula(activation, "slope_from_result")
         gx = pullback(lambda y: mul(g, slope_from_result(y, slope)), (x,), gg, (True,))[0]
     elif needs[1] and activation not in PIECEWISE_LINEAR:

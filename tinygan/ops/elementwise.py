@@ -1,4 +1,8 @@
-"""Elementwise mathematics with broadcasting: each forward with its gradient beside it."""
+"""Elementwise mathematics with broadcasting: each forward with its gradient beside it.
+
+B is the backend. It has functions of its own where it is faster than the array library, such as `B.add`; `B.xp` is the array
+library, NumPy or CuPy.
+"""
 from __future__ import annotations
 
 __all__ = ["abs", "add", "astype", "ceil", "cos", "detach", "div", "exp", "floor", "log", "log1p", "mul", "neg", "round",

@@ -114,7 +114,7 @@ class Settings:
     skip_bad_files: bool = option(False, "leave out the files of a folder that cannot be read", bool,
                                   resume=Resume.SAME_IMAGES)
     epochs: int = option(60, "passes over the data, in total", count, resume=Resume.FREE)
-    batch_size: int = option(128, "images in one update of one player", count)
+    batch_size: int = option(128, "images in one update of one player", count)  # FIXED: it decides the steps of an epoch
     seed: int = option(0, "seed of all random numbers", natural)
     device: str = option("auto", "where to compute: auto, cpu, cuda, cuda:1, ...", device_name, resume=Resume.UNRECORDED)
     precision: str | None = option(None, "precision of products on a GPU (default: float32); tf32 is faster and less exact",
