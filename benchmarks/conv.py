@@ -1,7 +1,7 @@
 """Convolution layers one by one: `python benchmarks/conv.py --layers dcgan28,dcgan64,dcgan5x5 --against torch`.
 
-Each layer's forward map and both gradients, on a batch, float32. GFLOP/s are those of the direct computation, whatever
-the algorithm does; the error is the largest, relative to the largest element of the result in float64.
+Measures the forward pass and both gradients of each layer, on a batch in float32. GFLOP/s count the operations of the direct
+computation, for every algorithm. The error is the largest one, relative to the largest element of the result in float64.
 """
 import argparse
 import sys
@@ -26,9 +26,9 @@ Entry = tuple[str, str]  # framework, variant
 
 def arguments(argv: list[str] | None = None) -> argparse.Namespace:
     parser = harness.flags(__doc__, PEERS, rounds=5, threads=len(harness.cores()))
-    parser.add_argument("--layers", default=",".join(LAYERS), help=f"of these networks: {', '.join(LAYERS)}")
+    parser.add_argument("--layers", default=",".join(LAYERS), help=f"networks, out of {', '.join(LAYERS)}")
     parser.add_argument("--batch", type=harness.count, default=64, help="images in a batch")
-    parser.add_argument("--seconds", type=float, default=0.2, help="for each layer, map, variant and round")
+    parser.add_argument("--seconds", type=float, default=0.2, help="time for each layer, map, variant and round")
     options = harness.parse(parser, argv, PEERS)
     options.layers = harness.words(options.layers)
     for name in options.layers:
@@ -40,9 +40,11 @@ def arguments(argv: list[str] | None = None) -> argparse.Namespace:
 
 
 def errors(workers: dict[Entry, Worker], layer: Layer, batch: int) -> dict[tuple[str, Entry], float]:
-    """By map and entry, the largest error relative to the largest element. DifferentWorkError beyond TOLERANCE.
+    """By map and entry, the largest error relative to the largest element. Raises DifferentWorkError if it is above
+    TOLERANCE.
 
-    Exact is what the last framework computes in float64: PyTorch, if it is there; else tinygan, directly.
+    The exact result is that of the last framework in float64: PyTorch if it is among them, otherwise tinygan's direct
+    algorithm.
     """
     judge = next(entry for entry in reversed(workers) if entry in (("torch", "contiguous"), ("tinygan", "direct")))
     exact = workers[judge].call("ask", method="results", layer=layer, batch=batch, dtype="float64")
@@ -61,7 +63,7 @@ def errors(workers: dict[Entry, Worker], layer: Layer, batch: int) -> dict[tuple
 
 
 def run(options: argparse.Namespace) -> dict[str, Any]:
-    """The whole benchmark; the result as it goes into the JSON."""
+    """Run the whole benchmark. Returns the content of the JSON file."""
     info = harness.machine(PACKAGES)
     harness.announce(info)
     layers = [layer for name in options.layers for layer in LAYERS[name]]
@@ -98,7 +100,8 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def ratios(rows: list[Row]) -> dict[str, dict[str, dict[str, float]]]:
-    """By peer and layer, for each map: tinygan's "auto" over the peer's best; under "all" the geometric means."""
+    """By peer, layer and map: the time of tinygan's "auto" over that of the peer's best variant. "all": the geometric
+    means."""
     cells: dict[tuple[str, str], list[Row]] = {}
     for row in rows:
         if row["framework"] != "tinygan" or row["variant"] == "auto":
@@ -107,7 +110,7 @@ def ratios(rows: list[Row]) -> dict[str, dict[str, dict[str, float]]]:
 
 
 def show(result: dict[str, Any]) -> str:
-    """The times, then the ratios to every peer."""
+    """A text with the times, then the ratios to every peer."""
     best: dict[tuple[str, str], float] = {}
     for row in result["rows"]:
         if row["framework"] == "torch":

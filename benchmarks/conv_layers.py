@@ -1,4 +1,4 @@
-"""The convolution layers that are benchmarked, and how a framework's three maps of one are run and timed."""
+"""The convolution layers that are benchmarked, and how to run and time the three maps of a layer in a framework."""
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,8 +12,8 @@ MAPS = ("forward", "input gradient", "weight gradient")
 
 @dataclass(frozen=True)
 class Layer:
-    """A convolution of square images. Its transpose has the same three maps: that one's forward map is this one's
-    gradient with respect to the input, and the other way round."""
+    """A convolution of square images. Its three maps are the forward pass and the two gradients. The transposed convolution
+    has the same maps: its forward pass is this one's gradient with respect to the input, and vice versa."""
 
     name: str
     conv: Conv
@@ -28,7 +28,8 @@ class Layer:
         return f"{self.name}: {c.inputs} x {self.size}² to {c.outputs} x {self.output}², {c.kernel}x{c.kernel}/{c.stride}"
 
     def gflop(self, batch: int) -> float:
-        """Of any of the three maps, as the definition has it: a multiplication and an addition for each tap."""
+        """The billions of operations in any of the three maps, by the definition: one multiplication and one addition for
+        each weight that is applied."""
         return 2e-9 * batch * self.output**2 * self.conv.outputs * self.conv.inputs * self.conv.kernel**2
 
     def inputs(self, batch: int, dtype: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -54,37 +55,37 @@ def of_discriminator(name: str, layers: tuple[Any, ...], size: int) -> list[Laye
 PAPER = tuple(Conv(inputs, outputs, 5, 2, 2) for inputs, outputs in ((3, 64), (64, 128), (128, 256), (256, 512)))
 LAYERS = {
     "dcgan28": of_discriminator("dcgan28", dcgan28().discriminator, 28),
-    # The generator's convolutions are the transposes of the discriminator's, but for the one that begins.
+    # The generator's convolutions are the transposes of the discriminator's, except for its first one.
     "dcgan64": [*of_discriminator("dcgan64", dcgan64().discriminator, 64), Layer("dcgan64 latent", Conv(512, 100, 4), 4)],
     "dcgan5x5": of_discriminator("dcgan5x5", PAPER, 64),
 }
 
 
 class ConvSubject:
-    """A framework fills in `maps`, `array` and `numpy`."""
+    """The base class for a framework, which implements `maps`, `array` and `numpy`."""
 
     def __init__(self, variant: str, threads: int) -> None:
         self.variant, self.count = variant, threads
         self._ready: dict[tuple[str, int], dict[str, Callable[[], Any]]] = {}
 
     def array(self, value: np.ndarray) -> Any:
-        """In the framework's form and the variant's layout."""
+        """The value as the framework's array, in the variant's layout."""
         raise NotImplementedError
 
     def numpy(self, value: Any) -> np.ndarray:
         return np.asarray(value)
 
     def maps(self, layer: Layer, x: Any, weight: Any, gradient: Any) -> dict[str, Callable[[], Any]]:
-        """By the names in MAPS: y = conv(x, weight), the gradients of sum(gradient * y) by x and by weight."""
+        """By the names in MAPS: y = conv(x, weight), and the gradients of sum(gradient * y) with respect to x and weight."""
         raise NotImplementedError
 
     def results(self, layer: Layer, batch: int, dtype: str = "float32") -> dict[str, np.ndarray]:
-        """What the three maps compute, in C order."""
+        """The results of the three maps, in C order."""
         maps = self.maps(layer, *map(self.array, layer.inputs(batch, dtype)))
         return {name: np.array(self.numpy(function()), order="C") for name, function in maps.items()}
 
     def milliseconds(self, layer: Layer, batch: int, name: str, seconds: float) -> float:
-        """The median time of a call, of those that fit into `seconds` (at least three), after one that is not timed."""
+        """The median time of a call. As many calls are made as fit into `seconds`, at least three, after an untimed one."""
         if (layer.name, batch) not in self._ready:
             self._ready[layer.name, batch] = self.maps(layer, *map(self.array, layer.inputs(batch, "float32")))
         function = self._ready[layer.name, batch][name]

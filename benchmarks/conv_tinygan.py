@@ -1,4 +1,4 @@
-"""tinygan's convolutions; the variant is the algorithm. Images are channels-last in memory, as its own layers keep them."""
+"""tinygan's convolutions. The variant is the algorithm. Images are channels-last in memory, as in tinygan's layers."""
 from collections.abc import Callable
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""PyTorch's convolutions; the variant is the layout of images and weights."""
+"""PyTorch's convolutions. The variant is the layout of images and weights."""
 from collections.abc import Callable
 from typing import Any
 

@@ -1,13 +1,13 @@
-"""The same DCGAN in PyTorch, to look at beside tinygan's:
+"""Train the same DCGAN in PyTorch, to compare it with tinygan's:
 
     tinygan train dcgan --seed 0 --epochs 20 --run-dir runs/dcgan
     python benchmarks/dcgan_quality.py --seed 0 --epochs 20 --run-dir runs/dcgan-torch
     python benchmarks/dcgan_quality.py --run-dir runs/dcgan-torch --compare runs/dcgan
 
-Same networks, initial weights, order of the data, latent vectors, optimisers and number of steps; so until rounding has
-made two runs of them, even the losses are the same. The run folder is a tinygan run's (grids of the same latent vectors,
-metrics.csv, losses.png, a checkpoint every epoch, --resume), for tinygan's own loop trains it. `--compare` draws both
-runs into one picture of grids and one of losses, compare_samples.png and compare_losses.png.
+The networks, initial weights, order of the data, latent vectors, optimisers and number of steps are the same. So even the
+losses are the same, until rounding errors have grown. tinygan's training loop is used, so the run folder is like that of any
+run (grids of the same latent vectors, metrics.csv, losses.png, a checkpoint every epoch, --resume). `--compare` draws the
+samples and the losses of both runs into compare_samples.png and compare_losses.png.
 """
 import argparse
 import csv
@@ -37,7 +37,7 @@ Optimiser = torch.optim.Optimizer
 
 @dataclass(frozen=True, kw_only=True)
 class TorchSettings(DCGANSettings):
-    """What tinygan's DCGAN is told, and PyTorch's with it."""
+    """The settings of tinygan's DCGAN, which PyTorch's also uses."""
 
     variant = "dcgan-torch"
     title = "DCGAN in PyTorch"
@@ -45,9 +45,10 @@ class TorchSettings(DCGANSettings):
 
 
 class TorchGAN:
-    """PyTorch's twin of a tinygan DCGAN that has not been trained yet, as tinygan's training loop wants a GAN.
+    """A copy in PyTorch of an untrained tinygan DCGAN, with the interface that tinygan's training loop needs.
 
-    The twin gives the initial weights and draws the latent vectors; it is not trained itself. Channels-last, fused Adam.
+    The tinygan GAN supplies the initial weights and draws the latent vectors, but is not trained itself. PyTorch uses
+    channels-last images and its fused Adam.
     """
 
     def __init__(self, settings: DCGANSettings, image_shape: tuple[int, int, int]) -> None:
@@ -68,17 +69,17 @@ class TorchGAN:
         return build(layers, twin.state_dict()).to(memory_format=torch.channels_last)
 
     def to(self, device: str) -> Any:
-        """PyTorch computes on the CPU here, whatever tinygan does."""
+        """Raise RunError for another device than the CPU, on which PyTorch computes here."""
         if device != "cpu":
             raise RunError(f"{TorchSettings.title}: --device {device} is not compared here; use --device cpu")
         return self
 
     def latent(self, n: int, key: Any = None) -> np.ndarray:
-        """n latent vectors (n, latent_dim), from `key` or from the stream that tinygan's training would draw from."""
+        """n latent vectors (n, latent_dim), from `key` or from the stream from which tinygan's training would draw."""
         return self._twin.latent(n, key)
 
     def step(self, images: np.ndarray) -> tg.gans.Stats:
-        """Both players' updates, on fresh latent vectors each, in the order in which tinygan draws them."""
+        """Both updates, each with new latent vectors, drawn in the same order as in tinygan."""
         real = torch.from_numpy(images).contiguous(memory_format=torch.channels_last)
         z = torch.from_numpy(self.latent(len(images)))
         with torch.no_grad(), statistics_still(self.generator):
@@ -100,7 +101,7 @@ class TorchGAN:
         optimiser.step()
 
     def sample(self, n: int = 64, z: Any = None) -> np.ndarray:
-        """The images (n, C, H, W) of latent vectors, by the running statistics."""
+        """The images (n, C, H, W) of latent vectors, with the running statistics."""
         z = self.latent(n, tg.random.Key(0).fold("sample")) if z is None else z
         self.generator.eval()
         with torch.no_grad():
@@ -109,7 +110,7 @@ class TorchGAN:
         return images.numpy()
 
     def state_dict(self) -> dict[str, np.ndarray]:
-        """Everything that the next step depends on, under flat names; copies."""
+        """Copies of all state that the next step depends on, by flat names."""
         state = {"steps": np.array(self.steps), "key_count": np.array(self._twin.keys.count)}
         for player, network, optimiser in self._players():
             state |= {f"{player}.{name}": to_array(value) for name, value in network.state_dict().items()}
@@ -118,7 +119,7 @@ class TorchGAN:
         return state
 
     def load_state_dict(self, state: dict[str, np.ndarray]) -> None:
-        """Become the GAN that `state_dict` was taken from."""
+        """Restore what `state_dict` returned."""
         self.steps, self._twin.keys.count = int(state["steps"]), int(state["key_count"])
         for player, network, optimiser in self._players():
             network.load_state_dict({name: torch.from_numpy(state[f"{player}.{name}"]) for name in network.state_dict()})
@@ -127,7 +128,7 @@ class TorchGAN:
                 prefix = f"{player}_optimiser.{index}."
                 slots[index] = {name.removeprefix(prefix): torch.from_numpy(value)
                                 for name, value in state.items() if name.startswith(prefix)}  # fmt: skip
-                for name, value in slots[index].items():  # the fused kernel wants the parameter's own strides
+                for name, value in slots[index].items():  # the fused kernel needs the same strides as the parameter
                     if value.shape == parameter.shape:
                         slots[index][name] = torch.empty_like(parameter).copy_(value)
             optimiser.load_state_dict({**optimiser.state_dict(), "state": slots})
@@ -141,7 +142,7 @@ def to_array(value: Tensor) -> np.ndarray:
 
 
 def compare(runs: list[Path], epochs: list[int], out: Path) -> None:
-    """Write compare_samples.png, a row of grids for each run, and compare_losses.png, a panel for each player."""
+    """Write compare_samples.png, with a row of grids for each run, and compare_losses.png, with a panel for each network."""
     titles = []
     for run in runs:
         config = read_config(run)
@@ -155,7 +156,8 @@ def compare(runs: list[Path], epochs: list[int], out: Path) -> None:
 
 
 def draw_samples(path: Path, runs: list[Path], epochs: list[int]) -> None:
-    """A row for each run, a column for each epoch: of `epochs` those that all runs have; the last one by default."""
+    """Draw a row for each run and a column for each of the `epochs` that all runs have; if there is none, the last common
+    epoch."""
     from PIL import Image
 
     grids = [{int(file.stem.removeprefix("epoch_")): file for file in (run / "samples").glob("epoch_*.png")} for run in runs]
@@ -174,7 +176,7 @@ def draw_samples(path: Path, runs: list[Path], epochs: list[int]) -> None:
 
 
 def draw_losses(path: Path, runs: list[Path], titles: list[str]) -> None:
-    """Each player's loss in every run: the mean of an epoch, and the band that holds the middle 90 % of its steps."""
+    """Draw the losses of every run: the mean of each epoch, and a band that holds the middle 90 % of its steps."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(11, 4.2), layout="constrained")
@@ -198,7 +200,7 @@ def draw_losses(path: Path, runs: list[Path], titles: list[str]) -> None:
 
 
 def run(settings: TorchSettings) -> None:
-    """Train, or go on training."""
+    """Train, or continue the training."""
     dataset = tg.data.load(settings.data_dir, **settings.reading())
     train(TorchGAN(settings, dataset.image_shape), dataset, settings)
 
@@ -206,8 +208,8 @@ def run(settings: TorchSettings) -> None:
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_flags(parser, TorchSettings)
-    parser.add_argument("--compare", type=Path, metavar="RUN", help="draw this tinygan run beside --run-dir; train nothing")
-    parser.add_argument("--at", type=count, nargs="+", default=[1, 5, 20], metavar="EPOCH", help="epochs to draw then")
+    parser.add_argument("--compare", type=Path, metavar="RUN", help="draw this tinygan run beside --run-dir; no training")
+    parser.add_argument("--at", type=count, nargs="+", default=[1, 5, 20], metavar="EPOCH", help="epochs for --compare")
     parser.add_argument("--out", type=Path, metavar="DIR", help="where the comparison goes (default: --run-dir)")
     given = vars(parser.parse_args(argv))
     other, epochs, out = (given.pop(name) for name in ("compare", "at", "out"))

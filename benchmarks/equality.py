@@ -1,9 +1,9 @@
-"""Before anything is timed: do the subjects do the same work? A benchmark of different work is void.
+"""Check, before anything is timed, that the subjects do the same work. A benchmark of different work is void.
 
-From the same weights, examples and noise, one step's gradients of both players and the running statistics that it
-leaves must agree in float64, and the losses in float32; each subject's float32 gradients must be those of its own
-float64, but for rounding. Adam itself cannot be compared after its first update, which is little more than the
-gradient's sign; instead every parameter of both players must have moved by about the learning rate after one step.
+All subjects start from the same weights, examples and noise, and make one step. The gradients of both networks and the
+running statistics must agree in float64, and the losses in float32. The float32 gradients of each subject must be its own
+float64 gradients up to rounding. Adam's first update cannot be compared, because it is little more than the sign of the
+gradient. Instead, every parameter of both networks must have moved by about the learning rate after one step.
 """
 from dataclasses import dataclass
 
@@ -22,7 +22,7 @@ GROUPS = {
 
 @dataclass(frozen=True)
 class Evidence:
-    """What one subject computed from the common start."""
+    """The results of one subject from the common start."""
 
     name: str
     single: Gradients  # float32
@@ -31,7 +31,8 @@ class Evidence:
 
 
 def collect(name: str, worker: Worker, model: Model, start: Start, variant: str, threads: int) -> Evidence:
-    """Run one subject's step in both precisions. Not for a worker to be timed: its memory says nothing afterwards."""
+    """Run one subject's step in both precisions. Do not time the same worker afterwards: its memory would not be
+    comparable."""
     found = {}
     for dtype in ("float32", "float64"):
         point = start.astype(dtype)
@@ -45,7 +46,7 @@ def collect(name: str, worker: Worker, model: Model, start: Start, variant: str,
 
 
 def moved(before: tuple[Weights, Weights], after: tuple[Weights, Weights]) -> dict[str, float]:
-    """Median absolute change of every parameter, by player and name."""
+    """The median absolute change of every parameter, by network and name."""
     return {
         f"{player}.{name}": float(np.median(np.abs(new[name] - old[name])))
         for player, old, new in zip(("generator", "discriminator"), before, after, strict=True)
@@ -54,7 +55,7 @@ def moved(before: tuple[Weights, Weights], after: tuple[Weights, Weights]) -> di
 
 
 def check_rounding(evidence: Evidence) -> float:
-    """The largest relative L2 error of a float32 gradient, taking the subject's own float64 ones for exact."""
+    """The largest relative L2 error of a float32 gradient, compared with the subject's own float64 gradient."""
     worst = 0.0
     for player in ("discriminator", "generator"):
         for name, exact in getattr(evidence.double, player).items():
@@ -69,7 +70,7 @@ def check_rounding(evidence: Evidence) -> float:
 
 
 def check_moves(evidence: Evidence, learning_rate: float) -> None:
-    """Adam's first update moves nearly every element by the learning rate."""
+    """Raise DifferentWorkError unless Adam's first update has moved the parameters by about the learning rate."""
     for name, move in evidence.moves.items():
         if not abs(move / learning_rate - 1) <= MOVE_TOLERANCE:
             raise DifferentWorkError(
@@ -79,10 +80,10 @@ def check_moves(evidence: Evidence, learning_rate: float) -> None:
 
 
 def compare(reference: Evidence, other: Evidence) -> dict[str, float]:
-    """The largest disagreements: relative L2 of gradients and running statistics in float64, relative difference of the
-    losses in float32.
+    """The largest differences: relative L2 of gradients and running statistics in float64, and the relative difference of
+    the losses in float32.
 
-    DifferentWorkError names what differs most when one is beyond its tolerance, or when the parameters do not match.
+    If one is above its tolerance, or the parameters do not match, raises a DifferentWorkError that names what differs most.
     """
     pair = f"{other.name} and {reference.name}"
     result = {}
@@ -116,7 +117,7 @@ def compare(reference: Evidence, other: Evidence) -> dict[str, float]:
 
 
 def relative_l2(got: np.ndarray, expected: np.ndarray) -> float:
-    """|got - expected| / |expected|; infinite where only `expected` is all zeros, NaN where either has a NaN."""
+    """|got - expected| / |expected|. It is infinite if only `expected` is all zeros, and NaN if either has a NaN."""
     difference, size = float(np.linalg.norm(got - expected)), float(np.linalg.norm(expected))
     if difference == 0:
         return 0.0

@@ -1,7 +1,8 @@
 """Seconds from the command to the first training step: `python benchmarks/first_start.py --data-dir DIR`.
 
-The first start has an empty cache folder and compiles the kernels; the second finds them there, as all later ones do.
-The command's own `metrics.csv` tells when its first step was done. Linux, where XDG_CACHE_HOME says where caches lie.
+The first start has an empty cache folder and compiles the kernels. The second one finds them there, as all later ones do.
+The command's own `metrics.csv` shows when its first step was done. Runs on Linux only, where XDG_CACHE_HOME names the folder
+for caches.
 """
 import argparse
 import csv
@@ -38,15 +39,16 @@ def arguments(argv: list[str] | None = None) -> argparse.Namespace:
 
 
 def environment(cache: Path) -> dict[str, str]:
-    """Caches in `cache`; bytecode is kept, as for a user; BLAS chooses its kernels; this checkout is what runs."""
+    """The environment variables: caches are in `cache`, bytecode is saved as for a user, BLAS chooses its own kernels, and
+    this checkout is imported."""
     kept = {k: v for k, v in os.environ.items() if k not in (*harness.OVERRIDES, "PYTHONDONTWRITEBYTECODE")}
     paths = [str(harness.ROOT), *filter(None, [kept.get("PYTHONPATH")])]
     return {**kept, "XDG_CACHE_HOME": str(cache), "PYTHONPATH": os.pathsep.join(paths)}
 
 
 def seconds_to_first_step(command: list[str], cache: Path, timeout: float) -> float:
-    """Start the command with a run folder of its own, wait for its first step, end it. RuntimeError with its last words
-    if it ends by itself before, or takes longer than `timeout`."""
+    """Start the command with a run folder of its own, wait for its first step, then end it. If it ends by itself before, or
+    takes longer than `timeout`, raises a RuntimeError with the end of its output."""
     with tempfile.TemporaryDirectory() as folder, (Path(folder) / "output").open("w+") as output:
         run = Path(folder) / "run"
         begin = time.perf_counter()
@@ -60,7 +62,7 @@ def seconds_to_first_step(command: list[str], cache: Path, timeout: float) -> fl
                 times = step_times(run / "metrics.csv")
                 now = time.perf_counter() - begin
                 if times:
-                    # The file is written with a delay; its rows say by how much the newest is younger than the first.
+                    # The file is written with a delay. Its rows show how much later than the first step the last one was.
                     return now - (times[-1] - times[0])
                 if ended or now > timeout:
                     output.seek(0)
@@ -74,7 +76,8 @@ def seconds_to_first_step(command: list[str], cache: Path, timeout: float) -> fl
 
 
 def step_times(metrics: Path) -> list[float]:
-    """The column `seconds` (training time after each step) of a metrics file's whole lines, if there is one yet."""
+    """The column `seconds` (training time after each step) of the complete lines of a metrics file; empty if there is no
+    file yet."""
     try:
         text = metrics.read_text()
     except OSError:
@@ -84,7 +87,7 @@ def step_times(metrics: Path) -> list[float]:
 
 
 def run(options: argparse.Namespace) -> dict[str, Any]:
-    """The whole benchmark; the result as it goes into the JSON."""
+    """Run the whole benchmark. Returns the content of the JSON file."""
     info = harness.machine(PACKAGES)
     harness.announce(info)
     command = [*options.command, "--data-dir", str(Path(options.data_dir).resolve())]

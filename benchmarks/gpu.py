@@ -1,10 +1,11 @@
-"""All that a GPU has to tell about tinygan, in one command and within some minutes:
+"""All checks and measurements of tinygan on a GPU, in one command and within some minutes:
 
     python benchmarks/gpu.py --out gpu-results --minutes 9
 
-Tests on the GPU, the same work as PyTorch's, training steps beside PyTorch's, kernels beside what the card can do, resuming
-to the last bit. Needs CuPy, and PyTorch with CUDA for the comparison. Writes gpu.json and gpu.md into the folder after every
-part; what no longer fits into the minutes is skipped and named. See README.md in this folder.
+It runs the tests on the GPU, checks that tinygan does the same work as PyTorch, times training steps of both, compares
+kernels with what the card can do, and checks that resuming is exact to the last bit. It needs CuPy, and PyTorch with CUDA
+for the comparison. It writes gpu.json and gpu.md into the folder after every part. Parts that do not fit into the minutes
+are skipped and listed. See README.md in this folder.
 """
 from __future__ import annotations
 
@@ -28,12 +29,13 @@ BEGIN = time.monotonic()
 PACKAGES = ["tinygan", "numpy", "numba", "cupy-cuda12x", "cupy-cuda13x", "torch"]
 RING = "unrolled ring"
 MODELS = ("dcgan64", "dcgan28", "vanilla")
-PATIENCE, PATIENT = 4, 180  # times what a part is expected to take, and seconds at least, before it is taken for hung
-GRACE = 10  # seconds beyond the minutes
+PATIENCE, PATIENT = 4, 180  # a part hangs if it takes PATIENCE times the expected time, and at least PATIENT seconds
+GRACE = 10  # so many seconds more than --minutes are allowed
 
 
 class Part(NamedTuple):
-    """One entry of the plan. kind: what it measures, and where its tables go. seconds: expected, on an H100."""
+    """One entry of the plan. kind: what it measures, and so which table it belongs to. seconds: the expected time on an
+    H100."""
 
     name: str
     kind: str
@@ -44,7 +46,7 @@ class Part(NamedTuple):
 
 
 def plan(emulated: bool) -> list[Part]:
-    """Everything, the most important first."""
+    """All parts, the most important first."""
     batch, ring_batch = (2, 4) if emulated else (128, 512)
     parts = [Part("tests", "tests", "", "", {}, 60)]
 
@@ -80,7 +82,7 @@ def plan(emulated: bool) -> list[Part]:
 
 
 def _precisions(emulated: bool, name: str) -> list[str]:
-    """TF32 is float32 on the emulated device: once is enough."""
+    """The precisions to measure. On the emulated device TF32 is the same as float32, so it is left out."""
     return ["float32", "tf32"] if not emulated or name == "vanilla" else ["float32"]
 
 
@@ -98,7 +100,7 @@ def arguments(argv: list[str] | None) -> argparse.Namespace:
 
 
 def chosen(parts: list[Part], only: str) -> list[Part]:
-    """Those that were asked for, and the checks of the models that they time."""
+    """The parts that `--only` asks for, and the checks of the models that they time."""
     if not only:
         return parts
     wanted = [part for part in parts if any(text in part.name for text in only.split(";"))]
@@ -107,16 +109,16 @@ def chosen(parts: list[Part], only: str) -> list[Part]:
 
 
 def run_tests(device: str, seconds: float) -> Outcome:
-    """The tests that run on every device, those of the GPU alone, in a process of their own."""
+    """Run, in a process of their own, the GPU versions of the tests that exist for every device."""
     if importlib.util.find_spec("pytest") is None:
         return Outcome("skipped", {}, "pytest is not installed")
     paths = [str(harness.HERE), str(harness.ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
-    # Other plugins that happen to be installed are left out: a warning of theirs would count as an error.
+    # Other installed plugins are turned off, because their warnings would count as errors.
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
     if ":" in device:
         environment["CUDA_VISIBLE_DEVICES"] = device.partition(":")[2]
     command = [sys.executable, "-m", "pytest", "-p", "gpu_tests", "-p", "no:cacheprovider", "--tb=short", "-rf"]
-    if importlib.util.find_spec("xdist") is not None:  # most of the time goes into compiling, on one core a process
+    if importlib.util.find_spec("xdist") is not None:  # most of the time is compilation, which uses one core per process
         command += ["-p", "xdist.plugin", "-n", str(max(1, min(12, (os.cpu_count() or 1) - 2))), "--dist", "worksteal"]
     try:
         done = subprocess.run(command, cwd=harness.ROOT, env=environment, capture_output=True, text=True, timeout=seconds,
@@ -132,7 +134,7 @@ def run_tests(device: str, seconds: float) -> Outcome:
 
 
 def run(options: argparse.Namespace) -> dict[str, Any]:
-    """Part after part, each written as it comes."""
+    """Run all parts in order. The results are written after each."""
     device = "emulated" if options.emulate else options.device
     parts = chosen(plan(options.emulate), options.only)
     rows: list[dict[str, Any]] = [
@@ -171,7 +173,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
 
 def _perform(part: Part, row: dict[str, Any], rows: list[dict[str, Any]], runner: Here | Worker, result: dict[str, Any],
              left: float) -> None:
-    """Run one part, or say why not; into its row."""
+    """Run one part and add its result to `row`, or the reason why it was not run."""
     if part.kind == "steps":
         check = f"equality: {part.arguments['name']}"
         status = next(other["status"] for other in rows if other["name"] == check)
@@ -195,13 +197,13 @@ def _perform(part: Part, row: dict[str, Any], rows: list[dict[str, Any]], runner
 
 
 def write(folder: Path, result: dict[str, Any]) -> None:
-    """gpu.json and gpu.md."""
+    """Write gpu.json and gpu.md."""
     harness.write_json(folder / "gpu.json", result)
     (folder / "gpu.md").write_text(gpu_tables.show(result) + "\n", encoding="utf-8")
 
 
 def main(argv: list[str] | None = None) -> int:
-    """0: all that ran is as it should be; 1: something failed, or was refused; 2: no such device."""
+    """Returns 0 if everything that ran is right, 1 if something failed or was refused, 2 if there is no such device."""
     options = arguments(argv)
     options.begin = BEGIN if argv is None else time.monotonic()
     try:
@@ -214,7 +216,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def is_bad(row: dict[str, Any]) -> bool:
-    """Whether something of tinygan's is not as it should be."""
+    """Whether the row shows an error of tinygan."""
     if row["status"] != "done":
         return row["status"] in ("failed", "refused")
     found = row["result"]

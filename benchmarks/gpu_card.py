@@ -1,4 +1,4 @@
-"""The GPU that `gpu.py` measures: its clock, its memory, and what it can do at best. Also the emulated one."""
+"""The GPU that `gpu.py` measures: its clock, its memory, and its peak rates. Or the emulated GPU."""
 from __future__ import annotations
 
 import gc
@@ -15,19 +15,19 @@ import tinygan as tg
 from tinygan import devices
 
 MIB = 2**20
-TURN, SHORT_TURN = 0.2, 0.02  # seconds that one turn of a timing takes, about: of a step, of a kernel
+TURN, SHORT_TURN = 0.2, 0.02  # how many seconds one turn of a timing takes, about: for a step, and for a kernel
 MOST = 1000  # calls in a turn
-PARTS_PER_REPLAY = 20  # calls of a kernel recorded in one graph, so that starting the graph counts little
-COPIED = 2**28  # float32 numbers, 1 GiB: far beyond any cache
-SIDE = 8192  # of the matrices whose product shows what the card can do
+PARTS_PER_REPLAY = 20  # so many calls of a kernel are recorded in one graph, so that the start of the graph costs little
+COPIED = 2**28  # so many float32 numbers (1 GiB) are copied, which is far more than any cache holds
+SIDE = 8192  # the size of the matrices whose product measures the card's peak
 
 
 class NotHereError(RuntimeError):
-    """Something cannot be measured on this machine: it is left out, with the reason."""
+    """Something cannot be measured on this machine. It is left out, and the reason is reported."""
 
 
 class Card:
-    """device: its name. torch_device: PyTorch's name for it, None where PyTorch cannot use it (`no_torch` says why)."""
+    """A GPU. device: its name. torch_device: PyTorch's name for it; None if PyTorch cannot use it (`no_torch` says why)."""
 
     def __init__(self, device: str) -> None:
         self.backend = devices.device(device)
@@ -41,7 +41,7 @@ class Card:
             self._cupy = cupy
 
     def milliseconds(self, work: Callable[[], Any], repeats: int = 1) -> float:
-        """The mean time of a call, from the GPU's own clock: events before the first and after the last."""
+        """The mean time of a call by the GPU's own clock, from events before the first call and after the last one."""
         if self.emulated:
             begin = time.perf_counter()
             for _ in range(repeats):
@@ -56,14 +56,14 @@ class Card:
         return float(self._cupy.cuda.get_elapsed_time(begin, end)) / repeats
 
     def repeats(self, work: Callable[[], Any], seconds: float = TURN) -> int:
-        """How many calls make a turn of so many seconds."""
+        """How many calls take about `seconds`."""
         if self.emulated:
             return 1
         self.milliseconds(work, 2)
         return int(min(max(1e3 * seconds / max(self.milliseconds(work, 3), 1e-4), 2), MOST))
 
     def of_one_call(self, function: Callable[[], Any], rounds: int = 5) -> float:
-        """The time, in milliseconds, that the GPU needs for what the function starts, without Python's: many calls are
+        """The milliseconds that the GPU needs for one call of the function, without Python's time. For that, many calls are
         recorded as one graph."""
         calls = 1 if self.emulated else PARTS_PER_REPLAY
 
@@ -72,7 +72,7 @@ class Card:
                 function()
 
         replayed, tick = tg.capture(many), self.xp.zeros(1, np.float32)
-        for _ in range(2):  # once as it is, once recorded
+        for _ in range(2):  # the first call runs as usual, the second is recorded
             replayed(tick)
         repeats = self.repeats(lambda: replayed(tick), SHORT_TURN)
         return statistics.median(
@@ -80,7 +80,7 @@ class Card:
         )
 
     def free(self) -> None:
-        """Give unused memory back to the card, PyTorch's too."""
+        """Free unused memory of the card, also PyTorch's."""
         gc.collect()
         if self.emulated:
             return
@@ -93,7 +93,7 @@ class Card:
             torch.cuda.empty_cache()
 
     def used_mib(self) -> float | None:
-        """What is taken of the card's memory, by anybody; None on the emulated one."""
+        """How much of the card's memory is used, by all processes together. None for the emulated GPU."""
         if self.emulated:
             return None
         self._cupy.cuda.Device().synchronize()
@@ -101,7 +101,7 @@ class Card:
         return (whole - free) / MIB
 
     def describe(self) -> dict[str, Any]:
-        """Its name and what runs on it."""
+        """The card's name, and the software that runs on it."""
         found: dict[str, Any] = {"device": self.device, "torch": self.no_torch or _torch_version()}
         if self.emulated:
             return {**found, "name": "emulated: times mean nothing"}
@@ -115,8 +115,8 @@ class Card:
         }  # fmt: skip
 
     def rates(self) -> dict[str, float]:
-        """What a large copy and a large product of cuBLAS reach on this very card: "bytes" moved a second (read and
-        written), and multiplications and additions a second in "float32" and, with tensor cores, in "tf32"."""
+        """The rates that a large copy and a large product of cuBLAS reach on this card: "bytes" read and written per second,
+        and multiplications and additions per second in "float32" and, with tensor cores, in "tf32"."""
         size, side = (2**16, 64) if self.emulated else (COPIED, SIDE)
         found = {"bytes": 2 * 4 * size / (1e-3 * self._copy(size))}
         self.free()
@@ -140,7 +140,7 @@ class Card:
         return self._best(copy)
 
     def _product(self, side: int, precision: str) -> float:
-        """Milliseconds of a product, by CuPy's cuBLAS, or PyTorch's where CuPy finds none."""
+        """The milliseconds of a product by CuPy's cuBLAS, or by PyTorch's if CuPy finds none."""
         rng = np.random.default_rng(0)
         values = [rng.standard_normal((side, side), np.float32) for _ in range(2)]
         if self.emulated:
@@ -170,7 +170,7 @@ class Card:
 
 
 def looked_at(card: Card) -> dict[str, Any]:
-    """What it is, and what it can do. What cannot be found out is missing, with the reason, and ends nothing."""
+    """The card's description and its rates. If something cannot be found out, it is left out, and the reason is noted."""
     found: dict[str, Any] = {"name": card.device, "torch": card.no_torch, "rates": {}, "errors": []}
     for look in (card.describe, lambda: {"rates": card.rates()}):
         try:

@@ -1,9 +1,9 @@
-"""tinygan's kernels on a GPU one by one, beside the time that the card needs at least: to move the bytes, at the rate of a
-large copy, and to multiply, at that of a large product of cuBLAS. And a whole vanilla step beside the sum of its kernels'
-least times.
+"""Compare tinygan's kernels on a GPU, one by one, with the least time that the card needs: to move the bytes at the rate of
+a large copy, and to multiply at the rate of a large product of cuBLAS. Also compare a whole vanilla step with the sum of its
+kernels' least times.
 
-A kernel's arrays may lie in the card's cache, which no large copy does, and a convolution by tiles multiplies less than its
-definition says: so a ratio may fall below 1.
+A ratio may be below 1: a kernel's arrays may be in the card's cache, unlike those of a large copy, and a tiled convolution
+needs fewer multiplications than its definition says.
 """
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ from models import BatchNorm, Conv, ConvTranspose, Dense
 import tinygan as tg
 from tinygan.random import Key
 
-LAUNCH = 2.5e-6  # seconds that any kernel takes, however little it does
+LAUNCH = 2.5e-6  # the least number of seconds that any kernel takes
 RECORDED = 20  # steps that are profiled
 Times = dict[str, float]
 
 
 class Case(NamedTuple):
-    """One kernel, or the few that make one op: what calls it, the bytes that it reads and writes at least, its
-    multiplications and additions as the definition has them. peer: the same by PyTorch, where that is timed."""
+    """One kernel, or the few kernels of one op: the function that calls it, how many bytes it must read and write, and its
+    multiplications and additions by the definition. peer: the same in PyTorch, if that is timed."""
 
     name: str
     sizes: str
@@ -40,7 +40,7 @@ class Case(NamedTuple):
 
 
 def of_kernels(card: Card, group: str, batch: int, precision: str, rates: Times) -> dict[str, Any]:
-    """group: "convolutions" of a dcgan64 step, "others" of it, or the "products" of a vanilla step."""
+    """Time one group of kernels: "convolutions" or "others" of a dcgan64 step, or the "products" of a vanilla step."""
     if precision not in rates:
         raise NotHereError(f"what this card reaches in {precision} is not known")
     rows, failed = [], []
@@ -67,7 +67,7 @@ def measured(card: Card, case: Case, rates: Times, precision: str) -> dict[str, 
 
 
 def _of_one_torch_call(card: Card, call: Callable[[], Any], calls: int = PARTS_PER_REPLAY) -> float:
-    """Milliseconds, without Python's time, as `Card.of_one_call` has it."""
+    """The milliseconds of one call in PyTorch, without Python's time, as `Card.of_one_call` measures them."""
     import torch
 
     aside = torch.cuda.Stream()
@@ -84,19 +84,19 @@ def _of_one_torch_call(card: Card, call: Callable[[], Any], calls: int = PARTS_P
 
 
 def _layers(card: Card) -> list[Layer]:
-    """The convolutions of dcgan64's discriminator: the generator's are their transposes."""
+    """The convolutions of dcgan64's discriminator. Those of the generator are their transposes."""
     model = gpu_steps.model_of(card, "dcgan64")
     return of_discriminator("dcgan64", model.discriminator, model.image_shape[1])
 
 
 def _images(card: Card, shape: tuple[int, ...], key: int) -> Any:
-    """Channels-last, as tinygan's layers keep them."""
+    """Images that are channels-last in memory, as in tinygan's layers."""
     n, c, h, w = shape
     return Key(key).normal((n, h, w, c), backend=card.backend).transpose(0, 3, 1, 2)
 
 
 def convolutions(card: Card, batch: int) -> Iterator[Case]:
-    """And the transpose of the one that the generator begins with."""
+    """The convolutions of dcgan64, and the transposed one with which the generator begins."""
     generator = gpu_steps.model_of(card, "dcgan64").generator
     latent = next(layer for layer in generator if isinstance(layer, ConvTranspose))
     first = Layer("dcgan64 latent", Conv(latent.outputs, latent.inputs, latent.kernel), latent.kernel)
@@ -105,7 +105,7 @@ def convolutions(card: Card, batch: int) -> Iterator[Case]:
 
 
 def _convolution(card: Card, layer: Layer, batch: int) -> Iterator[Case]:
-    """The three maps of a layer, which are its transpose's, too."""
+    """The three maps of a layer. They are also those of its transpose."""
     c = layer.conv
     x = _images(card, (batch, c.inputs, layer.size, layer.size), 0)
     y = _images(card, (batch, c.outputs, layer.output, layer.output), 1)
@@ -131,7 +131,7 @@ def _convolution(card: Card, layer: Layer, batch: int) -> Iterator[Case]:
 
 
 def products(card: Card, batch: int) -> Iterator[Case]:
-    """Of both players; the discriminator sees real and generated examples at once."""
+    """The dense layers of both networks. The discriminator gets real and generated examples as one batch."""
     vanilla = gpu_steps.model_of(card, "vanilla")
     for player, rows in ((vanilla.generator, batch), (vanilla.discriminator, 2 * batch)):
         for layer in player:
@@ -168,7 +168,7 @@ def _product(card: Card, layer: Dense, rows: int) -> Iterator[Case]:
 
 
 def others(card: Card, batch: int) -> Iterator[Case]:
-    """Batch norm, an activation, Adam and noise. They are bound by bytes: no operations are counted."""
+    """Batch norm, an activation, Adam and noise. Memory limits their speed, so no operations are counted."""
     backend, dcgan, layers = card.backend, gpu_steps.model_of(card, "dcgan64"), _layers(card)
     following = dict(zip(dcgan.discriminator, dcgan.discriminator[1:], strict=False))
     for layer in layers:
@@ -194,8 +194,8 @@ def others(card: Card, batch: int) -> Iterator[Case]:
 
 
 def _batch_norms(card: Card, shape: tuple[int, ...]) -> Iterator[Case]:
-    """Forward: x is read for the statistics, where no convolution by tiles wrote them with it, and once more to be
-    normalised. Backward: both arrays are read twice."""
+    """Forward, x is read once for the statistics (unless a tiled convolution has measured them), and once to be normalised.
+    Backward, both arrays are read twice."""
     backend, channels = card.backend, shape[1]
     x, g = _images(card, shape, 0), _images(card, shape, 1)
     weight, bias, mean, var = (backend.xp.ones(channels, np.float32) for _ in range(4))
@@ -211,7 +211,7 @@ GROUPS = {"convolutions": convolutions, "products": products, "others": others}
 
 
 class _Noting:
-    """A launcher that notes what is started, the bytes of its arrays and its multiplications and additions."""
+    """A launcher that notes every kernel, the bytes of its arrays, and its multiplications and additions."""
 
     def __init__(self, launcher: Any) -> None:
         self.launcher = launcher
@@ -232,8 +232,8 @@ class _Noting:
 
 
 def of_a_step(card: Card, batch: int, rates: Times) -> dict[str, Any]:
-    """The captured vanilla step beside the sum over its kernels of max(copy time, product time, `LAUNCH`). What CuPy starts
-    of its own (copies, zeros, sums of two losses) is not in the sum; the profile counts it."""
+    """Compare the captured vanilla step with the sum over its kernels of max(copy time, product time, `LAUNCH`). Kernels
+    that CuPy starts (copies, zeros, sums of two losses) are not in the sum; the profile counts them."""
     point = gpu_steps.start_of(card, "vanilla", batch).astype("float32")
     plain = gpu_steps.subject(card, "vanilla", point, ("tinygan", "eager"))
     plain.step()
@@ -259,8 +259,7 @@ def of_a_step(card: Card, batch: int, rates: Times) -> dict[str, Any]:
 
 
 def profile(card: Card, name: str, batch: int, precision: str) -> dict[str, Any]:
-    """Where the time of a captured step goes on the card: every kernel that runs in it, CuPy's too, as CUDA's profiler
-    (PyTorch's) sees them."""
+    """The time of every kernel in a captured step, also CuPy's, measured by CUDA's profiler (through PyTorch)."""
     if card.emulated or card.torch_device is None:
         raise NotHereError(card.no_torch or "nothing runs on the emulated device that CUDA's profiler could see")
     import torch

@@ -1,5 +1,5 @@
-"""Training steps on a GPU: tinygan and PyTorch in one process, which first prove that they do the same work, and then
-are timed in turn. And the resumed training, which must be the uninterrupted one to the last bit."""
+"""Training steps on a GPU. tinygan and PyTorch run in one process. First it is checked that they do the same work, then they
+are timed in turn. Another check: resumed training must give the same results as uninterrupted training, to the last bit."""
 from __future__ import annotations
 
 import traceback
@@ -22,8 +22,8 @@ from tinygan.random import Key
 RING = "unrolled ring"
 ROUNDS = 5
 CHECK_BATCH = 32  # in float64
-# At the timed batch both frameworks round differently, each up to 5e-3 away from its own float64 (`check_rounding`).
-# Tensor cores keep 10 bits of the operands.
+# With the timed batch, both frameworks have rounding errors of up to 5e-3, compared with their own float64 results
+# (`check_rounding`). Tensor cores keep 10 bits of the operands.
 LOSS_TOLERANCE = {"float32": equality.LOSS_TOLERANCE, "tf32": 2e-2}
 GRADIENT_TOLERANCE = {"float32": 3e-2, "tf32": 0.3}
 TINY = {
@@ -44,7 +44,7 @@ def model_of(card: Card, name: str) -> Model:
 
 
 def ring_steps(card: Card) -> int:
-    """K."""
+    """K, the number of updates ahead."""
     return 1 if card.emulated else 10
 
 
@@ -53,7 +53,7 @@ def start_of(card: Card, name: str, batch: int) -> AnyStart:
 
 
 class _OnDevice:
-    """tinygan on a device; `captured` or `eager`."""
+    """tinygan on a device, `captured` or `eager`."""
 
     gan: Any
     real: Any
@@ -78,7 +78,7 @@ class Subject(_OnDevice, subject_tinygan.Subject):
 
 
 class Ring(_OnDevice, unrolled_tinygan.Subject):
-    """The unrolled GAN, `recorded` or else rematerialised."""
+    """The unrolled GAN, `recorded` or rematerialised."""
 
     def __init__(self, start: RingStart, steps: int, variant: str, device: str) -> None:
         super().__init__(start, steps, "recorded" if "recorded" in variant.split() else "rematerialized", 1)
@@ -86,12 +86,12 @@ class Ring(_OnDevice, unrolled_tinygan.Subject):
         self.place(variant, device)
 
     def gradients(self, d_noise: np.ndarray, g_noise: np.ndarray) -> Gradients:
-        """Of the generator, after one update of the discriminator."""
+        """The generator's loss and gradients, after one update of the discriminator."""
         loss, found = super().gradients(*(tg.to_device(z, self.device) for z in (d_noise, g_noise)))
         return Gradients(0.0, loss, {}, {str(i): g for i, g in enumerate(found)})
 
     def weights(self) -> tuple[Weights, Weights]:
-        """(generator, discriminator), copies."""
+        """Copies of the weights: (generator, discriminator)."""
         generator, discriminator = (
             {str(i): p.numpy().copy() for i, p in enumerate(player.parameters())}
             for player in (self.gan.generator, self.gan.discriminator)
@@ -100,7 +100,7 @@ class Ring(_OnDevice, unrolled_tinygan.Subject):
 
 
 def subject(card: Card, name: str, point: AnyStart, entry: Entry) -> Any:
-    """One framework's training in one variant, from that point. "tinygan on the CPU" is a framework, too."""
+    """The training in one framework and variant, starting from `point`. "tinygan on the CPU" counts as a framework."""
     framework, variant = entry
     if framework == "torch":
         import gpu_torch
@@ -116,7 +116,7 @@ def subject(card: Card, name: str, point: AnyStart, entry: Entry) -> Any:
 
 
 def variants(card: Card, name: str) -> list[Entry]:
-    """All that are timed, but for the compiled one."""
+    """All variants that are timed, except the compiled one."""
     ours = ["captured", "eager", *(["captured recorded"] if name == RING else [])]
     layouts = {RING: "foreach", "vanilla": "joined"}.get(name, "channels-last")
     ways = ["eager"] if card.emulated else ["eager", "graphed"]
@@ -125,7 +125,7 @@ def variants(card: Card, name: str) -> list[Entry]:
 
 
 class _Here:
-    """What `equality.collect` asks of a worker, in this process."""
+    """The calls that `equality.collect` makes to a worker, answered in this process."""
 
     def __init__(self, make: Callable[[Any], Any]) -> None:
         self.make = make
@@ -133,15 +133,15 @@ class _Here:
 
     def call(self, how: str, /, **arguments: Any) -> Any:
         if how == "create":
-            self.subject = None  # its memory first
+            self.subject = None  # free its memory first
             self.subject = self.make(arguments["start"])
             return None
         return getattr(self.subject, arguments.pop("method"))(**arguments)
 
 
 def same_work(card: Card, name: str) -> dict[str, Any]:
-    """tinygan on the device against PyTorch, or, where that is missing, against tinygan on the CPU: gradients and running
-    statistics in float64, losses in float32. DifferentWorkError if they differ."""
+    """Compare tinygan on the device with PyTorch or, if that is missing, with tinygan on the CPU: gradients and running
+    statistics in float64, losses in float32. Raises DifferentWorkError if they differ."""
     point = start_of(card, name, 2 if card.emulated else CHECK_BATCH)
     peers = [entry for entry in variants(card, name) if entry[0] == "torch" and "graphed" not in entry[1]]
     found: dict[str, Any] = {}
@@ -163,7 +163,8 @@ def same_work(card: Card, name: str) -> dict[str, Any]:
 
 
 def disagreement(ours: Gradients, theirs: Gradients, precision: str) -> dict[str, float]:
-    """Of the losses and gradients of both at one point; DifferentWorkError beyond what rounding explains."""
+    """The differences of the losses and gradients of both at one point. Raises DifferentWorkError if they are larger than
+    rounding errors."""
     found: dict[str, float] = {}
     for loss in ("d_loss", "g_loss"):
         expected, got = getattr(theirs, loss), getattr(ours, loss)
@@ -183,7 +184,7 @@ def disagreement(ours: Gradients, theirs: Gradients, precision: str) -> dict[str
 
 
 def steps(card: Card, name: str, batch: int, precision: str, compiled: bool = False) -> dict[str, Any]:
-    """Time the training steps of both frameworks. compiled: PyTorch's compiled one, beside tinygan's captured one."""
+    """Time the training steps of both frameworks. compiled: time PyTorch's compiled step and tinygan's captured one."""
     point = start_of(card, name, batch).astype("float32")
     entries = variants(card, name)
     if compiled:
@@ -199,7 +200,7 @@ def steps(card: Card, name: str, batch: int, precision: str, compiled: bool = Fa
 
 
 class Precision:
-    """Both frameworks compute in that precision."""
+    """Inside `with`, both frameworks compute in this precision."""
 
     def __init__(self, card: Card, name: str) -> None:
         self.managers: list[Any] = [tg.matmul_precision(name)]
@@ -219,7 +220,7 @@ class Precision:
 
 def _run(card: Card, name: str, point: AnyStart, precision: str,
          entries: list[Entry]) -> tuple[dict[str, Any], list[Row], list[Row]]:
-    """(how far the gradients differ from tinygan's, the timed rows, what did not run)."""
+    """Returns the differences from tinygan's gradients, the timed rows, and what did not run."""
     def gradients(made: Any) -> Gradients:
         return made.gradients(point.d_noise, point.g_noise)
 
@@ -233,13 +234,13 @@ def _run(card: Card, name: str, point: AnyStart, precision: str,
             if entry[0] == "torch" and "graphed" not in entry[1]:
                 made = subject(card, name, point, entry)
                 agreement[" ".join(entry)] = disagreement(ours, gradients(made), precision)
-                if "compiled" not in entry[1]:  # what was compiled goes on
+                if "compiled" not in entry[1]:  # (the compiled subject is used again)
                     del made
             card.free()
             used = card.used_mib()
             made = made if "compiled" in entry[1] else subject(card, name, point, entry)
             before = made.weights()
-            for _ in range(2 if card.emulated else 4):  # a captured step is recorded in the second
+            for _ in range(2 if card.emulated else 4):  # (the second call records a captured step)
                 made.step()
             now = card.used_mib()
             ready[entry] = made, before, card.repeats(made.step), None if used is None or now is None else now - used
@@ -264,7 +265,7 @@ def _run(card: Card, name: str, point: AnyStart, precision: str,
 
 
 def _check_trained(label: str, before: tuple[Weights, Weights], after: tuple[Weights, Weights]) -> None:
-    """Every parameter has moved, and is finite."""
+    """Raise DifferentWorkError unless every parameter has moved and is finite."""
     for old, new in zip(before, after, strict=True):
         for key, value in new.items():
             if not np.isfinite(value).all() or (value == old[key]).all():
@@ -272,8 +273,8 @@ def _check_trained(label: str, before: tuple[Weights, Weights], after: tuple[Wei
 
 
 def resume(card: Card, name: str) -> dict[str, Any]:
-    """2 N captured steps; N, saved and loaded into another GAN, N more; and 2 N steps that are not captured: do all the
-    weights, optimisers' moments and keys agree bit for bit?"""
+    """Compare three trainings: 2 N captured steps; N steps, then N more after the state was saved and loaded into another
+    GAN; and 2 N steps without capture. All weights, moments of the optimisers and keys must agree bit for bit."""
     half, batch = (3, 2) if card.emulated else (5, 16)
     model = model_of(card, name)
     batches = [tg.to_device(Key(7).fold(i).uniform((batch, *model.image_shape), -1.0, 1.0), card.device)

@@ -1,4 +1,4 @@
-"""The tables of `gpu.py`, from what its JSON holds."""
+"""The tables of `gpu.py`, made from its JSON."""
 from __future__ import annotations
 
 from collections.abc import Iterator
@@ -22,7 +22,7 @@ PROFILE_ROWS = 25
 
 
 def ratios(parts: list[Row]) -> list[Row]:
-    """For each part that timed steps: tinygan's best captured step over PyTorch's best of each way."""
+    """For each part that timed steps: the time of tinygan's best captured step over PyTorch's best time in each mode."""
     found = []
     for part in of_kind(parts, "steps"):
         rows = part["result"]["rows"]
@@ -46,7 +46,7 @@ def of_kind(parts: list[Row], kind: str) -> list[Row]:
 
 
 def show(result: Row) -> str:
-    """All tables, whatever has been measured so far."""
+    """All tables, with what has been measured so far."""
     parts, card = result["parts"], result["card"]
     lines = [f"# tinygan on {card.get('name', result['settings']['device'])}", "", describe(result["machine"]), ""]
     lines += [f"{card['torch']}; compute capability {card.get('compute_capability', '-')}", ""] if card else []
@@ -69,7 +69,7 @@ def show(result: Row) -> str:
 
 
 def _brief(error: str) -> str:
-    """One line that no table breaks at; the JSON has all of it."""
+    """The error in one line, without characters that break a table. The JSON has all of it."""
     return " ".join(error.split()).replace("|", "/")[:300]
 
 

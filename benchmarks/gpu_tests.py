@@ -1,11 +1,11 @@
-"""A pytest plugin (`-p gpu_tests`): of the tests that run on every device, those on the GPU, and no others."""
+"""A pytest plugin (`-p gpu_tests`). It keeps only the GPU versions of the tests that run on every device."""
 from __future__ import annotations
 
 from typing import Any
 
 
 def pytest_collection_modifyitems(config: Any, items: list[Any]) -> None:
-    """Keep what is parametrised with the device "cuda"."""
+    """Keep the tests that are parametrised with the device "cuda"."""
     def is_for_gpu(item: Any) -> bool:
         parameters = item.callspec.params if hasattr(item, "callspec") else {}
         return any(isinstance(value, str) and value == "cuda" for value in parameters.values())

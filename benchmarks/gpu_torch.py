@@ -1,8 +1,8 @@
-"""PyTorch's training steps on a GPU, as `subject_torch.py` and `unrolled_torch.py` have them on the CPU.
+"""PyTorch's training steps on a GPU, like those of `subject_torch.py` and `unrolled_torch.py` on the CPU.
 
-Variants are words: `eager`; `graphed`, the whole step in one CUDA graph, drawing the noise included; `compiled`,
-torch.compile of both losses, forward and backward, with all that it can try (mode="max-autotune"). Beside them
-`channels-last` and `joined`, or `foreach` on the ring. The optimisers are fused everywhere.
+A variant is made of words. `eager`: without compilation. `graphed`: the whole step in one CUDA graph, which also draws the
+noise. `compiled`: torch.compile of both losses, forward and backward, with mode="max-autotune". `channels-last`, `joined`
+and, on the ring, `foreach` can be added. The optimisers are always fused.
 """
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from torch import Tensor
 from torch_networks import to_numpy
 from unrolled_ring import ADAM, RingStart
 
-WARM_UP = 3  # steps before a graph is recorded: the optimiser's state is made, cuDNN has chosen its algorithms
+WARM_UP = 3  # steps before a graph is recorded: they make the optimiser's state, and cuDNN chooses its algorithms
 
 
 @contextmanager
@@ -35,7 +35,8 @@ def precision(name: str) -> Iterator[None]:
 
 
 class Graphed:
-    """What a subject needs to be recorded. A new batch is copied to where the graph reads it, as a user would do."""
+    """Records a subject's step as a CUDA graph. A new batch is copied to the memory that the graph reads, as a user would
+    do."""
 
     real: Tensor
     batch: Tensor
@@ -87,7 +88,7 @@ class Subject(subject_torch.Subject, Graphed):
 
 
 class Ring(unrolled_torch.Subject, Graphed):
-    """The unrolled GAN. How many updates there were is counted here, or on the GPU where a graph is recorded: nothing is
+    """The unrolled GAN. The number of updates is counted in Python or, if a graph is recorded, on the GPU. So nothing is
     read from the device."""
 
     def __init__(self, start: RingStart, steps: int, variant: str, device: str) -> None:
@@ -119,11 +120,11 @@ class Ring(unrolled_torch.Subject, Graphed):
         self.replay()
 
     def gradients(self, d_noise: np.ndarray, g_noise: np.ndarray) -> Gradients:
-        """Of the generator, after one update of the discriminator."""
+        """The generator's loss and gradients, after one update of the discriminator."""
         loss, found = super().gradients(d_noise, g_noise)
         return Gradients(0.0, loss, {}, {str(i): g for i, g in enumerate(found)})
 
     def weights(self) -> tuple[Weights, Weights]:
-        """(generator, discriminator), copies."""
+        """Copies of the weights: (generator, discriminator)."""
         generator, discriminator = (to_numpy((str(i), p) for i, p in enumerate(player)) for player in (self.g, self.d))
         return generator, discriminator

@@ -1,5 +1,6 @@
-"""Runs the parts of `gpu.py` in a process of its own: a kernel that reads where it may not leaves its process without a
-working GPU, and a hang ends with its process. So each costs one part, and the next one finds a new process."""
+"""Runs the parts of `gpu.py` in another process. After a kernel has read from an invalid address, its process cannot use the
+GPU any more, and a process that hangs must be killed. In both cases only one part is lost, and the next part gets a new
+process."""
 from __future__ import annotations
 
 import importlib
@@ -12,7 +13,7 @@ from harness import DifferentWorkError
 
 
 class Outcome(NamedTuple):
-    """status: "done", "skipped" (not to be had here), "refused" (different work) or "failed"."""
+    """status: "done", "skipped" (not possible here), "refused" (different work) or "failed"."""
 
     status: str
     result: dict[str, Any]
@@ -21,7 +22,7 @@ class Outcome(NamedTuple):
 
 
 def attempt(card: Card, module: str, function: str, arguments: dict[str, Any]) -> Outcome:
-    """What the function makes of the card and the arguments."""
+    """Call the function with the card and the arguments."""
     try:
         return Outcome("done", getattr(importlib.import_module(module), function)(card, **arguments))
     except NotHereError as error:
@@ -33,7 +34,7 @@ def attempt(card: Card, module: str, function: str, arguments: dict[str, Any]) -
 
 
 class Here:
-    """In this process; nothing is limited."""
+    """Runs the parts in this process, without a time limit."""
 
     def __init__(self, device: str) -> None:
         self.card = Card(device)
@@ -46,8 +47,8 @@ class Here:
 
 
 class Worker:
-    """In another process, which is ended after `seconds` without an answer, and after a failure, even of something within a
-    part."""
+    """Runs the parts in another process. The process is killed after `seconds` without an answer, and after any failure,
+    even if only a piece of a part failed."""
 
     def __init__(self, device: str) -> None:
         self.device = device
@@ -85,7 +86,7 @@ class Worker:
 
 
 def serve(connection: Any, device: str) -> None:
-    """Answer until the other end is closed."""
+    """Answer calls until the connection is closed."""
     card = None
     while True:
         try:

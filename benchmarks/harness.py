@@ -1,7 +1,8 @@
-"""What the benchmarks share: workers that take turns, medians and ratios, a description of the machine, output.
+"""The common parts of the benchmarks: workers that take turns, medians and ratios, a description of the machine, output.
 
-Frameworks never share a process: their thread pools would fight. They never run at the same time either: a worker is
-stopped (SIGSTOP) whenever it is not answering a call, so an idle pool that spins cannot slow the subject at work.
+Each framework has a process of its own, because thread pools of several frameworks would disturb each other. Only one
+process runs at a time: a worker is stopped (SIGSTOP) while it is not answering a call. So its idle threads cannot slow down
+the others.
 """
 import argparse
 import json
@@ -36,12 +37,13 @@ def cores() -> list[int]:
 
 
 def removed_overrides() -> dict[str, str]:
-    """The variables that are kept from the workers, with the values that they have here."""
+    """The environment variables that the workers do not get, with their values here."""
     return {name: os.environ[name] for name in OVERRIDES if name in os.environ}
 
 
 def worker_environment(threads: int) -> dict[str, str]:
-    """This environment without `OVERRIDES`; the same number of threads for everybody; this checkout importable."""
+    """This environment without `OVERRIDES`, with the same number of threads for every framework, and with this checkout
+    importable."""
     environment = {name: value for name, value in os.environ.items() if name not in OVERRIDES}
     environment.update(dict.fromkeys(THREAD_VARIABLES, str(threads)))
     # torch.compile's pool of compiler processes would outlive the compilation.
@@ -52,11 +54,11 @@ def worker_environment(threads: int) -> dict[str, str]:
 
 
 class DifferentWorkError(RuntimeError):
-    """Two subjects do not compute the same: a benchmark of different work is void."""
+    """Two subjects do not compute the same. A benchmark of different work is void."""
 
 
 class WorkerError(RuntimeError):
-    """A call failed in the worker: the message is its exception, `details` the worker's traceback."""
+    """A call failed in the worker. The message is the worker's exception, and `details` is its traceback."""
 
     def __init__(self, message: str, details: str = "") -> None:
         super().__init__(message)
@@ -64,8 +66,8 @@ class WorkerError(RuntimeError):
 
 
 class Worker:
-    """A process with one subject. It runs only while it answers a call. checkout: a folder that holds the `tinygan` to
-    import instead of the installed one."""
+    """A process with one subject. It runs only while it answers a call. checkout: a folder with the `tinygan` to import
+    instead of the installed one."""
 
     def __init__(self, module: str, threads: int, checkout: str | None = None) -> None:
         self.module = module
@@ -86,7 +88,8 @@ class Worker:
         self.close()
 
     def call(self, method: str, /, **arguments: Any) -> Any:
-        """`Served.method(**arguments)` in the worker. WorkerError, with its traceback, if that raises or it dies."""
+        """Call `Served.method(**arguments)` in the worker. Raises WorkerError, with the worker's traceback, if the call
+        raises an error or the worker dies."""
         assert self.process.stdin is not None and self.process.stdout is not None
         self._signal("SIGCONT")
         try:
@@ -109,7 +112,7 @@ class Worker:
         self.process.stdout.close()
 
     def _signal(self, name: str) -> None:
-        if hasattr(signal, name):  # not on Windows, where idle workers merely wait
+        if hasattr(signal, name):  # (not on Windows: there idle workers only wait)
             self.process.send_signal(getattr(signal, name))
 
 
@@ -125,7 +128,8 @@ def flags(description: str | None, peers: Sequence[str], rounds: int, threads: i
 
 
 def parse(parser: argparse.ArgumentParser, argv: list[str] | None, peers: Sequence[str]) -> argparse.Namespace:
-    """Parse, with `against` as a list of known peers; the cores that are asked for must be there."""
+    """Parse the flags. `against` becomes a list of known peers. Ends with an error if there are fewer cores than asked
+    for."""
     options = parser.parse_args(argv)
     if options.threads > len(cores()):
         parser.error(f"--threads {options.threads}: only {len(cores())} cores are available")
@@ -142,12 +146,12 @@ def parse(parser: argparse.ArgumentParser, argv: list[str] | None, peers: Sequen
 
 
 def variants_of(variants: Mapping[str, list[str]], framework: str) -> list[str]:
-    """The framework's variants; those of the tinygan before are today's."""
+    """The framework's variants. The tinygan of `--before` has the same variants as this one."""
     return variants["tinygan" if framework == BEFORE else framework]
 
 
 def worker(subject: str, framework: str, threads: int, before: str | None = None) -> Worker:
-    """A process with `subject`_`framework`; `before`: the checkout of the framework of that name."""
+    """A process that runs the module `subject`_`framework`. before: the checkout for the framework "before"."""
     if framework == BEFORE:
         return Worker(f"{subject}_tinygan", threads, before)
     return Worker(f"{subject}_{framework}", threads)
@@ -167,7 +171,8 @@ def words(text: str) -> list[str]:
 
 
 def main(options: argparse.Namespace, run: Callable[[Any], dict[str, Any]], show: Callable[[dict[str, Any]], str]) -> int:
-    """Run, keep the JSON, print the table; the exit status. An error is one line, below a worker's traceback."""
+    """Run the benchmark, write the JSON, and print the table. Returns the exit status. An error is printed as one line,
+    after the worker's traceback if there is one."""
     try:
         result = run(options)
     except RuntimeError as error:
@@ -180,7 +185,7 @@ def main(options: argparse.Namespace, run: Callable[[Any], dict[str, Any]], show
 
 
 def take_turns(rounds: int, turns: Mapping[Any, Callable[[], Any]], progress: str = "round") -> dict[Any, list[Any]]:
-    """Call every turn once a round, one after the other, each round beginning with the next; results by key."""
+    """Call all turns once in each round. Every round begins with another one. Returns the results by key."""
     results: dict[Any, list[Any]] = {key: [] for key in turns}
     keys = list(turns)
     for round_ in range(rounds):
@@ -192,14 +197,14 @@ def take_turns(rounds: int, turns: Mapping[Any, Callable[[], Any]], progress: st
 
 
 def spread(figures: Iterable[float], unit: str = "ms") -> Row:
-    """Median, minimum and maximum of figures, rounded to five digits, under names that end in the unit."""
+    """The median, minimum and maximum of figures, rounded to five digits. Their names end in the unit."""
     figures = list(figures)
     values = {"median": statistics.median(figures), "min": min(figures), "max": max(figures)}
     return {f"{name}_{unit}": float(f"{value:.5g}") for name, value in values.items()}
 
 
 def ratios(rows: Sequence[Row], figure: str = "median_ms", ours: str = "tinygan") -> dict[str, float]:
-    """By peer: our best variant's figure over that of the peer's best variant. Below 1 we are faster."""
+    """By peer: the figure of our best variant over that of the peer's best variant. Below 1, we are faster."""
     best: dict[str, float] = {}
     for row in rows:
         best[row["framework"]] = min(row[figure], best.get(row["framework"], float("inf")))
@@ -209,7 +214,7 @@ def ratios(rows: Sequence[Row], figure: str = "median_ms", ours: str = "tinygan"
 
 
 def ratio_table(cells: Iterable[tuple[str, str, Mapping[str, float]]]) -> dict[str, dict[str, dict[str, float]]]:
-    """From (row, column, ratio by peer): by peer, row and column; under the row "all" a column's geometric mean."""
+    """Ratios by peer, row and column, from (row, column, ratio by peer). The row "all" has the geometric means."""
     table: dict[str, dict[str, dict[str, float]]] = {}
     for row, column, by_peer in cells:
         for peer, ratio in by_peer.items():
@@ -230,7 +235,7 @@ def ratio_markdown(table: Mapping[str, Mapping[str, Mapping[str, float]]], ours:
 
 
 def machine(packages: Sequence[str]) -> dict[str, Any]:
-    """Processor, cores, caches, system, versions of `packages`, and the commit of this checkout."""
+    """A description of the machine: processor, cores, caches, system, versions of `packages`, commit of this checkout."""
     model, flags = _processor()
     versions = {}
     for name in packages:
@@ -288,7 +293,7 @@ def _commit() -> str | None:
 
 
 def markdown(rows: Sequence[Row], columns: Mapping[str, str]) -> str:
-    """A Markdown table of `rows`; `columns` maps a row's keys to the headings. Numbers get three digits."""
+    """A Markdown table of `rows`. `columns` maps the keys of a row to headings. Numbers are shown with three digits."""
 
     def cell(value: Any) -> str:
         return f"{value:.3g}" if isinstance(value, float) and abs(value) < 100 else (
@@ -307,16 +312,16 @@ def describe(machine: Mapping[str, Any]) -> str:
 
 
 def announce(info: Mapping[str, Any]) -> None:
-    """Say on which machine this runs, what is kept from the workers, and whether something else is busy here."""
+    """Print the machine, the environment variables that the workers do not get, and a warning if the machine is busy."""
     say(describe(info))
     for name, value in removed_overrides().items():
-        say(f"{name}={value} is kept from the workers: it would override OpenBLAS's choice of kernels")
+        say(f"the workers do not get {name}={value}: it would override OpenBLAS's choice of kernels")
     if info["load_before"] and info["load_before"][0] > 0.5:
         say(f"the machine is busy (load {info['load_before'][0]}): the figures will be worth little")
 
 
 def write_json(path: str | Path, result: Mapping[str, Any]) -> None:
-    """Write the result whole or not at all."""
+    """Write the result, either completely or not at all."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(path.name + ".part")

@@ -1,6 +1,7 @@
-"""Importing this loads tinygan's compiled kernels, as a first step would. Their memory is then the imports', not the step's.
+"""Importing this module loads tinygan's compiled kernels, as a first step would. So their memory counts for the imports and
+not for the step.
 
-It calls ops and nothing below them, so that it serves other versions of tinygan too (`--before`).
+It calls only ops, so that it works with other versions of tinygan too (`--before`).
 """
 import numpy as np
 

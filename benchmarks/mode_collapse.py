@@ -1,11 +1,12 @@
-"""How many modes a GAN captures, and what the cures do for it:
+"""Measure how many modes a GAN captures, and how remedies against mode collapse change it:
 
     python benchmarks/mode_collapse.py --experiment ring --method unrolled --seeds 5 --json results/mode_collapse_ring.json
 
-One row a seed, written as it comes; the same command again goes on with the seeds that are missing, and within a seed where
-it was stopped. Other methods' rows go into the same file; `--method data` measures real samples as if they were generated
-(of stacked MNIST: digits of the test set), which is as good as it gets. Then the table of all rows: mean and standard
-error, beside published figures. Settings were chosen on seeds from 1000 on (`--first-seed 1000`).
+There is one row per seed, which is written when it is complete. The same command again continues: with the missing seeds,
+and within a seed at the step where it was stopped. Rows of other methods go into the same file. `--method data` measures
+real samples as if they were generated (for stacked MNIST, digits of the test set): no method can be better. At the end, a
+table of all rows is printed: mean and standard error, together with published figures. The settings were chosen on seeds
+from 1000 on (`--first-seed 1000`).
 """
 import argparse
 import json
@@ -27,14 +28,14 @@ from tinygan.random import Key
 
 METHODS = ("vanilla", "minibatch", "unrolled", "data")
 AVERAGE = "average."
-SAVED_EVERY = 60.0  # seconds of training that are lost at most, when a seed is stopped
+SAVED_EVERY = 60.0  # at most so many seconds of training are lost if a seed is stopped
 
 
 def arguments(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--experiment", choices=tasks.TASKS, required=True)
-    parser.add_argument("--method", choices=METHODS, required=True, help="data: the floor, nothing is trained")
-    parser.add_argument("--networks", help="whose (default: the experiment's first): "
+    parser.add_argument("--method", choices=METHODS, required=True, help="data: measure real samples, without training")
+    parser.add_argument("--networks", help="the pair of networks (default: the experiment's first): "
                         + "; ".join(f"{name}: {', '.join(task.networks)}" for name, task in tasks.TASKS.items()))
     parser.add_argument("--seeds", type=harness.count, default=5)
     parser.add_argument("--first-seed", type=int, default=0)
@@ -42,19 +43,19 @@ def arguments(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--batch", type=harness.count, help="(default: the experiment's)")
     parser.add_argument("--unroll-steps", type=int, default=10, help="K of the unrolled GAN")
     parser.add_argument("--generator-cost", choices=tg.gans.GENERATOR_COSTS, help="(default: the experiment's)")
-    parser.add_argument("--learning-rate", type=float, help="of both players' Adam at the start (default: the networks')")
-    parser.add_argument("--g-learning-rate", type=float, help="of the generator's, if another")
+    parser.add_argument("--learning-rate", type=float, help="initial rate of both Adams (default: the networks')")
+    parser.add_argument("--g-learning-rate", type=float, help="that of the generator, if another")
     parser.add_argument("--decay", choices=("both", "generator"), help="whose learning rate falls to 0 along half a cosine")
-    parser.add_argument("--instance-noise", type=float, default=0.0, help="its standard deviation at the start; falls by "
-                        "the same factor at every step to --noise-end, then there is none")
+    parser.add_argument("--instance-noise", type=float, default=0.0, help="its standard deviation at the start. It falls by "
+                        "the same factor at every step, down to --noise-end; after that there is no noise")
     parser.add_argument("--noise-end", type=float, help="(default: a hundredth of --instance-noise)")
-    parser.add_argument("--noise-until", type=float, default=0.5, help="the share of the steps that have noise")
-    parser.add_argument("--average", type=float, default=0.0, help="samples are made by a running average of the "
-                        "generator's weights, of which each step keeps this share (Yazici et al. 2019)")
-    parser.add_argument("--spread", type=float, default=1.0, help="latent vectors are multiplied by it: a generator is as "
-                        "steep from the start, and makes less of what lies between modes")
+    parser.add_argument("--noise-until", type=float, default=0.5, help="the share of the steps with noise")
+    parser.add_argument("--average", type=float, default=0.0, help="make samples with a running average of the "
+                        "generator's weights; each step keeps this share of it (Yazici et al. 2019)")
+    parser.add_argument("--spread", type=float, default=1.0, help="latent vectors are multiplied by this. The "
+                        "generator is steeper from the start, and makes fewer points between the modes")
     parser.add_argument("--data-dir", help="MNIST's files, for stacked MNIST")
-    parser.add_argument("--json", required=True, help="the rows: read if there, written after every seed")
+    parser.add_argument("--json", required=True, help="the file of the rows; it is written after every seed")
     options = parser.parse_args(argv)
     task = tasks.TASKS[options.experiment]
     options.steps = 0 if options.method == "data" else options.steps or task.steps
@@ -67,7 +68,7 @@ def arguments(argv: list[str] | None = None) -> argparse.Namespace:
 
 
 def settings(options: argparse.Namespace) -> dict[str, Any]:
-    """What tells one configuration's rows from another's, beside method and steps."""
+    """The settings, beside method and steps, that identify the configuration of a row."""
     if options.method == "data":
         return {}
     found = {"networks": options.networks, "cost": options.generator_cost}
@@ -126,7 +127,7 @@ def build(options: argparse.Namespace, key: Key) -> tg.gans.VanillaGAN:
 
 
 def train(options: argparse.Namespace, seed: int) -> Row:
-    """One row: train on one seed, and count."""
+    """Train with one seed and measure the modes. Returns one row."""
     task, key = tasks.TASKS[options.experiment], Key(seed)
     real, measure = task.open(options.batch, options.data_dir)
     if options.method == "data":
@@ -177,7 +178,7 @@ def rounded(values: dict[str, float]) -> dict[str, float]:
 
 
 def unfinished(options: argparse.Namespace, seed: int) -> Path:
-    """Where a seed that is under way is kept."""
+    """The file that holds the state of an unfinished seed."""
     told = "-".join([options.method, *(f"{name}={value}" for name, value in settings(options).items()),
                      str(options.steps), str(seed)])  # fmt: skip
     return Path(options.json).with_suffix(f".{told}.safetensors")
@@ -193,7 +194,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     for seed in range(options.first_seed, options.first_seed + options.seeds):
         if not any(row["seed"] == seed and same(row, options) for row in read(path, options.experiment)["rows"]):
             row = {**train(options, seed), "commit": info["commit"]}
-            result = read(path, options.experiment)  # again: another method's run may have added to it
+            result = read(path, options.experiment)  # read again, because another run may have added rows
             result["rows"].append(row)
             harness.write_json(path, result)
     return read(path, options.experiment)
@@ -209,7 +210,7 @@ def read(path: Path, experiment: str) -> dict[str, Any]:
 
 
 def summary(rows: list[Row], columns: list[str]) -> list[Row]:
-    """A line for each configuration: mean and standard error over its seeds."""
+    """A line for each configuration, with mean and standard error over its seeds."""
     groups: dict[str, list[Row]] = {}
     for row in rows:
         groups.setdefault(json.dumps([row["method"], row["settings"], row["steps"]]), []).append(row)

@@ -1,4 +1,4 @@
-"""What `mode_collapse.py` trains and measures: two mixtures in the plane, and stacked MNIST."""
+"""The experiments of `mode_collapse.py`: two mixtures in the plane, and stacked MNIST."""
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,7 +15,7 @@ Measure = Callable[[np.ndarray], dict[str, float]]
 
 @dataclass(frozen=True)
 class Rates:
-    """Both players' Adam."""
+    """The settings of both networks' Adam."""
 
     g: float
     d: float
@@ -25,8 +25,8 @@ class Rates:
 
 @dataclass(frozen=True)
 class Task:
-    """An experiment. networks: the pairs of players to choose from, each made for a method. samples: how many are measured.
-    columns: what is measured, with its heading. published: rows for the table, found elsewhere."""
+    """An experiment. networks: the names of the pairs of networks to choose from. samples: how many samples are measured.
+    columns: the measures and their headings. published: rows with published results for the table."""
 
     steps: int
     batch: int
@@ -37,8 +37,8 @@ class Task:
     columns: Mapping[str, str]
     published: tuple[dict[str, str], ...]
     open: Callable[..., tuple[Callable[[Key], np.ndarray], Measure]] = field(repr=False)
-    """(size of a batch, where the data lie, split="train") -> (a batch of real samples from a key, what is measured of
-    generated ones)."""
+    """A function (batch size, folder of the data, split="train") that returns two functions: from a key to a batch of real
+    samples, and from generated samples to the measures."""
     players: Callable[[str, str], tuple[nn.Module, nn.Module, int, Rates, str]] = field(repr=False)
     """(networks, method) -> (generator, discriminator, latent dimension, rates, noise)."""
 
@@ -63,11 +63,16 @@ class Divide(nn.Module):
 
 
 def planar_players(networks: str, method: str) -> tuple[nn.Module, nn.Module, int, Rates, str]:
-    """ "metz": the networks of Metz et al. 2017, section 3.1: 256-128-128-2 and 2-128-1, ReLU, orthogonal with gain 0.8.
-    "deep": the same with a second hidden layer in the discriminator. "normed": after those of PacGAN, at a third of their
-    width: latent vectors in the plane, three hidden layers each, batch norm in the generator. "leaky": the same without
-    batch norm, whose statistics change from batch to batch and blur the modes. "corners": leaky, and latent vectors of 16
-    random signs: a continuous function of the plane must make something between any two modes, one of corners need not."""
+    """The networks with that name.
+
+    "metz": those of Metz et al. 2017, section 3.1: 256-128-128-2 and 2-128-1, ReLU, orthogonal with gain 0.8.
+    "deep": the same with a second hidden layer in the discriminator.
+    "normed": like those of PacGAN, with a third of their width: latent vectors in the plane, three hidden layers in each
+    network, batch norm in the generator.
+    "leaky": the same without batch norm, whose statistics change from batch to batch and so blur the modes.
+    "corners": as "leaky", but with latent vectors of 16 random signs, the corners of a cube. A generator is a continuous
+    function. If its latent vectors fill the plane, it must make points between the modes. There are no latent vectors
+    between the corners, so it need not make any."""
     start = None if networks in ("normed", "leaky", "corners") else nn.initializers.orthogonal(0.8)
 
     def dense(inputs: int, outputs: int) -> nn.Dense:
@@ -115,8 +120,8 @@ def planar(mixture: Mixture, published: tuple[dict[str, str], ...]) -> Task:
 
 
 def stacked_players(networks: str, method: str) -> tuple[nn.Module, nn.Module, int, Rates, str]:
-    """ "quarter" and "half": the small networks of Metz et al. as PacGAN rebuilt them, named after the discriminator's
-    size; "dcgan": DCGAN's, of a quarter of its width or whole."""
+    """The networks with that name. "quarter" and "half": the small networks of Metz et al. as PacGAN implemented them, named
+    after the size of the discriminator. "dcgan": those of DCGAN, with a quarter of their width or all of it."""
     if networks.startswith("dcgan"):
         width = int(networks.removeprefix("dcgan"))
         generator, discriminator = tg.gans.dcgan_networks((3, 28, 28), 100, width)

@@ -1,7 +1,7 @@
-"""The networks that are benchmarked, each written once as a list of layers, and the numbers that subjects start from.
+"""The networks that are benchmarked, each written once as a list of layers, and the numbers from which all subjects start.
 
-A `subject_*.py` file turns these lists into its own framework's layers. Parameters are named as PyTorch names those of
-a `Sequential`: "0.weight" (out, in), "0.bias" (out,), then the index of the next layer that has any. Images are
+A `subject_*.py` file turns these lists into the layers of its framework. Parameters have the names of those in PyTorch's
+`Sequential`: "0.weight" (out, in), "0.bias" (out,), then the index of the next layer with parameters. Images are
 (N, C, H, W).
 """
 from dataclasses import dataclass, field
@@ -51,7 +51,7 @@ class ConvTranspose(Conv):
 
 @dataclass(frozen=True)
 class BatchNorm:
-    """In training mode; running mean and unbiased variance, of which each batch becomes the share `momentum`."""
+    """Batch norm in training mode, with running mean and unbiased variance. momentum: the weight of a new batch in them."""
 
     channels: int
     eps: float = 1e-5
@@ -104,10 +104,10 @@ class Adam:
 
 @dataclass(frozen=True)
 class Model:
-    """Two players. `image_shape` is the shape of one example as the discriminator takes it.
+    """A generator and a discriminator. `image_shape`: the shape of one example for the discriminator.
 
-    dcgan_width: tinygan's players are then those of its own `dcgan_networks` at that width, which must have the
-    parameters that the lists say.
+    dcgan_width: if it is given, tinygan uses its own `dcgan_networks` with this width. They must have the same parameters as
+    the lists.
     """
 
     name: str
@@ -120,7 +120,8 @@ class Model:
 
     @property
     def convolutional(self) -> bool:
-        """Whether the examples are images with axes of their own. Only dense models' examples never couple."""
+        """Whether the examples are images with several axes. (Only in dense models are the examples of a batch never
+        coupled.)"""
         return len(self.image_shape) == 3
 
 
@@ -158,7 +159,8 @@ def dcgan64(channels: int = 3, latent_dim: int = 100, width: int = 64) -> Model:
 
 
 def up(inputs: int, outputs: int, stride: int = 2, padding: int = 1) -> Layers:
-    """Without a bias, which batch norm would take away again: its gradient would be noise."""
+    """Layers that enlarge the images. There is no bias: batch norm would subtract it again, and its gradient would be
+    noise."""
     return ConvTranspose(inputs, outputs, 4, stride, padding, bias=False), BatchNorm(outputs), ReLU()
 
 
@@ -183,8 +185,8 @@ MODELS = {
 
 
 def initial_weights(layers: Layers, rng: np.random.Generator) -> Weights:
-    """Float64, named as PyTorch's: uniform in +-1 / sqrt(fan_in), biases too (a bias of zero would hide a mistake);
-    batch norm's weights around 1."""
+    """Initial weights in float64, with PyTorch's names. They are uniform in +-1 / sqrt(fan_in), and so are the biases,
+    because a bias of zero would hide mistakes. The weights of batch norm are around 1."""
     weights: Weights = {}
     for index, layer in enumerate(layers):
         if isinstance(layer, Dense | Conv | BatchNorm):
@@ -198,7 +200,7 @@ def initial_weights(layers: Layers, rng: np.random.Generator) -> Weights:
 
 @dataclass(frozen=True)
 class Start:
-    """What all subjects start from: weights, a batch of real examples, and the noise of both updates; float64."""
+    """The common start of all subjects, in float64: weights, a batch of real examples, and the noise for both updates."""
 
     generator: Weights
     discriminator: Weights
@@ -217,7 +219,8 @@ class Start:
 
 
 def start(model: Model, batch: int, seed: int = 0) -> Start:
-    """The same numbers for every subject. They are rounded to float32 so that both precisions start at one point."""
+    """The same numbers for every subject. They are rounded to float32, so that both precisions start from the same
+    values."""
     rng = np.random.default_rng(seed)
     exact = Start(
         initial_weights(model.generator, rng),
@@ -231,8 +234,8 @@ def start(model: Model, batch: int, seed: int = 0) -> Start:
 
 @dataclass(frozen=True)
 class Gradients:
-    """Both players' losses and gradients at one point, by parameter name, in the shapes of `initial_weights`; and the
-    running statistics afterwards ("generator.1.running_mean"), each player's moved by its own loss alone."""
+    """The losses and gradients of both networks at one point, by parameter name, in the shapes of `initial_weights`. And the
+    running statistics afterwards ("generator.1.running_mean"); those of a network are updated only for its own loss."""
 
     d_loss: float
     g_loss: float
@@ -242,7 +245,7 @@ class Gradients:
 
 
 def running_statistics(generator: Weights, discriminator: Weights) -> Weights:
-    """What `Gradients.statistics` wants, from all the arrays of both players under PyTorch's names."""
+    """The statistics for `Gradients.statistics`, taken from all arrays of both networks under PyTorch's names."""
     return {
         f"{player}.{name}": value
         for player, arrays in (("generator", generator), ("discriminator", discriminator))

@@ -1,8 +1,8 @@
 """Microseconds per small op: `python benchmarks/op_overhead.py --against torch,autograd,mygrad`.
 
-forward: a chain of ops, recorded for a gradient, per op; forward_backward: the chain and its gradients with respect to
-all inputs, per op; single: one op and its gradients. The arrays are small, so this is what recording and walking a
-graph cost. `--before ../tinygan-of-yesterday` compares with another checkout's tinygan.
+forward: the time per op of a chain of ops, recorded for a gradient. forward_backward: the same with the gradients with
+respect to all inputs. single: one op and its gradients. The arrays are small, so most of the time goes into recording and
+walking the graph. `--before ../tinygan-of-yesterday` compares with the tinygan of another checkout.
 """
 import argparse
 import sys
@@ -27,9 +27,9 @@ Values = tuple[np.ndarray, list[np.ndarray]]
 
 def arguments(argv: list[str] | None = None) -> argparse.Namespace:
     peers = [name for name in VARIANTS if name != "tinygan"]
-    parser = harness.flags(__doc__, peers, rounds=5, threads=1)  # small ops are not shared between cores
+    parser = harness.flags(__doc__, peers, rounds=5, threads=1)  # small ops use only one core
     parser.add_argument("--ops", default="", help="only the ops whose names contain one of these, separated by commas")
-    parser.add_argument("--seconds", type=float, default=0.6, help="for each op, framework and round")
+    parser.add_argument("--seconds", type=float, default=0.6, help="time for each op, framework and round")
     options = harness.parse(parser, argv, peers)
     words = harness.words(options.ops)
     options.ops = [name for name in CASES if not words or any(word in name for word in words)]
@@ -39,7 +39,7 @@ def arguments(argv: list[str] | None = None) -> argparse.Namespace:
 
 
 def disagreement(op: str, name: str, got: Values, expected: Values) -> str | None:
-    """In words, where two subjects' results or gradients for an op differ; None where they agree."""
+    """A message that says where the results or gradients of two subjects for an op differ. None if they agree."""
     pairs = [("result", got[0], expected[0])]
     pairs += [(f"gradient {i}", a, b) for i, (a, b) in enumerate(zip(got[1], expected[1], strict=True))]
     for what, a, b in pairs:
@@ -51,7 +51,7 @@ def disagreement(op: str, name: str, got: Values, expected: Values) -> str | Non
 
 
 def run(options: argparse.Namespace) -> dict[str, Any]:
-    """The whole benchmark; the result as it goes into the JSON. DifferentWorkError where two subjects differ."""
+    """Run the whole benchmark. Returns the content of the JSON file. Raises DifferentWorkError if two subjects differ."""
     info = harness.machine(PACKAGES)
     harness.announce(info)
     chosen = [(f, variant) for f in ["tinygan", *options.against] for variant in harness.variants_of(VARIANTS, f)]
@@ -91,7 +91,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def ratios(rows: list[Row]) -> dict[str, dict[str, dict[str, float]]]:
-    """By peer and op, tinygan's figure over that of the peer's best variant, and under "all" their geometric mean."""
+    """By peer and op: tinygan's figure over that of the peer's best variant. "all": the geometric mean."""
     return harness.ratio_table(
         (op, figure, harness.ratios([row for row in rows if row["op"] == op], f"{figure}_us"))
         for op in dict.fromkeys(row["op"] for row in rows) for figure in FIGURES
@@ -99,7 +99,7 @@ def ratios(rows: list[Row]) -> dict[str, dict[str, dict[str, float]]]:
 
 
 def show(result: dict[str, Any]) -> str:
-    """The times, then the ratios to every peer."""
+    """A text with the times, then the ratios to every peer."""
     rows = sorted(result["rows"], key=lambda row: list(CASES).index(row["op"]))
     return "\n\n".join([harness.markdown(rows, COLUMNS), harness.ratio_markdown(result["ratio"])]).rstrip()
 

@@ -1,4 +1,4 @@
-"""The small ops whose overhead is measured, each written once in terms of `Library`, which every framework provides."""
+"""The small ops whose overhead is measured. Each is written once, with functions of `Library`, which every framework has."""
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -9,7 +9,7 @@ CHAIN = 20  # ops in a chain
 
 
 class Library(Protocol):
-    """What a framework provides, on float32 arrays of its own kind; all of it is recorded for the gradient."""
+    """The functions that a framework provides, for its own float32 arrays. All of them are recorded for the gradient."""
 
     def add(self, x: Any, y: Any) -> Any: ...
     def mul(self, x: Any, y: Any) -> Any: ...
@@ -24,9 +24,8 @@ class Library(Protocol):
 
 @dataclass(frozen=True)
 class Case:
-    """`function(library, inputs, n)` does n of the op, one on the result of the other. Every input needs a gradient.
-
-    An op that is not chained (the small network) is its own chain of one.
+    """`function(library, inputs, n)` computes n ops in a chain: each takes the result of the one before. Every input needs a
+    gradient. An op that cannot be chained (the small network) is a chain of one.
     """
 
     shapes: tuple[tuple[int, ...], ...]
@@ -40,7 +39,7 @@ class Case:
 
 
 def repeat(op: Callable[..., Any]) -> Callable[[Library, list[Any], int], Any]:
-    """n times op(library, result so far, the other inputs)."""
+    """A function that calls op(library, result so far, the other inputs) n times."""
 
     def chain(library: Library, inputs: list[Any], n: int) -> Any:
         result, *others = inputs
@@ -52,7 +51,7 @@ def repeat(op: Callable[..., Any]) -> Callable[[Library, list[Any], int], Any]:
 
 
 def network(library: Library, inputs: list[Any], n: int) -> Any:
-    """Mean square of a network with two hidden layers, on a batch of 32."""
+    """The mean square of a network's output, with two hidden layers and a batch of 32."""
     x, *weights = inputs
     for index in range(0, len(weights), 2):
         x = library.add(library.matmul(x, library.transpose(weights[index])), weights[index + 1])

@@ -1,4 +1,4 @@
-"""Small ops in HIPS autograd. It records only while asked for a gradient, so its forward is a recorded `make_vjp`."""
+"""Small ops in HIPS autograd. It records ops only while it computes a gradient, so `make_vjp` is timed as its forward."""
 from collections.abc import Callable
 from typing import Any
 

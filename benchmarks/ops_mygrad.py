@@ -1,4 +1,5 @@
-"""Small ops in MyGrad. The variant `unguarded` turns off its write protection of recorded arrays, which costs time."""
+"""Small ops in MyGrad. It protects recorded arrays from writing, which costs time; the variant `unguarded` turns that
+off."""
 from collections.abc import Callable
 from typing import Any
 

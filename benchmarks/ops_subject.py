@@ -1,4 +1,4 @@
-"""How a framework's small ops are timed, given its library and how it records and goes backward."""
+"""How to time the small ops of a framework."""
 import time
 from collections.abc import Callable
 from typing import Any
@@ -10,9 +10,9 @@ Pull = Callable[[Any], list[Any]]  # from the gradient of a result to those of a
 
 
 class OpsSubject:
-    """A framework fills in `library`, `array`, and `pullback`.
+    """The base class for a framework, which implements `library`, `array` and `pullback`.
 
-    `pullback(function, inputs)` computes function(*inputs), recorded, and returns the result and a function from the
+    `pullback(function, inputs)` computes and records function(*inputs). It returns the result, and a function from the
     gradient of the result to the gradients of all inputs.
     """
 
@@ -23,7 +23,7 @@ class OpsSubject:
         raise NotImplementedError
 
     def constant(self, value: np.ndarray) -> Any:
-        """A gradient to start from."""
+        """The gradient of a result, for the start of the backward pass."""
         raise NotImplementedError
 
     def numpy(self, value: Any) -> np.ndarray:
@@ -42,13 +42,13 @@ class OpsSubject:
         self.variant, self.count = variant, threads
 
     def values(self, name: str) -> tuple[np.ndarray, list[np.ndarray]]:
-        """What a case computes and its gradients: the subjects are compared before they are timed."""
+        """The result of a case and its gradients. The subjects are compared before they are timed."""
         function, inputs, seed = self._prepare(CASES[name], CHAIN)
         result, pull = self.pullback(function, inputs)
         return np.array(self.numpy(result)), [np.array(self.numpy(gradient)) for gradient in pull(seed)]
 
     def microseconds(self, name: str, seconds: float) -> dict[str, float]:
-        """Microseconds an op: forward, forward with backward, and both for a single op instead of a chain."""
+        """Microseconds per op: forward, forward and backward, and both for a single op instead of a chain."""
         case = CASES[name]
         per_chain = CHAIN if case.chained else 1
         chain, chain_inputs, chain_seed = self._prepare(case, per_chain)
@@ -77,7 +77,8 @@ class OpsSubject:
 
 
 def per_call(function: Callable[[], Any], seconds: float, batches: int = 10) -> float:
-    """Microseconds of one call: the median over `batches` of the mean in a batch, in about `seconds` altogether."""
+    """Microseconds of one call: the mean in each of `batches` batches of calls, then the median of these. All calls together
+    take about `seconds`."""
     for _ in range(5):
         function()
     begin = time.perf_counter()

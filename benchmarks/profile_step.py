@@ -1,8 +1,8 @@
-"""Where a training step's time goes in tinygan: `python benchmarks/profile_step.py --model dcgan28 --batch 64`. "ring": the
-round of `unrolled_step.py` at K = 10, recorded.
+"""Where a training step of tinygan spends its time: `python benchmarks/profile_step.py --model dcgan28 --batch 64`. The
+model "ring" is the round of `unrolled_step.py` with K = 10, recorded.
 
-A clock around each function of the CPU backend; what is left of the step is the recording of the graph, the walk back, and
-other Python. Times are the mean over the steps of each part's calls; convolutions are told apart by what computes them.
+Each function of the CPU backend is timed. The rest of the step is recording the graph, walking back, and other Python. The
+table shows the time of each part per step. Convolutions are listed by the algorithm that computes them.
 """
 import argparse
 import sys
@@ -44,7 +44,7 @@ def arguments(argv: list[str] | None = None) -> argparse.Namespace:
 
 
 class Clock:
-    """Stands before the functions of a module, and counts their calls and seconds by part."""
+    """Replaces the functions of a module by timed ones, and counts calls and seconds by part."""
 
     def __init__(self, module: Any, describe: Callable[[str, tuple[Any, ...]], str]) -> None:
         self.seconds: defaultdict[str, float] = defaultdict(float)
@@ -55,7 +55,7 @@ class Clock:
 
     def _timed(self, function: Callable[..., Any], name: str, describe: Callable[[str, tuple[Any, ...]], str]) -> Any:
         def timed(*positional: Any, **named: Any) -> Any:
-            if self._inside:  # called by another one
+            if self._inside:  # called by another timed function
                 return function(*positional, **named)
             self._inside = True
             begin = time.perf_counter()
@@ -71,7 +71,7 @@ class Clock:
 
 
 def build(options: argparse.Namespace) -> Any:
-    """What has the step."""
+    """The object whose step is profiled."""
     if options.model == RING:
         import unrolled_tinygan
 
@@ -83,7 +83,7 @@ def build(options: argparse.Namespace) -> Any:
 
 
 def run(options: argparse.Namespace) -> dict[str, Any]:
-    """The whole measurement; the result as it goes into the JSON."""
+    """Run the whole measurement. Returns the content of the JSON file."""
     info = harness.machine(PACKAGES)
     harness.announce(info)
     from tinygan.backends import cpu

@@ -1,7 +1,8 @@
-"""The GAN's step in JAX: one jitted function, its state donated, so that weights are updated in place.
+"""The GAN's step in JAX: one jitted function with donated state, so that weights are updated in place.
 
-Variants are words: `jit`; `nhwc` or `nchw` is the layout of images; `joined` gives the real and the generated half to
-the discriminator as one batch; `rbg` draws the noise with XLA's own bit generator instead of JAX's default, threefry.
+A variant is made of words. `jit`: always there. `nhwc` or `nchw`: the layout of images. `joined`: the discriminator gets
+real and generated examples as one batch. `rbg`: the noise is drawn with XLA's bit generator instead of JAX's default,
+threefry.
 """
 from functools import partial
 
@@ -34,7 +35,7 @@ TO_NHWC, TO_NCHW = (0, 2, 3, 1), (0, 3, 1, 2)
 
 
 def axes_of(layer: Layer, images: str) -> tuple[int, ...] | None:
-    """The order in which JAX keeps the axes of a layer's weight: (in, out) as its libraries have it, HWIO with NHWC."""
+    """The order of axes in which JAX keeps a layer's weight: (in, out), as in its libraries, and HWIO with NHWC."""
     match layer:
         case Dense():
             return (1, 0)
@@ -46,7 +47,8 @@ def axes_of(layer: Layer, images: str) -> tuple[int, ...] | None:
 
 
 def from_numpy(layers: Layers, weights: Weights, images: str) -> Parameters:
-    """A transposed convolution is one of an image with gaps by the kernel upside down, and that is kept."""
+    """The weights as JAX's arrays. A transposed convolution is computed as a convolution of an image with gaps by the
+    flipped kernel, so the flipped kernel is kept."""
 
     def convert(layer: Layer, value: np.ndarray) -> jax.Array:
         axes = axes_of(layer, images)
@@ -130,7 +132,7 @@ def apply(layers: Layers, parameters: Parameters, statistics: Parameters, x: jax
 
 
 def adam(parameters: Parameters, gradients: Parameters, state: dict, rule: Adam) -> tuple[Parameters, dict]:
-    """One update with PyTorch's formula; state holds both moments and the number of updates so far."""
+    """One update with PyTorch's formula. state: both moments, and the number of updates so far."""
     b1, b2 = rule.betas
     t = state["t"] + 1
     m = jax.tree.map(lambda m, g: b1 * m + (1 - b1) * g, state["m"], gradients)
@@ -166,7 +168,7 @@ class Subject:
         self.jitted = jax.jit(self._step, donate_argnums=0)
 
     def _d_loss(self, d: Parameters, state: dict, real: jax.Array, z: jax.Array) -> tuple[jax.Array, Parameters]:
-        """The loss, and the discriminator's statistics afterwards. The generator's do not move here."""
+        """The loss, and the discriminator's statistics afterwards. Those of the generator do not change here."""
         discriminate = partial(apply, self.model.discriminator, d, images=self.images)
         fake, _ = apply(self.model.generator, state["g"], state["g_statistics"], z, self.images)
         if self.joined:
@@ -178,7 +180,7 @@ class Subject:
         return softplus(-real_logits).mean() + softplus(fake_logits).mean(), statistics
 
     def _g_loss(self, g: Parameters, state: dict, z: jax.Array) -> tuple[jax.Array, Parameters]:
-        """The loss, and the generator's statistics afterwards. The discriminator's do not move here."""
+        """The loss, and the generator's statistics afterwards. Those of the discriminator do not change here."""
         fake, statistics = apply(self.model.generator, g, state["g_statistics"], z, self.images)
         logits, _ = apply(self.model.discriminator, state["d"], state["d_statistics"], fake, self.images)
         return softplus(-logits).mean(), statistics
@@ -220,12 +222,12 @@ class Subject:
         )  # fmt: skip
 
     def weights(self) -> tuple[Weights, Weights]:
-        """(generator, discriminator), copies."""
+        """Copies of the weights: (generator, discriminator)."""
         generator = to_numpy(self.model.generator, self.state["g"], self.images)
         return generator, to_numpy(self.model.discriminator, self.state["d"], self.images)
 
     def threads(self) -> int:
-        return self.count  # XLA's pool has as many as the cores that the worker is bound to
+        return self.count  # XLA's pool has one thread for each core that the worker may use
 
     def blas(self) -> list[str]:
         return ["XLA's own kernels (jax)"]

@@ -22,7 +22,7 @@ def build(layers: Layers) -> nn.Sequential:
 
 
 def players(model: Model) -> tuple[nn.Sequential, nn.Sequential]:
-    """(generator, discriminator). A DCGAN is the library's own: what is measured is what its users train."""
+    """(generator, discriminator). For a DCGAN they are tinygan's own networks, so that users' training is measured."""
     if model.dcgan_width is None:
         return build(model.generator), build(model.discriminator)
     channels, height, width = model.image_shape
@@ -30,7 +30,7 @@ def players(model: Model) -> tuple[nn.Sequential, nn.Sequential]:
 
 
 def start_from(network: nn.Sequential, weights: Weights) -> nn.Sequential:
-    """The same network with these parameters, all of which it must have, and no others; in their dtype."""
+    """The same network with these parameters, in their dtype. It must have exactly these parameters."""
     network.initialize(tg.random.Key(0)).astype(next(iter(weights.values())).dtype)
     buffers = {name: buffer.numpy() for name, buffer in network.named_buffers()}
     return network.load_state_dict({**buffers, **weights})
@@ -68,7 +68,7 @@ class Subject:
         )
 
     def weights(self) -> tuple[Weights, Weights]:
-        """(generator, discriminator), copies."""
+        """Copies of the weights: (generator, discriminator)."""
         generator, discriminator = (
             {name: parameter.numpy().copy() for name, parameter in network.named_parameters()}
             for network in (self.gan.generator, self.gan.discriminator)

@@ -1,10 +1,10 @@
 """The GAN's step as a PyTorch user who cares about speed writes it.
 
-Variants are words: `eager` or `compiled` (torch.compile of both losses, forward and backward); `channels-last` keeps
-images and the weights of convolutions so; `joined` gives the real and the generated half to the discriminator as one
-batch (the same value where no layer couples a batch's examples). Always: fused Adam, no graph through the generator in
-D's update, D frozen in G's update. Batch norm's running statistics move in their own player's update alone, as in
-tinygan; plain PyTorch would move them in every pass, which is more work.
+A variant is made of words. `eager` or `compiled`: torch.compile of both losses, forward and backward. `channels-last`:
+images and the weights of convolutions have this layout. `joined`: the discriminator gets real and generated examples as one
+batch (the loss is the same if no layer couples the examples of a batch). Adam is always fused. In D's update there is no
+graph through the generator, and in G's update D is frozen. The running statistics of batch norm are updated only in the
+update of their own network, as in tinygan. Plain PyTorch would update them in every pass, which is more work.
 """
 import numpy as np
 import torch
@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn.functional import softplus
 from torch_networks import build, frozen, statistics_still, to_numpy
 
-# Torch would import these at its first step or compilation: that is memory which imports take, not the step.
+# Torch would import these at its first step or compilation. Imported here, their memory does not count for the step.
 import torch._dynamo  # isort: skip
 import torch._inductor.compile_fx  # isort: skip
 
@@ -85,7 +85,7 @@ class Subject:
         )
 
     def weights(self) -> tuple[Weights, Weights]:
-        """(generator, discriminator), copies."""
+        """Copies of the weights: (generator, discriminator)."""
         return to_numpy(self.generator.named_parameters()), to_numpy(self.discriminator.named_parameters())
 
     def threads(self) -> int:

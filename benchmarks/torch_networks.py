@@ -1,4 +1,4 @@
-"""PyTorch's networks from the lists of layers in `models.py`, and what its training needs beside them."""
+"""PyTorch's networks, made from the lists of layers in `models.py`, and helpers for their training."""
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 
 def build(layers: Layers, weights: Weights) -> nn.Sequential:
-    """weights: all parameters, and buffers that should not start as PyTorch's do."""
+    """A network of these layers. weights: all parameters, and the buffers that should not have PyTorch's initial values."""
 
     def module(layer: Layer) -> nn.Module:
         match layer:
@@ -42,7 +42,7 @@ def build(layers: Layers, weights: Weights) -> nn.Sequential:
 
 @contextmanager
 def statistics_still(network: nn.Module) -> Iterator[None]:
-    """Batch norm as in training, but with running statistics that stand still."""
+    """Inside `with`, batch norm works as in training, but does not update its running statistics."""
     layers = [layer for layer in network.modules() if isinstance(layer, nn.BatchNorm2d)]
     for layer in layers:
         layer.track_running_stats = False
@@ -55,7 +55,7 @@ def statistics_still(network: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def frozen(network: nn.Module) -> Iterator[None]:
-    """Its parameters get no gradients, and its running statistics stand still."""
+    """Inside `with`, the network's parameters get no gradients, and its running statistics are not updated."""
     network.requires_grad_(False)
     try:
         with statistics_still(network):

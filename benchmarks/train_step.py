@@ -2,9 +2,9 @@
 
     python benchmarks/train_step.py --model vanilla --batch 128 --against torch,jax --json result.json
 
-A step is both players' updates with fresh noise for each, drawing the noise included. Every framework's variant lives
-in a process of its own; they take turns, a few dozen steps each, round after round. The figure is the median over the
-rounds of the median step in a round. Models: vanilla, dcgan28, dcgan64. See README.md in this folder.
+A step is one update of each network, with new noise for each; drawing the noise is included. Every variant of a framework
+has a process of its own. They take turns, with a few dozen steps in each round. The result is the median over the rounds of
+the median step in a round. Models: vanilla, dcgan28, dcgan64. See README.md in this folder.
 
     python benchmarks/train_step.py --model vanilla --against "" --before ../tinygan-of-yesterday
 
@@ -25,7 +25,7 @@ DENSE = {
     "torch": ["eager", "eager joined", "compiled", "compiled joined"],
     "jax": ["jit", "jit joined", "jit rbg", "jit joined rbg"],
 }
-CONVOLUTIONAL = {  # their batch norm couples examples: real and generated ones may not be joined
+CONVOLUTIONAL = {  # their batch norm couples examples, so real and generated ones are not joined
     "tinygan": ["default"],
     "torch": ["eager", "eager channels-last", "compiled", "compiled channels-last"],
     "jax": ["jit nchw", "jit nhwc"],
@@ -54,7 +54,7 @@ def arguments(argv: list[str] | None = None) -> argparse.Namespace:
 
 
 def entries(model: Model, frameworks: list[str], only: list[str]) -> list[Entry]:
-    """Every variant of every framework to run, tinygan's first: it is what the others are compared with."""
+    """Every variant of every framework to run. tinygan's comes first, because the others are compared with it."""
     variants = CONVOLUTIONAL if model.convolutional else DENSE
     return [
         (framework, variant)
@@ -66,7 +66,7 @@ def entries(model: Model, frameworks: list[str], only: list[str]) -> list[Entry]
 
 def check(model: Model, point: Start, chosen: list[Entry], threads: int,
           before: str | None = None) -> tuple[dict[str, Any], list[Row]]:
-    """The equality check of every entry with the first; its results by entry, and the entries that could not run."""
+    """Compare every entry with the first one. Returns the results by entry, and the entries that could not run."""
     results: dict[str, Any] = {}
     failed: list[Row] = []
     reference = None
@@ -92,7 +92,7 @@ def check(model: Model, point: Start, chosen: list[Entry], threads: int,
 
 
 def measure(model: Model, point: Start, chosen: list[Entry], options: argparse.Namespace) -> list[Row]:
-    """Time all entries, taking turns, each in its own process."""
+    """Time all entries. They take turns, each in its own process."""
     with ExitStack() as stack:
         workers, starts = {}, {}
         for framework, variant in chosen:
@@ -122,7 +122,7 @@ def measure(model: Model, point: Start, chosen: list[Entry], options: argparse.N
 
 
 def run(options: argparse.Namespace) -> dict[str, Any]:
-    """The whole benchmark; the result as it goes into the JSON."""
+    """Run the whole benchmark. Returns the content of the JSON file."""
     info = harness.machine(PACKAGES)
     harness.announce(info)
     model = MODELS[options.model]
@@ -145,7 +145,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def show(result: dict[str, Any]) -> str:
-    """The table, and below it the ratios and what did not run."""
+    """A text with the table, the ratios, and what did not run."""
     ours = min((row["median_ms"] for row in result["rows"] if row["framework"] == "tinygan"), default=None)
     rows = [{**row, "ratio": ours / row["median_ms"] if ours else ""} for row in result["rows"]]
     lines = [harness.markdown(rows, COLUMNS), ""]

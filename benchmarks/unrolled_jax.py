@@ -54,14 +54,14 @@ class Subject:
         jax.block_until_ready((self.state, loss))
 
     def gradients(self, d_noise: np.ndarray, g_noise: np.ndarray) -> tuple[float, list[np.ndarray]]:
-        """One update of the discriminator; then the generator's loss and gradients."""
+        """Make one update of the discriminator. Returns the generator's loss and gradients after it."""
         state = self.state
         d, moments = self._update_d(state["d"], state["d_adam"], self.real, apply(state["g"], jnp.array(d_noise)))
         loss, found = jax.value_and_grad(self._g_loss)(state["g"], d, moments, self.real, jnp.array(g_noise))
         return float(loss), [np.array(g) for g in found]
 
     def threads(self) -> int:
-        return self.count  # XLA's pool has as many as the cores that the worker is bound to
+        return self.count  # XLA's pool has one thread for each core that the worker may use
 
     def blas(self) -> list[str]:
         return ["XLA's own kernels (jax)"]

@@ -1,12 +1,12 @@
-"""Peak memory of the unrolled GAN's generator update against the number K of steps ahead:
+"""Measure how the peak memory of the unrolled GAN's generator update depends on the number K of steps ahead:
 
     python benchmarks/unrolled_memory.py --json unrolled_memory.json --figure unrolled_memory.png
 
-The pair is DCGAN's for 28x28 (width 64), batch 128, Adam. "rematerialized" keeps one inner step's graph and K sets of
-parameters and moments; "recorded" keeps the graphs of all K steps, as any framework does when it is asked plainly. Live
-bytes are those of the arrays that exist at the worst moment of an update, above what existed before it: tracemalloc
-counts them, in a process whose arrays are not drawn from tinygan's own store of used ones. Resident memory is the high-water
-mark of a second process, which runs as users' do, above what the imports took.
+The networks are DCGAN's for 28x28 (width 64), with batch size 128 and Adam. "rematerialized" keeps the graph of one inner
+step, and K sets of parameters and moments. "recorded" keeps the graphs of all K steps, as other frameworks do by default.
+Live bytes are the size of all arrays at the worst moment of an update, minus those that existed before it. tracemalloc
+counts them, in a process that does not use tinygan's store of used arrays. Resident memory is the high-water mark of a
+second process, which runs like a user's, minus the memory of the imports.
 """
 import argparse
 import json
@@ -27,9 +27,9 @@ COLUMNS = {
     "mode": "mode", "steps": "K", "live_mib": "live arrays, MiB", "beyond_sets_mib": "less the sets, MiB",
     "resident_mib": "resident, MiB", "seconds": "seconds",
 }  # fmt: skip
-MOST_AT_20 = 1.05  # times K = 1, beyond the sets
-MOST_AT_1 = 1.4  # times the recorded K = 1
-UPDATES = 2  # the second finds every kernel compiled and every workspace made
+MOST_AT_20 = 1.05  # the limit for K = 20 relative to K = 1, without the sets
+MOST_AT_1 = 1.4  # the limit for K = 1 relative to K = 1 recorded
+UPDATES = 2  # in the second, all kernels are compiled and all workspaces made
 
 
 def arguments(argv: list[str] | None = None) -> argparse.Namespace:
@@ -38,7 +38,7 @@ def arguments(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--width", type=harness.count, default=64, help="channels of the layers next to the image")
     parser.add_argument("--steps", default=",".join(map(str, STEPS)), help="values of K, separated by commas")
     parser.add_argument("--json", help="write the result here")
-    parser.add_argument("--figure", help="draw it here (.png, .pdf, .svg)")
+    parser.add_argument("--figure", help="draw the figure here (.png, .pdf, .svg)")
     parser.add_argument("--one", nargs=3, metavar=("MODE", "K", "FIGURE"), help=argparse.SUPPRESS)  # in a process of its own
     options = parser.parse_args(argv)
     options.steps = [int(k) for k in harness.words(options.steps)]
@@ -46,7 +46,7 @@ def arguments(argv: list[str] | None = None) -> argparse.Namespace:
 
 
 def measure_one(mode: str, steps: int, figure: str, batch: int, width: int) -> dict[str, float]:
-    """One configuration, in this process."""
+    """Measure one configuration in this process."""
     import kernels_loaded  # noqa: F401
     import numpy as np
 
@@ -56,7 +56,7 @@ def measure_one(mode: str, steps: int, figure: str, batch: int, width: int) -> d
 
     loaded("tinygan.kernels.cpu.conv.compiled")  # as a first step would, and all that every training needs
     if figure == "live":
-        workspace.REUSED_FROM = sys.maxsize  # type: ignore[misc]  # every array is made by NumPy, and its end is seen
+        workspace.REUSED_FROM_BYTES = sys.maxsize  # type: ignore[misc]  # every array is made by NumPy, and its end is seen
     held = worker.resident_mib()
     worker.reset_peak()
     gan = tg.gans.UnrolledGAN(
@@ -81,7 +81,7 @@ def measure_one(mode: str, steps: int, figure: str, batch: int, width: int) -> d
 
 
 def measure(mode: str, steps: int, options: argparse.Namespace) -> Row:
-    """One row of the table; a configuration that does not fit into memory has no figures."""
+    """One row of the table. A configuration that does not fit into memory has no figures."""
     found = {}
     for figure in ("live", "resident"):
         command = [sys.executable, __file__, "--one", mode, str(steps), figure, "--batch", str(options.batch),
@@ -111,7 +111,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def bars(rows: list[Row]) -> dict[str, float]:
-    """What is asked of the rematerialised update: K = 20 over K = 1 beyond the sets, and K = 1 over the recorded one."""
+    """The two ratios that have limits: K = 20 over K = 1 without the sets, and rematerialised over recorded for K = 1."""
     at = {(row["mode"], row["steps"]): row for row in rows if "error" not in row}
     found = {}
     if {("rematerialized", 1), ("rematerialized", 20)} <= at.keys():

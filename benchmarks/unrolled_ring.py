@@ -1,7 +1,8 @@
-"""The unrolled GAN on the ring of Gaussians (Metz et al. 2017, section 3.1), in numbers that every framework starts from.
+"""The unrolled GAN on the ring of Gaussians (Metz et al. 2017, section 3.1): the numbers from which every framework starts.
 
-One round: the discriminator's Adam update, then the generator's, which looks `steps` such updates of the discriminator
-ahead, continuing its moments; the same real points in all of them, fresh noise in both players' updates.
+A round is an update of the discriminator by Adam, then one of the generator. The generator looks ahead over `steps` further
+updates of the discriminator, which continue its moments. All updates use the same real points. The updates of the
+discriminator and of the generator have new noise each.
 """
 from dataclasses import dataclass
 
@@ -16,7 +17,8 @@ ADAM = Adam(lr=1e-4)
 
 @dataclass(frozen=True)
 class RingStart:
-    """Weights by layer ("0.weight"), a batch of points (batch, 2), and noise of both updates (batch, LATENT); float64."""
+    """Weights by layer ("0.weight"), a batch of points (batch, 2), and the noise of both updates (batch, LATENT), in
+    float64."""
 
     generator: Weights
     discriminator: Weights
@@ -39,8 +41,9 @@ def ring_start(batch: int, seed: int = 0) -> RingStart:
     points = 2 * np.stack([np.cos(angles), np.sin(angles)], 1) + rng.normal(0, 0.02, (batch, 2))
     noise = (rng.standard_normal((batch, LATENT)) for _ in range(2))
     generator, discriminator = initial_weights(GENERATOR, rng), initial_weights(DISCRIMINATOR, rng)
-    # Each unit fires for some points: of one that never does, Adam's second moment is 0, and there the root's slope is
-    # infinite. tinygan gives the right 0, the others NaN unless one writes the root with care.
+    # Each unit is active for some points. If one never were, Adam's second moment would be 0, where the slope of the square
+    # root is infinite. tinygan then gives the right gradient 0, but the others give NaN unless the root is written with
+    # care.
     discriminator["0.bias"] = np.abs(discriminator["0.bias"])
     exact = RingStart(generator, discriminator, points, *noise)
     return exact.astype("float32").astype("float64")

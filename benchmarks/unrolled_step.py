@@ -2,9 +2,9 @@
 
     python benchmarks/unrolled_step.py --steps 5,10 --against torch,jax --json unrolled_step.json
 
-G 256-128-128-2, D 2-128-1, ReLU, batch 512, Adam 1e-4 (beta1 0.5), the minimax cost; see `unrolled_ring.py`. Before it is
-timed, every variant's generator gradients, after one update of the discriminator, must agree with tinygan's to 1e-8 in
-float64. `--before ../tinygan-of-yesterday` compares with another checkout's tinygan.
+G 256-128-128-2, D 2-128-1, ReLU, batch 512, Adam 1e-4 (beta1 0.5), the minimax cost; see `unrolled_ring.py`. Before the
+timing, the generator's gradients after one update of the discriminator are compared: every variant must agree with tinygan
+to 1e-8 in float64. `--before ../tinygan-of-yesterday` compares with the tinygan of another checkout.
 """
 import argparse
 import sys
@@ -47,7 +47,7 @@ def agreement(entry: tuple[str, str], steps: int, start: RingStart, options: arg
 
 
 def measure(steps: int, chosen: list[tuple[str, str]], start: RingStart, options: argparse.Namespace) -> list[Row]:
-    """Time all variants for one K, taking turns."""
+    """Time all variants for one K. They take turns."""
     expected = None
     for entry in chosen:
         found = np.concatenate([g.ravel() for g in agreement(entry, steps, start, options)])

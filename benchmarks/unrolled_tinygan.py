@@ -1,4 +1,5 @@
-"""The unrolled step on the ring in tinygan: `recorded` keeps the graphs of all steps, `rematerialized` one at a time."""
+"""The unrolled step on the ring in tinygan. `recorded` keeps the graphs of all steps, `rematerialized` one graph at a
+time."""
 import numpy as np
 from kernels_loaded import THREADS
 from models import Dense, Layers, Weights
@@ -14,7 +15,7 @@ def network(layers: Layers, weights: Weights) -> nn.Sequential:
         assert isinstance(layer, Dense)
         modules += [nn.ReLU()] * bool(modules) + [nn.Dense(layer.inputs, layer.outputs)]
     built = nn.Sequential(*modules).initialize(tg.random.Key(0)).astype(next(iter(weights.values())).dtype)
-    # Activations are layers here: those with weights are 0, 2, 4.
+    # Activations are layers too, so the layers with weights are 0, 2 and 4.
     return built.load_state_dict({f"{2 * int(name[0])}{name[1:]}": value for name, value in weights.items()})
 
 
@@ -33,7 +34,7 @@ class Subject:
         self.gan.step(self.real)
 
     def gradients(self, d_noise: np.ndarray, g_noise: np.ndarray) -> tuple[float, list[np.ndarray]]:
-        """One update of the discriminator; then the generator's loss and gradients."""
+        """Make one update of the discriminator. Returns the generator's loss and gradients after it."""
         _, gradients, *_ = self.gan.d_gradients(self.real, d_noise)
         self.gan.d_optimizer.step(gradients)
         loss, found = self.gan.unrolled_gradients(self.real, g_noise)

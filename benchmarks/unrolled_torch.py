@@ -1,4 +1,4 @@
-"""The unrolled step on the ring in PyTorch, recorded plainly: `eager` updates array by array, `foreach` all at once.
+"""The unrolled step on the ring in PyTorch, fully recorded. `eager` updates array by array, `foreach` all arrays at once.
 
 (torch.compile cannot differentiate a backward pass again.)
 """
@@ -62,7 +62,7 @@ class Subject:
         return loss, torch.autograd.grad(loss, self.g)
 
     def _updates(self) -> float | Tensor:
-        """Of the discriminator, so far."""
+        """The number of the discriminator's updates so far."""
         return float(self.d_optimiser.state[self.d[0]]["step"])
 
     def _noise(self) -> Tensor:
@@ -76,7 +76,7 @@ class Subject:
         self.g_optimiser.step()
 
     def gradients(self, d_noise: np.ndarray, g_noise: np.ndarray) -> tuple[float, list[np.ndarray]]:
-        """One update of the discriminator; then the generator's loss and gradients."""
+        """Make one update of the discriminator. Returns the generator's loss and gradients after it."""
         self._update_d(torch.tensor(d_noise, device=self.real.device))
         loss, found = self._g_gradients(torch.tensor(g_noise, device=self.real.device))
         return loss.item(), [g.numpy(force=True).copy() for g in found]

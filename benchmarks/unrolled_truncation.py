@@ -1,11 +1,11 @@
-"""What it costs to go back through the last steps only: the bias of the truncated gradient.
+"""Measure the bias of the gradient that goes back through only the last steps.
 
     python benchmarks/unrolled_truncation.py --json unrolled_truncation.json --figure unrolled_truncation.png
 
-The ring of `mode_collapse.py`, K = 10, Adam 1e-3. At several moments of a run (trained with the exact gradient) the
-generator's gradient is taken with `truncate` = 0, 1, ..., K on the same points and noise, in float64: its distance from the
-exact one, relative to that one's length, and the cosine of the angle between them. truncate = 0 takes the K updates of the
-discriminator for constant.
+It uses the ring of `mode_collapse.py` with K = 10 and Adam 1e-3. A GAN is trained with the exact gradient. At several
+moments, the generator's gradient is computed with `truncate` = 0, 1, ..., K, from the same points and noise, in float64.
+Measured are its distance from the exact gradient, relative to the length of that, and the cosine of the angle between the
+two. With truncate = 0, the K updates of the discriminator count as constants.
 """
 import argparse
 import sys
@@ -29,7 +29,7 @@ def arguments(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--batch", type=harness.count, default=512)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", help="write the result here")
-    parser.add_argument("--figure", help="draw it here (.png, .pdf, .svg)")
+    parser.add_argument("--figure", help="draw the figure here (.png, .pdf, .svg)")
     options = parser.parse_args(argv)
     options.at = sorted(int(step) for step in harness.words(options.at))
     return options
@@ -44,7 +44,7 @@ def game(key: Key, unroll_steps: int) -> tg.gans.UnrolledGAN:
 
 
 def compare(gan: tg.gans.UnrolledGAN, real: np.ndarray, z: np.ndarray) -> list[Row]:
-    """A row for each `truncate`, against the exact gradient."""
+    """Compare the gradient for each `truncate` with the exact one. Returns a row for each."""
 
     def gradient(truncate: int) -> np.ndarray:
         gan.truncate = truncate

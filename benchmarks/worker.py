@@ -1,8 +1,8 @@
 """One subject in a process of its own: `worker.py MODULE CORES` imports MODULE, then answers calls over its pipes.
 
-Requests and answers are pickles on the original standard input and output; whatever a framework prints goes to standard
-error. A worker first binds itself to the cores that all subjects share, then imports its framework, then notes how much
-memory that took.
+Requests and answers are pickles on the original standard input and output. Everything that a framework prints goes to
+standard error. A worker first binds itself to the cores that all subjects use, then imports its framework, then notes how
+much memory the import took.
 """
 import ctypes
 import importlib
@@ -20,7 +20,7 @@ MIB = 2**20
 
 
 def status_mib(field: str) -> float | None:
-    """A size that Linux states of this process, MiB; None elsewhere."""
+    """A size from Linux's status of this process, in MiB. None on other systems."""
     with suppress(OSError):
         for line in Path("/proc/self/status").read_text().splitlines():
             if line.startswith(f"{field}:"):
@@ -38,7 +38,8 @@ def resident_mib() -> float:
 
 
 def reset_peak() -> None:
-    """Let the high-water mark of the resident set start anew (Linux only; elsewhere it is that of the whole life)."""
+    """Reset the high-water mark of the resident set. (Only on Linux; on other systems it counts from the process's
+    start.)"""
     with suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5")
 
@@ -57,13 +58,13 @@ def peak_mib() -> float:
 
 
 def die_with_parent() -> None:
-    """A parent that was killed must not leave a stopped worker behind (Linux)."""
+    """Make this process end when its parent is killed, even while it is stopped. (Only on Linux.)"""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # 1: PR_SET_PDEATHSIG
 
 
 class Served:
-    """What the parent may call: `create` the subject, `time` its steps, get a `report`, `ask` it for anything else."""
+    """The calls for the parent: `create` the subject, `time` its steps, get a `report`, `ask` it for anything else."""
 
     def __init__(self, module: str) -> None:
         self.module = importlib.import_module(module)
@@ -90,13 +91,13 @@ class Served:
         return times
 
     def reset_peak(self) -> float:
-        """MiB above the imports at the worst moment so far (building, compiling, first steps); the mark starts anew."""
+        """The peak memory so far (building, compiling, first steps), in MiB more than after the imports. Resets the peak."""
         highest = peak_mib() - self.imported_mib
         reset_peak()
         return highest
 
     def report(self) -> dict[str, Any]:
-        """Peak memory above the imports since `reset_peak`, threads, and the BLAS libraries in use."""
+        """The peak memory since `reset_peak` (more than after the imports), threads, and the BLAS libraries in use."""
         return {
             "peak_mib": peak_mib() - self.imported_mib,
             "imports_mib": self.imported_mib,

@@ -1,18 +1,19 @@
-"""What gradient a collapsed generator gets from its discriminator, and what the two cures change about it.
+"""The gradient that a collapsed generator gets from its discriminator, and how two remedies change it.
 
     python examples/collapse_gradients.py                    a minute; writes collapse_gradients.png
 
-All generated points lie in one heap, at one of the eight Gaussians of a ring. Four discriminators learn to tell that heap
-from the data. The arrows show where the gradient of each sends the points:
-  1. a plain discriminator. It judges each point by its place. The points are sent to where it finds the data more likely,
-     most of them to the same side, and nothing keeps them apart on the way;
-  2. the same discriminator, K of its updates ahead (Metz et al. 2017). The gradient takes into account that the
-     discriminator will answer, so that moving the whole heap pays less;
-  3. the same K updates taken for constant (truncate=0): what is left if the gradient does not go back through them;
+All generated points are in one heap, at one of the eight Gaussians of a ring. Four discriminators learn to tell that heap
+from the data. The arrows show where the gradient of each discriminator moves the points:
+  1. a plain discriminator. It judges each point by its place. The gradient moves the points to where the data are more
+     likely, most of them to the same side, and nothing pushes them apart;
+  2. the same discriminator after K more of its updates (Metz et al. 2017). The gradient takes into account that the
+     discriminator will react, so moving the whole heap helps less;
+  3. the same K updates treated as constants (truncate=0): the gradient does not go back through them;
   4. a discriminator with minibatch discrimination (Salimans et al. 2016). The arrow of each point depends on the others.
-For each it prints three numbers. The first is how much of the gradient differs from point to point: the norm of the arrows
-without their mean, over the norm of the arrows. The second is the correlation of that part with the points' places in the
-heap (above 0: they are pushed apart). The third is the length of the mean arrow, over that of the first discriminator.
+For each of them the script prints three numbers. The first says how much of the gradient differs from point to point: the
+norm of the arrows minus their mean, divided by the norm of the arrows. The second is the correlation of that part with the
+points' places in the heap (above 0: the points are pushed apart). The third is the length of the mean arrow, divided by that
+of the first discriminator.
 """
 import argparse
 import sys
@@ -30,7 +31,7 @@ HIDDEN, POINTS, KERNELS = 128, 512, 10
 
 
 def judge(key: Key, unroll_steps: int, truncate: int, pairs: bool) -> tg.gans.UnrolledGAN:
-    """The game of a discriminator with two hidden layers. Its generator is not used: the points stand still."""
+    """A GAN with a discriminator of two hidden layers. Its generator is not used: the points do not move."""
     extra = [nn.MinibatchDiscrimination(HIDDEN, KERNELS, 4, average=True)] if pairs else []
     discriminator = nn.Sequential(
         nn.Dense(2, HIDDEN), nn.ReLU(), nn.Dense(HIDDEN, HIDDEN), nn.ReLU(), *extra, nn.Dense(HIDDEN + KERNELS * pairs, 1))
@@ -40,7 +41,8 @@ def judge(key: Key, unroll_steps: int, truncate: int, pairs: bool) -> tg.gans.Un
 
 
 def arrows_of(gan: tg.gans.UnrolledGAN, heap: np.ndarray, steps: int, mixture: tg.data.Mixture, key: Key) -> np.ndarray:
-    """Train the discriminator on the data and the heap. The points' arrows then: the way down the generator's cost."""
+    """Train the discriminator on the data and the heap. Returns the points' arrows: the directions in which the generator's
+    cost falls."""
     for step in range(steps):
         loss, *_ = gan.d_loss(gan.discriminator, gan.judged(mixture.sample(POINTS, key.fold(step)), heap))
         gan.d_optimizer.step(tg.grad(loss, gan.d_parameters))
@@ -53,7 +55,7 @@ def main(options: argparse.Namespace) -> None:
     heap = mixture.centres[0] + np.float32(mixture.sigma) * key.fold("heap").normal((POINTS, 2))
     ahead = options.unroll_steps
     judges = {"a plain discriminator": (0, 0, False), f"the same, K = {ahead} updates ahead": (ahead, ahead, False),
-              f"{ahead} updates taken for constant": (ahead, 0, False), "with minibatch discrimination": (0, 0, True)}
+              f"{ahead} updates as constants": (ahead, 0, False), "with minibatch discrimination": (0, 0, True)}
     panels, first = {}, None
     for name, settings in judges.items():
         arrows = arrows_of(judge(key, *settings), heap, options.steps, mixture, key.fold("data"))
@@ -72,7 +74,7 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--steps", type=count, default=2000, metavar="N", help="updates of each judge (default: 2000)")
     parser.add_argument("--unroll-steps", type=natural, default=10, metavar="K", help="(default: 10)")
-    parser.add_argument("--seed", type=natural, default=0, metavar="S", help="everything random follows from it")
+    parser.add_argument("--seed", type=natural, default=0, metavar="S", help="seed of all random numbers")
     parser.add_argument("--out", type=Path, default=Path("collapse_gradients.png"), help="(default: collapse_gradients.png)")
     arguments = parser.parse_args()
     sys.exit(tg.training.guarded(lambda: main(arguments)))

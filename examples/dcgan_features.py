@@ -2,9 +2,9 @@
 
     python examples/dcgan_features.py --run runs/dcgan
 
-trains classifiers of digits with 100, 1,000 and 10,000 labels: on raw pixels, on the features of a discriminator with its
-first, random weights, and on those of the run's trained discriminator. It prints their accuracy on all test images as a
-table in Markdown, and writes the same to `features.json` in the run's folder. It takes minutes.
+trains classifiers of digits with 100, 1,000 and 10,000 labels: on raw pixels, on the features of the untrained
+discriminator, and on those of the run's trained discriminator. It prints their accuracy on all test images as a table in
+Markdown, and writes the results to `features.json` in the run's folder. It takes minutes.
 """
 import argparse
 import json
@@ -25,7 +25,7 @@ def main(run: Path, data_dir: str | None, draws: int, seed: int, sizes: tuple[in
     train, test = (tg.data.load(data_dir, split=split) for split in ("train", "test"))
     shape = tuple(config["data"]["image_shape"])
     if train.image_shape != shape:
-        raise tg.training.RunError(f"{run} was trained on images of {shape}, {train.name} has {train.image_shape}")
+        raise tg.training.RunError(f"{run} was trained on images of {shape}, but {train.name} has {train.image_shape}")
 
     # The three representations of images (N, C, H, W), each a function to (N, F).
     first, last = tg.training.untrained(run).discriminator, trained.discriminator
@@ -35,8 +35,8 @@ def main(run: Path, data_dir: str | None, draws: int, seed: int, sizes: tuple[in
         "trained discriminator": lambda images: tg.metrics.discriminator_features(last, images),
     }
 
-    # The labels: balanced over the classes, drawn anew `draws` times, the small sets within the large ones. The strength
-    # of the L2 penalty is chosen on a fifth of the given labels; the test images are looked at once, at the end.
+    # The labels: equally many of every class, drawn `draws` times. The small sets are parts of the large ones. The strength
+    # of the L2 penalty is chosen on a fifth of the given labels. The test images are used once, at the end.
     key = tg.random.Key(seed).fold("labels")
     rows = []
     for name, represent in representations.items():
@@ -70,6 +70,6 @@ if __name__ == "__main__":
     parser.add_argument("--run", type=Path, required=True, metavar="RUN", help="the folder of a DCGAN's run")
     parser.add_argument("--data-dir", metavar="DIR", help="MNIST's files (default: as in training)")
     parser.add_argument("--draws", type=count, default=3, metavar="N", help="draws of the labels (default: 3)")
-    parser.add_argument("--seed", type=natural, default=0, metavar="S", help="of the labels (default: 0)")
+    parser.add_argument("--seed", type=natural, default=0, metavar="S", help="seed of the draws (default: 0)")
     options = parser.parse_args()
     sys.exit(tg.training.guarded(lambda: main(options.run, options.data_dir, options.draws, options.seed)))

@@ -1,7 +1,7 @@
 """A GAN with minibatch discrimination (Salimans et al. 2016, section 3.2) on MNIST.
 
     python examples/minibatch_mnist.py                          90 epochs; watch runs/minibatch/samples
-    python examples/minibatch_mnist.py --resume --epochs 120    go on with it
+    python examples/minibatch_mnist.py --resume --epochs 120    continue it
     python examples/minibatch_mnist.py --help                   every flag
 """
 import sys
@@ -13,15 +13,15 @@ def main(settings: tg.training.MinibatchSettings) -> None:
     # The data: MNIST, or what --data-dir names. Float32 images (N, 1, 28, 28) in [-1, 1].
     data = tg.data.load(settings.data_dir, **settings.reading())
 
-    # The players: those of vanilla_mnist.py, and in the discriminator one layer more. For each image it sums
-    # exp(-distance) to the other images of the batch, in `kernels` learnt projections, and appends that to the features.
-    # If the generator makes the same image again and again, those sums are large, and the discriminator sees it at once.
+    # The networks: those of vanilla_mnist.py, with one more layer in the discriminator. For each image, this layer sums
+    # exp(-distance) over the other images of the batch, in `kernels` learnt projections, and appends the sums to the
+    # features. If the generator makes the same image again and again, the sums are large, and the discriminator notices.
     generator, discriminator = tg.gans.minibatch_networks(
         data.image_shape, settings.latent_dim, settings.kernels, settings.dimensions)
     betas = (settings.beta1, 0.999)
 
-    # The game is Algorithm 1 of Goodfellow et al. 2014, as in vanilla_mnist.py. Real and generated images go through the
-    # discriminator as two batches.
+    # The training step is Algorithm 1 of Goodfellow et al. 2014, as in vanilla_mnist.py. Real and generated images go
+    # through the discriminator as two batches.
     gan = tg.gans.VanillaGAN(
         generator, discriminator, latent_dim=settings.latent_dim, d_steps=settings.d_steps,
         generator_cost=settings.generator_cost, noise=settings.noise, label_smoothing=settings.label_smoothing,
@@ -30,7 +30,7 @@ def main(settings: tg.training.MinibatchSettings) -> None:
         key=tg.random.Key(settings.seed),
     )
 
-    # The run: every epoch shuffles the data and takes one step a batch; losses, samples and a checkpoint are kept.
+    # The run: every epoch shuffles the data and makes one step per batch. Losses, samples and a checkpoint are saved.
     tg.training.train(gan, data, settings)
 
 

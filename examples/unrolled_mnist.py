@@ -14,14 +14,14 @@ def main(settings: tg.training.UnrolledSettings) -> None:
     # The data: MNIST, or what --data-dir names. Float32 images (N, 1, 28, 28) in [-1, 1].
     data = tg.data.load(settings.data_dir, **settings.reading())
 
-    # The players: those of vanilla_mnist.py, or of dcgan_mnist.py.
+    # The networks: those of vanilla_mnist.py, or of dcgan_mnist.py.
     networks = tg.gans.NETWORKS[settings.networks]
     generator, discriminator = networks(data.image_shape, settings.latent_dim)
     betas = (settings.beta1, 0.999)
 
-    # The game: before its own update the generator lets the discriminator make `unroll_steps` updates on trial, and takes
-    # the gradient of its cost after them. The gradient goes back through all those updates, Adam included. To chase the one
-    # image that fools the discriminator of this moment no longer pays: the discriminator's answer is part of the gradient.
+    # The training step: before the generator's update, a copy of the discriminator makes `unroll_steps` updates. The
+    # generator minimises its cost after them, and the gradient goes back through all these updates, Adam included. So the
+    # gradient contains the discriminator's reaction. It no longer helps to make just the one image that fools it now.
     gan = tg.gans.UnrolledGAN(
         generator, discriminator, latent_dim=settings.latent_dim, unroll_steps=settings.unroll_steps,
         truncate=settings.truncate, order=settings.order, d_steps=settings.d_steps,
@@ -31,7 +31,7 @@ def main(settings: tg.training.UnrolledSettings) -> None:
         key=tg.random.Key(settings.seed),
     )
 
-    # The run: every epoch shuffles the data and takes one step a batch; losses, samples and a checkpoint are kept.
+    # The run: every epoch shuffles the data and makes one step per batch. Losses, samples and a checkpoint are saved.
     tg.training.train(gan, data, settings)
 
 

@@ -1,10 +1,10 @@
-"""Eight Gaussians on a ring: a GAN runs from one to the next, and an unrolled one covers them (Metz et al. 2017).
+"""Eight Gaussians on a ring: a GAN moves from one to the next, and an unrolled GAN covers all of them (Metz et al. 2017).
 
     python examples/unrolled_ring.py                              K = 0 beside K = 10; minutes
     python examples/unrolled_ring.py --unroll-steps 0 1 5 --steps 10000 --out few.png
 
-trains the same networks from the same weights on the same data, the generator looking K of the discriminator's updates
-ahead, and draws where its points lie as training goes on: a row for each K, a column for each moment, the data last.
+trains the same networks from the same weights on the same data. The generator looks ahead over K of the discriminator's
+updates. The figure shows the generated points during training: a row for each K, a column for each moment, the data last.
 """
 import argparse
 import sys
@@ -20,7 +20,7 @@ COLUMNS, POINTS, LATENT, HIDDEN = 9, 4096, 256, 128
 
 
 class Quarter(nn.Module):
-    """x / 4: the data lie on a circle of radius 2."""
+    """x / 4, because the data are on a circle of radius 2."""
 
     couples_examples = False
 
@@ -29,8 +29,8 @@ class Quarter(nn.Module):
 
 
 def train(unroll_steps: int, steps: int, learning_rate: float, seed: int, mixture: tg.data.Mixture) -> list:
-    """The generator's points, before training and at equal intervals on the way."""
-    # The players of the paper's section 3.1.
+    """Train a GAN. Returns the generator's points before training, and at equal intervals during it."""
+    # The networks of the paper's section 3.1.
     start = nn.initializers.orthogonal(0.8)
     generator = nn.Sequential(
         nn.Dense(LATENT, HIDDEN, initializer=start), nn.ReLU(), nn.Dense(HIDDEN, HIDDEN, initializer=start), nn.ReLU(),
@@ -39,8 +39,8 @@ def train(unroll_steps: int, steps: int, learning_rate: float, seed: int, mixtur
         Quarter(), nn.Dense(2, HIDDEN, initializer=start), nn.ReLU(), nn.Dense(HIDDEN, 1, initializer=start))
     key = Key(seed)
 
-    # The game: the generator pays the minimax cost against the discriminator as it would be after its next K updates.
-    # That is a small graph, so all of it is recorded; with images, rematerialize=True keeps one update's graph at a time.
+    # The generator minimises the minimax cost against the discriminator after its next K updates. The graph of all K updates
+    # is small here, so it is recorded. For images, rematerialize=True keeps the graph of only one update at a time.
     gan = tg.gans.UnrolledGAN(
         generator, discriminator, latent_dim=LATENT, unroll_steps=unroll_steps, rematerialize=False, key=key,
         g_optimizer=tg.optim.Adam(learning_rate, betas=(0.5, 0.999)),
@@ -63,7 +63,7 @@ def main(options: argparse.Namespace) -> None:
             for k in options.unroll_steps}
     columns = [f"step {options.steps * i // (COLUMNS - 1):,}" for i in range(COLUMNS)]
     save_densities(options.out, rows, [*columns, "data"], radius=3,
-                   title=f"Where the generator's points lie: ring of eight Gaussians, seed {options.seed}")
+                   title=f"The generator's points: ring of eight Gaussians, seed {options.seed}")
     print(options.out)
 
 
@@ -72,7 +72,7 @@ if __name__ == "__main__":
     parser.add_argument("--unroll-steps", type=natural, nargs="+", default=[0, 10], metavar="K", help="(default: 0 10)")
     parser.add_argument("--steps", type=count, default=8000, metavar="N", help="updates of each (default: 8000)")
     parser.add_argument("--learning-rate", type=float, default=1e-3, metavar="R", help="(default: 1e-3; the paper's: 1e-4)")
-    parser.add_argument("--seed", type=natural, default=0, metavar="S", help="everything random follows from it")
+    parser.add_argument("--seed", type=natural, default=0, metavar="S", help="seed of all random numbers")
     parser.add_argument("--out", type=Path, default=Path("unrolled_ring.png"), help="(default: unrolled_ring.png)")
     arguments = parser.parse_args()
     sys.exit(tg.training.guarded(lambda: main(arguments)))

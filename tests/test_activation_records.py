@@ -263,7 +263,7 @@ def test_what_is_computed_of_numbers_keeps_the_arrays_dtype(temporary, monkeypat
     ({"curvature": ""}, "activation 'new' has no curvature"),
     ({"value": "exp(x)"}, "unknown name 'exp', expected one of abs, max, decay"),
     ({"value": "z"}, "unknown name 'z', expected one of x, slope"),
-    ({"value": "x = 1"}, "expected one expression of Python"),
+    ({"value": "x = 1"}, "expected one Python expression"),
     ({"slope_from_result": "1 - x * x", "fused": True}, "unknown name 'x', expected one of y, slope"),
 ])
 def test_a_record_with_a_hole_is_refused(given, message):

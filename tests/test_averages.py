@@ -217,7 +217,7 @@ def test_an_optimiser_that_was_copied_without_its_network_says_so(optimizer, cop
     twin = copied(optimizer)
     gradients = [np.ones(p.shape, np.float32) for p in model.parameters()]
     for call in (lambda: twin.step(gradients), twin.state_dict, twin.state, twin.pack, lambda: twin.load_state_dict({})):
-        with pytest.raises(RuntimeError, match=rf"{type(optimizer).__name__}: this is a copy made without its network"):
+        with pytest.raises(RuntimeError, match=rf"{type(optimizer).__name__}: this copy was made without its network"):
             call()
     with pytest.raises(RuntimeError, match="without its network"):
         copied(twin).step(gradients)
@@ -268,7 +268,7 @@ def test_a_copied_gan_trains_its_own_networks(copied, kind):
 def test_a_copied_optimiser_may_be_bound_to_a_copied_network():
     model, optimizer = bound(optim.Adam(0.01))
     net, twin = copy.deepcopy(model), copy.deepcopy(optimizer)
-    with pytest.raises(ValueError, match="Adam: bind: what this copy remembers"):
+    with pytest.raises(ValueError, match="Adam: bind: the state of this copy"):
         twin.bind(nn.Dense(2, 2))
     twin.bind(net)
     train(model, optimizer, 3)
@@ -287,7 +287,7 @@ def test_a_shallow_copy_is_refused_once_it_is_bound():
     assert (unbound.learning_rate, unbound.betas, unbound.count) == (0.3, (0.1, 0.2), 0)
     model, optimizer = bound(unbound)
     assert unbound.count == 0  # bound() copies it
-    with pytest.raises(TypeError, match="Adam: a shallow copy would share what is remembered"):
+    with pytest.raises(TypeError, match="Adam: a shallow copy would share the state of each parameter"):
         copy.copy(optimizer)
     assert copy.deepcopy(unbound).learning_rate == 0.3
     train(model, optimizer)
@@ -297,7 +297,7 @@ def test_a_shallow_copy_is_refused_once_it_is_bound():
 def test_so_do_averages(copied):
     model, average, _ = averaged()
     alone = copied(average)
-    with pytest.raises(RuntimeError, match=r"ExponentialMovingAverage: this is a copy made without its network.* or the whole GAN$"):
+    with pytest.raises(RuntimeError, match=r"ExponentialMovingAverage: this copy was made without.* or the whole GAN$"):
         alone.update()
     np.testing.assert_array_equal(alone.state_dict()["0.weight"], average.state_dict()["0.weight"])
     other_model, other = copied((model, average))

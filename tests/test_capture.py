@@ -6,6 +6,7 @@ import pytest
 
 import tinygan as tg
 from tinygan import nn
+from tinygan.context import CONTEXT, override
 from tinygan.random import Key
 
 
@@ -129,6 +130,26 @@ def test_other_shapes_are_recorded_again(other_device):
     same(captured.state_dict(), plain.state_dict())
 
 
+CHANGES = {"recording": False, "training": {}, "updating": frozenset(), "detect_anomaly": True, "conv_algorithm": "direct",
+           "matmul_precision": "tf32", "fusion": not CONTEXT.get().fusion}
+
+
+@pytest.mark.parametrize("field", CHANGES)
+def test_under_a_changed_context_it_is_recorded_again(other_device, field):
+    runs = []
+    step, x = tg.capture(lambda x: runs.append(1) or tg.mul(x, 2.0)), tg.to_device(np.ones(3, np.float32), other_device)
+    for _ in range(3):
+        step(x)
+    assert len(runs) == 2  # once as usual, once recorded
+    with override(**{field: CHANGES[field]}):
+        step(x)
+    assert len(runs) == 3
+
+
+def test_each_field_of_the_context_decides_a_step_or_is_known_not_to():
+    assert set(CONTEXT.get()._fields) == {*CHANGES, "keys", "listener", "reads"}
+
+
 def test_players_that_were_moved_or_converted_are_recorded_again(other_device):
     games = [GAMES["vanilla"]().to(other_device) for _ in range(2)]
     step = tg.capture(games[1].step)
@@ -154,7 +175,7 @@ def test_an_optimisers_first_step_inside_is_an_error(other_device):
 
     captured, x = tg.capture(step), tg.to_device(np.ones(3, np.float32), other_device)
     captured(x)
-    with pytest.raises(RuntimeError, match="its first step inside a capture"):
+    with pytest.raises(RuntimeError, match="its first step cannot be captured"):
         captured(x)
 
 

@@ -91,14 +91,14 @@ def test_sample_draws_a_grid_that_names_the_data(run, tmp_path):
 def test_interpolate_draws_walks_candidates_and_sums(run, tmp_path, capsys):
     assert cli.main(["interpolate", str(run), "--rows", "3", "--steps", "4", "--out", str(tmp_path / "new")]) == 0
     said = capsys.readouterr().out
-    assert "3 walks of 4 images, spherical, since the latent vectors are normal" in said and "look alike" in said
+    assert "3 walks of 4 images, spherical, since the latent vectors are normal" in said and "similar images" in said
     names = ("interpolation.png", "candidates.png", "arithmetic.png")
     for name in names:
         with Image.open(tmp_path / "new" / name) as image:
             assert image.text["Title"].startswith("vanilla GAN on array:images.npy, step 10")
     chosen = re.search(r"--arithmetic (\S+) (\S+) (\S+)", said).groups()
     assert cli.main(["interpolate", str(run), "--arithmetic", *chosen, "--out", str(tmp_path / "again")]) == 0
-    assert "look alike" not in capsys.readouterr().out
+    assert "similar images" not in capsys.readouterr().out
     same = [(tmp_path / "new" / name).read_bytes() == (tmp_path / "again" / name).read_bytes() for name in names]
     assert same == [False, True, True]  # fewer and shorter walks, but the same candidates and the same groups
 
@@ -158,7 +158,7 @@ def test_every_mistake_is_one_clear_line(run, images, tmp_path, capsys):
     assert "does not exist, so there is nothing to resume" in failure(capsys, 2, *new[:3], tmp_path / "x", "--resume")
     assert "is a file" in failure(capsys, 2, *new[:3], images, "--data-dir", images)
     for command in ("sample", "info", "interpolate", "architecture"):
-        assert "absent is no folder" in failure(capsys, 2, command, tmp_path / "absent")
+        assert "absent is not a folder" in failure(capsys, 2, command, tmp_path / "absent")
         assert "is not a run folder: it has no config.json" in failure(capsys, 2, command, tmp_path)
     assert "expected a name that ends in .png or .npy" in failure(capsys, 2, "sample", run, "--out", "x.jpg")
     assert "cannot write" in failure(capsys, 2, "sample", run, "--out", tmp_path / "absent" / "x.png")
@@ -176,8 +176,8 @@ def test_images_of_different_or_other_sizes(run, tmp_path, capsys):
 
 @pytest.mark.parametrize("arguments, message", [
     (["train", "vanilla", "--epochs", "0"], "--epochs: expected a whole number of at least 1, got '0'"),
-    (["train", "vanilla", "--label-smoothing", "1"], "--label-smoothing: expected a number from 0"),
-    (["interpolate", "x", "--arithmetic", "1,2", "3", "64"], "expected numbers from 0 to 63 with commas between, got '64'"),
+    (["train", "vanilla", "--label-smoothing", "1"], "--label-smoothing: expected a number of at least 0 and less than 1"),
+    (["interpolate", "x", "--arithmetic", "1,2", "3", "64"], "expected numbers from 0 to 63, separated by commas, got '64'"),
     (["interpolate", "x", "--steps", "1"], "--steps: expected a whole number of at least 2, got '1'"),
     (["train", "vanila"], "invalid choice: 'vanila'"), (["train", "vanilla", "--epoch-count", "3"], "--epoch-count"),
     ([], "COMMAND")])

@@ -38,9 +38,10 @@ memory = layouts | st.just(CHANNELS_LAST)
 drawn_algorithms = st.sampled_from(ALGORITHMS)
 algorithms = pytest.mark.parametrize("algorithm", ALGORITHMS)
 
-# (kernel, stride, padding, output_padding) of DCGAN's layers and their like; images, channels and batches below
+# (kernel, stride, padding, output_padding) of layers as in DCGAN; SIZES has their images, channels and batches.
 KINDS = [(4, 2, 1, 0), (5, 2, 2, 1), (3, 1, 1, 0), (3, 2, 1, 1), (2, 1, 0, 0), (2, 1, 1, 0), (4, 1, 0, 0), (1, 1, 0, 0)]
-SIZES = [  # (batch, channels in, channels out, height, width): most with more than 262,144 products, odd ends included
+# Most of these have more than 262,144 products, so compiled kernels serve them. Many sizes are not whole blocks.
+SIZES = [  # (batch, channels in, channels out, height, width)
     (1, 40, 33, 9, 14), (3, 8, 40, 7, 20), (5, 20, 16, 8, 8), (2, 17, 19, 20, 9), (5, 1, 40, 18, 20), (4, 33, 1, 20, 19),
     (5, 32, 24, 4, 4),
 ]
@@ -49,7 +50,7 @@ CASES = [(kind, SIZES[(i + j) % len(SIZES)]) for i, kind in enumerate(KINDS) for
 
 @pytest.fixture(scope="module", autouse=True)
 def one_thread_for_torch():
-    """For arrays this small its threads wait for each other longer than they compute, on a busy machine many times."""
+    """Torch uses one thread here. For such small arrays several would wait for each other much longer than they compute."""
     try:
         import torch
     except ImportError:
@@ -66,7 +67,7 @@ def torch_functions():
 
 
 def ours(algorithm, function):
-    """The function with its forward pass and gradients computed by that algorithm."""
+    """The function, with its forward pass and its gradients computed by that algorithm."""
     def run(*args):
         with tg.conv_algorithm(algorithm):
             return function(*args)
@@ -79,7 +80,7 @@ def ours(algorithm, function):
 
 @st.composite
 def convolutions(draw, transposed=False):
-    """(shape of the input, of the weight, settings), all valid; few products, so that loops can follow."""
+    """(shape of the input, shape of the weight, settings), all valid, and small enough for plain loops."""
     groups = draw(st.sampled_from([1, 1, 2, 3]))
     channels, kernels = groups * draw(st.integers(1, 2)), groups * draw(st.integers(1, 2))
     stride, padding = draw(pairs(1, 3)), draw(pairs(0, 2))
@@ -87,7 +88,7 @@ def convolutions(draw, transposed=False):
     reach = [d * (k - 1) + 1 for d, k in zip(dilation, kernel, strict=True)]
     settings = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
     if transposed:
-        size = [max(draw(st.integers(1, 5)), 1 + (2 * p - r) // s + 1 if r <= 2 * p else 1)  # something is left
+        size = [max(draw(st.integers(1, 5)), 1 + (2 * p - r) // s + 1 if r <= 2 * p else 1)  # the result is not empty
                 for p, r, s in zip(padding, reach, stride, strict=True)]
         settings["output_padding"] = tuple(draw(st.integers(0, max(s, d) - 1)) for s, d in zip(stride, dilation, strict=True))
     else:
@@ -155,7 +156,7 @@ def test_conv_transpose2d_against_torch(device, algorithm, case, bias, layout, s
 def test_conv2d_weight_grad_against_torch(device, algorithm, case, layout, seed):
     torch = pytest.importorskip("torch")
     shape, weight, options = case
-    if isinstance(options["padding"], str) or not shape[0]:  # numbers only; PyTorch's own fails for an empty batch
+    if isinstance(options["padding"], str) or not shape[0]:  # (PyTorch takes no words here, and fails for an empty batch)
         return
     y = torch_functions().conv2d(torch.zeros(shape), torch.zeros(weight), **options).shape
 
@@ -172,7 +173,7 @@ def test_conv2d_weight_grad_against_torch(device, algorithm, case, layout, seed)
 @algorithms
 @pytest.mark.parametrize("kind, size", CASES[::2], ids=str)
 def test_layers_of_a_dcgan_against_torch(fast_device, algorithm, kind, size):
-    """All that `agree` compares, in float32 and float64, for sizes that compiled kernels serve."""
+    """`agree` compares in float32 and float64, for sizes that compiled kernels serve."""
     functions = torch_functions()
     kernel, stride, padding, extra = kind
     batch, channels, kernels, *space = size
@@ -201,7 +202,7 @@ def test_activation_in_the_same_pass(device, name, size):
           device=device)
 
 
-# Any arguments at all: what PyTorch refuses is refused, what it accepts gives its answer
+# Any arguments, also invalid ones: tinygan refuses what PyTorch refuses, and otherwise gives the same results
 
 
 @st.composite
@@ -219,7 +220,7 @@ def attempts(draw):
 
 
 def compare_attempt(ours, theirs, x, weight, bias, options):
-    """What each makes of the same arguments, in both dtypes; whether they were accepted."""
+    """Give both libraries the same arguments, and compare what they do. Returns whether the arguments were accepted."""
     torch = pytest.importorskip("torch")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -231,7 +232,7 @@ def compare_attempt(ours, theirs, x, weight, bias, options):
             except (RuntimeError, ValueError, TypeError, IndexError):
                 refused += 1
     arrays = [x, weight, *([] if bias is None else [bias])]
-    if refused:  # where only float64 is refused, so are both here
+    if refused:  # (PyTorch may refuse only one of the two dtypes; tinygan then refuses both)
         with pytest.raises(ValueError) as error:
             ours(*arrays, **options)
         message = str(error.value)
@@ -271,7 +272,7 @@ def test_conv_transpose2d_of_any_arguments(attempt, seed, extra):
 
 
 def test_images_without_channels_are_sums_of_nothing():
-    """(PyTorch leaves the kernels' axis out, too.)"""
+    """(In PyTorch the result has no channels, either.)"""
     x, weight = np.zeros((2, 0, 4, 4)), tg.Tensor(np.zeros((3, 0, 2, 2)), requires_grad=True)
     y = tg.conv2d(x, weight, np.array([1.0, 2.0, 3.0]), stride=2)
     np.testing.assert_array_equal(y.numpy(), np.broadcast_to(np.array([1.0, 2, 3])[:, None, None], (2, 3, 2, 2)))
@@ -282,7 +283,8 @@ def test_images_without_channels_are_sums_of_nothing():
 
 
 def geometry_of(x, weight, options, transposed=False):
-    """The sizes by the definition of the convolution, found by counting the places of the kernel."""
+    """The Geometry by the definition of the convolution: the size of the output is found by counting the places of the
+    kernel."""
     stride, padding, dilation = options["stride"], options["padding"], options["dilation"]
     reach = [d * (k - 1) + 1 for d, k in zip(dilation, weight[2:], strict=True)]
     if transposed:
@@ -321,7 +323,7 @@ def test_conv_transpose2d_against_loops(algorithm, case, layout, seed):
        activation=st.sampled_from(["identity", "leaky_relu", "tanh"]))
 @settings(max_examples=60)
 def test_compiled_kernels_of_any_sizes_against_loops(dtype, algorithm, case, layout, seed, activation):
-    """Small ones are left to NumPy otherwise."""
+    """Compiled kernels also for small arrays, which usually go to NumPy."""
     shape, weight, options = case
     if isinstance(options["padding"], str):
         return
@@ -364,7 +366,7 @@ def test_a_kernel_laid_over_an_image_by_hand(algorithm):
 @algorithms
 def test_gradients(algorithm, options, monkeypatch):
     if algorithm != "auto":
-        use_compiled_kernels(monkeypatch)  # compiled, small as they are
+        use_compiled_kernels(monkeypatch)  # although the arrays are small
     groups = options.get("groups", 1)
     bias = values(3, (2,))
     check(ours(algorithm, lambda x, w, b: tg.conv2d(x, w, b, **options)), values(1, (1, 2, 3, 4)),
@@ -384,7 +386,7 @@ def test_gradients_of_the_weight_grad_and_of_same_padding(algorithm):
 @pytest.mark.parametrize("kind, size", CASES, ids=str)
 @algorithms
 def test_layers_of_a_dcgan_against_numpy(fast_device, algorithm, kind, size, dtype):
-    """All three maps, bias and activation included, for sizes that compiled kernels serve, against float64."""
+    """All three maps, with bias and activation, for sizes that compiled kernels serve, against NumPy in float64."""
     kernel, stride, padding, extra = kind
     batch, channels, kernels, *space = size
     rng = np.random.default_rng(0)
@@ -421,8 +423,8 @@ def test_layers_of_a_dcgan_against_numpy(fast_device, algorithm, kind, size, dty
     ((1, 8, 4, 4), (8, 8, 4, 4), 2, 1), ((1, 8, 5, 5), (8, 8, 3, 3), 1, 0),
 ], ids=str)
 def test_threads_never_add_to_one_pixel_at_once(algorithm, maps, weight, stride, padding, monkeypatch):
-    """The windows of a transposed convolution overlap, so the work has to be divided with care; tried often, for chance
-    decides whether two threads meet."""
+    """The windows of a transposed convolution overlap, so two threads must not add to the same pixel. Whether they would do so
+    at the same time is chance, so the test tries often."""
     y, w = values(0, maps), values(1, weight)
     use_compiled_kernels(monkeypatch, False)
     expected = tg.conv_transpose2d(y, w, stride=stride, padding=padding)
@@ -434,7 +436,7 @@ def test_threads_never_add_to_one_pixel_at_once(algorithm, maps, weight, stride,
 
 @algorithms
 def test_a_weight_is_used_as_it_is_now(algorithm, monkeypatch, device):
-    """What is derived from a weight may be kept, but not beyond a change, nor for another view of it."""
+    """An array derived from a weight may be kept, but only until the weight changes, and only for the same view of it."""
     use_compiled_kernels(monkeypatch)
     x = to_device(values(0, (2, 4, 6, 6)), device)
     weight = tg.Parameter(to_device(values(1, (4, 4, 3, 3)), device))
@@ -515,7 +517,7 @@ BACK = zeros((2, 3, 5, 5), (3, 4, 2, 2))
     (lambda: tg.conv2d(*PLAIN, padding="full"), ValueError, "conv2d: unknown padding 'full', .* " + BOTH),
     (lambda: tg.conv2d(*PLAIN, stride=2, padding="same"), ValueError, r'conv2d: padding "same" needs stride 1, got \(2, 2\) ' + BOTH),
     (lambda: tg.conv2d(*PLAIN, dilation=5), ValueError, r"conv2d: the kernel is larger than the input .* of \(0, 0\) " + BOTH),
-    (lambda: tg.conv2d(*PLAIN, groups=3), ValueError, "conv2d: groups should .* divide the 4 kernels, .* got 3 " + BOTH),
+    (lambda: tg.conv2d(*PLAIN, groups=3), ValueError, "conv2d: groups should divide the 4 kernels, .* got 3 " + BOTH),
     (lambda: tg.conv2d(*PLAIN, np.zeros(3)), ValueError, r"conv2d: bias has shape \(3,\), expected \(4,\) " + BOTH),
     (lambda: tg.conv2d(np.zeros((3, 5, 5)), PLAIN[1]), ValueError, r"conv2d: .* four axes each, .* \(input \(3, 5, 5\), weight \(4, 3, 2, 2\)\)"),
     (lambda: tg.conv2d(*PLAIN, activation="gelu"), ValueError, "conv2d: unknown activation 'gelu'"),
@@ -541,11 +543,12 @@ def test_numpy_integers_are_whole_numbers():
     assert tg.conv2d(*PLAIN, stride=np.int64(2), padding=[np.int32(1)]).shape == (2, 4, 3, 3)
 
 
-WIDE = (32, 32, 4, 4)  # a weight of so many channels that its convolution is a matrix product, whatever a register holds
+WIDE = (32, 32, 4, 4)  # a weight with so many channels that its convolution uses matrix products on every processor
 
 
 def before_and_after_each_task(monkeypatch, before=lambda: None, after=lambda: None):
-    """Have something done by another thread, or by a signal handler, when a convolution's tasks begin or have ended."""
+    """Call `before` and `after` around each task of a convolution, as another thread or a signal handler might. Returns a
+    list that collects the tasks."""
     convolution = conv._compiled()
     run, seen = convolution._run, []
 
@@ -560,7 +563,7 @@ def before_and_after_each_task(monkeypatch, before=lambda: None, after=lambda: N
 
 
 def test_weights_packed_during_a_write_are_not_kept(monkeypatch):
-    """Another thread may assign while they are packed."""
+    """Another thread may write to the weights while they are packed."""
     from tinygan.kernels.cpu.conv import weights
 
     weight = tg.Parameter(np.ones(WIDE, np.float32))
@@ -578,7 +581,8 @@ def test_weights_packed_during_a_write_are_not_kept(monkeypatch):
 
 @pytest.mark.parametrize("fused", [True, False])
 def test_weights_are_packed_once_between_writes(fused, monkeypatch):
-    """Backward too, whose op has the bare array. The numbers are those of the time when ops handed the version on."""
+    """Also in the backward pass, whose ops get plain arrays. The expected counts were measured when ops still passed on the
+    version of a weight."""
     from tinygan.kernels.cpu.conv import weights
 
     gan = tg.gans.VanillaGAN(*tg.gans.dcgan_networks((1, 28, 28), 5, 16), 5, key=Key(0))
@@ -593,7 +597,7 @@ def test_weights_are_packed_once_between_writes(fused, monkeypatch):
 
 @pytest.mark.parametrize("channels", [16, 2], ids=["matrix products", "few channels"])
 def test_a_convolution_within_another_has_memory_of_its_own(channels, monkeypatch):
-    """A signal handler may draw samples while the training computes."""
+    """A signal handler may run a network while the training is inside a convolution."""
     x, w = (np.random.default_rng(i).standard_normal(shape).astype(np.float32)
             for i, shape in enumerate([(16, channels, 16, 16), (32, channels, 4, 4)]))
     expected = cpu.conv2d(x, w, Geometry((16, 16), (4, 4), (8, 8), (2, 2), (1, 1), (1, 1), 1))
@@ -628,7 +632,7 @@ def test_every_division_of_labour_gives_the_same(monkeypatch, kept, packed, shar
     for name, value in (("MOST_PACKED_BYTES_TO_KEEP", kept), ("MOST_TILES_TO_PACK_AS_NEEDED", packed),
                         ("MOST_TILES_TO_SHARE_CHANNELS", shared)):
         monkeypatch.setattr(planner, name, value)
-    monkeypatch.setattr(planner, "plan_tiles", planner.plan_tiles.__wrapped__)  # plans are kept by sizes, whatever the thresholds
+    monkeypatch.setattr(planner, "plan_tiles", planner.plan_tiles.__wrapped__)  # uncached: the cache ignores the thresholds
     monkeypatch.setattr(convolution.pool, "size", 2)
     channels, kernels, size = 19, 70, 9
     output = (size + 2 * padding - kernel) // stride + 1

@@ -1,4 +1,4 @@
-"""Convolutions of few channels (`kernels.cpu.conv.lanes`), all three maps, against the definition in float64."""
+"""All three maps of convolutions with few channels (`kernels.cpu.conv.lanes`), against NumPy in float64."""
 import numpy as np
 import pytest
 from helpers import use_compiled_kernels
@@ -34,7 +34,7 @@ GEOMETRIES = {
 def threads(request, monkeypatch):
     monkeypatch.setattr(pool, "size", request.param)
     yield
-    pool._reset()  # the workers of another size
+    pool._reset()  # forget the workers that were started for another size
 
 
 @pytest.mark.parametrize("dtype", TOLERANCES)
@@ -71,7 +71,7 @@ def test_a_few_images_leave_lanes_empty(monkeypatch):
 
 
 def test_a_nan_stays_in_its_image():
-    """Images share registers, and nothing else."""
+    """Images share registers, but their values must not mix."""
     g = GEOMETRIES["DCGAN's"]
     x, w = np.ones((20, 2, *g.input), np.float32), np.ones((8, 2, *g.kernel), np.float32)
     x[7, 1, 5, 5] = np.nan

@@ -1,4 +1,4 @@
-"""The CUDA kernels' source, run by the emulator, against plain loops."""
+"""Activations: the CUDA kernels, run by the emulator, against plain loops."""
 import numpy as np
 import pytest
 

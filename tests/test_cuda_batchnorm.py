@@ -1,4 +1,4 @@
-"""Batch normalisation by the CUDA kernels' source, run by the emulator, against plain loops and the CPU backend."""
+"""Batch normalisation: the CUDA kernels, run by the emulator, against plain loops and the CPU backend."""
 import numpy as np
 import pytest
 
@@ -11,7 +11,7 @@ from tinygan.kernels.cuda.runtime.columns import SUM, column_grid
 DEVICE = emulated_device()
 DTYPES = [np.float32, np.float64]
 SHAPES = [(2, 1), (5, 3), (70, 2), (9, 40), (3, 3, 2, 5), (2, 1, 3, 3), (4, 33, 2, 2), (6, 8, 7)]
-LARGE = [(3, 3, 30, 21), (9000, 1), (300, 40), (5, 8, 16, 9)]  # sums in several parts
+SHAPES_SUMMED_IN_PARTS = [(3, 3, 30, 21), (9000, 1), (300, 40), (5, 8, 16, 9)]  # with several blocks for each column
 EPS = 1e-2
 
 
@@ -44,7 +44,7 @@ def statistics(shape, dtype):
 
 
 def batch_norm(device, x, weight, bias, eps, mean, var, *told):
-    """In training."""
+    """Batch normalisation in training: by the statistics of x."""
     batchnorm.batch_norm_statistics(device, x, mean, var)
     return batchnorm.batch_norm(device, x, weight, bias, eps, mean, var, *told)
 
@@ -72,7 +72,7 @@ def test_against_plain_loops(shape, activation, dtype):
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("shape", LARGE, ids=str)
+@pytest.mark.parametrize("shape", SHAPES_SUMMED_IN_PARTS, ids=str)
 def test_sums_in_parts(shape, dtype):
     x, g, weight, bias = inputs(shape, dtype)
     assert column_grid(DEVICE, (x.size // shape[1], shape[1]), SUM)[1][1] > 1

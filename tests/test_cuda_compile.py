@@ -1,4 +1,5 @@
-"""Every kernel file compiles for every GPU it is meant for, without a warning; NVRTC, which CuPy uses, needs no GPU for it."""
+"""Every kernel file compiles without a warning for every GPU that it is meant for. The compiler is NVRTC, as in CuPy. It needs
+no GPU."""
 from __future__ import annotations
 
 import ctypes
@@ -23,12 +24,12 @@ VARIANTS = {
     "conv/tiled": [(), *tiled.VARIANTS],
     "optimizers": [optimizers.DEFINES],
 }
-"""The macros that a file is compiled with, beside REAL."""
+"""The sets of macros with which each file is compiled, besides REAL."""
 CUPYS_OWN = ("-ftz=true", "--device-as-default-execution-space")
-"""What CuPy adds to the options of a RawModule."""
+"""The options that CuPy adds to those of a RawModule."""
 STRUCTS = {"matmul/products": [products.Layout, products.PartsLayout, products.VectorLayout], "conv/direct": [direct.Convolution],
            "conv/tiled": [tiled.Tiling, tiled.Pieces]}
-"""The structs that a file's kernels take by value."""
+"""The structs that the kernels of each file take by value."""
 
 
 def options(file):
@@ -38,7 +39,7 @@ def options(file):
 
 
 def made(file):
-    """(architecture, macros): the sets of macros are spread over the architectures, since machine code takes seconds."""
+    """(architecture, set of macros) for tests of machine code. This takes seconds, so each architecture gets only one set."""
     every, last = options(file), len(ARCHITECTURES) - 1
     return [(architecture, every[i * (len(every) - 1) // last]) for i, architecture in enumerate(ARCHITECTURES)]
 
@@ -57,7 +58,7 @@ def nvrtc():
 
 
 def compiled(nvrtc, source, architecture, *options):
-    """(what the compiler said, its PTX, its machine code): empty where it failed."""
+    """(the compiler's messages, its PTX, its machine code). PTX and machine code are empty if it failed."""
     def read(what):
         size = ctypes.c_size_t()
         getattr(nvrtc, f"nvrtcGet{what}Size")(program, ctypes.byref(size))
@@ -80,7 +81,7 @@ def compiled(nvrtc, source, architecture, *options):
 
 @cache
 def named(file):
-    """The kernels that a file names by KERNEL(...), macros expanded."""
+    """The kernels that a file lists by KERNEL(...), after macros are expanded."""
     preprocess = ["g++", "-E", "-P", "-x", "c++", STANDARD, "-DREAL=float", "-DEMULATED", "-DKERNEL(name)=kernel_named name", f"-I{FOLDER}"]
     done = subprocess.run([*preprocess, "-"], input=source_of(file), capture_output=True, text=True, check=True)
     found = set(re.findall(r"kernel_named (\w+)", done.stdout))

@@ -1,4 +1,4 @@
-"""Convolutions by the CUDA kernels' source, run by the emulator, against plain loops and NumPy."""
+"""Direct convolutions: the CUDA kernels, run by the emulator, against plain loops and NumPy."""
 import numpy as np
 import pytest
 
@@ -19,7 +19,7 @@ def upload(a):
 
 
 def geometry(size, kernel, stride=(1, 1), padding=(0, 0), dilation=(1, 1), groups=1, extra=(0, 0)):
-    """extra: rows and columns of the input that no output sees."""
+    """A Geometry. extra: how many rows and columns of the input no output depends on."""
     output = tuple((size[i] + 2 * padding[i] - dilation[i] * (kernel[i] - 1) - 1) // stride[i] + 1 for i in (0, 1))
     return Geometry((size[0] + extra[0], size[1] + extra[1]), kernel, output, stride, padding, dilation, groups)
 
@@ -32,7 +32,7 @@ def arrays(g, images, channels, kernels, dtype):
 
 
 def close(found, expected, depth):
-    """Within what rounding explains in a sum of so many products of numbers around 1."""
+    """Whether the errors are not larger than rounding explains, for sums of `depth` products of numbers around 1."""
     eps = np.finfo(found.dtype).eps
     np.testing.assert_allclose(found.get(), expected, rtol=8 * eps, atol=eps * max(depth, 16))
 
@@ -77,7 +77,7 @@ def test_against_loops(name, dtype):
     check(g, *arrays(g, 2, channels, kernels, dtype), reference)
 
 
-LARGE = {
+OF_SEVERAL_TILES = {
     "odd": (geometry((9, 8), (3, 3), padding=(1, 1)), 2, 67, 5),
     "fours": (geometry((12, 11), (3, 3), padding=(1, 1)), 1, 36, 68),
     "phases": (geometry((8, 6), (4, 4), (2, 2), (1, 1)), 3, 3, 19),
@@ -87,7 +87,7 @@ LARGE = {
 
 
 class Exact:
-    """The convolutions of NumPy in float64."""
+    """The convolutions in NumPy, in float64."""
 
     conv2d, conv2d_input_grad, conv2d_weight_grad = (
         staticmethod(lambda a, b, g, f=f: f(a.astype(np.float64), b.astype(np.float64), g))
@@ -95,7 +95,7 @@ class Exact:
 
 
 def planned(monkeypatch, tile, parts):
-    """Has the convolutions computed in these tiles and parts, whatever would be fastest."""
+    """Make convolutions use these tiles and parts, even if others would be faster."""
     def plan(device, dtype, batch, rows, columns, depth):
         height, width = products.TILES[tile]
         return products.Plan(tile, -(-rows // height) * -(-columns // width), parts)
@@ -105,10 +105,10 @@ def planned(monkeypatch, tile, parts):
 
 @pytest.mark.parametrize("dtype, parts", [(np.float32, 3), (np.float64, 1)])
 @pytest.mark.parametrize("tile", products.TILES)
-@pytest.mark.parametrize("name", LARGE)
+@pytest.mark.parametrize("name", OF_SEVERAL_TILES)
 def test_tiles_and_parts(monkeypatch, name, tile, parts, dtype):
     planned(monkeypatch, tile, parts)
-    g, images, channels, kernels = LARGE[name]
+    g, images, channels, kernels = OF_SEVERAL_TILES[name]
     check(g, *arrays(g, images, channels, kernels, dtype), Exact)
 
 
@@ -133,10 +133,10 @@ def test_bias_and_activation(name, dtype, activation):
     close(found, expected, weight.size)
 
 
-@pytest.mark.parametrize("name", LARGE)
+@pytest.mark.parametrize("name", OF_SEVERAL_TILES)
 def test_bias_and_activation_of_sums_in_parts(monkeypatch, name):
     planned(monkeypatch, "small", 3)
-    g, images, channels, kernels = LARGE[name]
+    g, images, channels, kernels = OF_SEVERAL_TILES[name]
     x, weight, y = arrays(g, images, channels, kernels, np.float64)
     bias = np.linspace(-5, 5, max(channels, kernels))
     expected = np.maximum(im2col.conv2d(x, weight, g) + bias[:kernels, None, None], 0)
@@ -181,7 +181,7 @@ def test_tf32(monkeypatch, name, tile):
     with override(matmul_precision="tf32"):
         check(g, *(rounded(a) for a in (x, weight, y)), reference)
         found = direct.conv2d(DEVICE, upload(x), upload(weight), g).get()
-    assert np.abs(found - reference.conv2d(x, weight, g)).max() > 1e-5  # (it was rounded)
+    assert np.abs(found - reference.conv2d(x, weight, g)).max() > 1e-5  # the operands were rounded
 
 
 def test_too_large():

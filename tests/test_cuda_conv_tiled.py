@@ -1,4 +1,4 @@
-"""Convolutions by tiles: the CUDA kernels' source, run by the emulator, against plain loops and NumPy."""
+"""Convolutions by tiles: the CUDA kernels, run by the emulator, against plain loops and NumPy."""
 import re
 from functools import partial
 from pathlib import Path
@@ -25,7 +25,8 @@ def upload(a):
 
 
 def geometry(size, kernel, stride, padding=(0, 0), extra=(0, 0), algorithm="auto"):
-    """extra: rows and columns of the input that no output sees, or output_padding of the transposed convolution."""
+    """A Geometry. extra: how many rows and columns of the input no output depends on. (For the transposed convolution this
+    is output_padding.)"""
     output = tuple((size[i] + 2 * padding[i] - kernel[i]) // stride + 1 for i in (0, 1))
     size = (size[0] + extra[0], size[1] + extra[1])
     return Geometry(size, kernel, output, (stride, stride), padding, (1, 1), 1, algorithm)
@@ -39,7 +40,8 @@ def arrays(g, images, channels, kernels, dtype):
 
 
 def close(found, exact, tile, scale=None):
-    """Within what is documented of the tile, relative to the largest element (before an activation: scale)."""
+    """Whether the errors are not larger than `winograd.ERRORS` says for the tile, relative to the largest element. scale:
+    the largest element before an activation."""
     found = found.get()
     assert found.shape == exact.shape
     tolerance = ERRORS[tile] if found.dtype == np.float32 else 1e-12
@@ -111,7 +113,8 @@ def test_statistics_of_what_is_made(name, tile, dtype):
 
 
 def check_statistics(tile, g, x, weight, y):
-    """Mean and variance beside what the convolution, and its adjoint, make; a large bias takes no digits from them."""
+    """The convolution and its adjoint also write the mean and the variance of their results. A large bias takes no digits
+    from these."""
     for call, image, channels in ((tiled.conv2d, x, weight.shape[0]), (tiled.conv2d_input_grad, y, weight.shape[1])):
         mean, var = (DEVICE.empty((channels,), x.dtype) for _ in range(2))
         bias = upload(np.linspace(100, 200, channels).astype(x.dtype))
@@ -159,7 +162,7 @@ def test_a_parameter_is_transformed_once_for_all_that_read_it(monkeypatch):
 
 
 class Exact:
-    """The convolutions of NumPy in float64."""
+    """The convolutions in NumPy, in float64."""
 
     conv2d, conv2d_input_grad, conv2d_weight_grad = (
         staticmethod(lambda a, b, g, f=f: f(a.astype(np.float64), b.astype(np.float64), g))
@@ -233,7 +236,7 @@ def noted(found, module, compute, *args):
 
 @pytest.fixture
 def told(monkeypatch):
-    """Who has been asked: modules, in order."""
+    """The modules whose functions have been called, in order."""
     found = []
     for module in (direct, tiled):
         for name in conv.__all__:

@@ -1,4 +1,4 @@
-"""The emulator runs kernels as a GPU does: indices, shared memory, shuffles, barriers, arguments."""
+"""The emulator runs kernels like a GPU: indices, shared memory, shuffles, barriers, arguments."""
 import subprocess
 import sys
 from typing import NamedTuple
@@ -87,14 +87,14 @@ KERNEL(by_value)
 
 
 class Sizes(NamedTuple):
-    """As the struct above."""
+    """The same fields as the struct above."""
 
     rows: int
     columns: int
 
 
 class Fewer(NamedTuple):
-    """Not as the struct above."""
+    """Fewer fields than the struct above."""
 
     rows: int
 
@@ -148,7 +148,7 @@ def test_arguments(emulator):
     assert out == 1.5
     emulator.launch("kernels", "mixed", 1, 1, (x, np.int64(4), np.float32(2), x, out), np.float64)
     assert out == 1008
-    with pytest.raises(TypeError, match="mixed: 4 arguments for 5 parameters"):
+    with pytest.raises(TypeError, match="mixed: got 4 arguments, expected 5"):
         emulator.launch("kernels", "mixed", 1, 1, (x, 3, 0.5, out), np.float64)
 
 
@@ -156,11 +156,11 @@ def test_structs(emulator):
     out = np.zeros(3, np.int32)
     emulator.launch("kernels", "by_value", 1, 1, (Sizes(np.int64(-2), 2**31 - 1), 5, out), np.float32)
     assert out.tolist() == [-2, 2**31 - 1, 5]
-    with pytest.raises(TypeError, match="by_value: argument 0 has 4 bytes, the parameter 8"):
+    with pytest.raises(TypeError, match="by_value: argument 0 has 4 bytes, expected 8"):
         emulator.launch("kernels", "by_value", 1, 1, (Fewer(1), 5, out), np.float32)
-    with pytest.raises(TypeError, match="by_value: argument 1 has 8 bytes, the parameter 4"):
+    with pytest.raises(TypeError, match="by_value: argument 1 has 8 bytes, expected 4"):
         emulator.launch("kernels", "by_value", 1, 1, (Sizes(1, 2), 5.0, out), np.float32)
-    assert converted("by_value", Sizes(1, 2)).shape == (1,)  # which CuPy passes by value
+    assert converted("by_value", Sizes(1, 2)).shape == (1,)  # CuPy passes an array of one element by value
     with pytest.raises(ValueError, match=r"by_value: .*columns=2147483648.* does not fit into an int"):
         converted("by_value", Sizes(0, 2**31))
 
@@ -197,11 +197,11 @@ def test_a_barrier_that_some_threads_miss_is_told(emulator, limit, comes):
 
 
 def captured(function):
-    """What `function` of an array of the emulated device does inside a capture."""
+    """Call `function` with the namespace and an array of the emulated device, inside a capture."""
     step = tg.capture(function)
     x = tg.to_device(np.arange(9, dtype=np.float32).reshape(3, 3), "emulated")
-    step(x)  # as ever
-    step(x)  # recorded
+    step(x)  # the first call runs as usual
+    step(x)  # the second call is recorded
     return step(x)
 
 
@@ -235,7 +235,7 @@ def test_what_cupy_refuses_in_a_capture_is_refused(name, function):
     xp = tg.devices.device("emulated").xp
     with pytest.raises(RuntimeError, match="inside a capture"):
         captured(lambda x: (function(xp, x), x)[1])
-    function(xp, tg.to_device(np.eye(3, dtype=np.float32), "emulated"))  # outside of one it is computed
+    function(xp, tg.to_device(np.eye(3, dtype=np.float32), "emulated"))  # outside of a capture it works
 
 
 @pytest.mark.parametrize("function", [

@@ -1,4 +1,4 @@
-"""Binary cross-entropy by the CUDA kernels' source, run by the emulator, against plain loops."""
+"""Binary cross-entropy: the CUDA kernels, run by the emulator, against plain loops."""
 import numpy as np
 import pytest
 
@@ -35,7 +35,7 @@ def on_device(targets):
 
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_bce(dtype):
-    eps = max(np.finfo(dtype).eps, 4e-15)  # (the plain loop adds 9000 numbers in float64, and rounds, too)
+    eps = max(np.finfo(dtype).eps, 4e-15)  # (the plain loop adds 9000 numbers in float64, which also rounds)
     for logits, targets in cases(dtype):
         found = losses.bce_with_logits(DEVICE, upload(logits), on_device(targets))
         assert found.shape == () and found.dtype == dtype

@@ -1,4 +1,4 @@
-"""Matrix products by the CUDA kernels' source, run by the emulator, against plain loops and NumPy."""
+"""Matrix products: the CUDA kernels, run by the emulator, against plain loops and NumPy."""
 import numpy as np
 import pytest
 
@@ -21,7 +21,7 @@ def rand(*shape, dtype=np.float32, seed=0):
 
 
 def close(found, expected, depth):
-    """Within what rounding explains in a sum of so many products of numbers around 1."""
+    """Whether the errors are not larger than rounding explains, for sums of `depth` products of numbers around 1."""
     eps = np.finfo(found.dtype).eps
     np.testing.assert_allclose(found.get(), expected, rtol=8 * eps, atol=eps * max(depth, 16))
 
@@ -49,7 +49,7 @@ def test_four_numbers_are_read_at_once_where_they_may_be():
 
 
 def planned(monkeypatch, module, tile, parts):
-    """Has `module` compute in these tiles and parts, whatever would be fastest."""
+    """Make `module` use these tiles and parts, even if others would be faster."""
     def plan(device, dtype, batch, rows, columns, depth):
         height, width = products.TILES[tile]
         return products.Plan(tile, -(-rows // height) * -(-columns // width), parts)
@@ -72,7 +72,8 @@ def test_tiles_and_parts(monkeypatch, dtype, parts, tile, size):
     ((1, 4096, 4096, 1024), ("large", 1024, 1)), ((1, 16384, 128, 1024), ("large", 128, 2)), ((1, 10**5, 3, 100), ("narrow", 391, 1)),
     ((1, 64, 100, 50), ("small", 2, 1)), ((100, 64, 64, 64), ("small", 1, 1)), ((1, 8, 8, 100_000), ("small", 1, 264))])
 def test_plans(size, expected):
-    """On 132 multiprocessors: large tiles for large products, small ones if they are few, parts if the sums are long."""
+    """On 132 multiprocessors: large tiles for large products, small tiles if there would be few large ones, and parts if the
+    sums are long."""
     found = products._fastest(132, 4, *size)
     assert found[:2] == expected[:2] and 0.5 < found.parts / expected[2] < 2
     assert products._fastest(132, 8, *size).tile != "large"
@@ -175,7 +176,7 @@ def test_tf32(monkeypatch, size, tile):
         return ((x.view(np.uint32) + np.uint32(0x1000)) & np.uint32(0xFFFFE000)).view(np.float32).astype(np.float64)
 
     close(found, rounded(a) @ rounded(b), k)
-    assert np.abs(found.get() - a.astype(np.float64) @ b).max() > 1e-4  # (it was rounded)
+    assert np.abs(found.get() - a.astype(np.float64) @ b).max() > 1e-4  # the operands were rounded
 
 
 def test_sums_are_the_same_each_time():

@@ -1,4 +1,4 @@
-"""Minibatch discrimination by the CUDA kernels' source, run by the emulator, against plain loops."""
+"""Minibatch discrimination: the CUDA kernels, run by the emulator, against plain loops."""
 import numpy as np
 import pytest
 
@@ -15,7 +15,7 @@ def upload(a):
 
 
 def arrays(shape, dtype):
-    """m, some of whose numbers are equal, as few as they are far apart; g; h."""
+    """m, g and h. The numbers of m are multiples of 1/8, so some of their differences are exactly 0, where the sign is 0."""
     rng = np.random.default_rng(0)
     m = (rng.integers(-4, 5, shape) / 8).astype(dtype)
     return m, rng.standard_normal(shape[:2]).astype(dtype), rng.standard_normal(shape).astype(dtype)

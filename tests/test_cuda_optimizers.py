@@ -1,4 +1,5 @@
-"""The optimisers' kernels against plain loops: many arrays in one launch, odd sizes, any order of the elements."""
+"""The optimisers' CUDA kernels, run by the emulator, against plain loops: many arrays in one launch, odd sizes, any memory
+order."""
 from typing import NamedTuple
 
 import numpy as np
@@ -42,7 +43,7 @@ def upload(a):
 def test_against_plain_loops(rule, settings, dtype):
     slots, rng = RULES[rule][0], np.random.default_rng(0)
     host = [[rng.standard_normal(shape).astype(dtype) for shape in SHAPES] for _ in range(2 + slots)]
-    host[-1] = [np.abs(a) for a in host[-1]]  # squares
+    host[-1] = [np.abs(a) for a in host[-1]]  # means of squares cannot be negative
     there = [[upload(a) for a in arrays] for arrays in host]
     getattr(optimizers, rule)(DEVICE, *there, settings)
     tolerance = 1e-6 if dtype == np.float32 else 1e-13
@@ -87,7 +88,7 @@ class Reordered(NamedTuple):
 
 @pytest.fixture
 def reordered(monkeypatch):
-    """Kernels made while the table says that order."""
+    """Kernels compiled while SETTINGS has that order."""
     monkeypatch.setitem(SETTINGS, "sgd", Reordered)
     monkeypatch.setattr(optimizers, "DEFINES", optimizers.defines())
     for made in (compiled.compile_step, compiled.arguments_of_step):

@@ -1,4 +1,4 @@
-"""The device's random numbers are the CPU's."""
+"""The random numbers of the device, which the emulator makes here, are those of the CPU."""
 import numpy as np
 import pytest
 

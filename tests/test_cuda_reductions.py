@@ -1,4 +1,4 @@
-"""Sums of columns and softmax by the CUDA kernels' source, run by the emulator, against exact sums and NumPy."""
+"""Sums and softmax: the CUDA kernels, run by the emulator, against exact sums and NumPy."""
 import math
 
 import numpy as np

@@ -1,5 +1,6 @@
-"""The CUDA kernels under the compiler's sanitizers, in processes of their own: every test of theirs with addresses checked, and
-every kernel whose threads wait for each other with host threads and a check for races. `python -m pytest -m sanitizer`."""
+"""The CUDA kernels under the compiler's sanitizers, in separate processes. All their tests run with a check of addresses.
+Every kernel whose threads wait for each other also runs on host threads, with a check for races. Run it with
+`python -m pytest -m sanitizer`."""
 import glob
 import os
 import platform
@@ -75,20 +76,20 @@ import numpy as np
 from tinygan.kernels.cuda.emulator.launcher import Emulator
 folder, kernel, sanitizer, number, threads = sys.argv[1:]
 x, out = np.ones(64, np.float32), np.zeros(64, np.float32)
-for _ in range(2):  # the second time on stacks that have been used
+for _ in range(2):  # the second launch runs on used stacks
     Emulator(sanitizer, Path(folder)).launch("broken", kernel, 2, int(threads), (x, out, int(number)), np.float32, shared=256)
 print("came through")
 """
 
 
 def run(sanitizer, *command):
-    """Python with that sanitizer's library; it stops at the first thing found."""
+    """Run Python with that sanitizer's library. It stops at the first error."""
     library = {"address": "libasan.so", "thread": "libtsan.so"}[sanitizer]
     found = subprocess.run(["g++", f"-print-file-name={library}"], capture_output=True, text=True, check=True).stdout.strip()
     if not os.path.isabs(found):
         pytest.skip(f"g++ here comes without {library}")
     environment = {**os.environ, "LD_PRELOAD": found, "TINYGAN_EMULATOR_SANITIZE": sanitizer, "TSAN_OPTIONS": "halt_on_error=1",
-                   "ASAN_OPTIONS": "detect_leaks=0:quarantine_size_mb=16"}  # Python keeps what it does not need
+                   "ASAN_OPTIONS": "detect_leaks=0:quarantine_size_mb=16"}  # no leaks: Python itself never frees some memory
     return subprocess.run([sys.executable, *command], env=environment, cwd=TESTS.parent, capture_output=True, text=True,
                           check=False)
 

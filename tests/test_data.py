@@ -100,7 +100,7 @@ def test_what_was_given_never_falls_through(tmp_path: Path, monkeypatch: pytest.
     with pytest.raises(DataError, match="empty: holds neither MNIST"):
         load()
     (tmp_path / "notes.txt").write_text("hello")
-    with pytest.raises(DataError, match=r"notes\.txt: not a \.npy or \.npz file"):
+    with pytest.raises(DataError, match=r"notes\.txt: neither a \.npy or \.npz file nor an IDX file"):
         load(tmp_path / "notes.txt")
 
 
@@ -140,7 +140,7 @@ def test_keeping_a_file_leaves_the_whole_file_or_none(tmp_path: Path, capsys: py
         keep(path, interrupted)
     assert path.read_bytes() == b"whole" and os.listdir(path.parent) == ["file"]
     assert not keep(path / "below a file", lambda file: file.write(b""))
-    assert "could not keep" in capsys.readouterr().err
+    assert "could not save" in capsys.readouterr().err
 
 
 def test_importing_the_module_imports_only_numpy() -> None:

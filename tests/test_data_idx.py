@@ -152,7 +152,7 @@ def test_of_several_data_sets_in_a_folder_one_is_named(tmp_path: Path, capsys: p
     write(tmp_path / "gzip" / "own-train-labels.idx", classes(3))
     with pytest.raises(DataError, match=r"gzip: the train images are missing$"):
         load(tmp_path / "gzip" / "own-train-labels.idx")
-    with pytest.raises(DataError, match=r"notes\.idx: not a \.npy or \.npz file, nor an IDX file"):
+    with pytest.raises(DataError, match=r"notes\.idx: neither a \.npy or \.npz file nor an IDX file"):
         (tmp_path / "notes.idx").write_bytes(b"")
         load(tmp_path / "notes.idx")
 
@@ -178,7 +178,7 @@ def test_counts_and_labels_that_do_not_fit_are_named(tmp_path: Path) -> None:
         load(tmp_path / "own")
     write(tmp_path / "own" / "train-images-idx3-ubyte.gz", noise(0, 28, 28))
     write(tmp_path / "own" / "train-labels-idx1-ubyte.gz", classes(0))
-    with pytest.raises(DataError, match=r"train-images-idx3-ubyte\.gz: images have shape .* holds none"):
+    with pytest.raises(DataError, match=r"train-images-idx3-ubyte\.gz: images have shape .* holds no image"):
         load(tmp_path / "own")
 
 

@@ -267,7 +267,7 @@ def test_a_cache_folder_that_cannot_be_written_is_said_and_does_no_harm(
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
     serve(well)
     assert load().name == "mnist"
-    assert "could not keep" in capsys.readouterr().err
+    assert "could not save" in capsys.readouterr().err
 
 
 @pytest.mark.skipif(not REAL, reason="TINYGAN_DATA does not name a folder with the real MNIST")

@@ -205,8 +205,8 @@ def test_a_file_as_keras_has_it_has_two_splits(tmp_path: Path, capsys: pytest.Ca
     (np.zeros((2, 4, 4), bool), "bool, expected uint8"),
     (np.zeros((4, 4), np.uint8), r"shape \(4, 4\), expected \(N, H, W\)"),
     (np.zeros((2, 4, 4, 5), np.uint8), r"shape \(2, 4, 4, 5\), expected"),
-    (np.zeros((0, 4, 4), np.uint8), "holds none"),
-    (np.zeros((2, 0, 4), np.float32), "holds none"),
+    (np.zeros((0, 4, 4), np.uint8), "holds no image"),
+    (np.zeros((2, 0, 4), np.float32), "holds no image"),
     (np.array([{}, {}], dtype=object), "cannot be read as an array file"),
 ])
 def test_an_array_that_is_no_images_is_refused(tmp_path: Path, array: np.ndarray, message: str) -> None:

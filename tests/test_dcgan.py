@@ -219,7 +219,7 @@ def test_images_of_other_sizes_are_one_clear_line(images, tmp_path, capsys):
     np.save(tmp_path / "small.npy", np.zeros((25, 20, 30), np.uint8))
     assert train(tmp_path / "run", tmp_path / "small.npy") == 2
     (line,) = capsys.readouterr().err.splitlines()
-    assert "DCGAN makes images of 28 or 64 pixels a side, the data are 20 x 30: --image-size" in line
+    assert "DCGAN makes images of 28 or 64 pixels per side, but the data are 20 x 30: --image-size" in line
     assert train(tmp_path / "run", images, "--image-size", 64) == 2
     assert "convert only folders of image files" in capsys.readouterr().err
     with pytest.raises(SystemExit):

@@ -183,6 +183,51 @@ def test_a_forward_of_ones_own_is_called(used):
         assert len(used) == 1
 
 
+def test_a_forward_of_ones_own_inside_spectral_norm_is_called():
+    dense = nn.Dense(3, 3)
+    dense.forward = lambda x: x * 2.0
+    network = nn.Sequential(nn.SpectralNorm(dense), nn.ReLU()).initialize(Key(1))
+    x = Key(0).normal((4, 3))
+    with tg.fusion(True):
+        np.testing.assert_array_equal(tg.tensor.as_array(network(x)), np.maximum(2 * x, 0))
+
+
+def test_a_function_that_a_program_replaces_is_called(monkeypatch):
+    """As a profiler does, after the network has run."""
+    class Own(nn.Conv2d):
+        pass
+
+    network = nn.Sequential(Own(2, 3, 1), nn.BatchNorm(3), nn.ReLU(), nn.Flatten(), nn.Dense(12, 3), nn.Tanh()).initialize(Key(1))
+    x, seen = Key(0).normal((4, 2, 2, 2)), []
+
+    def counted(function):
+        def counting(layer, *arguments):
+            seen.append(type(layer).__name__)
+            return function(layer, *arguments)
+        return counting
+
+    with tg.fusion(True):
+        expected = network(x).numpy()
+        for owner, name in ((Own, "forward"), (nn.Dense, "forward"), (nn.Activation, "forward")):
+            monkeypatch.setattr(owner, name, counted(getattr(owner, name)))
+        np.testing.assert_allclose(network(x).numpy(), expected, rtol=1e-5, atol=1e-6)
+        assert seen == ["Own", "ReLU", "Dense", "Tanh"]
+        monkeypatch.undo()
+        seen.clear()
+        monkeypatch.setattr(nn.Module, "__call__", counted(nn.Module.__call__))
+        np.testing.assert_allclose(network(x).numpy(), expected, rtol=1e-5, atol=1e-6)
+        assert seen == ["Sequential", "Own", "BatchNorm", "ReLU", "Flatten", "Dense", "Tanh"]
+
+
+@pytest.mark.parametrize("layer", [nn.Conv2d(2, 3, 1), nn.ConvTranspose2d(2, 3, 1)])
+def test_a_slope_that_became_negative_is_an_error(layer):
+    network = nn.Sequential(layer, nn.BatchNorm(3), nn.LeakyReLU(0.2)).initialize(Key(1))
+    network[2].slope = -1.0
+    for on in (True, False):
+        with tg.fusion(on), pytest.raises(ValueError, match="slope for negative inputs should be 0 or more, got -1"):
+            network(Key(0).normal((4, 2, 2, 2)))
+
+
 def test_a_sequential_asks_once_for_a_structure():
     make = lambda: nn.Sequential(nn.Dense(3, 4), nn.Tanh(), nn.Dense(4, 4), nn.ReLU(), nn.Softplus()).initialize(Key(0))  # noqa: E731
     table.plan.cache_clear()
@@ -331,6 +376,42 @@ def test_a_small_perceptron_is_one_function_of_its_parameters():
         given = [tg.Tensor(p) for p in function.parameters(2 * packed)]
         twice = nn.functional_call(network, {path: tg.Tensor(2 * p.numpy()) for path, p in network.named_parameters()}, x)
         np.testing.assert_allclose(function(given)(x).numpy(), twice.numpy(), rtol=1e-12)
+
+
+class Bounded(nn.Dense):
+    """A dense layer whose weight is computed."""
+
+    def __init__(self, inputs, outputs):
+        self.raw = tg.Parameter(Key(inputs).normal((outputs, inputs), np.float64))
+        self.bias = tg.Parameter(np.zeros(outputs))
+
+    @property
+    def weight(self):
+        return tg.tanh(self.raw)
+
+
+class BiasFirst(nn.Dense):
+    """A dense layer whose parameters stand in another order."""
+
+    def __init__(self, inputs, outputs):
+        self.bias = tg.Parameter(np.ones(outputs))
+        self.weight = tg.Parameter(Key(inputs).normal((outputs, inputs), np.float64))
+
+
+def twice(x):
+    return x * 2.0
+
+
+@pytest.mark.parametrize("change", [
+    lambda network: nn.Sequential(Bounded(4, 3), nn.Tanh(), Bounded(3, 1)),
+    lambda network: nn.Sequential(BiasFirst(4, 3), nn.Tanh(), BiasFirst(3, 1)),
+    lambda network: setattr(network[0], "forward", twice) or network,
+    lambda network: setattr(network, "forward", twice) or network,
+])
+def test_what_is_no_perceptron_is_not_taken_for_one(change):
+    network = change(nn.Sequential(nn.Dense(4, 3), nn.Tanh(), nn.Dense(3, 1)))
+    with tg.fusion(True):
+        assert isinstance(as_function(network), Layers)
 
 
 # -- the switch ------------------------------------------------------------------------------------------------------

@@ -85,11 +85,11 @@ BYTES = np.arange(40, dtype=np.uint8).reshape(8, 5)
 
 
 @pytest.mark.parametrize("real, error, message", [
-    (BYTES, TypeError, r"step: expected images in \[-1, 1\] .* got uint8; bytes are scaled by real.astype\(np.float32\) / 127.5 - 1"),
+    (BYTES, TypeError, r"step: expected images in \[-1, 1\] .* got uint8; scale bytes by real.astype\(np.float32\) / 127.5 - 1"),
     (np.zeros((8, 5), np.uint8), TypeError, "got uint8"),
     (tg.Tensor(BYTES), TypeError, "got uint8"),
-    (BYTES.astype(np.int64), ValueError, r"step: expected images in \[-1, 1\], got values from 0 to 39; a byte x is x / 127.5 - 1"),
-    (BYTES.astype(np.uint16) * 1000, ValueError, "got values from 0 to 39000; .* a number x up to 65535 is x / 32767.5 - 1"),
+    (BYTES.astype(np.int64), ValueError, r"step: expected images in \[-1, 1\], got values from 0 to 39; scale a byte x by x / 127.5 - 1"),
+    (BYTES.astype(np.uint16) * 1000, ValueError, "got values from 0 to 39000; .* and a number x up to 65535 by x / 32767.5 - 1"),
     (BYTES.tolist(), ValueError, "got values from 0 to 39"),
     ([["a"]], TypeError, "step: real should be real numbers, got list of <U1"),
     ([[1.0], [2.0, 3.0]], TypeError, "step: real should be an array of real numbers, got list: .*inhomogeneous"),
@@ -151,6 +151,19 @@ def test_a_captured_step_looks_at_the_first_batch_that_is_good(other_device):
     for _ in range(4):  # once as it is, once recorded, twice replayed
         assert float(step(to_device(REAL, other_device)).d_loss) == float(twin.step(REAL).d_loss)
     assert gan.steps == 4
+
+
+def test_a_first_step_that_is_recorded_cannot_look_at_its_batch(other_device):
+    gan, calls = make().to(other_device), []
+    gan.g_optimizer.state(), gan.d_optimizer.state()
+
+    def step(real):
+        calls.append(1)
+        return gan.step(real) if len(calls) > 1 else tg.mul(real, 1.0)
+
+    captured, real = tg.capture(step), to_device(REAL, other_device)
+    captured(real)
+    assert all(math.isfinite(float(captured(real).d_loss)) for _ in range(3))
 
 
 # -- latent vectors ------------------------------------------------------------------------------------------------------
@@ -223,7 +236,7 @@ class Judge(nn.Module):
 ])
 @pytest.mark.parametrize("kind", [tg.gans.VanillaGAN, tg.gans.UnrolledGAN])
 def test_a_discriminator_that_ends_in_a_sigmoid_is_refused(end, kind):
-    with pytest.raises(ValueError, match=rf"{kind.__name__}: the discriminator ends in a sigmoid, and the losses take logits"):
+    with pytest.raises(ValueError, match=rf"{kind.__name__}: the discriminator ends in a sigmoid, but the losses take logits"):
         make(d=end, kind=kind)
 
 
@@ -234,7 +247,7 @@ def test_a_discriminator_that_ends_in_a_sigmoid_is_refused(end, kind):
 def test_so_is_one_in_a_users_module_before_any_weight_changes(end, kind):
     gan = kind(generator(nn.Tanh()), Judge(end), 3)
     before = gan.state_dict()
-    with pytest.raises(ValueError, match=r"the discriminator ends in a (sigmoid|softmax), and the losses take logits"):
+    with pytest.raises(ValueError, match=r"the discriminator ends in a (sigmoid|softmax), but the losses take logits"):
         gan.step(REAL)
     after = gan.state_dict()
     same({k: v for k, v in after.items() if k != "key_count"}, {k: v for k, v in before.items() if k != "key_count"})
@@ -258,7 +271,7 @@ def test_what_is_no_part_of_a_game_is_named(changed, error, message):
 
 def test_one_network_cannot_play_against_itself():
     network = nn.Sequential(nn.Dense(3, 3))
-    with pytest.raises(ValueError, match="generator and discriminator are one and the same network"):
+    with pytest.raises(ValueError, match="generator and discriminator are the same network"):
         tg.gans.VanillaGAN(network, network, 3)
 
 
@@ -270,7 +283,7 @@ def test_the_loss_of_such_a_game_never_falls_below_1_006():
 
 @pytest.mark.parametrize("end", [nn.ReLU(), nn.Tanh(), nn.Softplus(), nn.ELU()])
 def test_other_bounds_of_logits_are_warned_of_once(end):
-    with pytest.warns(UserWarning, match=rf"VanillaGAN: the discriminator ends in {end.name}, so that its logits are") as caught:
+    with pytest.warns(UserWarning, match=rf"VanillaGAN: the discriminator ends in {end.name}, so its logits are") as caught:
         gan = make(d=[end])
     assert caught[0].filename == __file__
     gan.step(REAL)  # a warning is an error in these tests
@@ -279,6 +292,14 @@ def test_other_bounds_of_logits_are_warned_of_once(end):
         gan.step(REAL)
     assert caught[0].filename == __file__
     gan.step(REAL)
+
+
+@pytest.mark.parametrize("fusion", [True, False])
+def test_so_are_those_of_an_activation_that_a_norm_applies(fusion):
+    end = nn.Sequential(nn.BatchNorm(1), nn.ReLU()).initialize(Key(0))
+    gan = tg.gans.VanillaGAN(generator(nn.Tanh()), Judge(end), 3)
+    with tg.fusion(fusion), pytest.warns(UserWarning, match="the discriminator ends in relu"):
+        gan.step(REAL)
 
 
 def test_losses_of_ones_own_may_take_probabilities():

@@ -7,6 +7,7 @@ import pytest
 
 import tinygan as tg
 from tinygan import nn
+from tinygan.context import CONTEXT
 from tinygan.random import Key, KeyStream, next_key, use_key
 
 
@@ -122,6 +123,21 @@ def test_checkpoint_draws_the_same_numbers_whoever_else_draws_meanwhile():
     np.testing.assert_array_equal(gradient * x.numpy(), y.numpy())
 
 
+def test_the_second_run_of_a_checkpoint_fuses_as_the_first():
+    network = nn.Sequential(nn.Conv2d(2, 3, 3), nn.BatchNorm(3), nn.LeakyReLU(0.3)).initialize(Key(0))
+    x, seen = tg.Tensor(Key(1).normal((4, 2, 5, 5)), requires_grad=True), []
+
+    def forward(x):
+        seen.append(CONTEXT.get().fusion)
+        return network(x)
+
+    with tg.fusion(False):
+        y = tg.checkpoint(forward, x)
+    with tg.fusion(True):
+        tg.grad(tg.sum(y), x)
+    assert seen == [False, False]
+
+
 def test_checkpoint_refuses_a_function_that_draws_differently_the_second_time():
     x, rates = matrix(0, 5), [0.0, 0.5]
     y = tg.checkpoint(lambda a: tg.dropout(a * 1.0, rates.pop(0)), x)
@@ -216,7 +232,7 @@ def test_a_number_is_a_direction_without_axes(direction, dtype):
     product, = tg.hvp(lambda x: x**3, [dtype(0.5)], [direction])
     assert product.dtype == dtype and product.shape == ()
     np.testing.assert_allclose(product.item(), 9, rtol=1e-6)
-    with pytest.raises(ValueError, match=r"jvp: the directions have shapes \[\(\)\], the inputs \[\(2,\)\]"):
+    with pytest.raises(ValueError, match=r"jvp: the directions have shapes \[\(\)\], but the inputs have shapes \[\(2,\)\]"):
         tg.jvp(tg.exp, [np.ones(2, dtype)], [direction])
 
 
@@ -226,7 +242,7 @@ def test_directions_may_be_lists():
 
 
 def test_directions_that_do_not_fit_are_refused():
-    with pytest.raises(ValueError, match=r"jvp: the directions have shapes \[\(3,\)\], the inputs \[\(2,\)\]"):
+    with pytest.raises(ValueError, match=r"jvp: the directions have shapes \[\(3,\)\], but the inputs have shapes \[\(2,\)\]"):
         tg.jvp(tg.exp, [np.ones(2)], [np.ones(3)])
     with pytest.raises(ValueError, match=r"hvp: fn should return one number, got shape \(2,\)"):
         tg.hvp(tg.exp, [np.ones(2)], [np.ones(2)])

@@ -205,9 +205,9 @@ def test_samples_of_the_distribution_itself_differ_in_one_bin_of_twenty():
     (lambda: metrics.frechet_distance(features(5) * np.nan, features(5)), "finite"),
     (lambda: metrics.precision_recall(features(5), features(5), 5), "k should be"),
     (lambda: metrics.inception_score(np.ones(3)), r"shape \(3,\)"),
-    (lambda: metrics.fit_bins(blobs([5]), 2).compare(np.zeros((0, 4))), r"images of 4 values expected, got shape \(0, 4\)"),
+    (lambda: metrics.fit_bins(blobs([5]), 2).compare(np.zeros((0, 4))), r"expected images of 4 values, got shape \(0, 4\)"),
     (lambda: metrics.fit_bins(blobs([5]), 6), "from 1 to the number of images"),
-    (lambda: metrics.fit_bins(blobs([5]), 2).compare(np.zeros((3, 9))), r"images of 4 values expected, got shape \(3, 9\)"),
+    (lambda: metrics.fit_bins(blobs([5]), 2).compare(np.zeros((3, 9))), r"expected images of 4 values, got shape \(3, 9\)"),
 ])
 def test_refusals(call, message):
     with pytest.raises(ValueError, match=message):

@@ -88,7 +88,7 @@ def test_orthogonal_matrices_are_distributed_uniformly():
 
 
 def test_an_initializer_needs_fans():
-    with pytest.raises(ValueError, match=r"a weight with fans needs two axes or more, got shape \(3,\)"):
+    with pytest.raises(ValueError, match=r"fan_in and fan_out need a weight with two axes or more, got shape \(3,\)"):
         initializers.glorot_uniform()(Key(0), (3,), np.float32)
 
 

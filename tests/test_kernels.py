@@ -1,4 +1,4 @@
-"""The CPU's kernels against plain loops (`kernels/reference.py`), their threads, their cache on disk, their memory."""
+"""The kernels of the CPU: results against plain loops (`kernels/reference.py`), threads, the cache on disk, memory."""
 import math
 import os
 import shutil
@@ -23,7 +23,7 @@ from tinygan.kernels import reference
 from tinygan.kernels.cpu.activations import COMPILED_ABOVE
 from tinygan.kernels.cpu.runtime import compiling, loading, workspace
 from tinygan.kernels.cpu.runtime.arrays import pointer_to
-from tinygan.kernels.cpu.runtime.pool import SHARED_FROM, Pool, core_count, pool
+from tinygan.kernels.cpu.runtime.pool import SHARED_FROM_ELEMENTS, Pool, core_count, pool
 from tinygan.kernels.optimizer_settings import AdamSettings, RMSPropSettings, SGDSettings
 
 FLOATS = (np.float32, np.float64)
@@ -55,7 +55,7 @@ KEY = np.array([0xA4093822, 0x299F31D0], np.uint32)
 
 @contextmanager
 def path(name):
-    """Small arrays usually go to NumPy, or to one thread; here also through compiled code, and cut into parts."""
+    """Usually NumPy, or one thread, computes small arrays. In the body, compiled code or several threads may do it (name)."""
     with pytest.MonkeyPatch.context() as patch:
         if name != "as it is":
             use_compiled_kernels(patch)
@@ -65,7 +65,7 @@ def path(name):
 
 
 def draw(seed, shape, dtype, layout="C"):
-    """Normal numbers of that shape, lying in memory in that way."""
+    """Normally distributed numbers of that shape. layout: their order in memory."""
     x = np.array(np.random.default_rng(seed).standard_normal(shape), dtype)
     if layout == "F" and x.ndim:
         return np.asfortranarray(x)
@@ -82,7 +82,7 @@ def draw(seed, shape, dtype, layout="C"):
 
 
 def close(actual, expected, dtype, digits=1.0):
-    """Errors relative to the largest element: `digits` times 32 roundings of it."""
+    """Whether the errors are at most `digits` times 32 rounding errors of the largest element."""
     assert np.asarray(actual).dtype == dtype
     assert np.shape(actual) == np.shape(expected)
     error = np.max(np.abs(np.asarray(actual, np.float64) - expected), initial=0.0)
@@ -95,7 +95,7 @@ def close(actual, expected, dtype, digits=1.0):
 @pytest.mark.parametrize("name", ["add", "subtract", "multiply"])
 @pytest.mark.parametrize("order", ["rows", "channels-last", "sliced", "number"])
 def test_large_results_are_not_written_to_again(name, order):
-    """Their memory is used again, but only once nobody has them."""
+    """Their memory is reused, but only when they are gone."""
     a, b = (draw(i, (8, 16, 16, 32), np.float32) for i in range(2))
     if order == "channels-last":
         a, b = a.transpose(0, 3, 1, 2), b.transpose(0, 3, 1, 2)
@@ -142,7 +142,7 @@ def test_dense(n, k, m, dtype, layout_x, layout_w, which, name, seed):
 @pytest.mark.parametrize("layout_b", ["C", "F"])
 @pytest.mark.parametrize("n, k, m", [(70, 129, 101), (49, 15, 300), (150, 1100, 90), (33, 17, 257), (13, 400, 200)])
 def test_products_of_several_blocks(n, k, m, layout_a, layout_b, dtype):
-    """Several strips and blocks of both matrices, and what is left over of each."""
+    """Several strips and blocks of both matrices, and incomplete ones at their ends."""
     a, b, bias = draw(1, (n, k), dtype, layout_a), draw(2, (k, m), dtype, layout_b), draw(3, (m,), dtype)
     exact = a.astype(np.float64) @ b.astype(np.float64)
     for which in ("compiled", "compiled, shared"):
@@ -154,7 +154,7 @@ def test_products_of_several_blocks(n, k, m, layout_a, layout_b, dtype):
 @few
 @given(sizes, st.integers(1, 4), st.integers(16, 40), dtypes, layouts, layouts, paths, st.sampled_from(ACTIVATIONS), seeds)
 def test_products_of_a_few_features(n, k, m, dtype, layout_x, layout_w, which, name, seed):
-    """They have a kernel of their own."""
+    """There is a separate kernel for them."""
     x, weight, bias = draw(seed, (n, k), dtype, layout_x), draw(seed + 1, (m, k), dtype, layout_w), draw(seed + 2, (m,), dtype)
     with path(which):
         close(cpu.dense(x, weight, bias, name, 0.3), reference.dense(x, weight, bias, name, 0.3), dtype)
@@ -175,7 +175,7 @@ def test_gradients_of_a_dense_layers_parameters(n, k, m, dtype, layout_x, layout
 @pytest.mark.parametrize("n, k, m", [(128, 100, 256), (97, 1031, 131), (128, 784, 1), (1, 600, 700), (700, 1, 600),
                                      (300, 300, 17)])
 def test_products_of_the_sizes_that_networks_have(n, k, m, dtype):
-    """Several blocks in every direction; float64's product, of the same numbers, is the oracle."""
+    """Several blocks in every direction. The oracle is the product of the same numbers in float64."""
     x, weight, g = draw(1, (n, k), dtype), draw(2, (m, k), dtype), draw(3, (n, m), dtype)
     bias = draw(4, (m,), dtype)
     wide = [a.astype(np.longdouble) for a in (x, weight, g)]
@@ -211,7 +211,7 @@ def test_matmul_of_more_axes_broadcasts():
 @given(st.lists(st.integers(0, 7), max_size=3), dtypes, layouts, layouts, paths, st.sampled_from(ACTIVATIONS), seeds)
 def test_activation_and_its_gradient(shape, dtype, layout, layout_g, which, name, seed):
     x, g = draw(seed, shape, dtype, layout), draw(seed + 1, shape, dtype, layout_g)
-    with path(which if shape else "as it is"):  # compiled code has never to do with less than one axis
+    with path(which if shape else "as it is"):  # compiled code never gets arrays without axes
         y = cpu.activation(x, name, 0.3)
         gx = cpu.activation_grad(g, x, name, 0.3)
     close(y, reference.activation(x, name, 0.3), dtype)
@@ -220,7 +220,7 @@ def test_activation_and_its_gradient(shape, dtype, layout, layout_g, which, name
 
 @pytest.mark.parametrize("dtype", FLOATS)
 @pytest.mark.parametrize("name", ACTIVATIONS)
-@pytest.mark.parametrize("size", [COMPILED_ABOVE, COMPILED_ABOVE + 1, SHARED_FROM + 17])
+@pytest.mark.parametrize("size", [COMPILED_ABOVE, COMPILED_ABOVE + 1, SHARED_FROM_ELEMENTS + 17])
 def test_activation_on_both_sides_of_the_thresholds(size, name, dtype):
     x, g = 3 * draw(0, (size,), dtype), draw(1, (size,), dtype)
     y = cpu.activation(x, name, 0.3)
@@ -284,7 +284,7 @@ def test_binary_cross_entropy_of_large_logits(dtype, target, name):
         close(cpu.bce_with_logits(logits, target), reference.bce_with_logits(logits, target), dtype)
         g = cpu.bce_with_logits_grad(np.array(1.0, dtype), logits, target)
         close(g, reference.bce_with_logits_grad(1.0, logits, target), dtype)
-        if target in (0, 1):  # nothing of a small loss is lost
+        if target in (0, 1):  # a small loss keeps its digits
             sure = np.array([60 * target - 30], dtype)
             close(cpu.bce_with_logits(sure, target), math.log1p(math.exp(-30)), dtype)
             slope = math.copysign(1 / (1 + math.exp(30)), -sure[0])
@@ -311,13 +311,13 @@ def test_batch_norm(n, channels, space, dtype, layout, seed, offset, activation,
     z, exact_mean, exact_var = reference.batch_norm(x, weight, bias, 1e-2)
     y = reference.activation(z, activation, 0.3)
     before = reference.activation_grad(g, y, activation, 0.3)
-    lost = 1 + 10 * offset  # x's own digits that the mean takes with it
+    lost = 1 + 10 * offset  # x itself has fewer digits left after its large mean is subtracted
     with path("compiled, shared" if shared else "as it is"):
         cpu.batch_norm_statistics(x, mean, var)
         close(cpu.batch_norm(x, weight, bias, 1e-2, mean, var, activation, 0.3), y, dtype, lost)
         close(mean, exact_mean, dtype)
         close(var, exact_var, dtype)
-        if np.abs(z).min() < 1e-4:  # the sign is anybody's guess
+        if np.abs(z).min() < 1e-4:  # rounding decides the sign, and so the slope
             return
         sums = cpu.batch_norm_sums(g, x, weight, bias, 1e-2, mean, var, activation, 0.3)
         close(sums, reference.batch_norm_sums(before, x, 1e-2, mean, var), dtype, lost)
@@ -329,7 +329,7 @@ def test_batch_norm(n, channels, space, dtype, layout, seed, offset, activation,
 @pytest.mark.parametrize("activation", ["identity", "relu", "leaky_relu"])
 @pytest.mark.parametrize("which", ["compiled, shared", "as it is"])
 def test_second_gradients_of_batch_norm_are_slopes(channels, activation, which):
-    """Against finite differences of the definition, written out here."""
+    """Against finite differences of the first gradients, whose definition is written out here."""
     shape, eps = (4, channels, 4, 2), 0.1
     g, x, h = (draw(i, shape, np.float64) for i in range(3))
     weight, bias, s, t = (draw(i, (channels,), np.float64) for i in range(3, 7))
@@ -407,12 +407,12 @@ def test_optimizer(rule, values, shapes, dtype, layout, shared, seed):
     for i, arrays in enumerate(expected):
         for actual, exact in zip((parameters[i], *(state[i] for state in states)), arrays, strict=True):
             assert actual.shape == exact.shape
-            close(np.append(actual, terms[i]), np.append(exact, terms[i]), dtype)  # sums may cancel: judged by their terms
+            close(np.append(actual, terms[i]), np.append(exact, terms[i]), dtype)  # relative to the terms: sums may cancel
 
 
 @pytest.mark.parametrize("rule", SETTINGS)
 def test_a_large_optimizer_step_updates_every_element_once(rule):
-    sizes = [SHARED_FROM + 5, 3, 40_000]
+    sizes = [SHARED_FROM_ELEMENTS + 5, 3, 40_000]
     gradients = [np.ones(size, np.float32) for size in sizes]
     parameters = [np.zeros(size, np.float32) for size in sizes]
     states = [[np.zeros(size, np.float32) for size in sizes] for _ in range(2 if rule == "adam" else 1)]
@@ -429,7 +429,7 @@ def test_a_large_optimizer_step_updates_every_element_once(rule):
     ((0x243F6A88, 0x85A308D3, 0x13198A2E, 0x03707344), (0xA4093822, 0x299F31D0), "d16cfe09 94fdcceb 5001e420 24126ea1"),
 ])
 def test_philox_known_answers(counter, key, expected):
-    """Random123's test vectors."""
+    """The test vectors of the Random123 library."""
     assert [f"{word:08x}" for word in reference.philox(counter, key)] == expected.split()
 
 
@@ -467,7 +467,7 @@ def test_distributions(dtype):
 
 
 def test_uniform_never_reaches_its_upper_end():
-    """2^24 values in an interval that holds 17 floats: rounding would reach the end."""
+    """The interval contains only 17 floats, so rounding 2^24 values would often give its end."""
     low = np.float32(1.0)
     high = low + 16 * np.finfo(np.float32).eps
     drawn = cpu.random_uniform(KEY, np.empty(10_000, np.float32), float(low), float(high))
@@ -475,7 +475,7 @@ def test_uniform_never_reaches_its_upper_end():
 
 
 def test_a_longer_draw_begins_with_the_shorter_one():
-    long = cpu.random_bits(KEY, np.empty(SHARED_FROM + 13, np.uint32))
+    long = cpu.random_bits(KEY, np.empty(SHARED_FROM_ELEMENTS + 13, np.uint32))
     assert np.array_equal(long[:101], cpu.random_bits(KEY, np.empty(101, np.uint32)))
 
 
@@ -483,20 +483,21 @@ def test_a_longer_draw_begins_with_the_shorter_one():
 
 
 def workload(seed):
-    """Some of every kernel, large enough to be shared -> the results as one array."""
+    """Run one example of every kernel, large enough for threads to share. Returns the results as one array."""
     x, weight, bias = draw(seed, (128, 300), np.float32), draw(seed + 1, (260, 300), np.float32), np.ones(260, np.float32)
     y = cpu.dense(x, weight, bias, "leaky_relu", 0.2)
     g = cpu.activation_grad(y, y, "leaky_relu", 0.2)
     gw = cpu.matmul(g.T, x)
     m, v = np.zeros_like(gw), np.zeros_like(gw)
     cpu.adam([weight], [gw], [m], [v], SETTINGS["adam"][0])
-    bits = cpu.random_bits(KEY, np.empty(SHARED_FROM + 1, np.uint32))
+    bits = cpu.random_bits(KEY, np.empty(SHARED_FROM_ELEMENTS + 1, np.uint32))
     return np.concatenate([y.ravel(), gw.ravel(), weight.ravel(), bits.astype(np.float32)])
 
 
 @pytest.mark.parametrize("workers", [1, 2, 3, 5])
 def test_results_do_not_depend_on_the_number_of_threads(workers, monkeypatch):
-    """No kernel's sum is cut by the parts, so even the bits are equal; three and five are more than some machines have."""
+    """The parts never cut a sum of these kernels, so even the last bits are equal. Three and five threads are more than some
+    machines have cores."""
     expected = workload(0)
     mine = Pool(workers)
     use_pool(monkeypatch, mine)
@@ -523,7 +524,7 @@ def test_threads_that_call_kernels_at_once():
 
 
 def python(code, folder, timeout=120, **environment):
-    """Run code in a fresh interpreter with its cache under `folder` -> (stdout, stderr)."""
+    """Run code in a fresh interpreter, with its cache under `folder`. Returns (stdout, stderr)."""
     root = str(Path(tinygan.__file__).parents[1])
     done = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, timeout=timeout,
                           cwd=folder, env={**os.environ, "PYTHONPATH": root, "XDG_CACHE_HOME": str(folder), **environment})
@@ -635,10 +636,10 @@ def test_an_edited_helper_is_not_run_from_the_cache(tmp_path):
     assert python(BITS, tmp_path, PYTHONPATH=str(root))[0].strip() == ANSWER
     assert python(BITS, tmp_path, PYTHONPATH=str(root))[0].strip() == ANSWER
     assert len(list(cache.iterdir())) == 1
-    helpers = root / "tinygan" / "kernels" / "cpu" / "runtime" / "shares.py"  # the kernel takes `share` from there
+    helpers = root / "tinygan" / "kernels" / "cpu" / "runtime" / "shares.py"  # the kernel's helper `share` is there
     text = helpers.read_text()
-    assert text.count("    units = (count + GRAIN - 1) // GRAIN\n") == 1
-    helpers.write_text(text.replace("    units = (count + GRAIN - 1) // GRAIN\n", "    units = 0 * count\n"))
+    assert text.count("    units = (count + GRAIN_ELEMENTS - 1) // GRAIN_ELEMENTS\n") == 1
+    helpers.write_text(text.replace("    units = (count + GRAIN_ELEMENTS - 1) // GRAIN_ELEMENTS\n", "    units = 0 * count\n"))
     assert python(BITS, tmp_path, PYTHONPATH=str(root))[0].strip() == "00000000 " * 3 + "00000000"
     assert len(list(cache.iterdir())) == 2
 
@@ -656,7 +657,7 @@ def test_the_cache_is_keyed_by_the_files_of_every_room(file, tmp_path):
 
 
 def test_kernels_of_one_name_on_one_line_of_two_rooms_are_two_in_the_cache():
-    """Each room has a file named compiled.py, and Numba names what it keeps after the file, the function and the line."""
+    """Each room has a file compiled.py. Numba's own names in the cache consist of the file, the function and the line."""
     def kernel():
         pass
 
@@ -665,7 +666,7 @@ def test_kernels_of_one_name_on_one_line_of_two_rooms_are_two_in_the_cache():
 
 
 def test_helpers_that_differ_in_what_they_close_over_have_different_names():
-    """Else a process that takes two kernels from the cache, compiled by two others, would link one's helper to both."""
+    """Otherwise a process that loads two kernels, compiled by two other processes, would link the helper of one to both."""
     def make(real, factor):
         pointer = pointer_to(real)  # an intrinsic
 
@@ -708,23 +709,23 @@ def test_processes_that_start_at_once_share_an_empty_cache(tmp_path):
 
 # Memory
 
-LARGE = (workspace.REUSED_FROM // 4, 2)
+LARGE_SHAPE = (workspace.REUSED_FROM_BYTES // 4, 2)
 
 
 def test_a_large_array_takes_the_memory_of_one_that_is_gone():
-    first = workspace.empty(LARGE, np.float32)
+    first = workspace.empty(LARGE_SHAPE, np.float32)
     place = first.ctypes.data
     del first
-    assert workspace.empty(LARGE, np.float32).ctypes.data == place
+    assert workspace.empty(LARGE_SHAPE, np.float32).ctypes.data == place
 
 
 def test_memory_is_not_taken_while_a_view_of_a_view_lives():
-    first = workspace.empty(LARGE, np.float32)
+    first = workspace.empty(LARGE_SHAPE, np.float32)
     first[...] = 7
     view = first[3:, 1:].T[:, :5].reshape(-1)[::2]
     copy = view.copy()
     del first
-    others = [workspace.empty(LARGE, np.float32) for _ in range(5)]
+    others = [workspace.empty(LARGE_SHAPE, np.float32) for _ in range(5)]
     for other in others:
         other[...] = 0
     assert np.array_equal(view, copy)
@@ -734,8 +735,8 @@ def test_memory_is_not_taken_while_a_view_of_a_view_lives():
 def test_workspace_arrays_are_ordinary_arrays(shape, dtype):
     x = workspace.empty(tuple(shape), dtype)
     assert x.shape == tuple(shape) and x.dtype == dtype and x.flags.c_contiguous and x.flags.writeable and x.flags.aligned
-    if x.nbytes >= workspace.REUSED_FROM:
-        assert x.ctypes.data % workspace.ALIGNMENT == 0
+    if x.nbytes >= workspace.REUSED_FROM_BYTES:
+        assert x.ctypes.data % workspace.ALIGNMENT_BYTES == 0
 
 
 def test_threads_have_their_own_memory():
@@ -743,7 +744,7 @@ def test_threads_have_their_own_memory():
     barrier = threading.Barrier(2)
 
     def take(i):
-        mine = [workspace.empty(LARGE, np.float32) for _ in range(3)]
+        mine = [workspace.empty(LARGE_SHAPE, np.float32) for _ in range(3)]
         for x in mine:
             x[...] = i
         barrier.wait(10)
@@ -771,28 +772,28 @@ def held_bytes():
 
 
 def test_sizes_that_keep_changing_do_not_fill_the_memory():
-    """What is held stays below three times what was ever in use at once."""
+    """A thread holds at most three times the memory that was ever in use at once."""
     def change():
         most = 0
         for i in range(500):
-            workspace.empty((workspace.REUSED_FROM + 64 * i,), np.uint8)
+            workspace.empty((workspace.REUSED_FROM_BYTES + 64 * i,), np.uint8)
             most = max(most, held_bytes())
         return most
 
-    assert in_a_thread_of_its_own(change) < 3.1 * (workspace.REUSED_FROM + 64 * 500)
+    assert in_a_thread_of_its_own(change) < 3.1 * (workspace.REUSED_FROM_BYTES + 64 * 500)
 
 
 def test_what_every_step_needs_is_not_given_back_between():
-    """Not even where far less is in use at the end of a step, and its first arrays have other sizes than its last ones."""
+    """Not even if far less is in use at the end of a step, and its first arrays have other sizes than its last."""
     def train():
         places = []
         for _ in range(3):
-            forward = [workspace.empty((workspace.REUSED_FROM + 64 * i,), np.uint8) for i in range(10)]
-            backward = [workspace.empty((2 * workspace.REUSED_FROM + 64 * i,), np.uint8) for i in range(5)]
+            forward = [workspace.empty((workspace.REUSED_FROM_BYTES + 64 * i,), np.uint8) for i in range(10)]
+            backward = [workspace.empty((2 * workspace.REUSED_FROM_BYTES + 64 * i,), np.uint8) for i in range(5)]
             places.append([x.ctypes.data for x in forward + backward])
             del forward, backward
             for i in range(5):
-                places[-1].append(workspace.empty((workspace.REUSED_FROM + 64 * (20 + i),), np.uint8).ctypes.data)
+                places[-1].append(workspace.empty((workspace.REUSED_FROM_BYTES + 64 * (20 + i),), np.uint8).ctypes.data)
         return places
 
     first, second, third = in_a_thread_of_its_own(train)

@@ -144,7 +144,7 @@ def test_walks_keep_the_precision():
 
 def test_impossible_walks_are_refused():
     a, b = ends()
-    with pytest.raises(ValueError, match=r"one shape \(..., D\) expected, got \(3, 7\) and \(2, 7\)"):
+    with pytest.raises(ValueError, match=r"expected two ends of the same shape \(..., D\), got \(3, 7\) and \(2, 7\)"):
         latent.linear(a, b[:2], 4)
     with pytest.raises(ValueError, match="steps should be at least 2, got 1"):
         latent.spherical(a, b, 1)

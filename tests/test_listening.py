@@ -2,6 +2,10 @@
 from __future__ import annotations
 
 import gc
+import itertools
+import sys
+import threading
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -189,6 +193,31 @@ def test_the_register_forgets_an_array_that_is_gone() -> None:
     del weights
     gc.collect()
     assert len(_VERSIONS) == before
+
+
+def test_threads_may_make_things_of_one_weight_at_once() -> None:
+    weight, errors, end = tg.Parameter(np.ones(3)), [], time.monotonic() + 0.5
+
+    def use(thread: int) -> None:
+        try:
+            for i in itertools.takewhile(lambda _: time.monotonic() < end, itertools.count()):
+                assert derived(weight.array, (thread, i % 50), lambda i=i: i % 50) == i % 50  # type: ignore[misc]
+                if i % 40 == 0:
+                    weight.assign(np.ones(3))
+        except Exception as error:
+            errors.append(error)
+
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        threads = [threading.Thread(target=use, args=(i,)) for i in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    finally:
+        sys.setswitchinterval(interval)
+    assert errors == []
 
 
 def test_a_recording_makes_its_own_of_a_weight() -> None:

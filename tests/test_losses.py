@@ -227,7 +227,7 @@ def test_shapes_are_not_broadcast(name):
     for shapes_ in (((3, 1), (3,)), ((3,), ()), ((0,), (0,))):
         a, b = map(np.ones, shapes_)
         with pytest.raises(ValueError,
-                           match=rf"{name}: two inputs of one shape, not empty, expected, got \({shapes_[0][0]},"):
+                           match=rf"{name}: expected two inputs of the same shape, not empty, got \({shapes_[0][0]},"):
             loss(tg.Tensor(a), b)
     with pytest.raises(ValueError, match="not empty"):
         loss(np.ones(0), 1.0)

@@ -100,7 +100,7 @@ def test_the_layer_describes_itself_and_refuses_nonsense():
     assert layer(np.zeros((3, 256), np.float32)).shape == (3, 306)
     with pytest.raises(ValueError, match="kernels and dimensions should be at least 1, got 0 and 5"):
         nn.MinibatchDiscrimination(256, kernels=0)
-    with pytest.raises(ValueError, match=r"minibatch_similarity: three axes expected.* got \(3, 256\)"):
+    with pytest.raises(ValueError, match=r"minibatch_similarity: expected three axes.* got \(3, 256\)"):
         tg.minibatch_similarity(np.zeros((3, 256), np.float32))
 
 

@@ -127,10 +127,10 @@ def test_arrays_of_any_layout():
 @pytest.mark.parametrize("change, message", [
     ({"layers": []}, "at least one layer"),
     ({"layers": [MLPLayer(3, 4), MLPLayer(5, 1)]}, "4 outputs is followed by one of 5 inputs"),
-    ({"layers": [MLPLayer(3, 0), MLPLayer(0, 4)]}, "a layer of 3 inputs and 0 outputs"),
+    ({"layers": [MLPLayer(3, 0), MLPLayer(0, 4)]}, "a layer should have inputs and outputs, got 3 and 0"),
     ({"layers": [MLPLayer(3, 4, "swish")]}, "unknown activation 'swish'"),
-    ({"x": np.zeros((2, 4))}, r"shape \(\.\.\., 3\), not empty, expected, got \(2, 4\)"),
-    ({"x": np.zeros((0, 3))}, r"not empty, expected, got \(0, 3\)"),
+    ({"x": np.zeros((2, 4))}, r"shape \(\.\.\., 3\) that is not empty, got \(2, 4\)"),
+    ({"x": np.zeros((0, 3))}, r"that is not empty, got \(0, 3\)"),
     ({"weights": np.zeros(15)}, r"16 weights, got an array of shape \(15,\)"),
 ])
 def test_what_does_not_fit_is_named(change, message):

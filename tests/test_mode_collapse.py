@@ -252,7 +252,7 @@ def test_the_example_of_gradients_compares_four_judges(tmp_path, monkeypatch, ca
     out = tmp_path / "gradients.png"
     run_example("collapse_gradients.py", monkeypatch, "--steps", "3", "--unroll-steps", "2", "--out", str(out))
     lines = capsys.readouterr().out.splitlines()
-    assert [line.split(":")[0] for line in lines[:4]] == ["a plain discriminator", "the same, K = 2 updates ahead", "2 updates taken for constant",
+    assert [line.split(":")[0] for line in lines[:4]] == ["a plain discriminator", "the same, K = 2 updates ahead", "2 updates as constants",
                                                               "with minibatch discrimination"]
     assert "mean arrow 1.00 times" in lines[0] and "mean arrow 1.00 times" not in lines[1]
     assert out.read_bytes().startswith(b"\x89PNG")
@@ -295,5 +295,5 @@ def test_learning_rates_fall_as_they_are_told(bench, tmp_path, decay, falls):
 
 
 def test_densities_need_as_many_sets_as_columns(tmp_path):
-    with pytest.raises(ValueError, match="2 sets of points in each row expected"):
+    with pytest.raises(ValueError, match="expected 2 sets of points in each row"):
         plotting.save_densities(tmp_path / "a.png", {"a": [np.zeros((3, 2))]}, ["x", "y"], radius=1, title="")

@@ -58,7 +58,7 @@ def test_stacked_images_have_three_digits_drawn_apart():
 
 @pytest.mark.parametrize("changes", [{"labels": None}, {"labels": np.arange(50)}, {"images": np.zeros((50, 3, 2, 2), np.uint8)}])
 def test_only_grey_digits_can_be_stacked(changes):
-    with pytest.raises(ValueError, match="stacked: grey images with labels from 0 to 9 expected, got tens"):
+    with pytest.raises(ValueError, match="stacked: expected grey images with labels from 0 to 9, got tens"):
         tg.data.stacked(digits(**changes), 10, Key(0))
 
 
@@ -111,10 +111,10 @@ def test_labels():
     skewed = rng.choice(10, 500, p=np.arange(1, 11) / 55)
     found = label_coverage(skewed, 12)
     assert found.kl == pytest.approx(stats.entropy(found.counts / 500, np.full(12, 1 / 12)))
-    with pytest.raises(ValueError, match=r"label_coverage: labels \(N,\) from 0 to 9 expected"):
+    with pytest.raises(ValueError, match=r"label_coverage: expected labels \(N,\) from 0 to 9, got"):
         label_coverage(np.array([10]), 10)
 
 
 def test_shapes_that_do_not_fit_are_refused():
-    with pytest.raises(ValueError, match=r"samples \(N, D\) and centres \(M, D\) expected, got \(5, 3\) and \(8, 2\)"):
+    with pytest.raises(ValueError, match=r"expected samples \(N, D\) and centres \(M, D\), got \(5, 3\) and \(8, 2\)"):
         mixture_coverage(np.zeros((5, 3)), tg.data.gaussian_ring().centres, 0.02)

@@ -130,7 +130,7 @@ class PairOfLayers:
     (lambda: {("a", 1): nn.Dense(1, 1)}, "keys of a dict of modules or parameters should be strings without dots"),
     (lambda: {"a.b": nn.Dense(1, 1)}, "keys of a dict .* got 'a.b'"),
     (lambda: {"": tg.Parameter(np.ones(1))}, "keys of a dict .* got ''"),
-    (lambda: {1: nn.Dense(1, 1), "1": nn.Dense(1, 1)}, "become different names, got '1'"),
+    (lambda: {1: nn.Dense(1, 1), "1": nn.Dense(1, 1)}, "differ as strings, got '1'"),
 ])
 def test_what_has_no_name_is_refused(held, message):
     net = nn.Module()
@@ -160,7 +160,7 @@ def test_the_tree_is_shown_with_the_names_within_each_module():
 
 
 def test_a_module_in_the_class_is_refused_where_it_has_parameters():
-    with pytest.raises(TypeError, match=r"Net: layers\.0 stands in the class, where it is not found: assign it in __init__"):
+    with pytest.raises(TypeError, match=r"Net: layers\.0 is an attribute of the class, where it is not found: assign it in __init__"):
         class Net(nn.Module):
             layers = [nn.Dense(2, 2)]  # noqa: RUF012
 

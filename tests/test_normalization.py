@@ -197,7 +197,7 @@ def ones(*shapes):
 
 @pytest.mark.parametrize("call, error, message", [
     (lambda: tg.batch_norm(*ones((2, 3), 2, 3)), ValueError,
-     r"batch_norm: input \(N, C, ...\) with weight, bias \(C,\) expected, got input \(2, 3\) with weight, bias \(2,\), "
+     r"batch_norm: expected input \(N, C, ...\) with weight, bias \(C,\), got input \(2, 3\) with weight, bias \(2,\), "
      r"\(3,\)"),
     (lambda: tg.batch_norm(*ones(3, 3, 3)), ValueError, r"batch_norm: .* got input \(3,\)"),
     (lambda: tg.batch_norm(*ones((1, 3), 3, 3)), ValueError, r"batch_norm: .* more than one value per channel .* \(1, 3\)"),

@@ -1,4 +1,4 @@
-"""NumPy's functions on Tensors: what runs on the values, and what would cut a gradient off and is refused."""
+"""NumPy's functions on Tensors: what runs on the values, and what would lose a gradient and is refused."""
 from __future__ import annotations
 
 import io
@@ -61,9 +61,9 @@ UFUNCS = {
 
 @pytest.mark.parametrize("call, name", CUTS.values(), ids=CUTS)
 def test_what_would_cut_a_gradient_names_the_function_to_use(call, name):
-    with pytest.raises(TypeError, match=rf"np\.\w+ would cut the gradient of a Tensor: use tinygan\.{name}, or np\.asarray"):
+    with pytest.raises(TypeError, match=rf"np\.\w+ would lose the gradient of a Tensor: use tinygan\.{name}, or np\.asarray"):
         call(recorded())
-    with pytest.raises(TypeError, match="would cut the gradient"):
+    with pytest.raises(TypeError, match="would lose the gradient"):
         call(recorded() * 2)
     if name in tg.__all__:
         assert callable(getattr(tg, name))
@@ -84,7 +84,7 @@ def test_a_tensor_that_is_not_recorded_is_the_array_of_its_values(call):
 
 def test_functions_that_tinygan_does_not_have_are_refused_too():
     for call in (np.median, np.linalg.inv, np.fft.fft, lambda t: np.percentile(t, 50), np.unique, np.sort):
-        with pytest.raises(TypeError, match=r"np\.[\w.]+ would cut the gradient of a Tensor: .* np\.asarray\(tensor\) gives its"):
+        with pytest.raises(TypeError, match=r"np\.[\w.]+ would lose the gradient of a Tensor: .* np\.asarray\(tensor\) gives its"):
             call(recorded(np.eye(2, dtype=np.float32)))
     assert np.median(tg.Tensor(A)) == np.median(A)
 

@@ -347,6 +347,25 @@ def test_the_kernels_settings_are_those_of_the_rule(name):
         assert settings.decoupled == (name == "adamw")
 
 
+def test_an_optimizer_of_ones_own_may_have_a_step_alone():
+    class SignDescent(optim.Optimizer):
+        def step(self, gradients):
+            for parameter, g in zip(self._bound(), gradients, strict=True):
+                parameter.assign(parameter.numpy() - self.learning_rate_at(self.count) * np.sign(g.numpy()))
+            self.count += 1
+
+    network = nn.Dense(2, 1).initialize(Key(0))
+    before, optimizer = network.state_dict(), SignDescent(0.1)
+    optimizer.bind(network)
+    optimizer.step([tg.Tensor(np.full(p.shape, -3.0, np.float32)) for p in network.parameters()])
+    for path, array in network.state_dict().items():
+        np.testing.assert_allclose(array, before[path] + 0.1, rtol=1e-6)
+    state = optimizer.state_dict()
+    assert list(state) == ["count"] and state["count"] == 1
+    optimizer.load_state_dict({"count": np.array(5)})
+    assert optimizer.count == 5
+
+
 def test_an_optimiser_without_a_rule_is_refused():
     with pytest.raises(TypeError, match="Mine: its class has no rule"):
         type("Mine", (optim.Optimizer,), {})(0.1)

@@ -100,7 +100,7 @@ def test_other_data_have_another_classifier(cache):
 
 @pytest.mark.parametrize("wrong", [tiny_data(), Dataset("x", TEST.images, None, "sha256:x"), Dataset("x", TEST.images, TEST.labels + 5, "sha256:y")])
 def test_it_takes_digits_only(wrong):
-    with pytest.raises(ValueError, match=r"images \(1, 28, 28\) with labels from 0 to 9 expected"):
+    with pytest.raises(ValueError, match=r"expected images \(1, 28, 28\) with labels from 0 to 9, got"):
         metrics.digit_classifier(wrong, TEST)
 
 

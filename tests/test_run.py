@@ -166,7 +166,7 @@ def test_another_seed_is_another_run(reference, tmp_path):
 
 def test_a_new_run_is_refused_where_something_lies(reference, tmp_path):
     before = content(reference)
-    with pytest.raises(training.RunError, match="already holds a run: --resume goes on with it, another --run-dir"):
+    with pytest.raises(training.RunError, match="already holds a run: --resume continues it, another --run-dir"):
         tiny_train(reference)
     assert content(reference) == before
     (tmp_path / "thesis.tex").touch()

@@ -138,13 +138,13 @@ def test_a_damaged_checkpoint_is_named_and_not_trained_on(tmp_path, damage):
 def test_a_checkpoint_of_another_run_or_network_is_refused(reference, tmp_path):
     tiny_train(tmp_path / "a", epochs=1, seed=1)
     (tmp_path / "a/checkpoint.safetensors").write_bytes((reference / "checkpoint.safetensors").read_bytes())
-    with pytest.raises(saving.CheckpointError, match="belongs to another run"):
+    with pytest.raises(saving.CheckpointError, match="belong to different runs"):
         tiny_train(tmp_path / "a", seed=1, resume=True)
     tiny_train(tmp_path / "b", epochs=1)
     settings = tiny_settings(tmp_path / "b", resume=True)
     with pytest.raises(saving.CheckpointError, match="does not fit this GAN"):
         training.train(tiny_gan(settings, hidden=9), tiny_data(), settings)
-    with pytest.raises(training.RunError, match="none of 'vanilla': the program that began it must go on"):
+    with pytest.raises(training.RunError, match="not those of 'vanilla': only the program that began the run can continue it"):
         training.train(training.VARIANTS["vanilla"].build(settings, SHAPE), tiny_data(), settings)
 
 

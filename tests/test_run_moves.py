@@ -204,7 +204,7 @@ def test_the_command_line_says_that_only_its_program_can_build_an_own_gan(tmp_pa
     training.train(gan, data, settings)
     for name in ("sample", "interpolate", "architecture", "evaluate"):
         line = failure(capsys, name, tmp_path / "run")
-        assert "its networks are none that `tinygan train` builds" in line
+        assert "`tinygan train` cannot build its networks" in line
         assert f'tinygan.training.open_run("{tmp_path / "run"}", gan).gan.sample(64)' in line
     assert command("info", tmp_path / "run") == 0
     out = capsys.readouterr().out
@@ -221,9 +221,9 @@ def test_a_variants_networks_with_another_layer_are_an_own_gan(images, tmp_path,
     generator, discriminator = tinygan.gans.vanilla_networks(data.image_shape, 100)
     generator = nn.Sequential(*[nn.ReLU() if isinstance(layer, nn.LeakyReLU) else layer for layer in generator])
     training.train(tinygan.gans.VanillaGAN(generator, discriminator, 100), data, settings)
-    assert "none that `tinygan train` builds" in failure(capsys, "sample", tmp_path / "run")
+    assert "`tinygan train` cannot build its networks" in failure(capsys, "sample", tmp_path / "run")
     line = failure(capsys, "train", "vanilla", "--resume", "--run-dir", tmp_path / "run", "--data-dir", images, "--epochs", 2)
-    assert "the program that began it must go on with it" in line
+    assert "only the program that began the run can continue it" in line
 
 
 def test_a_variants_own_networks_are_known_however_they_were_trained(images, tmp_path, capsys):
@@ -299,7 +299,7 @@ def test_a_checkpoint_that_was_deleted_is_not_called_one_to_come(images, tmp_pat
 def test_a_run_in_its_first_epoch_is_not_called_stopped(tmp_path, capsys):
     tiny_train(tmp_path / "own", epochs=1)
     with RunFolder(tiny_settings(tmp_path / "run"), tiny_data()):
-        assert "no checkpoint yet: it is in its first epoch" in failure(capsys, "sample", tmp_path / "run")
+        assert "no checkpoint yet: there will be one at the end of its first epoch" in failure(capsys, "sample", tmp_path / "run")
     line = failure(capsys, "sample", tmp_path / "run")
     assert "no checkpoint yet: it was stopped before its first epoch ended; start it again with" in line
     assert line.endswith(f"train vanilla --run-dir {tmp_path / 'run'} --resume")
@@ -345,7 +345,7 @@ def test_a_missing_device_makes_no_folder(tmp_path):
 
 def test_a_generator_of_other_images_makes_no_folder(tmp_path):
     other = Dataset("other", np.zeros((43, 1, 5, 4), np.uint8), None, "sha256:1")
-    refused(tmp_path, training.RunError, r"makes images of shape \(1, 4, 4\), those of other have \(1, 5, 4\)", data=other)
+    refused(tmp_path, training.RunError, r"makes images of shape \(1, 4, 4\), but those of other have shape \(1, 5, 4\)", data=other)
 
 
 def test_what_fails_in_the_first_step_leaves_the_folder_free(tmp_path):
@@ -361,7 +361,7 @@ def test_a_run_is_not_begun_among_its_own_images(tmp_path, capsys):
     for i in range(8):
         Image.new("L", (6, 6), 10 * i).save(tmp_path / f"{i}.png")
     line = failure(capsys, "train", "vanilla", "--run-dir", tmp_path / "a" / "run", "--data-dir", tmp_path, "--batch-size", 8)
-    assert "lies in the folder of the images" in line
+    assert "is inside the folder of the images" in line
     assert not (tmp_path / "a").exists()
 
 

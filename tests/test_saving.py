@@ -177,7 +177,7 @@ def test_a_type_that_numpy_does_not_have_is_named(tmp_path):
     from safetensors.torch import save_file
 
     save_file({"weight": torch.ones(3, 4).to(torch.float8_e4m3fn), "bias": torch.ones(3)}, tmp_path / "theirs")
-    with pytest.raises(saving.CheckpointError, match=r"theirs: 'weight' is of type F8_E4M3, which NumPy does not have"):
+    with pytest.raises(saving.CheckpointError, match=r"theirs: 'weight' has the type F8_E4M3, which NumPy does not have"):
         saving.load_weights(nn.Dense(4, 3), tmp_path / "theirs")
 
 
@@ -188,7 +188,7 @@ def test_a_pytorch_file_is_named_and_its_way_works(tmp_path, old):
     theirs, path = counted(torch), tmp_path / "weights.bin"  # by its content, not by its name
     torch.save(theirs.state_dict(), path, _use_new_zipfile_serialization=not old)
     for load in (lambda: saving.load_weights(network(0), path), lambda: saving.load(path)):
-        with pytest.raises(saving.CheckpointError, match=r"weights\.bin is a pickled file, such as PyTorch's \.pth, .*torch\.load\('") as error:
+        with pytest.raises(saving.CheckpointError, match=r"weights\.bin is a pickled file, such as PyTorch's \.pth; .*torch\.load\('") as error:
             load()
     model = network(0)
     line = str(error.value).split("expected: ")[1].split(" loads it")[0]
@@ -199,7 +199,7 @@ def test_a_pytorch_file_is_named_and_its_way_works(tmp_path, old):
 def test_an_npz_file_is_named_and_its_way_works(tmp_path):
     model, other = network(0), network(1)
     np.savez(tmp_path / "weights", **model.state_dict())
-    with pytest.raises(saving.CheckpointError, match=r"weights\.npz is an \.npz file of NumPy arrays, .*numpy\.load\('") as error:
+    with pytest.raises(saving.CheckpointError, match=r"weights\.npz is an \.npz file of NumPy arrays; .*numpy\.load\('") as error:
         saving.load_weights(other, tmp_path / "weights.npz")
     line = str(error.value).split("expected: ")[1].split(" loads it")[0]
     eval(line, {"network": other, "numpy": np})
@@ -208,7 +208,7 @@ def test_an_npz_file_is_named_and_its_way_works(tmp_path):
 
 
 @pytest.mark.parametrize("content, what", [
-    (b"\x89HDF\r\n\x1a\n" + bytes(200), r"an HDF5 file \(such as Keras writes\), .* h5py"),
+    (b"\x89HDF\r\n\x1a\n" + bytes(200), r"an HDF5 file \(such as Keras writes\); .* h5py"),
     (b"\x93NUMPY\x01\x00" + bytes(200), r"one NumPy array \(\.npy\)"),
     (pickle.dumps({"a": 1}), "a pickled file"),
     (b"PK\x03\x04" + bytes(100), "a truncated or damaged zip archive"),
@@ -248,7 +248,7 @@ def test_the_checkpoint_of_a_run_points_to_open_run(tmp_path):
     tiny_run.tiny_train(tmp_path / "run", epochs=1)
     with pytest.raises(saving.CheckpointError, match=r"is the checkpoint of a run, .*open_run\('.*run'\)\.gan\.generator has them"):
         saving.load_weights(network(0), tmp_path / "run" / "checkpoint.safetensors")
-    with pytest.raises(saving.CheckpointError, match=r"is a folder, .*open_run\('.*run'\) opens the run in it"):
+    with pytest.raises(saving.CheckpointError, match=r"is a folder; .*open_run\('.*run'\) opens the run in it"):
         saving.load_weights(network(0), tmp_path / "run")
 
 
@@ -258,14 +258,14 @@ def test_a_common_prefix_is_named_and_its_way_works(prefix):
     state = {prefix + name: value for name, value in network(1).state_dict().items()}
     with pytest.raises(ValueError, match=rf"^load_state_dict of Sequential: every name begins with '{prefix}'") as error:
         model.load_state_dict(state)
-    line = str(error.value).split("take it away with ")[1]
+    line = str(error.value).split("remove it with ")[1]
     model.load_state_dict(eval(line, {"state": state}))
     np.testing.assert_array_equal(model.state_dict()["0.weight"], state[prefix + "0.weight"])
     with pytest.raises(ValueError, match=rf"every name of this network begins with '0\.{prefix}', which the state's do not") as error:
         inside = nn.Module()
         vars(inside).update({prefix[:-1]: network(0)})
         nn.Sequential(inside).load_state_dict(network(1).state_dict())
-    assert eval(str(error.value).split("put it before them, ")[1], {"state": {"a": 1}}) == {f"0.{prefix}a": 1}
+    assert eval(str(error.value).split("add it with ")[1], {"state": {"a": 1}}) == {f"0.{prefix}a": 1}
 
 
 def test_a_network_in_the_state_of_a_gan_is_named():
@@ -273,8 +273,8 @@ def test_a_network_in_the_state_of_a_gan_is_named():
     model = network(0)
     with pytest.raises(ValueError, match=r"this network's entries are those whose names begin with 'generator\.'") as error:
         model.load_state_dict({**state, "steps": np.array(3)})
-    model.load_state_dict(eval(str(error.value).split("take them with ")[1], {"state": state}))
-    with pytest.raises(ValueError, match=r"the state lies further inside: load state\['model'\]"):
+    model.load_state_dict(eval(str(error.value).split("select them with ")[1], {"state": state}))
+    with pytest.raises(ValueError, match=r"the network's state is inside this one: load state\['model'\]"):
         model.load_state_dict({"model": network(1).state_dict(), "epoch": 3})
 
 

@@ -165,15 +165,15 @@ ONE = np.ones((1, 3))
 
 
 @pytest.mark.parametrize("call, error, message", [
-    (lambda: tg.reshape(X, (4, 2)), ValueError, r"reshape: \(2, 3\) has 6 elements, which \(4, 2\) does not hold"),
-    (lambda: tg.reshape(X, (4, -1)), ValueError, r"reshape: \(2, 3\) has 6 elements, which \(4, -1\) does not hold"),
-    (lambda: tg.reshape(X, (-1, -1)), ValueError, r"reshape: \(2, 3\) has 6 elements, which \(-1, -1\) does not hold"),
-    (lambda: tg.reshape(X, (-2, -3)), ValueError, r"reshape: .*\(-2, -3\) does not hold"),
+    (lambda: tg.reshape(X, (4, 2)), ValueError, r"reshape: \(2, 3\) has 6 elements, which do not fit into \(4, 2\)"),
+    (lambda: tg.reshape(X, (4, -1)), ValueError, r"reshape: \(2, 3\) has 6 elements, which do not fit into \(4, -1\)"),
+    (lambda: tg.reshape(X, (-1, -1)), ValueError, r"reshape: \(2, 3\) has 6 elements, which do not fit into \(-1, -1\)"),
+    (lambda: tg.reshape(X, (-2, -3)), ValueError, r"reshape: .*do not fit into \(-2, -3\)"),
     (lambda: tg.reshape(X, (2.0, 3)), TypeError, r"reshape: shape should be an integer or integers, got \(2.0, 3\)"),
     (lambda: tg.reshape(X, "ab"), TypeError, r"reshape: shape should be an integer or integers, got 'ab'"),
     (lambda: tg.reshape([1.0], (1,)), TypeError, "reshape: expected a Tensor or an array, got list"),
     (lambda: tg.transpose(X, (0, 0)), ValueError,
-     r"transpose: axis \(0, 0\) names one axis of an input of shape \(2, 3\) twice"),
+     r"transpose: axis \(0, 0\) names the same axis of an input of shape \(2, 3\) twice"),
     (lambda: tg.transpose(X, (0,)), ValueError,
      r"transpose: axes \(0,\) should name each axis of an input of shape \(2, 3\) once"),
     (lambda: tg.transpose(X, (0, 5)), ValueError, r"transpose: axis 5 is out of range for an input of shape \(2, 3\)"),
@@ -189,9 +189,9 @@ ONE = np.ones((1, 3))
     (lambda: tg.squeeze(ONE, 2), ValueError, r"squeeze: axis 2 is out of range for an input of shape \(1, 3\)"),
     (lambda: tg.concatenate([]), ValueError, "concatenate: needs at least one input"),
     (lambda: tg.concatenate([X, ONE], 1), ValueError,
-     r"concatenate: inputs of shapes \(2, 3\) and \(1, 3\) differ beside axis 1"),
+     r"concatenate: inputs of shapes \(2, 3\) and \(1, 3\) differ in other axes than axis 1"),
     (lambda: tg.concatenate([X, X[0]]), ValueError,
-     r"concatenate: inputs of shapes \(2, 3\) and \(3,\) differ beside axis 0"),
+     r"concatenate: inputs of shapes \(2, 3\) and \(3,\) differ in other axes than axis 0"),
     (lambda: tg.concatenate([X, X], 2), ValueError, r"concatenate: axis 2 is out of range for an input of shape \(2, 3\)"),
     (lambda: tg.concatenate([np.array(1.0)]), ValueError, r"concatenate: axis 0 is out of range for an input of shape \(\)"),
     (lambda: tg.concatenate([[1.0]]), TypeError, "concatenate: expected a Tensor or an array, got list"),
@@ -280,7 +280,7 @@ def test_triangles_drop_nan_and_refuse():
     np.testing.assert_array_equal(tg.tril(a), [[1, 0], [2, 3]])
     np.testing.assert_array_equal(gradients(lambda x: tg.tril(x), a)[0], [[1, 0], [1, 1]])
     for name in ("tril", "triu"):
-        with pytest.raises(ValueError, match=rf"{name}: the input should be a matrix or several, .* got \(3,\)"):
+        with pytest.raises(ValueError, match=rf"{name}: the input should be one matrix or several, .* got \(3,\)"):
             getattr(tg, name)(np.ones(3))
         with pytest.raises(TypeError, match=f"{name}: diagonal should be"):
             getattr(tg, name)(np.ones((2, 2)), 0.5)

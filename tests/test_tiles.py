@@ -1,4 +1,4 @@
-"""The matrices of fast convolution, and the rounding errors that are documented for them."""
+"""The matrices of fast convolution, and their documented rounding errors."""
 from __future__ import annotations
 
 import numpy as np
@@ -46,7 +46,7 @@ SQUARE = Geometry((16, 16), (4, 4), (8, 8), (2, 2), (1, 1), (1, 1), 1)
     ({"dilation": (1, 2)}, None), ({"groups": 2}, None), ({"algorithm": "direct"}, None),
 ], ids=str)
 def test_which_tiles_fit(change, taps):
-    """A phase of the kernel has kernel / stride taps, rounded up, in both dimensions alike."""
+    """A phase of the kernel has kernel / stride taps, rounded up. The number must be the same in both dimensions."""
     expected = {Tile(m, r) for m, r in [(2, 2), (4, 2), (7, 2), (2, 3), (4, 3)] if r == taps}
     assert set(fitting(SQUARE._replace(**change))) == expected
 

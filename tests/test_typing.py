@@ -7,12 +7,13 @@ import pydoc
 import re
 import subprocess
 import sys
+import typing
 from pathlib import Path
 
 import pytest
 
 import tinygan as tg
-from tinygan import Op, Tensor
+from tinygan import Op, Tensor, nn
 
 HERE = Path(__file__).parent
 PUBLIC = [name for name in tg.__all__ if isinstance(getattr(tg, name), Op) or inspect.isfunction(getattr(tg, name))]
@@ -73,6 +74,30 @@ def test_an_op_is_a_method_where_it_is_an_attribute_of_a_class() -> None:
 
     assert Wave([1.0, 2.0]).double().tolist() == [2, 4]
     assert isinstance(Wave.double, Op)
+
+
+def test_an_op_is_a_value_where_it_is_an_attribute_of_another_class() -> None:
+    class Layer(nn.Module):
+        wave = tg.exp
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.wave(x)
+
+    assert Layer()(Tensor([0.0])).tolist() == [1.0] and Layer().wave is tg.exp
+
+
+def test_a_methods_argument_has_a_name() -> None:
+    assert Tensor([3.0]).pow(exponent=2).tolist() == [9.0]
+    with pytest.raises(TypeError, match=r"Tensor\.pow\(\) missing 1 required positional argument: 'exponent'"):
+        Tensor([3.0]).pow()  # type: ignore[call-arg]
+    with pytest.raises(TypeError, match=r"Tensor\.exp\(\) takes 1 positional argument but 2 were given"):
+        Tensor([3.0]).exp(1)  # type: ignore[call-arg]
+    assert tg.sum.__qualname__ == "sum"
+
+
+@pytest.mark.parametrize("name", [name for name in PUBLIC if inspect.isfunction(getattr(tg, name))])
+def test_type_hints_can_be_read(name: str) -> None:
+    assert typing.get_type_hints(getattr(tg, name))
 
 
 def test_methods_are_the_ops() -> None:

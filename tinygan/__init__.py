@@ -1,6 +1,6 @@
 """tinygan: a small reverse-mode autograd engine, and a fast way to train generative adversarial networks with it.
 
-This file is the table of contents: every public name stands here, or in one of the rooms named at the end.
+This file is the table of contents: every public name is here, or in one of the packages and modules named at the end.
 """
 import typing as _typing
 
@@ -65,12 +65,12 @@ __all__ = [
     "data", "gans", "metrics", "nn", "optim", "random", "saving", "training",
 ]
 
-if not _typing.TYPE_CHECKING:  # (else every name would have a type)
+if not _typing.TYPE_CHECKING:  # (a type checker that saw this would accept every name)
     import sys as _sys
     import types as _types
 
     class _Room(_types.ModuleType):
-        """The module `tinygan.tensor`, which PyTorch's users call."""
+        """The module `tinygan.tensor`. Users of PyTorch may call it by mistake, so a call raises a helpful error."""
 
         def __call__(self, *args: object, **kwargs: object) -> None:
             raise TypeError("tinygan.tensor is a module: tinygan.Tensor(array) makes a Tensor")
@@ -78,7 +78,7 @@ if not _typing.TYPE_CHECKING:  # (else every name would have a type)
     _sys.modules["tinygan.tensor"].__class__ = _Room
 
     def __getattr__(name: str) -> None:
-        """For what is missing: PyTorch's names are told ours."""
+        """Raise the error for a name that does not exist. If PyTorch has it, the error gives its name here."""
         from tinygan.interop.torch_names import TINYGAN, missing
 
         raise missing(f"module {__name__!r}", name, TINYGAN, None)

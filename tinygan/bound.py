@@ -1,4 +1,4 @@
-"""The parameters that an optimiser or an average belongs to, and what becomes of them in a copy."""
+"""How an optimiser or an average refers to the parameters of its network, and what a copy of it refers to."""
 from __future__ import annotations
 
 __all__ = ["Bound"]
@@ -13,13 +13,13 @@ T = TypeVar("T", bound=Tensor)
 
 
 class Bound(Generic[T]):
-    """Tensors of a network by path, held by something that works on them but does not own them.
+    """The tensors of a network by path. The owner, an optimiser or an average, works on them; they belong to the network.
 
-    A copy (`copy.deepcopy`, pickle) of that something together with the network, such as of a whole GAN, gets the copied
-    network's tensors. In a copy of it alone there is no such network; whoever asks it for its tensors is told so. (So a
-    copy holds them weakly until it is asked: a copied network keeps them alive, and nothing else does.)
+    If the owner is copied together with its network (`copy.deepcopy` or pickle, say of a whole GAN), the copy refers to the
+    copied network's tensors. If the owner is copied alone, there is no copied network, and `tensors` raises an error. To
+    find out, a copy holds its tensors by weak references at first: only a copied network keeps them alive.
 
-    owner: what holds them, for errors; otherwise: what else can be done with a copy.
+    owner: its name in error messages. otherwise: what these suggest beside copying the network too.
     """
 
     def __init__(self, owner: str, tensors: Mapping[str, T], otherwise: str = "") -> None:
@@ -29,15 +29,15 @@ class Bound(Generic[T]):
 
     @property
     def tensors(self) -> dict[str, T]:
-        """The tensors by path. RuntimeError in a copy that was made without its network."""
+        """The tensors by path. Raises RuntimeError in a copy that was made without its network."""
         found = self.found()
         if found is None:
-            raise RuntimeError(f"{self._owner}: this is a copy made without its network, so nobody would see what it does: "
+            raise RuntimeError(f"{self._owner}: this copy was made without its network, so it has no parameters to change: "
                                f"copy both at once, copy.deepcopy((network, it)), or the whole GAN{self._otherwise}")
         return found
 
     def found(self) -> dict[str, T] | None:
-        """The tensors, or None where they have gone."""
+        """The tensors, or None if they no longer exist."""
         if self._tensors is None:
             alive = {path: None if ref is None else ref() for path, ref in self._weak.items()}
             there = {path: tensor for path, tensor in alive.items() if tensor is not None}
@@ -47,7 +47,7 @@ class Bound(Generic[T]):
         return self._tensors
 
     def __copy__(self) -> Bound[T]:
-        raise TypeError(f"{self._owner}: a shallow copy would share what is remembered of each parameter, and count apart: "
+        raise TypeError(f"{self._owner}: a shallow copy would share the state of each parameter but not the count: "
                         "make a new one, or copy it with its network, copy.deepcopy((network, it))")
 
     def __getstate__(self) -> dict[str, Any]:

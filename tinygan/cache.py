@@ -1,4 +1,4 @@
-"""The user's cache folder, and writing into it so that only whole files ever bear their final name."""
+"""The user's cache folder, and a way to write files there. A file gets its final name only when it is complete."""
 
 from __future__ import annotations
 
@@ -13,14 +13,15 @@ from typing import IO
 
 
 def say(message: str) -> None:
-    """Tell the user something they should know, on stderr."""
+    """Print a message to the user, on stderr."""
     print(f"tinygan: {message}", file=sys.stderr, flush=True)
 
 
 def cache_folder() -> Path:
-    """`tinygan` in the user's cache folder, which need not exist: `$XDG_CACHE_HOME`, else what the operating system uses."""
+    """The folder `tinygan` in `$XDG_CACHE_HOME` or, by default, in the operating system's folder for caches. It may not
+    exist yet."""
     chosen = os.environ.get("XDG_CACHE_HOME", "")
-    if os.path.isabs(chosen):  # the XDG specification has relative paths ignored
+    if os.path.isabs(chosen):  # the XDG specification says that relative paths are ignored
         return Path(chosen) / "tinygan"
     if sys.platform == "win32":
         local = os.environ.get("LOCALAPPDATA")
@@ -33,12 +34,13 @@ def cache_folder() -> Path:
 def _home() -> Path:
     try:
         return Path.home()
-    except RuntimeError:  # a user without a home, as in some containers; what is kept is verified, so anywhere will do
+    except RuntimeError:  # in some containers the user has no home; cached files are verified, so any folder will do
         return Path(tempfile.gettempdir())
 
 
 def keep(path: Path, write: Callable[[IO[bytes]], object]) -> bool:
-    """Let `write` fill a temporary file beside `path`, then rename it; say so and return False where that is impossible."""
+    """Let `write` fill a temporary file beside `path`, then rename it to `path`. If that is impossible, say so and return
+    False."""
     temporary = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -49,7 +51,7 @@ def keep(path: Path, write: Callable[[IO[bytes]], object]) -> bool:
         temporary = None
         return True
     except OSError as error:
-        say(f"could not keep {path} for the next start: {error.strerror or error}")
+        say(f"could not save {path} for the next start: {error.strerror or error}")
         return False
     finally:
         if temporary is not None:

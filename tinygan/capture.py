@@ -4,9 +4,10 @@
     for batch in batches:
         stats = step(batch)          # batch: on the GPU
 
-A small network's step is hundreds of kernels of microseconds each; started one by one from Python they wait for it. A graph
-is started as a whole. What the host decides from step to step (keys, learning rates, counts) is noted as it happens and done
-again before every replay, and what the kernels read of it is uploaded at once (`Device.feed`).
+A training step of a small network runs hundreds of kernels, which take microseconds each. If Python starts them one by one,
+the GPU waits for Python. A CUDA graph is started as a whole. Some values change from step to step: keys, learning rates,
+counts. The recording notes how the host computes them. Before every replay it computes them again, and uploads together all
+that the kernels read of them (`Recording.feed`).
 """
 from __future__ import annotations
 
@@ -23,13 +24,13 @@ from tinygan.listening import is_recording_step
 from tinygan.tensor import Tensor, as_array, wrap
 from tinygan.versions import Derived, Version
 
-FEED_BYTES = 1 << 20  # what may be uploaded before a replay
+FEED_BYTES = 1 << 20  # how much may be uploaded before a replay
 _ALIGNMENT = 16
 
 
 class Recording:
-    """What the host did in a captured step, in order, and the memory that the kernels read of it. It is a
-    `tinygan.listening.Listener`, which the engine tells."""
+    """What the host did in a captured step, in order, and the memory from which the kernels read its values. It is the
+    `tinygan.listening.Listener` that the engine calls."""
 
     def __init__(self, backend: Any, computes: bool) -> None:
         self._computes = computes  # whether the step is computed while it is recorded
@@ -43,38 +44,38 @@ class Recording:
         self._used = 0
 
     def relies_on(self, predicate: Callable[[], bool]) -> None:
-        """A replay is good only while this holds: else the step is recorded again."""
+        """Replays are valid only while `predicate()` is true. Otherwise the step is recorded again."""
         self._watched.append(predicate)
 
     def uses(self, tensor: Tensor) -> None:
-        """The same for the memory of a Parameter or Buffer, which moves with `to` and `astype`."""
+        """Replays are valid only while this Parameter or Buffer keeps its memory. (`to` and `astype` give it new memory.)"""
         if id(tensor) not in self._tensors:
             self._tensors[id(tensor)] = (tensor, tensor.array)
 
     def holds(self) -> bool:
-        """Whether all memory that the kernels know is still where it was."""
+        """Whether replays are still valid."""
         return all(tensor.array is array for tensor, array in self._tensors.values()) and all(f() for f in self._watched)
 
     def advanced(self, action: Callable[[], None]) -> None:
-        """Do this again before every replay. (It has been done for the step that is being recorded.)"""
+        """Do `action` before every replay. (For the step that is being recorded, it has been done already.)"""
         self._actions.append(action)
 
     def derived(self, version: Version) -> Derived:
-        """What is made in this recording of the memory that `version` counts the writes to."""
+        """The cache of what this recording computes from the memory whose writes `version` counts."""
         return self._derived.setdefault(version, Derived())
 
     def read_by_host(self, caller: str) -> None:
-        """A result can be read only after the step."""
-        raise RuntimeError(f"{caller} inside a capture reads from the device, which has not computed anything yet: return "
-                           "the array, and read it after the step")
+        """Raise RuntimeError: a result can be read only after the step."""
+        raise RuntimeError(f"{caller} inside a capture reads a value that the device has not computed yet: return the "
+                           "array, and read it after the step")
 
     def feed(self, value: Any) -> Array:
-        """An array on the device that holds the value, or what the function returns, at every replay anew."""
+        """An array on the device that holds the value. If `value` is a function, every replay calls it again."""
         first = np.asarray(value() if callable(value) else value)
         start = -(-self._used // _ALIGNMENT) * _ALIGNMENT
         self._used = start + first.nbytes
         if self._used > FEED_BYTES:
-            raise RuntimeError(f"capture: a step that reads more than {FEED_BYTES} bytes from the host")
+            raise RuntimeError(f"capture: a step can read at most {FEED_BYTES} bytes from the host, and this one reads more")
         slot = self._host[start:self._used].view(first.dtype).reshape(first.shape)
         slot[...] = first
         if callable(value):
@@ -85,18 +86,18 @@ class Recording:
         return on_device.view(first.dtype).reshape(first.shape)
 
     def act(self) -> None:
-        """Everything noted, once more."""
+        """Do all noted actions again."""
         for action in self._actions:
             action()
 
     def upload(self) -> None:
-        """What `feed` gave out, as it is now."""
+        """Upload the present values of all arrays that `feed` has returned."""
         if self._used:
             self._upload(self._device[:self._used], self._host[:self._used])
 
 
 class _Graph:
-    """One recorded step: its arguments, its results, and what does it again."""
+    """One recorded step: its arguments, its results, and the function that launches it again."""
 
     def __init__(self, backend: Any, function: Callable[..., Any], arrays: list[Array]) -> None:
         self._backend = backend
@@ -131,12 +132,13 @@ class _Graph:
 def _abandon(recorder: Any) -> None:
     try:
         recorder.end()
-    except Exception:  # CUDA's own complaint about the broken capture; the first error says more
+    except Exception:  # CUDA's error about the broken capture; the original error says more
         return
 
 
 class _Results:
-    """A tree of results: the numbers among them are gathered in one array, so that reading them is one copy."""
+    """The results of a step, a tree of arrays and numbers. Its numbers are gathered in one array, so that one copy reads
+    them all."""
 
     def __init__(self, tree: Any, backend: Any) -> None:
         self._tree, self._xp = tree, backend.xp
@@ -146,7 +148,7 @@ class _Results:
         self._gathered = backend.xp.stack(self._numbers) if self._numbers else None
 
     def _taken(self, x: Any) -> Callable[[Any, list[Array]], Any]:
-        """How x is made again from the copied numbers and arrays."""
+        """A function that makes x again from the copied numbers and arrays."""
         if isinstance(x, Tensor):
             inner = self._taken(x.array)
             return lambda numbers, arrays: wrap(inner(numbers, arrays))
@@ -170,7 +172,8 @@ class _Results:
 
 
 class Captured:
-    """`function`, recorded at its second call with arguments of some shapes and replayed from then on. See `capture`."""
+    """What `capture` returns: it records `function` at the second call with arguments of the same shapes, then replays
+    it."""
 
     def __init__(self, function: Callable[..., Any]) -> None:
         self.function = function
@@ -186,14 +189,12 @@ class Captured:
         if backend is cpu:
             return self.function(*arguments)
         if is_recording_step():
-            raise RuntimeError("capture: a captured step inside another one")
-        context = CONTEXT.get()
-        signature = (backend.name, context.matmul_precision, context.conv_algorithm, context.fusion, context.recording,
-                     context.updating, str(context.training), *((a.shape, a.dtype.str) for a in arrays))
+            raise RuntimeError("capture: a captured step cannot run inside another captured step")
+        signature = (backend.name, CONTEXT.get().what_decides_a_step(), *((a.shape, a.dtype.str) for a in arrays))
         moved = self._graph is not None and not self._graph.holds()
         if signature != self._seen or moved:
-            # Run it once without recording: that compiles the kernels and makes what optimisers remember. A call that fails
-            # may not have come so far, so the next one is not recorded either.
+            # Run it once without recording: this compiles the kernels and makes the optimisers' slots. If the call fails, it
+            # may not have done all of that. Then the next call is not recorded either.
             self._seen, self._graph = None, None
             result = self.function(*arrays)
             self._seen = signature
@@ -205,14 +206,14 @@ class Captured:
 
 
 def capture(function: Callable[..., Any]) -> Captured:
-    """`function` of arrays, on the GPU as one CUDA graph: its first call runs as usual, the second is recorded, and every
-    further one replays the recording. On the CPU every call runs as usual.
+    """`function` of arrays, which runs on the GPU as one CUDA graph. The first call runs as usual, the second is recorded,
+    and every further call replays the recording. On the CPU every call runs as usual.
 
-    It computes the same to the last bit, and returns copies. It is recorded again for arguments of other shapes, on another
-    device, at another precision, and after a module was moved or converted. It may do whatever training does: ops, `grad`,
-    optimisers, keys. It may not read a result (`float`, `item`): that is an error. Whatever else it does on the host stays
-    as it was when it was recorded: `backward` into `.grad`, a module's train or eval mode, a plain attribute that it looks
-    at. Call it from one thread. After an error while recording, counts and keys are ahead of the weights: go on from a
-    checkpoint.
+    A replay computes the same to the last bit, and returns copies. The function is recorded again for arguments of other
+    shapes, on another device or in another precision, after a module was moved or converted, and when the context has
+    changed (by `no_grad` or `nn.mode`, say). It may do all that training does: ops, `grad`, optimisers, keys. Reading a
+    result (`float`, `item`) is an error. All other work on the host is not replayed: `backward` into `.grad`, `train()` or
+    `eval()` of a module, the value of a plain attribute. Call it from one thread. After an error during the recording,
+    counts and keys are ahead of the weights: continue from a checkpoint.
     """
     return Captured(function)

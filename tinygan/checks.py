@@ -1,4 +1,5 @@
-"""What the engine checks, and what it says: inputs of one precision, finite values, what an op of a user's returns."""
+"""The checks of the engine and their error messages: inputs of one precision, finite values, and what a user's op
+returns."""
 from __future__ import annotations
 
 __all__ = ["as_output", "as_seed", "backend_for", "check_saves", "checked_gradients", "explained", "explained_rule",
@@ -28,17 +29,17 @@ _PACKAGE = __name__.partition(".")[0]
 
 
 def is_own(forward: Callable[..., Any]) -> bool:
-    """Whether a forward is a user's, not tinygan's: those of tinygan are checked by its tests, a user's at every use."""
+    """Whether a user defined this forward function. Tests check tinygan's ops; a user's op is checked at every use."""
     return (getattr(forward, "__module__", None) or "").partition(".")[0] != _PACKAGE
 
 
 def check_saves(name: str, forward: Callable[..., Any], saves: Any) -> None:
-    """`saves` should be a tuple of positions among the forward's inputs, or OUT."""
+    """Raise an error unless `saves` is a tuple of positions of the forward's inputs, or OUT."""
     if not isinstance(saves, tuple) or not all(isinstance(i, int) and i >= -1 for i in saves):
         raise TypeError(f"op {name}: saves should be a tuple of positions of inputs, or OUT (-1), got {saves!r}")
     try:
         parameters = list(inspect.signature(forward).parameters.values())
-    except ValueError:  # a function that does not say what it takes
+    except ValueError:  # a function without a signature
         return
     if any(p.kind is p.VAR_POSITIONAL for p in parameters):
         return
@@ -48,13 +49,13 @@ def check_saves(name: str, forward: Callable[..., Any], saves: Any) -> None:
 
 
 def note_inputs(node: Node, arrays: list[Any]) -> None:
-    """What the gradients that a user's vjp returns are compared with."""
+    """Note the shapes and dtypes of the inputs. Later, `checked_gradients` compares the gradients with them."""
     node.shapes = tuple([getattr(a, "shape", None) for a in arrays])
     node.dtypes = tuple([getattr(a, "dtype", None) for a in arrays])
 
 
 def explained_rule(op: Op, rule: Callable[..., Any]) -> Callable[..., Any]:
-    """The vjp of a user's op. If its parameters do not fit the call, the TypeError says what it is called with."""
+    """The vjp of a user's op, with a better TypeError if its parameters do not fit: the error lists the arguments."""
     def explaining(*arguments: Any, **static: Any) -> Any:
         try:
             return rule(*arguments, **static)
@@ -71,7 +72,8 @@ def explained_rule(op: Op, rule: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def checked_gradients(node: Node, needs: list[bool], g: Any, parts: Any) -> list[Any]:
-    """What the vjp of a user's op has returned; a TypeError or ValueError if a gradient that is needed does not fit."""
+    """The gradients that the vjp of a user's op has returned. Raises TypeError or ValueError if one that is needed does not
+    fit its input."""
     op: Any = node.op
     shapes: Any = node.shapes
     name, count = f"{op.name}.vjp", len(node.parents)
@@ -95,25 +97,25 @@ def checked_gradients(node: Node, needs: list[bool], g: Any, parts: Any) -> list
         got = getattr(part, "shape", None)
         if got is None:
             raise TypeError(f"{name}: the gradient of input {i} should be an array or None, got {type(part).__name__}")
-        wider = _reaches(shape, got) and _reaches(got, g.shape)  # as the result is, or part of the way
+        wider = _reaches(shape, got) and _reaches(got, g.shape)  # broadcast to the result's shape, or to one between
         if got != shape and not (op.broadcasts and wider):
             hint = "; an op whose inputs broadcast is made with op(broadcasts=True)" if wider else ""
-            raise ValueError(f"{name}: the gradient of input {i} has shape {got}, the input {shape}{hint}")
+            raise ValueError(f"{name}: the gradient of input {i} has shape {got}, but the input has {shape}{hint}")
         if part.dtype != dtype:
-            raise TypeError(f"{name}: the gradient of input {i} is of {part.dtype}, the input of {dtype}")
+            raise TypeError(f"{name}: the gradient of input {i} is {part.dtype}, but the input is {dtype}")
         checked[i] = part
     return checked
 
 
 def refuse_constant(op: Op, out: Array) -> None:
-    """TypeError for a user's op without a vjp whose result would depend on a Tensor that requires a gradient."""
+    """Raise TypeError for a user's op that has no vjp and gets an input that requires a gradient."""
     if out.dtype in FLOATS:
-        raise TypeError(f"{op.name}: has no vjp, so its result would be a constant to grad: write one under @{op.name}.vjp, "
-                        "or give it tinygan.detach(x)")
+        raise TypeError(f"{op.name}: has no vjp, so grad would treat its result as a constant: write a vjp under "
+                        f"@{op.name}.vjp, or call the op with tinygan.detach(x)")
 
 
 def _reaches(shape: tuple[int, ...], wide: tuple[int, ...]) -> bool:
-    """Whether an array of this shape broadcasts to the wide one."""
+    """Whether an array of this shape broadcasts to the shape `wide`."""
     return len(shape) <= len(wide) and all(n in (1, m) for n, m in zip(shape[::-1], wide[::-1], strict=False))
 
 
@@ -121,7 +123,7 @@ def _reaches(shape: tuple[int, ...], wide: tuple[int, ...]) -> bool:
 
 
 def backend_for(op: Op, x: Any) -> Any:
-    """The backend of an input; a TypeError that names the op for what is no array."""
+    """The backend of an input. If it is not an array, raises a TypeError that names the op."""
     try:
         return backend_of(x)
     except TypeError as error:
@@ -130,12 +132,12 @@ def backend_for(op: Op, x: Any) -> Any:
 
 def two_devices(op: Op, one: Any, other: Any) -> TypeError:
     """The error for inputs on different devices."""
-    return TypeError(f"{op.name}: inputs on {one.name} and on {other.name}: bring them to one device, by "
+    return TypeError(f"{op.name}: inputs on {one.name} and on {other.name}: move them to one device, with "
                      "tinygan.to_device(array, name) or network.to(name)")
 
 
 def as_output(op: Op, backend: Any, out: Any) -> Array:
-    """What a forward returned, which is not quite an array of the backend: NumPy's reductions, say, return scalars."""
+    """The result of a forward function as an array of the backend. (NumPy's reductions, say, return scalars.)"""
     if not isinstance(out, _NUMBERS):
         try:
             if backend_of(out) is not backend:
@@ -156,7 +158,7 @@ def explained(op: Op, arrays: list[Any], error: Exception) -> Exception:
 
 
 def of_one_precision(op: Op, arrays: list[Any]) -> list[Any]:
-    """The inputs, all float32 or all float64; a mask (an array of booleans) beside numbers is 0 and 1."""
+    """The inputs, all float32 or all float64. A mask (an array of booleans) becomes 0 and 1."""
     dtypes = [a.dtype for a in arrays if hasattr(a, "dtype")]
     masks = dtypes.count(_BOOL)
     if masks and masks < len(arrays):
@@ -174,7 +176,7 @@ def of_one_precision(op: Op, arrays: list[Any]) -> list[Any]:
 
 
 def inspect_result(op: Op, out: Array, arrays: list[Any], inputs: Any, static: Any) -> None:
-    """An op has run: a FloatingPointError if its result is the first that is not finite."""
+    """Called after an op has run. Raises FloatingPointError if its result is not finite although its inputs are."""
     if out.dtype in FLOATS and not np.isfinite(out).all() and all(bool(np.isfinite(a).all()) for a in arrays):
         raise AnomalyError(op)
     noted = CONTEXT.get().reads
@@ -183,15 +185,15 @@ def inspect_result(op: Op, out: Array, arrays: list[Any], inputs: Any, static: A
 
 
 def inspect_node(node: Node) -> None:
-    """A node has been recorded: note the user's line, and checksums of all that was saved."""
+    """Called after a node was recorded. Notes the user's line, and a checksum of every saved array."""
     node.line = users_line()
     node.versions += watched((node.saved, node.static))
 
 
 def inspect_gradients(node: Node, needs: list[bool], parts: Sequence[Any], g: Any, saved: Any,
                       gradients: dict[Node, Any]) -> None:
-    """A vjp has run: a FloatingPointError if one of its parts is the first gradient that is not finite; or if it became so
-    when it was added to what other ops gave, or summed over the axes of a broadcast."""
+    """Called after a vjp has run. Raises FloatingPointError if one of the gradients that it returned is not finite, or
+    becomes infinite when it is added to other gradients or summed over broadcast axes."""
     line = f"the op was called from {node.line or 'a line outside detect_anomaly'}"
     for i, need in enumerate(needs):
         part = parts[i] if need else None
@@ -202,18 +204,18 @@ def inspect_gradients(node: Node, needs: list[bool], parts: Sequence[Any], g: An
                                      f"{where}; {line}")
     for i, parent in enumerate(node.parents):
         if parent in gradients and not np.isfinite(as_array(gradients[parent])).all():
-            raise FloatingPointError(f"{node.op}: where the gradient of input {i} is added up, the first NaN or infinity "
-                                     f"appears; {line}")
+            raise FloatingPointError(f"{node.op}: the first NaN or infinity appears where the gradient of input {i} is "
+                                     f"added up; {line}")
 
 
 def _inner_op(node: Node, needs: list[bool], g: Any, saved: Any) -> str:
-    """The op in which a vjp's first NaN or infinity arises: found by running the vjp again, each of its ops checked."""
+    """The op inside a vjp where its first NaN or infinity arises. To find it, the vjp runs again with every op checked."""
     with override(recording=False, detect_anomaly=True), np.errstate(all="ignore"):
         try:
             node.op.rule(needs, as_array(g), *map(as_array, saved), **node.static)  # type: ignore[union-attr, misc]
         except AnomalyError as anomaly:
             return anomaly.op.name
-    return ""  # nowhere: a saved value was infinite already
+    return ""  # no op: a saved value was infinite already
 
 
 class AnomalyError(FloatingPointError):
@@ -236,8 +238,8 @@ def users_line() -> str:
 
 
 def nodes(caller: str, kind: str, tensors: Sequence[Any]) -> list[Node]:
-    """The tensors' nodes. TypeError for what is no Tensor, ValueError for one without a node. kind: what they are, for the
-    errors; empty for one Tensor alone."""
+    """The nodes of the tensors. Raises TypeError if one is not a Tensor, and ValueError if one has no node. kind: what error
+    messages call them ("outputs"), or "" for a single Tensor."""
     found = []
     for i, tensor in enumerate(tensors):
         label = f"{kind}[{i}]"
@@ -252,14 +254,14 @@ def nodes(caller: str, kind: str, tensors: Sequence[Any]) -> list[Node]:
 
 
 def freed(node: Node) -> RuntimeError:
-    """The error for a node that an earlier walk has freed."""
+    """The error for a node that an earlier `grad` has freed."""
     return RuntimeError(f"grad: the graph was freed by an earlier grad (at {node.op}); pass retain_graph=True to the first "
                         "one to walk it twice")
 
 
 def seeds(caller: str, outputs: list[Tensor], gradients: Any, create_graph: bool) -> list[Any]:
-    """The gradients that a walk starts from: those that were given, or 1 for an output of one element. Tensors under
-    `create_graph`, bare arrays otherwise."""
+    """The gradients that `walk` starts from: the given ones, or 1 for an output of one element. They are Tensors with
+    `create_graph`, and bare arrays otherwise."""
     if gradients is None:
         gradients = [None] * len(outputs)
     elif not isinstance(gradients, list | tuple):
@@ -276,7 +278,7 @@ def seeds(caller: str, outputs: list[Tensor], gradients: Any, create_graph: bool
         elif isinstance(g, Tensor | int | float | np.generic):
             g = as_seed(caller, tensor, g)
         else:
-            g = as_seed(caller, tensor, g).copy()  # it may become a gradient as it is, and the caller may write to it
+            g = as_seed(caller, tensor, g).copy()  # it may be returned as a gradient, and written to
         if create_graph:
             found.append(g if isinstance(g, Tensor) else wrap(g))
         else:
@@ -285,7 +287,8 @@ def seeds(caller: str, outputs: list[Tensor], gradients: Any, create_graph: bool
 
 
 def as_seed(caller: str, output: Tensor, g: Any) -> Any:
-    """The gradient of an output, of its shape and dtype. A number is an array without axes, of the output's dtype."""
+    """g as the gradient of an output: it must have the output's shape, dtype and device. A number counts as an array without
+    axes, of the output's dtype."""
     backend = backend_of(output.array)
     if isinstance(g, _NUMBERS) and np.asarray(g).dtype.kind in "fiub":
         shape: Any = ()
@@ -299,7 +302,7 @@ def as_seed(caller: str, output: Tensor, g: Any) -> Any:
             kind = f"{type(g).__module__}.{type(g).__qualname__}".removeprefix("builtins.")
             raise TypeError(f"{caller}: the gradient of an output should be a Tensor, an array or a number, got {kind}")
         if there.name != backend.name:
-            raise TypeError(f"{caller}: the gradient of an output lies on {there.name}, the output on {backend.name}")
+            raise TypeError(f"{caller}: the gradient of an output is on {there.name}, but the output is on {backend.name}")
         shape, dtype = g.shape, g.dtype
     if shape != output.shape or dtype != output.dtype:
         raise ValueError(f"{caller}: the gradient of an output has shape {shape} and dtype {dtype}, expected "

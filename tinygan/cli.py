@@ -63,7 +63,7 @@ def _parser() -> argparse.ArgumentParser:
                          metavar="N", help="images in a walk, both ends included (default: 10)")
     command.add_argument("--arithmetic", nargs=3, type=_numbers, metavar=("A", "B", "C"),
                          help="A - B + C of the mean vectors of three groups: numbers of images in candidates.png, such as "
-                              "3,17,40 8,9,21 0,5,33 (default: groups of three that look alike)")
+                              "3,17,40 8,9,21 0,5,33 (default: groups of three similar images)")
     command.add_argument("--seed", type=natural, default=0, metavar="S", help="seed of the latent vectors (default: 0)")
     command.add_argument("--out", type=Path, metavar="DIR", help="where the three pictures go (default: RUN)")
     command.set_defaults(action=interpolate)
@@ -104,7 +104,7 @@ def _train(variant: Variant, settings: Any) -> None:
 
 
 def sample(parsed: argparse.Namespace) -> None:
-    """`tinygan sample RUN`: images from latent vectors that depend on --seed alone."""
+    """`tinygan sample RUN`: images from latent vectors that depend only on --seed."""
     import io
 
     import numpy as np
@@ -130,13 +130,13 @@ def sample(parsed: argparse.Namespace) -> None:
 
 
 def _numbers(text: str) -> list[int]:
-    """"3,17,40" as numbers of candidates."""
+    """"3,17,40" -> [3, 17, 40], the numbers of candidates."""
     try:
         numbers = [int(part) for part in text.split(",")]
     except ValueError:
         numbers = []
     if not numbers or not all(0 <= n < _CANDIDATES for n in numbers):
-        raise argparse.ArgumentTypeError(f"expected numbers from 0 to {_CANDIDATES - 1} with commas between, got {text!r}")
+        raise argparse.ArgumentTypeError(f"expected numbers from 0 to {_CANDIDATES - 1}, separated by commas, got {text!r}")
     return numbers
 
 
@@ -176,11 +176,11 @@ def interpolate(parsed: argparse.Namespace) -> None:
           f"{noise.name}: {noise.why}")
     print(f"{out / 'candidates.png'}: {_CANDIDATES} numbered images to choose groups from")
     chosen = " ".join(",".join(map(str, group)) for group in groups)
-    print(f"{out / 'arithmetic.png'}: --arithmetic {chosen}" + ("" if parsed.arithmetic else " (groups that look alike)"))
+    print(f"{out / 'arithmetic.png'}: --arithmetic {chosen}" + ("" if parsed.arithmetic else " (groups of similar images)"))
 
 
 def architecture(parsed: argparse.Namespace) -> None:
-    """`tinygan architecture RUN`: a figure of a network, drawn from what its layers make of one latent vector."""
+    """`tinygan architecture RUN`: a figure of a network, drawn from the outputs of its layers for one latent vector."""
     from .plotting import FORMATS, save_architecture
     from .random import Key
 
@@ -198,7 +198,7 @@ def architecture(parsed: argparse.Namespace) -> None:
 
 
 def evaluate(parsed: argparse.Namespace) -> None:
-    """`tinygan evaluate RUN`: a table in Markdown of the run's images beside real ones."""
+    """`tinygan evaluate RUN`: a table in Markdown that compares the run's images with real ones."""
     from . import data
     from .random import Key
     from .runs.evaluation import Examiner
@@ -224,7 +224,7 @@ def evaluate(parsed: argparse.Namespace) -> None:
 
 
 def classifier(parsed: argparse.Namespace) -> None:
-    """`tinygan classifier`: train the classifier, unless it is in the cache, and print its accuracy."""
+    """`tinygan classifier`: train the classifier if it is not in the cache, and print its accuracy."""
     from . import data
     from .metrics import digit_classifier
 
@@ -237,8 +237,8 @@ def classifier(parsed: argparse.Namespace) -> None:
 
 
 def info(parsed: argparse.Namespace) -> None:
-    """`tinygan info RUN`: the run's settings, progress, networks and files. Without RUN: the versions and the machine that a
-    run would record here. Both end with how kernels are compiled here."""
+    """`tinygan info RUN`: the run's settings, progress, networks and files. `tinygan info`: the versions and the machine, as
+    a run would record them. Both also say how kernels are compiled here."""
     if parsed.run is None:
         for group, entries in machine.describe().items():
             _table(group.capitalize(), entries)
@@ -292,7 +292,7 @@ def _table(title: str, entries: dict[str, Any]) -> None:
 
 
 def gradcheck(parsed: argparse.Namespace) -> None:
-    """`tinygan gradcheck`: every differentiable op against central differences in float64, first and second order."""
+    """`tinygan gradcheck`: compare every differentiable op with central differences in float64, first and second order."""
     from . import check_gradients
     from .gradcheck import GradientError
     from .gradcheck_cases import cases

@@ -1,7 +1,7 @@
-"""What holds for the code that runs now, in this thread or task: recording, train/eval overrides, buffer updates, the key.
+"""The settings of this thread or task: whether ops are recorded, train/eval overrides, buffer updates, the key, and others.
 
-One `ContextVar` holds one immutable `Context`. Threads start from the default and asyncio tasks from a copy, so a
-`no_grad` in one of them is never seen by another.
+One `ContextVar` holds one immutable `Context`. A new thread starts with the default, and an asyncio task with a copy. So
+`no_grad` in one thread or task does not affect another.
 """
 from __future__ import annotations
 
@@ -31,21 +31,25 @@ class Context(NamedTuple):
     training: dict[object, bool] | None = None
     """Train/eval overrides, by `Module._identity`."""
     updating: frozenset[object] | None = None
-    """The modules whose buffers move; None: every module in training."""
+    """The modules whose buffers may be updated; None: every module in training."""
     keys: KeyStream | None = None
-    """Where dropout and first-use initialisation draw from; None: the process's default stream."""
+    """The keys for dropout and for parameters that are drawn at first use; None: the process's default stream."""
     detect_anomaly: bool = False
-    """Whether the first NaN or infinity is an error that names the op and the user's line."""
+    """Whether the first NaN or infinity raises an error that names the op and the user's line."""
     conv_algorithm: str = "auto"
     """How convolutions are computed: "auto", "direct" or "tiled"."""
     matmul_precision: str = "float32"
-    """What a GPU computes float32 products in: "float32" or "tf32"."""
+    """The precision of float32 products and convolutions on a GPU: "float32" or "tf32"."""
     fusion: bool = _fusion_at_start()
-    """Whether what `tinygan.fusion` has a fused op for runs as that op."""
+    """Whether the fused ops of `tinygan.fusion` run in place of the definitions in `tinygan.ops` and `tinygan.nn`."""
     listener: Listener | None = None
-    """Who is told what a step does, to record it (see `tinygan.listening`); None: nobody."""
+    """The object that records what a training step does (see `tinygan.listening`); None: no step is being recorded."""
     reads: list[Any] | None = None
-    """Where `apply` notes the versions of the Parameters and Buffers that it meets; None: nowhere."""
+    """A list to which `apply` adds the versions of the Parameters and Buffers that it reads; None: it notes nothing."""
+
+    def what_decides_a_step(self) -> Context:
+        """All fields that change what a step computes. When one of them changes, a captured step is recorded again."""
+        return self._replace(keys=None, listener=None, reads=None)
 
 
 CONTEXT: ContextVar[Context] = ContextVar("tinygan", default=Context())
@@ -62,7 +66,7 @@ def override(**changes: Any) -> Iterator[None]:
 
 
 def no_grad() -> Any:
-    """`with no_grad():` records nothing in the body, so what it computes is a constant to `grad`. Also a decorator."""
+    """`with no_grad():` records nothing in the body, so its results are constants to `grad`. Also a decorator."""
     return override(recording=False)
 
 
@@ -72,10 +76,11 @@ def enable_grad() -> Any:
 
 
 def detect_anomaly() -> Any:
-    """`with detect_anomaly():` the first NaN or infinity, forward or backward, raises `FloatingPointError` naming the
-    op and the line of the user's code that called it; in a vjp that is made of several ops also that one of them. An array
-    that was overwritten after an op saved it, and before the gradient is computed, is a `RuntimeError` that names the same.
-    Every result is checked and every saved array summed, so expect half the speed."""
+    """`with detect_anomaly():` raises `FloatingPointError` at the first NaN or infinity, forward or backward.
+
+    The error names the op and the line of the user's code that called it. If the op's vjp calls several ops, the error also
+    names the one that failed. If an array is overwritten after an op saved it, `grad` raises a `RuntimeError` that names the
+    op and the line. Every result is checked and every saved array is summed, so expect half the speed."""
     return override(detect_anomaly=True)
 
 

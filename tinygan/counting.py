@@ -1,4 +1,4 @@
-"""A count that a replayed step advances, too."""
+"""A count that also advances when a recorded training step is replayed."""
 from __future__ import annotations
 
 __all__ = ["Count"]
@@ -7,9 +7,9 @@ from tinygan.listening import advanced
 
 
 class Count:
-    """How often something has happened. `value` is an integer, which may be set when a state is loaded.
+    """How often something has happened. `value` is an integer; loading a state sets it.
 
-    A step that is recorded (`tinygan.capture`) advances the count again before every replay.
+    If a recorded step (`tinygan.capture`) advances the count, every replay advances it again.
     """
 
     __slots__ = ("value",)

@@ -1,8 +1,8 @@
-"""Where arrays lie and kernels run: "cpu", "cuda" (the first GPU), "cuda:1" ...; "emulated" runs the CUDA kernels on the
-CPU, slowly, for tests."""
+"""Devices, which hold arrays and run kernels: "cpu", "cuda" (the first GPU), "cuda:1" and so on. "emulated" runs the CUDA
+kernels slowly on the CPU, for tests."""
 from __future__ import annotations
 
-__all__ = ["DeviceError", "device", "matmul_precision", "moved", "to_device"]
+__all__ = ["DeviceError", "device", "is_readable", "matmul_precision", "moved", "to_device"]
 
 import re
 from contextlib import AbstractContextManager
@@ -11,14 +11,15 @@ from typing import Any
 from tinygan.backends import BACKENDS, Array, Backend, backend_of, cpu
 from tinygan.context import override
 from tinygan.errors import DeviceError
+from tinygan.listening import is_recording_step
 
 PRECISIONS = ("float32", "tf32")
 NAME = re.compile(r"auto|cpu|emulated|cuda(?::(\d+))?")
 
 
 def device(name: str) -> Backend:
-    """The backend of that name; a GPU becomes this thread's current one. "auto": the first GPU if there is one, else the
-    CPU. Raises DeviceError, saying why, for a GPU that cannot be used, ValueError for a name that is none."""
+    """The backend of a device. A GPU also becomes this thread's current GPU. "auto" is the first GPU, or the CPU if there is
+    no GPU. If a GPU cannot be used, raises a DeviceError that says why. Raises ValueError for an unknown name."""
     match = NAME.fullmatch(name)
     if match is None:
         raise ValueError(f"device: expected auto, cpu, cuda or cuda:N, got {name!r}")
@@ -39,12 +40,12 @@ def device(name: str) -> Backend:
 
 
 def _missing() -> str:
-    """Why there is no GPU here; empty if there is one."""
+    """Why no GPU can be used; "" if one can."""
     try:
         import cupy
     except ImportError:
-        return ("CuPy is not installed: pip install 'tinygan[cuda12]' or 'tinygan[cuda13]', as the driver's CUDA version is "
-                "(nvidia-smi shows it)")
+        return ("CuPy is not installed: pip install 'tinygan[cuda12]' or 'tinygan[cuda13]', whichever is the driver's CUDA "
+                "version (nvidia-smi shows it)")
     try:
         count = cupy.cuda.runtime.getDeviceCount()
     except Exception as error:
@@ -60,27 +61,33 @@ def _gpu(index: int) -> Backend:
     count = cupy.cuda.runtime.getDeviceCount()
     if index >= count:
         raise DeviceError(f"device cuda:{index}: there {'is' if count == 1 else 'are'} {count} (from cuda:0 on)")
-    cupy.cuda.Device(index).use()  # this thread's: CuPy makes arrays where the thread is
+    cupy.cuda.Device(index).use()  # for this thread: CuPy makes arrays on the thread's current GPU
     return gpu_backend(index)
 
 
 def to_device(array: Any, name: str) -> Array:
-    """An array on that device: a copy, unless it lies there."""
+    """The array on that device: a copy, unless it is already there."""
     return moved(array, device(name))
 
 
 def moved(array: Array, backend: Backend) -> Array:
-    """An array on that backend's device: a copy, unless it lies there."""
+    """The array on that backend's device: a copy, unless it is already there."""
     here = backend_of(array)
     if here is backend:
         return array
     return backend.asarray(here.to_numpy(array))
 
 
+def is_readable(array: Array) -> bool:
+    """Whether the host may look at the array's values now. While a step is recorded, a GPU has not computed them yet."""
+    return backend_of(array) is cpu or not is_recording_step()
+
+
 def matmul_precision(name: str) -> AbstractContextManager[None]:
-    """`with matmul_precision("tf32"):` what GPUs compute float32 matrix products and convolutions in, forward and backward:
-    "float32" (the default), or "tf32" on tensor cores, from compute capability 8.0 on: operands keep 10 bits of their
-    fraction, so that results are off by about 3e-4 of the largest one; sums stay float32. The CPU computes in float32."""
+    """`with matmul_precision("tf32"):` sets the precision in which GPUs compute float32 matrix products and convolutions,
+    forward and backward: "float32" (the default) or "tf32". "tf32" uses tensor cores, from compute capability 8.0 on.
+    Operands keep 10 bits of their fraction and sums stay float32, so errors are about 3e-4 of the largest result. The CPU
+    always computes in float32."""
     if name not in PRECISIONS:
         raise ValueError(f"matmul_precision: expected one of {', '.join(PRECISIONS)}, got {name!r}")
     return override(matmul_precision=name)

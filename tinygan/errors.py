@@ -1,8 +1,8 @@
-"""Errors that more than one floor of the house raises."""
+"""Errors that several parts of tinygan raise."""
 from __future__ import annotations
 
 __all__ = ["DeviceError"]
 
 
 class DeviceError(RuntimeError):
-    """A device that is not there, or what it needs. The message says what to install."""
+    """A device, or something that it needs, is missing. The message says what to install."""

@@ -1,4 +1,4 @@
-"""`check_gradients`: the engine's gradients against finite differences, for any function and any user."""
+"""`check_gradients` compares the engine's gradients with finite differences, for any function."""
 from __future__ import annotations
 
 __all__ = ["GradientError", "check_gradients"]
@@ -21,13 +21,14 @@ class GradientError(AssertionError):
 
 def check_gradients(fn: Callable[..., Tensor], *inputs: Any, order: int = 2, step: float = 1e-5, rtol: float = 1e-5,
                     atol: float = 1e-7) -> float:
-    """Compare `grad` of fn at `inputs` (arrays or Tensors, taken in float64) with central differences of width `step`.
+    """Compare the gradient of fn at `inputs` (arrays or Tensors, converted to float64) with central differences of width
+    `step`.
 
-    fn: Tensors to a Tensor of any shape, whose elements are weighted by fixed random numbers. Random draws inside it
-    are the same at every call. order=2 checks the gradient of the gradient as well (`create_graph=True`), also with
-    respect to the weights. A comparison passes within atol + rtol * |largest derivative|.
-    Returns the largest difference seen. Raises GradientError naming the input, the element, both values and their
-    difference.
+    fn: a function of Tensors that returns a Tensor of any shape. Its elements are weighted by fixed random numbers and added
+    up. Random draws inside fn are the same at every call. order=2 also checks the gradient of the gradient
+    (`create_graph=True`), with respect to the inputs and these weights. A difference of up to atol + rtol * |largest
+    derivative| passes. Returns the largest difference. Raises a GradientError that names the input, the element, both values
+    and their difference.
     """
     arrays = [np.array(as_array(x), dtype=np.float64) for x in inputs]
     if order not in (1, 2):
@@ -55,7 +56,7 @@ def check_gradients(fn: Callable[..., Tensor], *inputs: Any, order: int = 2, ste
 
 
 def _project(tensors: Sequence[Tensor], key: Key) -> Tensor:
-    """One number that every element of `tensors` moves: their sum under fixed random weights."""
+    """One number that depends on every element of `tensors`: their sum with fixed random weights."""
     total: Any = 0.0
     for i, x in enumerate(tensors):
         total = total + sum_over(mul(x, Tensor(key.fold(i).normal(x.shape, dtype=np.float64))))
@@ -86,7 +87,7 @@ def _compare(fn: Callable[..., Tensor], arrays: list[Any], what: str, step: floa
         difference = np.where(np.isnan(difference), np.inf, difference)
         bound = atol + rtol * np.abs(numeric).max()
         worst = max(worst, float(difference.max()))
-        if not difference.max() <= bound:  # a bound that is NaN included
+        if not difference.max() <= bound:  # (also if the bound is NaN)
             index = np.unravel_index(difference.argmax(), array.shape)
             where = last if last and i == len(arrays) - 1 else f"input {i}"
             raise GradientError(f"{what} with respect to {where} at element {tuple(map(int, index))}: grad gives "

@@ -16,11 +16,11 @@ Case = tuple[str, Callable[..., Any], Sequence[Any]]
 
 
 def cases() -> Iterator[Case]:
-    """(name, function, inputs) of each; the inputs keep clear of kinks and of poles."""
+    """(name, function, inputs) of every example. The inputs are not near kinks or poles."""
     key = Key(0)
     a, b = key.fold("a").normal((3, 4), np.float64), key.fold("b").normal((3, 4), np.float64)
     positive = np.abs(a) + 0.5
-    away = a + 0.2 * np.sign(a)  # no element near 0, where abs and relu have their kink
+    away = a + 0.2 * np.sign(a)  # no element is near 0, where abs and relu have a kink
     labels = np.array([0, 2, 3])
     for name in ("exp", "sin", "cos", "tanh", "sigmoid", "softplus", "neg"):
         yield name, getattr(ops, name), [a]
@@ -35,7 +35,7 @@ def cases() -> Iterator[Case]:
     yield "pow", ops.pow, [positive, b]
     yield "pow, whole exponents", lambda x: ops.add(ops.pow(x, 3), ops.pow(x, np.array([0.0, 1.0, 2.0, -1.0]))), [away]
     for name in ("sign", "floor", "ceil", "round"):
-        yield name, getattr(ops, name), [np.floor(a) + 0.3]  # clear of the steps
+        yield name, getattr(ops, name), [np.floor(a) + 0.3]  # not near the steps
     yield "clip", lambda x: ops.clip(x, -0.1, 0.9), [away]
     yield "where", lambda x, y: ops.where(a > 0, x, y), [a, b]
     for name in ("sum", "mean", "var", "std", "norm", "prod", "max", "min", "logsumexp", "softmax", "log_softmax"):

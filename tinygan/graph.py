@@ -1,12 +1,12 @@
-"""The engine: `Op`, the one door `apply` through which every op runs, the `Node` it records, and `grad`, which walks back.
+"""The engine: `Op`; `apply`, through which every op runs; the `Node` that it records; and `grad`, which walks back.
 
-How to read this file: an op computes on arrays. If one of its inputs is a Tensor that requires a gradient, `apply`
-records a Node: which op, which parents, what the backward pass will need. `grad` visits the nodes between outputs and
-inputs, newest first, and calls each op's vjp ("vector-Jacobian product": from the gradient of the output to the
-gradients of the inputs). A vjp is written in ops. On bare arrays these compute and record nothing; with
-`create_graph=True` they get Tensors, record nodes of their own, and the gradient can be differentiated again.
+How to read this file: an op computes on arrays. If one of its inputs is a Tensor that requires a gradient, `apply` records a
+Node: the op, its parents, and the values that the backward pass will need. `grad` visits the nodes between outputs and
+inputs, newest first. It calls each op's vjp ("vector-Jacobian product"), which turns the gradient of the output into the
+gradients of the inputs. A vjp is written in ops. On bare arrays these ops only compute. With `create_graph=True` they get
+Tensors and record nodes of their own, so the gradient can be differentiated again.
 
-Errors are worded in `tinygan.checks`. Whether a saved value is still what it was, `tinygan.staleness` knows.
+The texts of the errors are in `tinygan.checks`. `tinygan.staleness` finds saved values that have been overwritten.
 """
 from __future__ import annotations
 
@@ -35,11 +35,11 @@ _new_tensor = Tensor.__new__
 def apply(op: Op, *inputs: Any, **static: Any) -> Any:
     """Run `op`: compute on the arrays inside the inputs, and record a node if one of them requires a gradient.
 
-    Every op goes through here, forward and backward. This function is long because an op of a small network takes longer
-    here than in its kernel, and calls cost: so there are functions only for what is rare.
+    Every op goes through here, forward and backward. This function is long because every function call costs time, and in a
+    small network an op spends more time here than in its kernel. Only the rare cases are functions of their own.
     """
     context = CONTEXT.get()
-    # The inputs: the arrays inside, the nodes that computed them, and what is to be done about them later.
+    # The inputs: collect their arrays and the nodes that computed them, and note what needs attention below.
     arrays: list[Any] = []
     parents: list[Node | None] = []
     backend = None
@@ -56,7 +56,7 @@ def apply(op: Op, *inputs: Any, **static: Any) -> Any:
             x = x.array
         elif not isinstance(x, np.ndarray):
             if isinstance(x, np.generic):
-                x = x.item()  # like Python's numbers, NumPy's scalars don't promote the arrays they meet
+                x = x.item()  # so that NumPy's scalars, like Python's numbers, don't promote the arrays beside them
             if isinstance(x, _NUMBER):
                 arrays.append(x)
                 parents.append(None)
@@ -70,12 +70,12 @@ def apply(op: Op, *inputs: Any, **static: Any) -> Any:
             raise checks.two_devices(op, backend, here)
         if x.dtype is not _FLOAT32:
             unusual = True
-    if backend is None:  # only numbers
+    if backend is None:  # all inputs are numbers
         backend, arrays = cpu, [np.asarray(x, dtype=np.float32 if any_tensor else None) for x in arrays]
     rule = op.rule
     if unusual and rule is not None and not op.view:
         arrays = checks.of_one_precision(op, arrays)
-    # The result, an array.
+    # Compute the result, an array.
     try:
         out = op.forward(backend, *arrays, **static)
     except (ValueError, IndexError) as error:
@@ -86,7 +86,7 @@ def apply(op: Op, *inputs: Any, **static: Any) -> Any:
         checks.inspect_result(op, out, arrays, inputs, static)
     if not any_tensor:
         return out
-    # A Tensor around it, with a node if the result depends on what requires a gradient.
+    # Wrap it in a Tensor, with a node if an input requires a gradient.
     result = _new_tensor(Tensor)
     result.array = out
     result.node = result.version = None
@@ -104,7 +104,7 @@ def apply(op: Op, *inputs: Any, **static: Any) -> Any:
             node.versions = reads([inputs[i] for i in saves if i != OUT])
         if op.broadcasts:
             shape = out.shape
-            for a in arrays:  # (shapes are needed only where one differs)
+            for a in arrays:  # (the shapes are needed only if one of them differs)
                 if type(a) is not float and getattr(a, "shape", shape) != shape:
                     node.shapes = tuple([getattr(a, "shape", None) for a in arrays])
                     break
@@ -116,19 +116,19 @@ def apply(op: Op, *inputs: Any, **static: Any) -> Any:
 
 
 class Op:
-    """A named pair of functions, called like one.
+    """A function with a name, `forward`, and its gradient, `vjp`. The op is called like the function.
 
     forward: `(backend, *arrays, **static) -> array`.
-    vjp: `(needs, g, *saved, **static) -> one gradient per input`, in ops; `needs[i]` says whether input i wants one
-        (whatever stands in the place of an input that does not is ignored). None: no dependence.
-    saves: what of the inputs (by position) and the output (`OUT`) the vjp is given as `saved`, in this order.
-    broadcasts: the inputs broadcast against each other; gradients are then summed back to each input's shape.
-    view: the output may share the memory of an input, which may be of any dtype: labels are indexed and reshaped too.
-    integers: inputs may be integers or booleans as well, without a gradient then.
+    vjp: `(needs, g, *saved, **static) -> one gradient per input`, written in ops. `needs[i]` says whether input i needs a
+        gradient; if it does not, its place in the result is ignored. None means that the output does not depend on an input.
+    saves: which inputs (by position) the vjp gets as `saved`, in this order; `OUT` is the output.
+    broadcasts: the inputs broadcast against each other. Gradients are then summed back to each input's shape.
+    view: the output may share an input's memory. The input may have any dtype, because labels are indexed and reshaped too.
+    integers: inputs may also be integers or booleans. They have no gradient.
 
-    Tensors in, Tensor out; without a Tensor the bare array is returned. A bare array among Tensors is kept as it is,
-    not copied: do not write to it before the backward pass. What the vjp of an op from outside tinygan returns is checked:
-    a TypeError or ValueError names the op, the input and what was expected.
+    With a Tensor among the inputs the result is a Tensor, otherwise an array. A bare array beside a Tensor is not copied: do
+    not write to it before the backward pass. If a user defined the op, the gradients that its vjp returns are checked. A
+    TypeError or ValueError names the op, the input and what was expected.
     """
 
     def __init__(self, name: str, forward: Callable[..., Array], saves: tuple[int, ...] = (),
@@ -141,7 +141,7 @@ class Op:
         self.view = view
         self.integers = integers
         self.rule: Callable[..., Sequence[Any]] | None = None  # None: not differentiable
-        self.own = checks.is_own(forward)  # a user's: checked at every use
+        self.own = checks.is_own(forward)  # whether a user defined it; if so, it is checked at every use
         if self.own:
             checks.check_saves(name, forward, saves)
 
@@ -154,15 +154,16 @@ class Op:
         return f"<op {self.name}>"
 
     def __get__(self, tensor: Any, kind: type | None = None) -> Any:
-        """As an attribute of a class (`Tensor.exp`) an op is a method, as a function would be."""
-        return self if tensor is None else MethodType(self, tensor)
+        """An op that is an attribute of Tensor (`Tensor.exp`) is a method, as a function would be. In any other class it is
+        a value."""
+        return MethodType(self, tensor) if isinstance(tensor, Tensor) else self
 
     __call__ = apply
 
 
 class Node:
-    """One recorded op. Edges lead backward only and the output Tensor is not among them, so reference counting alone
-    frees a graph."""
+    """One recorded op. Its references lead to its parents only, never to its output Tensor. So there are no reference
+    cycles, and a graph is freed as soon as nobody uses it."""
 
     __slots__ = ("dtypes", "line", "op", "order", "parents", "saved", "shapes", "static", "versions")
 
@@ -170,12 +171,12 @@ class Node:
                  static: dict[str, Any] = {}) -> None:  # noqa: B006  (never written to)
         self.op = op
         self.parents = parents
-        self.saved: tuple[Any, ...] | None = saved  # in the order of `op.saves`; None once the node has been released
+        self.saved: tuple[Any, ...] | None = saved  # in the order of `op.saves`; None once the node has been freed
         self.static = static
         self.order = next(_ORDER)
-        self.versions: tuple[Read, ...] = ()  # what was saved and may change
-        self.shapes: tuple[Any, ...] | None = None  # the inputs' shapes, if broadcast or of a user's op
-        self.dtypes: tuple[Any, ...]  # the inputs' dtypes; set for a user's op alone
+        self.versions: tuple[Read, ...] = ()  # the saved values that may be overwritten
+        self.shapes: tuple[Any, ...] | None = None  # the inputs' shapes, if they differ or a user defined the op
+        self.dtypes: tuple[Any, ...]  # the inputs' dtypes; set only if a user defined the op
         self.line = ""  # the user's line, under `detect_anomaly`
 
 
@@ -191,16 +192,16 @@ class Leaf(Node):
 
 def grad(outputs: Tensor | Sequence[Tensor], inputs: Any, grad_outputs: Any = None, create_graph: bool = False,
          retain_graph: bool | None = None) -> Any:
-    """The gradients of `outputs` with respect to `inputs`; nothing is written anywhere.
+    """The gradients of `outputs` with respect to `inputs`. They are returned, and stored nowhere.
 
-    outputs: a Tensor or a sequence of them. grad_outputs: what weighs their elements (of their shapes); may be left
-        out for outputs of one element.
-    inputs: a Tensor or an iterable of them (`module.parameters()`), leaves or computed ones.
+    outputs: a Tensor or a sequence of Tensors. grad_outputs: weights for their elements, of the same shapes. Outputs of one
+        element need none.
+    inputs: a Tensor or an iterable of Tensors (`module.parameters()`). They may be leaves or results of ops.
     create_graph: record the backward pass, so that the gradients can be differentiated again.
     retain_graph: keep the graph for another `grad` through it (default: `create_graph`).
-    Returns a Tensor of the input's shape, or a list of them if `inputs` is not a Tensor; zeros for an input that the
-    outputs do not depend on. Raises ValueError if an output was not recorded, RuntimeError if the graph was freed or
-    something it saved has been overwritten since.
+    Returns a Tensor of the input's shape, or a list of Tensors if `inputs` is not a Tensor. It holds zeros for an input that
+    the outputs do not depend on. Raises ValueError if an output was not recorded, and RuntimeError if the graph was freed or
+    a saved value has been overwritten.
     """
     outputs = [outputs] if isinstance(outputs, Tensor) else list(outputs)
     wanted = [inputs] if isinstance(inputs, Tensor) else list(inputs)
@@ -221,10 +222,10 @@ def grad(outputs: Tensor | Sequence[Tensor], inputs: Any, grad_outputs: Any = No
 
 def walk(starts: Iterable[tuple[Node, Any]], ends: Collection[Node], create_graph: bool, retain_graph: bool,
          detect_anomaly: bool = False, partial: bool = False) -> dict[Node, Any]:
-    """The chain rule: from the gradients of the starts to those of the ends that the starts depend on.
+    """The chain rule: from the gradients of `starts` to the gradients of those `ends` that they depend on.
 
-    The starts' gradients are Tensors under `create_graph` and bare arrays otherwise, and so is everything computed from
-    them. partial: partial derivatives; where one of `ends` depends on another, that dependence does not count.
+    With `create_graph` all gradients are Tensors, otherwise bare arrays. partial: compute partial derivatives. If one of
+    `ends` depends on another, that dependence then does not count.
     """
     if not ends:
         return {}
@@ -233,12 +234,12 @@ def walk(starts: Iterable[tuple[Node, Any]], ends: Collection[Node], create_grap
     for node, g in starts:
         gradients[node] = add(gradients[node], g) if node in gradients else g
     path = reachable(gradients, min(node.order for node in ends), wanted if partial else ())
-    needed: set[Node] = set()  # what lies between the starts and the ends
+    needed: set[Node] = set()  # the nodes between the starts and the ends
     for node in path:
         if node in wanted or not needed.isdisjoint(node.parents):
             needed.add(node)
 
-    while path:  # newest first: when a node's turn comes, all that depends on it has added its part
+    while path:  # newest first: when we visit a node, all nodes that depend on it have added their parts
         node = path.pop()
         if node not in needed:
             continue
@@ -272,8 +273,8 @@ def walk(starts: Iterable[tuple[Node, Any]], ends: Collection[Node], create_grap
 
 
 def reachable(starts: Iterable[Node], oldest: int, boundary: Collection[Node] = ()) -> list[Node]:
-    """The nodes below `starts` that are not older than `oldest`, in creation order (parents first); what lies behind
-    a node of `boundary` is not visited."""
+    """The nodes that `starts` depend on and that are not older than `oldest`, in creation order (parents first). The search
+    stops at the nodes of `boundary`."""
     seen: set[Node] = set()
     stack = list(starts)
     while stack:
@@ -281,7 +282,7 @@ def reachable(starts: Iterable[Node], oldest: int, boundary: Collection[Node] = 
         if node in seen or node.order < oldest:
             continue
         seen.add(node)
-        if node.saved is None and node.order > oldest:  # (nothing below the oldest matters)
+        if node.saved is None and node.order > oldest:  # (the parents of the oldest are not needed)
             raise checks.freed(node)
         if node not in boundary:
             stack.extend([parent for parent in node.parents if parent is not None])
@@ -289,12 +290,12 @@ def reachable(starts: Iterable[Node], oldest: int, boundary: Collection[Node] = 
 
 
 def _in_graph(node: Node, position: int, value: Any) -> Any:
-    """What was saved, back in the graph, for a vjp that is itself to be differentiated."""
+    """A saved value as a Tensor in the graph, for a vjp that will be differentiated itself."""
     if not hasattr(value, "shape"):
         return value
     return wrap(value, node if position == OUT else node.parents[position])
 
 
-from tinygan.making import op  # (the cycle: these make and use what stands above)
+from tinygan.making import op  # (the import cycle: these modules use what is defined above)
 from tinygan.ops.elementwise import add
 from tinygan.ops.shape import unbroadcast

@@ -1,4 +1,5 @@
-"""Functions of functions: `checkpoint` (recompute in backward), and derivatives in a direction, built on `grad`."""
+"""Functions that differentiate a function: `checkpoint` (recompute in the backward pass), `jvp` and `hvp`, built on
+`grad`."""
 from __future__ import annotations
 
 __all__ = ["checkpoint", "hvp", "jvp"]
@@ -19,18 +20,18 @@ from tinygan.tensor import Tensor, wrap
 
 
 def checkpoint(fn: Callable[..., Any], *inputs: Any) -> Any:
-    """`fn(*inputs)`, keeping none of the values that its backward pass needs: they are computed again there
-    (rematerialisation; Griewank, Walther 2000).
+    """`fn(*inputs)`, without keeping the values that its backward pass needs. The backward pass runs fn again to compute
+    them (rematerialisation; Griewank, Walther 2000).
 
-    fn: returns a Tensor or a tuple of them, and may use Tensors and modules from outside, which get their gradients
-    too. Exact: the second run sees the same random draws and modes and leaves running statistics alone; it is refused
-    if a Parameter or Buffer was overwritten in between. Differentiable to any order.
+    fn: returns a Tensor or a tuple of Tensors. It may use Tensors and modules from outside, and these get gradients too. The
+    result is exact: the second run uses the same random draws and modes, and does not update running statistics. If a
+    Parameter or Buffer was overwritten in between, `grad` raises an error. Differentiable to any order.
     """
     context = CONTEXT.get()
     if not context.recording:
         return fn(*inputs)
     keys = _Recorder(stream())
-    start = Leaf()  # everything that the first run records is younger
+    start = Leaf()  # all nodes that the first run records are younger than this one
     reads: list[Any] = []
     with override(reads=reads, keys=keys):
         result = fn(*[_detached(x) for x in inputs])
@@ -47,7 +48,7 @@ def checkpoint(fn: Callable[..., Any], *inputs: Any) -> Any:
     def again(*arguments: Any) -> Tensor:
         arguments = tuple([wrap(x) if tensor and not isinstance(x, Tensor) else x
                            for x, tensor in zip(arguments, tensors, strict=True)])
-        with override(training=context.training, updating=frozenset(), keys=_Player(keys.drawn)):
+        with override(training=context.training, fusion=context.fusion, updating=frozenset(), keys=_Player(keys.drawn)):
             y = fn(*arguments)
         return concatenate([reshape(part, (-1,)) for part in y]) if many else y
 
@@ -57,7 +58,7 @@ def checkpoint(fn: Callable[..., Any], *inputs: Any) -> Any:
     op = Op("checkpoint", again, saves=tuple(range(len(inputs))))
     op.vjp(recompute)
     parents = [x.node if isinstance(x, Tensor) else None for x in inputs] + captured
-    # A node has one output: several are joined, and cut apart again.
+    # A node has one output. So several outputs are joined into one, and split again after it.
     arrays = [y.array for y in outputs]
     xp = backend_of(arrays[0]).xp
     joined = wrap(xp.concatenate([a.ravel() for a in arrays]) if many else arrays[0])
@@ -73,7 +74,7 @@ def checkpoint(fn: Callable[..., Any], *inputs: Any) -> Any:
 
 
 class _Recorder(KeyStream):
-    """Hands on the keys of another stream, from which others may draw in between, and remembers them."""
+    """Passes on the keys of another stream and remembers them. Others may draw from that stream in between."""
 
     def __init__(self, source: KeyStream) -> None:
         super().__init__(source.key)
@@ -100,14 +101,14 @@ class _Player(KeyStream):
 
 
 def _detached(x: Any) -> Any:
-    """x as a leaf of its own, that a first run may be recorded on and forgotten."""
+    """x as a new leaf: the first run is recorded from here, apart from the graph that computed x, and then discarded."""
     return wrap(x.array, Leaf() if x.node else None, x.version) if isinstance(x, Tensor) else x
 
 
 def jvp(fn: Callable[..., Tensor], inputs: Sequence[Any], tangents: Sequence[Any]) -> tuple[Tensor, Tensor]:
     """`fn(*inputs)` and its derivative in the direction `tangents` (arrays of the inputs' shapes), as Tensors.
 
-    The vjp is linear in the output's gradient; differentiating it with respect to that gives the Jacobian again
+    The vjp is a linear function of the output's gradient. Its derivative with respect to that gradient is the Jacobian again
     ("double backward").
     """
     leaves = [Tensor(x, requires_grad=True) for x in inputs]
@@ -124,7 +125,7 @@ def jvp(fn: Callable[..., Tensor], inputs: Sequence[Any], tangents: Sequence[Any
 
 
 def hvp(fn: Callable[..., Tensor], inputs: Sequence[Any], vectors: Sequence[Any]) -> list[Tensor]:
-    """The Hessian of the scalar `fn(*inputs)` times `vectors` (arrays of the inputs' shapes): one Tensor an input."""
+    """The Hessian of the scalar `fn(*inputs)` times `vectors` (arrays of the inputs' shapes): one Tensor per input."""
     leaves = [Tensor(x, requires_grad=True) for x in inputs]
     _check_directions("hvp", leaves, vectors)
     zeros = [wrap(backend_of(x.array).xp.zeros_like(x.array)) for x in leaves]
@@ -141,4 +142,4 @@ def hvp(fn: Callable[..., Tensor], inputs: Sequence[Any], vectors: Sequence[Any]
 def _check_directions(caller: str, inputs: Sequence[Tensor], directions: Sequence[Any]) -> None:
     shapes = [x.shape for x in inputs], [tuple(d.shape) if hasattr(d, "shape") else np.shape(d) for d in directions]
     if shapes[0] != shapes[1]:
-        raise ValueError(f"{caller}: the directions have shapes {shapes[1]}, the inputs {shapes[0]}")
+        raise ValueError(f"{caller}: the directions have shapes {shapes[1]}, but the inputs have shapes {shapes[0]}")

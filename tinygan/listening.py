@@ -1,9 +1,9 @@
-"""What a training step says while it is recorded, so that it can be replayed.
+"""How the engine tells a listener what a training step does, so that the step can be recorded and replayed.
 
-A replay does the arithmetic of the recorded step again, on the same memory, without running the Python code. What that code
-decided from step to step must be decided again: keys, learning rates, counts. So the engine says what it does at a few named
-points, and the context's listener notes it. Nobody listens as a rule; then each point costs one look at the context. The one
-listener is `tinygan.capture.Recording`.
+A replay does the arithmetic of the recorded step again, on the same memory, without running the Python code. But some values
+must be new in every step: keys, learning rates, counts. So the engine calls the context's listener at a few named points,
+and the listener notes what must be done again. Usually there is no listener; then a point costs one look at the context. The
+only listener is `tinygan.capture.Recording`.
 """
 from __future__ import annotations
 
@@ -20,50 +20,51 @@ if TYPE_CHECKING:
 
 
 class Listener(Protocol):
-    """What the engine tells whoever records a step."""
+    """The calls that the engine makes to the object that records a step."""
 
     def uses(self, tensor: Tensor) -> None:
-        """The memory of a Parameter or Buffer is read or written: a replay will use the same memory."""
+        """The memory of a Parameter or Buffer is read or written. A replay will use the same memory."""
 
     def feed(self, value: Any) -> Any:
-        """The host hands a value, or what a function returns, to the kernels. Returns an array that holds it, and that is
-        filled again before every replay."""
+        """The host passes a value, or what a function returns, to the kernels. Returns an array that holds the value. A
+        function is called again before every replay."""
 
     def advanced(self, action: Callable[[], None]) -> None:
-        """The host has done something, such as to advance a count, that it must do again before every replay."""
+        """The host has done `action`, such as advancing a count. It must do it again before every replay."""
 
     def relies_on(self, predicate: Callable[[], bool]) -> None:
-        """The recording is good only while this holds."""
+        """The recording is valid only while `predicate()` is true."""
 
     def derived(self, version: Version) -> Derived:
-        """Where to keep what is made of a weight's values in this recording: every replay makes it anew."""
+        """The cache for what this recording computes from a weight's values. Every replay computes it again."""
 
     def read_by_host(self, caller: str) -> None:
-        """The host is about to read a value that the step computes: an error, for a replay could not know what follows."""
+        """The host is about to read a value that the step computes. This is an error: a replay could not react to it."""
 
 
 def advanced(action: Callable[[], None]) -> None:
-    """The host has done `action`. If a step is being recorded, it is done again before every replay, in the same order."""
+    """The host has done `action`. If a step is being recorded, every replay starts with these actions, in the same order."""
     listener = CONTEXT.get().listener
     if listener is not None:
         listener.advanced(action)
 
 
 def relies_on(predicate: Callable[[], bool]) -> None:
-    """If a step is being recorded, the recording is good only while `predicate()` is true; else it is recorded again."""
+    """If a step is being recorded, the recording is valid only while `predicate()` is true; after that, the step is recorded
+    again."""
     listener = CONTEXT.get().listener
     if listener is not None:
         listener.relies_on(predicate)
 
 
 def read_by_host(caller: str) -> None:
-    """`caller` is about to read a computed value: a RuntimeError if a step is being recorded."""
+    """`caller` is about to read a computed value. Raises RuntimeError if a step is being recorded."""
     listener = CONTEXT.get().listener
     if listener is not None:
         listener.read_by_host(caller)
 
 
 def is_recording_step() -> bool:
-    """Whether a step is being recorded here: for an error message about what cannot be part of it, and for a check of
-    values, which cannot be read then."""
+    """Whether a step is being recorded. Callers use it to refuse what cannot be replayed, and to skip checks that would read
+    values."""
     return CONTEXT.get().listener is not None

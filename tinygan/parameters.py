@@ -22,7 +22,8 @@ Initializer = Callable[[Key, tuple[int, ...], Any], Array]
 
 
 class _Variable(Tensor):
-    """A Tensor whose values may change, in place, through `assign` alone; backward checks the version it bumps."""
+    """A Tensor whose values may change in place, but only through `assign`. Every write increases its version, which the
+    backward pass checks."""
 
     __slots__ = ()
     version: Version
@@ -40,20 +41,20 @@ class _Variable(Tensor):
         self.writable()[...] = value
 
     def convert(self, dtype: np.dtype[Any]) -> None:
-        """Change the precision, float32 or float64. What is no floating-point number stays as it is."""
+        """Change the precision to float32 or float64. Integers and booleans stay as they are."""
         if dtype not in FLOATS:
             raise TypeError(f"{type(self).__name__}: expected float32 or float64, got {dtype}")
         if self.dtype in FLOATS and self.dtype != dtype:
             self._lie_in(self.writable().astype(dtype))
 
     def move(self, backend: Backend) -> None:
-        """Bring the values to another device."""
+        """Move the values to another device."""
         if backend_of(self.array) is not backend:
             self._lie_in(moved(self.writable(), backend))
 
     def writable(self) -> Array:
-        """The array, for a kernel that is about to write to it: bumps the version, so that a graph which saved the old
-        values refuses to use the new ones."""
+        """The array, for a kernel that is about to write to it. The version is increased, so that a graph which saved the
+        old values does not use the new ones."""
         self._count_write()
         listener = CONTEXT.get().listener
         if listener is not None:
@@ -65,7 +66,7 @@ class _Variable(Tensor):
         self.version.count += 1
 
     def _lie_in(self, array: Array) -> None:
-        """Take this array for the values' memory."""
+        """Use this array as the memory of the values."""
         self.array = array
         self.version.watch(array)
 
@@ -80,7 +81,7 @@ class _Variable(Tensor):
 
 
 class Buffer(_Variable):
-    """State of a module that is saved with it but not trained, such as a running mean. Never requires a gradient."""
+    """State of a module that is saved but not trained, such as a running mean. It never requires a gradient."""
 
     __slots__ = ()
 
@@ -91,8 +92,8 @@ class Buffer(_Variable):
 
 
 class Parameter(_Variable):
-    """What a module trains. `Parameter(array)`, or `Parameter(shape=..., initializer=...)`, which draws the values
-    later: by `module.initialize(key)`, by loading, or at first use from the context's key.
+    """An array that is trained. `Parameter(array)` has values at once. `Parameter(shape=..., initializer=...)` gets them
+    later: from `module.initialize(key)`, by loading, or at first use, when they are drawn from the context's key.
 
     initializer: `(key, shape, dtype) -> array`, one of `tinygan.nn.initializers`.
     """
@@ -109,7 +110,7 @@ class Parameter(_Variable):
             self.version = Version()
             self.version.watch(self.array)
         else:
-            # `array` stays unset until somebody asks for it: see __getattr__.
+            # `array` stays unset until it is first read: see __getattr__.
             self._shape, self._dtype = tuple(shape), np.dtype(dtype)
             self._backend = cpu
             self.node = Leaf()
@@ -142,7 +143,7 @@ class Parameter(_Variable):
         self._set(self.initializer(key, self._shape, self._dtype))
 
     def assign(self, value: Any) -> None:
-        """Overwrite the values, or give the first ones. value: an array or Tensor of the same shape; it is cast to this
+        """Overwrite the values, or set the first ones. value: an array or Tensor of the same shape; it is cast to this
         dtype."""
         if self.initialized:
             super().assign(value)
@@ -159,7 +160,7 @@ class Parameter(_Variable):
         self._dtype = dtype
 
     def move(self, backend: Backend) -> None:
-        """Bring the values to another device, or draw them there."""
+        """Move the values to another device. If there are none yet, they will be drawn there."""
         if self.initialized:
             super().move(backend)
         self._backend = backend
@@ -170,7 +171,7 @@ class Parameter(_Variable):
         else:
             if np.shape(array) != self._shape:
                 raise ValueError(f"Parameter: the initializer made shape {np.shape(array)}, expected {self._shape}")
-            # Memory of its own, in C order, which optimisers write to; kernels like how `empty` aligns it.
+            # The parameter has memory of its own, in C order, because optimisers write to it. `empty` aligns it for kernels.
             self._lie_in(self._backend.empty(self._shape, self._dtype))
             self.array[...] = moved(array, self._backend)
 
@@ -192,7 +193,7 @@ class Parameter(_Variable):
     def __reduce__(self) -> Any:
         if self.initialized:
             return super().__reduce__()
-        # As an argument, so that a deep copy is deep: SpectralNorm's initializer writes to the Buffers beside it.
+        # The initializer is an argument, so that it is pickled too: that of SpectralNorm refers to the module's Buffers.
         return _undrawn, (self._shape, self.initializer, self._dtype)
 
 

@@ -1,4 +1,4 @@
-"""Progress bars: on a terminal, on stderr, gone when they are done; nowhere else."""
+"""Progress bars on stderr. They are shown only on a terminal, and disappear when they are done."""
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
@@ -12,7 +12,7 @@ _HIDDEN: ContextVar[bool] = ContextVar("tinygan_progress_hidden", default=False)
 
 @contextmanager
 def bar(label: str, total: int, unit: str) -> Iterator[Callable[[int], object]]:
-    """Within this, a bar. Gives the function that moves it on, by so many of `total`."""
+    """`with bar(...) as advance:` shows a bar in the body. `advance(n)` moves it on by n of `total`."""
     if _HIDDEN.get():
         yield lambda n: None
         return
@@ -23,7 +23,7 @@ def bar(label: str, total: int, unit: str) -> Iterator[Callable[[int], object]]:
 
 
 def chunks(total: int, size: int, label: str, unit: str = "img") -> Iterator[slice]:
-    """Slices of `size` that cover `range(total)`, with a bar over them while they are gone through."""
+    """Slices of length `size` that cover `range(total)`, with a bar that shows how many have been taken."""
     with bar(label, total, unit) as move:
         for start in range(0, total, size):
             part = slice(start, min(start + size, total))
@@ -33,7 +33,7 @@ def chunks(total: int, size: int, label: str, unit: str = "img") -> Iterator[sli
 
 @contextmanager
 def hidden(hide: bool = True) -> Iterator[None]:
-    """Within this there are no bars (`--quiet`)."""
+    """`with hidden():` shows no bars in the body (`--quiet`)."""
     token = _HIDDEN.set(hide or _HIDDEN.get())
     try:
         yield

@@ -1,4 +1,4 @@
-"""`pullback`: the vjp of a function that is written in ops, for ops whose own vjp is such a function."""
+"""`pullback` computes the vjp of a function that is written in ops. An op may use it in its own vjp."""
 from __future__ import annotations
 
 __all__ = ["pullback"]
@@ -15,14 +15,15 @@ from tinygan.tensor import Tensor, as_array, wrap
 
 def pullback(fn: Callable[..., Tensor], inputs: Sequence[Any], g: Any, needs: Sequence[bool],
              captured: Sequence[Node] = ()) -> list[Any]:
-    """The vjp of `fn`, a function written in ops: from the gradient g of `fn(*inputs)` to the partial derivatives with
-    respect to those inputs that `needs` marks, then to the `captured` nodes; None where there is no dependence.
+    """The vjp of `fn`, a function written in ops. g is the gradient of `fn(*inputs)`.
 
-    For use inside a vjp: Tensors give Tensors, in the graph; bare arrays give bare arrays.
+    Returns a list: the partial derivative with respect to each input, None for an input that `needs` does not mark, and then
+    one for each of the `captured` nodes. It is None where `fn` does not depend on an input or a node. Inside a vjp, Tensors
+    give Tensors that are in the graph, and bare arrays give bare arrays.
     """
     create_graph = any(isinstance(x, Tensor) for x in (g, *inputs))
     with override(recording=True):
-        # Aliases, because one Tensor may stand in two places, and each place has a derivative of its own.
+        # Aliases, because one Tensor may be given as two inputs, and each of them has its own partial derivative.
         aliases = [x if not need else _alias(x) if isinstance(x, Tensor) and x.node else wrap(as_array(x), Leaf())
                    for x, need in zip(inputs, needs, strict=True)]
         y = fn(*aliases)

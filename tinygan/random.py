@@ -1,8 +1,8 @@
-"""Explicit, counter-based randomness: a Key is a value, and what is drawn from it depends on nothing else.
+"""Explicit, counter-based random numbers: they depend on a Key and on nothing else.
 
-A Key is folded with a name or a number into another Key; the numbers come from Philox4x32-10 (Salmon et al. 2011,
-"Parallel random numbers: as easy as 1, 2, 3"), the same on every device and for every number of threads. NumPy's and
-CuPy's global generators are never touched.
+`key.fold(x)` makes another Key from a Key and a name or number. The random numbers come from Philox4x32-10 (Salmon et al.
+2011, "Parallel random numbers: as easy as 1, 2, 3"). They are the same on every device and for every number of threads.
+NumPy's and CuPy's global generators are never used.
 """
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Shape = int | Sequence[int]
 
 
 class Key:
-    """Where random numbers come from. Immutable; the same draw from the same Key gives the same numbers.
+    """A source of random numbers. It is immutable: the same draw from the same Key always gives the same numbers.
 
     seed: a non-negative integer below 2**64. Draws take a shape (an integer or a sequence) and return NumPy arrays.
     """
@@ -64,7 +64,7 @@ class Key:
         return cls(int(low) | int(high) << 32)
 
     def fold(self, data: int | str) -> Key:
-        """Another Key, independent of this one and of every one folded with other data (a hash of both)."""
+        """Another Key, a hash of this Key and data. It is independent of this Key, and of those folded with other data."""
         return _made_again(lambda: Key(self._folded(data)))
 
     def _folded(self, data: int | str) -> int:
@@ -72,12 +72,13 @@ class Key:
         return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little")
 
     def _told(self, backend: Backend) -> Any:
-        """The words for a kernel. In a recorded step it is a function: at each replay the Key stands for another one."""
+        """The Key's words for a kernel. While a step is recorded, this is a function that returns them, because the Key
+        changes at each replay."""
         if not is_recording_step():
             return self.data
         if backend is cpu:
-            raise RuntimeError("numbers drawn on the CPU inside a capture would be the same at every replay: draw them with "
-                               "the device's backend, or before the step")
+            raise RuntimeError("random numbers drawn on the CPU inside a capture would be the same at every replay: draw "
+                               "them with the device's backend, or before the step")
         return lambda: self.data
 
     def split(self, n: int) -> list[Key]:
@@ -98,7 +99,7 @@ class Key:
         return backend.random_normal(self._told(backend), backend.empty(_shape(shape), np.dtype(dtype)))
 
     def integers(self, shape: Shape, low: int, high: int) -> np.ndarray[Any, Any]:
-        """int64, from low to high - 1; uniform to within (high - low) / 2**64."""
+        """Uniform int64 from low to high - 1, with a relative error of the probabilities of about (high - low) / 2**64."""
         if not low < high:
             raise ValueError(f"Key.integers: low {low} should be below high {high}")
         words = self.bits((*_shape(shape), 2)).astype(np.uint64)
@@ -111,7 +112,7 @@ class Key:
 
 
 def as_key(caller: str, key: Any, default: Key | None = None) -> Key:
-    """`key`, or `default` for None; a TypeError that names the caller for what is no Key."""
+    """`key`, or `default` if key is None. Raises a TypeError that names the caller if it is not a Key."""
     if isinstance(key, Key):
         return key
     if key is None and default is not None:
@@ -126,20 +127,21 @@ def _shape(shape: Shape) -> tuple[int, ...]:
 
 
 def _made_again(make: Callable[[], Key]) -> Key:
-    """The Key that `make` returns. In a recorded step it becomes at each replay what `make` returns then."""
+    """The Key that `make` returns. In a recorded step, `make` is called again before each replay, and this Key changes to
+    the new one."""
     key = make()
     advanced(lambda: object.__setattr__(key, "_word", make()._word))
     return key
 
 
 class KeyStream:
-    """A Key that is folded with 0, 1, 2, ...: a new Key at every call of `next_key`. Its state is (key, count)."""
+    """A stream of Keys: each call of `next_key` folds `key` with the next of 0, 1, 2, ... Its state is (key, count)."""
 
     def __init__(self, key: Key, count: int = 0) -> None:
         self.key = key
         self.count = count
         self._lock = threading.Lock()
-        advanced(lambda: self.restore(key, count))  # a stream that a recorded step makes begins anew at each replay
+        advanced(lambda: self.restore(key, count))  # if a recorded step makes a stream, each replay restarts it
 
     def next_key(self) -> Key:
         return _made_again(lambda: Key(self._next_word()))
@@ -150,7 +152,7 @@ class KeyStream:
             return self.key._folded(self.count - 1)
 
     def restore(self, key: Key, count: int) -> None:
-        """Go on from there. (In place: a recorded step draws from this very stream.)"""
+        """Set the state. (It is set in place, because a recorded step draws from this object.)"""
         with self._lock:
             self.key, self.count = key, count
 
@@ -165,8 +167,8 @@ _DEFAULT = KeyStream(Key(0))
 
 
 def stream(context: Context | None = None) -> KeyStream:
-    """What dropout and first-use initialisation draw from here: the stream of `use_key`, or the process's own, which
-    starts from Key(0)."""
+    """The stream from which dropout and parameters at first use draw: that of `use_key`, or by default the process's own,
+    which starts from Key(0)."""
     return (context or CONTEXT.get()).keys or _DEFAULT
 
 
@@ -177,7 +179,7 @@ def next_key() -> Key:
 
 @contextmanager
 def use_key(key: Key | KeyStream) -> Iterator[KeyStream]:
-    """`with use_key(Key(1)):` dropout and first-use initialisation in the body draw from that key."""
+    """`with use_key(Key(1)):` makes dropout, and parameters that are drawn at first use, draw from this key in the body."""
     keys = key if isinstance(key, KeyStream) else KeyStream(as_key("use_key", key))
     with override(keys=keys):
         yield keys

@@ -1,7 +1,7 @@
 """Files that survive a crash: atomic writes, checkpoints with a format version and a checksum, network weights.
 
-A checkpoint is a safetensors file: flat names, arrays, and a few strings. It is written beside its destination, flushed
-to the disk and renamed, so at every moment the destination holds either the old file or the new one, whole.
+A checkpoint is a safetensors file: flat names, arrays, and a few strings. It is written to a temporary file, flushed to the
+disk and renamed. So at every moment the destination holds either the complete old file or the complete new one.
 """
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ _TEMPORARY = ".tmp"
 
 
 class CheckpointError(RuntimeError):
-    """A file that cannot be used as what it should be: truncated, damaged, foreign or of a newer format."""
+    """A file that cannot be read: it is truncated, damaged, of another kind, or of a newer format."""
 
 
 def write_atomically(path: str | os.PathLike[str], content: bytes | memoryview) -> None:
     """Replace the file at `path` by `content`, or leave it as it was.
 
-    The temporary file lies in the same folder (a rename across file systems is a copy) and starts with a dot.
-    An `OSError` (full disk, unwritable folder) names `path` and leaves no temporary file behind.
+    The temporary file is in the same folder, because a rename across file systems is a copy. Its name starts with a dot. An
+    `OSError` (full disk, unwritable folder) names `path`, and no temporary file is left behind.
     """
     path = Path(path)
     temporary = path.with_name(f".{path.name}.{os.getpid()}{_TEMPORARY}")
@@ -59,7 +59,8 @@ def write_atomically(path: str | os.PathLike[str], content: bytes | memoryview) 
 
 
 def _sync_folder(folder: Path) -> None:
-    """Flush a folder's entries, so that a rename survives a power cut (Windows has no such call and needs none)."""
+    """Flush a folder's entries to the disk, so that a rename survives a power cut. (Windows has no such call and needs
+    none.)"""
     if os.name == "nt":
         return
     descriptor = os.open(folder, os.O_RDONLY)
@@ -71,9 +72,9 @@ def _sync_folder(folder: Path) -> None:
 
 
 def remove_strays(folder: str | os.PathLike[str]) -> list[Path]:
-    """Delete what `write_atomically` left in `folder` when its process was killed; returns the paths deleted.
+    """Delete the temporary files that `write_atomically` left in `folder` when its process was killed. Returns their paths.
 
-    Call it only while nobody else writes there.
+    Call it only while no other process writes there.
     """
     strays = sorted(Path(folder).glob(f".*{_TEMPORARY}"))
     for stray in strays:
@@ -84,12 +85,12 @@ def remove_strays(folder: str | os.PathLike[str]) -> list[Path]:
 def save(path: str | os.PathLike[str], arrays: Mapping[str, Array], metadata: Mapping[str, str] | None = None) -> None:
     """Write `arrays` (flat names, any shapes) and `metadata` (strings) to `path`, atomically.
 
-    The file is an ordinary safetensors file whose metadata also states the format version and a SHA-256 over metadata,
-    names, types, shapes and bytes: safetensors itself notices a truncated file, but no flipped bit.
+    The file is an ordinary safetensors file. Its metadata also contain the format version and a SHA-256 of the metadata,
+    names, types, shapes and bytes, because safetensors itself notices a truncated file but not a flipped bit.
     """
     from safetensors.numpy import save as serialise
 
-    # safetensors writes the buffer it is given and ignores strides, so every array is copied into C order first.
+    # safetensors writes an array's buffer and ignores its strides, so every array is first copied into C order.
     contiguous = {name: np.array(array, order="C") for name, array in arrays.items()}
     notes = {**(metadata or {}), "tinygan_format": str(FORMAT_VERSION)}
     notes["sha256"] = _digest(contiguous, notes)
@@ -97,9 +98,9 @@ def save(path: str | os.PathLike[str], arrays: Mapping[str, Array], metadata: Ma
 
 
 def load(path: str | os.PathLike[str]) -> tuple[dict[str, Array], dict[str, str]]:
-    """Read what `save` wrote: (arrays, metadata). The arrays are the caller's own, writable.
+    """Read what `save` wrote: (arrays, metadata). The arrays are new and writable.
 
-    Raises `FileNotFoundError`, or `CheckpointError` that names the file and what is wrong with it.
+    Raises `FileNotFoundError`, or a `CheckpointError` that names the file and says what is wrong with it.
     """
     arrays, metadata = _read(Path(path))
     version = metadata.get("tinygan_format")
@@ -122,14 +123,14 @@ def save_weights(module: Module, path: str | os.PathLike[str]) -> None:
 
 
 def load_weights(module: Module, path: str | os.PathLike[str]) -> None:
-    """Load weights that `save_weights`, or PyTorch through `safetensors.torch.save_file`, wrote, in any precision.
+    """Load weights in any precision. The file was written by `save_weights`, or by PyTorch's `safetensors.torch.save_file`.
 
-    Raises `CheckpointError` for an unreadable file, one of another format, or the checkpoint of a run, `ValueError` where
-    names or shapes are not the network's.
+    Raises `CheckpointError` if the file is unreadable, has another format or is the checkpoint of a run, and `ValueError` if
+    names or shapes are not those of the network.
     """
     arrays, metadata = _read(Path(path))
     if "config" in metadata and any(name.startswith("gan.generator.") for name in arrays):
-        raise CheckpointError(f"{path} is the checkpoint of a run, not the weights of a network: "
+        raise CheckpointError(f"{path} is the checkpoint of a run, and not the weights of a network: "
                               f"tinygan.training.open_run({str(Path(path).parent)!r}).gan.generator has them")
     module.load_state_dict(arrays)
 
@@ -140,7 +141,7 @@ def _read(path: Path) -> tuple[dict[str, Array], dict[str, str]]:
     if path.is_dir():
         run = (path / "config.json").is_file()
         advice = f": tinygan.training.open_run({str(path)!r}) opens the run in it" if run else ""
-        raise CheckpointError(f"{path} is a folder, a safetensors file was expected{advice}")
+        raise CheckpointError(f"{path} is a folder; a safetensors file was expected{advice}")
     if not path.exists():
         raise FileNotFoundError(f"{path} does not exist")
     try:
@@ -161,7 +162,7 @@ def _array(file: Any, path: Path, name: str) -> Array:
     if kind in _TYPES:
         return np.array(file.get_tensor(name))
     if kind != "BF16":
-        raise CheckpointError(f"{path}: {name!r} is of type {kind}, which NumPy does not have: save it as float32")
+        raise CheckpointError(f"{path}: {name!r} has the type {kind}, which NumPy does not have: save it as float32")
     # NumPy has no bfloat16 either, but its bits are the upper half of a float32's.
     with open(path, "rb") as content:
         length = int.from_bytes(content.read(8), "little")

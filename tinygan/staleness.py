@@ -1,4 +1,5 @@
-"""What an op has read that may be overwritten before its vjp runs. It is noted with its version, and `grad` compares."""
+"""Values that an op has saved may be overwritten before its vjp runs. A node notes their versions, and `grad` checks
+them."""
 from __future__ import annotations
 
 __all__ = ["Checksum", "Read", "check_fresh", "note_uses", "reads", "watched"]
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class Checksum:
-    """Stands in for a Version where nobody counts the writes, under `detect_anomaly`: the count is a checksum."""
+    """Stands in for a Version under `detect_anomaly`, for arrays whose writes are not counted: its count is a checksum."""
 
     __slots__ = ("_array", "_backend")
 
@@ -32,8 +33,8 @@ class Checksum:
 
 
 class Read(NamedTuple):
-    """An op used the values of a Parameter or Buffer (or of a view of one) when they had this version. Under
-    `detect_anomaly` there is such a note of every other array, too."""
+    """A note that an op has used the values of a Parameter or Buffer, or of a view of one, and at which version. Under
+    `detect_anomaly` there are such notes for all other arrays too."""
 
     version: Version | Checksum
     seen: int
@@ -41,13 +42,13 @@ class Read(NamedTuple):
 
 
 def reads(inputs: Iterable[Any]) -> tuple[Read, ...]:
-    """The Parameters and Buffers among an op's inputs, and views of them."""
+    """Notes of the Parameters, Buffers and views of them among an op's inputs."""
     return tuple([Read(x.version, x.version.count, x.shape) for x in inputs
                   if isinstance(x, Tensor) and x.version is not None])
 
 
 def watched(values: Any) -> tuple[Read, ...]:
-    """The arrays among the values (in lists, tuples and dicts, too) with their checksums."""
+    """Notes of all arrays in `values`, which may be nested in lists, tuples and dicts, with their checksums."""
     if isinstance(values, dict):
         values = tuple(values.values())
     if isinstance(values, list | tuple):
@@ -63,8 +64,8 @@ def watched(values: Any) -> tuple[Read, ...]:
 
 
 def note_uses(op: Op, inputs: Iterable[Any], result: Tensor) -> None:
-    """An op has read a Parameter or Buffer. A view of one carries its version, and goes stale with it. Whoever records a
-    step, and a `checkpoint`, are told."""
+    """Called when an op has read Parameters or Buffers. A view of one gets its version, so it becomes stale at the same
+    time. Also tells the listener that records a step, and adds to `Context.reads`, which `checkpoint` uses."""
     context = CONTEXT.get()
     for x in inputs:
         if isinstance(x, Tensor) and x.version is not None:
@@ -78,7 +79,7 @@ def note_uses(op: Op, inputs: Iterable[Any], result: Tensor) -> None:
 
 
 def check_fresh(node: Node) -> None:
-    """RuntimeError if what the node saved has been overwritten since."""
+    """Raise RuntimeError if a value that the node saved has been overwritten."""
     for version, seen, shape in node.versions:
         if version.count == seen:
             continue

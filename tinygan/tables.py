@@ -1,4 +1,4 @@
-"""Looking up a name that a user gives in the table of what there is."""
+"""Look up a name that a user gives in the table of known names."""
 from __future__ import annotations
 
 __all__ = ["lookup"]
@@ -10,7 +10,7 @@ T = TypeVar("T")
 
 
 def lookup(table: Mapping[str, T], caller: str, argument: str, name: str) -> T:
-    """`table[name]`. A name that is not there is a ValueError with all names that are."""
+    """`table[name]`. Raises ValueError, which lists the known names, if the name is not in the table."""
     if not isinstance(name, str) or name not in table:
         raise ValueError(f"{caller}: unknown {argument} {name!r}, expected one of {', '.join(table)}")
     return table[name]

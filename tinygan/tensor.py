@@ -1,7 +1,8 @@
 """Tensor: an array and, if it was computed, the node that computed it.
 
-Its operators and methods are the ops of `tinygan.ops` (see `tinygan.ops.methods`). That package knows Tensor, and Tensor
-knows it: the one cycle in the house. Parameter and Buffer, whose values may change, are in `tinygan.parameters`.
+Its operators and methods are the ops of `tinygan.ops` (see `tinygan.ops.methods`). This file, `tinygan.graph` and
+`tinygan.ops` import each other: that is the one import cycle in tinygan. Parameter and Buffer, whose values may change, are
+in `tinygan.parameters`.
 """
 from __future__ import annotations
 
@@ -24,25 +25,25 @@ if TYPE_CHECKING:
     from tinygan.ops.methods import Methods
     from tinygan.versions import Version
 else:
-    Methods = object  # (whose place the methods take at the end of this file)
+    Methods = object  # (`methods.give` adds the methods at the end of this file)
 
 Axis = int | tuple[int, ...] | None
 FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
 
 
 class Tensor(Methods):
-    """A float32 or float64 array that `grad` can differentiate through (integers and booleans: without gradients).
+    """A float32 or float64 array that `grad` can differentiate through. Integers and booleans have no gradients.
 
     `Tensor(array, requires_grad=False, dtype=None)` copies the array. Arrays (PyTorch's tensors too) and NumPy scalars keep
-    their dtype. Python numbers, integers too, and lists of numbers become float32, and booleans stay booleans, unless
-    `dtype` says otherwise: labels and indices are given as plain lists, as integer arrays, or with `dtype=int`.
+    their dtype. Python's numbers and lists of numbers become float32, integers too; booleans stay booleans. `dtype` changes
+    that. So give labels and indices as plain lists, as integer arrays, or as a Tensor with `dtype=int`.
 
-    `np.asarray(tensor)` is a read-only view; `tensor.array` is the array itself: write to it only through
-    `Parameter.assign`. A bare array beside a Tensor (`tensor * array`) is kept for the backward pass as it is, not copied:
-    whoever overwrites it before gets the gradient for the new values. `detect_anomaly` notices it.
+    `np.asarray(tensor)` is a read-only view. `tensor.array` is the array itself; write to it only through
+    `Parameter.assign`. A bare array beside a Tensor (`tensor * array`) is kept for the backward pass without a copy. If you
+    overwrite it before that pass, the gradient is computed from the new values. `detect_anomaly` notices this.
 
-    A boolean array or Tensor beside numbers is 0 and 1 (`x * (x > 0)`). NumPy's functions take a Tensor as the array of its
-    values; where that would cut off a Tensor that is being recorded they raise a TypeError that names tinygan's function.
+    In arithmetic a boolean array or Tensor counts as 0 and 1 (`x * (x > 0)`). NumPy's functions take a Tensor as the array
+    of its values. If this would lose a recorded Tensor's gradient, they raise a TypeError that names tinygan's function.
     """
 
     __slots__ = ("__weakref__", "array", "node", "version")
@@ -61,12 +62,12 @@ class Tensor(Methods):
                 raise TypeError(f"Tensor: requires_grad needs float32 or float64, got {self.array.dtype}")
             self.node = graph.Leaf()
 
-    if not TYPE_CHECKING:  # (else every attribute would have a type)
+    if not TYPE_CHECKING:  # (a type checker that saw this would accept every attribute)
         def __getattr__(self, name: str) -> Any:
-            """For what is missing."""
-            if name[:2] == "__":  # a protocol that NumPy or Python asks for, at every use
+            """Raise the error for an attribute that does not exist. If PyTorch has it, the error gives its name here."""
+            if name[:2] == "__":  # NumPy and Python look for such names at every use
                 raise AttributeError(name)
-            if hasattr(type(self), name):  # a slot without a value, or a property, whose own error says what is missing
+            if hasattr(type(self), name):  # a slot without a value, or a property: they raise errors of their own
                 return object.__getattribute__(self, name)
             from tinygan.interop.torch_names import TENSOR, missing
 
@@ -124,7 +125,7 @@ class Tensor(Methods):
     # -- to NumPy and to Python ---------------------------------------------------------------------------------
 
     def numpy(self) -> np.ndarray[Any, Any]:
-        """A read-only view on the CPU; a copy if the Tensor lies on a GPU."""
+        """The values as a read-only NumPy array: a view on the CPU, a copy from a GPU."""
         read_by_host("numpy")
         view = backend_of(self.array).to_numpy(self.array).view()
         view.flags.writeable = False
@@ -142,7 +143,7 @@ class Tensor(Methods):
         return array_function(function, args, kwargs)
 
     def to(self, device: str) -> Tensor:
-        """The same values on another device, as a constant to `grad`; this Tensor if they lie there."""
+        """The same values on another device, a constant to `grad`. If they are there already, this Tensor itself."""
         backend = find_device(device)
         return self if backend_of(self.array) is backend else wrap(moved(self.array, backend))
 
@@ -175,7 +176,7 @@ class Tensor(Methods):
         return type(self)(self.array, self.is_leaf and self.requires_grad)
 
     def __deepcopy__(self, memo: Any) -> Tensor:
-        return self.__copy__()  # on its device, without the graph
+        return self.__copy__()  # on the same device, without the graph
 
     def __reduce__(self) -> Any:
         # Pickled without the graph: a computed Tensor comes back as a constant.
@@ -190,7 +191,7 @@ class Tensor(Methods):
 
     @property
     def grad(self) -> Tensor | None:
-        """What `backward` has added up for this leaf; set it to None to start again."""
+        """The sum of the gradients that `backward` has computed for this leaf. Set it to None to start again."""
         return self.node.grad if isinstance(self.node, graph.Leaf) else None
 
     @grad.setter
@@ -203,8 +204,9 @@ class Tensor(Methods):
         self.node.grad = value
 
     def backward(self, gradient: Any = None, retain_graph: bool = False) -> None:
-        """Add to `.grad` of every leaf that requires a gradient (a Tensor, of the leaf's shape) the gradient of this
-        Tensor; `gradient` (same shape) weighs the elements, and may be left out where there is one element."""
+        """Compute this Tensor's gradient with respect to every leaf that requires one, and add it to the leaf's `.grad`.
+
+        gradient: weights for the elements, of this Tensor's shape. A Tensor of one element needs none."""
         start, = checks.nodes("backward", "", [self])
         seed, = checks.seeds("backward", [self], gradient if gradient is None else [gradient], False)
         leaves: dict[Node, Leaf] = {node: node for node in graph.reachable([start], -1) if isinstance(node, graph.Leaf)}
@@ -248,7 +250,7 @@ def shape_of(caller: str, value: Any) -> tuple[int, ...]:
         raise TypeError(f"{caller}: expected a Tensor or an array, got {type(value).__name__}") from None
 
 
-from tinygan import checks, graph  # (the cycle named above: Tensor stands, so these can now be read)
+from tinygan import checks, graph  # (the import cycle: Tensor is defined now, so these can import it)
 from tinygan.ops import methods, transpose
 
 methods.give(Tensor)

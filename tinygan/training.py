@@ -2,7 +2,8 @@
 
     python examples/vanilla_mnist.py        and        tinygan train vanilla
 
-both end up in `train`. It owns the order of the data, the run folder and what is printed. What a step is, the GAN decides.
+both call `train`. It decides the order of the data, keeps the run folder and prints the progress. The GAN decides what a
+step is.
 """
 from __future__ import annotations
 
@@ -47,15 +48,16 @@ __all__ = ["DCGANSettings", "DivergedError", "History", "Interrupted", "Minibatc
 _PREVIEWS = 64
 _SAVE_SECONDS = 600.0
 _DRAW_SECONDS = 30.0
-_READ_SECONDS, _READ_STEPS = 0.2, 256  # how often the losses are read from a GPU, at the least
+_READ_SECONDS, _READ_STEPS = 0.2, 256  # the losses are read from a GPU at least this often
 
 
 def train(gan: TrainableGAN, dataset: Dataset, settings: Settings) -> History:
     """Train `gan` on `dataset` up to `settings.epochs` epochs, keeping everything in `settings.run_dir`.
 
-    An epoch is one pass over the data in an order drawn for that epoch alone; a step takes d_steps * batch_size images.
-    Returns the losses of all steps. Ctrl-C or SIGTERM saves after the current step and raises `Interrupted`. A loss or
-    weight that is not finite raises `DivergedError`. A folder or settings that will not do raise `RunError` or `OSError`.
+    An epoch is one pass over the data, in an order that is drawn for that epoch. A step takes d_steps * batch_size images.
+    Returns the losses of all steps. On Ctrl-C or SIGTERM, saves after the current step and raises `Interrupted`. Raises
+    `DivergedError` if a loss or weight is not finite, and `RunError` or `OSError` if the folder or the settings cannot be
+    used.
     """
     if not isinstance(dataset, Dataset):
         raise TypeError("train: dataset should be a Dataset, such as tinygan.data.load(...) or tinygan.data.Dataset(name, "
@@ -69,7 +71,7 @@ def train(gan: TrainableGAN, dataset: Dataset, settings: Settings) -> History:
     if steps == 0:
         raise RunError(f"{dataset.name} has {len(dataset)} images, a step takes {per_step} (d_steps {gan.d_steps} * "
                        f"batch size {settings.batch_size}): lower --batch-size")
-    # Whatever can be refused is refused here, before there is a folder.
+    # All checks of the arguments come first, before the folder is made.
     refuse_occupied(settings)
     _refuse_own_samples_as_data(settings, dataset)
     history = History(steps)
@@ -79,7 +81,7 @@ def train(gan: TrainableGAN, dataset: Dataset, settings: Settings) -> History:
         _refuse_other_images(gan, dataset)
     examiner = None if settings.evaluate is None else Examiner(whole, settings.data_dir)
     own = {} if advice.origin().kind == "command" else own_networks(gan, settings, dataset.image_shape)
-    # NumPy need not warn of overflow: the loop looks at every loss, and at all weights before it saves them.
+    # NumPy need not warn about overflow, because the loop checks every loss, and all weights before it saves them.
     with (RunFolder(settings, dataset, backend.name, steps, own) as folder, np.errstate(over="ignore", invalid="ignore"),
           matmul_precision(settings.precision or "float32"), hidden(settings.quiet)):
         try:
@@ -92,7 +94,7 @@ def train(gan: TrainableGAN, dataset: Dataset, settings: Settings) -> History:
                     print(f"Note: {note}.", file=sys.stderr)
                 _announce(gan, dataset, settings, history)
                 run = _Run(gan, dataset, settings, history, folder, examiner, bool(own))
-                run.evaluate()  # a run that was killed before it could
+                run.evaluate()  # in case the run was killed just before an evaluation
                 while len(history) < settings.epochs * steps:
                     run.epoch(signals)
                 run.finish()
@@ -104,24 +106,26 @@ def train(gan: TrainableGAN, dataset: Dataset, settings: Settings) -> History:
 
 
 def _refuse_own_samples_as_data(settings: Settings, dataset: Dataset) -> None:
-    """Refuse a new run inside the folder of its own images: when it is resumed, its samples would count as images."""
+    """Refuse a new run inside the folder of its images: when it is resumed, its samples would be read as images."""
     data_dir = settings.data_dir or os.environ.get("TINYGAN_DATA")
     if data_dir and not settings.resume and dataset.name.startswith("images:"):
         images = Path(data_dir).expanduser().resolve()
         if Path(settings.run_dir).resolve().is_relative_to(images):
-            raise RunError(f"{settings.run_dir} lies in the folder of the images, {images}, and would add its samples to "
-                           "them: choose another --run-dir")
+            raise RunError(f"{settings.run_dir} is inside the folder of the images, {images}, so the run's samples would be "
+                           "read as images: choose another --run-dir")
 
 
 def _refuse_other_images(gan: TrainableGAN, dataset: Dataset) -> None:
-    """Refuse a generator whose images have another shape than the data. A generator that fails, fails here."""
+    """Refuse a generator whose images have another shape than the data. If the generator raises an error, it does so
+    here."""
     shape = gan.sample(z=gan.latent(2, Key(0))).shape[1:]
     if shape != dataset.image_shape:
-        raise RunError(f"the generator makes images of shape {shape}, those of {dataset.name} have {dataset.image_shape}")
+        raise RunError(f"the generator makes images of shape {shape}, but those of {dataset.name} have shape "
+                       f"{dataset.image_shape}")
 
 
 class _Run:
-    """One process's part of a run. It goes on where the history stands, epoch by epoch."""
+    """The part of a run that this process makes. It continues from the end of the history, epoch by epoch."""
 
     def __init__(self, gan: TrainableGAN, dataset: Dataset, settings: Settings, history: History, folder: RunFolder,
                  examiner: Examiner | None = None, own: bool = False) -> None:
@@ -133,7 +137,7 @@ class _Run:
         self._per_step = gan.d_steps * settings.batch_size
         backend = find_device(settings.device)
         self._feeder = Feeder(dataset, backend)
-        self._waits = backend.name == "cpu"  # whether a step's losses are there when it returns
+        self._waits = backend.name == "cpu"  # whether a step waits until its losses are computed
         self._round = gan.step if self._waits else capture(gan.step)
         self._unread: list[tuple[Any, float]] = []  # steps whose losses are still on the GPU
         self._read = 0.0
@@ -147,7 +151,7 @@ class _Run:
                                           len(history) // history.steps_per_epoch)
 
     def epoch(self, signals: _Signals) -> None:
-        """The rest of the epoch that the history is in, then its samples and the checkpoint."""
+        """Make the rest of the current epoch, then its samples and the checkpoint."""
         history, steps = self._history, self._history.steps_per_epoch
         epoch, done = divmod(len(history), steps)
         order = self._order.fold(epoch).permutation(len(self._dataset))
@@ -168,7 +172,7 @@ class _Run:
             self._progress.stop()
         self._folder.flush_metrics()
         state = self._finite_state()
-        self._draw_samples(epoch + 1)  # before the checkpoint: then every epoch that it counts has its grid
+        self._draw_samples(epoch + 1)  # before the checkpoint, so that every saved epoch has its grid
         self._save(state)
         self._progress.end_epoch(epoch + 1, history)
         self.evaluate()
@@ -178,7 +182,7 @@ class _Run:
             self._draw_overview()
 
     def evaluate(self) -> None:
-        """Measure how good the images are, at the end of every `settings.evaluate` epochs."""
+        """Measure the quality of the images, every `settings.evaluate` epochs."""
         epoch, more = divmod(len(self._history), self._history.steps_per_epoch)
         if self._evaluation is not None and epoch and not more and epoch % (self._settings.evaluate or 1) == 0:
             self._evaluation.add(self._gan, epoch)
@@ -206,8 +210,8 @@ class _Run:
         self._progress.step(row)
 
     def _finite_state(self) -> dict[str, npt.NDArray[Any]]:
-        """The GAN's state, to be saved. DivergedError if it is not finite: the last update may have broken weights, and no
-        loss has shown it yet."""
+        """The GAN's state, to be saved. Raises DivergedError if it is not finite: the last update may have made weights
+        infinite, which no loss has shown yet."""
         state = self._gan.state_dict()
         for name, values in state.items():
             if values.dtype.kind == "f" and not np.isfinite(values).all():
@@ -250,7 +254,7 @@ class _Run:
         self._drawn = time.perf_counter()
 
     def finish(self) -> None:
-        """Draw, and say how the run ended and where everything lies."""
+        """Draw the figures, and print how the run ended and where its files are."""
         self._draw_overview()
         real = self._dataset.batch(np.arange(min(_PREVIEWS, len(self._dataset))))
         for warning in report.warnings(self._history, self._gan.sample(z=self._previews), real):
@@ -275,7 +279,7 @@ def _announce(gan: TrainableGAN, dataset: Dataset, settings: Settings, history: 
 
 
 class _Signals:
-    """While entered, the first Ctrl-C or SIGTERM is only noted in `caught`. A second one ends the process as usual.
+    """Inside `with`, the first Ctrl-C or SIGTERM is only noted in `caught`. A second one ends the process as usual.
 
     Python delivers signals to the main thread alone, so in any other thread this does nothing.
     """
@@ -306,12 +310,12 @@ class _Signals:
 
 def main(body: Callable[[Any], object], variant: str, arguments: Sequence[str] | None = None, *,
          program: str | None = None) -> int:
-    """A training script's entry: parse the flags, call `body(settings)`, turn what can go wrong into one clear line.
+    """The main function of a training script: parse the flags, call `body(settings)`, and print errors as one clear line.
 
-    arguments: the flags, such as ["--epochs", "3"]; None: those of the command line, and in a notebook none.
+    arguments: the flags, such as ["--epochs", "3"]. None: those of the command line; in a notebook, none.
 
-    Returns the exit status: 0, 2 for what the user can mend, 1 for a diverged run, 130 and 143 for Ctrl-C and SIGTERM,
-    141 if whoever read its output has gone (`| head -1`).
+    Returns the exit status: 0, 2 for an error that the user can correct, 1 for a diverged run, 130 and 143 for Ctrl-C and
+    SIGTERM, 141 if the reader of its output has closed the pipe (`| head -1`).
     """
     chosen = find(variant)
     listed = advice.given_arguments(arguments)
@@ -327,20 +331,20 @@ def main(body: Callable[[Any], object], variant: str, arguments: Sequence[str] |
 def _start(body: Callable[[Any], object], variant: Variant, given: dict[str, Any]) -> None:
     settings = complete(variant.settings, given)
     find_device(settings.device)
-    refuse_occupied(settings)  # before the data are loaded, or even downloaded
+    refuse_occupied(settings)  # before the data are loaded or downloaded
     if settings.resume and given.get("data_dir") is None:
         refuse_moved_data(settings.run_dir, settings.data_dir)
     body(settings)
 
 
 def guarded(action: Callable[[], object]) -> int:
-    """Run `action`; an error that its user can mend becomes a line on stderr and an exit status."""
+    """Run `action`. An error that the user can correct becomes a line on stderr and an exit status."""
     try:
         action()
-        print(end="", flush=True)  # a reader that has gone is noticed here, and not when the interpreter ends
+        print(end="", flush=True)  # a closed pipe raises its error here, and not when the interpreter ends
     except BrokenPipeError:
         _discard_output()
-        return 128 + 13  # as if SIGPIPE had ended it, which is what its reader meant
+        return 128 + 13  # the status of a process that SIGPIPE has ended
     except (RunError, CheckpointError, DataError, DeviceError, OSError) as error:
         message = (error.strerror if isinstance(error, OSError) and error.filename is None else None) or str(error)
         print(f"tinygan: error: {message}", file=sys.stderr)
@@ -357,7 +361,7 @@ def guarded(action: Callable[[], object]) -> int:
 
 
 def _discard_output() -> None:
-    """Throw away what standard output still holds. Otherwise the interpreter complains about it when it ends."""
+    """Discard what is still in the buffer of standard output. Otherwise the interpreter reports an error when it ends."""
     with contextlib.suppress(OSError, ValueError):  # a standard output that is not a file holds nothing
         nowhere = os.open(os.devnull, os.O_WRONLY)
         try:

@@ -1,4 +1,5 @@
-"""How often a piece of memory has been written to, and what kernels have made of the values that it holds."""
+"""Versions count the writes to a piece of memory. `derived` keeps what kernels compute from a weight until the next
+write."""
 from __future__ import annotations
 
 __all__ = ["Derived", "Version", "derived"]
@@ -11,7 +12,7 @@ from tinygan.context import CONTEXT
 
 
 class Derived:
-    """What kernels have made of a piece of memory, by keys of theirs. It is kept until the next write."""
+    """A cache of what kernels have computed from a piece of memory, by key. An entry is kept until the next write."""
 
     __slots__ = ("_kept",)
 
@@ -19,12 +20,14 @@ class Derived:
         self._kept: dict[Any, tuple[int, Any]] = {}
 
     def get(self, key: Any, count: int, make: Callable[[], Any]) -> Any:
-        """What `make()` returns, or returned after the same number of writes."""
+        """What `make()` returns; or its earlier result, if there has been no write since. count: the number of writes so
+        far."""
         kept = self._kept.get(key)
         if kept is not None and kept[0] == count:
             return kept[1]
-        # What was made of older values goes, and its memory is free for the next.
-        self._kept = {k: other for k, other in self._kept.items() if other[0] == count}
+        # Results from older values are dropped first, so that their memory is free for the new one.
+        entries = list(self._kept.items())  # in one go, because another thread may add an entry
+        self._kept = {k: other for k, other in entries if other[0] == count}
         del kept
         made = make()
         self._kept[key] = count, made
@@ -32,7 +35,8 @@ class Derived:
 
 
 class Version:
-    """Counts the writes to one piece of memory; views share it, and `grad` refuses what was saved before a write."""
+    """Counts the writes to one piece of memory. Views share it. `grad` refuses to use values that were saved before a
+    write."""
 
     __slots__ = ("count", "derived")
 
@@ -41,19 +45,19 @@ class Version:
         self.derived = Derived()
 
     def derive(self, key: Any, make: Callable[[], Any]) -> Any:
-        """What `make()` makes of the values, kept until they change."""
+        """What `make()` computes from the values. It is kept until they change."""
         count, listener = self.count, CONTEXT.get().listener
         return (self.derived if listener is None else listener.derived(self)).get(key, count, make)
 
     def watch(self, array: Any) -> None:
-        """This array lies in the memory whose writes are counted here: `derived` will know it."""
+        """Let `derived` know that this array uses the memory whose writes are counted here."""
         known = _VERSIONS.get(id(array))
         if known is None or known() is not array or known.version is not self:
             _VERSIONS[id(array)] = _Known(array, self)
 
 
 class _Known(weakref.ref):  # type: ignore[type-arg]
-    """A weak reference to an array, with its version. The entry goes with the array."""
+    """A weak reference to an array, with its version. It is removed from `_VERSIONS` when the array is freed."""
 
     __slots__ = ("key", "version")
 
@@ -67,7 +71,7 @@ class _Known(weakref.ref):  # type: ignore[type-arg]
 
 
 def _forget(known: _Known) -> None:
-    if _VERSIONS.get(known.key) is known:  # (by now another array may have that id)
+    if _VERSIONS.get(known.key) is known:  # (another array may have the same id by now)
         del _VERSIONS[known.key]
 
 
@@ -76,15 +80,15 @@ _VERSIONS: dict[int, _Known] = {}
 
 
 def derived(array: Any, key: Any, make: Callable[[], Any]) -> Any:
-    """What `make()` makes of an array's values. For a weight (the array of a Parameter or Buffer, or a view of it) it is
-    kept until the next write, by `key`; for any other array it is made at every call. A weight and its views share what is
-    kept, so the key says which of them it is of, where that matters: by address, shape and strides.
+    """What `make()` computes from an array's values. For a weight (the array of a Parameter or Buffer, or a view of it) the
+    result is kept under `key` until the next write. For any other array it is computed at every call.
 
-    A step that is recorded makes its own: every replay must make it again, of the values that it finds.
+    A weight and its views share one cache. So if it matters which of them a result belongs to, the key must say so, by
+    address, shape and strides. A recorded step has a cache of its own, because every replay must compute the results again.
     """
     known = _VERSIONS.get(id(array))
     if known is None or known() is not array:
         return make()
     version, listener = known.version, CONTEXT.get().listener
-    count = version.count  # before the values are read: another thread may write to them
+    count = version.count  # read before the values, because another thread may write to them
     return (version.derived if listener is None else listener.derived(version)).get(key, count, make)

@@ -1,4 +1,4 @@
-"""Backends: an array namespace `xp`, a kernel table and the transfers, under the same names for the CPU and for GPUs."""
+"""Backends. Each has an array namespace `xp`, a table of kernels and the transfers, under the same names for CPU and GPU."""
 from __future__ import annotations
 
 from typing import Any
@@ -11,11 +11,11 @@ Array = Any  # numpy.ndarray or cupy.ndarray
 Backend = Any  # the module `cpu`, or a `cuda.Cuda`
 
 BACKENDS: dict[type, Backend] = {np.ndarray: cpu}
-"""By the type of an array. (CuPy's arrays have one type, whichever GPU they lie on.)"""
+"""The backend of each array type. (CuPy has one array type for all GPUs, so `backend_of` asks the array for its GPU.)"""
 
 
 def backend_of(array: Any) -> Backend:
-    """The backend that an array's type belongs to. Raises TypeError for what is not an array."""
+    """The backend of an array. Raises TypeError if it is not an array."""
     kind = type(array)
     backend = BACKENDS.get(kind)
     if backend is not None:

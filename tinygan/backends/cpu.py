@@ -1,8 +1,8 @@
-"""The CPU backend: a table of what the rooms of `kernels/cpu` offer, NumPy's namespace, and the transfers.
+"""The CPU backend: a table of the functions in `kernels/cpu`, NumPy as the array namespace, and the transfers.
 
-Every function takes arrays of one floating-point dtype, returns a new one (or `out`), and relies on the ops' own checks of
-shapes and dtypes. For small arrays a room uses NumPy, for large ones its compiled kernels. The other backends have the same
-names, with the same arguments.
+Every function takes arrays of one floating-point dtype and returns a new array (or `out`). The ops have checked shapes and
+dtypes before. A room uses NumPy for small arrays and its compiled kernels for large ones. The CUDA backend has the same
+names with the same arguments.
 """
 from __future__ import annotations
 
@@ -67,6 +67,6 @@ def asarray(array: Any) -> Array:
 
 
 def feed(value: Array | Callable[[], Array]) -> Array:
-    """A small array of the host, or what a function makes of the host's state."""
+    """The value, or the result of calling it. (While a step is recorded, the CUDA backend calls it before every replay.)"""
     return value() if callable(value) else value
 

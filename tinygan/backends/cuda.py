@@ -1,6 +1,7 @@
-"""The CUDA backend: the kernel table of `cpu.py` on a GPU, or on the emulated one, for tests.
+"""The CUDA backend: the names of `cpu.py`, for a GPU or for the emulated device of the tests.
 
-A backend is a table of the rooms in `kernels/cuda`: their functions, whose first argument is one device. CuPy does the rest.
+The functions of the rooms in `kernels/cuda` take a device as their first argument. A backend is a table of these functions
+for one device. Its array namespace is CuPy; the emulated device has an imitation of it.
 """
 from __future__ import annotations
 
@@ -33,7 +34,7 @@ ROOMS: tuple[ModuleType, ...] = (
 
 
 class Cuda:
-    """A device as a backend: the names and arguments of `backends/cpu.py`."""
+    """The backend of one device, with the names and arguments of `backends/cpu.py`."""
 
     def __init__(self, device: Device) -> None:
         self.device = device
@@ -57,13 +58,13 @@ class Cuda:
         return array.get()
 
     def asarray(self, array: Any) -> Array:
-        """The array on this device: itself if it is there, else a copy."""
+        """The array on this device: the array itself if it is there already, else a copy."""
         return self.xp.asarray(array)
 
 
 @cache
 def gpu_backend(index: int = 0) -> Cuda:
-    """The GPU of that index, by CuPy."""
+    """The backend of the GPU of that index, which CuPy runs."""
     import cupy
 
     from tinygan.kernels.cuda.runtime.gpu import gpu
@@ -73,14 +74,14 @@ def gpu_backend(index: int = 0) -> Cuda:
 
 @cache
 def emulated_backend() -> Cuda:
-    """The emulated device: kernels compiled by g++, arrays in the CPU's memory."""
+    """The backend of the emulated device: g++ compiles its kernels, and its arrays are in the CPU's memory."""
     from tinygan.kernels.cuda.emulator.device import emulated_device
 
     return Cuda(emulated_device())
 
 
 def backend_of_cupy(array: Any) -> Cuda:
-    """The backend of the GPU that a CuPy array lies on."""
+    """The backend of the GPU that holds a CuPy array."""
     return gpu_backend(array.data.device_id)
 
 

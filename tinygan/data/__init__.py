@@ -1,8 +1,9 @@
-"""Data sets: MNIST (found, verified, downloaded), `glyphs` (drawn, needs nothing), own images, IDX files and arrays.
+"""Data sets: MNIST (downloaded and verified), `glyphs` (drawn from fonts), own images, IDX files and arrays.
 
-`dataset.py` holds `Dataset`; `loading.py` decides which data set `load` returns; `mnist.py`, `glyphs.py`, `idx_folder.py`,
-`images.py` and `arrays.py` each read one kind; `idx.py` reads one IDX file, `files.py` finds the images in a folder;
-`mixtures.py` makes data with known modes; `download.py` and `cache.py` are what they share.
+`dataset.py` has the class `Dataset`. `loading.py` decides which data set `load` returns. `mnist.py`, `glyphs.py`,
+`idx_folder.py`, `images.py` and `arrays.py` each read one kind of data set. `idx.py` reads one IDX file, and `files.py`
+finds the images in a folder. `mixtures.py` makes data with known modes. `feeding.py` makes batches on a device, and
+`download.py` fetches a file.
 """
 
 from tinygan.cache import cache_folder

@@ -18,13 +18,13 @@ Arrays = tuple[npt.NDArray[Any], npt.NDArray[Any] | None]
 
 
 def read(path: Path, split: Split) -> Dataset:
-    """The images in a `.npy` file, or the array `images` (or the only one) and, if there, `labels` of a `.npz` file; or
-    `x_train` and `y_train`, for the other split `x_test` and `y_test`, as Keras' `mnist.npz` has them.
+    """The images in a `.npy` or `.npz` file. A `.npz` file holds the images as `images`, or as its only array, and may hold
+    `labels`. It may also have two splits, as Keras' `mnist.npz`: `x_train` and `y_train`, `x_test` and `y_test`.
 
-    Images: `(N, H, W)`, `(N, C, H, W)` or `(N, H, W, C)` with 1 or 3 channels (channels first if both fit), either uint8,
-    or floating point in [-1, 1]; floats of which none is negative count as [0, 1] and are rescaled to [-1, 1]. Labels:
-    integers `(N,)`. Objects (pickles) are refused. A `.npy` file of uint8 or float32 in [-1, 1] is mapped, not copied.
-    MNIST's own content is called "mnist", wherever it stands.
+    Images: `(N, H, W)`, `(N, C, H, W)` or `(N, H, W, C)` with 1 or 3 channels (channels first if both fit). They are uint8,
+    or floating point in [-1, 1]. Floats without a negative value count as [0, 1] and are rescaled to [-1, 1]. Labels:
+    integers `(N,)`. Objects (pickles) are refused. A `.npy` file of uint8 or float32 in [-1, 1] is mapped, not copied. If
+    the content is that of MNIST, the data set is called "mnist".
     """
     images, labels = _load(path, split)
     dataset = dataset_of(f"array:{path.name}", images, labels, str(path), split)
@@ -34,13 +34,14 @@ def read(path: Path, split: Split) -> Dataset:
 
 
 def dataset_of(name: str, images: npt.NDArray[Any], labels: npt.NDArray[Any] | None, source: str, split: Split) -> Dataset:
-    """`images` and `labels`, as `read` takes them, as the data set `name`, or as "mnist" if that is what they are.
+    """The data set of `images` and `labels`, which have the forms that `read` accepts. It is called `name`, or "mnist" if
+    its content is that of MNIST.
 
-    `source`: what an error names.
+    `source`: the name for error messages.
     """
     images = _channels_first(images, source)
     if images.size == 0:
-        raise DataError(f"{source}: images have shape {images.shape}, which holds none")
+        raise DataError(f"{source}: images have shape {images.shape}, which holds no image")
     images = _in_range(images, source)
     if labels is not None:
         if labels.dtype.kind not in "iu" or labels.shape != (len(images),):
@@ -58,10 +59,10 @@ def _load(path: Path, split: Split) -> Arrays:
             if not mapped:
                 file.seek(0)
                 return _of_archive(np.load(file, allow_pickle=False), path, split)
-            images = np.lib.format.open_memmap(path, mode="r")  # raises on objects, too
+            images = np.lib.format.open_memmap(path, mode="r")  # (raises for objects too)
     except DataError:
         raise
-    except Exception as error:  # a damaged file makes NumPy and zipfile raise almost anything
+    except Exception as error:  # for a damaged file, NumPy and zipfile may raise almost any error
         raise DataError(f"{path}: cannot be read as an array file: {error}") from error
     _only_train(path, split)
     return images, None
@@ -73,7 +74,7 @@ def _of_archive(archive: Any, path: Path, split: Split) -> Arrays:
         if f"x_{split}" not in names:
             raise DataError(f"{path}: holds no array 'x_{split}' (found {', '.join(archive.files)})")
         labels = archive[f"y_{split}"] if f"y_{split}" in names else None
-        if labels is not None and labels.shape[1:] == (1,):  # as Keras gives CIFAR's
+        if labels is not None and labels.shape[1:] == (1,):  # as in Keras' CIFAR
             labels = labels[:, 0]
         return archive[f"x_{split}"], labels
     _only_train(path, split)
@@ -100,7 +101,7 @@ def _channels_first(images: npt.NDArray[Any], source: str) -> npt.NDArray[Any]:
 
 
 def _in_range(images: npt.NDArray[Any], source: str) -> npt.NDArray[Any]:
-    """uint8 as it is, floats as float32 in [-1, 1]; everything else is an error."""
+    """uint8 images as they are, floats as float32 in [-1, 1]. Everything else is an error."""
     if images.dtype == np.uint8:
         return images
     if images.dtype.kind != "f":

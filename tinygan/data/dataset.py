@@ -1,4 +1,4 @@
-"""`Dataset`: images, labels, and which content they are."""
+"""`Dataset`: images, labels, and a checksum that identifies their content."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ Split = Literal["train", "test"]
 
 
 class DataError(ValueError):
-    """Data that cannot be used: missing, damaged or of the wrong kind. The message names the file and what is wrong."""
+    """Data cannot be used: they are missing, damaged or of the wrong kind. The message names the file and what is wrong."""
 
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
     """Images for training, all of one shape.
 
-    `name` tells one data set from another ("mnist", "glyphs", "idx:FOLDER", "images:FOLDER", "array:FILE"). `images` is
-    `(N, C, H, W)`: uint8, or float32 in [-1, 1]. `labels` is int64 `(N,)`, or None. `checksum` ("sha256:...") identifies the
-    whole content, before any `limit`. `bad_files`: how many were left out because they could not be read.
+    `name`: "mnist", "glyphs", "idx:FOLDER", "images:FOLDER" or "array:FILE". `images` `(N, C, H, W)`: uint8, or float32 in
+    [-1, 1]. `labels`: int64 `(N,)`, or None. `checksum` ("sha256:...") identifies the whole content, before any `limit`.
+    `bad_files`: how many files were left out because they could not be read.
     """
 
     name: str
@@ -52,7 +52,8 @@ class Dataset:
         return channels, height, width
 
     def batch(self, indices: npt.ArrayLike) -> npt.NDArray[np.float32]:
-        """The images at `indices` `(B,)`, as a new float32 array `(B, C, H, W)` in [-1, 1] (a byte x is x / 127.5 - 1)."""
+        """The images at `indices` `(B,)`, as a new float32 array `(B, C, H, W)` in [-1, 1]. A byte x becomes x / 127.5 -
+        1."""
         chosen: npt.NDArray[np.float32] = self.images[np.asarray(indices)].astype(np.float32, order="C")
         if self.images.dtype == np.uint8:
             chosen /= np.float32(127.5)
@@ -60,7 +61,7 @@ class Dataset:
         return chosen
 
     def limit(self, n: int | None) -> Dataset:
-        """The first `n` images (all of them for None, or if there are fewer), under the same name and checksum."""
+        """The first `n` images (all of them if `n` is None or larger), with the same name and checksum."""
         if n is None:
             return self
         if n < 1:
@@ -69,7 +70,7 @@ class Dataset:
 
 
 def content_checksum(images: npt.NDArray[Any], labels: npt.NDArray[np.int64] | None) -> str:
-    """"sha256:..." over dtype, shape and bytes of the images, then of the labels."""
+    """"sha256:..." of the images' dtype, shape and bytes, then of the labels'."""
     digest = hashlib.sha256()
     for array in (images, labels):
         if array is None:
@@ -82,13 +83,15 @@ def content_checksum(images: npt.NDArray[Any], labels: npt.NDArray[np.int64] | N
 
 
 def blocks(array: npt.NDArray[Any], size: int = 1 << 24) -> list[npt.NDArray[Any]]:
-    """Views that cover `array` along its first axis, of about `size` bytes: a mapped file is never in memory whole."""
+    """Views of about `size` bytes that cover `array` along its first axis. With them, a mapped file is never in memory as a
+    whole."""
     rows = max(1, size * len(array) // max(1, array.nbytes))
     return [array[start:start + rows] for start in range(0, len(array), rows)]
 
 
 def reshaping(shape: tuple[int, ...]) -> str:
-    """What to do with images of `shape`, if each is one row of pixels: "; ... images.reshape(-1, 1, 28, 28)", or nothing."""
+    """Advice for images of `shape`, if each of them is one row of pixels: "; ... images.reshape(-1, 1, 28, 28)". Otherwise
+    ""."""
     if len(shape) == 2:
         for channels in (1, 3):
             side = math.isqrt(shape[1] // channels)

@@ -1,4 +1,4 @@
-"""Fetching one file over HTTP without ever hanging."""
+"""Download one file over HTTP, without ever waiting for long."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ import queue
 import threading
 
 PATIENCE = 4.0
-"""Seconds without a byte after which a server is given up. Two mirrors, one after the other, stay under ten seconds."""
+"""After this many seconds without a byte, the download fails. Two mirrors, one after the other, take less than ten
+seconds."""
 
 LIMIT = 1 << 26
-"""Bytes beyond which an answer cannot be the file that was asked for."""
+"""An answer of more bytes than this cannot be the right file."""
 
 
 class UnavailableError(OSError):
@@ -21,12 +22,12 @@ class UnavailableError(OSError):
 def download(url: str) -> bytes:
     """The content of `url`, with a progress bar on a terminal.
 
-    Raises `UnavailableError` on any failure, and after `PATIENCE` seconds of silence: while the name is looked up,
+    Raises `UnavailableError` for any failure, and after `PATIENCE` seconds without an answer, be it during the name look-up,
     while connecting, or in the middle of the file.
     """
     from tqdm import tqdm
 
-    # A thread reads, because no timeout reaches into the operating system's name look-up.
+    # A thread reads, because the operating system's name look-up has no timeout.
     parts: queue.SimpleQueue[bytes | int | Exception] = queue.SimpleQueue()
     given_up = threading.Event()
     threading.Thread(target=_read, args=(url, parts, given_up), name="tinygan download", daemon=True).start()
@@ -51,8 +52,8 @@ def download(url: str) -> bytes:
 
 
 def _read(url: str, parts: queue.SimpleQueue[bytes | int | Exception], given_up: threading.Event) -> None:
-    """Put the expected length (if known and not 0), the content in parts and an empty part, or the error, into `parts`."""
-    import urllib.request  # here, because it takes longer than all of this module
+    """Put into `parts` the expected length (if known and not 0), the content in pieces, and an empty piece. Or the error."""
+    import urllib.request  # imported here, because the import is slow
 
     try:
         with urllib.request.urlopen(url, timeout=PATIENCE) as response:
@@ -61,5 +62,5 @@ def _read(url: str, parts: queue.SimpleQueue[bytes | int | Exception], given_up:
             while (part := response.read1(1 << 16)) and not given_up.is_set():
                 parts.put(part)
         parts.put(b"")
-    except Exception as error:  # whatever it was, the waiting thread raises it
+    except Exception as error:  # the waiting thread raises it
         parts.put(error)

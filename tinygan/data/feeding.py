@@ -1,4 +1,4 @@
-"""Batches of a data set where the networks are."""
+"""Batches of a data set, on the networks' device."""
 from __future__ import annotations
 
 __all__ = ["Feeder"]
@@ -11,12 +11,13 @@ import numpy as np
 from tinygan.backends import Backend
 from tinygan.data.dataset import Dataset
 
-SHARE = 0.5  # of a GPU's free memory that a data set may take
+SHARE = 0.5  # how much of a GPU's free memory a data set may take
 
 
 class Feeder:
-    """Reads a data set in batches on a backend's device. A data set that fits lies on the GPU as it is (bytes stay bytes),
-    and batches are gathered there; of a larger one, the next batch is uploaded while the GPU works on this one."""
+    """Reads a data set in batches on a backend's device. If the data set fits into the GPU's memory, it is uploaded once, as
+    it is (bytes stay bytes), and the GPU gathers the batches. Otherwise each batch is uploaded while the GPU works on the
+    one before."""
 
     def __init__(self, dataset: Dataset, backend: Backend) -> None:
         self._dataset, self._backend = dataset, backend
@@ -26,12 +27,12 @@ class Feeder:
 
     @property
     def resident(self) -> bool:
-        """Whether the whole data set lies on the GPU."""
+        """Whether the whole data set is on the GPU."""
         return self._images is not None
 
     def batches(self, order: Any, size: int) -> Iterator[Any]:
-        """The images at order[:size], order[size:2 * size], ... as float32 (size, C, H, W) in [-1, 1]; a last part that is
-        smaller is left out."""
+        """The images at order[:size], order[size:2 * size], ... as float32 (size, C, H, W) in [-1, 1]. If the last batch
+        would be smaller, it is left out."""
         starts = range(0, len(order) - size + 1, size)
         if self._backend.name == "cpu":
             for start in starts:
@@ -51,7 +52,7 @@ class Feeder:
                 if under_way:
                     yield stream.arrived(under_way.pop(0))
             finally:
-                for ticket in under_way:  # left before the end: whatever gets that memory next waits for the upload
+                for ticket in under_way:  # after an early end: the next user of this memory has to wait for the upload
                     stream.arrived(ticket)
 
     def _gathered(self, places: Any) -> Any:

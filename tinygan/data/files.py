@@ -1,4 +1,4 @@
-"""Which files lie in a folder of images: links are followed, nothing is left out without a word."""
+"""Find the images in a folder. Links are followed. Everything that is left out is reported."""
 
 from __future__ import annotations
 
@@ -12,11 +12,12 @@ from pathlib import Path
 
 SUFFIXES = (".png", ".apng", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".gif", ".bmp", ".dib", ".tif", ".tiff", ".pbm",
             ".pgm", ".ppm", ".pnm", ".jp2", ".avif")
-"""The files that are read, where this machine's Pillow can."""
+"""The files that are read, if Pillow on this machine can read them."""
 
 SYSTEM = frozenset({"thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r", "__macosx", "@eadir", "$recycle.bin",
                     "system volume information", "lost+found"})
-"""What operating systems, unzipping and network drives put beside images; so is everything that begins with a dot."""
+"""Files and folders that operating systems, zip programs and network drives put beside images. They are ignored, and so are
+all whose names begin with a dot."""
 
 SHOWN = 3  # examples of each kind
 KINDS = 10
@@ -24,9 +25,9 @@ KINDS = 10
 
 @dataclass
 class Found:
-    """What `find` saw in a folder. images: the files to read, in an order that is the same everywhere. unreadable: folders
-    that could not be opened, and why. left_out: files of other kinds. again: links in a circle, or to folders
-    that are read already."""
+    """What `find` found in a folder. images: the files to read, in the same order on every machine. unreadable: folders that
+    could not be opened, and why. left_out: files of other kinds. again: links in a circle, and links to folders that are
+    read already."""
 
     images: list[Path] = field(default_factory=list)
     unreadable: list[tuple[Path, str]] = field(default_factory=list)
@@ -35,11 +36,11 @@ class Found:
 
 
 def find(folder: Path) -> Found:
-    """Every image file in `folder` and below.
+    """Every image file in `folder` and its sub-folders.
 
-    Links are followed, to files and to folders. So that links in a circle end, a folder that several paths lead to is read
-    once (its own place comes before any link to it), and a link to a folder that holds `folder` itself is left out. Hidden
-    files and those of the system are passed over.
+    Links to files and folders are followed. If several paths lead to one folder, it is read once, at its own place rather
+    than through a link. A link to a folder that contains `folder` itself is left out. So links in a circle do no harm.
+    Hidden files and files of the operating system are ignored.
     """
     from tqdm import tqdm
 
@@ -73,7 +74,7 @@ def find(folder: Path) -> Found:
                 elif _is_folder(entry):
                     links.append(path)
                 elif path.suffix.lower() in readable and (entry.is_symlink() or entry.is_file()):
-                    found.images.append(path)  # a link that leads nowhere is a file that cannot be read
+                    found.images.append(path)  # a broken link counts as a file that cannot be read
                 else:
                     found.left_out.append(path)
             pending += reversed(folders)
@@ -97,7 +98,7 @@ def _readable() -> set[str]:
 
 
 def about_left_out(folder: Path, found: Found) -> str:
-    """"15 files: 12 .heic (a/1.heic, ...), 3 .txt (...)", or nothing if nothing was left out."""
+    """"15 files: 12 .heic (a/1.heic, ...), 3 .txt (...)", or "" if nothing was left out."""
     kinds = defaultdict(list)
     for path in found.left_out:
         broken = path.is_symlink() and not path.exists()
@@ -114,7 +115,7 @@ def about_left_out(folder: Path, found: Found) -> str:
 
 
 def examples(folder: Path, paths: Sequence[Path], shown: int = SHOWN) -> str:
-    """The first few of `paths`, as they lie in `folder`."""
+    """The first few of `paths`, relative to `folder`."""
     return ", ".join([str(path.relative_to(folder)) for path in paths[:shown]] + ["..."] * (len(paths) > shown))
 
 

@@ -1,9 +1,9 @@
-"""`glyphs`: a stand-in for MNIST that needs no download, digits drawn from the fonts that matplotlib carries.
+"""`glyphs`: a substitute for MNIST that needs no download. Its digits are drawn from the fonts that come with matplotlib.
 
-Every image is an outline's signed distance field seen through a random affine map, thresholded at a random stroke
-width. The outlines are the fonts' own integers (unscaled, unhinted), the random draws are integers, and what is
-computed in floating point uses correctly rounded operations only (+ - * / sqrt, one a pass), so every byte is the same
-on every machine.
+An image is made from the signed distance field of a digit's outline: a random affine map moves the field, and a random
+threshold sets the width of the strokes. Every byte is the same on every machine. For the outlines are the fonts' integers
+(unscaled, unhinted), the random draws are integers, and floating-point computations use only correctly rounded operations
+(+ - * / sqrt, one at a time).
 """
 
 from __future__ import annotations
@@ -27,27 +27,27 @@ CHECKSUMS: dict[Split, str] = {
     "test": "sha256:f9bfb173a531153e68a7f3563f2cd4efeae9519d0de6d65453b75d6f65c39902",
 }
 
-FONTS = (  # those with upright figures of one height; DejaVu Sans Mono is out because of its dotted zero
+FONTS = (  # fonts with upright digits of one height; not DejaVu Sans Mono, whose zero has a dot
     "DejaVuSans", "DejaVuSans-Oblique", "DejaVuSans-Bold", "DejaVuSans-BoldOblique",
     "DejaVuSerif", "DejaVuSerif-Italic", "DejaVuSerif-Bold", "DejaVuSerif-BoldItalic",
     "STIXGeneral", "STIXGeneralItalic", "STIXGeneralBol", "STIXGeneralBolIta",
     "cmr10", "cmb10", "cmss10", "cmtt10",
 )
 
-SIDE = 28     # pixels of an image
-HEIGHT = 48   # cells of the distance field that a digit is high
-GRID = 64     # cells of a distance field a side, so that eight are left above and below a digit
-UNIT = 256    # distances and positions count 256ths of a cell
-PIXEL = 614   # units a pixel, before scaling: a digit is 20 pixels high, as in MNIST
+SIDE = 28     # pixels per side of an image
+HEIGHT = 48   # the height of a digit, in cells of the distance field
+GRID = 64     # cells per side of the distance field: 8 are left above and below a digit
+UNIT = 256    # units per cell: distances and positions are counted in units
+PIXEL = 614   # units per pixel, before scaling: a digit is 20 pixels high, as in MNIST
 
 
 def load(split: Split) -> Dataset:
-    """`glyphs` from the user's cache; drawn, and kept there, where it is missing or damaged."""
+    """`glyphs` from the user's cache. If it is missing or damaged there, it is drawn and saved."""
     path = cache_folder() / f"glyphs-{split}.npz"
     cached = _read(path, split)
     if cached is not None:
         return cached
-    say("drawing the data set 'glyphs' (once; takes some seconds)")
+    say("drawing the data set 'glyphs' (only this once; it takes some seconds)")
     images, labels = draw(split)
     dataset = Dataset("glyphs", images, labels, content_checksum(images, labels))
     if dataset.checksum == CHECKSUMS[split]:
@@ -63,7 +63,7 @@ def _read(path: Path, split: Split) -> Dataset | None:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             images, labels = archive["images"], archive["labels"]
         checksum = content_checksum(images, labels)
-    except Exception:  # missing, or damaged in one of many ways: either way it is drawn anew
+    except Exception:  # missing or damaged: draw it again
         return None
     return Dataset("glyphs", images, labels, checksum) if checksum == CHECKSUMS[split] else None
 
@@ -74,29 +74,29 @@ def draw(split: Split, count: int | None = None) -> tuple[npt.NDArray[np.uint8],
     drawn = {name: key.fold(name).integers((SIZES[split],), low, high)[:count].astype(np.int32) for name, low, high in (
         ("digit", 0, 10),
         ("font", 0, len(FONTS)),
-        ("width", 52, 78),        # 64ths: how much narrower than the font's, 0.81 to 1.2
-        ("height", 60, 74),       # 64ths: how much lower, 0.94 to 1.14
-        ("rotation", -14, 15),    # 64ths: tangent, up to 12 degrees either way
-        ("shear", -16, 23),       # 64ths: more often to the right, as in handwriting
-        ("right", -32, 33),       # 16ths of a pixel, up to 2 pixels
+        ("width", 52, 78),        # the font's width over the digit's, in 64ths: 0.81 to 1.2
+        ("height", 60, 74),       # the same for the height: 0.94 to 1.14
+        ("rotation", -14, 15),    # its tangent in 64ths: up to 12 degrees to either side
+        ("shear", -16, 23),       # its tangent in 64ths: more often to the right, as in handwriting
+        ("right", -32, 33),       # a shift in 16ths of a pixel: up to 2 pixels
         ("down", -32, 33),
-        ("stroke", 750, 1200),    # units: half the width of the widest stroke, 2.4 to 3.9 pixels in all
+        ("stroke", 750, 1200),    # half the width of the widest stroke, in units: the stroke is 2.4 to 3.9 pixels wide
     )}
     fields = _distance_fields()
     images = np.empty((len(drawn["digit"]), 1, SIDE, SIDE), np.uint8)
-    for start in range(0, len(images), 256):  # few enough to stay in the processor's cache
+    for start in range(0, len(images), 256):  # so few images at a time that they fit into the processor's cache
         part = slice(start, start + 256)
         images[part, 0] = _render(fields, {name: values[part, None, None] for name, values in drawn.items()})
     return images, drawn["digit"].astype(np.int64)
 
 
 def _render(fields: npt.NDArray[np.int32], drawn: dict[str, npt.NDArray[np.int32]]) -> npt.NDArray[np.uint8]:
-    """Images `(n, 28, 28)` of distance fields under random maps; all in integers of at most 31 bits."""
+    """Images `(n, 28, 28)`: distance fields, moved by random maps. All is computed in integers of at most 31 bits."""
     glyph = drawn["font"] * 10 + drawn["digit"]
     steps = np.arange(SIDE, dtype=np.int32) * 16 - (SIDE - 1) * 8  # 16ths of a pixel from the middle
     x, y = steps - drawn["right"], steps[:, None] - drawn["down"]
     rotation, shear = drawn["rotation"], drawn["shear"]
-    # rotate, then shear, then scale: the map from the image's pixels back to the field's cells, in 1024ths of a unit
+    # The map from the image's pixels to the field's cells: rotate, then shear, then scale; in 1024ths of a unit.
     u = (drawn["width"] * (4096 - shear * rotation) * PIXEL >> 12) * x + (
         drawn["width"] * (rotation + shear) * PIXEL >> 6) * y
     v = drawn["height"] * PIXEL * y - (drawn["height"] * rotation * PIXEL >> 6) * x
@@ -108,7 +108,7 @@ def _render(fields: npt.NDArray[np.int32], drawn: dict[str, npt.NDArray[np.int32
     upper = flat[corner] * (UNIT - u) + flat[corner + 1] * u
     lower = flat[corner + GRID] * (UNIT - u) + flat[corner + GRID + 1] * u
     distance = (upper * (UNIT - v) + lower * v) // (UNIT * UNIT)
-    # Thin the bold and thicken the light, but not so far that a hairline vanishes or a hole closes.
+    # Make bold digits thinner and light ones thicker, but keep thin lines visible and holes open.
     widest = fields.reshape(len(fields), -1).max(axis=1)[glyph]
     distance += np.clip(drawn["stroke"] - widest, -PIXEL // 2, PIXEL * 4 // 5)
     images: npt.NDArray[np.uint8] = np.clip(distance * 255 // PIXEL + 128, 0, 255).astype(np.uint8)
@@ -117,12 +117,12 @@ def _render(fields: npt.NDArray[np.int32], drawn: dict[str, npt.NDArray[np.int32
 
 @functools.cache
 def _distance_fields() -> npt.NDArray[np.int32]:
-    """Those of digit d in font f at index 10 f + d."""
+    """The distance fields of all digits. That of digit d in font f has the index 10 f + d."""
     return np.stack([_distance_field(outline) for font in FONTS for outline in _outlines(font)])
 
 
 def _outlines(font: str) -> list[npt.NDArray[np.float64]]:
-    """The ten digits of a font as closed polygons: straight pieces `(S, 2, 2)` from point to point, in font units."""
+    """The ten digits of a font as closed polygons: line segments `(S, 2, 2)` from point to point, in font units."""
     import matplotlib
     from matplotlib.ft2font import FT2Font, LoadFlags
 
@@ -135,7 +135,8 @@ def _outlines(font: str) -> list[npt.NDArray[np.float64]]:
 
 
 def _flatten(points: npt.NDArray[np.float64], codes: npt.NDArray[np.int8]) -> npt.NDArray[np.float64]:
-    """A path of lines and quadratic curves (TrueType has no others), each curve cut into 8 straight pieces."""
+    """The line segments of a path of lines and quadratic curves (TrueType has no other curves). A curve becomes 8
+    segments."""
     from matplotlib.path import Path as Outline
 
     pieces = []
@@ -157,9 +158,8 @@ def _flatten(points: npt.NDArray[np.float64], codes: npt.NDArray[np.int8]) -> np
 
 
 def _distance_field(outline: npt.NDArray[np.float64]) -> npt.NDArray[np.int32]:
-    """Distance of every cell's middle to the outline, `(GRID, GRID)` in units: positive inside (non-zero winding rule).
-
-    The digit is `HEIGHT` cells high and stands in the middle.
+    """The distance from every cell's centre to the outline, `(GRID, GRID)` in units. It is positive inside (non-zero winding
+    rule). The digit is `HEIGHT` cells high and centred.
     """
     low, high = outline.min(axis=(0, 1)), outline.max(axis=(0, 1))
     cell = (high[1] - low[1]) / HEIGHT

@@ -1,6 +1,6 @@
-"""IDX files, the format of MNIST and of data sets made like it: an array after a header.
+"""IDX files, the format of MNIST and similar data sets: a header, then an array.
 
-LeCun, Cortes and Burges, "The MNIST database of handwritten digits", describe it.
+The format is described by LeCun, Cortes and Burges, "The MNIST database of handwritten digits".
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from tinygan.data.dataset import DataError
 Kind = Literal["images", "labels"]
 
 TYPES = {8: ">u1", 9: ">i1", 11: ">i2", 12: ">i4", 13: ">f4", 14: ">f8"}
-_START = 64  # bytes; a header and more
+_START = 64  # so many bytes hold the header
 
 
 def contents(path: Path) -> bytes:
@@ -33,9 +33,10 @@ def contents(path: Path) -> bytes:
 
 
 def decompressed(stored: bytes, source: str, most: int | None = None) -> bytes:
-    """`stored`, decompressed if it is a gzip file, but hardly further than the IDX header in it promises.
+    """`stored`, decompressed if it is a gzip file. The IDX header in it says how many bytes there are; decompression stops
+    soon after that number.
 
-    `most`: how many bytes it may become.
+    `most`: the largest number of bytes that is accepted.
     """
     if stored[:2] != b"\x1f\x8b":
         return stored
@@ -47,7 +48,7 @@ def decompressed(stored: bytes, source: str, most: int | None = None) -> bytes:
             promised = _promised(content)
             if most is not None and promised > most:
                 raise DataError(f"{source}: decompresses to {promised} bytes, too many: at most {most} are expected")
-            asked = max(1, promised + 1 - len(content))  # the last one must not come
+            asked = max(1, promised + 1 - len(content))  # (one byte more than promised, to notice it if there is one)
             part = stream.decompress(stream.unconsumed_tail, asked)
             content += part
     except zlib.error as error:
@@ -58,14 +59,14 @@ def decompressed(stored: bytes, source: str, most: int | None = None) -> bytes:
 
 
 def _promised(content: bytes) -> int:
-    """How many bytes an IDX file has that begins like this; 0 if it is none."""
+    """How many bytes an IDX file that begins with `content` should have; 0 if it is not an IDX file."""
     header = _header(content)
     return 0 if header is None else 4 + 4 * len(header[1]) + math.prod(header[1]) * header[0].itemsize
 
 
 def _header(content: bytes) -> tuple[np.dtype[Any], tuple[int, ...]] | None:
-    """(dtype, shape) of an IDX file: two zeros, the code of the dtype, the number of axes, and the length of each as a
-    big-endian int32. None if it is no IDX file."""
+    """(dtype, shape) from the header of an IDX file: two zeros, the code of the dtype, the number of axes, and the length of
+    each axis as a big-endian int32. None if it is not an IDX file."""
     if len(content) < 4 or content[:2] != b"\0\0" or content[2] not in TYPES or len(content) < 4 + 4 * content[3]:
         return None
     shape = np.frombuffer(content[4:4 + 4 * content[3]], ">i4").tolist()
@@ -73,7 +74,7 @@ def _header(content: bytes) -> tuple[np.dtype[Any], tuple[int, ...]] | None:
 
 
 def parse(content: bytes, source: str, kind: Kind) -> npt.NDArray[Any]:
-    """An IDX file's array, read-only: images `(N, H, W)`, or with a fourth axis of channels, or labels `(N,)`."""
+    """The array of an IDX file, read-only: images `(N, H, W)` or with a fourth axis for the channels, or labels `(N,)`."""
     axes = 3 if kind == "images" else 1
     if len(content) < 4 + 4 * axes:
         raise DataError(f"{source}: {len(content)} bytes, too few for an IDX header of {4 + 4 * axes}")
@@ -87,5 +88,5 @@ def parse(content: bytes, source: str, kind: Kind) -> npt.NDArray[Any]:
                         f"({dtype.newbyteorder('=')} {shape})")
     array: npt.NDArray[Any] = np.frombuffer(content, dtype, offset=4 + 4 * len(shape)).reshape(shape)
     if kind == "labels" and array.ndim == 2 and shape[1:] != (0,):
-        return array[:, 0]  # QMNIST's: the class, then who wrote it
+        return array[:, 0]  # (a row of QMNIST's labels: the class, then the writer and more)
     return array

@@ -16,14 +16,15 @@ from tinygan.data.arrays import dataset_of
 from tinygan.data.dataset import DataError, Dataset, Split
 
 Families = dict[str, dict[tuple[Split, idx.Kind], Path]]
-"""What an IDX file belongs to (the rest of its name: "" for MNIST's, "emnist-letters"), then its part in it."""
+"""The IDX files of each data set. The first key is the data set ("" for MNIST, or such as "emnist-letters"), the second the
+file's part in it."""
 
 ENDING = re.compile(r"[-._]idx(\d?)([-._](ubyte|byte|short|int|float|double))?$")
 SPLITS: dict[str, Split] = {"train": "train", "training": "train", "test": "test", "testing": "test", "t10k": "test"}
 
 
 class Role(NamedTuple):
-    """What a file's name says of it."""
+    """What the name of a file says."""
 
     family: str
     split: Split
@@ -31,7 +32,8 @@ class Role(NamedTuple):
 
 
 def role(path: Path) -> Role | None:
-    """What the IDX file `path` is by its name, such as "fashion-train-images-idx3-ubyte.gz"; None: no IDX file."""
+    """The role of an IDX file, from its name, such as "fashion-train-images-idx3-ubyte.gz". None if it is not an IDX
+    file."""
     name = path.name.lower().removesuffix(".gz")
     ending = ENDING.search(name)
     if ending is None:
@@ -51,8 +53,8 @@ def role(path: Path) -> Role | None:
 
 
 def find(folder: Path) -> Families:
-    """The IDX files in `folder` itself, by the data set they belong to. Of MNIST's spellings of one name, the plain file
-    goes before the gzipped one, and "-idx" before ".idx"."""
+    """The IDX files in `folder`, without sub-folders, by data set. If a file is there in several spellings, the plain file
+    is preferred to the gzipped one, and "-idx" to ".idx"."""
     families: Families = {}
     if not folder.is_dir():
         return families
@@ -64,7 +66,8 @@ def find(folder: Path) -> Families:
 
 
 def places(folder: Path) -> list[Path]:
-    """Where in `folder` IDX files lie: there, in its `raw`, or in the `NAME/raw` that torchvision makes, MNIST's first."""
+    """The folders that hold IDX files: `folder` itself, its sub-folder `raw`, or `NAME/raw`, which torchvision makes.
+    MNIST's come first."""
     for place in (folder, folder / "raw"):
         if find(place):
             return [place]
@@ -75,9 +78,10 @@ def places(folder: Path) -> list[Path]:
 def read(folder: Path, split: Split, family: str | None = None) -> Dataset:
     """The data set in the IDX files of `folder`: "mnist" if its content is MNIST's, else "idx:FOLDER".
 
-    `family`: which data set, where several lie there (`Role`); the name then says it, too. Images of any size are taken,
-    and labels may be missing, though not MNIST's. EMNIST's images are stored with rows and columns exchanged: files whose
-    names begin with "emnist" are turned back, saying so. Raises `DataError` naming the file that is missing or damaged.
+    `family`: which data set, if there are several (see `Role`). It is then part of the data set's name. Images may have any
+    size. Labels may be missing, except for MNIST. EMNIST's images are stored with rows and columns exchanged: in files whose
+    names begin with "emnist" they are exchanged back, and a message says so. Raises a `DataError` that names the missing or
+    damaged file.
     """
     families = find(folder)
     name = f"idx:{_shown_name(folder)}"
@@ -116,6 +120,6 @@ def read(folder: Path, split: Split, family: str | None = None) -> Dataset:
 
 
 def _shown_name(folder: Path) -> str:
-    """What to call the data in `folder`: by its own name, or for torchvision's FashionMNIST/raw by that of its parent."""
+    """The name for the data in `folder`: that of the folder or, for torchvision's FashionMNIST/raw, that of its parent."""
     folder = folder.resolve()
     return folder.parent.name if folder.name == "raw" else folder.name

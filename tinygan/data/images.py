@@ -24,14 +24,14 @@ if TYPE_CHECKING:
 
 GREY = ("1", "L", "LA")
 COLOUR = ("P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr", "HSV")
-DEEP = ("I", "I;16", "I;16L", "I;16B", "I;16N")  # grey, of 16 bits
-SEVERAL_FRAMES = ("GIF", "TIFF", "WEBP", "PNG", "AVIF")  # a JPEG of several is one photograph and what belongs to it
-NAMED = 20  # files that an error names at once
+DEEP = ("I", "I;16", "I;16L", "I;16B", "I;16N")  # Pillow's modes for grey of 16 bits
+SEVERAL_FRAMES = ("GIF", "TIFF", "WEBP", "PNG", "AVIF")  # (a JPEG file with several frames is one photograph with additions)
+NAMED = 20  # how many files one error names
 
 
 @dataclass(frozen=True)
 class _Form:
-    """What every file is made into: see `read`."""
+    """The form into which every image is converted: see `read`."""
 
     size: int | None
     channels: int | None
@@ -40,14 +40,15 @@ class _Form:
 
 @dataclass
 class _Notes:
-    """Files that are used, but not as all of what they hold."""
+    """Files of which only a part is used."""
 
     exif: list[Path] = field(default_factory=list)
     frames: list[Path] = field(default_factory=list)
 
 
 def colour(text: str) -> tuple[int, int, int]:
-    """(red, green, blue) of a name or "#rrggbb", or whatever `PIL.ImageColor` takes; ValueError if it is not opaque."""
+    """(red, green, blue) of a name, of "#rrggbb", or of anything that `PIL.ImageColor` takes. Raises ValueError if the
+    colour is not opaque."""
     import PIL.ImageColor
 
     if not isinstance(text, str):
@@ -62,14 +63,15 @@ def read(folder: Path, found: Found, size: int | None = None, channels: int | No
          skip_bad_files: bool = False) -> Dataset:
     """The images that were `found` in `folder` as one data set.
 
-    `size`: crop the middle square and resize it to `(size, size)`; None: all must have one size already. `channels`: 1
-    for grey, 3 for RGB; None: all must be grey, or all in colour. Transparent pixels show `background`. Grey of
-    16 bits becomes value / 257, rounded (colour of 16 bits its upper byte, as Pillow has it). Of a file with several
-    frames or pages the first counts. An image lies as its EXIF block says, if that can be read. Labels: if every file
-    lies in a sub-folder, the sub-folders of `folder` in alphabetical order are the classes 0, 1, ...
+    `size`: crop the middle square and resize it to `(size, size)`; None: all images must have the same size already.
+    `channels`: 1 for grey, 3 for RGB; None: either all images must be grey, or all in colour. Transparent pixels show
+    `background`. A 16-bit grey value becomes value / 257, rounded. (Of 16-bit colours Pillow reads the upper byte.) Of a
+    file with several frames or pages, the first is used. An image is turned as its EXIF block says, if that can be read.
+    Labels: if every file is in a sub-folder, the sub-folders of `folder`, in alphabetical order, are the classes 0, 1, ...
 
-    Raises `DataError` naming the files that cannot be read or do not fit, up to 20 of them. `skip_bad_files` leaves out,
-    counts (`Dataset.bad_files`) and tells those that cannot be read; an image of another size is none of these.
+    Raises a `DataError` that names the files that cannot be read or do not fit, up to 20 of them. With `skip_bad_files`,
+    files that cannot be read are left out, counted (`Dataset.bad_files`) and reported. An image of another size is still an
+    error.
     """
     from tqdm import tqdm
 
@@ -92,7 +94,7 @@ def read(folder: Path, found: Found, size: int | None = None, channels: int | No
         if len(shapes) - used + (0 if skip_bad_files else len(bad)) >= NAMED:
             stopped = path != found.images[-1]
             break
-    usual = Counter(shapes.values()).most_common(1)[0][0] if shapes else ()  # of equally frequent ones, the first
+    usual = Counter(shapes.values()).most_common(1)[0][0] if shapes else ()  # (of equally frequent shapes, the first)
     others = [path for path, shape in shapes.items() if shape != usual]
     unfit = [] if skip_bad_files and shapes else bad
     if unfit or others or images is None:
@@ -112,7 +114,7 @@ def read(folder: Path, found: Found, size: int | None = None, channels: int | No
 def _complaint(folder: Path, found: Found, bad: list[tuple[Path, str]], others: list[Path],
                shapes: dict[Path, tuple[int, ...]], usual: tuple[int, ...], skip_bad_files: bool,
                stopped: bool) -> str:
-    """What is wrong with which files, and what can be done about it. stopped: whether some files were not tried."""
+    """The message that says what is wrong with which files, and what to do. stopped: whether some files were not tried."""
     first = next((path for path, shape in shapes.items() if shape == usual), folder)
     reasons = dict(bad)
     for path in others:
@@ -139,7 +141,7 @@ def _named(folder: Path, files: list[tuple[Path, str]]) -> str:
 
 
 def _tell(folder: Path, found: Found, notes: _Notes) -> None:
-    """Say on stderr what was not used as it might have been."""
+    """Report on stderr what was left out or only partly used."""
     left_out = about_left_out(folder, found)
     if left_out:
         say(f"{folder}: left out {left_out}")
@@ -152,7 +154,7 @@ def _tell(folder: Path, found: Found, notes: _Notes) -> None:
 
 
 class _UnfitError(Exception):
-    """A file that cannot be read as an image; the message says why, and does not name it."""
+    """A file cannot be read as an image. The message says why, but does not name the file."""
 
 
 def _read_file(path: Path, form: _Form, notes: _Notes) -> npt.NDArray[np.uint8]:
@@ -161,7 +163,7 @@ def _read_file(path: Path, form: _Form, notes: _Notes) -> npt.NDArray[np.uint8]:
 
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # what Pillow warns of, it reads all the same
+            warnings.simplefilter("ignore")  # Pillow reads a file although it warns
             with PIL.Image.open(path) as opened:
                 if opened.format in SEVERAL_FRAMES and getattr(opened, "is_animated", False):
                     notes.frames.append(path)
@@ -176,18 +178,18 @@ def _read_file(path: Path, form: _Form, notes: _Notes) -> npt.NDArray[np.uint8]:
         pixels = np.asarray(image)
     except _UnfitError:
         raise
-    except PIL.UnidentifiedImageError as error:  # whose message is no more than the path again
+    except PIL.UnidentifiedImageError as error:  # (its message is only the path)
         raise _UnfitError("cannot be read as an image: damaged, or another kind of file") from error
     except OSError as error:
         raise _UnfitError(f"cannot be read as an image: {error.strerror or error}") from error
-    except Exception as error:  # a damaged file makes Pillow raise almost anything: SyntaxError, struct.error
+    except Exception as error:  # for a damaged file Pillow may raise almost any error, such as SyntaxError
         raise _UnfitError(f"cannot be read as an image: {error}") from error
     return pixels.reshape(*pixels.shape[:2], -1).transpose(2, 0, 1)
 
 
 def _upright(image: PIL.Image.Image, unreadable: Callable[[], Any]) -> PIL.Image.Image:
-    """`image`, loaded, and turned as its EXIF block says. What else stands there is not looked at, and if none of it can be
-    read, `unreadable` is called and the image stays as it is."""
+    """`image`, loaded and turned as its EXIF block says; the rest of the block is ignored. If the block cannot be read,
+    `unreadable` is called, and the image is not turned."""
     import PIL.ExifTags
     import PIL.Image
 
@@ -199,7 +201,7 @@ def _upright(image: PIL.Image.Image, unreadable: Callable[[], Any]) -> PIL.Image
         with warnings.catch_warnings(record=True) as doubts:
             warnings.simplefilter("always")
             orientation = image.getexif().get(PIL.ExifTags.Base.Orientation)
-    except Exception:  # as for the pixels
+    except Exception:  # (almost any error, as for the pixels)
         unreadable()
         return image
     if orientation is None and doubts:
@@ -208,7 +210,7 @@ def _upright(image: PIL.Image.Image, unreadable: Callable[[], Any]) -> PIL.Image
 
 
 def _of_bytes(image: PIL.Image.Image) -> PIL.Image.Image:
-    """`image` with 8 bits a channel: grey of 16 bits (0 to 65535) is divided by 257 and rounded."""
+    """`image` with 8 bits per channel. Grey of 16 bits (0 to 65535) is divided by 257 and rounded."""
     import PIL.Image
 
     if image.mode in GREY + COLOUR:
@@ -226,7 +228,7 @@ def _of_bytes(image: PIL.Image.Image) -> PIL.Image.Image:
 
 
 def _opaque(image: PIL.Image.Image, background: tuple[int, int, int]) -> PIL.Image.Image:
-    """`image` over `background`, where it is transparent."""
+    """`image` with `background` behind its transparent pixels."""
     import PIL.Image
 
     if image.mode not in ("LA", "PA", "RGBA") and "transparency" not in image.info:

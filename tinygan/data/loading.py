@@ -1,4 +1,4 @@
-"""`load`: which data set a run gets."""
+"""`load` chooses and reads the data set of a run."""
 
 from __future__ import annotations
 
@@ -16,17 +16,20 @@ from tinygan.data.download import UnavailableError
 
 def load(data_dir: str | os.PathLike[str] | None = None, *, split: Split = "train", size: int | None = None,
          channels: int | None = None, background: str | None = None, skip_bad_files: bool = False) -> Dataset:
-    """The data set that was asked for, or MNIST, or what there is without it.
+    """The data set in `data_dir`. Without one, MNIST, or `glyphs` if MNIST is not available.
 
-    `data_dir`, else the environment variable `TINYGAN_DATA`: a folder with IDX files, gzipped or not (MNIST's, or others
-    like them: `tinygan.data.idx_folder.read`), also one that torchvision made; a folder of PNG, JPEG and other images
-    (`tinygan.data.images.read`); one `.npy` or `.npz` file, Keras' `mnist.npz` too (`tinygan.data.arrays.read`). What was
-    given is used or refused with a `DataError` that names the file and what is wrong; nothing else is tried.
-    Otherwise MNIST from the user's cache, downloaded there if need be; otherwise `glyphs`, saying so on stderr.
+    `data_dir`, by default the environment variable `TINYGAN_DATA`, is one of these:
+    - a folder with IDX files, gzipped or not, of MNIST or a similar data set (`tinygan.data.idx_folder.read`). The folders
+      that torchvision makes work too.
+    - a folder of PNG, JPEG and other images (`tinygan.data.images.read`).
+    - one `.npy` or `.npz` file, such as Keras' `mnist.npz` (`tinygan.data.arrays.read`).
+    If it cannot be used, a `DataError` names the file and what is wrong; nothing else is tried. If no `data_dir` is given,
+    MNIST comes from the user's cache, and is downloaded if it is not there. If that fails, `glyphs` is used, and a message
+    on stderr says so.
 
-    `split`: "train" or "test"; own images are "train". `size` (pixels a side) and `channels` (1 or 3) convert the images
-    of a folder; any other data set must have them already. `background`: the colour behind the transparent images of a
-    folder, by name or as "#rrggbb" (default: black). `skip_bad_files`: leave out the files of a folder that cannot be read.
+    `split`: "train" or "test"; own images are "train". `size` (pixels per side) and `channels` (1 or 3) convert the images
+    of a folder; any other data set must have them already. `background`: the colour behind transparent images of a folder, a
+    name or "#rrggbb" (default: black). `skip_bad_files`: leave out the files of a folder that cannot be read.
     """
     if split not in get_args(Split):
         raise ValueError(f"load: split must be 'train' or 'test', got {split!r}")
@@ -57,21 +60,21 @@ def _mnist_or_glyphs(split: Split) -> Dataset:
     try:
         return mnist.fetch(split)
     except UnavailableError as error:
-        say(f"no MNIST: it is neither in {cache_folder() / 'mnist'} nor could it be downloaded ({error}). Going on with "
-            "'glyphs', digits drawn from fonts. To use MNIST, put its four files into a folder and name it "
+        say(f"no MNIST: it is not in {cache_folder() / 'mnist'}, and it could not be downloaded ({error}). Going on with "
+            "'glyphs', digits drawn from fonts. To use MNIST, put its four files into a folder and name that folder "
             "(--data-dir or TINYGAN_DATA).")
         return glyphs.load(split)
 
 
 def _known(path: Path, split: Split) -> Dataset | None:
-    """The data set in IDX files or an array file at `path`; None if it is a folder without any."""
+    """The data set in the IDX files or the array file at `path`. None if `path` is a folder without such files."""
     if path.is_file():
         if path.suffix.lower() in (".npy", ".npz"):
             return arrays.read(path, split)
         role = idx_folder.role(path)
         if role is None:
-            raise DataError(f"{path}: not a .npy or .npz file, nor an IDX file; image files are given as the folder they "
-                            "lie in")
+            raise DataError(f"{path}: neither a .npy or .npz file nor an IDX file; for image files, give the folder that "
+                            "they are in")
         return idx_folder.read(path.parent, split, role.family)
     if not path.is_dir():
         raise DataError(f"{path}: no such file or folder")
@@ -80,7 +83,7 @@ def _known(path: Path, split: Split) -> Dataset | None:
         if len(places) > 1:
             if places[0].parent.name != "MNIST":
                 raise DataError(f"{path}: holds several data sets, name one of them: {', '.join(map(str, places))}")
-            say(f"{path}: MNIST was taken; what else lies there, name it: {', '.join(map(str, places[1:]))}")
+            say(f"{path}: MNIST was taken; to use another data set there, name it: {', '.join(map(str, places[1:]))}")
         return idx_folder.read(places[0], split)
     if (path / "mnist.npz").is_file():
         return arrays.read(path / "mnist.npz", split)

@@ -1,4 +1,4 @@
-"""Mixtures of Gaussians in the plane, and stacked MNIST: data whose modes are known, so that a lost one is seen."""
+"""Mixtures of Gaussians in the plane, and stacked MNIST: data with known modes, so that a lost mode can be noticed."""
 from __future__ import annotations
 
 __all__ = ["Mixture", "gaussian_grid", "gaussian_ring", "stacked"]
@@ -14,7 +14,7 @@ from tinygan.random import Key, as_key
 
 
 class Mixture(NamedTuple):
-    """Equally weighted Gaussians with the centres (M, 2) and the standard deviation sigma along each axis."""
+    """A mixture of equally weighted Gaussians. centres (M, 2); sigma: the standard deviation along each axis."""
 
     centres: npt.NDArray[np.float32]
     sigma: float
@@ -28,10 +28,11 @@ class Mixture(NamedTuple):
 
 
 def gaussian_ring(modes: int = 8, radius: float = 2.0, sigma: float = 0.02) -> Mixture:
-    """Centres evenly around a circle. The defaults are those of the unrolled GAN's paper (Metz et al. 2017, section 3.1);
-    VEEGAN and PacGAN have radius 1 and sigma 0.01.
+    """Centres at equal distances on a circle. The defaults are those of the unrolled GAN's paper (Metz et al. 2017, section
+    3.1); VEEGAN and PacGAN use radius 1 and sigma 0.01.
 
-    All centres differ. (A copy that goes around has them at linspace(0, 2 pi, 8), whose ends are one point.)
+    All centres are different. (A widely copied version places them at linspace(0, 2 pi, 8), where the first and the last are
+    the same point.)
     """
     angles = 2 * np.pi * np.arange(modes) / modes
     return Mixture((radius * np.stack([np.cos(angles), np.sin(angles)], 1)).astype(np.float32), sigma)
@@ -44,13 +45,13 @@ def gaussian_grid(side: int = 5, spacing: float = 2.0, sigma: float = 0.05) -> M
 
 
 def stacked(dataset: Dataset, n: int, key: Key) -> Dataset:
-    """n images of three channels, each a grey image of `dataset` (N, 1, H, W) drawn by itself; the label is the three digits
-    read as one number, from 0 to 999 (Metz et al. 2017, section 3.3.1; Che et al. 2017).
+    """n images of three channels. Each channel is a grey image of `dataset` (N, 1, H, W), drawn independently. The label is
+    the number that the three digits form, from 0 to 999 (Metz et al. 2017, section 3.3.1; Che et al. 2017).
 
-    ValueError if the images are not grey or have no labels from 0 to 9.
+    Raises ValueError if the images are not grey or have no labels from 0 to 9.
     """
     if dataset.image_shape[0] != 1 or dataset.labels is None or not 0 <= dataset.labels.min() <= dataset.labels.max() <= 9:
-        raise ValueError(f"stacked: grey images with labels from 0 to 9 expected, got {dataset.name}, {dataset.image_shape}")
+        raise ValueError(f"stacked: expected grey images with labels from 0 to 9, got {dataset.name}, {dataset.image_shape}")
     if n < 1:
         raise ValueError(f"stacked: n should be at least 1, got {n}")
     key = as_key("stacked", key)

@@ -1,4 +1,4 @@
-"""MNIST: what its content is, and fetching it, verified, from the user's cache or from a mirror.
+"""MNIST: the checksums of its content, and how to get it, verified, from the user's cache or from a mirror.
 
 LeCun, Bottou, Bengio and Haffner, "Gradient-based learning applied to document recognition", 1998.
 """
@@ -36,12 +36,12 @@ SHA256 = {  # of the decompressed content
     "t10k-labels-idx1-ubyte": "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2",
 }
 
-_KINDS: tuple[idx.Kind, idx.Kind] = ("images", "labels")  # of a split's two files
-LARGEST = 1 << 26  # bytes; more than any of the files holds
+_KINDS: tuple[idx.Kind, idx.Kind] = ("images", "labels")  # the two files of a split
+LARGEST = 1 << 26  # bytes; all files are smaller
 
 
 def differing(images: npt.NDArray[Any], labels: npt.NDArray[Any] | None, split: Split) -> list[idx.Kind]:
-    """Which of images (N, H, W) or (N, 1, H, W) and labels (N,), as far as they are given, are not MNIST's."""
+    """Which of images (N, H, W) or (N, 1, H, W) and labels (N,) are not MNIST's. labels may be None."""
     found: dict[idx.Kind, npt.NDArray[Any] | None] = {
         "images": images[:, 0] if images.ndim == 4 and images.shape[1] == 1 else images, "labels": labels}
     axes = {"images": 3, "labels": 1}
@@ -50,12 +50,12 @@ def differing(images: npt.NDArray[Any], labels: npt.NDArray[Any] | None, split: 
 
 
 def checksum(split: Split) -> str:
-    """`Dataset.checksum` of MNIST: over the sums of its files, which stand for their contents."""
+    """`Dataset.checksum` of MNIST: a checksum of its files' checksums."""
     return f"sha256:{hashlib.sha256(''.join(SHA256[name] for name in FILES[split]).encode()).hexdigest()}"
 
 
 def _sha256(array: npt.NDArray[Any]) -> str:
-    """Of the IDX file that would hold this array of bytes; "" if it holds other numbers."""
+    """The SHA-256 of the IDX file that would hold this array of bytes; "" if the array is not of bytes."""
     if array.dtype.kind not in "iu" or array.size == 0 or array.min() < 0 or array.max() > 255:
         return ""
     digest = hashlib.sha256(struct.pack(f">{1 + array.ndim}i", 2048 + array.ndim, *array.shape))
@@ -64,7 +64,7 @@ def _sha256(array: npt.NDArray[Any]) -> str:
 
 
 def fetch(split: Split) -> Dataset:
-    """MNIST from the user's cache, downloaded into it where it is not there yet.
+    """MNIST from the user's cache. Files that are not there are downloaded.
 
     Raises `UnavailableError` if that is impossible.
     """
@@ -96,9 +96,9 @@ def _fetch_file(name: str) -> bytes:
 
 
 def _verified(stored: bytes, name: str, source: str) -> bytes:
-    """The decompressed content of the file `name`, if it is what it should be, as far as to its last bit."""
+    """The decompressed content of the file `name`. Raises DataError unless it is MNIST's, bit by bit."""
     content = idx.decompressed(stored, source, LARGEST)
-    idx.parse(content, source, _KINDS["images" not in name])  # says more about what is wrong than a checksum can
+    idx.parse(content, source, _KINDS["images" not in name])  # (its errors say more than a wrong checksum)
     found = hashlib.sha256(content).hexdigest()
     if found != SHA256[name]:
         raise DataError(f"{source}: not MNIST's {name}: SHA-256 of the content is {found}, expected {SHA256[name]}")

@@ -1,8 +1,9 @@
-"""What runs as one op though it is stated as several.
+"""Fused ops: functions that are defined by several ops but run as one.
 
-`ops` and `nn` state the mathematics and know nothing of this package. Where they mark a definition (`ops.composite`), a file
-here gives the faster function for it. `table` says which layers in a row become which fused op. `tinygan.fusion(False)`
-turns all of it off, and so does TINYGAN_FUSION=0 in the environment. Results then differ by rounding only.
+`ops` and `nn` state the mathematics and do not import this package. They mark a definition as a `Composite`
+(`ops.composite`), and a file here provides a faster function for it. `table` says which consecutive layers become which
+fused op. `tinygan.fusion(False)` or TINYGAN_FUSION=0 in the environment turns all of it off. The results then differ only by
+rounding.
 """
 from __future__ import annotations
 
@@ -19,10 +20,11 @@ from tinygan.fusion.table import TABLE, Row
 
 
 class fusion:  # noqa: N801  (it is called like a function)
-    """`fusion(False)` runs every op for itself from here on, in this thread or task; `fusion(True)`, the default, runs some
-    ops and layers in a row as one. `with fusion(False):` does it for the body only.
+    """`fusion(False)` turns fused ops off from here on, in this thread or task. `fusion(True)`, the default, turns them on.
+    `with fusion(False):` applies to the body only.
 
-    It changes no result beyond rounding. What was recorded before keeps its ops. Raises TypeError for what is not a boolean.
+    Results change only by rounding. Graphs that are already recorded keep their ops. Raises TypeError for a value that is
+    not a boolean.
     """
 
     def __init__(self, on: bool) -> None:

@@ -9,6 +9,6 @@ from tinygan.kernels.activations import FUSED
 
 
 def split(activation: str, applied: Collection[str] = FUSED) -> tuple[str, str]:
-    """(what the kernel applies itself, what remains to be applied to its result); one of the two is the identity. applied:
-    what the kernel can apply, by default what products and convolutions can."""
+    """Two activations: the one that the kernel applies, and the one that is left for an op after it. One of them is the
+    identity. applied: the activations that the kernel can apply, by default those of matrix products and convolutions."""
     return (activation, "identity") if activation in applied else ("identity", activation)

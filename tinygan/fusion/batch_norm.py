@@ -1,8 +1,8 @@
-"""Batch normalisation with a piecewise linear activation after it, as one op.
+"""Batch normalisation and a piecewise linear activation after it, as one op.
 
-Forward it is one kernel. Backward it is two, which are ops themselves: `_batch_norm_sums` and `_batch_norm_input_grad`.
-Their own gradients are kernels, too, as long as nobody asks for the next order; otherwise they follow from the definitions,
-in simple ops.
+The forward pass is one kernel. The backward pass is two, which are ops: `_batch_norm_sums` and `_batch_norm_input_grad`.
+Their gradients are computed by kernels too, unless they will be differentiated again. Then they are computed from the
+definitions, in simple ops.
 """
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tinygan.fusion.activations import split
 from tinygan.graph import OUT, op
 from tinygan.kernels.activations import PIECEWISE_LINEAR
 from tinygan.ops.activations import activation as activate
-from tinygan.ops.activations import activation_grad
+from tinygan.ops.activations import activation_grad, checked_activation
 from tinygan.ops.elementwise import add, div, mul, sqrt, sub
 from tinygan.ops.normalization import axes_of, check_batch, normalized, per_channel
 from tinygan.ops.reduce import centred, mean, var
@@ -29,10 +29,10 @@ Statistics = tuple[Array, Array]
 
 
 class Settings(NamedTuple):
-    """What is constant in a batch normalisation with the activation after it.
+    """The settings of a batch normalisation and the activation after it.
 
-    statistics: the mean and the biased variance (C,) of the input. The forward pass writes them, unless they were `measured`
-    before. The backward pass reads them."""
+    statistics: the mean and the biased variance (C,) of the input. The forward pass writes them, unless they have been
+    `measured` already. The backward pass reads them."""
 
     eps: float
     statistics: Statistics
@@ -41,7 +41,7 @@ class Settings(NamedTuple):
     measured: bool
 
     def told(self, weight: Any, bias: Any) -> tuple[Any, ...]:
-        """The kernels' arguments behind their arrays."""
+        """The kernels' arguments after their arrays."""
         return weight, bias, self.eps, *self.statistics, self.activation, self.slope
 
 
@@ -61,14 +61,14 @@ def _(needs: Any, g: Any, x: Any, weight: Any, bias: Any, settings: Settings) ->
 
 @op(saves=(0, 1, 2, 3, OUT))
 def _batch_norm_sums(B: Any, g: Any, x: Any, weight: Any, bias: Any, settings: Settings) -> Any:
-    """The sums per channel of the gradient before the activation, and of that times the normalised x -> (2, C): the
-    gradients of bias and weight."""
+    """The gradients of bias and weight, (2, C): the sums per channel of g' and of g' times the normalised x, where g' is the
+    gradient before the activation."""
     return B.batch_norm_sums(g, x, *settings.told(weight, bias))
 
 
 @_batch_norm_sums.vjp
 def _(needs: Any, h: Any, g: Any, x: Any, weight: Any, bias: Any, sums: Any, settings: Settings) -> Any:
-    if not isinstance(h, Tensor):  # the sign before the activation depends on weight and bias, but has no gradient
+    if not isinstance(h, Tensor):  # (weight and bias get no gradient: only a sign depends on them)
         return *backend_of(h).batch_norm_sums_vjp(h, g, x, sums, *settings.told(weight, bias)), None, None
 
     def definition(g: Any, x: Any, weight: Any, bias: Any) -> Any:
@@ -102,7 +102,8 @@ def _(needs: Any, h: Any, g: Any, x: Any, weight: Any, bias: Any, sums: Any, set
 
 
 def _before_activation(g: Any, normal: Any, weight: Any, bias: Any, settings: Settings) -> Any:
-    """The gradient g before the activation, whose slope is constant wherever it has one."""
+    """The gradient before the activation, from the gradient g after it. The slope of the activation is piecewise
+    constant."""
     if settings.activation == "identity":
         return g
     z = add(mul(normal, per_channel(weight, normal)), per_channel(bias, normal))
@@ -122,8 +123,9 @@ def _(x: Any, weight: Any, bias: Any, eps: float, activation: str, slope: float)
 
 def measured_batch_norm(x: Any, weight: Any, bias: Any, eps: float, statistics: Statistics, activation: str = "identity",
                         slope: float = 0.2) -> Any:
-    """`batch_norm` of an x (N, C, ...) whose statistics are known. Leave them alone until the backward pass."""
+    """`batch_norm` of x (N, C, ...) with known statistics. Do not write to these before the backward pass."""
     eps = check_batch("batch_norm", eps, x, weight, bias)
+    checked_activation("batch_norm", activation, slope)
     return _activated(x, weight, bias, eps, statistics, activation, slope, True)
 
 
@@ -135,6 +137,6 @@ def _activated(x: Any, weight: Any, bias: Any, eps: float, statistics: Statistic
 
 
 def empty_statistics(x: Any, channels: int) -> Statistics:
-    """Room for the statistics of that many channels, of x's dtype and on its device."""
+    """Two empty arrays (channels,) for the statistics, with x's dtype and on its device."""
     xp = backend_of(as_array(x)).xp
     return xp.empty(channels, x.dtype), xp.empty(channels, x.dtype)

@@ -1,5 +1,5 @@
-"""Convolutions with their bias and activation as one op, and convolutions that measure the mean and the variance of each
-channel of their result, which a batch normalisation behind them needs."""
+"""Convolutions with their bias and activation as one op. And convolutions that also measure the mean and the variance of
+each channel of their result, for a batch normalisation after them."""
 from __future__ import annotations
 
 __all__ = ["Measured", "measured_convolution", "measured_transposed_convolution"]
@@ -22,7 +22,7 @@ from tinygan.ops.conv import (
 from tinygan.ops.conv_geometry import Geometry
 from tinygan.ops.reduce import sum as sum_over
 
-# With bias and activation. `statistics` are two arrays (channels,) to write the mean and the biased variance to, or None.
+# With bias and activation. `statistics`: two arrays (channels,) for the mean and the biased variance of the result, or None.
 
 
 @op(saves=(0, 1, OUT))

@@ -1,4 +1,5 @@
-"""A dense layer with its bias and activation as one op. Backward, the gradients of weight and bias are one op, too."""
+"""A dense layer with its bias and activation as one op. In the backward pass, the gradients of weight and bias are one op
+too."""
 from __future__ import annotations
 
 __all__: list[str] = []
@@ -33,7 +34,7 @@ def _(needs: Any, g: Any, x: Any, weight: Any, y: Any, activation: str, slope: f
 
 @op(saves=(0, 1))
 def _dense_parameter_grads(B: Any, x: Any, y: Any) -> Any:
-    """The gradients of weight and bias, one behind the other, so that the gradient of *this* is a dense layer again."""
+    """The gradients of weight and bias, joined into one array. So the gradient of this op is a dense layer again."""
     return B.dense_parameter_grads(x, y)
 
 

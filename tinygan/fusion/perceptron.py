@@ -1,8 +1,8 @@
 """A small multilayer perceptron as one op: dense layers and their activations, with all weights in one array.
 
-It gives what the layers give one by one. Only slopes of saturated activations differ: they have an absolute error of one
-rounding, as `kernels/cpu/perceptron/kernels.py` says. Layer by layer, a small network spends most of its time between its
-kernels and, where it is differentiated twice, on writing and reading what one layer leaves to the next.
+The results are those of the layers one by one. Only the slopes of saturated activations differ: they have an absolute error
+of one rounding (see `kernels/cpu/perceptron/kernels.py`). Layer by layer, a small network spends most of its time between
+its kernels. If it is differentiated twice, it also spends much time on writing and reading intermediate results.
 """
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class MLPLayer(NamedTuple):
 
     @property
     def size(self) -> int:
-        """How many numbers weight and bias have."""
+        """The number of elements of weight and bias together."""
         return self.outputs * (self.inputs + 1)
 
 
@@ -55,7 +55,7 @@ def _(needs: Any, g: Any, x: Any, weights: Any, layers: Layers) -> Any:
 
 @op(saves=(0, 1, 2))
 def _mlp_grad(B: Any, g: Any, x: Any, weights: Any, layers: Layers, by: tuple[bool, bool]) -> Any:
-    """The gradients with respect to x and to the weights, those that `by` asks for, one behind the other."""
+    """The gradients with respect to x and to the weights, joined into one array. `by` says which of the two are wanted."""
     return B.mlp_grad(g, x, weights, layers, by)
 
 
@@ -69,13 +69,13 @@ def _(needs: Any, h: Any, g: Any, x: Any, weights: Any, layers: Layers, by: tupl
 
 @op(saves=(0, 1, 2, 3))
 def _mlp_second(B: Any, h: Any, g: Any, x: Any, weights: Any, layers: Layers, by: tuple[bool, bool]) -> Any:
-    """The gradients of <h, _mlp_grad(g, x, weights)> with respect to g, x and the weights, one behind the other."""
+    """The gradients of <h, _mlp_grad(g, x, weights)> with respect to g, x and the weights, joined into one array."""
     return B.mlp_second(h, g, x, weights, layers, by)
 
 
 @_mlp_second.vjp
 def _(needs: Any, q: Any, h: Any, g: Any, x: Any, weights: Any, layers: Layers, by: tuple[bool, bool]) -> Any:
-    """From the definition in dense layers, which have derivatives of every order."""
+    """Computed from the definition in dense layers, which have derivatives of every order."""
     def layer_by_layer(x: Any, weights: Any) -> Any:
         start = 0
         for inputs, outputs, activation, slope in layers:
@@ -97,8 +97,8 @@ def _(needs: Any, q: Any, h: Any, g: Any, x: Any, weights: Any, layers: Layers, 
 def mlp(x: Any, weights: Any, layers: Sequence[MLPLayer]) -> Any:
     """All layers applied to x (..., inputs of the first) -> (..., outputs of the last).
 
-    weights: one array (total,) that holds, layer after layer, the weight (outputs, inputs) in row-major order and the bias
-    (outputs,). Raises ValueError for layers, an input or weights that do not fit each other."""
+    weights: one array (total,). For one layer after the other, it holds the weight (outputs, inputs) in row-major order,
+    then the bias (outputs,). Raises ValueError if layers, input and weights do not fit each other."""
     layers, shape = tuple(layers), shape_of("mlp", x)
     if not layers:
         raise ValueError("mlp: needs at least one layer")
@@ -107,13 +107,13 @@ def mlp(x: Any, weights: Any, layers: Sequence[MLPLayer]) -> Any:
             raise ValueError(f"mlp: a layer of {layer.outputs} outputs is followed by one of {after.inputs} inputs")
     for layer in layers:
         if min(layer.inputs, layer.outputs) < 1:
-            raise ValueError(f"mlp: a layer of {layer.inputs} inputs and {layer.outputs} outputs")
+            raise ValueError(f"mlp: a layer should have inputs and outputs, got {layer.inputs} and {layer.outputs}")
         checked_activation("mlp", layer.activation, layer.slope)
         if layer.activation not in KNOWN_FROM_RESULT:
             raise ValueError(f"mlp: the result of {layer.activation!r} does not tell its derivatives; expected one of "
                              f"{', '.join(KNOWN_FROM_RESULT)}")
     if not shape or shape[-1] != layers[0].inputs or not math.prod(shape):
-        raise ValueError(f"mlp: an input of shape (..., {layers[0].inputs}), not empty, expected, got {shape}")
+        raise ValueError(f"mlp: expected an input of shape (..., {layers[0].inputs}) that is not empty, got {shape}")
     size = sum(layer.size for layer in layers)
     if shape_of("mlp", weights) != (size,):
         raise ValueError(f"mlp: the layers have {size} weights, got an array of shape {weights.shape}")

@@ -1,7 +1,7 @@
-"""Which layers in a row run as one fused op.
+"""Which consecutive layers run as one fused op.
 
-A Sequential asks this table once for every sequence of layer classes. To fuse another pair, add a row to TABLE with the
-function that computes it.
+A Sequential looks up its sequence of layers' kinds here, once per sequence. To fuse another pair, add a row to TABLE with
+the function that computes it.
 """
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from tinygan.ops.conv_geometry import conv2d_geometry, conv_transpose2d_geometry
 IDENTITY = Activation("identity")
 
 
-# A layer and the activation behind it
+# A layer and the activation after it
 
 
 def dense(x: Any, layer: Any, activation: Activation) -> Any:
@@ -48,7 +48,7 @@ def conv_transpose2d(x: Any, layer: Any, activation: Activation) -> Any:
 
 
 def batch_norm(x: Any, layer: Any, activation: Activation) -> Any:
-    """The activation is applied in the pass that normalises. Out of training there is no such op."""
+    """The activation is applied in the pass that normalises. In evaluation mode there is no such op."""
     if not layer.training:
         return activation(layer.forward(x))
     y, mean, variance = ops.batch_norm_with_statistics(x, layer.weight, layer.bias, layer.eps, activation.name,
@@ -60,15 +60,15 @@ def batch_norm(x: Any, layer: Any, activation: Activation) -> Any:
 def spectral_norm(x: Any, layer: Any, activation: Activation) -> Any:
     """As the layer that it wraps."""
     inner = layer.normalized()
-    (row, *_), *rest = plan((type(inner), type(activation)))
+    (row, *_), *rest = plan((kind_of(inner), kind_of(activation)))
     return activation(inner.forward(x)) if rest or row is None else row.run(x, inner, activation)
 
 
-# A convolution and the batch norm behind it
+# A convolution and the batch norm after it
 
 
 def conv2d_batch_norm(x: Any, layer: Any, norm: Any, activation: Activation = IDENTITY) -> Any:
-    """The convolution measures the statistics while its result is at hand."""
+    """The convolution measures the statistics of its result too, which saves batch norm a pass over it."""
     if not norm.training:
         return activation(norm(layer.forward(x)))
     x, geometry = conv2d_geometry(x, layer.weight, layer.bias, layer.stride, layer.padding, layer.dilation, layer.groups)
@@ -96,7 +96,7 @@ def _normalized(measured: Measured, norm: Any, activation: Activation) -> Any:
 
 
 class Row(NamedTuple):
-    """Layers of these classes, one behind the other, are computed by `run(x, *layers)`."""
+    """Consecutive layers of these classes are computed by `run(x, *layers)`."""
 
     layers: tuple[type[Module], ...]
     run: Callable[..., Any]
@@ -113,40 +113,42 @@ TABLE = (
     Row((BatchNorm, Activation), batch_norm),
     Row((SpectralNorm, Activation), spectral_norm),
 )
-"""The first row that fits is taken. A whole network of dense layers and activations is one op for `networks.as_function`."""
+"""The first row that fits is taken. (`networks.as_function` can make a whole network of dense layers one op.)"""
 
 Step = tuple[Row | None, int, int]
 
 
+Kind = type[Module] | None
+"""What a layer computes: what layers of that class do, which stands in TABLE. None: something else."""
+
+_CALL = Module.__call__
+_KINDS: dict[Any, Kind] = {kind.forward: kind for row in TABLE for kind in row.layers}
+
+
+def kind_of(layer: Module) -> Kind:
+    """The layer's kind. A layer or a class with a `forward` of its own has none, nor has one whose functions were replaced,
+    by a profiler, say: such a layer runs by itself."""
+    kind = type(layer)
+    return None if "forward" in layer.__dict__ or kind.__call__ is not _CALL else _KINDS.get(kind.forward)
+
+
 @lru_cache(1024)
-def plan(kinds: tuple[type[Module] | None, ...]) -> tuple[Step, ...]:
-    """What to run for layers of these classes, step by step: (row, first, end), the row that computes layers[first:end], or
-    None for a layer that runs by itself. A class of None fits no row."""
+def plan(kinds: tuple[Kind, ...]) -> tuple[Step, ...]:
+    """The steps that compute layers of these kinds. A step is (row, first, end): `row` computes layers[first:end]. If row is
+    None, the layer runs by itself."""
     steps: list[Step] = []
     first = 0
     while first < len(kinds):
-        row = next((row for row in TABLE if _fits(row, kinds[first:first + len(row.layers)])), None)
+        row = next((row for row in TABLE if row.layers == kinds[first:first + len(row.layers)]), None)
         end = first + (1 if row is None else len(row.layers))
         steps.append((row, first, end))
         first = end
     return tuple(steps)
 
 
-def _fits(row: Row, kinds: tuple[type[Module] | None, ...]) -> bool:
-    return len(kinds) == len(row.layers) and all(map(computes_as, kinds, row.layers))
-
-
-def computes_as(kind: type[Module] | None, known: type[Module]) -> bool:
-    """Whether layers of that class compute what those of the known class do. A subclass with a `forward` of its own does
-    not."""
-    return (kind is not None and issubclass(kind, known) and kind.forward is known.forward
-            and kind.__call__ is Module.__call__)
-
-
 @in_turn.fused
 def _(layers: tuple[Module, ...], x: Any) -> Any:
-    kinds = tuple([None if "forward" in layer.__dict__ else type(layer) for layer in layers])
-    for row, first, end in plan(kinds):
+    for row, first, end in plan(tuple([kind_of(layer) for layer in layers])):
         if row is None:
             x = layers[first](x)
             continue

@@ -1,5 +1,5 @@
-"""The GANs. What they share is in `gan`, and each variant's file has what makes it different. What can be chosen by name
-stands in the tables of `costs`, `noises` and `unrolled`."""
+"""The GANs. `gan` has what they share, and each variant has a file of its own. The choices that have names are tables in
+`costs`, `noises` and `unrolled`."""
 from tinygan.gans.costs import GENERATOR_COSTS
 from tinygan.gans.dcgan import IMAGE_SIZES, dcgan_networks
 from tinygan.gans.gan import GAN, Stats

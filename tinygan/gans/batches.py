@@ -1,8 +1,8 @@
-"""How the discriminator judges an update's real and generated images: in one pass where it can, else in two.
+"""How the discriminator judges the real and generated images of an update: together in one pass if possible, else in two.
 
-In one pass over both it reads its weights once, and their gradient is computed once. That is allowed only where its output
-for an image does not depend on the other images of the batch. Batch norm and minibatch discrimination couple a batch's
-images: there real and generated images stay two batches.
+One pass is faster: the weights are read once, and their gradient is computed once. It is right only if the discriminator's
+output for an image does not depend on the other images of the batch. Batch norm and minibatch discrimination couple the
+images of a batch. With these layers, real and generated images stay two batches.
 """
 from __future__ import annotations
 
@@ -17,23 +17,28 @@ from tinygan.ops import binary_cross_entropy_with_logits, concatenate
 from tinygan.tensor import as_array
 
 Judged = Any
-"""The images of an update: one array (2 * N, ...) with the real ones first, or the pair (real, generated)."""
+"""The images of an update: either one array (2 * N, ...) with the real ones first, or a pair (real, generated)."""
 
 
 class Logits(NamedTuple):
-    """The discriminator's logits for real images (N, 1) and for generated ones (M, 1); and both in one Tensor (2 * N, 1), if
-    they were judged in one pass."""
+    """The discriminator's logits for real images (N, 1) and for generated images (M, 1). If they were judged in one pass,
+    `both` holds all of them in one Tensor (2 * N, 1)."""
 
     real: Any
     fake: Any
     both: Any = None
 
-    def cross_entropy(self, real_target: float) -> Any:
-        """The mean cross-entropy of real images with that target, plus that of generated images with the target 0."""
+    @property
+    def returned(self) -> Any:
+        """What the discriminator returned (last)."""
+        return self.fake if self.both is None else self.both
+
+    def cross_entropy(self, real_target: float, fake_target: float) -> Any:
+        """The mean cross-entropy of the real images with their target, plus that of the generated images with theirs."""
         if self.both is None:
             return (binary_cross_entropy_with_logits(self.real, real_target)
-                    + binary_cross_entropy_with_logits(self.fake, 0.0))
-        targets = backend_of(as_array(self.both)).xp.zeros(self.both.shape, self.both.dtype)
+                    + binary_cross_entropy_with_logits(self.fake, fake_target))
+        targets = backend_of(as_array(self.both)).xp.full(self.both.shape, fake_target, self.both.dtype)
         targets[:len(self.real)] = real_target
         return binary_cross_entropy_with_logits(self.both, targets, 2.0)  # twice the mean over both is the sum of the two
 
@@ -44,14 +49,16 @@ def couples_examples(discriminator: nn.Module) -> bool:
 
 
 def joined(real: Any, fake: Any, couples: bool) -> Judged:
-    """Real images (N, ...) and generated ones (M, ...) as one batch; as a pair if `couples`, or if N and M differ."""
+    """Real images (N, ...) and generated images (M, ...) as one batch. They stay a pair if the discriminator `couples` the
+    images of a batch, or if N and M differ."""
     if couples or fake.shape[0] != real.shape[0]:
         return real, fake
     return concatenate([real, fake])
 
 
 def logits_of(caller: str, discriminator: Callable[[Any], Any], images: Judged) -> Logits:
-    """What the discriminator says of images as `joined` returns them. ValueError if it is not one logit an image."""
+    """The discriminator's logits for images that `joined` returned. Raises ValueError unless there is one logit per
+    image."""
     if isinstance(images, tuple):
         real, fake = (_one_each(caller, discriminator(part), part.shape[0]) for part in images)
         return Logits(real, fake)
@@ -62,6 +69,6 @@ def logits_of(caller: str, discriminator: Callable[[Any], Any], images: Judged) 
 
 def _one_each(caller: str, logits: Any, images: int) -> Any:
     if logits.size != images:
-        raise ValueError(f"{caller}: the discriminator should make one logit an image, got shape {logits.shape} for "
+        raise ValueError(f"{caller}: the discriminator should make one logit per image, got shape {logits.shape} for "
                          f"{images} images")
     return logits

@@ -1,6 +1,6 @@
-"""What a generator minimises: one table, for the GANs, the settings of runs and the command line.
+"""What a generator minimises: one table, used by the GANs, the settings of runs and the command line.
 
-Here D = sigmoid(l) is the probability that the discriminator gives to a generated image, and l its logit.
+l is the discriminator's logit for a generated image, and D = sigmoid(l) the probability that the image is real.
 """
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tinygan.ops import binary_cross_entropy_with_logits, exp, mean, neg
 
 
 class GeneratorCost(NamedTuple):
-    """A cost by its name: what it is of the logits (N, 1), as a function and as a formula, and where it comes from."""
+    """A cost: its name, a function of the logits (N, 1), the formula, and the source."""
 
     name: str
     of_logits: Callable[[Any], Any]

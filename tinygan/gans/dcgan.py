@@ -1,8 +1,8 @@
 """DCGAN's networks (Radford, Metz, Chintala 2015, "Unsupervised representation learning with deep convolutional
 generative adversarial networks", section 3).
 
-DCGAN plays the game of `VanillaGAN`, non-saturating cost and all; what is new is who plays. So this file has networks,
-and no class.
+DCGAN is trained like `VanillaGAN`, with the non-saturating cost. Only the networks are new. So this file has networks and no
+class.
 """
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from tinygan import nn
 from tinygan.nn.initializers import dcgan, normal
 
 IMAGE_SIZES = (28, 64)
-"""The sides of the images, in pixels, that `dcgan_networks` makes networks for."""
+"""The image sizes, in pixels per side, for which `dcgan_networks` makes networks."""
 
 
 def dcgan_networks(image_shape: tuple[int, int, int] = (1, 28, 28), latent_dim: int = 100,
                    width: int = 64) -> tuple[nn.Sequential, nn.Sequential]:
     """The generator (N, latent_dim) -> images (N, *image_shape) in [-1, 1] and the discriminator images -> logits (N, 1).
 
-    image_shape: (channels, 28, 28) or (channels, 64, 64). width: the channels of the layer next to the image. They double
-    where the image is halved, up to 2 * width on 7 x 7 or 8 * width on 4 x 4. As in the paper: convolutions with strides
-    instead of pooling, batch norm except at G's output and D's input, ReLU in G and tanh at its end, leaky ReLU 0.2 in D,
-    weights from N(0, 0.02). Batch norm's scales start from N(1, 0.02). A layer before batch norm has no bias, since batch
-    norm would subtract it again. Raises ValueError for other sizes.
+    image_shape: (channels, 28, 28) or (channels, 64, 64). width: the number of channels of the layer next to the image. It
+    doubles each time the size is halved, up to 2 * width at 7 x 7 or 8 * width at 4 x 4. As in the paper: convolutions with
+    strides instead of pooling, batch norm except at G's output and D's input, ReLU in G with tanh at its end, leaky ReLU 0.2
+    in D, weights from N(0, 0.02). The scales of batch norm start from N(1, 0.02). A layer before batch norm has no bias,
+    because batch norm would subtract it again. Raises ValueError for other sizes.
     """
     channels, *size = image_shape
     if size not in [[side, side] for side in IMAGE_SIZES]:
@@ -36,7 +36,7 @@ def dcgan_networks(image_shape: tuple[int, int, int] = (1, 28, 28), latent_dim: 
 
 
 def _networks_28(channels: int, latent_dim: int, width: int) -> tuple[nn.Sequential, nn.Sequential]:
-    """7 x 7, 14 x 14, 28 x 28 and back, with a dense layer at the latent vector and at the logit."""
+    """From 7 x 7 over 14 x 14 to 28 x 28, and back. G begins and D ends with a dense layer."""
     flat = 2 * width * 7 * 7
     generator = nn.Sequential(
         nn.Dense(latent_dim, flat, bias=False, initializer=dcgan), nn.Reshape(2 * width, 7, 7), _norm(2 * width), nn.ReLU(),
@@ -52,7 +52,7 @@ def _networks_28(channels: int, latent_dim: int, width: int) -> tuple[nn.Sequent
 
 
 def _networks_64(channels: int, latent_dim: int, width: int) -> tuple[nn.Sequential, nn.Sequential]:
-    """4 x 4, 8 x 8, 16 x 16, 32 x 32, 64 x 64 and back, by convolutions alone."""
+    """From 4 x 4 over 8 x 8, 16 x 16 and 32 x 32 to 64 x 64, and back, with convolutions only."""
     generator = nn.Sequential(
         nn.Reshape(latent_dim, 1, 1), *_up(latent_dim, 8 * width, stride=1, padding=0),
         *_up(8 * width, 4 * width), *_up(4 * width, 2 * width), *_up(2 * width, width),
@@ -67,13 +67,13 @@ def _networks_64(channels: int, latent_dim: int, width: int) -> tuple[nn.Sequent
 
 
 def _up(inputs: int, outputs: int, stride: int = 2, padding: int = 1) -> tuple[nn.Module, ...]:
-    """Twice the size (a stride of 1 without padding: from 1 x 1 to 4 x 4)."""
+    """Layers that double the image's size. With stride 1 and no padding: from 1 x 1 to 4 x 4."""
     return (nn.ConvTranspose2d(inputs, outputs, 4, stride, padding, bias=False, initializer=dcgan), _norm(outputs),
             nn.ReLU())
 
 
 def _down(inputs: int, outputs: int) -> tuple[nn.Module, ...]:
-    """Half the size."""
+    """Layers that halve the image's size."""
     return nn.Conv2d(inputs, outputs, 4, 2, 1, bias=False, initializer=dcgan), _norm(outputs), nn.LeakyReLU(0.2)
 
 

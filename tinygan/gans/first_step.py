@@ -1,5 +1,5 @@
-"""What a GAN looks at in its first step: the values of the first batch, and the activations that the two networks end in.
-A game that cannot work is told of there, before hours of training."""
+"""Checks in a GAN's first step: of the values in the first batch, and of the activations at the ends of the two networks.
+They find mistakes that would otherwise show only after hours of training."""
 from __future__ import annotations
 
 __all__ = ["FirstStep", "check_discriminator", "check_generator", "end_of_graph", "end_of_network"]
@@ -11,23 +11,24 @@ from typing import Any
 
 from tinygan import nn
 from tinygan.backends import Array, backend_of, cpu
+from tinygan.devices import is_readable
 from tinygan.gans import checks
 from tinygan.tensor import Tensor
 
-_ROUNDING = 0.01  # images in [0, 1] may have been rounded or resized
-_SPREAD = 0.25  # a batch of one colour says nothing of its scale
+_ROUNDING = 0.01  # images in [0, 1] may exceed it a little, if they were rounded or resized
+_SPREAD = 0.25  # if all values of a batch are nearly equal, their scale is unknown
 _BOUNDS = {"sigmoid": "from 0 to 1", "tanh": "from -1 to 1", "relu": "from 0 up", "softplus": "from 0 up",
            "elu": "from -alpha up", "softmax": "from 0 to 1"}
 _PROBABILITIES = ("sigmoid", "softmax")
-_KEEP = ("clip", "astype")  # ops that leave most of an activation's values as they are
+_KEEP = ("clip", "astype")  # ops that do not change most values
 
 
 class FirstStep:
-    """The checks of one GAN, and what they have seen so far. takes_logits: whether its losses take logits, as those here do.
+    """The checks of one GAN, and what they have found so far. takes_logits: whether its losses take logits, as tinygan's do.
 
-    Before any weight changes, a batch is refused that holds values beyond `checks.LIMIT` (images of 0 to 255), NaN or
-    infinity. On the CPU every batch is looked at for NaN and infinity. On a GPU only the first batch is looked at, since to
-    look at one is to wait for it.
+    A batch with values beyond `checks.LIMIT` (such as images from 0 to 255), NaN or infinity is refused before any weight
+    changes. NaN and infinity are looked for in every batch on the CPU, but only in the first batch on a GPU, because the
+    check has to wait for the GPU.
     """
 
     def __init__(self, caller: str, discriminator: nn.Module, takes_logits: bool) -> None:
@@ -37,8 +38,8 @@ class FirstStep:
         self._range: tuple[float, float] | None = None
 
     def batch(self, real: Array) -> None:
-        """ValueError for a batch (N, ...) that cannot be images in [-1, 1]."""
-        if self._knows_data and backend_of(real) is not cpu:
+        """Raise ValueError for a batch (N, ...) that cannot be images in [-1, 1]."""
+        if not is_readable(real) or (self._knows_data and backend_of(real) is not cpu):
             return
         low, high = checks.finite_range(real)
         if not self._knows_data:
@@ -46,20 +47,20 @@ class FirstStep:
             self._knows_data, self._range = True, (low, high)
 
     def discriminator(self, logits: Any) -> None:
-        """Once: ValueError or a warning if the discriminator's output ends in an activation."""
+        """At the first call: a ValueError or a warning if the discriminator ends in an activation that bounds its output."""
         if not self._knows_discriminator:
             check_discriminator(self._caller, end_of_graph(logits))
             self._knows_discriminator = True
 
     def generator(self, fake: Any) -> None:
-        """Once: a warning if what the generator ends in cannot make what the first batch holds."""
+        """At the first call: a warning if the generator's last activation cannot give the values of the first batch."""
         if self._range is not None:
             check_generator(self._caller, end_of_graph(fake), *self._range)
             self._range = None
 
 
 def end_of_network(network: nn.Module) -> str | None:
-    """The activation that a Sequential (of Sequentials) ends in; None where that cannot be read off it."""
+    """The activation at the end of a Sequential (of Sequentials); None if its layers do not tell."""
     layers = [layer for layer in _layers(network) if not isinstance(layer, nn.Flatten | nn.Reshape)]
     last = layers[-1] if layers else None
     return last.name if isinstance(last, nn.Activation) and type(last).forward is nn.Activation.forward else None
@@ -74,8 +75,8 @@ def _layers(network: nn.Module) -> Iterator[nn.Module]:
 
 
 def end_of_graph(y: Any) -> str | None:
-    """The activation that a recorded result ends in, whatever module has applied it, itself or within another op; None where
-    there is none, or another op behind it."""
+    """The activation that computed a recorded result, found in the graph: either an op of its own or part of a fused op.
+    None if the result was computed by another op."""
     node = y.node if isinstance(y, Tensor) else None
     while node is not None and node.op is not None:
         static = node.static
@@ -83,6 +84,8 @@ def end_of_graph(y: Any) -> str | None:
             return str(static["layers"][-1].activation)
         if "activation" in static:
             return str(static["activation"])
+        if "activation" in getattr(static.get("settings"), "_fields", ()):  # of a batch norm with an activation
+            return str(static["settings"].activation)
         if not (node.op.view or node.op.name in _KEEP):
             return node.op.name if node.op.name in _BOUNDS else None
         node = node.parents[0]
@@ -90,20 +93,20 @@ def end_of_graph(y: Any) -> str | None:
 
 
 def check_discriminator(caller: str, end: str | None) -> bool:
-    """Whether the discriminator ends in an activation that bounds its output. The losses take logits, of any size and either
-    sign. ValueError for probabilities: the losses would apply the sigmoid once more, and could never fall below 1.006. A
-    warning for other bounds, which somebody may want."""
+    """Whether the discriminator ends in an activation that bounds its output. The losses take logits, which may be any
+    numbers. Raises ValueError for probabilities: the losses would apply the sigmoid a second time, and could never fall
+    below 1.006. Warns about other bounds, which may be intended."""
     if end in _PROBABILITIES:
-        raise ValueError(f"{caller}: the discriminator ends in a {end}, and the losses take logits, to which they apply the "
-                         f"sigmoid themselves: leave its {end} out; tg.sigmoid(discriminator(images)) are the probabilities")
+        raise ValueError(f"{caller}: the discriminator ends in a {end}, but the losses take logits and apply the sigmoid "
+                         f"themselves: remove its {end}; tg.sigmoid(discriminator(images)) gives the probabilities")
     if end in _BOUNDS:
-        _warn(f"{caller}: the discriminator ends in {end}, so that its logits are {_BOUNDS[end]} and it can never be sure: "
-              "leave that activation out, logits may have any value")
+        _warn(f"{caller}: the discriminator ends in {end}, so its logits are {_BOUNDS[end]} and it can never be sure: "
+              "remove that activation, because logits may be any numbers")
     return end in _BOUNDS
 
 
 def check_generator(caller: str, end: str | None, low: float, high: float) -> None:
-    """Warn if the values of the first batch, from low to high, are not those that such a generator makes."""
+    """Warn if a generator that ends in the activation `end` cannot make the values of the first batch, from low to high."""
     if end == "tanh" and low >= 0 and high <= 1 + _ROUNDING and high - low > _SPREAD:
         _warn(f"{caller}: the images are in [0, 1] (from {low:g} to {high:g}), and the generator ends in tanh, which makes "
               "[-1, 1]: give step images of 2 * x - 1, or end the generator in a sigmoid")
@@ -114,7 +117,7 @@ def check_generator(caller: str, end: str | None, low: float, high: float) -> No
 
 
 def _warn(message: str) -> None:
-    """A warning that points to the user's line."""
+    """Warn, and point to the user's line."""
     level, frame = 1, sys._getframe(0)
     while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] == __name__.partition(".")[0]:
         level, frame = level + 1, frame.f_back

@@ -1,4 +1,4 @@
-"""What every GAN here has: two players with an optimiser each, latent vectors from a key, samples, and a state to save."""
+"""The base class of the GANs: two networks, each with an optimiser; latent vectors, samples, and a state to save."""
 from __future__ import annotations
 
 __all__ = ["GAN", "Stats"]
@@ -25,12 +25,12 @@ from tinygan.tensor import as_array
 
 
 class GAN:
-    """A generator (N, latent_dim) -> images and a discriminator images -> logits (N, 1), and what training them needs.
+    """A generator (N, latent_dim) -> images, a discriminator images -> logits (N, 1), and all that their training needs.
 
-    noise: how latent vectors are distributed, one of `NOISES`: "normal" (mean 0, variance 1), "uniform" in [-1, 1), or
-    "bernoulli" (-1 or 1 with equal probability). Bernoulli vectors are the corners of a cube. The generator is never asked
-    for what lies between two corners, so it can keep modes apart. Optimisers default to Adam(2e-4, betas=(0.5, 0.999)).
-    Parameters that are neither initialised nor loaded are drawn from `key`, and so is everything random in training.
+    noise: the distribution of the latent vectors, one of `NOISES`: "normal" (mean 0, variance 1), "uniform" in [-1, 1), or
+    "bernoulli" (-1 or 1 with equal probability). Bernoulli vectors are the corners of a cube. The generator never gets a
+    vector between two corners, so it can keep modes apart. Each optimiser is Adam(2e-4, betas=(0.5, 0.999)) by default.
+    All random numbers of the training come from `key`. So do the parameters that are neither initialised nor loaded.
     """
 
     def __init__(self, generator: nn.Module, discriminator: nn.Module, latent_dim: int, *, noise: str = "normal",
@@ -47,7 +47,7 @@ class GAN:
         self.d_optimizer = d_optimizer or Adam()
         self.g_optimizer.bind(generator)
         self.d_optimizer.bind(discriminator)
-        # What every step asks the networks for, looked up once.
+        # Every step needs these, and finding them takes a walk through the network: so it is done once.
         self.g_parameters = generator.parameters()
         self.d_parameters = discriminator.parameters()
         self.g_identities = nn.identities(generator)
@@ -67,7 +67,7 @@ class GAN:
 
     @property
     def steps(self) -> int:
-        """How many steps have been made. May be set; `load_state_dict` sets it."""
+        """How many training steps have been made. It can be set, and `load_state_dict` sets it."""
         return self._steps.value
 
     @steps.setter
@@ -79,23 +79,25 @@ class GAN:
         raise TypeError(f"{type(self).__name__} does not define step")
 
     def to(self, device: str) -> Self:
-        """Bring both networks to that device ("cpu", "cuda", "cuda:1"); their optimisers' state follows. Raises DeviceError
-        where there is none."""
+        """Move both networks to that device ("cpu", "cuda", "cuda:1"); their optimisers' state follows. Raises DeviceError
+        if there is no such device."""
         self.generator.to(device)
         self.discriminator.to(device)
         return self
 
     def latent(self, n: int, key: Key | None = None) -> Any:
-        """n latent vectors (n, latent_dim), from `key` or else from the training's own stream."""
+        """n latent vectors (n, latent_dim), drawn from `key`, or by default from the training's own stream of keys."""
         key = self.keys.next_key() if key is None else as_key("latent", key)
         weight = self.g_parameters[0]
         noise = lookup(NOISES, type(self).__name__, "noise", self.noise)
         return noise.draw(key, (n, self.latent_dim), weight.dtype, backend_of(weight.array))
 
     def sample(self, n: int = 64, z: npt.ArrayLike | None = None, key: Key | None = None) -> npt.NDArray[Any]:
-        """Generated images as a NumPy array: from the latent vectors z (n, latent_dim) if given (whatever `np.asarray`
-        takes, and arrays of any device), else from `key` (by default a fixed one, so the same images for the same weights).
-        Training is not disturbed. Raises ValueError or TypeError where z, n or key will not do."""
+        """Generated images as a NumPy array. Training is not affected.
+
+        They are made from the latent vectors z (n, latent_dim), if given; z may be anything that `np.asarray` takes, or an
+        array on any device. Otherwise n latent vectors are drawn from `key`. The default key is fixed, so the same weights
+        give the same images. Raises ValueError or TypeError for a z, n or key that cannot be used."""
         weight = self.g_parameters[0]
         if z is None:
             vectors = self.latent(checks.as_count(n), as_key("sample", key, Key(0).fold("sample")))
@@ -116,8 +118,8 @@ class GAN:
         return state
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Continue where `state_dict` was taken. Raises ValueError, before anything changes, naming what is missing,
-        unexpected or of another shape."""
+        """Restore what `state_dict` returned. If an entry is missing, unexpected or of another shape, raises a ValueError
+        that names it, before anything changes."""
         check_state(type(self).__name__, self.state_dict(), state)
         for name, part in self._parts():
             part.load_state_dict({path.removeprefix(name + "."): array for path, array in state.items()

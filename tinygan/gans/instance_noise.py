@@ -1,4 +1,4 @@
-"""Instance noise: normal noise in all images that the discriminator sees, so that real and generated ones overlap.
+"""Instance noise: normal noise that is added to all images for the discriminator, so that real and generated ones overlap.
 
 Sønderby et al. 2017, "Amortised MAP inference for image super-resolution"; Arjovsky, Bottou 2017, "Towards principled
 methods for training generative adversarial networks".
@@ -20,21 +20,21 @@ from tinygan.tensor import as_array
 
 
 def check_deviation(caller: str, deviation: float | Schedule) -> None:
-    """ValueError for a negative standard deviation. A schedule is not looked at."""
+    """Raise ValueError for a negative standard deviation. A schedule is not checked."""
     if not callable(deviation) and not deviation >= 0:
         raise ValueError(f"{caller}: instance_noise should not be negative, got {deviation}")
 
 
 def noisy(images: Any, deviation: float | Schedule, steps: Count) -> Any:
-    """images (N, ...) plus noise of that standard deviation, which is a number or a function of the steps made so far. The
-    noise is drawn from the context's key."""
+    """images (N, ...) plus normal noise, which is drawn from the context's key. deviation: its standard deviation, a number
+    or a function of the number of steps made so far."""
     if not callable(deviation) and not deviation:
         return images
     backend, key = backend_of(as_array(images)), next_key()
     now: Any = deviation
     if callable(deviation):
         schedule = deviation
-        now = backend.feed(lambda: np.array(schedule(steps.value), images.dtype))  # asked anew at every replay
-        if backend is cpu and not now:  # on a GPU, to look at it would be to wait for it
+        now = backend.feed(lambda: np.array(schedule(steps.value), images.dtype))  # (every replay calls it again)
+        if backend is cpu and not now:  # (on a GPU, reading it would have to wait)
             return images
     return add(images, mul(key.normal(images.shape, images.dtype, backend=backend), now))

@@ -1,4 +1,4 @@
-"""Walks and sums in the space of latent vectors."""
+"""Walks between latent vectors, and arithmetic with them."""
 from __future__ import annotations
 
 __all__ = ["alike", "arithmetic", "interpolate", "linear", "neighbourhood", "spherical"]
@@ -16,22 +16,22 @@ from tinygan.random import Key, as_key
 from tinygan.tables import lookup
 
 Array = npt.NDArray[Any]
-_OPPOSITE = 0.98  # minus the cosine from which vectors count as opposite
+_OPPOSITE = 0.98  # vectors count as opposite if the cosine of their angle is below minus this
 
 
 def linear(a: Array, b: Array, steps: int) -> Array:
-    """(..., D), (..., D) -> (..., steps, D): on the straight line from a to b, both ends included."""
+    """(..., D), (..., D) -> (..., steps, D): points on the straight line from a to b, both ends included."""
     a, b, t = _ends(a, b, steps)
     return (1 - t) * a + t * b
 
 
 def spherical(a: Array, b: Array, steps: int) -> Array:
-    """(..., D), (..., D) -> (..., steps, D): on the arc from a to b, both ends included (Shoemake 1985, "Animating
-    rotation with quaternion curves"; White 2016, "Sampling generative networks"). The length goes evenly from that of a to
-    that of b.
+    """(..., D), (..., D) -> (..., steps, D): points on the arc from a to b, both ends included (Shoemake 1985, "Animating
+    rotation with quaternion curves"; White 2016, "Sampling generative networks"). The length changes linearly from that of a
+    to that of b.
 
-    Between opposite vectors, which lie in many planes, the arc is through `_perpendicular(a)`. The path is straight where an
-    end is 0, and between opposite numbers (D = 1).
+    Opposite vectors lie in many planes. Between them, the arc goes through the direction of `_perpendicular(a)`. The path is
+    straight if an end is 0, and between opposite numbers (D = 1).
     """
     a, b, t = _ends(a, b, steps)
     lengths = [norm(x.astype(np.float64), -1, keepdims=True) for x in (a, b)]
@@ -39,7 +39,7 @@ def spherical(a: Array, b: Array, steps: int) -> Array:
     cosine = (first * second).sum(axis=-1, keepdims=True)
     across = second - cosine * first
     sine = np.linalg.norm(across, axis=-1, keepdims=True)
-    known = sine > 1e-7  # below it is what rounding left of float32 vectors
+    known = sine > 1e-7  # a smaller sine is a rounding error of float32 vectors
     across = np.where(known, across / np.where(known, sine, 1), _perpendicular(first))
     angle = np.arctan2(sine, cosine)
     path = ((1 - t) * lengths[0] + t * lengths[1]) * (np.cos(t * angle) * first + np.sin(t * angle) * across)
@@ -50,13 +50,14 @@ def spherical(a: Array, b: Array, steps: int) -> Array:
 
 
 def interpolate(a: Array, b: Array, steps: int, noise: str) -> Array:
-    """From a to b on a path where latent vectors of that noise are found. noise: a name in `NOISES`; ValueError for another.
+    """A path from a to b, (..., D), (..., D) -> (..., steps, D), along which the generator has been trained. noise: the
+    distribution of the latent vectors, a name in `NOISES`. Raises ValueError for another name.
 
-    Normal vectors of D elements lie close to a sphere of radius sqrt(D), and random signs lie on it. The middle of a
-    straight line, at about sqrt(D / 2), is where the generator has never been, so the path is spherical. Uniform vectors
-    fill a cube, and a straight line between two points of a cube stays in it; an arc may leave it. But from a vector to
-    about its opposite the line passes by 0, where hardly any uniform vectors are either. There the path is an arc, kept in
-    the cube of the ends.
+    Normal vectors of D elements lie close to a sphere of radius sqrt(D), and vectors of random signs lie on it. The middle
+    of a straight line has a length of about sqrt(D / 2). The generator was never trained on such vectors, so the path is an
+    arc. Uniform vectors fill a cube. A straight line between two points of a cube stays in it, and an arc may leave it, so
+    the path is straight. There is one exception: a line between nearly opposite vectors passes near 0, where there are
+    hardly any uniform vectors either. Then the path is an arc, clipped to the cube that holds both ends.
     """
     if not lookup(NOISES, "interpolate", "noise", noise).straight:
         return spherical(a, b, steps)
@@ -70,8 +71,9 @@ def interpolate(a: Array, b: Array, steps: int, noise: str) -> Array:
 
 
 def _perpendicular(a: Array) -> Array:
-    """A unit vector (..., D) perpendicular to a (..., D), of elements like a's own: the largest and the smallest magnitude
-    change places, one of them with the other sign, and so on inwards. Zeros for vectors of one element, or of zeros."""
+    """A unit vector (..., D) that is perpendicular to a (..., D) and made of a's own elements: the element of the largest
+    magnitude and that of the smallest change places, one of them with the opposite sign, then the second largest and the
+    second smallest, and so on. Zeros for vectors of one element, or of zeros."""
     order = np.argsort(np.abs(a), axis=-1, kind="stable")
     half = a.shape[-1] // 2
     inner, outer = order[..., :half], order[..., ::-1][..., :half]
@@ -83,8 +85,8 @@ def _perpendicular(a: Array) -> Array:
 
 
 def neighbourhood(z: Array, key: Key, scale: float = 0.25) -> Array:
-    """(D,) -> (9, D): z in the middle, as number 4, and around it z with uniform noise in [-scale, scale) added (Radford,
-    Metz, Chintala 2015, section 6.3.2)."""
+    """(D,) -> (9, D): z itself as row 4, and in the other rows z plus uniform noise in [-scale, scale) (Radford, Metz,
+    Chintala 2015, section 6.3.2). Drawn as a 3 x 3 grid, z is in the middle."""
     z = _floating(z)
     noise = as_key("neighbourhood", key).uniform((9, *z.shape), -scale, scale, z.dtype)
     noise[4] = 0
@@ -92,9 +94,10 @@ def neighbourhood(z: Array, key: Key, scale: float = 0.25) -> Array:
 
 
 def alike(images: Array, groups: int, size: int) -> list[list[int]]:
-    """(N, ...) -> `groups` lists of `size` indices. The images of a list resemble each other, those of different lists do
-    not, and no image is in two. The first group is the image with the nearest neighbours, and these neighbours. Each further
-    one is the image farthest from all groups so far, and its neighbours. Distance is 1 minus the correlation of the pixels.
+    """Groups of similar images: (N, ...) -> `groups` lists of `size` different indices.
+
+    The first group is the image that has the nearest neighbours, together with these neighbours. Each further group is the
+    image farthest from all groups so far, with its neighbours. Distance is 1 minus the correlation of the pixels.
     """
     if groups * size > len(images):
         raise ValueError(f"alike: {groups} groups of {size} need {groups * size} images, got {len(images)}")
@@ -115,15 +118,16 @@ def alike(images: Array, groups: int, size: int) -> list[list[int]]:
 
 
 def arithmetic(z: Array, a: Sequence[int], b: Sequence[int], c: Sequence[int]) -> tuple[Array, Array, Array, Array]:
-    """The mean vectors of the rows of z (N, D) in a, b and c, and A - B + C (Radford, Metz, Chintala 2015, section 6.3.2:
-    means of three, since single vectors gave no stable result)."""
+    """The mean latent vectors A, B and C, and A - B + C. a, b, c: which rows of z (N, D) to average. (Radford, Metz,
+    Chintala 2015, section 6.3.2. They take means of three, because single vectors gave no stable result.)"""
     z = _floating(z)
     means = [z[list(group)].mean(axis=0, dtype=np.float64).astype(z.dtype) for group in (a, b, c)]
     return means[0], means[1], means[2], means[0] - means[1] + means[2]
 
 
 def _floating(z: Any) -> Array:
-    """Latent vectors as an array of floating-point numbers: float32 of integers and Booleans, which would round down."""
+    """Latent vectors as an array of floating-point numbers. Integers and booleans become float32; otherwise the points
+    between them would be rounded down."""
     z = np.asarray(as_numbers("latent vectors", z))
     return z if z.dtype.kind == "f" else z.astype(np.float32)
 
@@ -131,7 +135,7 @@ def _floating(z: Any) -> Array:
 def _ends(a: Any, b: Any, steps: int) -> tuple[Array, Array, Array]:
     a, b = _floating(a), _floating(b)
     if a.shape != b.shape or not a.ndim:
-        raise ValueError(f"interpolation: two ends of one shape (..., D) expected, got {a.shape} and {b.shape}")
+        raise ValueError(f"interpolation: expected two ends of the same shape (..., D), got {a.shape} and {b.shape}")
     if steps < 2:
         raise ValueError(f"interpolation: steps should be at least 2, got {steps}")
     return a[..., None, :], b[..., None, :], np.linspace(0, 1, steps, dtype=np.result_type(a, b))[:, None]

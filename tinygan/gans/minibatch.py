@@ -1,8 +1,8 @@
 """Minibatch discrimination (Salimans et al. 2016, "Improved techniques for training GANs", section 3.2).
 
-The game is `VanillaGAN`'s. What is new is a layer of the discriminator that compares each image with the others of its
-batch. A generator that makes one image again and again is then easy to tell from the data, whatever the image is. So this
-file has networks, and no class.
+The networks are trained as in `VanillaGAN`. Only one layer of the discriminator is new: it compares each image with the
+others of its batch. If the generator makes the same image again and again, the discriminator can then tell it from the data,
+whatever the image is. So this file has networks and no class.
 """
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ def minibatch_networks(image_shape: tuple[int, int, int] = (1, 28, 28), latent_d
                        dimensions: int = 5) -> tuple[nn.Sequential, nn.Sequential]:
     """The vanilla GAN's networks for images (C, H, W), with minibatch discrimination before the discriminator's logit.
 
-    kernels, dimensions: B and C in the paper. Real and generated images go through the discriminator as two batches, since
-    the layer couples a batch's images.
+    kernels, dimensions: B and C in the paper. Real and generated images go through the discriminator as two batches, because
+    the layer couples the images of a batch.
     """
     generator, _ = vanilla_networks(image_shape, latent_dim)
     discriminator = nn.Sequential(

@@ -1,4 +1,4 @@
-"""How latent vectors are distributed: one table, for the GANs, the settings of runs and the command line."""
+"""The distributions of latent vectors: one table, used by the GANs, the settings of runs and the command line."""
 from __future__ import annotations
 
 __all__ = ["NOISES", "Noise"]
@@ -10,11 +10,11 @@ from tinygan.random import Key
 
 
 class Noise(NamedTuple):
-    """A distribution by its name.
+    """A distribution of latent vectors, and its name.
 
-    draw: from a key, a shape (N, latent_dim), a dtype and a backend to an array. about: the distribution of one element.
-    straight: whether a straight line between two latent vectors stays among latent vectors (see `latent.interpolate`), and
-    why: where latent vectors lie.
+    draw: a function of a key, a shape (N, latent_dim), a dtype and a backend, which returns an array. about: the
+    distribution of one element. straight: whether the points on a straight line between two latent vectors are likely latent
+    vectors (see `latent.interpolate`). why: the reason for that.
     """
 
     name: str

@@ -12,8 +12,9 @@ from tinygan.tensor import as_array
 
 
 class Stats(NamedTuple):
-    """What one step reports: both players' losses, and the mean probability that the discriminator gave to real and
-    to generated images before its update. On a GPU these are arrays of one number, and `float` waits for them."""
+    """What one step reports: the losses of the discriminator and the generator, and the mean probability of being real that
+    the discriminator gave to real and to generated images before its update. On a GPU each is an array of one number, and
+    `float` waits until it is computed."""
 
     d_loss: float
     g_loss: float
@@ -22,7 +23,7 @@ class Stats(NamedTuple):
 
 
 def number(value: Any) -> Any:
-    """An array of one number as a float. On a GPU it stays an array, since reading it would wait for the step."""
+    """An array of one number as a float. On a GPU it stays an array, because reading it would have to wait for the step."""
     array = as_array(value)
     return array if backend_of(array).name != "cpu" else float(array)
 

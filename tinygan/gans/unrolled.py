@@ -1,14 +1,14 @@
 """The unrolled GAN (Metz, Poole, Pfau, Sohl-Dickstein 2017, "Unrolled generative adversarial networks").
 
-The generator does not play against the discriminator as it is, but against what it would become: with theta_0 the
-discriminator's parameters and K updates of its optimiser,
-    theta_{k+1} = theta_k - step(gradient of the discriminator's loss at theta_k),
-the generator minimises its cost at theta_K, which depends on the generated images directly and through every theta_k
-(section 2.3, equations 7 to 9).
+The generator does not play against the discriminator as it is now, but against the discriminator after K more updates. Let
+theta_0 be the discriminator's parameters and
+    theta_{k+1} = theta_k - step(gradient of the discriminator's loss at theta_k)
+an update by its optimiser. The generator minimises its cost at theta_K. This depends on the generated images directly and
+through every theta_k (section 2.3, equations 7 to 9).
 
-Recorded as it stands, that is a graph as deep as K training steps. `Unrolling.rematerialized` keeps no graph: it goes
-forward storing each step's parameters and optimiser state, and then back step by step, recording one at a time (as
-`checkpoint` does it). Memory: one step's graph and K sets of parameters and moments.
+If all of it is recorded, the graph is as deep as K training steps. `Unrolling.rematerialized` avoids that. It goes forward
+without a graph and stores each step's parameters and optimiser state. Then it goes back step by step, and records one step
+at a time (as `checkpoint` does). It needs memory for one step's graph and for K sets of parameters and moments.
 """
 from __future__ import annotations
 
@@ -35,11 +35,11 @@ from tinygan.tables import lookup
 from tinygan.tensor import Tensor, wrap
 
 NETWORKS = {"dense": vanilla_networks, "dcgan": dcgan_networks}
-"""The players that `tinygan train unrolled` offers, by name."""
+"""The pairs of networks that `tinygan train unrolled` offers, by name."""
 
 
 class Act(Enum):
-    """What is done in a round, in an order to choose."""
+    """One part of a training step. `ORDERS` says in which order the parts come."""
 
     UPDATE_DISCRIMINATOR = "d_steps updates of the discriminator"
     LOOK_AHEAD = "the generator's gradients, against the discriminator as it would become from here"
@@ -51,22 +51,23 @@ ORDERS = {
     "generator-first": (Act.LOOK_AHEAD, Act.UPDATE_GENERATOR, Act.UPDATE_DISCRIMINATOR),
     "simultaneous": (Act.LOOK_AHEAD, Act.UPDATE_DISCRIMINATOR, Act.UPDATE_GENERATOR),
 }
-"""The orders of a round, by name."""
+"""The orders by name."""
 
 Parameters = list[Tensor]
-"""Of a discriminator, as `fusion.as_function` takes them: one by one, or all in one Tensor."""
+"""The parameters of a discriminator, as `fusion.as_function` takes them: one by one, or all in one Tensor."""
 
 Loss = Callable[[Parameters, Any], Tensor]
-"""What a player minimises, as a function of the discriminator's parameters and of images."""
+"""A loss as a function of the discriminator's parameters and of images."""
 
 
 class Unrolling(NamedTuple):
-    """A discriminator's next `steps` updates by its optimiser, and the generator's loss after them.
+    """The next `steps` updates that a discriminator's optimiser would make, and the generator's loss after them.
 
-    The discriminator before or after an update is a point: one array of all its parameters and its optimiser's slots (see
-    `Optimizer.pack`). parameters: makes of a point what the losses take. judged: makes of the generated images what d_loss
-    takes; g_loss takes the generated images themselves. truncate: the generator's gradient goes back through the last
-    `truncate` updates only. What comes before is taken for constant (biased; Shaban et al. 2019).
+    A point is the state of the discriminator before or after an update: one array of all its parameters and its optimiser's
+    slots (see `Optimizer.pack`). parameters: a function that takes the parameters out of a point. judged: a function that
+    makes, of generated images, the images for d_loss. (g_loss takes the generated images themselves.) truncate: the
+    generator's gradient goes back through the last `truncate` updates only. The updates before count as constants (this is
+    biased; Shaban et al. 2019).
     """
 
     d_loss: Loss
@@ -78,23 +79,24 @@ class Unrolling(NamedTuple):
     truncate: int
 
     def advance(self, point: Any, judged: Any, step: int) -> Tensor:
-        """One update of the discriminator; recorded, so that it can be differentiated."""
+        """One update of the discriminator, recorded so that it can be differentiated."""
         parameters = self.parameters(point)
         gradients = grad(self.d_loss(parameters, judged), parameters, create_graph=True)
         return self.optimizer.advance(point, gradients, self.optimizer.count + step)
 
     def advance_array(self, point: Array, judged: Any, step: int) -> Array:
-        """The same without a graph."""
+        """As `advance`, but without a graph."""
         parameters = [wrap(values, Leaf()) for values in self.parameters(point)]
         gradients = grad(self.d_loss(parameters, judged), parameters)
         return self.optimizer.advance(point, [g.array for g in gradients], self.optimizer.count + step)
 
     def rematerialized(self, fake: Array) -> tuple[Tensor, Array]:
-        """The generator's loss and its gradient by the generated images: exact, with the memory of one step's graph."""
+        """The generator's loss and its gradient with respect to the generated images. It is exact, and holds the graph of
+        only one step at a time."""
         points, judged = [self.optimizer.pack()], self.judged(fake)
         for step in range(self.steps):
             points.append(self.advance_array(points[-1], judged, step))
-            del points[:-1 - self.truncate]  # it goes back no farther
+            del points[:-1 - self.truncate]  # the gradient goes back no further
         del judged
         last, images = wrap(points.pop(), Leaf()), wrap(fake, Leaf())
         loss = self.g_loss(self.parameters(last), images)
@@ -105,11 +107,11 @@ class Unrolling(NamedTuple):
             after = self.advance(point, self.judged(images), step)
             cotangent, more = (g.array for g in grad(after, [point, images], cotangent))
             by_images = by_images + more
-            del after, point, images, more  # the next step's graph takes this one's memory
+            del after, point, images, more  # free this step's graph before the next one is recorded
         return loss.detach(), by_images
 
     def recorded(self, fake: Tensor) -> Tensor:
-        """The generator's loss with the graph of all steps behind it: memory grows with them."""
+        """The generator's loss, with the graph of all steps. So memory grows with the number of steps."""
         point: Any = self.optimizer.pack()
         constant = self.steps - self.truncate
         if constant:
@@ -123,7 +125,7 @@ class Unrolling(NamedTuple):
 
 
 class VanillaSettings(TypedDict, total=False):
-    """VanillaGAN's other settings."""
+    """The arguments of VanillaGAN that UnrolledGAN passes on."""
 
     d_steps: int
     noise: str
@@ -135,16 +137,16 @@ class VanillaSettings(TypedDict, total=False):
 
 
 class UnrolledGAN(VanillaGAN):
-    """Algorithm 1, but the generator's gradient looks `unroll_steps` (K) of the discriminator's updates ahead.
+    """Algorithm 1, but the generator's gradient looks ahead over the discriminator's next `unroll_steps` (K) updates.
 
-    Those updates are the discriminator's own, with its optimiser's moments and count as they stand. All K of them see the
-    same minibatch, latent vectors and dropout. They are on trial: the discriminator's weights and running statistics stay as
-    they are until its ordinary update.
+    The updates ahead are those that the discriminator's optimiser would make now, with its present moments and count. All K
+    of them use the same minibatch, latent vectors and dropout. They are made on a copy: the discriminator's weights and
+    running statistics change only in its ordinary update.
 
-    generator_cost: "minimax" is the paper's. order: one of `ORDERS`: whose update comes first ("discriminator-first" as in
-    Algorithm 1), or "simultaneous", where both start from the same state of the game. truncate: see `Unrolling`.
-    rematerialize: False records all K steps, which is faster while it fits into memory. The other arguments are
-    VanillaGAN's.
+    generator_cost: the paper uses "minimax". order: one of `ORDERS`. Either one player is updated first
+    ("discriminator-first", as in Algorithm 1, or "generator-first"), or the updates are "simultaneous": both start from the
+    same parameters. truncate: see `Unrolling`. rematerialize: False records all K steps at once, which is faster if it fits
+    into memory. The other arguments are those of VanillaGAN.
     """
 
     def __init__(self, generator: nn.Module, discriminator: nn.Module, latent_dim: int, *, unroll_steps: int = 5,
@@ -162,8 +164,9 @@ class UnrolledGAN(VanillaGAN):
         self.rematerialize = rematerialize
 
     def step(self, real: npt.ArrayLike) -> Stats:
-        """One round: `d_steps` updates of the discriminator and one of the generator, in the order chosen. real: as for
-        `VanillaGAN.step`; the generator's look ahead sees the last N of them."""
+        """One round: `d_steps` updates of the discriminator and one of the generator, in the chosen order.
+
+        real: as for `VanillaGAN.step`. The updates ahead use the last N images."""
         images = self._batch(real)
         n = len(images) // self.d_steps
         with use_key(self.keys):
@@ -178,8 +181,8 @@ class UnrolledGAN(VanillaGAN):
         return stats._replace(g_loss=number(loss))
 
     def unrolled_gradients(self, real: Any, z: Any) -> tuple[Tensor, list[Tensor]]:
-        """The generator's loss and its gradients in the order of `generator.parameters()`, for the real images (N, ...) that
-        the discriminator's steps ahead see, and latent vectors z (N, latent_dim)."""
+        """The generator's loss and its gradients in the order of `generator.parameters()`. real (N, ...): the images for the
+        updates ahead. z (N, latent_dim): latent vectors."""
         with override(updating=self.g_identities):
             fake = self.generator(z)
         self._first_step.generator(fake)
@@ -191,8 +194,8 @@ class UnrolledGAN(VanillaGAN):
         return loss.detach(), grad(loss, self.g_parameters)
 
     def look_ahead(self, real: Any) -> Unrolling:
-        """The discriminator's next `unroll_steps` updates as they would be on these real images (N, ...): what
-        `unrolled_gradients` goes through. Its dropout is drawn here, once; running statistics do not move."""
+        """The discriminator's next `unroll_steps` updates, if they were made on these real images (N, ...). Dropout is the
+        same in all of them: its key is drawn here. Running statistics are not updated."""
         draws = self.keys.next_key()
         discriminator = as_function(self.discriminator)
 

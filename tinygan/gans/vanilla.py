@@ -28,18 +28,18 @@ from tinygan.tensor import Tensor, as_array
 
 
 class VanillaGAN(GAN):
-    """Algorithm 1: `d_steps` updates of the discriminator, each on fresh noise and fresh data, then one of the
-    generator on fresh noise.
+    """Algorithm 1: `d_steps` updates of the discriminator, each on new noise and new data, then one update of the
+    generator on new noise.
 
     The discriminator minimises -mean(log D(x)) - mean(log(1 - D(G(z)))), D = sigmoid(logits).
     generator_cost: what the generator minimises, one of `costs.GENERATOR_COSTS`:
         "minimax"             mean(log(1 - D(G(z)))): its gradient vanishes where the discriminator is sure
         "non-saturating"      -mean(log D(G(z)))
         "maximum-likelihood"  -mean(D(G(z)) / (1 - D(G(z)))): maximum likelihood, for an optimal discriminator
-    label_smoothing: real images' target is 1 - label_smoothing, generated ones' stays 0 (one-sided; Salimans et al.
-    2016, section 3.4). instance_noise: the standard deviation of normal noise in all images that the discriminator sees
-    (see `instance_noise.py`): a number, or a function of the steps made, such as the schedules of `optim`.
-    The other arguments are GAN's.
+    label_smoothing: the target of real images is 1 - label_smoothing, that of generated images stays 0 (one-sided; Salimans
+    et al. 2016, section 3.4). instance_noise: the standard deviation of normal noise that is added to all images before the
+    discriminator sees them (see `instance_noise.py`). It is a number, or a function of the number of steps made, such as a
+    schedule of `optim`. The other arguments are those of GAN.
     """
 
     def __init__(self, generator: nn.Module, discriminator: nn.Module, latent_dim: int, *, d_steps: int = 1,
@@ -62,11 +62,13 @@ class VanillaGAN(GAN):
         self._first_step = FirstStep(type(self).__name__, discriminator, type(self).d_loss is VanillaGAN.d_loss)
 
     def step(self, real: npt.ArrayLike) -> Stats:
-        """One round of Algorithm 1. real: (d_steps * N, ...) images in [-1, 1], N for each discriminator update: whatever
-        `np.asarray` takes, Tensors, PyTorch's tensors. What has another precision than the weights is converted.
+        """One round of Algorithm 1.
 
-        The statistics of the discriminator are means over its updates. Images that cannot be right are refused before any
-        weight changes (see `FirstStep`).
+        real: (d_steps * N, ...) images in [-1, 1], N for each update of the discriminator. Anything that `np.asarray` takes,
+        a Tensor or one of PyTorch's tensors; it is converted to the weights' precision.
+
+        Returns the losses and probabilities. Those of the discriminator are means over its updates. Raises an error before
+        any weight changes if the images cannot be right (see `FirstStep`).
         """
         images = self._batch(real)
         with use_key(self.keys):
@@ -76,7 +78,7 @@ class VanillaGAN(GAN):
         return stats._replace(g_loss=g_loss)
 
     def _update_discriminator(self, real: Any) -> Stats:
-        """`d_steps` updates, each on its part of `real`; their mean statistics, without a generator's loss."""
+        """Make `d_steps` updates, each on its part of `real`. Returns their mean statistics; the generator's loss is NaN."""
         updates = []
         for batch in split(real, self.d_steps):
             loss, gradients, real_logits, fake_logits = self.d_gradients(batch, self.latent(len(batch)))
@@ -86,14 +88,14 @@ class VanillaGAN(GAN):
         return mean_stats(updates)
 
     def _update_generator(self, n: int) -> Any:
-        """One update, on n latent vectors; the generator's loss."""
+        """Make one update, on n latent vectors. Returns the generator's loss."""
         loss, gradients = self.g_gradients(self.latent(n))
         self.g_optimizer.step(gradients)
         return number(loss)
 
     def d_gradients(self, real: Any, z: Any) -> tuple[Tensor, list[Tensor], Any, Any]:
-        """The discriminator's loss and its gradients in the order of `discriminator.parameters()`, for real images
-        (N, ...) and latent vectors z (M, latent_dim); then the logits of the real and of the generated images."""
+        """For real images (N, ...) and latent vectors z (M, latent_dim): the discriminator's loss, its gradients in the
+        order of `discriminator.parameters()`, and the logits of the real and of the generated images."""
         with override(recording=False, updating=frozenset()):  # the generator stays as it is
             fake = self.generator(z)
         checks.check_shapes(type(self).__name__, real, fake)
@@ -102,8 +104,8 @@ class VanillaGAN(GAN):
         return loss, grad(loss, self.d_parameters), real_logits, fake_logits
 
     def g_gradients(self, z: Any) -> tuple[Tensor, list[Tensor]]:
-        """The generator's loss and its gradients in the order of `generator.parameters()`, for latent vectors z
-        (N, latent_dim). `grad` goes through the discriminator to the images, and never to its weights."""
+        """For latent vectors z (N, latent_dim): the generator's loss and its gradients in the order of
+        `generator.parameters()`. `grad` goes back through the discriminator, but computes no gradients of its weights."""
         with override(updating=self.g_identities):
             fake = self.generator(z)
             self._first_step.generator(fake)
@@ -111,26 +113,29 @@ class VanillaGAN(GAN):
         return loss, grad(loss, self.g_parameters)
 
     def d_loss(self, discriminator: Callable[[Any], Any], images: batches.Judged) -> tuple[Tensor, Any, Any]:
-        """What a discriminator minimises, for images as `judged` makes them; and its logits for real and generated ones."""
+        """What the discriminator minimises, for images that `judged` returned, and its logits for the real and the generated
+        images."""
         logits = batches.logits_of(type(self).__name__, discriminator, images)
-        self._first_step.discriminator(logits.fake if logits.both is None else logits.both)
-        return logits.cross_entropy(1.0 - self.label_smoothing), logits.real, logits.fake
+        self._first_step.discriminator(logits.returned)
+        # With targets of 1 and 0: -mean(log D(x)) - mean(log(1 - D(G(z))))
+        loss = logits.cross_entropy(real_target=1.0 - self.label_smoothing, fake_target=0.0)
+        return loss, logits.real, logits.fake
 
     def g_loss(self, logits: Any) -> Tensor:
-        """What the generator minimises, from the discriminator's logits (N, 1) for its images."""
+        """What the generator minimises. logits (N, 1): what the discriminator says of the generated images."""
         loss: Tensor = lookup(GENERATOR_COSTS, type(self).__name__, "generator_cost", self.generator_cost).of_logits(logits)
         return loss
 
     def judged(self, real: Any, fake: Any) -> batches.Judged:
-        """What the discriminator judges in an update, made of real and generated images (N, ...)."""
+        """The real and generated images (N, ...) of an update, as the discriminator sees them."""
         return batches.joined(self.seen(real), self.seen(fake), self.couples_examples)
 
     def seen(self, images: Any) -> Any:
-        """What the discriminator sees of images (N, ...): with instance noise, drawn from the context's key."""
+        """Images (N, ...) as the discriminator sees them: with instance noise, which is drawn from the context's key."""
         return noisy(images, self.instance_noise, self._steps)
 
     def _batch(self, real: Any) -> Any:
-        """real as an array beside the networks, if it is what `step` expects."""
+        """real as an array on the networks' device. Raises an error if it is not what `step` expects."""
         weight = self.g_parameters[0]
         images = checks.as_batch(real, weight.dtype, self.d_steps)
         self._first_step.batch(images)
@@ -139,8 +144,8 @@ class VanillaGAN(GAN):
 
 def vanilla_networks(image_shape: tuple[int, int, int] = (1, 28, 28),
                      latent_dim: int = 100) -> tuple[nn.Sequential, nn.Sequential]:
-    """The generator and discriminator of the vanilla GAN for images (C, H, W): fully connected, leaky ReLU 0.2; the
-    generator ends in tanh, the discriminator in one logit."""
+    """The generator and the discriminator of the vanilla GAN for images (C, H, W). Both are fully connected, with leaky
+    ReLU 0.2. The generator ends in tanh, the discriminator in one logit."""
     pixels = math.prod(image_shape)
     generator = nn.Sequential(
         nn.Dense(latent_dim, 256), nn.LeakyReLU(0.2),

@@ -1,2 +1,2 @@
-"""What meets other libraries: NumPy's functions on Tensors, arrays and files of other kinds, PyTorch's names."""
+"""The connections to other libraries: NumPy's functions on Tensors, foreign arrays and files, PyTorch's names."""
 __all__: list[str] = []

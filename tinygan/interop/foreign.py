@@ -1,4 +1,4 @@
-"""Numbers in whatever form a user has them: lists, arrays of any type, PyTorch's tensors. Anything else is an error."""
+"""Numbers in any form that a user may have: lists, arrays of any type, PyTorch's tensors. Anything else is an error."""
 from __future__ import annotations
 
 __all__ = ["as_numbers"]
@@ -12,9 +12,9 @@ from tinygan.tensor import as_array
 
 
 def as_numbers(label: str, value: Any) -> Array:
-    """value as an array of real numbers: an array of either device, or the one inside a Tensor, as it is; anything else as
-    `np.asarray` takes it, and PyTorch's tensors. What NumPy has no type for (bfloat16) becomes float32. TypeError, which
-    begins with `label`, for what are no real numbers."""
+    """value as an array of real numbers. An array on any device, or the array inside a Tensor, is returned as it is.
+    Anything that `np.asarray` takes, and PyTorch's tensors, are converted; types that NumPy does not have (bfloat16) become
+    float32. For anything else raises a TypeError that begins with `label`."""
     array = as_array(value)
     try:
         here = backend_of(array)
@@ -24,7 +24,7 @@ def as_numbers(label: str, value: Any) -> Array:
         array = _on_host(label, array)
     if array.dtype.kind in "fiub":
         return array
-    if array.dtype.name.startswith(("bfloat16", "float8")):  # (of the package ml_dtypes)
+    if array.dtype.name.startswith(("bfloat16", "float8")):  # (types of the package ml_dtypes)
         return array.astype(np.float32)
     raise TypeError(f"{label} should be real numbers, got {type(value).__name__} of {array.dtype}")
 

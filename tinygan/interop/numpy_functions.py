@@ -1,7 +1,7 @@
-"""What comes from NumPy and goes there: arrays that become Tensors, and NumPy's functions on Tensors. The operators' ufuncs
-run, and what would cut a gradient off is refused.
+"""NumPy and Tensors: arrays that become Tensors, and NumPy's functions called on Tensors. The ufuncs of operators work. A
+function that would lose a gradient raises an error.
 
-`np.asarray(tensor)` is the way out: an array of the values, which every function takes.
+`np.asarray(tensor)` always works: it is an array of the values, which every function takes.
 """
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from tinygan import tensor as tensors  # (which imports this module, so its names are read when they are needed)
+from tinygan import tensor as tensors  # (it imports this module, so its names can be used only inside functions)
 from tinygan.backends import Array, backend_of
 from tinygan.context import CONTEXT
 
@@ -23,7 +23,7 @@ OPERATORS = {
     np.less: ("__lt__", "__gt__"), np.less_equal: ("__le__", "__ge__"), np.greater: ("__gt__", "__lt__"),
     np.greater_equal: ("__ge__", "__le__"),
 }
-"""What NumPy calls for `array + tensor` and the others, and Tensor's methods for it: Tensor on the left, on the right."""
+"""The ufunc that NumPy calls for `array + tensor` and so on, and Tensor's methods: with the Tensor left, and right."""
 
 HARMLESS = frozenset((
     "shape", "ndim", "size", "result_type", "can_cast", "min_scalar_type", "common_type", "isrealobj", "iscomplexobj",
@@ -34,7 +34,7 @@ HARMLESS = frozenset((
     "histogram_bin_edges", "array2string", "array_repr", "array_str", "save", "savez", "savez_compressed", "savetxt",
     "copyto",
 ))
-"""NumPy's functions that describe, compare, count, print, save or copy values, or have no gradient anyway."""
+"""Functions of NumPy through which no gradient flows: they describe, compare, count, print, save or copy values."""
 
 OTHER_NAMES = {
     "absolute": "abs", "add.accumulate": "cumsum", "add.reduce": "sum", "amax": "max", "amin": "min",
@@ -52,14 +52,14 @@ OTHER_NAMES = {
     "take": "getitem", "take_along_axis": "gather", "tensordot": "einsum", "tile": "concatenate", "trace": "einsum",
     "unstack": "split", "vdot": "einsum", "vecdot": "einsum", "vsplit": "split", "vstack": "concatenate",
 }
-"""The ops that do what functions of other names do. (The rest have NumPy's names.)"""
+"""Functions of NumPy, and the ops that do the same under another name. (Other ops have NumPy's names.)"""
 
 
 _NUMBERS = frozenset((float, int, bool))
 
 
 def copied(array: Any, dtype: Any = None) -> Array:
-    """What `Tensor(array, dtype=dtype)` holds: a copy of an array or a Tensor, or an array of numbers or a list of them."""
+    """The array for `Tensor(array, dtype=dtype)`: a copy of an array or a Tensor, or a new array of a number or a list."""
     if isinstance(array, tensors.Tensor):
         array = array.array
     array = of_numpy("Tensor", array)
@@ -69,23 +69,24 @@ def copied(array: Any, dtype: Any = None) -> Array:
                             "their values")
         array = np.asarray(array)
         if array.dtype.kind in "fiu" and dtype is None:
-            dtype = np.float32  # Python's numbers carry no precision of their own
+            dtype = np.float32  # Python's numbers have no precision of their own
     if array.dtype.kind not in "fiub":
         raise TypeError(f"Tensor: expected real numbers, got an array of {array.dtype}")
     return backend_of(np.asarray(array) if np.isscalar(array) else array).xp.array(array, dtype=dtype, copy=True, order="C")
 
 
 def of_numpy(caller: str, value: Any) -> Any:
-    """An array whose dtype is none of NumPy's, such as PyTorch's tensor, as one of NumPy; anything else as it is."""
+    """value as a NumPy array, if it is an array of another library with a dtype of its own, such as PyTorch's tensor.
+    Anything else is returned as it is."""
     if isinstance(getattr(value, "dtype", None), np.dtype | None):
         return value
-    from tinygan.interop.foreign import as_numbers  # (which imports this module)
+    from tinygan.interop.foreign import as_numbers  # (it imports this module)
 
     return as_numbers(caller, value)
 
 
 def holds_recorded(value: Any) -> bool:
-    """Whether there is a Tensor whose ops are being recorded in this value, a list, tuple or dict of such included."""
+    """Whether value is, or holds in lists, tuples and dicts, a Tensor that requires a gradient, while ops are recorded."""
     if isinstance(value, tensors.Tensor):
         return value.node is not None and CONTEXT.get().recording
     if isinstance(value, dict):
@@ -96,25 +97,26 @@ def holds_recorded(value: Any) -> bool:
 
 
 def array_function(function: Callable[..., Any], args: Any, kwargs: Any) -> Any:
-    """`Tensor.__array_function__`: the function on the values, unless that would cut off what is being recorded."""
+    """`Tensor.__array_function__`: call the function on the values. Raises TypeError if that would lose a gradient."""
     if function.__name__ not in HARMLESS and holds_recorded((args, kwargs)):
-        raise TypeError(f"{_name(function)} would cut the gradient of a Tensor: {_instead(function.__name__)}")
+        raise TypeError(f"{_name(function)} would lose the gradient of a Tensor: {_instead(function.__name__)}")
     return function(*_values(args), **_values(kwargs))
 
 
 class ArrayUfunc:
-    """`Tensor.__array_ufunc__`. NumPy asks the class for it, and gets the method below; CuPy asks the object, and None makes
-    it leave `array + tensor` to Tensor."""
+    """`Tensor.__array_ufunc__`. NumPy reads it from the class and gets the function below. CuPy reads it from the object and
+    gets None: so CuPy leaves `array + tensor` to Tensor."""
 
     def __get__(self, tensor: tensors.Tensor | None, kind: type[tensors.Tensor]) -> Any:
         return array_ufunc if tensor is None else None
 
 
 def array_ufunc(tensor: tensors.Tensor, ufunc: np.ufunc, method: str, *inputs: Any, out: Any = None, **options: Any) -> Any:
-    """`array + tensor` and the other operators, whose ufuncs NumPy calls; a TypeError for any other use of a ufunc."""
+    """`array + tensor` and the other operators, for which NumPy calls ufuncs. Raises TypeError for any other use of a
+    ufunc."""
     if out is not None:
-        raise TypeError(f"{_name(ufunc)} of a Tensor into an array would cut its gradient: write array = array + tensor for "
-                        "array += tensor, or use np.asarray(tensor) for its values")
+        raise TypeError(f"{_name(ufunc)} of a Tensor into an array would lose its gradient: write array = array + tensor "
+                        "instead of array += tensor, or use np.asarray(tensor) for its values")
     names = OPERATORS.get(ufunc)
     if names is None or method != "__call__" or options:
         method = "" if method == "__call__" else f".{method}"
@@ -122,12 +124,12 @@ def array_ufunc(tensor: tensors.Tensor, ufunc: np.ufunc, method: str, *inputs: A
     on_left = tensor is inputs[0]
     result = getattr(tensor, names[not on_left])(inputs[on_left])
     if result is NotImplemented and ufunc in (np.equal, np.not_equal):
-        return ufunc is np.not_equal  # no numbers, so not equal, as for Python's objects
+        return ufunc is np.not_equal  # what is not a number is not equal, as for Python's objects
     return result
 
 
 def _values(value: Any) -> Any:
-    """The value with arrays in place of Tensors."""
+    """The value with arrays instead of Tensors."""
     if isinstance(value, tensors.Tensor):
         return value.numpy()
     if isinstance(value, dict):
@@ -138,7 +140,7 @@ def _values(value: Any) -> Any:
 
 
 def _name(function: Any) -> str:
-    module = getattr(function, "__module__", None) or "numpy"  # (a ufunc of older versions names none)
+    module = getattr(function, "__module__", None) or "numpy"  # (a ufunc of older versions has none)
     return f"{module}.{function.__name__}".replace("numpy", "np", 1)
 
 

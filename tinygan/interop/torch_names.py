@@ -1,4 +1,4 @@
-"""What PyTorch's names are here. Looked up only where a name is missing: the error then names ours."""
+"""PyTorch's names and what they are called in tinygan. They are used only in errors about names that do not exist."""
 from __future__ import annotations
 
 __all__ = ["missing"]
@@ -6,9 +6,9 @@ __all__ = ["missing"]
 from collections.abc import Mapping
 
 _OPS = "the functions are tinygan's own: tg.relu, tg.softmax, tg.conv2d, tg.binary_cross_entropy_with_logits, ..."
-_LISTS = "assign a list or a dict of modules as an attribute: its members are found"
-_NO_STEP = "tg.grad(loss, network.parameters()) returns the gradients, and optimizer.step(gradients) takes them"
-_NUMPY = "make a NumPy array of float32 ({}), which every op takes; tg.Tensor(array, requires_grad=True) for gradients"
+_LISTS = "assign a list or a dict of modules to an attribute: the modules in it are found"
+_NO_STEP = "tg.grad(loss, network.parameters()) returns the gradients, and optimizer.step(gradients) applies them"
+_NUMPY = "make a NumPy array of float32 ({}), which every op takes; for gradients, tg.Tensor(array, requires_grad=True)"
 _KEYS = "tg.random.Key(0).{}"
 
 TINYGAN: Mapping[str, str] = {
@@ -87,7 +87,7 @@ MODULE: Mapping[str, str] = {
     "cuda": 'to("cuda")', "cpu": 'to("cpu")', "double": "astype(np.float64)", "float": "astype(np.float32)",
     "half": "astype(np.float32): there is no half precision", "children": "named_children()", "modules": "named_modules()",
     "buffers": "named_buffers()", "apply": "a loop over named_modules()", "zero_grad": _NO_STEP,
-    "requires_grad_": "tg.grad with respect to the parameters that you want, and an optimiser bound to them",
+    "requires_grad_": "tg.grad with respect to the parameters that you choose, and an optimiser bound to them",
     "register_buffer": "an attribute: self.name = tg.Buffer(array)", "register_parameter": "an attribute: self.name = tg.Parameter(array)",
     "add_module": "an attribute: self.name = module", "append": "a new one: nn.Sequential(*network, layer)",
     "extend": "a new one: nn.Sequential(*network, *layers)", "get_parameter": "dict(named_parameters())[path]",
@@ -101,7 +101,7 @@ OPTIMIZER: Mapping[str, str] = {
 """For optimisers."""
 
 
-_COPY = "tg.Tensor(x), a copy that is not recorded; no op writes to x, so few need one"
+_COPY = "tg.Tensor(x), a copy that is not recorded; no op writes to x, so a copy is rarely needed"
 
 TENSOR: Mapping[str, str] = {
     "view": "reshape(shape)", "view_as": "reshape(y.shape)", "ravel": "flatten()", "unsqueeze": "tg.expand_dims(x, axis)",
@@ -117,6 +117,6 @@ TENSOR: Mapping[str, str] = {
 
 
 def missing(owner: str, name: str, names: Mapping[str, str], where: object) -> AttributeError:
-    """The error for an attribute that is not there: Python's own words, and what it is called here if PyTorch has it."""
+    """The error for an attribute that does not exist: in Python's own words and, if PyTorch has it, with its name here."""
     ours = f"; in tinygan: {names[name]}" if name in names else ""
     return AttributeError(f"{owner} has no attribute {name!r}{ours}", name=name, obj=where)

@@ -1,11 +1,11 @@
 """The activations. Each is one record of formulas, from which NumPy, Numba and CUDA get their code.
 
     kernels/cpu/activations/in_numpy.py          functions of whole arrays
-    kernels/cpu/activations/functions.py         functions of one number, and loops, that Numba compiles
+    kernels/cpu/activations/functions.py         functions of one number, and loops over them, compiled by Numba
     kernels/cuda/runtime/activation_source.py    functions of one number in C++
     ops/activations.py                           the second derivative in ops, which have derivatives themselves
 
-`reference.py` and the tests do not read the records: they state the formulas once more.
+`reference.py` and the tests do not read the records. They state the formulas independently, so that they can find an error.
 """
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tinygan.kernels.expressions import DEFINITIONS, Writer, body, parsed, pytho
 
 @dataclass(frozen=True)
 class Activation:
-    """An activation f of x, with a parameter `slope`, in the language of `expressions`."""
+    """An activation f of x with a parameter `slope`. The formulas are written in the language of `expressions`."""
 
     name: str
     value: str
@@ -29,13 +29,13 @@ class Activation:
     curvature: str
     """f''(x)."""
     slope_from_result: str = ""
-    """f'(x), computed from y = f(x). The perceptron, which keeps only results, needs it. (Its absolute error is that of y,
-    so a small slope is lost.) A piecewise linear one that is fused needs none: `slope` decides by the sign of x, which is
-    the sign of y."""
+    """f'(x), computed from y = f(x). The perceptron keeps only results, so it needs this formula. (The absolute error is as
+    large as that of y, so a small slope is lost.) A fused record that is piecewise linear may leave it empty. Then its
+    `slope` is computed from y instead of x: such a slope depends on the sign of x alone, and y has the same sign."""
     curvature_from_result: str = ""
     """f''(x), computed from y. The perceptron needs it, too."""
     fused: bool = False
-    """Products and convolutions apply f themselves and keep only y. Backward computes the slope from y, so
+    """Whether products and convolutions apply f themselves. They keep only y, and backward computes the slope from y, so
     `slope_from_result` must be exact enough for training."""
 
     def __post_init__(self) -> None:
@@ -43,7 +43,7 @@ class Activation:
             self.tree(which)
 
     def tree(self, which: str) -> ast.expr:
-        """The parsed formula. ValueError if the record has none."""
+        """The parsed formula of that name. Raises ValueError if the record has none."""
         text = getattr(self, which)
         if which.endswith("_from_result"):
             if text:
@@ -55,12 +55,12 @@ class Activation:
         return parsed(text, ("x", "slope"))
 
     def argument(self, which: str) -> str:
-        """The name that the formula gives to its argument: x, or y for a result."""
+        """The name of the formula's argument: "x" for the input, "y" for the result."""
         return "y" if which.endswith("_from_result") and getattr(self, which) else "x"
 
     @property
     def kept_slope(self) -> str:
-        """Which formula backward uses: from the result, which is kept of a fused activation, or from x."""
+        """The name of the formula that backward uses. Backward keeps y of a fused activation, and x of any other."""
         return "slope_from_result" if self.fused else "slope"
 
     @property
@@ -88,7 +88,7 @@ RECORDS = (
                curvature="0 if x > 0 else slope * decay(abs(x))",
                slope_from_result="1 if y > 0 else y + slope", curvature_from_result="0 if y > 0 else y + slope"),
 )
-"""In the order of their codes: a kernel is told the activation's place in here."""
+"""The place of a record in this list is the activation's code, by which kernels know it."""
 
 CODES = {record.name: code for code, record in enumerate(RECORDS)}
 BY_NAME = {record.name: record for record in RECORDS}
@@ -96,14 +96,14 @@ IDENTITY = CODES["identity"]
 
 
 def python_source(record: Activation, which: str) -> str:
-    """The source of a Python function (argument, slope) of one number of type `real`."""
+    """The source of a Python function (argument, slope) -> number. In it, `real` is the type of the numbers."""
     return python_function(which, f"{record.argument(which)}, slope", body(record.tree(which), Writer()))
 
 
 @cache
 def result_tells_slope(record: Activation, slope: float) -> bool:
-    """Whether the slope can be computed from the result. It cannot where the slope at 0 differs from that below 0 and the
-    value is 0 in both places, as for leaky ReLU with slope 0 if its slope at 0 were 1."""
+    """Whether the slope can be computed from the result. It cannot if two places have the same value but different slopes.
+    Leaky ReLU with `slope` 0 would be such a case if its slope at 0 were 1: its value is 0 both there and below."""
     if not record.fused or record.slope_from_result:
         return bool(record.slope_from_result)
     functions: dict[str, object] = {"real": float, "max": lambda a, b: b if a <= b else a, "decay": lambda t: math.exp(-t),
@@ -118,8 +118,9 @@ def result_tells_slope(record: Activation, slope: float) -> bool:
 
 
 FUSED = {record.name: CODES[record.name] for record in RECORDS if record.fused and result_tells_slope(record, 0.0)}
-"""What products and convolutions apply themselves."""
+"""The codes, by name, of the activations that products and convolutions apply themselves."""
 PIECEWISE_LINEAR = {name: code for name, code in FUSED.items() if BY_NAME[name].is_piecewise_linear}
-"""What batch normalisation applies itself: its second derivative leaves out the activation's."""
+"""The codes, by name, of the activations that batch normalisation applies itself. Its second gradients leave out f'', which
+is 0 for these."""
 KNOWN_FROM_RESULT = {record.name: CODES[record.name] for record in RECORDS if record.is_known_from_result}
-"""What a perceptron applies itself: it keeps only results."""
+"""The codes, by name, of the activations that a perceptron applies itself. It keeps only results."""

@@ -1,8 +1,9 @@
-"""Softmax and its kin in the functions of an array namespace, NumPy's or one with the same names.
+"""softmax, log_softmax and logsumexp for any array namespace: NumPy, or one with the same function names.
 
-All begin with x less its largest number, so that nothing overflows. The largest element's exponential is then 1, and the
-others are summed beside it: so log(1 + a little) is not lost. An infinite maximum takes all the weight: [inf, 1] is to
-softmax as [1, 0] is, and two infinities share. In a row of -inf nothing has a weight: zeros.
+All three first subtract the maximum from x, so that nothing overflows. The exponential of the maximum is then exactly 1. The
+other exponentials are added up, and log1p adds the 1. So a tiny sum of them is not lost. If the maximum is infinite it takes
+all the weight: softmax of [inf, 1] is [1, 0], and two infinities get 1/2 each. If all numbers are -inf, softmax is 0
+everywhere.
 """
 from __future__ import annotations
 
@@ -15,8 +16,8 @@ Axes = tuple[int, ...] | None
 
 
 def _centred(xp: Any, x: Array, axes: Axes) -> tuple[Array, Array, Array]:
-    """x less its largest number; that number; and the sum of all exponentials but one of the largest, in float64. (Without
-    branches: for those a GPU would have to be waited for.)"""
+    """(x - maximum, the maximum, the sum of all exponentials except one of the largest, in float64). There are no branches:
+    to decide one, the CPU would have to wait for the GPU."""
     zero, high = x.dtype.type(0), xp.max(x, axes, keepdims=True)
     nothing = high == -np.inf
     largest = (x == high) & ~nothing
@@ -43,7 +44,7 @@ def log_softmax(xp: Any, x: Array, axes: Axes) -> Array:
 
 
 def logsumexp(xp: Any, x: Array, axes: Axes) -> Array:
-    """log(sum(exp(x))) over the axes, which stay as axes of size 1."""
+    """log(sum(exp(x))) over the axes, which are kept with size 1."""
     if not x.size:
         return xp.full([1 if axes is None or i in axes else n for i, n in enumerate(x.shape)], -np.inf, x.dtype)
     _, high, others = _centred(xp, x, axes)

@@ -1,14 +1,15 @@
-"""A small common language for formulas of one number, and how it is written in Python, C++ and function calls.
+"""A small language for formulas of one number, and its translation to Python, C++ and calls of functions.
 
-An expression is a line of Python: numbers, names, + - * /, comparisons, `a if condition else b`, and calls of FUNCTIONS.
-`x if x > 0 else slope * x` becomes
+An expression is written in Python, with numbers, names, + - * /, comparisons, `a if condition else b`, and calls of
+FUNCTIONS. For example, `x if x > 0 else slope * x` becomes
 
-    infix        x if x > real(0) else slope * x                      for Numba, one number at a time
-    c            x > real(0) ? x : slope * x                          for CUDA
-    functional   choose(greater(x, 0), x, multiply(slope, x))         for NumPy and for ops, whole arrays at a time
+    Writer              x if x > real(0) else slope * x                  for Numba, one number at a time
+    CWriter             x > real(0) ? x : slope * x                      for CUDA
+    FunctionalWriter    choose(greater(x, 0), x, multiply(slope, x))     for NumPy and for ops, whole arrays at a time
 
-What takes care to compute, such as the exponential, is a function. Each target has its own implementation under this name.
-NumPy computes both branches of a choice. So the branch that is not taken must not overflow: expm1(-abs(x)), for x < 0.
+A function that must be computed with care, such as the exponential, has a name in the language. Each target implements it
+under this name. NumPy computes both branches of a choice, so the branch that is not taken must not overflow either. That is
+why a formula says expm1(-abs(x)) where it needs expm1(x) for negative x.
 """
 from __future__ import annotations
 
@@ -24,16 +25,16 @@ FUNCTIONS = {
     "max": "the larger of two numbers; NaN if one of them is NaN",
     "decay": "exp(-t) for t >= 0, which cannot overflow",
     "expm1": "exp(t) - 1, exact for small t",
-    "log1p": "log(1 + t) for t from 0 to 1, exact for small t",
+    "log1p": "log(1 + t) for 0 <= t <= 1, exact for small t",
     "tanh": "the hyperbolic tangent",
-    "sigmoid": "1 / (1 + exp(-x)): nothing overflows, and a small tail survives",
-    "sigmoid_slope": "the derivative of sigmoid; p * (1 - p) would lose a small 1 - p",
+    "sigmoid": "1 / (1 + exp(-x)), without overflow, exact for very negative x",
+    "sigmoid_slope": "the derivative of sigmoid, exact where p * (1 - p) would lose a small 1 - p",
 }
 DEFINITIONS = {
     "sigmoid": "(decay(abs(x)) if x < 0 else 1) / (1 + decay(abs(x)))",
     "sigmoid_slope": "decay(abs(x)) / ((1 + decay(abs(x))) * (1 + decay(abs(x))))",
 }
-"""Functions that the language itself defines."""
+"""Functions that are defined in the language itself, as expressions of x."""
 
 _SYMBOLS: dict[type[ast.AST], str] = {ast.Add: "+", ast.Sub: "-", ast.Mult: "*", ast.Div: "/", ast.Gt: ">", ast.Lt: "<",
                                       ast.GtE: ">=", ast.LtE: "<="}
@@ -43,11 +44,11 @@ _WORDS = {"+": "add", "-": "subtract", "*": "multiply", "/": "divide", ">": "gre
 
 @cache
 def parsed(text: str, names: tuple[str, ...]) -> ast.expr:
-    """The tree of an expression in these names; ValueError for what is not in the language."""
+    """The tree of an expression whose variables are `names`. Raises ValueError for an unknown name."""
     try:
         tree = ast.parse(text.strip(), mode="eval").body
     except SyntaxError:
-        raise ValueError(f"expression {text!r}: expected one expression of Python") from None
+        raise ValueError(f"expression {text!r}: expected one Python expression") from None
     called = {id(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call)}
     for node in ast.walk(tree):
         if isinstance(node, ast.Name):
@@ -58,7 +59,7 @@ def parsed(text: str, names: tuple[str, ...]) -> ast.expr:
 
 
 class _Expander(ast.NodeTransformer):
-    """Replaces calls of defined functions by their definitions."""
+    """Replaces calls of the functions in DEFINITIONS by their definitions."""
 
     def visit_Call(self, node: ast.Call) -> ast.AST:
         self.generic_visit(node)
@@ -79,13 +80,13 @@ class _Substitute(ast.NodeTransformer):
 
 
 def expanded(tree: ast.expr) -> ast.expr:
-    """The expression without calls of functions that the language defines: with their definitions instead."""
+    """The expression with the functions in DEFINITIONS replaced by their definitions."""
     found: ast.expr = _Expander().visit(copy.deepcopy(tree))
     return found
 
 
 class Writer:
-    """Writes trees in Python's own notation. `real` is the type of the numbers."""
+    """Writes trees as Python. In the text, `real` is the type of the numbers."""
 
     def number(self, value: float) -> str:
         return f"real({value})"
@@ -103,7 +104,8 @@ class Writer:
         return f"{name}({', '.join(arguments)})"
 
     def write(self, node: ast.expr, known: dict[str, str] | None = None) -> str:
-        """The text of a tree. known: text for sub-trees, by their `ast.dump`."""
+        """The text of a tree. known: the text of some sub-trees, by their `ast.dump`. Raises ValueError for what is not in
+        the language."""
         if known and (found := known.get(ast.dump(node))):
             return found
 
@@ -128,16 +130,16 @@ class Writer:
 
 
 class CWriter(Writer):
-    """Writes them in C++."""
+    """Writes trees as C++."""
 
     def choice(self, condition: str, a: str, b: str) -> str:
         return f"({condition} ? {a} : {b})"
 
 
 class FunctionalWriter(Writer):
-    """Writes them as calls of functions of arrays. Numbers, and what is computed of numbers and `slope` alone, stay
-    Python's, so that they take the arrays' dtype. A choice between two of them would have no dtype, so there they become
-    values of the arrays' `kind`."""
+    """Writes trees as calls of functions on arrays. Numbers, and what is computed from numbers and `slope` alone, stay
+    Python numbers, so that results have the arrays' dtype. A choice between two of them would lose this dtype, so there
+    `kind`, the arrays' type, converts them."""
 
     def write(self, node: ast.expr, known: dict[str, str] | None = None) -> str:
         if is_number(node):
@@ -169,19 +171,19 @@ def is_number(node: ast.expr) -> bool:
 
 
 class Body(NamedTuple):
-    """A function's body: local variables with their text, in order, and the result's text."""
+    """The body of a function: (name, text) of its local variables, in order, and the text of its result."""
 
     variables: tuple[tuple[str, str], ...]
     result: str
 
 
 def body(tree: ast.expr, writer: Writer) -> Body:
-    """The body that computes an expression. A part that occurs more than once is computed once."""
+    """The body that computes an expression. A part that occurs several times is computed once."""
     parts = [node for node in ast.walk(tree) if isinstance(node, ast.Call | ast.BinOp) and not is_number(node)]
     counts = Counter(map(ast.dump, parts))
     known: dict[str, str] = {}
     variables: list[tuple[str, str]] = []
-    for node in reversed(parts):  # the inner ones first
+    for node in reversed(parts):  # inner parts first
         key = ast.dump(node)
         if counts[key] > 1 and key not in known:
             text = writer.write(node, known)
@@ -197,15 +199,16 @@ def python_function(name: str, parameters: str, body: Body) -> str:
 
 
 def array_function(name: str, parameters: str, body: Body) -> str:
-    """The same of what FunctionalWriter writes. `kind` is what the function `kind_of` says of the first parameter."""
+    """`python_function` for what FunctionalWriter writes. `kind` is what the function `kind_of` returns for the first
+    parameter."""
     text = python_function(name, parameters, body)
     return text.replace("\n", f"\n    kind = kind_of({parameters.split(',')[0]})\n", 1) if "kind(" in text else text
 
 
 def in_calls(tree: ast.expr, parameters: tuple[str, ...], functions: dict[str, Any],
              writer: FunctionalWriter | None = None) -> Callable[..., Any]:
-    """The function that computes an expression by calls of `functions`: add, subtract, multiply, divide, negative, greater,
-    ..., choose, kind_of, and those of the language."""
+    """A function that computes an expression by calling `functions`: add, subtract, multiply, divide, negative, greater,
+    ..., choose, kind_of, and the functions of the language."""
     namespace = dict(functions)
     exec(array_function("function", ", ".join(parameters), body(tree, writer or FunctionalWriter())), namespace)
     function: Callable[..., Any] = namespace["function"]
@@ -213,6 +216,6 @@ def in_calls(tree: ast.expr, parameters: tuple[str, ...], functions: dict[str, A
 
 
 def c_function(name: str, parameters: str, body: Body) -> str:
-    """The source of a function of the device in C++."""
+    """The C++ source of a function that runs on the GPU."""
     lines = [f"    real {variable} = {text};\n" for variable, text in body.variables]
     return f"__device__ __forceinline__ real {name}({parameters}) {{\n{''.join(lines)}    return {body.result};\n}}\n"

@@ -1,7 +1,7 @@
-"""What the optimisers' kernels are told of one update: numbers with names, all of them float64.
+"""The settings of one optimiser update, by name. The kernels read all of them as float64.
 
-The CPU's kernels read them from the record of their arguments. The CUDA kernels read them from a struct, whose members a
-macro lists (`struct_members`). So their names and order stand here alone. `optim.rules` says what they mean.
+The CPU's kernels read them from the record of their arguments. The CUDA kernels read them from a struct; a macro lists its
+members (`struct_members`). So the names and their order are defined only here. `optim.rules` explains what they mean.
 """
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy as np
 
 
 class SGDSettings(NamedTuple):
-    """Of gradient descent."""
+    """The settings of gradient descent."""
 
     learning_rate: float
     momentum: float
@@ -21,7 +21,7 @@ class SGDSettings(NamedTuple):
 
 
 class RMSPropSettings(NamedTuple):
-    """Of RMSProp."""
+    """The settings of RMSProp."""
 
     learning_rate: float
     decay: float
@@ -30,8 +30,8 @@ class RMSPropSettings(NamedTuple):
 
 
 class AdamSettings(NamedTuple):
-    """Of Adam, and of AdamW where the weight decay is decoupled. The corrections are 1 - beta1^t and 1 - beta2^t in update t
-    = 1, 2, ..."""
+    """The settings of Adam, or of AdamW if `decoupled`. In update t = 1, 2, ... the corrections are 1 - beta1^t and
+    1 - beta2^t."""
 
     learning_rate: float
     beta1: float
@@ -46,15 +46,15 @@ class AdamSettings(NamedTuple):
 Settings = SGDSettings | RMSPropSettings | AdamSettings
 
 SETTINGS: dict[str, type[Settings]] = {"sgd": SGDSettings, "rmsprop": RMSPropSettings, "adam": AdamSettings}
-"""By the name of the kernel."""
+"""The settings that each kernel takes, by the kernel's name."""
 
 
 HostSettings = Settings | np.ndarray[Any, Any] | Callable[[], Settings]
-"""What an optimiser gives to a backend: the settings, or a function that returns them, for every replay anew."""
+"""What an optimiser gives to a backend: the settings, or a function that returns them and is called before every replay."""
 
 
 def fields(kernel: str) -> tuple[str, ...]:
-    """The names of the numbers, in their order in memory. Raises ValueError for a kernel that is not in the table."""
+    """The names of a kernel's settings, in their order in memory. Raises ValueError for a kernel that is not in SETTINGS."""
     if kernel not in SETTINGS:
         raise ValueError(f"optimizers: unknown kernel {kernel!r}, expected one of {', '.join(SETTINGS)}")
     return SETTINGS[kernel]._fields
@@ -66,10 +66,10 @@ def told(settings: HostSettings) -> Iterable[float]:
 
 
 def as_array(settings: HostSettings) -> np.ndarray[Any, Any]:
-    """The settings as they lie in memory, float64."""
+    """The settings as a float64 array, in their order in memory."""
     return np.array(told(settings), np.float64)
 
 
 def struct_members(kernel: str) -> str:
-    """The same as a macro of C, such as SGD_MEMBERS=learning_rate,momentum,nesterov,weight_decay."""
+    """A C macro that lists the settings, such as SGD_MEMBERS=learning_rate,momentum,nesterov,weight_decay."""
     return f"{kernel.upper()}_MEMBERS={','.join(fields(kernel))}"

@@ -1,7 +1,7 @@
-"""What every kernel computes, in plain loops over Python's own numbers: the oracle of the tests.
+"""What every kernel computes, in plain loops over Python numbers: the oracle of the tests.
 
-Slow, and exact to float64: results are float64 (bits: uint32), whatever the inputs are. Names and arguments are those of
-`tinygan.backends.cpu`.
+The loops are slow, and exact to float64. Results are float64 (random bits: uint32), whatever dtype the inputs have. Names
+and arguments are those of `tinygan.backends.cpu`.
 """
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def dense(x: Array, weight: Array, bias: Array, activation_name: str, slope: flo
 
 
 def _pairs(m: Array) -> Iterator[tuple[int, int, int, float, list[int]]]:
-    """(i, j, b, exp(-sum over c of |m_ibc - m_jbc|), the differences' signs) for all i other than j and all b."""
+    """(i, j, b, exp(-sum over c of |m_ibc - m_jbc|), the signs of the differences) for all i != j and all b."""
     values = m.astype(np.float64).tolist()
     for i, j, b in np.ndindex(len(m), len(m), m.shape[1]):
         if i != j:
@@ -54,7 +54,7 @@ def _pairs(m: Array) -> Iterator[tuple[int, int, int, float, list[int]]]:
 
 
 def minibatch_similarity(m: Array) -> Array:
-    """(N, B, C) -> (N, B): the sum over the others."""
+    """(N, B, C) -> (N, B): for each example i, the sum of exp(-distance) over all other examples j."""
     out = np.zeros(m.shape[:2])
     for i, _, b, near, _ in _pairs(m):
         out[i, b] += near
@@ -62,7 +62,7 @@ def minibatch_similarity(m: Array) -> Array:
 
 
 def minibatch_similarity_grad(g: Array, m: Array) -> Array:
-    """The gradient by m: each pair counts in the sums of both."""
+    """The gradient by m. A pair (i, j) contributes to the sum of i and to the sum of j."""
     out = np.zeros(m.shape)
     for i, j, b, near, signs in _pairs(m):
         for c, sign in enumerate(signs):
@@ -77,19 +77,20 @@ def minibatch_similarity_second(h: Array, g: Array, m: Array) -> tuple[Array, Ar
     for i, j, b, near, signs in _pairs(m):
         along = sum((float(h[i, b, c]) - float(h[j, b, c])) * sign for c, sign in enumerate(signs))
         by_g[i, b] -= along * near
-        for c, sign in enumerate(signs):  # -g_i along near: the slope of near is -near times the sign
+        for c, sign in enumerate(signs):  # the derivative of -g_i * along * near, where near' = -near * sign
             by_m[i, b, c] += float(g[i, b]) * along * near * sign
             by_m[j, b, c] -= float(g[i, b]) * along * near * sign
     return by_g, by_m
 
 
-# Convolutions: one list of products, added up in three places. `g` is their Geometry.
+# Convolutions: the three maps add up the same products in three different places. `g` is a Geometry.
 
 Index = tuple[int, int, int, int]
 
 
 def _products(images: int, kernels: int, per_group: int, g: Any) -> Iterator[tuple[Index, Index, Index]]:
-    """Where in x (N, C, H, W), weight (K, C / groups, kH, kW) and y (N, K, OH, OW) the factors and the sum lie."""
+    """For every product, the indices of its factors in x (N, C, H, W) and weight (K, C / groups, kH, kW), and of its sum in
+    y (N, K, OH, OW)."""
     for n, k, row, column in np.ndindex(images, kernels, *g.output):
         first = k // (kernels // g.groups) * per_group  # the first channel of this kernel's group
         for c, i, j in np.ndindex(per_group, *g.kernel):
@@ -155,7 +156,7 @@ def _slope_at(x: float, name: str, slope: float) -> float:
     if name == "leaky_relu":
         return 1.0 if x > 0 else slope
     if name == "tanh":
-        return 1.0 / math.cosh(x) ** 2 if abs(x) < 350 else 0.0  # (further out cosh^2 overflows)
+        return 1.0 / math.cosh(x) ** 2 if abs(x) < 350 else 0.0  # (beyond that cosh^2 overflows)
     if name == "sigmoid":
         return _activated(x, "sigmoid", 0.0) * _activated(-x, "sigmoid", 0.0)
     if name == "softplus":
@@ -209,13 +210,13 @@ def bce_with_logits_curvature(gg: Array, g: float, logits: Array) -> Array:
 
 
 def _channels(x: Array) -> Iterator[tuple[int, list[tuple[int, ...]]]]:
-    """Every channel with the indices of its elements."""
+    """(channel, the indices of its elements) for every channel."""
     for channel in range(x.shape[1]):
         yield channel, [i for i in np.ndindex(x.shape) if i[1] == channel]
 
 
 def batch_norm(x: Array, weight: Array, bias: Array, eps: float) -> tuple[Array, Array, Array]:
-    """(x normalised per channel, scaled and shifted; the means; the biased variances)."""
+    """(x normalised per channel, then scaled and shifted; the means; the biased variances)."""
     out, mean, var = np.zeros(x.shape), np.zeros(x.shape[1]), np.zeros(x.shape[1])
     for c, places in _channels(x):
         mean[c] = math.fsum(float(x[i]) for i in places) / len(places)
@@ -247,11 +248,11 @@ def batch_norm_input_grad(g: Array, x: Array, weight: Array, sums: Array, eps: f
     return out
 
 
-# Optimisers: one array's (parameter, state ...) before -> after
+# Optimisers: (parameter, gradient, state ...) -> (new parameter, new state ...), for one array
 
 
 def adam(p: Array, g: Array, m: Array, v: Array, s: AdamSettings) -> tuple[Array, Array, Array]:
-    """Adam (Kingma, Ba 2015, algorithm 1) or, decoupled, AdamW (Loshchilov, Hutter 2019, algorithm 2)."""
+    """Adam (Kingma, Ba 2015, algorithm 1), or AdamW (Loshchilov, Hutter 2019, algorithm 2) if decoupled."""
     p, m, v = p.astype(np.float64), m.astype(np.float64), v.astype(np.float64)
     for i in np.ndindex(p.shape):
         if s.decoupled:
@@ -283,11 +284,11 @@ def sgd(p: Array, g: Array, velocity: Array, s: SGDSettings) -> tuple[Array, Arr
     return p, velocity
 
 
-# Random numbers: element i depends on the key and on i alone
+# Random numbers: element i depends only on the key and on i
 
 
 def philox(counter: Sequence[int], key: Sequence[int]) -> list[int]:
-    """Philox4x32-10 (Salmon et al. 2011, section 3.3): four words of counter, two of key -> four random words."""
+    """Philox4x32-10 (Salmon et al. 2011, section 3.3): a counter of four words, a key of two -> four random words."""
     c0, c1, c2, c3 = counter
     k0, k1 = key
     for _ in range(10):
@@ -298,7 +299,7 @@ def philox(counter: Sequence[int], key: Sequence[int]) -> list[int]:
 
 
 def random_bits(key: Sequence[int], count: int) -> Array:
-    """Word i of a stream is word i % 4 of the block with counter i // 4."""
+    """`count` random words. Word i is word i % 4 of the block with counter i // 4."""
     words: list[int] = []
     for block in range((count + 3) // 4):
         words += philox((block % 2**32, block >> 32, 0, 0), (int(key[0]), int(key[1])))
@@ -306,7 +307,7 @@ def random_bits(key: Sequence[int], count: int) -> Array:
 
 
 def _unit(key: Sequence[int], count: int, single: bool) -> list[float]:
-    """Numbers in [0, 1): the upper 24 bits of a word, or 53 of two words."""
+    """Numbers in [0, 1): each from the upper 24 bits of one word (single), or from the upper 53 bits of two words."""
     if single:
         return [(int(word) >> 8) / 2**24 for word in random_bits(key, count)]
     words = [int(word) for word in random_bits(key, 2 * count)]
@@ -314,12 +315,12 @@ def _unit(key: Sequence[int], count: int, single: bool) -> list[float]:
 
 
 def random_uniform(key: Sequence[int], count: int, low: float, high: float, single: bool) -> Array:
-    """Uniform in [low, high); single: what a float32 array is filled with."""
+    """Uniform numbers in [low, high). single: use the bits that a float32 array would use."""
     return np.array([low + (high - low) * u for u in _unit(key, count, single)], np.float64)
 
 
 def random_normal(key: Sequence[int], count: int, single: bool) -> Array:
-    """Normal with mean 0 and variance 1, in pairs (Box, Muller 1958)."""
+    """Normal numbers of mean 0 and variance 1, made in pairs (Box, Muller 1958). single: as for `random_uniform`."""
     numbers = _unit(key, 2 * ((count + 1) // 2), single)
     out = []
     for u, turn in zip(numbers[::2], numbers[1::2], strict=True):

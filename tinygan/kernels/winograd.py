@@ -1,17 +1,19 @@
 """Fast convolution on tiles: the sizes of tiles, and the matrices that transform them.
 
-A correlation of r taps that makes m outputs reads n = m + r - 1 inputs x, and multiplies m r times. Computed as
+A correlation with r taps that makes m outputs reads n = m + r - 1 inputs x and needs m r multiplications. Computed as
 
     y = A^T [(G w) * (B^T x)]
 
-it multiplies only n times (Toom 1963, Cook 1966; Winograd 1980). The transforms evaluate polynomials at n points: the points
-p_0 .. p_{n-2} below, and infinity. Let V_k be the n x k Vandermonde matrix of these points, whose last row picks the leading
-coefficient. Then A = V_m, G = V_r and B = V_n^-1. Small fractions of either sign keep the rounding error low.
+it needs only n (Toom 1963, Cook 1966; Winograd 1980). The transforms evaluate polynomials at n points: the points
+p_0 .. p_{n-2} in POINTS, and infinity. Let V_k be the n x k Vandermonde matrix of these points. Its last row, for infinity,
+picks the leading coefficient. Then A = V_m, G = V_r and B = V_n^-1. Points that are small fractions, in pairs p and -p, keep
+the rounding error low.
 
 In two dimensions the transforms are applied to both axes: Y = A^T [(G W G^T) * (B^T X B)] A (Lavin, Gray 2016).
 
-A convolution of stride s is s x s convolutions of stride 1, one for each phase of its image: every s-th row and column from
-one of the first s. Each phase of the kernel has 1/s of its taps along an axis.
+A convolution of stride s is the sum of s x s convolutions of stride 1, one for each phase of the image. A phase consists of
+every s-th row and every s-th column; it begins at one of the first s rows and one of the first s columns. The kernel is
+divided in the same way, so each of its phases has 1/s of the taps along an axis.
 """
 from __future__ import annotations
 
@@ -23,31 +25,31 @@ Matrix = tuple[tuple[float, ...], ...]
 
 
 class Tile(NamedTuple):
-    """A square of m x m outputs, made by r x r taps of each phase of a kernel."""
+    """A square of m x m outputs, computed with r x r taps from each phase of the kernel."""
 
     m: int
     r: int
 
     @property
     def n(self) -> int:
-        """The inputs along each side, and the points of one dimension."""
+        """The number of inputs along each side, which is also the number of points in one dimension."""
         return self.m + self.r - 1
 
     @property
     def points(self) -> int:
-        """The points of two dimensions: a tile has one product for each."""
+        """The number of points in two dimensions. A tile needs one multiplication for each."""
         return self.n**2
 
     def grid(self, g: Any) -> tuple[int, int]:
-        """How many tiles cover the map of a convolution of that Geometry, down and across."""
+        """How many tiles, down and across, cover the map of a convolution. g: its Geometry."""
         return -(-g.output[0] // self.m), -(-g.output[1] // self.m)
 
 
 DIRECT = Tile(1, 1)
 """The direct algorithm: a tile of one pixel and one tap is a plain product."""
 
-# The points of evaluation beside infinity.
 _HALF, _THIRD, _TWO_THIRDS = Fraction(1, 2), Fraction(1, 3), Fraction(2, 3)
+# The points p_0 .. p_{n-2} of each tile; the last point is infinity.
 POINTS: dict[Tile, tuple[Fraction | int, ...]] = {
     DIRECT: (),
     Tile(2, 2): (1, -1),
@@ -57,16 +59,16 @@ POINTS: dict[Tile, tuple[Fraction | int, ...]] = {
     Tile(4, 3): (0, 3 * _HALF, -3 * _HALF, _TWO_THIRDS, -_TWO_THIRDS),
 }
 TILES = tuple(tile for tile in POINTS if tile != DIRECT)
-"""The tiles that need fewer products than the direct algorithm."""
+"""The tiles that need fewer multiplications than the direct algorithm."""
 
 ERRORS = {DIRECT: 2e-6, Tile(2, 2): 2e-6, Tile(4, 2): 4e-6, Tile(7, 2): 6e-5, Tile(2, 3): 2e-6, Tile(4, 3): 8e-6}
-"""The largest float32 error to expect of any of the three maps, relative to the result's largest element. It is twice what
-was measured for normally distributed images and weights of 64 channels."""
+"""The largest float32 error to expect from any of the three maps of the convolution triangle, relative to the largest
+element of the result. It is twice the error measured for normally distributed images and weights with 64 channels."""
 
 
 def fitting(g: Any) -> tuple[Tile, ...]:
-    """The tiles by which a convolution of that Geometry can be computed. There are none where `g.algorithm` forbids them,
-    where channels have groups or kernels are dilated, and where the two axes differ in stride or taps."""
+    """The tiles that can compute a convolution. g: its Geometry. There are none if `g.algorithm` is "direct", if the
+    convolution has several groups or a dilation, or if its two axes differ in stride or in taps of a phase."""
     if g.algorithm == "direct" or g.groups != 1 or g.dilation != (1, 1) or g.stride[0] != g.stride[1]:
         return ()
     taps = {-(-k // g.stride[0]) for k in g.kernel}
@@ -82,13 +84,13 @@ class Matrices(NamedTuple):
 
 
 def _vandermonde(points: tuple[Fraction | int, ...], columns: int) -> list[list[Fraction]]:
-    """Row by row the powers of a point, and for infinity the leading coefficient alone."""
+    """One row for each point: its powers 0 to columns - 1. The last row, for infinity, picks the highest power alone."""
     rows = [[Fraction(p) ** k for k in range(columns)] for p in points]
     return [*rows, [Fraction(int(k == columns - 1)) for k in range(columns)]]
 
 
 def _inverse(rows: list[list[Fraction]]) -> list[list[Fraction]]:
-    """The inverse matrix, exact, by Gauss and Jordan."""
+    """The exact inverse of a matrix, by Gauss-Jordan elimination."""
     n = len(rows)
     work = [row + [Fraction(int(i == j)) for j in range(n)] for i, row in enumerate(rows)]
     for i in range(n):

@@ -1,6 +1,6 @@
-"""What is measured of a trained GAN: which known modes it covers (`modes.py`); how far its images are from real ones
-(`images.py`), in the eyes of a classifier of digits (`digits.py`), and all of that at once (`quality.py`); its
-discriminator's features (`features.py`), and how well a linear classifier can tell classes by them (`linear.py`)."""
+"""Measures of a trained GAN. `modes.py`: which known modes it covers. `images.py`: how far its images are from real ones.
+`digits.py`: the classifier of digits that this needs. `quality.py`: all of these at once. `features.py`: the features of its
+discriminator. `linear.py`: how well a linear classifier can separate classes with them."""
 from tinygan.metrics.digits import DigitClassifier, digit_classifier, train_classifier
 from tinygan.metrics.features import adaptive_max_pool, discriminator_features
 from tinygan.metrics.images import (

@@ -1,4 +1,4 @@
-"""The classifier in whose features and labels digits are judged: a small convolutional network, trained here."""
+"""The classifier whose features and labels measure the quality of digits: a small convolutional network, trained here."""
 from __future__ import annotations
 
 __all__ = ["DigitClassifier", "Seen", "digit_classifier", "train_classifier"]
@@ -29,18 +29,18 @@ _BATCH = 128
 _LOOK = 500
 _RATE = 2e-3
 _SHIFT = 2
-_VERSION = 1  # of the network and its training: another one makes other weights
+_VERSION = 1  # of the network and its training; change it whenever the weights would change
 
 
 class Seen(NamedTuple):
-    """What the classifier makes of images: features (N, 128) in its last hidden layer, class probabilities (N, 10)."""
+    """The classifier's results for images: features (N, 128) of its last hidden layer, class probabilities (N, 10)."""
 
     features: Array
     probabilities: Array
 
     @property
     def labels(self) -> Array:
-        """(N,), the most probable class each."""
+        """The most probable class of each image, (N,)."""
         return self.probabilities.argmax(1)
 
 
@@ -52,9 +52,9 @@ class DigitClassifier(NamedTuple):
     accuracy: float
 
     def __call__(self, images: Array) -> Seen:
-        """Of images (N, 1, 28, 28), float32 in [-1, 1]."""
+        """Features and probabilities for images (N, 1, 28, 28), float32 in [-1, 1]."""
         if images.ndim != 4 or images.shape[1:] != (1, 28, 28) or not len(images):
-            raise ValueError(f"DigitClassifier: images (N, 1, 28, 28) expected, got {images.shape}")
+            raise ValueError(f"DigitClassifier: expected images (N, 1, 28, 28), got {images.shape}")
         parts = []
         with no_grad(), nn.mode(self.body, self.head, training=False):
             for part in chunks(len(images), _LOOK, "looking at images"):
@@ -64,26 +64,28 @@ class DigitClassifier(NamedTuple):
         return Seen(np.concatenate(features), np.concatenate(probabilities))
 
     def stacked_labels(self, images: Array) -> Array:
-        """(N,), the labels from 0 to 999 of stacked digits (N, 3, 28, 28): each channel's digit, read as one number."""
+        """The labels (N,) of stacked digits (N, 3, 28, 28): the number from 0 to 999 that the digits of the channels
+        form."""
         if images.ndim != 4 or images.shape[1:] != (3, 28, 28):
-            raise ValueError(f"DigitClassifier.stacked_labels: images (N, 3, 28, 28) expected, got {images.shape}")
+            raise ValueError(f"DigitClassifier.stacked_labels: expected images (N, 3, 28, 28), got {images.shape}")
         digits = self(images.reshape(-1, 1, 28, 28)).labels.reshape(-1, 3)
         return digits @ np.array([100, 10, 1])
 
 
 def refuse_others(train: Dataset, test: Dataset) -> None:
-    """ValueError if the images are not 28x28 and grey, or have no labels from 0 to 9."""
+    """Raise ValueError if the images are not 28x28 and grey, or have no labels from 0 to 9."""
     for dataset in (train, test):
         labels = dataset.labels
         if dataset.image_shape != (1, 28, 28) or labels is None or not 0 <= labels.min() <= labels.max() < CLASSES:
-            raise ValueError(f"digit_classifier: images (1, 28, 28) with labels from 0 to 9 expected, got {dataset.name}, "
+            raise ValueError(f"digit_classifier: expected images (1, 28, 28) with labels from 0 to 9, got {dataset.name}, "
                              f"{dataset.image_shape}" + (" without labels" if labels is None else ""))
 
 
 def digit_classifier(train: Dataset, test: Dataset) -> DigitClassifier:
-    """The classifier of these digits, from the user's cache, or else trained (minutes on two cores) and kept there.
+    """The classifier of these digits from the user's cache. If it is not there, it is trained, which takes minutes on two
+    cores, and saved there.
 
-    ValueError if the images are not 28x28 and grey, or have no labels from 0 to 9.
+    Raises ValueError if the images are not 28x28 and grey, or have no labels from 0 to 9.
     """
     refuse_others(train, test)
     told = f"{_VERSION} {train.checksum} {len(train)} {test.checksum} {len(test)}"
@@ -97,20 +99,20 @@ def digit_classifier(train: Dataset, test: Dataset) -> DigitClassifier:
     except FileNotFoundError:
         pass
     except (saving.CheckpointError, KeyError, ValueError) as error:
-        say(f"{path} cannot be used ({error}): training the classifier anew")
+        say(f"{path} cannot be used ({error}): training the classifier again")
     classifier = train_classifier(train, test)
     state = nn.Sequential(classifier.body, classifier.head).state_dict()
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         saving.save(path, state, {"accuracy": repr(classifier.accuracy), "data": train.name})
     except OSError as error:
-        say(f"could not keep {path} for the next start: {error.strerror or error}")
+        say(f"could not save {path} for the next start: {error.strerror or error}")
     return classifier
 
 
 def train_classifier(train: Dataset, test: Dataset, epochs: int | None = None, key: Key | None = None) -> DigitClassifier:
-    """Train on `train`, each batch shifted by up to two pixels, with Adam and a rate that falls to 0; say on stderr how it
-    goes. The accuracy is that on `test`, which is looked at once, at the end."""
+    """Train on `train` with Adam and a learning rate that falls to 0. Each batch is shifted by up to two pixels. Progress is
+    reported on stderr. The accuracy is measured on `test`, once, at the end."""
     assert train.labels is not None and test.labels is not None
     key, epochs = as_key("train_classifier", key, Key(0)), epochs or EPOCHS
     body, head = _networks()
@@ -148,7 +150,8 @@ def _networks() -> tuple[nn.Sequential, nn.Sequential]:
 
 
 def _shifted(images: Array, down: int, right: int) -> Array:
-    """Images (N, C, H, W) moved by so many pixels, the edge filled with what it was (the background, in digits)."""
+    """Images (N, C, H, W) moved by `down` and `right` pixels. The pixels at the edge are repeated (for digits, they are
+    background)."""
     padded = np.pad(images, ((0, 0), (0, 0), (_SHIFT, _SHIFT), (_SHIFT, _SHIFT)), mode="edge")
     height, width = images.shape[2:]
     return padded[:, :, _SHIFT - down:_SHIFT - down + height, _SHIFT - right:_SHIFT - right + width]

@@ -15,10 +15,10 @@ _BATCH = 500
 
 
 def discriminator_features(discriminator: Module, images: npt.NDArray[Any], grid: int = 4) -> npt.NDArray[Any]:
-    """(N, C, H, W) -> (N, F): the outputs of all convolution layers, after their batch norm (by running statistics) and
-    activation, each max-pooled to grid x grid, flattened and joined.
+    """(N, C, H, W) -> (N, F): the outputs of all convolution layers, after batch norm (with running statistics) and
+    activation. Each output is max-pooled to grid x grid, then they are flattened and joined.
 
-    The layer that makes the logits is left out, also where it is a convolution. ValueError if no layer is left.
+    The layer that makes the logits is left out, even if it is a convolution. Raises ValueError if no layer is left.
     """
     if not len(images):
         raise ValueError(f"discriminator_features: no images (shape {images.shape})")
@@ -33,8 +33,9 @@ def discriminator_features(discriminator: Module, images: npt.NDArray[Any], grid
 
 
 def adaptive_max_pool(images: npt.NDArray[Any], grid: int) -> npt.NDArray[Any]:
-    """(N, C, H, W) -> (N, C, grid, grid): element (i, j) is the maximum over rows i H / grid (rounded down) up to
-    (i + 1) H / grid (rounded up), and columns likewise; they overlap where grid does not divide the size, as in PyTorch."""
+    """(N, C, H, W) -> (N, C, grid, grid), as in PyTorch. Element (i, j) is the maximum over the rows from floor(i H / grid)
+    to ceil((i + 1) H / grid) - 1, and over the columns from floor(j W / grid) to ceil((j + 1) W / grid) - 1. The regions
+    overlap if grid does not divide the size."""
     n, channels, height, width = images.shape
     pooled = np.empty((n, channels, grid, grid), images.dtype)
     for i in range(grid):

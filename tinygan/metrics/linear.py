@@ -17,7 +17,7 @@ from tinygan.optim import Adam, cosine_decay
 from tinygan.random import Key, as_key
 
 STRENGTHS = tuple(10.0**k for k in range(-3, 2))
-"""L2 penalties to choose from."""
+"""The strengths of the L2 penalty that `select_classifier` tries."""
 _RATE = 0.01
 Array = npt.NDArray[Any]
 
@@ -25,7 +25,7 @@ Array = npt.NDArray[Any]
 class LinearClassifier(NamedTuple):
     """logits = (x - mean) / scale @ weight.T + bias; mean and scale (F,), weight (classes, F), bias (classes,).
 
-    strength: of the L2 penalty that it was trained with.
+    strength: that of the L2 penalty in its training.
     """
 
     mean: Array
@@ -35,7 +35,7 @@ class LinearClassifier(NamedTuple):
     strength: float
 
     def logits(self, features: Array) -> Array:
-        """(N, F) -> (N, classes)."""
+        """Features (N, F) -> logits (N, classes)."""
         return (features - self.mean) / self.scale @ self.weight.T + self.bias
 
     def accuracy(self, features: Array, labels: Array) -> float:
@@ -45,13 +45,13 @@ class LinearClassifier(NamedTuple):
 
 def fit_classifier(features: Array, labels: Array, strength: float, *, classes: int | None = None,
                    steps: int = 150) -> LinearClassifier:
-    """Minimise mean cross-entropy + strength / 2 * sum(weight^2) by full-batch Adam, on features (N, F) brought to mean 0
-    and variance 1 (a feature that never changes is only brought to 0) and labels (N,) from 0 to classes - 1.
+    """Minimise mean cross-entropy + strength / 2 * sum(weight^2) by full-batch Adam. features (N, F) are normalised to mean
+    0 and variance 1 (a constant feature only to 0). labels (N,) are from 0 to classes - 1.
 
-    The problem is convex and the start is zero, so nothing here is random.
+    The problem is convex, and the weights start from zero, so nothing is random.
     """
     if features.ndim != 2 or labels.shape != features.shape[:1] or not features.size:
-        raise ValueError(f"fit_classifier: features (N, F) and labels (N,), not empty, expected, got {features.shape} and "
+        raise ValueError(f"fit_classifier: expected features (N, F) and labels (N,), not empty, got {features.shape} and "
                          f"{labels.shape}")
     mean = features.mean(axis=0, dtype=np.float64).astype(features.dtype)
     deviation = features.std(axis=0, dtype=np.float64).astype(features.dtype)
@@ -70,8 +70,8 @@ def fit_classifier(features: Array, labels: Array, strength: float, *, classes: 
 
 def select_classifier(features: Array, labels: Array, key: Key, *, strengths: Sequence[float] = STRENGTHS,
                       held_out: float = 0.2, steps: int = 150) -> LinearClassifier:
-    """The classifier with the strength that is best on a part of the data held out from every class, which is drawn from
-    `key` (at least one of each); then trained on all of the data. Best: the lowest cross-entropy there."""
+    """Choose the strength of the penalty, then train on all data. A part of every class (at least one example, drawn with
+    `key`) is held out, and the strength with the lowest cross-entropy on it is chosen."""
     classes = int(labels.max()) + 1
     per_class = max(1, round(held_out * len(labels) / classes))
     out = balanced_subset(labels, per_class * classes, key)
@@ -84,8 +84,8 @@ def select_classifier(features: Array, labels: Array, key: Key, *, strengths: Se
 
 
 def balanced_subset(labels: Array, n: int, key: Key) -> Array:
-    """n indices of labels (N,), as many of every class, in an order in which the classes take turns: the first m of them are
-    balanced, too. A class's own order depends on `key` alone, so smaller subsets lie in larger ones."""
+    """n indices of labels (N,), equally many of every class. The classes take turns, so the first m indices are balanced
+    too. The order within a class depends only on `key`, so a smaller subset is part of a larger one."""
     values = np.unique(labels)
     per_class, rest = divmod(n, len(values))
     members = [np.flatnonzero(labels == value) for value in values]

@@ -1,4 +1,4 @@
-"""Which modes a generator covers, where the modes are known: centres in the plane, or a classifier's labels."""
+"""Which modes a generator covers, if the modes are known: the centres of a mixture, or a classifier's labels."""
 from __future__ import annotations
 
 __all__ = ["LabelCoverage", "MixtureCoverage", "divergence_from_uniform", "label_coverage", "mixture_coverage"]
@@ -13,8 +13,8 @@ _BATCH = 1 << 16
 
 
 class MixtureCoverage(NamedTuple):
-    """modes: how many centres are nearest to a high-quality sample. high_quality: the share of samples within 3 sigma of a
-    centre. reverse_kl: KL(generated || uniform) over the modes, in nats, each sample counted at its nearest centre."""
+    """high_quality: the share of samples within 3 sigma of a centre. modes: how many centres have such a sample. reverse_kl:
+    KL(generated || uniform) over the modes, in nats, where each sample counts for its nearest centre."""
 
     modes: int
     high_quality: float
@@ -30,15 +30,15 @@ class LabelCoverage(NamedTuple):
 
 
 def mixture_coverage(samples: Array, centres: Array, sigma: float) -> MixtureCoverage:
-    """Of samples (N, D) against a mixture with these centres (M, D) (the counts of VEEGAN, Srivastava et al. 2017, section
-    4.1; the divergence of PacGAN, Lin et al. 2018, section 4.1).
+    """How samples (N, D) cover a mixture with these centres (M, D). The counts are those of VEEGAN (Srivastava et al. 2017,
+    section 4.1), the divergence is that of PacGAN (Lin et al. 2018, section 4.1).
 
-    A sample that is not finite is nobody's: it counts in N alone, and not in the divergence. Samples of the mixture itself
-    have a share of 1 - exp(-4.5) = 0.989 in two dimensions.
+    A sample that is not finite belongs to no centre: it counts in N, but not in the divergence. In two dimensions, samples
+    of the mixture itself have a high_quality of 1 - exp(-4.5) = 0.989.
     """
     fit = samples.ndim == centres.ndim == 2 and samples.shape[1] == centres.shape[1]
     if not (fit and len(samples) and len(centres)):
-        raise ValueError(f"mixture_coverage: samples (N, D) and centres (M, D) expected, got {samples.shape} and "
+        raise ValueError(f"mixture_coverage: expected samples (N, D) and centres (M, D), got {samples.shape} and "
                          f"{centres.shape}")
     if not (sigma > 0 and np.isfinite(centres).all()):
         raise ValueError(f"mixture_coverage: sigma should be positive and centres finite, got {sigma} and {centres}")
@@ -56,16 +56,17 @@ def mixture_coverage(samples: Array, centres: Array, sigma: float) -> MixtureCov
 
 
 def label_coverage(labels: Array, classes: int) -> LabelCoverage:
-    """Of labels (N,) from 0 to classes - 1, such as those of stacked MNIST's 1,000 modes. Uniform labels themselves have a
-    divergence of about (classes - 1) / (2 N)."""
+    """How labels (N,) cover the classes 0 to classes - 1, such as the 1,000 modes of stacked MNIST. Labels that are drawn
+    uniformly have a divergence of about (classes - 1) / (2 N)."""
     if labels.ndim != 1 or not len(labels) or labels.min() < 0 or labels.max() >= classes:
-        raise ValueError(f"label_coverage: labels (N,) from 0 to {classes - 1} expected, got shape {labels.shape}")
+        raise ValueError(f"label_coverage: expected labels (N,) from 0 to {classes - 1}, got shape {labels.shape}")
     counts = np.bincount(labels, minlength=classes)
     return LabelCoverage(int((counts > 0).sum()), divergence_from_uniform(counts), counts)
 
 
 def divergence_from_uniform(counts: Array) -> float:
-    """KL(p || uniform) in nats for p = counts / sum(counts): from 0 to log(len(counts)); NaN if nothing was counted."""
+    """KL(p || uniform) in nats for p = counts / sum(counts). It is between 0 and log(len(counts)), and NaN if all counts are
+    0."""
     total = counts.sum()
     if not total:
         return float("nan")

@@ -1,4 +1,4 @@
-"""One look at a generator of digits by every measure there is: modes, scores, distances, bins."""
+"""All measures of a generator of digits at once: modes, scores, distances, bins."""
 from __future__ import annotations
 
 __all__ = ["Judge", "Quality"]
@@ -19,9 +19,11 @@ NEIGHBOUR = 3
 
 
 class Quality(NamedTuple):
-    """Of a set of images, beside the training images. modes: digits that occur. kl: of the digits from uniform, in nats.
-    score: inception score, from 1 to 10. frechet, kernel: distances of features, each of variance 1 in the training images;
-    the second times 1,000. precision, recall: within the reach of the 3rd neighbour. bins: of 100, those with a
+    """The quality of a set of images, compared with the training images.
+
+    modes: the number of digits that occur. kl: the divergence of the digits from uniform, in nats. score: the inception
+    score, from 1 to 10. frechet, kernel: distances between features, which are scaled to variance 1 on the training images;
+    kernel is multiplied by 1,000. precision, recall: with the 3rd nearest neighbour. bins: how many of 100 bins have a
     significantly different share."""
 
     modes: int
@@ -35,10 +37,10 @@ class Quality(NamedTuple):
 
 
 class Judge:
-    """Compares images with those of a data set of digits; `judge(images)` takes (N, 1, 28, 28), float32 in [-1, 1].
+    """Compares images with a data set of digits. `judge(images)` takes (N, 1, 28, 28), float32 in [-1, 1].
 
-    The distances are to all training images; precision and recall to as many of them as there are images, since they depend
-    on the numbers. Compare only figures from the same number of images.
+    The distances use all training images. Precision and recall depend on the numbers of samples, so they use as many
+    training images as there are images. Compare only results from the same number of images.
     """
 
     def __init__(self, classifier: DigitClassifier, train: Dataset, key: Key | None = None) -> None:
@@ -46,7 +48,7 @@ class Judge:
         self.classifier = classifier
         images = train.batch(np.arange(len(train)))
         features = classifier(images).features
-        # What the classifier was trained to has no scale of its own; brought to variance 1, the distances have one.
+        # The scale of the classifier's features means nothing. With variance 1, distances have a meaningful scale.
         deviation = features.std(axis=0, dtype=np.float64)
         self._scale = np.where(deviation > 0, deviation, 1).astype(np.float32)
         self._features = features / self._scale

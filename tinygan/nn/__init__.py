@@ -1,4 +1,4 @@
-"""Networks: modules with named parameters, the layers, and the initial values of their weights."""
+"""Networks: modules with named parameters, the layers, and the initialisers of their weights."""
 import typing as _typing
 
 from tinygan.nn import initializers
@@ -19,9 +19,9 @@ __all__ = [
     "Activation", "ReLU", "LeakyReLU", "ELU", "Tanh", "Sigmoid", "Softplus",
 ]
 
-if not _typing.TYPE_CHECKING:  # (else every name would have a type)
+if not _typing.TYPE_CHECKING:  # (a type checker that saw this would accept every name)
     def __getattr__(name: str) -> None:
-        """For what is missing: PyTorch's names are told ours."""
+        """Raise the error for a name that does not exist. If PyTorch has it, the error gives its name here."""
         from tinygan.interop.torch_names import NN, missing
 
         raise missing(f"module {__name__!r}", name, NN, None)

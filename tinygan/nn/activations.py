@@ -12,12 +12,12 @@ from tinygan.nn.module import Module
 
 
 class Activation(Module):
-    """An elementwise activation by its name, with the slope of those that have one: see `tinygan.activation`."""
+    """The elementwise activation of that name, with its slope if it has one: see `tinygan.activation`."""
 
     couples_examples = False
 
     def __init__(self, name: str, slope: float = 0.2) -> None:
-        ops.activation(np.zeros(0, np.float32), name, slope)  # refuses an unknown name or a negative slope at once
+        ops.activation(np.zeros(0, np.float32), name, slope)  # raises the error for an unknown name or a negative slope
         self.name = name
         self.slope = slope
 

@@ -1,4 +1,4 @@
-"""The convolution layers. Each takes images (N, C, H, W) as a Tensor or an array and gives a Tensor."""
+"""The convolution layers. Each takes images (N, C, H, W), a Tensor or an array, and returns a Tensor."""
 from __future__ import annotations
 
 __all__ = ["Conv2d", "ConvTranspose2d"]
@@ -17,7 +17,7 @@ Size = int | Sequence[int]
 
 
 class _Convolution(Module):
-    """What the convolution and its transpose share: a weight, a bias, and PyTorch's arguments."""
+    """The base of the convolution and the transposed convolution: a weight, a bias, and arguments as in PyTorch."""
 
     couples_examples = False
     taken = 1, "channels"
@@ -51,7 +51,7 @@ def _check_channels(name: str, in_channels: int, out_channels: int, groups: int)
 
 
 class Conv2d(_Convolution):
-    """conv2d(x, weight) + bias: (N, in_channels, H, W) -> (N, out_channels, OH, OW), as `tinygan.conv2d` has it.
+    """conv2d(x, weight) + bias: (N, in_channels, H, W) -> (N, out_channels, OH, OW). See `tinygan.conv2d`.
 
     weight (out_channels, in_channels / groups, kH, kW), bias (out_channels,); initializer: as for Dense.
     """
@@ -72,7 +72,8 @@ class Conv2d(_Convolution):
 
 
 class ConvTranspose2d(_Convolution):
-    """conv_transpose2d(x, weight) + bias: (N, in_channels, H, W) -> (N, out_channels, OH, OW).
+    """conv_transpose2d(x, weight) + bias: (N, in_channels, H, W) -> (N, out_channels, OH, OW). See
+    `tinygan.conv_transpose2d`.
 
     weight (in_channels, out_channels / groups, kH, kW), bias (out_channels,); initializer: as for Dense.
     """

@@ -1,7 +1,7 @@
-"""Initial values: functions `(key, shape, dtype) -> array`, most of them made by a function that takes the settings.
+"""Initialisers: functions `(key, shape, dtype) -> array`. Most are made by a function that takes settings.
 
-They are `partial`s of functions of this module, so that a network can be copied and pickled before it has values. fan_in and
-fan_out of a weight (out, in, ...) are the numbers of inputs of one output and of outputs of one input.
+They are `partial`s of functions of this module, so that a network can be copied and pickled before it has values. For a
+weight (out, in, ...), fan_in is the number of inputs of one output, and fan_out the number of outputs of one input.
 """
 from __future__ import annotations
 
@@ -57,9 +57,9 @@ def _uniform(low: float, high: float, key: Key, shape: Shape, dtype: Any) -> Val
 
 
 def fans(shape: Shape) -> tuple[int, int]:
-    """(fan_in, fan_out) of a weight of that shape."""
+    """(fan_in, fan_out) of a weight with that shape."""
     if len(shape) < 2:
-        raise ValueError(f"initializers: a weight with fans needs two axes or more, got shape {shape}")
+        raise ValueError(f"initializers: fan_in and fan_out need a weight with two axes or more, got shape {shape}")
     receptive = math.prod(shape[2:])
     return shape[1] * receptive, shape[0] * receptive
 
@@ -85,12 +85,12 @@ def _glorot(kind: str, gain: float, key: Key, shape: Shape, dtype: Any) -> Value
 
 
 def he_uniform(slope: float = 0.0) -> Initializer:
-    """Variance 2 / ((1 + slope^2) fan_in), uniform, for (leaky) ReLU of that slope (He et al. 2015, equation 15)."""
+    """Variance 2 / ((1 + slope^2) fan_in), uniform, for (leaky) ReLU with that slope (He et al. 2015, equation 15)."""
     return partial(_he, "uniform", slope)
 
 
 def he_normal(slope: float = 0.0) -> Initializer:
-    """Variance 2 / ((1 + slope^2) fan_in), normal, for (leaky) ReLU of that slope (He et al. 2015, equation 15)."""
+    """Variance 2 / ((1 + slope^2) fan_in), normal, for (leaky) ReLU with that slope (He et al. 2015, equation 15)."""
     return partial(_he, "normal", slope)
 
 
@@ -99,7 +99,7 @@ def _he(kind: str, slope: float, key: Key, shape: Shape, dtype: Any) -> Values:
 
 
 def fan_in_uniform(key: Key, shape: Shape, dtype: Any) -> Values:
-    """Uniform within 1 / sqrt(fan_in): PyTorch's default for linear and convolution layers."""
+    """Uniform between -1 / sqrt(fan_in) and 1 / sqrt(fan_in): PyTorch's default for linear and convolution layers."""
     bound = 1 / math.sqrt(max(fans(shape)[0], 1))
     return key.uniform(shape, -bound, bound, dtype)
 
@@ -112,9 +112,9 @@ def orthogonal(gain: float = 1.0) -> Initializer:
 def _orthogonal(gain: float, key: Key, shape: Shape, dtype: Any) -> Values:
     rows, columns = shape[0], fans(shape)[0]
     q, r = np.linalg.qr(key.normal((max(rows, columns), min(rows, columns)), np.float64))
-    q *= np.where(np.diag(r) < 0, -1.0, 1.0)  # the signs that make the distribution uniform
+    q *= np.where(np.diag(r) < 0, -1.0, 1.0)  # with these signs, all orthogonal matrices are equally likely
     return (gain * (q if rows >= columns else q.T)).reshape(shape).astype(dtype)
 
 
 dcgan = normal(0.02)
-"""N(0, 0.02), for every weight of a DCGAN (Radford, Metz, Chintala 2015, section 4)."""
+"""N(0, 0.02), the initialiser of all weights in a DCGAN (Radford, Metz, Chintala 2015, section 4)."""

@@ -1,4 +1,4 @@
-"""Dense layers, and those that shape, drop or compare. Each takes a Tensor or an array and gives a Tensor."""
+"""Dense layers, and layers for dropout, minibatch discrimination, shapes and embeddings. Each takes a Tensor or an array."""
 from __future__ import annotations
 
 __all__ = ["Dense", "Dropout", "Embedding", "Flatten", "MinibatchDiscrimination", "Reshape"]
@@ -16,8 +16,8 @@ from tinygan.parameters import Parameter
 class Dense(Module):
     """x @ weight.T + bias: (..., in_features) -> (..., out_features).
 
-    weight (out_features, in_features), bias (out_features,). initializer: of the weight; by default both are uniform
-    within 1 / sqrt(in_features), as PyTorch's are; with an initializer the bias starts at zero.
+    weight (out_features, in_features), bias (out_features,). By default both are uniform between -1 / sqrt(in_features) and
+    1 / sqrt(in_features), as in PyTorch. initializer: draws the weight instead; the bias then starts at zero.
     """
 
     couples_examples = False
@@ -39,8 +39,8 @@ class Dense(Module):
 
 
 class Dropout(Module):
-    """In training each element is zeroed with probability `rate` and the rest divided by 1 - rate; draws come from the
-    context's key."""
+    """In training, each element is set to 0 with probability `rate`, and the others are divided by 1 - rate. The draws come
+    from the context's key."""
 
     couples_examples = False
 
@@ -57,12 +57,13 @@ class Dropout(Module):
 
 
 class MinibatchDiscrimination(Module):
-    """Appends to each example's features how near it is to the others in the batch, so that a discriminator sees when a
-    generator makes one thing only (Salimans et al. 2016, section 3.2): (N, in_features) -> (N, in_features + kernels).
+    """Appends to each example's features how similar the example is to the others of its batch: (N, in_features) ->
+    (N, in_features + kernels). So a discriminator sees it when a generator always makes the same image (Salimans et al.
+    2016, section 3.2).
 
     Each kernel projects the features to `dimensions` numbers and sums exp(-L1 distance) over the other examples. weight
-    (kernels * dimensions, in_features): the paper's T. average: the mean over the others instead of the sum, at most 1
-    in a batch of any size. What it gives depends on the whole batch, in evaluation too.
+    (kernels * dimensions, in_features): T in the paper. average: take the mean over the others instead of the sum; it is at
+    most 1 for a batch of any size. The result depends on the whole batch, in evaluation too.
     """
 
     taken = -1, "features"
@@ -89,7 +90,7 @@ class MinibatchDiscrimination(Module):
 
 
 class Flatten(Module):
-    """(N, ...) -> (N, the product of the rest)."""
+    """(N, ...) -> (N, the product of the other sizes)."""
 
     couples_examples = False
 
@@ -113,7 +114,7 @@ class Reshape(Module):
 
 
 class Embedding(Module):
-    """Integers of any shape -> their rows of weight (count, dimension)."""
+    """Integers of any shape -> the rows of weight (count, dimension) with these numbers: (*shape, dimension)."""
 
     couples_examples = False
 

@@ -1,4 +1,4 @@
-"""Where in a network an error arose: the layer's path, its sizes and what it got, at the beginning of the message."""
+"""Error messages of networks begin with the layer in which the error arose: its path, its sizes and its input."""
 from __future__ import annotations
 
 __all__ = ["is_located", "locate"]
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class _Place(NamedTuple):
-    """How far up the tree the error has come: the outermost module so far, and the path from there."""
+    """How far up the tree an error has come: the outermost module so far, and the path from it to the layer."""
 
     module: Module
     path: str
@@ -21,8 +21,9 @@ class _Place(NamedTuple):
 
 
 def locate(error: Exception, module: Module, inputs: Sequence[Any]) -> None:
-    """Called by every module that an error passes on its way up, innermost first: "layer 2, Dense(5 -> 1), got 2 features
-    (input (4, 2)): ...". Errors of the user's own kinds stay as they are."""
+    """Put the layer's place before the error's message: "layer 2, Dense(5 -> 1), got 2 features (input (4, 2)): ...". Every
+    module that the error passes on its way up calls this, the innermost first. Errors of other classes than ValueError,
+    TypeError and IndexError stay as they are."""
     place: _Place | None = getattr(error, "_place", None)
     if place is None:
         if type(error) not in (ValueError, TypeError, IndexError) or len(error.args) != 1:
@@ -38,12 +39,12 @@ def locate(error: Exception, module: Module, inputs: Sequence[Any]) -> None:
 
 
 def is_located(error: Exception) -> bool:
-    """Whether the message says already in which layer the error arose."""
+    """Whether the message already names a layer."""
     return hasattr(error, "_place")
 
 
 def _name(module: Module, child: Module) -> str:
-    """What `module` calls its child; the child's type, if it is made or found elsewhere."""
+    """The name that `module` has for `child`, or the child's class if `child` is not one of its children."""
     return next((name for name, value in module.named_children() if value is child), type(child).__name__)
 
 

@@ -1,4 +1,4 @@
-"""Module: a tree of layers with named parameters and buffers, and what one does to the whole tree."""
+"""Module: a tree of layers with named parameters and buffers, and the functions that act on the whole tree."""
 from __future__ import annotations
 
 __all__ = ["Module", "check_state", "functional_call", "identities", "mode", "update_buffers_of", "with_parameters"]
@@ -23,29 +23,30 @@ from tinygan.tensor import Tensor
 
 
 class Module:
-    """A layer or a network: subclasses assign Parameters, Buffers and other Modules as attributes, and define
-    `forward`. They may also stand in lists, tuples and dicts, one inside the other, that are attributes. Paths join
-    attribute names, places in lists and keys of dicts with dots ("0.weight", "blocks.2.down.bias"), as PyTorch's do.
+    """A layer or a network. A subclass assigns Parameters, Buffers and other Modules to attributes, and defines `forward`.
 
-    An error in `forward` begins with the path of the layer that it arose in."""
+    An attribute may also be a list, tuple or dict of these, nested if need be. A path joins attribute names, positions in
+    lists and keys of dicts with dots ("0.weight", "blocks.2.down.bias"), as in PyTorch.
+
+    The message of an error in `forward` begins with the path of the layer in which it arose."""
 
     couples_examples = True
-    """Whether one example's output may depend on the others in its batch. A layer for which that is never so sets this to
-    False. Several batches may go through a network of such layers as one."""
+    """Whether the output for one example may depend on the other examples of its batch. A layer whose output never does sets
+    this to False. If all layers of a network do, several batches may be joined into one."""
 
     taken: ClassVar[tuple[int, str] | None] = None
-    """For error messages: which axis of the input has to fit the weights, and what it counts, such as (-1, "features")."""
+    """For error messages: the axis of the input that must fit the weights, and what it counts, such as (-1, "features")."""
 
     _training = True
-    _identity: object  # what the context's overrides know this module by; a functional copy shares it
+    _identity: object  # its key in the context's overrides; a copy by `with_parameters` has the same one
 
     def __init_subclass__(cls, **settings: Any) -> None:
         super().__init_subclass__(**settings)
         for name, value in vars(cls).items():
             for path, member in members(name, value):
                 if not isinstance(member, Module) or any(True for _ in member._state()):
-                    raise TypeError(f"{cls.__name__}: {path} stands in the class, where it is not found: assign it in "
-                                    f"__init__, as self.{name} = ...")
+                    raise TypeError(f"{cls.__name__}: {path} is an attribute of the class, where it is not found: assign it "
+                                    f"in __init__, as self.{name} = ...")
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:
         module = super().__new__(cls)
@@ -62,10 +63,10 @@ class Module:
             locate(error, self, (*args, *kwargs.values()))
             raise
 
-    if not TYPE_CHECKING:  # (else every attribute would have a type)
+    if not TYPE_CHECKING:  # (a type checker that saw this would accept every attribute)
         def __getattr__(self, name: str) -> Any:
-            """For what is missing."""
-            if hasattr(type(self), name):  # a property, whose own error says what is missing
+            """Raise the error for an attribute that does not exist. If PyTorch has it, the error gives its name here."""
+            if hasattr(type(self), name):  # a property: it raises an error of its own
                 return object.__getattribute__(self, name)
             from tinygan.interop.torch_names import MODULE, missing
 
@@ -74,19 +75,20 @@ class Module:
     # -- the tree ------------------------------------------------------------------------------------------------
 
     def named_children(self) -> Iterator[tuple[str, Module]]:
-        """(name, module) of every Module that is an attribute, or stands in a list, tuple or dict that is one. TypeError
-        for one in a set, which has no order, under a key that makes no path, or in another container."""
+        """(name, module) of every Module that is an attribute, or in a list, tuple or dict that is an attribute. Raises
+        TypeError for a Module in a set or another container, or under a key that cannot be part of a path."""
         return ((name, value) for name, value in self._named_members() if isinstance(value, Module))
 
     def _named_members(self) -> Iterator[tuple[str, Member]]:
-        """(name, value) of every Module, Parameter and Buffer in this module's attributes, but not below."""
+        """(name, value) of every Module, Parameter and Buffer in this module's attributes. Those of its modules are not
+        included."""
         for name, value in vars(self).items():
             if type(value) in _PLAIN:
                 continue
             yield from members(name, value)
 
     def named_modules(self, prefix: str = "") -> Iterator[tuple[str, Module]]:
-        """(path, module) of this module and everything below it, depth first."""
+        """(path, module) of this module and of all modules in it, depth first."""
         yield prefix, self
         for name, child in self.named_children():
             yield from child.named_modules(f"{prefix}.{name}" if prefix else name)
@@ -100,18 +102,18 @@ class Module:
                     yield f"{path}.{name}" if path else name, value
 
     def named_parameters(self) -> Iterator[tuple[str, Parameter]]:
-        """(path, parameter), each parameter once even if two layers share it."""
+        """(path, parameter) of every parameter. A parameter that two layers share comes once."""
         return self._named(Parameter)
 
     def named_buffers(self) -> Iterator[tuple[str, Buffer]]:
-        """(path, buffer)."""
+        """(path, buffer) of every buffer."""
         return self._named(Buffer)
 
     def parameters(self) -> list[Parameter]:
         return [parameter for _, parameter in self.named_parameters()]
 
     def initialize(self, key: Key) -> Self:
-        """Draw every parameter that has no values yet from `key` folded with the parameter's path."""
+        """Draw the values of every parameter that has none yet. Each uses `key`, folded with the parameter's path."""
         key = as_key("initialize", key)
         for path, parameter in self.named_parameters():
             if not parameter.initialized:
@@ -125,8 +127,8 @@ class Module:
         return self
 
     def to(self, device: str) -> Self:
-        """Bring every parameter and buffer to that device ("cpu", "cuda", "cuda:1"), in place; what is not initialised yet
-        will be there. Raises DeviceError where there is none."""
+        """Move every parameter and buffer to that device ("cpu", "cuda", "cuda:1"), in place. Parameters without values will
+        be drawn there. Raises DeviceError if there is no such device."""
         backend = find_device(device)
         for _, value in self._state():
             value.move(backend)
@@ -135,17 +137,17 @@ class Module:
     # -- saving --------------------------------------------------------------------------------------------------
 
     def state_dict(self) -> dict[str, np.ndarray[Any, Any]]:
-        """A copy of every parameter and buffer by path, under the names and in the shapes that PyTorch uses (what two
-        layers share stands there twice)."""
+        """A copy of every parameter and buffer by path, with PyTorch's names and shapes. A parameter that two layers share
+        comes twice."""
         return {path: np.array(value.numpy(), order="C") for path, value in self._state()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> Self:
         """Assign every parameter and buffer.
 
         state: arrays, Tensors or PyTorch's tensors by path. They may have any real type and are converted. Batch norm's
-        count of batches, `num_batches_tracked`, may be missing in the state or in the network: older PyTorch and other
-        formats do not have it. Raises ValueError or TypeError before anything is assigned, and names the entries that are
-        missing, unexpected, of another shape or no numbers."""
+        count of batches, `num_batches_tracked`, may be missing in the state or in the network, because older PyTorch and
+        other formats do not have it. If entries are missing, unexpected, of another shape or not numbers, raises a
+        ValueError or TypeError that names them, before anything is assigned."""
         own = dict(self._state())
         state = without_absent_counts(own, state)
         arrays = check_state(type(self).__name__, own, state)
@@ -165,25 +167,26 @@ class Module:
         return self._training if overrides is None else overrides.get(self._identity, self._training)
 
     def train(self, mode: bool = True) -> Self:
-        """Set training mode here and below, for every thread; `nn.mode` does it for one block of code."""
+        """Set training mode for this module and all modules in it, in every thread. `nn.mode` sets it for a block of
+        code."""
         for _, module in self.named_modules():
             module._training = mode
         return self
 
     def eval(self) -> Self:
-        """Leave training mode here and below."""
+        """Leave training mode, in this module and all modules in it."""
         return self.train(False)
 
     @property
     def updates_buffers(self) -> bool:
-        """Whether running statistics may move now: in training, unless `nn.update_buffers_of` names other modules."""
+        """Whether running statistics are updated now: in training, unless `nn.update_buffers_of` names other modules."""
         updating = CONTEXT.get().updating
         return updating is None or self._identity in updating
 
     # -- looking at it -------------------------------------------------------------------------------------------
 
     def describe(self) -> str:
-        """The text in brackets behind the layer's name."""
+        """The text in brackets after the layer's name."""
         return ""
 
     def __repr__(self) -> str:
@@ -203,31 +206,34 @@ class Module:
 
 
 def mode(*modules: Module, training: bool) -> AbstractContextManager[None]:
-    """`with mode(generator, training=False):` these modules and all below are in that mode, in this thread or task."""
+    """`with mode(generator, training=False):` puts these modules and all modules in them into that mode, in this thread or
+    task."""
     changed = {m._identity: training for module in modules for _, m in module.named_modules()}
     return override(training={**(CONTEXT.get().training or {}), **changed})
 
 
 def update_buffers_of(*modules: Module) -> AbstractContextManager[None]:
-    """`with update_buffers_of(discriminator):` no running statistics move but those of these modules and all below."""
+    """`with update_buffers_of(discriminator):` only these modules, and all modules in them, update their running
+    statistics."""
     return override(updating=identities(*modules))
 
 
 def identities(*modules: Module) -> frozenset[object]:
-    """The keys by which the context knows these modules and all below."""
+    """The keys by which the context knows these modules and all modules in them."""
     return frozenset(m._identity for module in modules for _, m in module.named_modules())
 
 
 def functional_call(module: Module, parameters: Mapping[str, Tensor], *inputs: Any) -> Any:
-    """`module(*inputs)` with other values in the place of some parameters: see `with_parameters`."""
+    """`module(*inputs)` with other values for some parameters: see `with_parameters`."""
     return with_parameters(module, parameters)(*inputs)
 
 
 def with_parameters(module: Module, parameters: Mapping[str, Tensor]) -> Module:
-    """The same module with other values in the place of some parameters, by path; its own are not touched (running
-    statistics are shared with it, and move in training as ever: see `update_buffers_of`).
+    """A copy of the module with other values for some parameters. parameters: the values by path.
 
-    Gradients flow to the given values. Raises ValueError for a path that the module does not have, or another shape.
+    The module's own parameters are not changed, and gradients flow to the given values. Running statistics are shared with
+    the module, and training updates them as usual (see `update_buffers_of`). Raises ValueError for a path that the module
+    does not have, or for another shape.
     """
     own = dict(module.named_parameters())
     for path, value in parameters.items():
@@ -240,7 +246,8 @@ def with_parameters(module: Module, parameters: Mapping[str, Tensor]) -> Module:
 
 
 def _with(values: dict[int, Tensor], x: Any) -> Any:
-    """x with other values for some Parameters, given by their identity: modules are copied, not changed."""
+    """x with other values for some Parameters. values: the new ones, by the id of the Parameter. Modules are copied, not
+    changed."""
     if isinstance(x, Parameter):
         return values.get(id(x), x)
     if isinstance(x, Module):
@@ -271,7 +278,8 @@ _PLAIN = frozenset((type(None), bool, int, float, str, object))
 
 
 def members(name: str, x: Any) -> Iterator[tuple[str, Member]]:
-    """(path, member) of every Module, Parameter and Buffer that x, called `name`, is or holds in lists, tuples and dicts."""
+    """(path, member) of every Module, Parameter and Buffer that x is, or holds in lists, tuples and dicts. The paths begin
+    with `name`."""
     if isinstance(x, _MEMBERS):
         yield name, x
     elif isinstance(x, list | tuple):
@@ -284,7 +292,7 @@ def members(name: str, x: Any) -> Iterator[tuple[str, Member]]:
             for path, member in members(f"{name}.{key}", item):
                 if not isinstance(key, str | int) or str(key) in ("", *keys) or "." in str(key):
                     raise TypeError(f"{path}: the keys of a dict of modules or parameters should be strings without dots or "
-                                    f"whole numbers, and become different names, got {key!r}")
+                                    f"whole numbers, and differ as strings, got {key!r}")
                 yield path, member
             keys[str(key)] = key
     elif any(isinstance(item, _MEMBERS) for item in _others(x)):
@@ -292,7 +300,7 @@ def members(name: str, x: Any) -> Iterator[tuple[str, Member]]:
 
 
 def _others(x: Any) -> Iterable[Any]:
-    """What x holds, if it is a container in which members are not looked for."""
+    """The values in x, if x is a container that `members` does not search."""
     if isinstance(x, set | frozenset | deque | ValuesView):
         return x
     if isinstance(x, np.ndarray) and x.dtype == object:

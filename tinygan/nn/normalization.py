@@ -16,10 +16,10 @@ from tinygan.parameters import Buffer, Parameter
 
 
 class BatchNorm(Module):
-    """Each channel of (N, C, ...) normalised over the batch in training and by running statistics otherwise, then
-    scaled by weight and shifted by bias (C,) (Ioffe, Szegedy 2015).
+    """Normalises each channel of (N, C, ...), then multiplies by weight (C,) and adds bias (C,) (Ioffe, Szegedy 2015). In
+    training it uses the statistics of the batch, otherwise the running statistics.
 
-    momentum: the share of the batch in the running statistics; their variance is the unbiased one, as PyTorch's.
+    momentum: the weight of a new batch in the running statistics. The running variance is unbiased, as in PyTorch.
     """
 
     taken = 1, "channels"
@@ -42,8 +42,8 @@ class BatchNorm(Module):
         return y
 
     def track(self, mean: Any, variance: Any, count: int) -> None:
-        """Move the running statistics towards those of a batch: arrays (C,), the variance the biased one of `count` values a
-        channel. Only where `updates_buffers` says so."""
+        """Move the running statistics towards those of a batch, if `updates_buffers` is true. mean, variance: arrays (C,);
+        the variance is biased. count: the number of values per channel."""
         if not self.updates_buffers:
             return
         for buffer, value in ((self.running_mean, mean), (self.running_var, variance * (count / (count - 1)))):
@@ -56,7 +56,8 @@ class BatchNorm(Module):
 
 
 class LayerNorm(Module):
-    """The last axes, of the given shape, normalised for each example, then scaled and shifted (Ba et al. 2016)."""
+    """Normalises each example over its last axes, which have the given shape, then multiplies by weight and adds bias (Ba et
+    al. 2016)."""
 
     couples_examples = False
 

@@ -1,4 +1,4 @@
-"""The layers that change an image's size without weights. Each takes images (N, C, H, W) and gives a Tensor."""
+"""Layers without weights that change the size of images. Each takes images (N, C, H, W) and returns a Tensor."""
 from __future__ import annotations
 
 __all__ = ["AvgPool2d", "MaxPool2d", "Upsample"]
@@ -13,7 +13,7 @@ Size = int | Sequence[int]
 
 
 class MaxPool2d(Module):
-    """The largest element of every window, as `tinygan.max_pool2d` has it."""
+    """The largest element of every window: see `tinygan.max_pool2d`."""
 
     couples_examples = False
 
@@ -31,7 +31,7 @@ class MaxPool2d(Module):
 
 
 class AvgPool2d(Module):
-    """The mean of every window, as `tinygan.avg_pool2d` has it."""
+    """The mean of every window: see `tinygan.avg_pool2d`."""
 
     couples_examples = False
 
@@ -49,7 +49,7 @@ class AvgPool2d(Module):
 
 
 class Upsample(Module):
-    """Images at another size, by `size` or `scale_factor`, as `tinygan.upsample` has it."""
+    """Images at another size, given by `size` or `scale_factor`: see `tinygan.upsample`."""
 
     couples_examples = False
 

@@ -1,4 +1,4 @@
-"""One layer after the other."""
+"""Sequential: layers that run one after the other."""
 from __future__ import annotations
 
 __all__ = ["Sequential"]
@@ -12,14 +12,14 @@ from tinygan.ops.composite import Composite
 
 @Composite
 def in_turn(layers: tuple[Module, ...], x: Any) -> Any:
-    """The last layer's output, where each layer takes the output of the one before."""
+    """Run the layers in order: the first takes x, each other one takes the output of the layer before."""
     for layer in layers:
         x = layer(x)
     return x
 
 
 class Sequential(Module):
-    """One module after the other."""
+    """Modules that run one after the other: each takes the output of the one before."""
 
     couples_examples = False
 

@@ -1,4 +1,4 @@
-"""Spectral normalisation: a layer whose weight is divided by its largest singular value."""
+"""Spectral normalisation: a layer whose weight is divided by the weight's largest singular value."""
 from __future__ import annotations
 
 __all__ = ["SpectralNorm"]
@@ -21,18 +21,20 @@ from tinygan.random import Key, next_key
 from tinygan.tensor import as_array
 
 _ORIGINAL, _U, _V = "parametrizations.weight.original", "parametrizations.weight.0._u", "parametrizations.weight.0._v"
-_FIRST_ITERATIONS = 15  # from a random vector, as PyTorch does when it wraps a layer
+_FIRST_ITERATIONS = 15  # starting from a random vector; PyTorch makes as many when it wraps a layer
 
 
 class SpectralNorm(Module):
-    """`layer` (Dense, Conv2d, ConvTranspose2d or another with a `weight`) with the weight W / sigma(W), sigma the largest
+    """`layer` (Dense, Conv2d, ConvTranspose2d or another with a `weight`) with the weight W / sigma. sigma is the largest
     singular value of W as a matrix (outputs, everything else) (Miyato, Kataoka, Koyama, Yoshida 2018, algorithm 1).
 
-    sigma = u^T W v, where u and v follow W by `n_power_iterations` power iterations in every forward pass in training
-    that updates buffers; to gradients they are constants. State under the names that PyTorch's
-    `parametrizations.spectral_norm` gives it. eps: the least norm that a vector is divided by, after its largest element was
-    made 1 (PyTorch does not do that, and calls a small weight zeros). Raises ValueError for a layer without a weight of two
-    axes or more, and for a weight of zeros when it is used; on a GPU, which is not waited for, the result is NaN instead.
+    sigma = u^T W v. In training, every forward pass that updates buffers moves u and v by `n_power_iterations` power
+    iterations. For gradients they are constants. The state has the same names as in PyTorch's
+    `parametrizations.spectral_norm`. eps: the smallest norm by which a vector is divided. The vector is scaled first, so
+    that its largest element is 1. (PyTorch does not scale, and so takes a small weight for zeros.)
+
+    Raises ValueError for a layer without a weight of two axes or more, and, when the layer is used, for a weight of zeros.
+    On a GPU a weight of zeros gives NaN instead, because an error would have to wait for the GPU.
     """
 
     couples_examples = False
@@ -48,13 +50,13 @@ class SpectralNorm(Module):
         self.couples_examples = layer.couples_examples
         self._layer = copy.copy(layer)
         self._layer.__dict__["weight"] = None
-        self._outputs = 1 if isinstance(layer, ConvTranspose2d) else 0  # the weight's axis of them
+        self._outputs = 1 if isinstance(layer, ConvTranspose2d) else 0  # the axis of the outputs in the weight
         for name, value in vars(self._layer).items():
             if any(True for _ in members(name, value)):
-                setattr(self, name, value)  # state and modules of its own are found here
+                setattr(self, name, value)  # so that its other state and modules are found here
         rows = weight.shape[self._outputs]
         u, v = (Buffer(np.full(n, n**-0.5, np.float32)) for n in (rows, weight.size // max(rows, 1)))
-        for path, tensor in ((_ORIGINAL, weight), (_U, u), (_V, v)):  # (PyTorch's names have dots, which vars don't mind)
+        for path, tensor in ((_ORIGINAL, weight), (_U, u), (_V, v)):  # (PyTorch's names have dots; vars accepts them)
             setattr(self, path, tensor)
         begin = partial(_begin, u, v, self._outputs, eps)
         if weight.initialized:
@@ -68,21 +70,21 @@ class SpectralNorm(Module):
 
     @property
     def weight(self) -> Any:
-        """The weight, divided by sigma as u and v give it now."""
+        """The weight divided by sigma, with the present u and v."""
         original = getattr(self, _ORIGINAL)
-        # Copies: u and v may move before the backward pass.
+        # Copies, because u and v may change before the backward pass.
         u, v = (getattr(self, path).array.astype(original.dtype) for path in (_U, _V))
         sigma = ops.sum(ops.mul(u, ops.matmul(_matrix(original, self._outputs), v)))
         if backend_of(as_array(sigma)) is cpu and as_array(sigma) == 0:
-            raise ValueError(f"SpectralNorm: a weight of zeros cannot be divided by its singular value (weight "
-                             f"{original.shape}), nor one to which the vectors u and v do not belong")
+            raise ValueError(f"SpectralNorm: u^T W v is 0, and the weight (of shape {original.shape}) cannot be divided by "
+                             "it: the weight is zeros, or the vectors u and v belong to another weight")
         return ops.div(original, sigma)
 
     def forward(self, *inputs: Any) -> Any:
         return self.normalized().forward(*inputs)
 
     def normalized(self) -> Module:
-        """The layer with the normalised weight. In training that updates buffers, u and v move first."""
+        """The layer with the normalised weight. In training, if buffers are updated, u and v are moved first."""
         if self.training and self.updates_buffers:
             _iterate(as_array(getattr(self, _ORIGINAL)), getattr(self, _U), getattr(self, _V), self._outputs, self.eps,
                      self.n_power_iterations)
@@ -90,7 +92,7 @@ class SpectralNorm(Module):
 
     @property
     def iteration(self) -> Callable[[Any, Buffer, Buffer], None]:
-        """The power iterations of a forward pass in training, as a function of a weight and its vectors u and v."""
+        """The power iterations of one forward pass in training, as a function of a weight and its vectors u and v."""
         return partial(_iterate, outputs=self._outputs, eps=self.eps, count=self.n_power_iterations)
 
     @property
@@ -100,7 +102,7 @@ class SpectralNorm(Module):
 
     def _with(self, weight: Any) -> Module:
         layer = copy.copy(self._layer)
-        layer.__dict__.update(weight=weight, _training=self._training, _identity=self._identity)  # its mode is this one's
+        layer.__dict__.update(weight=weight, _training=self._training, _identity=self._identity)  # with this module's mode
         return layer
 
     @property
@@ -119,14 +121,14 @@ def _matrix(weight: Any, outputs: int) -> Any:
 
 
 def _iterate(weight: Any, u: Buffer, v: Buffer, outputs: int, eps: float, count: int) -> None:
-    """`count` power iterations: u and v come closer to the singular vectors of the largest singular value."""
+    """Make `count` power iterations, which move u and v towards the singular vectors of the largest singular value."""
     matrix = _matrix(weight, outputs)
     backend = backend_of(matrix)
 
     def unit(x: Any) -> Any:
         """x / |x|. It is divided by its largest magnitude first, so that no square overflows or vanishes."""
         largest = largest_magnitude(x)
-        if backend is cpu and largest == 0:  # (a GPU is not waited for: there the loss becomes NaN)
+        if backend is cpu and largest == 0:  # (on a GPU the check would have to wait: there the loss becomes NaN)
             raise ValueError(f"SpectralNorm: a weight of zeros has no singular vectors (weight {weight.shape})")
         x = x / largest
         return x / backend.xp.maximum(backend.xp.sqrt((x * x).sum()), eps)
@@ -145,7 +147,7 @@ def _begin(u: Buffer, v: Buffer, outputs: int, eps: float, key: Key, weight: Any
 
 
 def _draw(initializer: Initializer, begin: Any, key: Key, shape: tuple[int, ...], dtype: Any) -> Any:
-    """An initial weight, and u and v for it."""
+    """Draw the weight, and begin u and v for it."""
     weight = initializer(key, shape, dtype)
     begin(key, weight)
     return weight

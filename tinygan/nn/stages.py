@@ -1,4 +1,4 @@
-"""A network taken apart while it runs: which layer made which shape. For figures of it and features from it."""
+"""The outputs of a network's layers, for figures of the network and for features."""
 from __future__ import annotations
 
 __all__ = ["Stage", "stages"]
@@ -15,21 +15,22 @@ from tinygan.tensor import as_array
 
 
 class Stage(NamedTuple):
-    """A dense or convolution layer with what follows it up to the next one, and the array (N, ...) that each made."""
+    """A dense or convolution layer with the layers after it, up to the next dense or convolution layer. outputs: the array
+    (N, ...) that each of the layers returned."""
 
     layers: tuple[Module, ...]
     outputs: tuple[Any, ...]
 
     @property
     def output(self) -> Any:
-        """The last of the outputs that are images (N, C, H, W), or the last one where none is."""
+        """The last output that is images (N, C, H, W). If none is, the last output."""
         return next((y for y in reversed(self.outputs) if y.ndim == 4), self.outputs[-1])
 
 
 def stages(network: Module, x: Any) -> list[Stage]:
-    """Run a Sequential (of Sequentials) on x (N, ...) as it stands after training, and cut it before every dense and
-    convolution layer. What comes before the first of them is part of no stage. TypeError for another kind of module,
-    ValueError for one without such a layer."""
+    """Run a Sequential (of Sequentials) on x (N, ...) in evaluation mode, and cut it before every dense and convolution
+    layer. Layers before the first of these are in no stage. Raises TypeError for another kind of module, and ValueError for
+    a network without a dense or convolution layer."""
     found: list[tuple[list[Module], list[Any]]] = []
     with no_grad(), mode(network, training=False):
         for layer in _layers(network):

@@ -1,4 +1,4 @@
-"""Checks of a saved state before a network loads it, with messages that say how to mend it."""
+"""Checks of a saved state before a network loads it. The error messages say how to correct it."""
 from __future__ import annotations
 
 __all__ = ["check_state", "without_absent_counts"]
@@ -14,8 +14,9 @@ _SHOWN = 20
 
 
 def check_state(owner: str, own: Mapping[str, Any], state: Mapping[str, Any]) -> dict[str, Array]:
-    """The arrays of `state`, if it has exactly the names and shapes of `own`. Otherwise a ValueError names every entry that
-    differs, or the prefix by which all of them differ. A TypeError names entries that are no numbers."""
+    """The arrays of `state`, if it has exactly the names and shapes of `own`. Otherwise raises a ValueError, which names
+    every entry that differs or the prefix by which all names differ, or a TypeError, which names an entry that is not
+    numbers."""
     caller = f"load_state_dict of {owner}"
     if not isinstance(state, Mapping):
         raise TypeError(f"{caller}: expected arrays by name, got {type(state).__name__}")
@@ -36,20 +37,21 @@ def check_state(owner: str, own: Mapping[str, Any], state: Mapping[str, Any]) ->
 
 
 def without_absent_counts(own: dict[str, Any], state: Mapping[str, Any]) -> Mapping[str, Any]:
-    """`state` without those of batch norm's counts that `own` lacks; those that `state` lacks are removed from `own`."""
+    """`state` without the counts of batch norm that `own` does not have. Counts that `state` does not have are removed from
+    `own`."""
     def is_count(name: str) -> bool:
         return isinstance(name, str) and name.rpartition(".")[2] == _COUNT
 
     if not isinstance(state, Mapping):
         return state
-    if any(not is_count(name) and name in state for name in own):  # (else the names differ by more than that)
+    if any(not is_count(name) and name in state for name in own):  # (otherwise the names differ by more than the counts)
         for name in [name for name in own if is_count(name) and name not in state]:
             del own[name]
     return {name: value for name, value in state.items() if name in own or not is_count(name)}
 
 
 def _of_a_prefix(own: Mapping[str, Any], state: Mapping[str, Any]) -> str:
-    """Advice where the names differ by a prefix only, which one side has; empty otherwise."""
+    """Advice for names that differ only by a prefix, which either the network or the state has; "" if they do not."""
     ours = [name for name in own if name.rpartition(".")[2] != _COUNT]
     theirs = [name for name in state if isinstance(name, str) and name.rpartition(".")[2] != _COUNT]
     if not ours or not theirs:
@@ -59,20 +61,20 @@ def _of_a_prefix(own: Mapping[str, Any], state: Mapping[str, Any]) -> str:
         prefix = name.removesuffix(first)
         if name.endswith(first) and prefix.endswith(".") and all(prefix + other in state for other in ours):
             if all(other.startswith(prefix) for other in theirs):
-                return (f"every name begins with {prefix!r}, which this network's do not: take it away with "
+                return (f"every name begins with {prefix!r}, which this network's do not: remove it with "
                         f"{{name.removeprefix({prefix!r}): array for name, array in state.items()}}")
-            return (f"this network's entries are those whose names begin with {prefix!r}: take them with "
+            return (f"this network's entries are those whose names begin with {prefix!r}: select them with "
                     f"{{name.removeprefix({prefix!r}): array for name, array in state.items() if "
                     f"name.startswith({prefix!r})}}")
     prefix = first.removesuffix(theirs[0])
     if first.endswith(theirs[0]) and prefix.endswith(".") and set(ours) == {prefix + name for name in theirs}:
-        return (f"every name of this network begins with {prefix!r}, which the state's do not: put it before them, "
+        return (f"every name of this network begins with {prefix!r}, which the state's do not: add it with "
                 f"{{{prefix!r} + name: array for name, array in state.items()}}")
     return ""
 
 
 def _of_a_state_inside(state: Mapping[str, Any]) -> str:
-    """Advice for a training script's file, which holds the state dict beside other things; empty otherwise."""
+    """Advice for the file of a training script, which holds the state dict among other things; "" for any other state."""
     inside = [name for name, value in state.items() if isinstance(value, Mapping)
               and len(value) and all(hasattr(array, "shape") for array in value.values())]
-    return f"the state lies further inside: load state[{inside[0]!r}]" if inside else ""
+    return f"the network's state is inside this one: load state[{inside[0]!r}]" if inside else ""

@@ -1,4 +1,4 @@
-"""The ops, each with its gradient beside it. All take Tensors or bare arrays, and give back the same kind."""
+"""The ops, each with its gradient beside it. With a Tensor among its inputs an op returns a Tensor, otherwise an array."""
 
 __all__ = ["abs", "activation", "add", "all", "any", "argmax", "argmin", "astype", "avg_pool2d", "batch_norm",
            "batch_norm_inference", "batch_norm_with_statistics", "binary_cross_entropy_with_logits", "broadcast_to", "ceil",

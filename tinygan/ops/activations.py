@@ -1,7 +1,7 @@
-"""Activations. Their formulas stand in `kernels/activations.py`, each once.
+"""The activations. Their formulas are in `kernels/activations.py`, each of them once.
 
-The slope of the piecewise linear ones follows from their *output*: backward keeps that, and the input can be freed. Of the
-others backward keeps the input: where tanh rounds to 1, its slope is small but not 0."""
+For a piecewise linear activation, the slope follows from the *output*. So backward keeps the output, and the input can be
+freed. For the others backward keeps the input: where tanh rounds to 1, its slope is small but not 0."""
 from __future__ import annotations
 
 __all__ = ["activation", "activation_grad", "elu", "leaky_relu", "relu", "sigmoid", "softplus", "tanh"]
@@ -24,8 +24,8 @@ from tinygan.tensor import as_array
 def checked_activation(caller: str, activation: str, slope: float) -> None:
     if activation not in BY_NAME:
         raise ValueError(f"{caller}: unknown activation {activation!r}, expected one of {', '.join(BY_NAME)}")
-    if not slope >= 0:  # the output's sign would no longer tell the input's
-        raise ValueError(f"{caller}: the slope where the input is negative should be 0 or more, got {slope}")
+    if not slope >= 0:  # the sign of the output would no longer show the sign of the input
+        raise ValueError(f"{caller}: the slope for negative inputs should be 0 or more, got {slope}")
 
 
 @op(saves=(0,))
@@ -33,8 +33,11 @@ def _activation(B: Any, x: Any, activation: str, slope: float) -> Any:
     return B.activation(x, activation, slope)
 
 
+KEEPS_OUTPUT = FUSED
+"""The activations whose slope follows from their output. (Fused ops apply just these, because only the output is left.)"""
+
 _keeps_output: Op = op(saves=(OUT,))(_activation.forward)
-_OPS = {name: _keeps_output if name in FUSED else _activation for name in BY_NAME}
+_OPS = {name: _keeps_output if name in KEEPS_OUTPUT else _activation for name in BY_NAME}
 
 
 @_activation.vjp
@@ -45,15 +48,15 @@ def _(needs: Any, g: Any, x: Any, activation: str, slope: float) -> Any:
 
 @op(saves=(0, 1))
 def activation_grad(B: Any, g: Any, x: Any, activation: str, slope: float) -> Any:
-    """activation_grad(g, x, activation=..., slope=...): g times the activation's slope at x. For those whose output backward
-    keeps, x is the output."""
+    """activation_grad(g, x, activation=..., slope=...): g times the activation's slope at x. If backward keeps the
+    activation's output, x is that output."""
     return B.activation_grad(g, x, activation, slope)
 
 
 @activation_grad.vjp
 def _(needs: Any, gg: Any, g: Any, x: Any, activation: str, slope: float) -> Any:
     gx = None
-    if needs[1] and activation in FUSED and activation not in PIECEWISE_LINEAR:  # x is the output
+    if needs[1] and activation in KEEPS_OUTPUT and activation not in PIECEWISE_LINEAR:  # x is the output
         slope_from_result = _formula(activation, "slope_from_result")
         gx = pullback(lambda y: mul(g, slope_from_result(y, slope)), (x,), gg, (True,))[0]
     elif needs[1] and activation not in PIECEWISE_LINEAR:
@@ -63,7 +66,8 @@ def _(needs: Any, gg: Any, g: Any, x: Any, activation: str, slope: float) -> Any
 
 @cache
 def _formula(activation: str, which: str) -> Callable[[Any, float], Any]:
-    """A formula of the activation's record as a function of (x, slope) in ops, which has derivatives of every order."""
+    """A formula of the activation's record as a function of (x, slope), written in ops: so it has derivatives of every
+    order."""
     return in_calls(BY_NAME[activation].tree(which), (BY_NAME[activation].argument(which), "slope"), {
         "add": add, "subtract": sub, "multiply": mul, "divide": div, "negative": neg, "greater": greater, "less": less,
         "greater_equal": greater_equal, "less_equal": less_equal, "choose": where, "kind_of": lambda x: partial(_filled, x),
@@ -110,7 +114,8 @@ def softplus(x: X) -> X:
 
 
 def activation(x: X, name: str, slope: float = 0.2) -> X:
-    """The activation of that name: identity, relu, leaky_relu or elu (with `slope`), tanh, sigmoid, softplus."""
+    """The activation of that name: identity, relu, leaky_relu, elu, tanh, sigmoid or softplus. slope: that of leaky_relu, or
+    alpha of elu."""
     checked_activation("activation", name, slope)
     if name == "identity":
         return x

@@ -1,4 +1,4 @@
-"""Choosing between numbers: `where`, `maximum`, `minimum` and `clip`; and the comparisons, which have no gradients."""
+"""Ops that choose between numbers: `where`, `maximum`, `minimum` and `clip`. And comparisons, which have no gradients."""
 from __future__ import annotations
 
 __all__ = ["clip", "equal", "greater", "greater_equal", "isfinite", "less", "less_equal", "maximum", "minimum", "not_equal",
@@ -17,20 +17,21 @@ from tinygan.tensor import Tensor, as_array, shape_of
 
 @binary(saves=(0, 1))
 def maximum(B: Any, a: Any, b: Any) -> Any:
-    """The larger, elementwise; where both are equal each gets half of the gradient.
+    """The larger of a and b, elementwise. If they are equal, each gets half of the gradient.
 
-    Where one is NaN, so is the result, and both get the whole gradient, as in PyTorch. The smaller one gets the gradient 0,
-    and 0 times an infinite derivative is NaN: write `sqrt(maximum(x, 0.01))`, not `maximum(sqrt(x), 0.1)`; or see `where`.
+    If one is NaN, the result is NaN, and both get the whole gradient, as in PyTorch. The smaller one gets the gradient 0,
+    and 0 times an infinite derivative is NaN. So write `sqrt(maximum(x, 0.01))` and not `maximum(sqrt(x), 0.1)`, or see
+    `where`.
     """
     return B.xp.maximum(a, b)
 
 
 @binary(saves=(0, 1))
 def minimum(B: Any, a: Any, b: Any) -> Any:
-    """The smaller, elementwise; where both are equal each gets half of the gradient.
+    """The smaller of a and b, elementwise. If they are equal, each gets half of the gradient.
 
-    Where one is NaN, so is the result, and both get the whole gradient, as in PyTorch. The larger one gets the gradient 0,
-    and 0 times an infinite derivative is NaN: see `maximum` and `where` for ways around that.
+    If one is NaN, the result is NaN, and both get the whole gradient, as in PyTorch. The larger one gets the gradient 0,
+    and 0 times an infinite derivative is NaN: `maximum` and `where` show how to avoid that.
     """
     return B.xp.minimum(a, b)
 
@@ -68,11 +69,11 @@ def _inside(B: Any, x: Any, low: float, high: float) -> Any:
 
 
 def clip(x: X, low: float | None = None, high: float | None = None) -> X:
-    """x limited to [low, high] (None: no limit on that side). Gradient 1 inside, the limits included, else 0.
+    """x limited to [low, high]; None means no limit on that side. The gradient is 1 inside and at the limits, 0 outside.
 
-    A NaN stays NaN, with gradient 0. Where x is outside, x's own derivative is multiplied by 0, and 0 * inf is NaN. So clip
-    the argument of a singular function, not its result: `log(clip(x, 1e-12, None))`, not `clip(log(x), -27, None)`; or see
-    `where`.
+    A NaN stays NaN, with gradient 0. Outside the limits, the derivative of whatever computed x is multiplied by 0, and 0 *
+    inf is NaN. So clip the argument of a singular function, not its result: `log(clip(x, 1e-12, None))`, not
+    `clip(log(x), -27, None)`. Or see `where`.
     """
     for name, limit in (("low", low), ("high", high)):
         if not (limit is None or isinstance(limit, int | float | np.integer | np.floating)):
@@ -86,7 +87,7 @@ def clip(x: X, low: float | None = None, high: float | None = None) -> X:
 
 @op(broadcasts=True)
 def _where(B: Any, a: Any, b: Any, condition: Any) -> Any:
-    # np.where knows no weakly typed numbers: give them the dtype of the other branch.
+    # np.where gives a Python number a dtype of its own: so give it the dtype of the other branch.
     if not hasattr(a, "dtype"):
         a = b.dtype.type(a)
     elif not hasattr(b, "dtype"):
@@ -116,10 +117,10 @@ def where(condition: NumPyArray | list[Any] | bool, a: NumPyArray | Number, b: N
 
 
 def where(condition: Any, a: Any, b: Any) -> Any:
-    """a where condition holds, b elsewhere; all three broadcast. condition: booleans, an array or a Tensor.
+    """a where the condition is True, b elsewhere; all three broadcast. condition: booleans, an array or a Tensor.
 
-    Both branches are computed everywhere. The branch not taken gets the gradient 0, but 0 times an infinite derivative is
-    NaN: `where(x > 0, sqrt(x), 0.0)` has the gradient NaN at x = 0. The remedy is a second `where` inside, which gives
+    Both branches are computed everywhere. The branch that is not chosen gets the gradient 0, but 0 times an infinite
+    derivative is NaN: `where(x > 0, sqrt(x), 0.0)` has the gradient NaN at x = 0. A second `where` inside helps. It gives
     the singular function a harmless number there:
 
         where(x > 0, sqrt(where(x > 0, x, 1.0)), 0.0)
@@ -133,7 +134,7 @@ def where(condition: Any, a: Any, b: Any) -> Any:
     return _where(a, b, condition=condition)
 
 
-# Without gradients: these take any dtype and return constants.
+# These have no gradients: they take any dtype and return constants.
 
 
 @unary()

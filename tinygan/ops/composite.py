@@ -1,4 +1,4 @@
-"""Functions that are stated as several ops and may run as one."""
+"""Functions that are defined by several ops and may run as one op."""
 from __future__ import annotations
 
 __all__ = ["Composite"]
@@ -14,10 +14,9 @@ R = TypeVar("R")
 
 
 class Composite(Generic[P, R]):
-    """Decorator: the function below it is a definition, written in ops.
-
-    `@name.fused` marks a faster function of the same arguments, which gives the same result up to rounding. It runs instead
-    of the definition where fusion is on. `tinygan.fusion` has all of them.
+    """Decorator for a function that is defined in ops. `@name.fused` then marks a faster function with the same arguments,
+    whose result is the same up to rounding. It runs instead of the definition while fusion is on. The faster functions are
+    in `tinygan.fusion`.
     """
 
     __slots__ = ("__dict__", "_fused", "definition")
@@ -28,7 +27,7 @@ class Composite(Generic[P, R]):
         self._fused = definition
 
     def fused(self, function: Callable[P, R]) -> Callable[P, R]:
-        """Decorator: `function` runs where fusion is on."""
+        """Decorator: `function` runs instead of the definition while fusion is on."""
         self._fused = function
         return function
 

@@ -4,8 +4,8 @@
     conv2d_input_grad    images y, weight w  ->  images x     (the transposed convolution is this one)
     conv2d_weight_grad   images x, images y  ->  weight w
 
-For fixed sizes, sum(y * conv(x, w)) = sum(x * input_grad(y, w)) = sum(w * weight_grad(x, y)). So their gradients, of any
-order, need nothing else. `Geometry` holds the sizes, because the shapes of the inputs alone do not tell them.
+For fixed sizes, sum(y * conv(x, w)) = sum(x * input_grad(y, w)) = sum(w * weight_grad(x, y)). So the gradients of these ops,
+of any order, need no other op. `Geometry` holds the sizes, because the shapes of two inputs do not determine them.
 """
 from __future__ import annotations
 
@@ -92,11 +92,13 @@ def _finished(y: Any, bias: Any, activation: str, slope: float) -> Any:
 @weighted
 def conv2d(x: Any, weight: Any, bias: Any = None, stride: Size = 1, padding: Size | str = 0, dilation: Size = 1,
            groups: int = 1, activation: str = "identity", slope: float = 0.2) -> Any:
-    """activation(x * weight + bias), * the cross-correlation, as in PyTorch: x (N, C, H, W), weight (K, C / groups, kH, kW),
-    bias (K,) or None -> (N, K, OH, OW), OH = (H + 2 padding - dilation (kH - 1) - 1) // stride + 1.
+    """activation(x * weight + bias), where * is cross-correlation, as in PyTorch.
 
-    stride, padding, dilation: one number or (vertical, horizontal); padding may be "valid" (none) or "same" (the
-    output has the input's size; stride 1). activation, slope: as for `dense`. Raises ValueError for sizes that don't fit.
+    x (N, C, H, W), weight (K, C / groups, kH, kW), bias (K,) or None -> (N, K, OH, OW), with
+    OH = (H + 2 padding - dilation (kH - 1) - 1) // stride + 1.
+
+    stride, padding, dilation: one number or (vertical, horizontal). padding may also be "valid" (none) or "same" (the output
+    has the input's size; stride 1 only). activation, slope: as for `dense`. Raises ValueError for sizes that don't fit.
     """
     x, geometry = conv2d_geometry(x, weight, bias, stride, padding, dilation, groups)
     checked_activation("conv2d", activation, slope)
@@ -106,12 +108,13 @@ def conv2d(x: Any, weight: Any, bias: Any = None, stride: Size = 1, padding: Siz
 @weighted
 def conv_transpose2d(x: Any, weight: Any, bias: Any = None, stride: Size = 1, padding: Size = 0, output_padding: Size = 0,
                      groups: int = 1, dilation: Size = 1, activation: str = "identity", slope: float = 0.2) -> Any:
-    """The transposed convolution, activation(adjoint of conv2d + bias), as in PyTorch: x (N, C, H, W), weight
-    (C, K / groups, kH, kW), bias (K,) or None -> (N, K, OH, OW), with
+    """The transposed convolution, as in PyTorch: activation(y + bias), where y is the adjoint of `conv2d` applied to x.
+
+    x (N, C, H, W), weight (C, K / groups, kH, kW), bias (K,) or None -> (N, K, OH, OW), with
     OH = (H - 1) stride - 2 padding + dilation (kH - 1) + output_padding + 1.
 
-    output_padding: rows and columns at the end that a strided convolution back to x's size does not reach; less than
-    stride or dilation. The rest as for `conv2d`.
+    output_padding: how many rows and columns to add at the end. A strided convolution from the output back to x's size does
+    not reach them. It must be less than stride or dilation. The other arguments are those of `conv2d`.
     """
     geometry = conv_transpose2d_geometry(x, weight, bias, stride, padding, output_padding, groups, dilation)
     checked_activation("conv_transpose2d", activation, slope)
@@ -120,7 +123,7 @@ def conv_transpose2d(x: Any, weight: Any, bias: Any = None, stride: Size = 1, pa
 
 def conv2d_weight_grad(x: Any, y: Any, kernel_size: Size, stride: Size = 1, padding: Size = 0, dilation: Size = 1,
                        groups: int = 1) -> Any:
-    """The gradient of `conv2d`'s weight: the input x (N, C, H, W) of the convolution and the gradient y (N, K, OH, OW) of
-    its output -> (K, C / groups, kH, kW). It is bilinear, and itself differentiable in both."""
+    """The gradient of `conv2d`'s weight: the convolution's input x (N, C, H, W) and the gradient y (N, K, OH, OW) of its
+    output -> (K, C / groups, kH, kW). It is bilinear, and differentiable in x and y."""
     geometry = conv_weight_grad_geometry(x, y, kernel_size, stride, padding, dilation, groups)
     return _conv2d_weight_grad(x, y, geometry=geometry)

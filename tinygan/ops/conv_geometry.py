@@ -1,4 +1,4 @@
-"""The sizes of a convolution, made from the arguments that users give, and checked."""
+"""The sizes of a convolution: computed from the arguments that a user gives, and checked."""
 from __future__ import annotations
 
 __all__ = ["Geometry", "conv2d_geometry", "conv_algorithm", "conv_transpose2d_geometry", "conv_weight_grad_geometry"]
@@ -17,7 +17,7 @@ Size = int | Sequence[int]
 
 
 class Geometry(NamedTuple):
-    """The sizes of a convolution, each (vertical, horizontal), and how many groups its channels fall into."""
+    """The sizes of a convolution, each (vertical, horizontal), and the number of groups that its channels form."""
 
     input: Pair
     kernel: Pair
@@ -30,13 +30,14 @@ class Geometry(NamedTuple):
 
 
 def conv_algorithm(name: str) -> Any:
-    """`with conv_algorithm("direct"):` chooses how the convolutions of the body, and their gradients, are computed.
+    """`with conv_algorithm("direct"):` chooses how the convolutions in the body, and their gradients, are computed.
 
     "auto" (the default) chooses by shape. "direct" multiplies and adds as the definition says. "tiled" splits strided
-    convolutions into phases and multiplies transformed tiles (Winograd 1980; Lavin, Gray 2016). That takes fewer products.
-    It does not serve dilation, groups and some kernels; these stay direct. Its float32 results differ from exact ones by up
-    to 6e-5 of the largest element for 64 channels (direct: 2e-6; see `kernels.winograd.ERRORS`), also where an element is
-    small. The error grows with the square root of the number of channels. A NaN or an infinity spreads over its tile.
+    convolutions into phases and multiplies transformed tiles (Winograd 1980; Lavin, Gray 2016), which takes fewer
+    multiplications. Convolutions with dilation, with groups and with some kernels stay direct. The error of "tiled" in
+    float32, even of a small element, is up to 6e-5 of the largest element for 64 channels (direct: 2e-6; see
+    `kernels.winograd.ERRORS`). It grows with the square root of the number of channels. A NaN or an infinity spreads over
+    its tile.
     """
     if name not in ALGORITHMS:
         raise ValueError(f"conv_algorithm: unknown algorithm {name!r}, expected one of {', '.join(ALGORITHMS)}")
@@ -45,7 +46,7 @@ def conv_algorithm(name: str) -> Any:
 
 def conv2d_geometry(x: Any, weight: Any, bias: Any, stride: Size, padding: Size | str, dilation: Size,
                     groups: int) -> tuple[Any, Geometry]:
-    """The input of a convolution, with the rows and columns that padding="same" adds on one side only, and its geometry."""
+    """The input and the geometry of a convolution. The input has the row or column that padding="same" adds to one side."""
     name = "conv2d"
     (n, channels, *size), (kernels, per_group, *kernel), shapes = _two_images(name, x, weight, "weight")
     groups = _checked_groups(name, groups, kernels, "kernels", shapes)
@@ -57,8 +58,8 @@ def conv2d_geometry(x: Any, weight: Any, bias: Any, stride: Size, padding: Size 
         x, padding = _named_padding(name, padding, x, kernel_size, stride, dilation, shapes)
         size = x.shape[2:]
     padding = pair(name, "padding", padding, 0, shapes)
-    if not min(size) and n and channels:  # an image of padding only
-        raise ValueError(f"{name}: the images hold no pixel{shapes}")
+    if not min(size) and n and channels:  # the images would be padding only
+        raise ValueError(f"{name}: the images have no pixels{shapes}")
     output = _output_size(size, kernel_size, stride, padding, dilation)
     if min(output) < 1:
         raise ValueError(f"{name}: the kernel is larger than the input with its padding of {padding}{shapes}")
@@ -68,14 +69,14 @@ def conv2d_geometry(x: Any, weight: Any, bias: Any, stride: Size, padding: Size 
 
 def conv_transpose2d_geometry(x: Any, weight: Any, bias: Any, stride: Size, padding: Size, output_padding: Size,
                               groups: int, dilation: Size) -> Geometry:
-    """The geometry of the convolution whose adjoint a transposed convolution is."""
+    """The geometry of a transposed convolution: that of the convolution whose adjoint it is."""
     name = "conv_transpose2d"
     (n, channels, *size), (rows, per_group, *kernel), shapes = _two_images(name, x, weight, "weight")
     groups = _checked_groups(name, groups, rows, "input channels", shapes)
     if channels != rows:
         raise ValueError(f"{name}: input has {channels} channels, weight expects {rows}{shapes}")
     if not per_group:
-        raise ValueError(f"{name}: the weight makes no channel{shapes}")
+        raise ValueError(f"{name}: the weight has no output channels{shapes}")
     kernel_size = pair(name, "the weight's kernel", kernel, 1, shapes)
     stride, dilation = pair(name, "stride", stride, 1, shapes), pair(name, "dilation", dilation, 1, shapes)
     padding, extra = pair(name, "padding", padding, 0, shapes), pair(name, "output_padding", output_padding, 0, shapes)
@@ -84,8 +85,8 @@ def conv_transpose2d_geometry(x: Any, weight: Any, bias: Any, stride: Size, padd
                          f"{shapes}")
     output = two([(size[i] - 1) * stride[i] - 2 * padding[i] + dilation[i] * (kernel[i] - 1) + extra[i] + 1
                    for i in (0, 1)])
-    if min(*size, *output) < (1 if n else 0):  # an empty batch may have images of size 0, but of no smaller size
-        raise ValueError(f"{name}: expected a pixel or more, got an input of {size[0]} x {size[1]} and an output of "
+    if min(*size, *output) < (1 if n else 0):  # images of an empty batch may have size 0, but not a negative size
+        raise ValueError(f"{name}: expected at least one pixel, got an input of {size[0]} x {size[1]} and an output of "
                          f"{output[0]} x {output[1]}{shapes}")
     _check_bias(name, bias, per_group * groups, shapes)
     return Geometry(output, kernel_size, two(size), stride, padding, dilation, groups, CONTEXT.get().conv_algorithm)
@@ -93,7 +94,7 @@ def conv_transpose2d_geometry(x: Any, weight: Any, bias: Any, stride: Size, padd
 
 def conv_weight_grad_geometry(x: Any, y: Any, kernel_size: Size, stride: Size, padding: Size, dilation: Size,
                               groups: int) -> Geometry:
-    """The geometry of a convolution of which the input and the output's gradient are given."""
+    """The geometry of a convolution, from its input x and the gradient y of its output."""
     name = "conv2d_weight_grad"
     (n, channels, *size), (m, kernels, *given), shapes = _two_images(name, x, y, "output's gradient")
     kernel, stride = pair(name, "kernel_size", kernel_size, 1, shapes), pair(name, "stride", stride, 1, shapes)
@@ -116,8 +117,8 @@ def _check_bias(name: str, bias: Any, channels: int, shapes: str) -> None:
 
 def _named_padding(name: str, padding: str, x: Any, kernel: Pair, stride: Pair, dilation: Pair,
                    shapes: str) -> tuple[Any, Pair]:
-    """The input and its padding. Where "same" needs an odd number of rows or columns, one more is added to the input's end
-    here, and the rest is halved."""
+    """The input and its padding. If "same" needs an odd number of rows or columns, one is added to the end of the input
+    here. The padding is half of the others."""
     if padding not in ("same", "valid"):
         raise ValueError(f'{name}: unknown padding {padding!r}, expected numbers, "same" or "valid"{shapes}')
     if padding == "valid":
@@ -131,12 +132,12 @@ def _named_padding(name: str, padding: str, x: Any, kernel: Pair, stride: Pair, 
 
 
 def _output_size(size: Sequence[int], kernel: Pair, stride: Pair, padding: Pair, dilation: Pair) -> Pair:
-    """The size of a convolution's output; less than 1 where the kernel does not fit."""
+    """The size of a convolution's output. It is less than 1 if the kernel does not fit into the input."""
     return two([(size[i] + 2 * padding[i] - dilation[i] * (kernel[i] - 1) - 1) // stride[i] + 1 for i in (0, 1)])
 
 
 def _two_images(name: str, x: Any, other: Any, what: str) -> tuple[tuple[int, ...], tuple[int, ...], str]:
-    """Two shapes of four axes each, and how error messages quote them."""
+    """The shapes of x and other, which must have four axes each, and a text that quotes them in error messages."""
     first, second = shape_of(name, x), shape_of(name, other)
     shapes = f" (input {first}, {what} {second})"
     if len(first) != 4 or len(second) != 4:
@@ -147,6 +148,6 @@ def _two_images(name: str, x: Any, other: Any, what: str) -> tuple[tuple[int, ..
 
 def _checked_groups(name: str, groups: int, channels: int, what: str, shapes: str) -> int:
     if not is_whole(groups) or groups < 1 or channels < 1 or channels % groups:
-        raise ValueError(f"{name}: groups should be 1 or more and divide the {channels} {what}, of which there should be "
-                         f"one or more, got {groups}{shapes}")
+        raise ValueError(f"{name}: groups should divide the {channels} {what}, and both should be at least 1, got {groups}"
+                         f"{shapes}")
     return int(groups)

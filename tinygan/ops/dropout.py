@@ -12,9 +12,9 @@ from tinygan.tensor import FLOATS, as_array, shape_of
 
 
 def dropout(x: X, rate: float = 0.5, key: Key | None = None) -> X:
-    """Each element zeroed with probability `rate`, the others divided by 1 - rate (Srivastava et al. 2014).
+    """x with each element set to 0 with probability `rate`, and the others divided by 1 - rate (Srivastava et al. 2014).
 
-    key: where the draw comes from; None: the context's key.
+    key: the key to draw from; None: the next key of the context.
     """
     if not 0 <= rate < 1:
         raise ValueError(f"dropout: rate should be in [0, 1), got {rate}")

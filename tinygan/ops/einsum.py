@@ -1,4 +1,4 @@
-"""Einstein summation, lowered to products, sums and transpositions: its gradients of every order are theirs."""
+"""Einstein summation, made of products, sums and transpositions. Its gradients, of every order, come from these ops."""
 from __future__ import annotations
 
 __all__ = ["einsum"]
@@ -19,15 +19,15 @@ from tinygan.tensor import FLOATS, shape_of
 
 LETTERS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
 Shape = tuple[int, ...]
-Term = tuple[Any, str]  # an operand, and the letters of its axes, each of them once
+Term = tuple[Any, str]  # an operand, and the letters of its axes, all different
 
 
 def einsum(subscripts: str, *operands: Any) -> Any:
     """`einsum("ij,jk->ik", a, b)`: NumPy's notation, with implicit output, repeated letters (diagonals) and `...`.
 
-    Operands meet in pairs, cheapest pair first, each pair as one matrix product where there is something to sum. Axes of
-    size 1 broadcast. Raises ValueError if the subscripts do not fit the operands, TypeError for operands of different
-    precision or of no floating-point type.
+    Operands are multiplied in pairs, the cheapest pair first; where a letter is summed, as a matrix product. Axes of size 1
+    broadcast. Raises ValueError if the subscripts do not fit the operands, and TypeError if the operands are not all
+    float32 or all float64.
     """
     if not isinstance(subscripts, str):
         raise TypeError(f"einsum: the subscripts should be a str, got {type(subscripts).__name__}")
@@ -49,7 +49,7 @@ def einsum(subscripts: str, *operands: Any) -> Any:
 
 
 def _contracted(a: Term, b: Term, kept: set[str]) -> Term:
-    """The product of two operands, summed over the letters that are not kept."""
+    """The product of two operands, summed over all letters but those in `kept`."""
     x, of_x = _without_ones(*a, b[1])
     y, of_y = _without_ones(*b, of_x)
     x, of_x = _summed(x, of_x, kept.union(of_y))
@@ -75,13 +75,13 @@ def _contracted(a: Term, b: Term, kept: set[str]) -> Term:
 
 
 def _summed(x: Any, letters: str, kept: set[str]) -> Term:
-    """x summed over the letters that are not kept."""
+    """x summed over all its letters but those in `kept`."""
     axes = tuple([axis for axis, letter in enumerate(letters) if letter not in kept])
     return (sum_over(x, axes), "".join([c for c in letters if c in kept])) if axes else (x, letters)
 
 
 def _without_ones(x: Any, letters: str, others: str) -> Term:
-    """x without the axes of size 1 that another operand has, too, perhaps of another size."""
+    """x without those axes of size 1 that another operand has too. (Its axis may be longer, and then x broadcasts.)"""
     kept = [axis for axis, letter in enumerate(letters) if x.shape[axis] != 1 or letter not in others]
     if len(kept) == len(letters):
         return x, letters
@@ -95,7 +95,7 @@ def _arranged(x: Any, letters: str, order: Sequence[str]) -> Any:
 
 
 def _spread(x: Any, letters: str, order: Sequence[str]) -> Any:
-    """x with an axis for every letter of the order, of size 1 where x has none."""
+    """x with an axis for every letter in `order`; the axis has size 1 if x does not have the letter."""
     x = _arranged(x, letters, [letter for letter in order if letter in letters])
     sizes = iter(x.shape)
     shape = tuple([next(sizes) if letter in letters else 1 for letter in order])
@@ -103,8 +103,8 @@ def _spread(x: Any, letters: str, order: Sequence[str]) -> Any:
 
 
 def _diagonal(x: Any, letters: str) -> Term:
-    """x with the axes of a repeated letter replaced by their diagonal, which comes last. In a matrix of n rows, one row
-    behind the other, it is every (n + 1)-th element."""
+    """x with the axes of each repeated letter replaced by their diagonal, as the last axis. In an n x n matrix in row-major
+    order, the diagonal is every (n + 1)-th element."""
     for letter in dict.fromkeys(letters):
         while letters.count(letter) > 1:
             first, second = letters.index(letter), letters.rindex(letter)
@@ -120,15 +120,15 @@ def _diagonal(x: Any, letters: str) -> Term:
 
 @lru_cache(1000)
 def _order(inputs: tuple[str, ...], output: str, shapes: tuple[Shape, ...]) -> list[tuple[int, ...]]:
-    """Which operands meet, step by step: their positions in the list, from which they go, and at whose end the result
-    comes in."""
-    like = [np.broadcast_to(np.float32(), shape) for shape in shapes]  # (its path depends on the shapes alone)
+    """Which operands are multiplied in each step, by their positions in a list. They are then removed from the list, and
+    their product is appended to it."""
+    like = [np.broadcast_to(np.float32(), shape) for shape in shapes]  # (the path depends on the shapes alone)
     _, *path = np.einsum_path(",".join(inputs) + "->" + output, *like, optimize="greedy")[0]
     return [chosen for chosen in path if len(chosen) > 1]
 
 
 def _of_one_precision(operands: tuple[Any, ...]) -> tuple[Any, ...]:
-    """The operands, all float32 or all float64; a mask beside numbers is 0 and 1, as for every op."""
+    """The operands in one precision, float32 or float64. A mask counts as 0 and 1, as in every op."""
     floats = list(dict.fromkeys([x.dtype for x in operands if x.dtype in FLOATS]))
     for dtype in [x.dtype for x in operands if x.dtype not in FLOATS]:
         if dtype.kind != "b" or not floats:
@@ -140,7 +140,7 @@ def _of_one_precision(operands: tuple[Any, ...]) -> tuple[Any, ...]:
 
 
 def _check_sizes(terms: Sequence[Term], shapes: Sequence[Shape]) -> None:
-    """ValueError, which quotes the shapes, where a letter stands for axes of two sizes, neither of them 1."""
+    """Raise ValueError, which quotes the shapes, if a letter stands for axes of two different sizes, neither of them 1."""
     sizes: dict[str, int] = {}
     for x, letters in terms:
         for letter, n in zip(letters, x.shape, strict=True):
@@ -152,12 +152,12 @@ def _check_sizes(terms: Sequence[Term], shapes: Sequence[Shape]) -> None:
 
 
 def _parse(subscripts: str, shapes: list[Shape]) -> tuple[list[str], str]:
-    """The letters of every operand and of the output, with those that `...` stands for spelled out."""
+    """The letters of every operand and of the output, with letters in place of `...`."""
     left, arrow, output = subscripts.replace(" ", "").partition("->")
     inputs = left.split(",")
     for letters in (*inputs, output):
         if "." in letters.replace("...", "", 1):
-            raise ValueError(f"einsum: {letters!r} in {subscripts!r} should hold three dots (an ellipsis) once at most")
+            raise ValueError(f"einsum: {letters!r} in {subscripts!r} should hold three dots (an ellipsis) at most once")
     if len(inputs) != len(shapes):
         raise ValueError(f"einsum: {subscripts!r} names {len(inputs)} operands, got {len(shapes)}")
     spare = [letter for letter in LETTERS if letter not in subscripts]
@@ -172,7 +172,7 @@ def _parse(subscripts: str, shapes: list[Shape]) -> tuple[list[str], str]:
     if arrow:
         before, dots, after = output.partition("...")
         output = before + ("".join(_hidden(spare, longest)) if dots else "") + after
-    else:  # the letters that occur once, in alphabetical order, behind those of the ellipsis
+    else:  # the letters of the ellipsis, then those that occur once, in alphabetical order
         together = "".join(inputs)
         ellipsis = "".join(_hidden(spare, longest))
         output = ellipsis + "".join(sorted(c for c in set(together) if together.count(c) == 1 and c not in ellipsis))
@@ -183,5 +183,5 @@ def _parse(subscripts: str, shapes: list[Shape]) -> tuple[list[str], str]:
 
 
 def _hidden(spare: list[str], count: int) -> list[str]:
-    """The letters of `count` axes behind an ellipsis; taken from the end, so that operands align at the right."""
+    """The letters for the `count` axes of an ellipsis. They are taken from the end, so that operands align at the right."""
     return spare[len(spare) - count:]

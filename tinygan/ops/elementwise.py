@@ -1,4 +1,8 @@
-"""Elementwise mathematics with broadcasting: each forward with its gradient beside it."""
+"""Elementwise mathematics with broadcasting: each forward with its gradient beside it.
+
+B is the backend. It has functions of its own where it is faster than the array library, such as `B.add`; `B.xp` is the array
+library, NumPy or CuPy.
+"""
 from __future__ import annotations
 
 __all__ = ["abs", "add", "astype", "ceil", "cos", "detach", "div", "exp", "floor", "log", "log1p", "mul", "neg", "round",
@@ -115,7 +119,7 @@ def _(needs: Any, g: Any, y: Any) -> Any:
 
 @unary(saves=(0,), integers=True)
 def sign(B: Any, x: Any) -> Any:
-    """-1, 0 or 1, in x's dtype; its gradient is 0, at 0 as well."""
+    """-1, 0 or 1, in x's dtype; its gradient is 0 everywhere."""
     return B.xp.sign(x) if x.dtype.kind != "b" else x.copy()
 
 
@@ -133,7 +137,7 @@ def ceil(B: Any, x: Any) -> Any:
 
 @unary(saves=(0,), integers=True)
 def round(B: Any, x: Any) -> Any:
-    """The nearest whole number, and halfway between two the even one, in x's dtype; its gradient is 0."""
+    """The nearest whole number, in x's dtype; halfway between two, the even one. Its gradient is 0."""
     return B.xp.rint(x) if x.dtype.kind == "f" else x.copy()
 
 
@@ -147,7 +151,7 @@ def _(needs: Any, g: Any, x: Any) -> Any:
 
 @op(saves=(0, 1))
 def _zeros(B: Any, g: Any, x: Any) -> Any:
-    """Zeros: the gradient of a step function of x. (g is an input, so that this gradient has one itself: zeros.)"""
+    """Zeros: the gradient of a step function of x. (g is an input so that this gradient is in the graph too.)"""
     return B.xp.zeros(x.shape, x.dtype)
 
 
@@ -205,7 +209,7 @@ def _cast(B: Any, x: Any, dtype: Any) -> Any:
 
 
 def astype(x: X, dtype: Any) -> X:
-    """x converted to dtype; differentiable between float32 and float64, a constant to `grad` otherwise."""
+    """x converted to dtype. It is differentiable between float32 and float64, and a constant to `grad` otherwise."""
     dtype = np.dtype(dtype)
     shape_of("astype", x)
     if x.dtype in FLOATS and dtype in FLOATS:

@@ -15,7 +15,7 @@ from tinygan.ops.shape import broadcast_to, check_broadcast, checked_axis, integ
 from tinygan.tensor import Tensor, as_array, shape_of
 
 Shape = tuple[int, ...]
-_AS_LIST = " (a Tensor of a list is float32: give the list itself, or Tensor(list, dtype=int))"
+_AS_LIST = " (a Tensor made from a list is float32: give the list itself, or Tensor(list, dtype=int))"
 
 
 @op(view=True)
@@ -34,7 +34,7 @@ def _scatter_add(B: Any, g: Any, index: Any, shape: Shape) -> Any:
     if _is_basic(index):
         out[index] = g
     else:
-        B.add_at(out, _beside(B, index), g)  # an index may repeat: its gradients accumulate
+        B.add_at(out, _beside(B, index), g)  # an index may occur several times: its gradients are added
     return out
 
 
@@ -44,7 +44,7 @@ def _(needs: Any, g: Any, index: Any, shape: Shape) -> Any:
 
 
 def _beside(B: Any, index: Any) -> Any:
-    """The index with its arrays where x is."""
+    """The index, with its arrays on x's device."""
     if isinstance(index, tuple):
         return tuple([_beside(B, part) for part in index])
     return B.asarray(index) if type(index) is np.ndarray and B.array_type is not np.ndarray else index
@@ -56,10 +56,10 @@ def _is_basic(index: Any) -> bool:
 
 
 def getitem(x: X, index: Any) -> X:
-    """x[index] as NumPy has it: slices, integers, None, ..., integer arrays and masks, Tensors of integers or booleans.
+    """x[index] as in NumPy: slices, integers, None, `...`, integer arrays, masks, and Tensors of integers or booleans.
 
-    Raises IndexError where NumPy does; but of an array on a GPU, as CuPy has it, an integer array's out-of-range elements
-    are taken modulo the size. The gradient of an element that is picked several times is the sum.
+    Raises IndexError where NumPy does. On a GPU it does as CuPy: out-of-range elements of an integer array are taken modulo
+    the size. If an element is picked several times, its gradients are added.
     """
     return _getitem(x, index=_plain_index("getitem", index), shape=shape_of("getitem", x))
 
@@ -78,7 +78,8 @@ def _plain(part: Any) -> Any:
 
 
 def range_error(indices: Any, count: int) -> str:
-    """What is wrong with indices that should be from 0 to count - 1, if anything is. A step that is recorded can't look."""
+    """What is wrong with indices that should be from 0 to count - 1. It is "" if they are right, and also while a step is
+    recorded, because they cannot be read then."""
     if not indices.size or is_recording_step():
         return ""
     low, high = int(indices.min()), int(indices.max())
@@ -86,9 +87,9 @@ def range_error(indices: Any, count: int) -> str:
 
 
 def scatter_add(values: X, index: Any, shape: Shape) -> X:
-    """The adjoint of `getitem`: zeros of `shape` with `values` added at `index`, repeated places adding up.
+    """The adjoint of `getitem`: zeros of `shape`, to which `values` are added at `index`. Values at the same place add up.
 
-    values: of the shape of `zeros[index]`, or one that broadcasts to it.
+    values: of the shape of `zeros[index]`, or of a shape that broadcasts to it.
     """
     shape_of("scatter_add", values)
     index, shape = _plain_index("scatter_add", index), integers("scatter_add", "shape", shape)
@@ -99,7 +100,7 @@ def scatter_add(values: X, index: Any, shape: Shape) -> X:
 
 
 def embedding(weight: X, indices: Any) -> X:
-    """Rows of weight (count, dimension) by integer indices of any shape -> (*indices.shape, dimension)."""
+    """The rows of weight (count, ...) at integer indices of any shape -> (*indices.shape, ...)."""
     indices = _plain(indices)
     if not hasattr(indices, "dtype"):
         indices = np.asarray(indices)
@@ -140,16 +141,16 @@ def _(needs: Any, g: Any, index: Any, axis: int, shape: Shape) -> Any:
 
 
 def _corner(shape: Shape, axis: int) -> tuple[slice, ...]:
-    """The first so many places along every axis but this one."""
+    """An index of the first shape[i] places along every axis i but `axis`."""
     return tuple([slice(None if i == axis else n) for i, n in enumerate(shape)])
 
 
 def gather(x: X, axis: int, index: Any) -> X:
     """Elements of x picked along one axis: for three axes and axis=1, out[i, j, k] = x[i, index[i, j, k], k].
 
-    index: integers from 0 to x.shape[axis] - 1, with as many axes as x and along the others not longer than it; the result
-    has its shape. The gradient of an element that is picked several times is the sum, always added in the same order.
-    As `torch.gather`. Raises IndexError for an index out of range (while a step is recorded nobody can look).
+    index: integers from 0 to x.shape[axis] - 1. It has as many axes as x, and along the other axes it is not longer than x.
+    The result has the shape of index. If an element is picked several times, its gradients are added, always in the same
+    order. As `torch.gather`. Raises IndexError for an index out of range, unless the step is being recorded.
     """
     shape, index = shape_of("gather", x), _plain(index)
     axis = checked_axis("gather", axis, shape, len(shape) or 1)
@@ -158,8 +159,8 @@ def gather(x: X, axis: int, index: Any) -> X:
     if index.dtype.kind not in "iu":
         raise TypeError(f"gather: index should be integers, got {index.dtype}{_AS_LIST}")
     if index.ndim != len(shape) or any(n > m for i, (n, m) in enumerate(zip(index.shape, shape, strict=True)) if i != axis):
-        raise ValueError(f"gather: index should have as many axes as the input and along all but axis {axis} not be longer, "
-                         f"got {index.shape} (input {shape})")
+        raise ValueError(f"gather: index should have as many axes as the input, and be no longer than it except along axis "
+                         f"{axis}, got {index.shape} (input {shape})")
     wrong = range_error(index, shape[axis] if shape else 1)
     if wrong:
         raise IndexError(f"gather: index {wrong} (input {shape}, axis {axis})")

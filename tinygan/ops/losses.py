@@ -1,4 +1,4 @@
-"""Losses, each the mean over all its elements (or rows). They take logits, never probabilities."""
+"""Losses. Each is a mean over all elements (or rows). Cross-entropies take logits, never probabilities."""
 from __future__ import annotations
 
 __all__ = ["binary_cross_entropy_with_logits", "mean_absolute_error", "mean_squared_error", "softmax_cross_entropy"]
@@ -63,8 +63,8 @@ def _(needs: Any, h: Any, gg: Any, g: Any, logits: Any, weight: float) -> Any:
 def binary_cross_entropy_with_logits(logits: X, targets: Operand, weight: float = 1.0) -> X:
     """weight * mean(softplus(logits) - targets * logits): -log likelihood of targets in [0, 1] under sigmoid(logits).
 
-    targets: a number, or an array or Tensor of the shape of logits. Finite for every finite logit; of an infinite one the
-    limit: 0 where the target agrees with it, infinite otherwise.
+    targets: a number, or an array or Tensor of the shape of logits. The loss is finite for every finite logit. For an
+    infinite logit it is the limit: 0 if the target agrees with the logit, otherwise infinite.
     """
     _check("binary_cross_entropy_with_logits", logits, targets)
     return _bce_with_logits(logits, targets, weight=weight)
@@ -81,8 +81,8 @@ def softmax_cross_entropy(logits: X, labels: Any) -> X:
         raise ValueError(f"softmax_cross_entropy: logits (N, classes) and labels (N,) expected, got {logits.shape} and "
                          f"{labels.shape}")
     if labels.dtype.kind not in "iu":
-        raise TypeError(f"softmax_cross_entropy: labels should be integers, got {labels.dtype} (a Tensor of a list is "
-                        "float32: give the list itself, or Tensor(list, dtype=int))")
+        raise TypeError(f"softmax_cross_entropy: labels should be integers, got {labels.dtype} (a Tensor made from a list "
+                        "is float32: give the list itself, or Tensor(list, dtype=int))")
     wrong = range_error(labels, logits.shape[1])
     if wrong:
         raise ValueError(f"softmax_cross_entropy: labels {wrong} (logits {logits.shape})")
@@ -91,14 +91,14 @@ def softmax_cross_entropy(logits: X, labels: Any) -> X:
 
 
 def mean_squared_error(predictions: X, targets: Operand) -> X:
-    """mean((predictions - targets)^2), both of one shape, or targets a number."""
+    """mean((predictions - targets)^2). targets: of the shape of predictions, or a number."""
     _check("mean_squared_error", predictions, targets)
     difference: Any = sub(predictions, targets)
     return mean(mul(difference, difference))
 
 
 def mean_absolute_error(predictions: X, targets: Operand) -> X:
-    """mean(|predictions - targets|), both of one shape, or targets a number."""
+    """mean(|predictions - targets|). targets: of the shape of predictions, or a number."""
     _check("mean_absolute_error", predictions, targets)
     difference: Any = sub(predictions, targets)
     return mean(absolute(difference))
@@ -108,4 +108,4 @@ def _check(caller: str, x: Any, targets: Any) -> None:
     shape = shape_of(caller, x)
     other = shape if isinstance(targets, int | float | np.generic) else shape_of(caller, targets)
     if shape != other or not x.size:
-        raise ValueError(f"{caller}: two inputs of one shape, not empty, expected, got {shape} and {other}")
+        raise ValueError(f"{caller}: expected two inputs of the same shape, not empty, got {shape} and {other}")

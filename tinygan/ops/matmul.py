@@ -39,8 +39,8 @@ def matmul(a: NumPyArray, b: NumPyArray) -> NumPyArray: ...
 
 
 def matmul(a: Any, b: Any) -> Any:
-    """a @ b: (..., n, k) times (..., k, m) -> (..., n, m), leading axes broadcast; a 1-D input is a row (a) or a
-    column (b) whose axis disappears again."""
+    """a @ b: (..., n, k) times (..., k, m) -> (..., n, m). Leading axes broadcast. A 1-D `a` is a row and a 1-D `b` a
+    column; the result then lacks that axis."""
     left, right = shape_of("matmul", a), shape_of("matmul", b)
     if not left or not right:
         raise ValueError(f"matmul: each input should have an axis or more, got shapes {left} and {right}")
@@ -64,8 +64,8 @@ def _broadcast(a: tuple[int, ...], b: tuple[int, ...]) -> bool:
     return all(m == n or m == 1 or n == 1 for m, n in zip(a[::-1], b[::-1], strict=False))
 
 
-# x @ weight.T is one corner of a triangle, as the convolution is: three bilinear ops whose gradients are each other. So no
-# order of derivatives transposes an array of the graph.
+# x @ weight.T is one of three bilinear ops whose gradients are each other, a triangle like that of the convolution. So a
+# derivative of any order needs no transposed array in the graph.
 
 
 @op(saves=(0, 1))
@@ -109,7 +109,7 @@ def affine(x: Any, weight: Any, bias: Any, activation: str, slope: float) -> Any
 def dense(x: Any, weight: Any, bias: Any = None, activation: str = "identity", slope: float = 0.2) -> Any:
     """activation(x @ weight.T + bias): x (..., in), weight (out, in), bias (out,) or None -> (..., out).
 
-    activation: identity, relu, leaky_relu, elu (both with `slope`), tanh, sigmoid or softplus.
+    activation: identity, relu, leaky_relu, elu, tanh, sigmoid or softplus. slope: that of leaky_relu, or alpha of elu.
     """
     checked_activation("dense", activation, slope)
     for value in (x, weight) if bias is None else (x, weight, bias):

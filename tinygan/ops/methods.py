@@ -1,4 +1,4 @@
-"""Tensor's operators and methods: each is an op, or a few words around one."""
+"""The operators and methods of Tensor. Each is an op, or a short function that calls one."""
 from __future__ import annotations
 
 __all__ = ["Methods", "give"]
@@ -27,7 +27,7 @@ def _is_number(value: Any) -> bool:
 
 
 class Methods:
-    """What `give` gives to the class Tensor."""
+    """The attributes that `give` adds to the class Tensor."""
 
     __add__ = ops.add
     __sub__ = ops.sub
@@ -107,12 +107,15 @@ class Methods:
         """As `tinygan.transpose`; the axes may also be given as separate integers."""
         return ops.transpose(self, axes[0] if len(axes) == 1 else axes or None)
 
+    def pow(self: Any, exponent: Operand) -> Tensor:
+        """As `tinygan.pow`."""
+        return ops.pow(self, exponent)
+
     abs = ops.abs
     sign = ops.sign
     floor = ops.floor
     ceil = ops.ceil
     round = ops.round
-    pow = ops.pow
     exp = ops.exp
     log = ops.log
     sqrt = ops.sqrt
@@ -125,14 +128,17 @@ class Methods:
 
 
 def give(kind: type[Tensor]) -> None:
-    """Make the attributes of `Methods` attributes of the class."""
+    """Add the attributes of `Methods` to the class `kind`."""
     for name, value in vars(Methods).items():
         if callable(value):
-            setattr(kind, name, _method(value) if isinstance(value, Op) else value)
+            method = _method(value) if isinstance(value, Op) else value
+            if "." in method.__qualname__:  # no function of `ops`: Python's errors begin with this name
+                method.__qualname__ = f"{kind.__name__}.{name}"
+            setattr(kind, name, method)
 
 
 def _method(op: Op) -> Callable[..., Any]:
-    """An op as a plain function, which Python binds and calls faster than an object."""
+    """The op as a plain function. Python binds and calls a function faster than another object."""
     def unary(self: Tensor) -> Any:
         return apply(op, self)
 
@@ -140,4 +146,4 @@ def _method(op: Op) -> Callable[..., Any]:
         return apply(op, self, other)
 
     method: Callable[..., Any] = binary if len(inspect.signature(op).parameters) == 2 else unary
-    return functools.update_wrapper(method, op, updated=())  # (to read `vars(op)` would slow the op down for good)
+    return functools.update_wrapper(method, op, updated=())  # (reading `vars(op)` would make the op slower from then on)

@@ -40,14 +40,14 @@ def _(needs: Any, h: Any, g: Any, m: Any) -> Any:
 
 @op(saves=(0, 1, 2))
 def _second(B: Any, h: Any, g: Any, m: Any) -> Any:
-    """The gradients of sum(h * _similarity_grad(g, m)) by g and by m, one behind the other: (N, B, 1 + C)."""
+    """The gradients of sum(h * _similarity_grad(g, m)) with respect to g and m, joined on the last axis: (N, B, 1 + C)."""
     by_g, by_m = B.minibatch_similarity_second(h, g, m)
     return B.xp.concatenate([by_g[..., None], by_m], axis=-1)
 
 
 @_second.vjp
 def _(needs: Any, k: Any, h: Any, g: Any, m: Any) -> Any:
-    """Beyond the second order from the definition, with all pairs in memory."""
+    """Derivatives beyond the second order come from the definition, with all pairs of examples in memory."""
     def definition(h: Any, g: Any, m: Any) -> Any:
         signs = sign(sub(expand_dims(m, 1), m))
         nearness = mul(exp(neg(sum_over(mul(sub(expand_dims(m, 1), m), signs), -1))), _others(m))
@@ -59,15 +59,15 @@ def _(needs: Any, k: Any, h: Any, g: Any, m: Any) -> Any:
 
 
 def _others(m: Any) -> Any:
-    """(N, N, 1): 0 where an example meets itself, else 1."""
+    """(N, N, 1): 0 where an example is compared with itself, else 1."""
     array = as_array(m)
     return (1 - backend_of(array).xp.eye(array.shape[0], dtype=array.dtype))[..., None]
 
 
 def minibatch_similarity(m: X) -> X:
-    """o_ib = the sum over the other examples j of exp(-sum over c of |m_ibc - m_jbc|): m (N, B, C), B kernels of C
-    dimensions each -> o (N, B)."""
+    """o_ib = the sum over the other examples j of exp(-sum over c of |m_ibc - m_jbc|): m (N, B, C) -> o (N, B), for N
+    examples and B kernels of C dimensions each."""
     shape = shape_of("minibatch_similarity", m)
     if len(shape) != 3:
-        raise ValueError(f"minibatch_similarity: three axes expected, (examples, kernels, dimensions), got {shape}")
+        raise ValueError(f"minibatch_similarity: expected three axes, (examples, kernels, dimensions), got {shape}")
     return _similarity(m)

@@ -1,5 +1,5 @@
-"""Batch and layer normalisation, stated in simple ops. The mean and the variance depend on the input at every order: nothing
-is held constant."""
+"""Batch and layer normalisation, written in simple ops. Derivatives of every order take into account that the mean and the
+variance depend on the input."""
 from __future__ import annotations
 
 __all__ = ["batch_norm", "batch_norm_inference", "batch_norm_with_statistics", "layer_norm"]
@@ -24,8 +24,7 @@ Statistics = tuple[Any, Any]
 
 @Composite
 def normalized(x: Any, weight: Any, bias: Any, eps: float, activation: str, slope: float) -> tuple[Any, Any, Any]:
-    """activation(x normalised per channel, times weight, plus bias), and the mean and the biased variance (C,) of x, as
-    arrays."""
+    """activation(normalised x * weight + bias) per channel, and the mean and the biased variance (C,) of x, as arrays."""
     deviation = centred("batch_norm", x, axes_of(x))
     variance = mean(mul(deviation, deviation), axes_of(x), keepdims=True)
     normal = div(deviation, sqrt(add(variance, eps)))
@@ -36,14 +35,15 @@ def normalized(x: Any, weight: Any, bias: Any, eps: float, activation: str, slop
 @weighted
 def batch_norm(x: Any, weight: Any, bias: Any, eps: float = 1e-5, statistics: Statistics | None = None,
                activation: str = "identity", slope: float = 0.2) -> Any:
-    """activation(x normalised per channel over the batch, scaled and shifted): x (N, C, ...), weight, bias (C,) (Ioffe,
-    Szegedy 2015, algorithm 1).
+    """activation(normalised x * weight + bias), where each channel is normalised over the batch: x (N, C, ...), weight and
+    bias (C,) (Ioffe, Szegedy 2015, algorithm 1).
 
     statistics: two arrays (C,) of x's dtype, into which the mean and the (biased) variance of the batch are written.
-    activation, slope: as for `dense`. Raises ValueError for a batch of one value per channel, whose variance says nothing.
+    activation, slope: as for `dense`. Raises ValueError for a batch of one value per channel, which has no useful variance.
 
-    The statistics have x's precision, as in PyTorch. So where x's deviation is close to the rounding of its mean, the result
-    has an offset, which is the ratio of the two at most; and a variance that is infinite in x's precision gives `bias`.
+    The statistics have x's precision, as in PyTorch. So if the rounding error of the mean is not small beside x's deviation,
+    the result has an offset, at most the ratio of the two. If the variance is infinite in x's precision, the result is
+    `bias`.
     """
     if statistics is not None:
         _check_statistics(statistics, x)
@@ -55,7 +55,7 @@ def batch_norm(x: Any, weight: Any, bias: Any, eps: float = 1e-5, statistics: St
 
 def batch_norm_with_statistics(x: Any, weight: Any, bias: Any, eps: float = 1e-5, activation: str = "identity",
                                slope: float = 0.2) -> tuple[Any, Any, Any]:
-    """What `batch_norm` returns, and the mean and the (biased) variance (C,) of each channel of x, as arrays."""
+    """The result of `batch_norm`, and the mean and the (biased) variance (C,) of x's channels, as arrays."""
     eps = check_batch("batch_norm", eps, x, weight, bias)
     checked_activation("batch_norm", activation, slope)
     return normalized(x, weight, bias, eps, activation, float(slope))
@@ -75,7 +75,7 @@ def _batch_norm_inference(B: Any, x: Any, mean: Any, variance: Any, weight: Any,
 @_batch_norm_inference.vjp
 def _(needs: Any, g: Any, *inputs: Any, eps: float) -> Any:
     def definition(x: Any, mean: Any, variance: Any, weight: Any, bias: Any) -> Any:
-        deviation = sub(x, per_channel(mean, x))  # first: x * scale - mean * scale would lose what they differ by
+        deviation = sub(x, per_channel(mean, x))  # subtracted first: x * scale - mean * scale would lose a small difference
         return add(mul(deviation, per_channel(div(weight, sqrt(add(variance, eps))), x)), per_channel(bias, x))
 
     return pullback(definition, inputs, g, needs)
@@ -83,7 +83,8 @@ def _(needs: Any, g: Any, *inputs: Any, eps: float) -> Any:
 
 @weighted
 def layer_norm(x: Any, weight: Any, bias: Any, eps: float = 1e-5) -> Any:
-    """x normalised over its last axes, those of weight's shape, then scaled and shifted (Ba, Kiros, Hinton 2016)."""
+    """normalised x * weight + bias, where x is normalised over its last axes: as many as weight has (Ba, Kiros, Hinton
+    2016). weight and bias have the shape of these axes."""
     eps = _check_eps("layer_norm", eps)
     for value in (x, weight, bias):
         shape_of("layer_norm", value)
@@ -92,11 +93,11 @@ def layer_norm(x: Any, weight: Any, bias: Any, eps: float = 1e-5) -> Any:
         raise ValueError(f"layer_norm: weight and bias should have the shape of the input's last axes (input {x.shape}, "
                          f"weight {weight.shape}, bias {bias.shape})")
     if not math.prod(weight.shape):
-        raise ValueError(f"layer_norm: nothing to normalise in axes of size 0 (input {x.shape})")
+        raise ValueError(f"layer_norm: cannot normalise over axes of size 0 (input {x.shape})")
     axes = tuple(range(len(x.shape) - n, len(x.shape)))
     deviation = centred("layer_norm", x, axes)
-    # Both sides of the division are divided by their scale, a constant: the square of 1e20 is infinite in float32. The scale
-    # is at least the root of eps, so that for small numbers eps stays the larger part.
+    # Numerator and denominator are first divided by a scale, a constant, because the square of 1e20 is infinite in float32.
+    # The scale is at least sqrt(eps): so eps, divided by its square, is at most 1.
     scale = maximum(largest_magnitude(deviation, axis=axes, keepdims=True), math.sqrt(eps))
     deviation = div(deviation, scale)
     variance = mean(mul(deviation, deviation), axes, keepdims=True)
@@ -105,7 +106,7 @@ def layer_norm(x: Any, weight: Any, bias: Any, eps: float = 1e-5) -> Any:
 
 
 def check_batch(caller: str, eps: float, x: Any, weight: Any, bias: Any) -> float:
-    """The checks of a batch in training; returns eps as a float."""
+    """Check the arguments of a batch normalisation in training. Returns eps as a float."""
     eps = _check(caller, eps, x, weight, bias)
     if x.size // max(x.shape[1], 1) < 2:
         raise ValueError(f"{caller}: expected more than one value per channel in training, got input {x.shape}")
@@ -116,7 +117,7 @@ def _check(caller: str, eps: float, x: Any, *per_channel: Any) -> float:
     shape, others = shape_of(caller, x), [shape_of(caller, value) for value in per_channel]
     if len(shape) < 2 or any(other != (shape[1],) for other in others):
         names = "weight, bias" if len(others) == 2 else "weight, bias, mean, variance"
-        raise ValueError(f"{caller}: input (N, C, ...) with {names} (C,) expected, got input {shape} with {names} "
+        raise ValueError(f"{caller}: expected input (N, C, ...) with {names} (C,), got input {shape} with {names} "
                          f"{', '.join(map(str, others))}")
     return _check_eps(caller, eps)
 
@@ -128,7 +129,7 @@ def _check_eps(caller: str, eps: float) -> float:
 
 
 def _check_statistics(statistics: Statistics, x: Any) -> None:
-    """ValueError for what is not two arrays of x's number of channels and dtype."""
+    """Raise ValueError unless `statistics` are two arrays (C,) of x's dtype, for x's C channels."""
     shape = shape_of("batch_norm", x)
     if [(a.shape, a.dtype) for a in statistics] != [(shape[1:2], x.dtype)] * 2:
         raise ValueError(f"batch_norm: statistics should be two arrays of shape {shape[1:2]} and dtype {x.dtype}, got "
@@ -136,7 +137,7 @@ def _check_statistics(statistics: Statistics, x: Any) -> None:
 
 
 def axes_of(x: Any) -> tuple[int, ...]:
-    """All axes but the channels'."""
+    """All axes but that of the channels."""
     return (0, *range(2, len(x.shape)))
 
 

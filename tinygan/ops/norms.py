@@ -1,4 +1,4 @@
-"""The L2 norm and the standard deviation: roots of sums of squares, with the gradient 0 where they are 0."""
+"""The L2 norm and the standard deviation: square roots of sums of squares, whose gradient at 0 is 0."""
 from __future__ import annotations
 
 __all__ = ["norm", "std"]
@@ -21,7 +21,7 @@ def _norm(B: Any, x: Any, axis: Axes, keepdims: bool, shape: tuple[int, ...]) ->
     xp = B.xp
     if x.dtype == np.float32 or not x.size:  # float64 holds the square of every float32
         return xp.sqrt(B.sum(xp.square(x, dtype=np.float64), axis, keepdims)).astype(x.dtype)
-    # Divided by a power of two, which rounds nothing, the largest square is at most 4 and at least 1.
+    # Divide by a power of two, which is exact. Then the largest square is between 1 and 4.
     high = largest_magnitude.forward(B, x, axis, True)
     with np.errstate(divide="ignore", invalid="ignore"):
         scale = xp.where(xp.isfinite(high) & (high > 0), xp.exp2(xp.floor(xp.log2(high))), 1.0)
@@ -31,7 +31,7 @@ def _norm(B: Any, x: Any, axis: Axes, keepdims: bool, shape: tuple[int, ...]) ->
 
 @_norm.vjp
 def _(needs: Any, g: Any, x: Any, y: Any, axis: Axes, keepdims: bool, shape: tuple[int, ...]) -> Any:
-    # The gradient is the unit vector x / y. Where y is 0, x / inf is 0, and so are its own derivatives.
+    # The gradient is the unit vector x / y. If y is 0, x / inf is used: it is 0, and so are its derivatives.
     y = where(equal(y, 0.0), math.inf, y)
     return (mul(_spread(g, axis, keepdims, shape), div(x, _spread(y, axis, keepdims, shape))),)
 
@@ -39,16 +39,16 @@ def _(needs: Any, g: Any, x: Any, y: Any, axis: Axes, keepdims: bool, shape: tup
 def norm(x: X, axis: Axis = None, keepdims: bool = False) -> X:
     """The L2 norm over `axis`, sqrt(sum(x * x)), without overflow or underflow of the squares.
 
-    Where it is 0 its gradient is 0, and so is every further one, so that a gradient penalty can be differentiated at
-    vanishing gradients, too (the square root of a sum of squares gives NaN there). Of nothing: 0.
+    If the norm is 0, its gradient is 0, and so are all higher derivatives. So a gradient penalty can be differentiated even
+    where the gradient is 0. (`sqrt(sum(x * x))` gives NaN there.) The norm of no elements is 0.
     """
     axis = _checked("norm", x, axis)
     return _norm(x, axis=axis, keepdims=keepdims, shape=x.shape)
 
 
 def std(x: X, axis: Axis = None, keepdims: bool = False, ddof: int = 0) -> X:
-    """The standard deviation over `axis`: the root of `var`. Where it is 0 its gradient is 0 (that of `sqrt(var(x))` is
-    NaN)."""
+    """The standard deviation over `axis`, the square root of `var`. If it is 0, its gradient is 0; that of `sqrt(var(x))`
+    would be NaN."""
     axis = _checked("std", x, axis)
     count = _count(axis, x.shape)
     if count <= ddof:

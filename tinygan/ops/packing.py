@@ -1,4 +1,4 @@
-"""Many arrays in one piece of memory: `pack` joins them, `unpacked` is one of them again, in its shape (a view)."""
+"""Many arrays in one: `pack` joins them into one axis, and `unpacked` gives back one of them in its shape, as a view."""
 from __future__ import annotations
 
 __all__ = ["cut", "pack", "unpacked"]
@@ -61,10 +61,11 @@ def pack(arrays: Sequence[Any]) -> Any:
 
 
 def unpacked(x: X, start: int, shape: Sequence[int]) -> X:
-    """The elements of x (of any shape, in row-major order) from `start` on, as many as `shape` has."""
+    """The elements of x (of any shape, in row-major order) from number `start` on, as an array of that shape (a view)."""
     whole, shape = shape_of("unpacked", x), integers("unpacked", "shape", shape)
     if start < 0 or min(shape, default=0) < 0 or start + math.prod(shape) > math.prod(whole):
-        raise ValueError(f"unpacked: an input of shape {whole} does not hold {shape} from element {start} on")
+        raise ValueError(f"unpacked: an input of shape {whole} does not hold an array of shape {shape} from element {start} "
+                         "on")
     return _unpacked(x, start=start, shape=shape, whole=whole)
 
 

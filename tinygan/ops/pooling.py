@@ -1,8 +1,8 @@
 """Pooling: the largest or the mean element of every window of an image.
 
-Windows are laid out as views, one for each place in the window, so that every step is vectorised over images, channels
-and windows. The largest elements are found first and then fetched by their indices, so the gradient is put back at these
-indices; the means and their gradient are a pair of linear ops, each the adjoint of the other.
+For each place in a window there is a view that holds the pixels at this place in all windows. So every step is vectorised
+over images, channels and windows. `max_pool2d` first finds the indices of the largest elements and then picks these: the
+gradient goes back to these indices. `avg_pool2d` is a pair of linear ops, each the adjoint of the other.
 """
 from __future__ import annotations
 
@@ -32,19 +32,19 @@ class Windows(NamedTuple):
 
     @property
     def frame(self) -> Pair:
-        """The size of the image with its padding and, under ceil_mode, with the pixels that windows reach beyond it."""
+        """The size of the image with its padding. With ceil_mode, windows may reach beyond it; these pixels are included."""
         vertical, horizontal = (max((self.output[i] - 1) * self.stride[i] + (self.kernel[i] - 1) * self.dilation[i] + 1,
                                     self.input[i] + 2 * self.padding[i]) for i in (0, 1))
         return vertical, horizontal
 
     @property
     def image(self) -> tuple[slice, slice]:
-        """Where in the frame the image lies."""
+        """The place of the image in the frame."""
         top, left = self.padding
         return slice(top, top + self.input[0]), slice(left, left + self.input[1])
 
     def places(self) -> Iterator[tuple[slice, slice]]:
-        """For each place in a window, row by row: the pixels of the frame that all windows have there."""
+        """For each place in a window, row by row: where the frame has the pixels that lie at this place in all windows."""
         for row in range(0, self.kernel[0] * self.dilation[0], self.dilation[0]):
             for column in range(0, self.kernel[1] * self.dilation[1], self.dilation[1]):
                 yield (slice(row, row + (self.output[0] - 1) * self.stride[0] + 1, self.stride[0]),
@@ -52,7 +52,7 @@ class Windows(NamedTuple):
 
 
 def _framed(B: Any, x: Any, w: Windows, value: float) -> Any:
-    """x (N, C, H, W) in a frame of `value`, channels-last."""
+    """x (N, C, H, W) with a frame of `value` around it, channels-last."""
     framed = B.xp.full((x.shape[0], *w.frame, x.shape[1]), value, x.dtype)
     framed[(slice(None), *w.image)] = x.transpose(0, 2, 3, 1)
     return framed
@@ -60,8 +60,8 @@ def _framed(B: Any, x: Any, w: Windows, value: float) -> Any:
 
 @op()
 def _largest(B: Any, x: Any, windows: Windows) -> Any:
-    """The index of each window's largest element, in x flattened in the order (N, H, W, C): (N, OH, OW, C). Of equal
-    elements it is the first, and a NaN counts as the largest, as in PyTorch."""
+    """The index of each window's largest element, (N, OH, OW, C). It counts the elements of x in the order (N, H, W, C).
+    Of equal elements the first is taken. A NaN counts as the largest, as in PyTorch."""
     xp = B.xp
     framed = _framed(B, x, windows, -xp.inf)
     pixel = xp.full(windows.frame, -1)
@@ -82,14 +82,14 @@ def max_pool2d(x: X, kernel_size: int | Sequence[int], stride: int | Sequence[in
     """The largest element of every window of x (N, C, H, W) -> (N, C, OH, OW), as in PyTorch, with
     OH = (H + 2 padding - dilation (kernel_size - 1) - 1) // stride + 1.
 
-    stride: kernel_size unless given. padding: at most half of a window; its elements are never the largest. ceil_mode:
-    the last window may reach beyond the end, if it begins inside. The gradient goes to the first of equal elements.
-    Raises ValueError for sizes that don't fit, and where a dilated window would hold padding only.
+    stride: kernel_size by default. padding: at most half of a window; elements of the padding are never the largest.
+    ceil_mode: the last window may reach beyond the end if it begins inside. Of equally large elements, the first gets the
+    gradient. Raises ValueError for sizes that don't fit, and if a dilated window would hold only padding.
     """
     windows = _windows("max_pool2d", x, kernel_size, stride, padding, dilation, ceil_mode)
     for i in (0, 1):
         last = (windows.output[i] - 1) * windows.stride[i] - windows.padding[i]
-        for start in range(-windows.padding[i], min(last, -1) + 1, windows.stride[i]):  # of the windows that begin outside
+        for start in range(-windows.padding[i], min(last, -1) + 1, windows.stride[i]):  # windows that begin in the padding
             if not any(0 <= start + j * windows.dilation[i] < windows.input[i] for j in range(windows.kernel[i])):
                 raise ValueError(f"max_pool2d: with kernel_size {windows.kernel} and dilation {windows.dilation} a window "
                                  f"would hold nothing but padding (input {x.shape})")
@@ -102,7 +102,7 @@ def max_pool2d(x: X, kernel_size: int | Sequence[int], stride: int | Sequence[in
 def _means(B: Any, x: Any, windows: Windows, count_include_pad: bool) -> Any:
     framed = _framed(B, x, windows, 0.0)
     places = list(windows.places())
-    # (A float32 sum of many numbers would lose digits.)
+    # (A sum of many numbers in float32 would lose digits.)
     total = framed[(slice(None), *places[0])].astype(x.dtype if len(places) <= 128 else np.float64)
     for place in places[1:]:
         total = B.xp.add(total, framed[(slice(None), *place)], out=total)
@@ -143,7 +143,7 @@ def avg_pool2d(x: X, kernel_size: int | Sequence[int], stride: int | Sequence[in
                padding: int | Sequence[int] = 0, ceil_mode: bool = False, count_include_pad: bool = True) -> X:
     """The mean of every window of x (N, C, H, W) -> (N, C, OH, OW), as in PyTorch; sizes as for `max_pool2d`.
 
-    count_include_pad: whether the zeros of the padding count as elements; what lies beyond it (ceil_mode) never does.
+    count_include_pad: whether the zeros of the padding count as elements. Pixels beyond the padding (ceil_mode) never do.
     """
     windows = _windows("avg_pool2d", x, kernel_size, stride, padding, 1, ceil_mode)
     return _means(x, windows=windows, count_include_pad=bool(count_include_pad))
@@ -163,7 +163,7 @@ def _windows(name: str, x: Any, kernel_size: Any, stride: Any, padding: Any, dil
         room = size[i] + 2 * padding[i] - reach
         count = (room + (steps[i] - 1 if ceil_mode else 0)) // steps[i] + 1
         if ceil_mode and (count - 1) * steps[i] >= size[i] + padding[i]:
-            count -= 1  # that window would begin beyond the image
+            count -= 1  # the last window would begin beyond the image
         if count < 1:
             raise ValueError(f"{name}: kernel_size {kernel} is larger than the input with its padding of {padding}{shapes}")
         output.append(count)

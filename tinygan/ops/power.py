@@ -1,4 +1,4 @@
-"""Powers, with gradients of every order that are right at a base of 0, too."""
+"""Powers. Their gradients, of every order, are right even if the base is 0."""
 from __future__ import annotations
 
 __all__ = ["pow"]
@@ -13,16 +13,16 @@ from tinygan.graph import OUT, op
 from tinygan.making import binary
 from tinygan.ops.elementwise import mul
 
-Polynomial = tuple[int, ...]  # in b, its coefficients from the constant on
-FAR = 1e12  # stands for an infinite logarithm: no 0 * inf arises, and its cube is a float32
+Polynomial = tuple[int, ...]  # a polynomial in b: its coefficients, the constant first
+FAR = 1e12  # stands for an infinite logarithm, so that 0 * inf never occurs; its cube is finite in float32
 
 
 @binary(saves=(0, 1, OUT))
 def pow(B: Any, a: Any, b: Any) -> Any:
     """a to the power b, elementwise.
 
-    At a = 0 the gradients are the limits from the right: for b, 0 where b >= 0 and -inf where b < 0 (at b = 0, where
-    there is no limit, 0 by convention). Where a is negative there is no gradient for b: it is NaN.
+    At a = 0 the gradients are the limits from the right. With respect to b this is 0 for b > 0 and -inf for b < 0; at b = 0
+    there is no limit, and it is 0 by convention. For a < 0 the gradient with respect to b is NaN.
     """
     return B.xp.power(a, b)
 
@@ -47,7 +47,8 @@ def _(needs: Any, g: Any, a: Any, b: Any, y: Any) -> Any:
 def _power_and_log(B: Any, a: Any, b: Any, shift: int, terms: tuple[Polynomial, ...]) -> Any:
     """a^(b - shift) * (p0(b) + p1(b) log a + p2(b) log^2 a + ...): every derivative of a^b has this form.
 
-    At a = 0 and at a = inf the power says whether the limit is 0 or infinite, and the last term that is not 0 says its sign.
+    At a = 0 and at a = inf, the power decides whether the limit is 0 or infinite. The last term that is not 0 decides its
+    sign.
     """
     xp = B.xp
     kind = b.dtype.type
@@ -64,7 +65,7 @@ def _power_and_log(B: Any, a: Any, b: Any, shift: int, terms: tuple[Polynomial, 
             factor = factor * log
             if polynomial:
                 factor = factor + _value(polynomial, b)
-        # Where the exponent is 0 the limit is the logarithm's, but for the convention at a = b = 0.
+        # If the exponent is 0, the limit is that of the logarithms, except for the convention at a = b = 0.
         limit = factor * kind(np.inf) if shift else xp.maximum(exact, kind(0))
         return xp.where(xp.isinf(exact) & xp.equal(power, 1), limit, power * factor)
 
@@ -76,13 +77,13 @@ def _(needs: Any, g: Any, a: Any, b: Any, shift: int, terms: tuple[Polynomial, .
 
 
 def _by_base(shift: int, terms: tuple[Polynomial, ...]) -> tuple[Polynomial, ...]:
-    """The terms of the derivative by a: (b - shift) p_k + (k + 1) p_(k+1)."""
+    """The terms of the derivative with respect to a: (b - shift) p_k + (k + 1) p_(k+1)."""
     return tuple([tuple([x - shift * y + (k + 1) * z for x, y, z in zip_longest((0, *p), p, following, fillvalue=0)])
                   for k, (p, following) in enumerate(zip(terms, (*terms[1:], ()), strict=True))])
 
 
 def _by_exponent(terms: tuple[Polynomial, ...]) -> tuple[Polynomial, ...]:
-    """The terms of the derivative by b: the derivative of p_k, and p_(k-1)."""
+    """The terms of the derivative with respect to b: p_k' + p_(k-1)."""
     slopes = [tuple([i * c for i, c in enumerate(p)][1:]) for p in (*terms, ())]
     return tuple([tuple([x + y for x, y in zip_longest(slope, before, fillvalue=0)])
                   for slope, before in zip(slopes, ((), *terms), strict=True)])

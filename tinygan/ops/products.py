@@ -1,4 +1,4 @@
-"""`prod` and `cumsum`: what NumPy computes along an axis one element after the other."""
+"""`prod` and `cumsum`: products and running sums along an axis."""
 from __future__ import annotations
 
 __all__ = ["cumsum", "prod"]
@@ -32,8 +32,8 @@ def _(needs: Any, g: Any, x: Any, axis: Axes, keepdims: bool) -> Any:
 
 
 def _halved(x: Any, axes: tuple[int, ...]) -> Any:
-    """The product over the axes, as one half times the other until one is left. An element's derivative is then made of
-    products of the others, without a division: right where one of them is 0, and where several are."""
+    """The product over the axes: multiply one half of the elements by the other half, until one is left. So the derivative
+    for an element is the product of the others, without a division. It is right even if some elements are 0."""
     kept = [i for i in range(len(x.shape)) if i not in axes]
     rows, count = math.prod([x.shape[i] for i in kept]), math.prod([x.shape[i] for i in axes])
     x = reshape(transpose(x, (*axes, *kept)), (count, rows))
@@ -46,14 +46,15 @@ def _halved(x: Any, axes: tuple[int, ...]) -> Any:
 
 
 def prod(x: X, axis: Axis = None, keepdims: bool = False) -> X:
-    """The product over `axis`; its gradient is right at zeros, too. Of integers an integer, of nothing 1."""
+    """The product over `axis`. Its gradient is right even if elements are 0. The product of integers is an integer, and the
+    product of no elements is 1."""
     return _prod(x, axis=_checked("prod", x, axis), keepdims=keepdims)
 
 
 @op(integers=True)
 def _cumsum(B: Any, x: Any, axis: int, backward: bool) -> Any:
     kind = x.dtype.kind
-    wide = np.float64 if kind == "f" else np.uint64 if kind == "u" else np.int64  # float32 would lose its last terms
+    wide = np.float64 if kind == "f" else np.uint64 if kind == "u" else np.int64  # (float32 would lose digits)
     if not x.ndim or not x.size:
         return x.astype(x.dtype if kind == "f" else wide)
     ordered = B.xp.flip(x, axis) if backward else x
@@ -67,8 +68,8 @@ def _(needs: Any, g: Any, axis: int, backward: bool) -> Any:
 
 
 def cumsum(x: X, axis: int | None = None) -> X:
-    """The sums of the first, the first two, the first three, ... elements along `axis`; of x's shape (axis None: of the
-    flattened array, as in NumPy). Of integers and booleans integers."""
+    """The running sums along `axis`: of the first element, the first two, the first three, ... The result has x's shape.
+    axis None: along the flattened array, as in NumPy. The sums of integers and booleans are integers."""
     shape = shape_of("cumsum", x)
     if axis is None:
         return _cumsum(reshape(x, math.prod(shape)), axis=0, backward=False)

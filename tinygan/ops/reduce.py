@@ -1,4 +1,4 @@
-"""Reductions. `axis` is None (all axes), an integer or a tuple; `keepdims` leaves axes of size 1 behind."""
+"""Reductions. `axis` is None (all axes), an integer or a tuple. `keepdims` keeps the reduced axes, with size 1."""
 from __future__ import annotations
 
 __all__ = ["all", "any", "argmax", "argmin", "max", "mean", "min", "sum", "var"]
@@ -14,7 +14,7 @@ from tinygan.ops.elementwise import astype, mul
 from tinygan.ops.shape import _broadcast_to, _reshape, checked_axes, checked_axis
 from tinygan.tensor import FLOATS, Axis, shape_of
 
-Axes = tuple[int, ...] | None  # what `_checked` makes of an Axis
+Axes = tuple[int, ...] | None  # what `_checked` returns
 
 
 @op(integers=True)
@@ -28,7 +28,7 @@ def _(needs: Any, g: Any, axis: Axes, keepdims: bool, shape: tuple[int, ...]) ->
 
 
 def sum(x: X, axis: Axis = None, keepdims: bool = False) -> X:
-    """The sum over `axis`. Of booleans it is how many are True, and of integers an integer of 64 bits, as in NumPy."""
+    """The sum over `axis`. Booleans are counted, and the sum of integers is a 64-bit integer, as in NumPy."""
     shape = shape_of("sum", x)
     if axis is not None:
         axis = _checked("sum", x, axis)
@@ -46,7 +46,7 @@ def _(needs: Any, g: Any, axis: Axes, keepdims: bool, shape: tuple[int, ...]) ->
 
 
 def mean(x: X, axis: Axis = None, keepdims: bool = False) -> X:
-    """The mean over `axis`; of booleans or integers in float32, the default. Raises ValueError for the mean of nothing."""
+    """The mean over `axis`; float32 for booleans and integers. Raises ValueError if there are no elements."""
     axis = _checked("mean", x, axis)
     if not _count(axis, x.shape):
         raise ValueError(f"mean: no elements along axis {axis} of the shape {x.shape}")
@@ -62,7 +62,7 @@ def _mean_of_integers(B: Any, x: Any, axis: Axes, keepdims: bool) -> Any:
 
 def var(x: X, axis: Axis = None, keepdims: bool = False, ddof: int = 0) -> X:
     """The variance over `axis`: the sum of squared deviations from the mean, divided by (count - ddof). Raises ValueError
-    where count is ddof or less."""
+    if count is ddof or less."""
     axis = _checked("var", x, axis)
     count = _count(axis, x.shape)
     if count <= ddof:
@@ -86,8 +86,8 @@ def _(needs: Any, g: Any, axis: Axes) -> Any:
 def centred(caller: str, x: Any, axis: Axes) -> Any:
     """x minus its mean over the axes, which must not be empty. A mask counts as 0 and 1, in float32.
 
-    The mean is subtracted twice. A large mean is rounded, and the second one removes the rounding error: so a large offset
-    common to all of x costs no accuracy beyond what it has cost x.
+    The mean is subtracted twice, because a large mean has a rounding error, which the second subtraction removes. So a large
+    offset common to all of x makes the result no less accurate than x itself.
     """
     if x.dtype.kind == "b":
         x = astype(x, np.float32)
@@ -98,7 +98,7 @@ def centred(caller: str, x: Any, axis: Axes) -> Any:
 
 @op()
 def largest_magnitude(B: Any, x: Any, axis: Axes = None, keepdims: bool = False) -> Any:
-    """The largest |x| over the axes, to divide by before squaring; a constant to `grad`, NaN where x has a NaN."""
+    """The largest |x| over the axes, a constant to `grad`; NaN if x holds a NaN. Divide by it before squaring."""
     xp = B.xp
     return xp.maximum(xp.max(x, axis, keepdims=keepdims), -xp.min(x, axis, keepdims=keepdims))  # (|x| would be a copy)
 
@@ -122,19 +122,19 @@ def _(needs: Any, g: Any, x: Any, y: Any, axis: Axes, keepdims: bool, shape: tup
 
 @op()
 def _share(B: Any, x: Any, y: Any, axis: Axes) -> Any:
-    """Which elements are the extreme ones: 1, or 1/k each where k of them tie. Beside a NaN there is no other."""
+    """Which elements are extreme: 1 for the one, or 1/k for each of k equal ones. If there are NaNs, only they are."""
     ties = ((x == y) | (x != x)).astype(x.dtype)
     return ties / B.sum(ties, axis, True)
 
 
 def max(x: X, axis: Axis = None, keepdims: bool = False) -> X:
-    """The largest element over `axis`; where several tie they share the gradient. A NaN wins, and takes it all."""
+    """The largest element over `axis`, or NaN if there is one. Equally large elements share the gradient."""
     axis = _checked("max", x, axis)
     return _max(x, axis=axis, keepdims=keepdims, shape=x.shape)
 
 
 def min(x: X, axis: Axis = None, keepdims: bool = False) -> X:
-    """The smallest element over `axis`; where several tie they share the gradient. A NaN wins, and takes it all."""
+    """The smallest element over `axis`, or NaN if there is one. Equally small elements share the gradient."""
     axis = _checked("min", x, axis)
     return _min(x, axis=axis, keepdims=keepdims, shape=x.shape)
 
@@ -170,18 +170,18 @@ def _all(B: Any, x: Any, axis: Axes, keepdims: bool) -> Any:
 
 
 def any(x: X, axis: Axis = None, keepdims: bool = False) -> X:
-    """Whether one element over `axis` is True, or is not 0; booleans, no gradient. Of nothing: False."""
+    """Whether at least one element over `axis` is True or not 0, as booleans without a gradient. False if there are none."""
     return _any(x, axis=_checked("any", x, axis), keepdims=keepdims)
 
 
 def all(x: X, axis: Axis = None, keepdims: bool = False) -> X:
-    """Whether every element over `axis` is True, or is not 0; booleans, no gradient. Of nothing: True."""
+    """Whether every element over `axis` is True or not 0, as booleans without a gradient. True if there are none."""
     return _all(x, axis=_checked("all", x, axis), keepdims=keepdims)
 
 
 def _checked(name: str, x: Any, axis: Any) -> Axes:
-    """`axis` as None or a tuple of distinct axes, counted from the front. A single number has an axis 0, too, as NumPy and
-    PyTorch have it."""
+    """`axis` as None or a tuple of distinct axes, counted from the front. An array without axes accepts axis 0, as in NumPy
+    and PyTorch."""
     shape = shape_of(name, x)
     if axis is None:
         return None
@@ -190,7 +190,7 @@ def _checked(name: str, x: Any, axis: Any) -> Axes:
 
 
 def _checked_one(name: str, x: Any, axis: Any) -> int | None:
-    """The same for a single axis."""
+    """As `_checked`, for a single axis."""
     shape = shape_of(name, x)
     if axis is None:
         return None
@@ -204,7 +204,7 @@ def _reduced(axis: Axes, shape: tuple[int, ...]) -> list[bool]:
 
 
 def _spread(g: Any, axis: Axes, keepdims: bool, shape: tuple[int, ...]) -> Any:
-    """The result of a reduction, repeated over the shape that was reduced."""
+    """The result of a reduction, repeated to the shape before the reduction."""
     if axis is not None and not keepdims:
         kept = tuple([1 if i in axis else n for i, n in enumerate(shape)])
         g = _reshape(g, shape=kept, original=g.shape)

@@ -1,4 +1,4 @@
-"""Ops that move elements without computing: shapes, joining, padding; and the pair `broadcast_to` / `sum_to`."""
+"""Ops that change shapes, join, cut and pad arrays, and `broadcast_to` with its adjoint `sum_to`."""
 from __future__ import annotations
 
 __all__ = ["broadcast_to", "checked_axes", "checked_axis", "concatenate", "expand_dims", "flatten", "flip", "integers",
@@ -17,7 +17,7 @@ Shape = tuple[int, ...]
 
 
 def integers(caller: str, what: str, values: Any) -> tuple[int, ...]:
-    """An integer or a sequence of them as a tuple of Python's integers."""
+    """An integer or a sequence of integers, as a tuple of Python's integers."""
     if type(values) is int:
         return (values,)
     try:
@@ -27,8 +27,8 @@ def integers(caller: str, what: str, values: Any) -> tuple[int, ...]:
 
 
 def checked_axes(caller: str, axis: Any, shape: Shape, rank: int | None = None) -> tuple[int, ...]:
-    """`axis`, an integer or several, as distinct axes counted from the front, of an array of `rank` axes (None: of
-    `shape`, which the errors quote)."""
+    """`axis`, one integer or several, as distinct axes that are counted from the front. The array has `rank` axes (None: as
+    many as `shape`). Error messages quote `shape`."""
     n = len(shape) if rank is None else rank
     axes = integers(caller, "axis", axis)
     for a in axes:
@@ -36,12 +36,12 @@ def checked_axes(caller: str, axis: Any, shape: Shape, rank: int | None = None) 
             raise ValueError(f"{caller}: axis {a} is out of range for an input of shape {shape}")
     axes = tuple([a % n for a in axes])
     if len(set(axes)) != len(axes):
-        raise ValueError(f"{caller}: axis {axis} names one axis of an input of shape {shape} twice")
+        raise ValueError(f"{caller}: axis {axis} names the same axis of an input of shape {shape} twice")
     return axes
 
 
 def checked_axis(caller: str, axis: Any, shape: Shape, rank: int | None = None) -> int:
-    """The same for a single axis."""
+    """As `checked_axes`, for a single axis."""
     axes = checked_axes(caller, axis, shape, rank)
     if len(axes) != 1:
         raise TypeError(f"{caller}: axis should be one integer, got {axis!r}")
@@ -59,7 +59,7 @@ def _(needs: Any, g: Any, shape: Shape, original: Shape) -> Any:
 
 
 def reshape(x: X, shape: int | Sequence[int]) -> X:
-    """The elements of x in row-major order under another shape; one entry may be -1."""
+    """The elements of x, in row-major order, in another shape. One entry of the shape may be -1: it is then computed."""
     original, wanted = shape_of("reshape", x), integers("reshape", "shape", shape)
     shape = wanted
     if wanted.count(-1) == 1:
@@ -67,7 +67,7 @@ def reshape(x: X, shape: int | Sequence[int]) -> X:
         if known and math.prod(original) % known == 0:
             shape = tuple([math.prod(original) // known if n == -1 else n for n in wanted])
     if math.prod(shape) != math.prod(original) or min(shape, default=0) < 0:
-        raise ValueError(f"reshape: {original} has {math.prod(original)} elements, which {wanted} does not hold")
+        raise ValueError(f"reshape: {original} has {math.prod(original)} elements, which do not fit into {wanted}")
     return _reshape(x, shape=shape, original=original)
 
 
@@ -91,7 +91,7 @@ def transpose(x: X, axes: Sequence[int] | None = None) -> X:
 
 
 def flatten(x: X, start: int = 0) -> X:
-    """x with its axes from `start` on as one: flatten(x, 1) keeps a batch, (N, C, H, W) -> (N, C * H * W)."""
+    """x with all axes from `start` on joined into one: flatten(x, 1) keeps the batch, (N, C, H, W) -> (N, C * H * W)."""
     shape: Shape = shape_of("flatten", x)
     start = checked_axis("flatten", start, shape, len(shape) or 1)
     return reshape(x, (*shape[:start], math.prod(shape[start:])))
@@ -139,7 +139,7 @@ def _(needs: Any, g: Any, shape: Shape, original: Shape) -> Any:
 
 
 def sum_to(x: X, shape: int | Sequence[int]) -> X:
-    """The adjoint of `broadcast_to`: x summed over the axes along which `shape` would be repeated to become x's."""
+    """The adjoint of `broadcast_to`: x summed to `shape`, over the axes along which `shape` would broadcast to x's shape."""
     original, shape = shape_of("sum_to", x), integers("sum_to", "shape", shape)
     check_broadcast("sum_to", shape, original)
     return _sum_to(x, shape=shape, original=original)
@@ -151,14 +151,14 @@ def unbroadcast(x: X, shape: Shape) -> X:
 
 
 def expand_dims(x: X, axis: int) -> X:
-    """x with a new axis of size 1 at position `axis` of the result."""
+    """x with a new axis of size 1, which is axis number `axis` of the result."""
     shape: Shape = shape_of("expand_dims", x)
     axis = checked_axis("expand_dims", axis, shape, len(shape) + 1)
     return reshape(x, (*shape[:axis], 1, *shape[axis:]))
 
 
 def squeeze(x: X, axis: int | Sequence[int] | None = None) -> X:
-    """x without the named axes of size 1 (None: without any of size 1)."""
+    """x without the given axes, which must have size 1 (None: without all axes of size 1)."""
     shape = shape_of("squeeze", x)
     if axis is None:
         return reshape(x, [n for n in shape if n != 1])
@@ -189,7 +189,7 @@ def concatenate(tensors: Sequence[X], axis: int = 0) -> X:
     axis = checked_axis("concatenate", axis, shapes[0])
     for shape in shapes:
         if len(shape) != n or (shape[:axis], shape[axis + 1:]) != (shapes[0][:axis], shapes[0][axis + 1:]):
-            raise ValueError(f"concatenate: inputs of shapes {shapes[0]} and {shape} differ beside axis {axis}")
+            raise ValueError(f"concatenate: inputs of shapes {shapes[0]} and {shape} differ in other axes than axis {axis}")
     return _concatenate(*tensors, axis=axis, sizes=tuple([shape[axis] for shape in shapes]))
 
 
@@ -203,7 +203,7 @@ def stack(tensors: Sequence[X], axis: int = 0) -> X:
 
 
 def split(x: X, sizes: int | Sequence[int], axis: int = 0) -> list[X]:
-    """x cut along `axis` into that many equal parts (an integer), or into parts of the given sizes (views)."""
+    """x cut along `axis` into views. sizes: the number of equal parts, or a sequence of the parts' sizes."""
     shape = shape_of("split", x)
     axis = checked_axis("split", axis, shape)
     n, parts = shape[axis], integers("split", "sizes", sizes)
@@ -218,7 +218,7 @@ def split(x: X, sizes: int | Sequence[int], axis: int = 0) -> list[X]:
 
 
 def _parts(x: Any, sizes: Sequence[int], axis: int, needs: Sequence[bool] | None = None) -> list[Any]:
-    """x cut along the axis; None for a part that nobody needs."""
+    """x cut along the axis into parts of these sizes. A part that `needs` does not mark is None."""
     from tinygan.ops.indexing import getitem
 
     before = (slice(None),) * (axis % len(x.shape))
@@ -230,7 +230,7 @@ def _parts(x: Any, sizes: Sequence[int], axis: int, needs: Sequence[bool] | None
 
 
 def flip(x: X, axis: int | Sequence[int]) -> X:
-    """x in reverse order along one or several axes (a view)."""
+    """x in reverse order along one axis or several (a view)."""
     from tinygan.ops.indexing import getitem
 
     shape = shape_of("flip", x)
@@ -280,21 +280,21 @@ def _(needs: Any, g: Any, diagonal: int, lower: bool) -> Any:
 
 
 def tril(x: X, diagonal: int = 0) -> X:
-    """The lower triangle of each matrix (..., M, N), 0 above it. diagonal: the highest one that is kept, counted from the
-    main one upwards."""
+    """The lower triangle of each matrix (..., M, N), with 0 above it. diagonal: the highest diagonal that is kept. 0 is the
+    main diagonal, 1 the one above it, -1 the one below."""
     return _triangle(x, diagonal=_checked_diagonal("tril", x, diagonal), lower=True)
 
 
 def triu(x: X, diagonal: int = 0) -> X:
-    """The upper triangle of each matrix (..., M, N), 0 below it. diagonal: the lowest one that is kept, counted from the
-    main one upwards."""
+    """The upper triangle of each matrix (..., M, N), with 0 below it. diagonal: the lowest diagonal that is kept. 0 is the
+    main diagonal, 1 the one above it, -1 the one below."""
     return _triangle(x, diagonal=_checked_diagonal("triu", x, diagonal), lower=False)
 
 
 def _checked_diagonal(caller: str, x: Any, diagonal: Any) -> int:
     shape, numbers = shape_of(caller, x), integers(caller, "diagonal", diagonal)
     if len(shape) < 2:
-        raise ValueError(f"{caller}: the input should be a matrix or several, of shape (..., M, N), got {shape}")
+        raise ValueError(f"{caller}: the input should be one matrix or several, of shape (..., M, N), got {shape}")
     if len(numbers) != 1:
         raise TypeError(f"{caller}: diagonal should be one integer, got {diagonal!r}")
     return numbers[0]

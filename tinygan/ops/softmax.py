@@ -1,4 +1,4 @@
-"""`softmax`, `log_softmax` and `logsumexp`, without overflow, and with gradients that keep small differences."""
+"""`softmax`, `log_softmax` and `logsumexp`. They do not overflow, and their gradients keep small differences."""
 from __future__ import annotations
 
 __all__ = ["log_softmax", "logsumexp", "softmax"]
@@ -23,12 +23,12 @@ def _logsumexp(B: Any, x: Any, axis: Axes, keepdims: bool, shape: tuple[int, ...
 
 @_logsumexp.vjp
 def _(needs: Any, g: Any, x: Any, axis: Axes, keepdims: bool, shape: tuple[int, ...]) -> Any:
-    return (mul(_spread(g, axis, keepdims, shape), _softmax(x, axis=axis)),)  # (exp(x - y) would round y first)
+    return (mul(_spread(g, axis, keepdims, shape), _softmax(x, axis=axis)),)  # (exp(x - y) is less exact)
 
 
 def logsumexp(x: X, axis: Axis = None, keepdims: bool = False) -> X:
-    """log(sum(exp(x))) over `axis`, without overflow: -inf where there is nothing to sum, or -inf only. Its gradient is
-    `softmax`, with the shares of infinite numbers as there."""
+    """log(sum(exp(x))) over `axis`, without overflow. It is -inf if there are no elements or all are -inf. Its gradient is
+    `softmax(x)`, which says what infinite elements get."""
     axis = _checked("logsumexp", x, axis)
     return _logsumexp(x, axis=axis, keepdims=keepdims, shape=x.shape)
 
@@ -40,8 +40,8 @@ def _softmax(B: Any, x: Any, axis: Axes) -> Any:
 
 @_softmax.vjp
 def _(needs: Any, g: Any, y: Any, axis: Axes) -> Any:
-    # The same number off all of g changes nothing. With that of the likeliest element it gets what the others leave it, the
-    # sum of small numbers rather than 1 - y.
+    # Subtracting one number from all of g changes nothing. We subtract g of the likeliest element. So this element's
+    # gradient is a sum over the other, small probabilities, which is more exact than 1 - y.
     g = sub(g, sum(mul(g, _likeliest(y, axis=axis)), axis, keepdims=True))
     gy = mul(g, y)
     return (sub(gy, mul(y, sum(gy, axis, keepdims=True))),)
@@ -49,7 +49,7 @@ def _(needs: Any, g: Any, y: Any, axis: Axes) -> Any:
 
 @op()
 def _likeliest(B: Any, y: Any, axis: Axes) -> Any:
-    """1 at the largest element of probabilities, or 1/k each where k of them tie; no gradient."""
+    """1 at the largest probability, or 1/k at each of k equal ones; no gradient."""
     if not y.size:
         return y
     ties = (y == B.xp.max(y, axis, keepdims=True)).astype(y.dtype)
@@ -59,8 +59,8 @@ def _likeliest(B: Any, y: Any, axis: Axes) -> Any:
 def softmax(x: X, axis: int = -1) -> X:
     """exp(x) / sum(exp(x)) along `axis`, without overflow.
 
-    An infinite number takes all the weight, as in the limit, and several share it: [inf, 1] gives [1, 0], [inf, inf] gives
-    [0.5, 0.5]. Where all are -inf nothing has a weight: zeros.
+    An element of inf gets the probability 1, as in the limit, and several share it: [inf, 1] gives [1, 0], [inf, inf] gives
+    [0.5, 0.5]. If all elements are -inf, the result is zeros.
     """
     return _softmax(x, axis=_along("softmax", x, axis))
 
@@ -72,7 +72,7 @@ def _log_softmax(B: Any, x: Any, axis: Axes) -> Any:
 
 @_log_softmax.vjp
 def _(needs: Any, g: Any, y: Any, axis: Axes) -> Any:
-    # g - exp(y) sum(g), in a form that keeps a small 1 - exp(y).
+    # This is g - exp(y) sum(g), in a form that is exact when 1 - exp(y) is small.
     others = sub(sum(g, axis, keepdims=True), g)
     return (sub(mul(g, _one_minus_exp(y)), mul(exp(y), others)),)
 
@@ -88,12 +88,12 @@ def _(needs: Any, g: Any, x: Any) -> Any:
 
 
 def log_softmax(x: X, axis: int = -1) -> X:
-    """log(softmax(x)) along `axis`, without overflow and exact near 0; infinite numbers as in `softmax`."""
+    """log(softmax(x)) along `axis`, without overflow and exact near 0. For infinite elements see `softmax`."""
     return _log_softmax(x, axis=_along("log_softmax", x, axis))
 
 
 def _along(name: str, x: Any, axis: Any) -> Axes:
-    """The one axis of a softmax as a tuple; None, all axes, for a single number."""
+    """The axis of a softmax as a tuple. None for an array without axes."""
     shape = shape_of(name, x)
     axis = checked_axis(name, axis, shape, len(shape) or 1)
     return (axis,) if shape else None

@@ -1,6 +1,6 @@
-"""Upsampling: images at another size, every pixel a weighted mean of the one or two nearest along each axis.
+"""Upsampling: images at another size. Along each axis, a new pixel is a weighted mean of the one or two nearest pixels.
 
-One axis after the other; `_resample` and `_resample_grad` are each other's adjoint.
+Each axis is resampled in turn. `_resample` and `_resample_grad` are each other's adjoint.
 """
 from __future__ import annotations
 
@@ -20,7 +20,8 @@ MODES = ("nearest", "bilinear")
 
 
 class Taps(NamedTuple):
-    """Where the pixels of a new axis come from: from pixel `low` and, by the weight `share`, from pixel `high`."""
+    """How the new pixels along an axis are computed: (1 - share) * pixel[low] + share * pixel[high], or just pixel[low] if
+    `high` is empty. size: how many pixels the axis had before."""
 
     size: int
     low: tuple[int, ...]
@@ -30,7 +31,7 @@ class Taps(NamedTuple):
 
 @op()
 def _resample(B: Any, x: Any, axis: int, taps: Taps) -> Any:
-    """x (N, C, H, W) with axis 2 or 3 made anew (channels-last in memory)."""
+    """x (N, C, H, W), resampled along axis 2 or 3 (channels-last in memory)."""
     pixels = x.transpose(0, 2, 3, 1)
     y = pixels.take(B.feed(np.array(taps.low)), axis - 1)
     if taps.high:
@@ -46,7 +47,7 @@ def _resample_grad(B: Any, g: Any, axis: int, taps: Taps) -> Any:
     shape = list(pixels.shape)
     shape[axis - 1] = taps.size
     out = B.xp.zeros(shape, g.dtype)
-    target, source = out.swapaxes(0, axis - 1), pixels.swapaxes(0, axis - 1)  # what is added up comes first
+    target, source = out.swapaxes(0, axis - 1), pixels.swapaxes(0, axis - 1)  # the resampled axis first
     for i, place in enumerate(taps.low):
         target[place] += source[i] * g.dtype.type(1 - taps.share[i]) if taps.high else source[i]
     for i, place in enumerate(taps.high):
@@ -71,11 +72,12 @@ def _along(B: Any, values: Sequence[float], axis: int, dtype: Any) -> Any:
 
 def upsample(x: X, size: int | Sequence[int] | None = None, scale_factor: float | Sequence[float] | None = None,
              mode: str = "nearest", align_corners: bool = False) -> X:
-    """Images x (N, C, H, W) at another size -> (N, C, OH, OW), as PyTorch's `interpolate` has it.
+    """Images x (N, C, H, W) at another size -> (N, C, OH, OW), as in PyTorch's `interpolate`.
 
-    size: (OH, OW), or scale_factor: OH = floor(H scale_factor); one number or (vertical, horizontal).
-    mode: "nearest" copies pixel floor(i H / OH); "bilinear" weighs the four around ((i + 1/2) H / OH - 1/2), or, with
-    align_corners, around i (H - 1) / (OH - 1), so that the corners keep their values.
+    Give either size, (OH, OW), or scale_factor, with OH = floor(H scale_factor): one number or (vertical, horizontal).
+    mode: for row i, "nearest" copies row floor(i H / OH). "bilinear" takes the weighted mean of the two rows around
+    (i + 1/2) H / OH - 1/2, or with align_corners around i (H - 1) / (OH - 1), so that the corners keep their values. Columns
+    are treated in the same way.
     """
     name = "upsample"
     shape = image_shape(name, x)
@@ -98,7 +100,7 @@ def upsample(x: X, size: int | Sequence[int] | None = None, scale_factor: float 
 
 
 def _scaled(name: str, scale_factor: Any, shape: Sequence[int]) -> tuple[tuple[int, int], tuple[float, float]]:
-    """The output's size, and by how much its pixels step through the input's."""
+    """The output's size, and how far apart in the input the centres of two neighbouring output pixels lie."""
     factors = tuple(scale_factor) if isinstance(scale_factor, Sequence) else (scale_factor,) * 2
     if len(factors) != 2 or not all(isinstance(f, int | float | np.number) and 0 < f < math.inf for f in factors):
         raise ValueError(f"{name}: scale_factor should be one or two positive numbers, got {scale_factor!r} (input {shape})")
@@ -111,7 +113,7 @@ def _scaled(name: str, scale_factor: Any, shape: Sequence[int]) -> tuple[tuple[i
 def _nearest(size: int, count: int, step: float | None, align_corners: bool) -> Taps:
     if step is None or count == 2 * size:
         step = size / count
-    # In float32, as PyTorch: where i * size / count is a whole number but for rounding, the rounding decides.
+    # In float32, as in PyTorch: if i * size / count should be a whole number, rounding decides which pixel is taken.
     places = np.arange(count, dtype=np.float32) * np.float32(step)
     return Taps(size, tuple(np.minimum(places.astype(int), size - 1).tolist()))
 

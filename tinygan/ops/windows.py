@@ -1,4 +1,4 @@
-"""The arguments that convolution, pooling and upsampling share: sizes given once or per direction, images of four axes."""
+"""Checks of arguments that convolution, pooling and upsampling share: sizes for one or two directions, and images."""
 from __future__ import annotations
 
 __all__ = ["image_shape", "is_whole", "pair"]
@@ -14,7 +14,7 @@ Pair = tuple[int, int]
 
 
 def is_whole(value: Any) -> bool:
-    """Whether value is an integer (and no boolean)."""
+    """Whether value is an integer and not a boolean."""
     return isinstance(value, int | np.integer) and not isinstance(value, bool)
 
 
@@ -23,7 +23,8 @@ def two(values: Sequence[int]) -> Pair:
 
 
 def pair(caller: str, what: str, value: Any, least: int, shapes: str) -> Pair:
-    """One whole number for both directions, or (vertical, horizontal). shapes: how the error quotes the inputs'."""
+    """value, one whole number for both directions or (vertical, horizontal), as a pair. shapes: a text for the error, which
+    quotes the shapes of the inputs."""
     values = tuple(value) if isinstance(value, Sequence) else (value,)
     if len(values) == 1:
         values *= 2
@@ -33,9 +34,9 @@ def pair(caller: str, what: str, value: Any, least: int, shapes: str) -> Pair:
 
 
 def image_shape(caller: str, x: Any) -> tuple[int, ...]:
-    """The shape of images (N, C, H, W) that hold a pixel; the batch may be empty."""
+    """The shape of images (N, C, H, W). They must have channels and pixels, but the batch may be empty."""
     shape = shape_of(caller, x)
     if len(shape) != 4 or not all(shape[1:]):
-        raise ValueError(f"{caller}: input should be images (N, C, H, W), of a channel and a pixel or more, got shape "
+        raise ValueError(f"{caller}: input should be images (N, C, H, W) with at least one channel and one pixel, got shape "
                          f"{shape}")
     return shape

@@ -21,7 +21,7 @@ from tinygan.optim.schedules import Schedule, cosine_decay, exponential_decay, l
 
 if not TYPE_CHECKING:
     def __getattr__(name: str) -> None:
-        """Raise the error for a name that is not here. PyTorch's names are told ours."""
+        """Raise the error for a name that does not exist. If PyTorch has it, the error gives its name here."""
         from tinygan.interop.torch_names import OPTIM, missing
 
         raise missing(f"module {__name__!r}", name, OPTIM, None)

@@ -20,8 +20,8 @@ class ExponentialMovingAverage:
     """A running average of a module's state: average = decay * average + (1 - decay) * value at `update`.
 
     Parameters and running statistics are averaged. Whole numbers, such as counts, are copied. The vectors of SpectralNorm
-    have length 1, and their mean would not. So they follow the averaged weight by power iterations, as they follow the
-    weight in training. `module.load_state_dict(average.state_dict())` gives the averages to the module.
+    have length 1, but a mean of them would not. So power iterations with the averaged weight update them, as in training
+    with the weight. `module.load_state_dict(average.state_dict())` gives the averages to the module.
     """
 
     def __init__(self, module: Module, decay: float = 0.999) -> None:

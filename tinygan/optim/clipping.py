@@ -1,4 +1,4 @@
-"""Gradients limited in size. Pure functions of a list of gradients, differentiable."""
+"""Gradient clipping: functions of a list of gradients, without side effects and differentiable."""
 from __future__ import annotations
 
 __all__ = ["clip_by_norm", "clip_by_value"]
@@ -23,14 +23,15 @@ def clip_by_value(gradients: Sequence[Any], limit: float) -> list[Any]:
 def clip_by_norm(gradients: Sequence[Any], limit: float) -> tuple[list[Any], Any]:
     """All gradients scaled by one factor, so that their joint L2 norm is at most `limit` (Pascanu et al. 2013, algorithm 1).
 
-    Returns the gradients and the norm before. A limit of infinity scales nothing. With an infinity or a NaN among the
-    gradients, the norm and everything returned is NaN: an error would have to wait for the GPU.
+    Returns the gradients and their norm before scaling. A limit of infinity scales nothing. If a gradient holds infinity or
+    NaN, everything returned is NaN. There is no error, because an error would have to wait for the GPU.
     """
     _check_limit("clip_by_norm", limit)
     scale = _largest(gradients)
     if scale is None:
         return list(gradients), 0.0
-    # The norm is that of the gradients divided by the largest magnitude, times it: no square overflows or vanishes.
+    # Divide by the largest magnitude before the norm is computed, and multiply by it afterwards: so no square overflows or
+    # becomes 0.
     total: Any = 0.0
     for g in gradients:
         part = div(g, scale)
@@ -39,15 +40,15 @@ def clip_by_norm(gradients: Sequence[Any], limit: float) -> tuple[list[Any], Any
     norm = mul(scaled_norm, scale)
     limit = min(limit, float(np.finfo(np.dtype(norm.dtype)).max))  # the factor of infinity would be inf / inf
     inside = less_equal(norm, limit)
-    # g * limit / norm, as (g / scale) * (limit / scaled_norm): limit / norm alone might vanish.
+    # g * limit / norm, computed as (g / scale) * (limit / scaled_norm), because limit / norm might round to 0.
     divisor = where(inside, 1.0, scale)
     factor = where(inside, 1.0, div(limit, where(inside, 1.0, scaled_norm)))
     return [mul(div(g, divisor), factor) for g in gradients], norm
 
 
 def _largest(gradients: Sequence[Any]) -> Any:
-    """The largest magnitude among all gradients, which `grad` takes for a constant; None if they have no elements. It is at
-    least the smallest normal number: a GPU takes smaller ones for 0, and we divide by it."""
+    """The largest magnitude among all gradients, a constant to `grad`; None if they have no elements. It is at least the
+    smallest normal number, because we divide by it, and a GPU treats smaller numbers as 0."""
     scale: Any = None
     for g in gradients:
         if g.size:

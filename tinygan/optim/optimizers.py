@@ -1,6 +1,6 @@
-"""The optimisers: what a rule remembers of bound parameters, and `step`, which applies the rule in place by a kernel.
+"""The optimisers. Each keeps what its rule remembers of the bound parameters. `step` applies the rule in place by a kernel.
 
-`rules` has the mathematics. `update` is the same without a side effect, and can be differentiated through.
+`rules` has the mathematics. `update` computes the same without a side effect, and `grad` can differentiate through it.
 """
 from __future__ import annotations
 
@@ -36,13 +36,13 @@ class State(NamedTuple):
 
 
 class Optimizer:
-    """The base of the optimisers: it binds parameters and keeps the state. A subclass names its `rule`.
+    """The base of the optimisers: it binds parameters and keeps the state. A subclass names its `rule`, or defines `step`.
 
     learning_rate: a positive number, or a schedule: the update's index (0, 1, ...) -> a number.
 
-    A copy of a bound optimiser belongs to the network that was copied with it (`copy.deepcopy` of a GAN, or of a tuple of
-    both). A copy made without the network raises an error at its first step. Once it is bound again, it continues with what
-    it remembers.
+    If a bound optimiser is copied together with its network (`copy.deepcopy` of a GAN, or of a tuple of both), the copy
+    updates the copied network. If it is copied alone, the copy raises an error at its first step. It can be bound again, and
+    then continues with the copied state.
     """
 
     rule: rules.Rule
@@ -53,7 +53,7 @@ class Optimizer:
         return super().__new__(cls)
 
     def __init__(self, learning_rate: float | Schedule, weight_decay: float = 0.0) -> None:
-        if not hasattr(type(self), "rule"):
+        if not hasattr(type(self), "rule") and type(self).step is Optimizer.step:
             raise TypeError(f"{type(self).__name__}: its class has no rule, such as rule = tinygan.optim.rules.ADAM")
         if not callable(learning_rate):
             _check_positive(type(self).__name__, "learning_rate", learning_rate)
@@ -66,15 +66,15 @@ class Optimizer:
         self._slots: dict[str, list[Array]] = {}
 
     def __copy__(self) -> Self:
-        target = copy.copy(self._target)  # raises an error if it is bound
+        target = copy.copy(self._target)  # (a bound optimiser raises an error here)
         twin = super().__new__(type(self))
         twin.__dict__.update(vars(self), _target=target, _count=Count(self.count))
         return twin
 
     if not TYPE_CHECKING:
         def __getattr__(self, name: str) -> Any:
-            """Raise the error for an attribute that is not here. PyTorch's names are told ours."""
-            if hasattr(type(self), name):  # a property, whose own error says what is missing
+            """Raise the error for an attribute that does not exist. If PyTorch has it, the error gives its name here."""
+            if hasattr(type(self), name):  # a property: it raises an error of its own
                 return object.__getattribute__(self, name)
             from tinygan.interop.torch_names import OPTIMIZER, missing
 
@@ -98,13 +98,13 @@ class Optimizer:
         return float(self.learning_rate(count) if callable(self.learning_rate) else self.learning_rate)
 
     def settings_at(self, count: int) -> Settings:
-        """What the rule is told of update number `count` (from 0)."""
+        """The settings that the rule gets for update number `count` (from 0)."""
         raise TypeError(f"{type(self).__name__} does not define settings_at")
 
     # -- the stateful half -----------------------------------------------------------------------------------------
 
     def bind(self, target: Module | Mapping[str, Parameter]) -> None:
-        """Choose the parameters that `step` updates: those that a module has now, or a mapping from names."""
+        """Choose the parameters that `step` updates. target: a module, or a mapping from names to Parameters."""
         name = type(self).__name__
         if self._target is not None and self._target.found() is not None:
             raise ValueError(f"{name}: already bound; an optimiser keeps the state of one set of parameters")
@@ -115,9 +115,9 @@ class Optimizer:
         for path, p in parameters.items():
             if not isinstance(p, Parameter):
                 raise TypeError(f"{name}: bind expects Parameters, got {type(p).__name__} under {path!r}")
-        for slot, arrays in self._slots.items():  # of a copy, which continues with them
+        for slot, arrays in self._slots.items():  # (a copy has slots already, and continues with them)
             if [a.shape for a in arrays] != [p.shape for p in parameters.values()]:
-                raise ValueError(f"{name}: bind: what this copy remembers ({slot}) belongs to parameters of other shapes")
+                raise ValueError(f"{name}: bind: the state of this copy ({slot}) belongs to parameters of other shapes")
         self._target = Bound(name, parameters, "; or give it a network of its own, bind(network)")
 
     def step(self, gradients: Sequence[Any]) -> None:
@@ -134,8 +134,9 @@ class Optimizer:
         self._count.advance()
 
     def settings_of(self, count: int) -> Callable[[], Settings]:
-        """`settings_at(count)` as a function, which kernels feed from. When a recorded step is replayed, `self.count` has
-        moved on. Then the function returns the settings of the update that is as far ahead of it as `count` is now."""
+        """A function that returns `settings_at(count)`; the backends call it. When a recorded step is replayed, `self.count`
+        has advanced. The function then returns the settings of an update that is as far from `self.count` as `count` is
+        now."""
         ahead = count - self.count
         return lambda: self.settings_at(self.count + ahead)
 
@@ -147,15 +148,20 @@ class Optimizer:
             raise ValueError(f"{type(self).__name__}: not bound to parameters yet: call bind(module) first")
         return self._target.tensors
 
+    @property
+    def _slot_names(self) -> tuple[str, ...]:
+        return self.rule.slots if hasattr(type(self), "rule") else ()
+
     def _allocate(self, parameters: list[Parameter]) -> None:
-        """Make the slots at the first use. If the module was converted or moved since, do the same to them."""
+        """Make the slots at the first use. If the module has been converted or moved since then, convert or move them
+        too."""
         if not self._slots:
             if is_recording_step():
-                raise RuntimeError(f"{type(self).__name__}: its first step inside a capture would be the first one "
-                                   "again at every replay; make one step before")
-            self._slots = {name: [_zeros(p) for p in parameters] for name in self.rule.slots}
+                raise RuntimeError(f"{type(self).__name__}: its first step cannot be captured, because every replay would "
+                                   "make a first step again; make one step before")
+            self._slots = {name: [_zeros(p) for p in parameters] for name in self._slot_names}
         elif any(a.dtype != p.dtype or backend_of(a) is not backend_of(p.array)
-                 for a, p in zip(self._slots[self.rule.slots[0]], parameters, strict=True)):
+                 for a, p in zip(next(iter(self._slots.values())), parameters, strict=True)):
             self._slots = {name: [moved(a.astype(p.dtype), backend_of(p.array))
                                   for a, p in zip(arrays, parameters, strict=True)]
                            for name, arrays in self._slots.items()}
@@ -187,7 +193,7 @@ class Optimizer:
 
     def initial_state(self, parameters: Sequence[Any]) -> State:
         """The state before the first update, for the pure `update`."""
-        return State(0, {name: [np.zeros_like(as_array(p)) for p in parameters] for name in self.rule.slots})
+        return State(0, {name: [np.zeros_like(as_array(p)) for p in parameters] for name in self._slot_names})
 
     def update(self, parameters: Sequence[Any], gradients: Sequence[Any], state: State) -> tuple[list[Any], State]:
         """The new parameters and state, without a side effect and differentiable. All are Tensors or arrays."""
@@ -198,12 +204,12 @@ class Optimizer:
         return [new[0] for new in found], State(state.updates + 1, slots)
 
     def constants_at(self, count: int) -> Settings:
-        """`settings_at(count)` for the rule in ops, which has them as constants. Inside a capture, RuntimeError if they
-        change from update to update: the replays would repeat these."""
+        """`settings_at(count)` for the rule in ops, which takes them as constants. Inside a capture, raises RuntimeError if
+        they change from update to update, because every replay would use the same ones."""
         settings = self.settings_at(count)
         if is_recording_step() and (callable(self.learning_rate) or self.settings_at(count + 1) != settings):
             raise RuntimeError(f"{type(self).__name__}.update inside a capture: its settings change from update to update, "
-                               "and a replay would repeat these; use step, or advance without weight decay")
+                               "but every replay would use the same ones; use step, or advance without weight decay")
         return settings
 
     # -- the rule on packed parameters: all of them and their slots in one array, so that an update is one op --------
@@ -228,8 +234,9 @@ class Optimizer:
         return found
 
     def advance(self, packed: Any, gradients: list[Any], count: int) -> Any:
-        """Update number `count` (from 0), by the kernel: packed (1 + slots, elements) -> the same anew. gradients: by each
-        parameter, or one by all of them, packed. An op like any other, differentiable in all its inputs to any order."""
+        """Make update number `count` (from 0) by the kernel: packed (1 + slots, elements) -> the packed array after the
+        update. gradients: one per parameter, or a single one for all parameters, packed. It is an op, and differentiable in
+        all its inputs to any order."""
         return advance(packed, pack(gradients), optimizer=self, count=count)
 
 
@@ -249,7 +256,7 @@ class SGD(Optimizer):
         self.nesterov = nesterov
 
     def settings_at(self, count: int) -> SGDSettings:
-        """What `rules.sgd` is told of update number `count` (from 0)."""
+        """The settings of `rules.sgd` for update number `count` (from 0)."""
         return SGDSettings(self.learning_rate_at(count), self.momentum, self.nesterov, self.weight_decay)
 
 
@@ -270,13 +277,13 @@ class RMSProp(Optimizer):
         self.eps = eps
 
     def settings_at(self, count: int) -> RMSPropSettings:
-        """What `rules.rmsprop` is told of update number `count` (from 0)."""
+        """The settings of `rules.rmsprop` for update number `count` (from 0)."""
         return RMSPropSettings(self.learning_rate_at(count), self.decay, self.eps, self.weight_decay)
 
 
 class Adam(Optimizer):
-    """m = beta1 m + (1 - beta1) g; v = beta2 v + (1 - beta2) g^2; with both divided by 1 - beta^t,
-    parameter -= learning_rate * m / (sqrt(v) + eps) (Kingma, Ba 2015, algorithm 1). weight_decay adds weight_decay *
+    """m = beta1 m + (1 - beta1) g; v = beta2 v + (1 - beta2) g^2; parameter -= learning_rate * m' / (sqrt(v') + eps), where
+    m' = m / (1 - beta1^t) and v' = v / (1 - beta2^t) (Kingma, Ba 2015, algorithm 1). weight_decay adds weight_decay *
     parameter to g.
 
     The defaults are those of the DCGAN paper (section 4).
@@ -297,7 +304,7 @@ class Adam(Optimizer):
         self.eps = eps
 
     def settings_at(self, count: int) -> AdamSettings:
-        """What `rules.adam` is told of update number `count` (from 0), which is t = count + 1 in the paper."""
+        """The settings of `rules.adam` for update number `count` (from 0). In the paper, t = count + 1."""
         (beta1, beta2), t = self.betas, count + 1
         return AdamSettings(
             learning_rate=self.learning_rate_at(count), beta1=beta1, beta2=beta2, eps=self.eps,
@@ -321,7 +328,7 @@ _OURS = "optimizer = {}(1e-3), then optimizer.bind(network), unless a GAN does i
 
 
 def _refuse_habits(name: str, args: Sequence[Any], settings: Mapping[str, Any]) -> None:
-    """Raise TypeError for PyTorch's way to make an optimiser, and say what it is here."""
+    """Raise TypeError if the arguments are those of PyTorch's optimisers. The message says how to do it here."""
     first = args[0] if args else settings.get("learning_rate")
     if "params" in settings:
         raise TypeError(f"{name}: takes no 'params': {_OURS.format(name)}")
@@ -333,7 +340,7 @@ def _refuse_habits(name: str, args: Sequence[Any], settings: Mapping[str, Any]) 
 
 
 def _zeros(parameter: Parameter) -> Array:
-    """Zeros of its shape, in memory as the kernels like it."""
+    """Zeros of the parameter's shape, aligned in memory as the kernels prefer it."""
     zeros = backend_of(parameter.array).empty(parameter.shape, parameter.dtype)
     zeros[...] = 0
     return zeros

@@ -1,7 +1,7 @@
 """One update of many parameters as one op.
 
-The parameters and their slots lie in one array, packed (1 + slots, elements): row 0 holds the parameters, and the other rows
-what the rule remembers. The op runs the rule's kernel. Its gradient is computed by another kernel if the rule has one, and
+The parameters and their slots are in one array, packed (1 + slots, elements): row 0 holds the parameters, and each other row
+a slot. The op runs the rule's kernel. Its gradient is computed by another kernel if the rule has one, and
 otherwise from the rule's definition in ops, which also gives all higher derivatives.
 """
 from __future__ import annotations
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @op(saves=(0, 1))
 def advance(B: Any, packed: Any, gradient: Any, optimizer: Optimizer, count: int) -> Any:
-    """Update number `count`: packed (1 + slots, N) and the gradient (N,) -> packed anew."""
+    """Update number `count`: packed (1 + slots, N) and the gradient (N,) -> packed after the update."""
     new = packed.copy()
     rows = [[new[i]] for i in range(len(new))]
     getattr(B, optimizer.rule.kernel)(rows[0], [gradient], *rows[1:], optimizer.settings_of(count))
@@ -35,7 +35,7 @@ def _(needs: Any, g: Any, packed: Any, gradient: Any, optimizer: Optimizer, coun
 
 @op(saves=(0, 1, 2))
 def advance_grad(B: Any, g: Any, packed: Any, gradient: Any, optimizer: Optimizer, count: int) -> Any:
-    """The gradients of `advance`, one behind the other: of packed, and of the gradient (1 + slots + 1, N)."""
+    """The gradients of `advance` with respect to packed and to the gradient, joined: (1 + slots + 1, N)."""
     kernel = optimizer.rule.grad_kernel
     if kernel is None or optimizer.weight_decay:
         return gradients_of_advance(optimizer, g, packed, gradient, count)
@@ -51,7 +51,7 @@ def _(needs: Any, h: Any, g: Any, packed: Any, gradient: Any, optimizer: Optimiz
 
 
 def gradients_of_advance(optimizer: Optimizer, g: Any, packed: Any, gradient: Any, count: int) -> Any:
-    """`advance_grad` by the rule's definition; differentiable."""
+    """`advance_grad`, computed from the rule's definition. It is differentiable."""
     settings = optimizer.constants_at(count)
 
     def advanced(packed: Any, gradient: Any) -> Any:

@@ -1,7 +1,7 @@
 """The update rules of gradient descent as mathematics: pure functions in ops, which `grad` can go through.
 
-A rule is one record: what a user may set and its default, what the rule remembers of each parameter (its slots), and the
-update. The optimisers' classes take all of it from here, and the kernels compute the same in place.
+A rule is one record: the settings and their defaults, the arrays that the rule keeps for each parameter (its slots), and the
+update. The optimisers' classes take all of it from here. The kernels compute the same in place.
 
     new_parameter, *new_slots = ADAM.update(parameter, gradient, slots, AdamSettings(...))
 """
@@ -26,15 +26,16 @@ class Rule(NamedTuple):
     """One way to update a parameter."""
 
     kernel: str
-    """The backends' function that does the same in place. `kernels.optimizer_settings` names what it is told."""
+    """The backends' function that makes the same update in place. Its settings are in `kernels.optimizer_settings`."""
     defaults: Mapping[str, Any]
     """What a user may set."""
     slots: tuple[str, ...]
-    """What is remembered of each parameter: arrays of its shape, 0 at first."""
+    """The names of the arrays that are kept for each parameter. They have its shape and are 0 at first."""
     update: Callable[[Any, Any, Sequence[Any], Any], Sequence[Any]]
     """(parameter, gradient, slots, settings of this update) -> the new parameter and slots."""
     grad_kernel: str | None = None
-    """The backends' function for the gradient of an update without weight decay; None: `update` is differentiated."""
+    """The backends' function for the gradient of an update without weight decay. None: `update` is differentiated
+    instead."""
 
 
 def sgd(p: Any, g: Any, slots: Sequence[Any], s: SGDSettings) -> Sequence[Any]:
@@ -76,7 +77,7 @@ def adam(p: Any, g: Any, slots: Sequence[Any], s: AdamSettings) -> Sequence[Any]
     g = _limited(g if s.decoupled else _with_decay(g, p, s.weight_decay), 1 - s.beta2)
     m = add(mul(m, s.beta1), mul(g, 1 - s.beta1))
     v = _mean_square(v, g, s.beta2)
-    # The corrections are plain numbers: m' and v' are never arrays of their own.
+    # The corrections are applied as plain numbers, so that m' and v' need no arrays.
     step = div(mul(m, s.learning_rate / s.correction1), add(mul(root(v), 1 / math.sqrt(s.correction2)), s.eps))
     if s.decoupled and s.weight_decay:
         p = mul(p, 1 - s.learning_rate * s.weight_decay)
@@ -106,7 +107,8 @@ def _with_decay(g: Any, p: Any, weight_decay: float) -> Any:
 
 
 def _limited(g: Any, share: float) -> Any:
-    """The gradient, its finite elements limited so that `share` of their square is finite (see `kernels.squares`)."""
+    """The gradient, with its finite elements limited so that `share` times their square is finite (see
+    `kernels.squares`)."""
     return _clipped(g, limit=largest_gradient(np.dtype(g.dtype), share))
 
 
@@ -130,8 +132,8 @@ def _mean_square(v: Any, g: Any, decay: float) -> Any:
 def root(v: Any) -> Any:
     """sqrt(v), with the gradient 0 where v is 0.
 
-    There the gradient of the square root is infinite, and times the g = 0 that made v it is NaN: one dead unit would spoil
-    every gradient through an update.
+    The gradient of the square root is infinite there, and v is 0 because g is 0. Infinity times 0 is NaN, so one dead unit
+    would spoil every gradient through an update.
     """
     zero = equal(v, 0.0)
     return where(zero, 0.0, sqrt(where(zero, 1.0, v)))

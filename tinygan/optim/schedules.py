@@ -11,7 +11,7 @@ Schedule = Callable[[int], float]
 
 
 def step_decay(start: float, factor: float, every: int) -> Schedule:
-    """start, multiplied by `factor` after every `every` updates (at least 1)."""
+    """start, multiplied by `factor` once after each `every` updates (at least 1)."""
     _check_count("step_decay", "every", every)
     return lambda count: start * factor ** (count // every)
 
@@ -34,7 +34,7 @@ def cosine_decay(start: float, end: float, updates: int) -> Schedule:
 
 
 def warmup(schedule: float | Schedule, updates: int) -> Schedule:
-    """A straight line from near 0 up to `schedule` over the first updates (at least 1), then `schedule`."""
+    """A straight line from near 0 up to `schedule` over the first `updates` updates (at least 1), then `schedule`."""
     _check_count("warmup", "updates", updates)
     return lambda count: (schedule(count) if callable(schedule) else schedule) * min((count + 1) / updates, 1.0)
 

@@ -1,9 +1,9 @@
-"""Pictures of a run: sample grids and their animation (`grids.py`), the losses (`losses.py`), how good the
-images are (`quality.py`), the networks (`architecture.py`), sums of latent vectors (`latent.py`),
-points in the plane (`mixtures.py`).
+"""Pictures of a run: sample grids and their animation (`grids.py`), the losses (`losses.py`), the quality of the images
+(`quality.py`), the networks (`architecture.py`), arithmetic with latent vectors (`latent.py`), points in the plane
+(`mixtures.py`).
 
-Nothing here touches matplotlib's global state (no pyplot, no backend), so it works without a display and beside a
-user's own figures.
+Nothing here changes matplotlib's global state (no pyplot, no backend). So it works without a display, and beside a user's
+own figures.
 """
 from .architecture import save_architecture
 from .figures import FORMATS

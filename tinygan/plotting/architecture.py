@@ -1,4 +1,4 @@
-"""The figure of a network: its activations as blocks, drawn from the network itself as it runs."""
+"""The figure of a network: a block for the output of each layer. The shapes come from the network as it runs."""
 from __future__ import annotations
 
 __all__ = ["save_architecture"]
@@ -17,10 +17,10 @@ from tinygan.nn.stages import Stage, stages
 from .figures import write_figure
 from .grids import to_pixels
 
-# Inches. Edges grow with the square root of the sizes; of each kind the largest has the length given here.
+# Inches. The edges of a block grow with the square root of the sizes. These are the lengths for the largest sizes.
 _HEIGHT, _THICKNESS, _BAR, _BAR_WIDTH = 1.7, 1.15, 1.5, 0.14
 _THINNEST = 0.05
-_DEPTH = np.array([0.46, 0.34])  # where a block's width points, for a block as wide as the largest is high
+_DEPTH = np.array([0.46, 0.34])  # the direction of a block's depth; its length for an image as wide as the largest is high
 _GAP, _MARGIN, _ABOVE, _CAPTION, _LINE = 1.18, 0.35, 0.62, 0.32, 0.148
 _TEXT = 8.5
 _TIMES = "\N{MULTIPLICATION SIGN}"
@@ -28,7 +28,7 @@ _FRONT, _TOP, _SIDE, _EDGE, _ACCENT = "#c6d9ee", "#e3edf7", "#9dbbdb", "#33536f"
 
 
 class _Block(NamedTuple):
-    """One activation: its shape without the batch, and its measures in inches (a vector has no depth)."""
+    """The block of one output: the shape without the batch axis, and the measures in inches. A vector has no depth."""
 
     shape: tuple[int, ...]
     thickness: float
@@ -37,17 +37,17 @@ class _Block(NamedTuple):
 
     @property
     def reach(self) -> float:
-        """How far it extends to the right."""
+        """How far the block extends to the right."""
         return self.thickness + float(self.depth[0])
 
 
 def save_architecture(path: str | os.PathLike[str], network: Module, x: Any, *, title: str, names: tuple[str, str]) -> None:
-    """Draw what the layers of `network`, a Sequential, make of x (1, ...), in the manner of figure 1 of the DCGAN paper
-    (Radford, Metz, Chintala 2015): a block for the output of every dense and convolution layer, as high, deep and thick
-    as it has rows, columns and channels, and between the blocks what the layer does.
+    """Draw the outputs of `network`, a Sequential, for x (1, ...), like figure 1 of the DCGAN paper (Radford, Metz, Chintala
+    2015). The output of every dense or convolution layer is a block. Its height, depth and thickness show the numbers of
+    rows, columns and channels. Between the blocks there is a caption for each layer.
 
-    path: a .png, .pdf or .svg file. names: what to call the input and the output, such as ("z", "G(z)"). An output of
-    one or three channels is shown as the image it is.
+    path: a .png, .pdf or .svg file. names: names of the input and the output, such as ("z", "G(z)"). An output of one or
+    three channels is shown as an image.
     """
     from matplotlib.figure import Figure
 
@@ -77,7 +77,7 @@ def save_architecture(path: str | os.PathLike[str], network: Module, x: Any, *, 
 
 
 def _measure(shapes: list[tuple[int, ...]]) -> list[_Block]:
-    channels = max([s[0] for s in shapes if len(s) == 3] + [32])  # so that an image alone is a thin one
+    channels = max([s[0] for s in shapes if len(s) == 3] + [32])  # so that an image has a thin block
     pixels = max((max(s[1:]) for s in shapes if len(s) == 3), default=1)
     units = max([s[0] for s in shapes if len(s) == 1] + [1024])
     blocks = []
@@ -92,7 +92,7 @@ def _measure(shapes: list[tuple[int, ...]]) -> list[_Block]:
 
 
 def _corners(block: _Block, start: float) -> tuple[npt.NDArray[np.float64], ...]:
-    """The front's corners, from the lower left anticlockwise; the middle of the block is at height 0."""
+    """The corners of the front, anticlockwise from the lower left. The middle of the block is at height 0."""
     bottom = -(block.height + block.depth[1]) / 2
     right, top = start + block.thickness, bottom + block.height
     return np.array([start, bottom]), np.array([right, bottom]), np.array([right, top]), np.array([start, top])
@@ -119,7 +119,8 @@ def _draw_block(axes: Any, block: _Block, start: float, level: int, image: npt.N
 
 
 def _draw_image(axes: Any, image: npt.NDArray[np.float32], corner: Any, across: Any, down: Any, level: int) -> None:
-    """An image (C, H, W) in [-1, 1] on the parallelogram that `across` and `down` span from its upper left corner."""
+    """Draw an image (C, H, W) in [-1, 1] as the parallelogram with the upper left corner `corner` and the edges `across` and
+    `down`."""
     from matplotlib.transforms import Affine2D
 
     rows, columns = image.shape[1:]
@@ -131,7 +132,8 @@ def _draw_image(axes: Any, image: npt.NDArray[np.float32], corner: Any, across: 
 
 def _draw_stage(axes: Any, stage: Stage, block: _Block, start: float, following: _Block, target: float, level: int,
                 text: float) -> None:
-    """What happens between two blocks: rays from what a kernel reads to what it writes, and a caption at that height."""
+    """Draw what is between two blocks: rays from the pixels that a kernel reads to the pixel that it writes, and a caption
+    at the height `text`."""
     layer, end = stage.layers[0], start + block.reach
     if isinstance(layer, Conv2d | ConvTranspose2d) and len(block.shape) == 3:
         kernel, transposed = layer.weight.shape[2:], isinstance(layer, ConvTranspose2d)
@@ -139,7 +141,7 @@ def _draw_stage(axes: Any, stage: Stage, block: _Block, start: float, following:
         writing = _patch(following, target, kernel if transposed else (1, 1))
         _polygon(axes, reading, level + 1, facecolor=_ACCENT, alpha=0.25)
         _polygon(axes, reading, level + 1, fill=False, edgecolor=_ACCENT, linewidth=0.8)
-        for (x, y), (u, v) in zip(reading, writing, strict=True):  # these end behind the following block
+        for (x, y), (u, v) in zip(reading, writing, strict=True):  # (the rays end behind the next block)
             axes.plot((x, u), (y, v), color=_ACCENT, linewidth=0.6, zorder=level + 1)
     else:
         axes.annotate("", (target - 0.22, 0), (end + 0.1, 0), zorder=level,
@@ -148,7 +150,7 @@ def _draw_stage(axes: Any, stage: Stage, block: _Block, start: float, following:
 
 
 def _patch(block: _Block, x: float, size: tuple[int, ...]) -> list[npt.NDArray[np.float64]]:
-    """The corners of size[0] x size[1] pixels in the middle of the face of a block that starts at x."""
+    """The corners of a patch of size[0] x size[1] pixels, in the middle of the front of a block that starts at x."""
     if len(block.shape) != 3:
         return [np.array([x, 0.0])] * 4
     _, rows, columns = block.shape

@@ -1,4 +1,4 @@
-"""What the matplotlib figures share."""
+"""What all matplotlib figures need: writing them to a file."""
 from __future__ import annotations
 
 __all__ = ["write_figure"]
@@ -17,7 +17,8 @@ FORMATS = (".png", ".pdf", ".svg")
 
 
 def write_figure(path: str | os.PathLike[str], figure: Figure, title: str, *, dpi: int = 200) -> None:
-    """Write a figure as the .png, .pdf or .svg that `path` names, with `title` in its metadata; ValueError for others."""
+    """Write a figure to `path`, with `title` in its metadata. Raises ValueError unless the name ends in .png, .pdf or
+    .svg."""
     suffix = Path(path).suffix.lower()
     if suffix not in FORMATS:
         raise ValueError(f"write_figure: expected a name that ends in {', '.join(FORMATS)}, got {path}")

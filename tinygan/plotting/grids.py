@@ -1,4 +1,4 @@
-"""Grids of images as PNG files, and the GIF that runs through them."""
+"""Grids of images as PNG files, and a GIF that shows several of them in turn."""
 from __future__ import annotations
 
 __all__ = ["animate", "draw_grid", "save_grid", "to_pixels"]
@@ -23,10 +23,10 @@ _CAPTION_HEIGHT = 18
 
 
 def draw_grid(images: npt.ArrayLike, *, columns: int | None = None, caption: str = "") -> Image:
-    """Lay images out in rows (`columns` in each; default: as square as possible), with a caption below.
+    """A grid of images with a caption below. columns: images in a row; by default the grid is as square as possible.
 
-    images: (N, C, H, W) in [-1, 1], clipped; drawn as colours for three channels or more (the first three), else as the
-    first channel in grey. Small images are enlarged by whole pixels, never smoothed.
+    images: (N, C, H, W) in [-1, 1]; values outside are clipped. The first three channels are drawn as colours. With fewer
+    than three, the first channel is drawn in grey. Small images are enlarged by a whole factor, without smoothing.
     """
     from PIL import Image, ImageDraw
 
@@ -50,7 +50,7 @@ def to_pixels(images: npt.ArrayLike) -> npt.NDArray[np.uint8]:
 
 
 def _drawable(images: npt.ArrayLike, caller: str) -> npt.NDArray[np.float32]:
-    """The channels that are drawn, one or three."""
+    """The one or three channels that are drawn."""
     pixels = np.asarray(images, dtype=np.float32)
     if pixels.ndim != 4 or 0 in pixels.shape:
         raise ValueError(f"{caller}: images must be (N, C, H, W) with no empty axis, got {pixels.shape}")
@@ -58,13 +58,13 @@ def _drawable(images: npt.ArrayLike, caller: str) -> npt.NDArray[np.float32]:
 
 
 def _to_bytes(images: npt.NDArray[np.float32]) -> npt.NDArray[np.uint8]:
-    """[-1, 1] to 0...255: the inverse of `Dataset.batch`. NaN becomes mid-grey."""
+    """[-1, 1] -> 0...255, the inverse of `Dataset.batch`. NaN becomes mid-grey."""
     scaled = np.nan_to_num(images, nan=0.0, posinf=1.0, neginf=-1.0).clip(-1, 1) * 127.5 + 127.5
     return np.rint(scaled).astype(np.uint8)
 
 
 def _tile(images: npt.NDArray[np.uint8], columns: int) -> npt.NDArray[np.uint8]:
-    """(N, C, H, W) to one (rows * (H + 1) + 1, columns * (W + 1) + 1, C) picture with lines between the images."""
+    """(N, C, H, W) -> one picture (rows * (H + 1) + 1, columns * (W + 1) + 1, C), with lines between the images."""
     n, channels, height, width = images.shape
     rows = -(-n // columns)
     cells = np.full((rows * columns, height + 1, width + 1, channels), _BACKGROUND, np.uint8)
@@ -75,7 +75,7 @@ def _tile(images: npt.NDArray[np.uint8], columns: int) -> npt.NDArray[np.uint8]:
 
 
 def save_grid(path: str | os.PathLike[str], images: npt.ArrayLike, *, title: str, columns: int | None = None) -> None:
-    """Write `draw_grid(images)` as a PNG whose caption and metadata are `title` (which names the data set)."""
+    """Write `draw_grid(images)` as a PNG. `title`, which should name the data set, is its caption and in its metadata."""
     from PIL.PngImagePlugin import PngInfo
 
     notes = PngInfo()
@@ -87,9 +87,9 @@ def save_grid(path: str | os.PathLike[str], images: npt.ArrayLike, *, title: str
 
 
 def animate(path: str | os.PathLike[str], pictures: Sequence[str | os.PathLike[str]], *, frames: int = 60) -> None:
-    """Write a GIF that shows `pictures` in turn (about 12 s a round), at most `frames` of them, the last one longest.
+    """Write a GIF that shows at most `frames` of the `pictures` in turn, in about 12 seconds. The last one is shown longest.
 
-    Pictures of another size than the last one are left out: a GIF has one size.
+    A GIF has one size: pictures of another size than the last one are left out.
     """
     from PIL import Image
 

@@ -1,4 +1,4 @@
-"""Figures of the latent space: numbered samples to choose from, and sums of latent vectors."""
+"""Figures of the latent space: numbered samples to choose from, and arithmetic with latent vectors."""
 from __future__ import annotations
 
 __all__ = ["save_arithmetic", "save_candidates"]
@@ -18,7 +18,7 @@ _MARGIN = 0.2
 
 
 def save_candidates(path: str | os.PathLike[str], images: npt.ArrayLike, *, title: str, columns: int = 8) -> None:
-    """A grid of images (N, C, H, W) in [-1, 1], each with its number below."""
+    """Draw a grid of images (N, C, H, W) in [-1, 1], each with its number below it."""
     pixels = to_pixels(images)
     rows = -(-len(pixels) // columns)
     figure, axes = _canvas(columns, rows * (1 + _WORDS), title)
@@ -31,12 +31,12 @@ def save_candidates(path: str | os.PathLike[str], images: npt.ArrayLike, *, titl
 
 def save_arithmetic(path: str | os.PathLike[str], groups: list[npt.NDArray[Any]], means: npt.NDArray[Any],
                     around: npt.NDArray[Any], in_pixels: npt.NDArray[Any], *, names: list[str], title: str) -> None:
-    """A - B + C as figure 7 of the DCGAN paper has it: in three columns the images of each group and, below, that of the
-    group's mean vector; then 3 x 3 images, the middle one that of the sum, the others of its neighbourhood; last, the
-    same sum of the pictures themselves.
+    """Draw A - B + C like figure 7 of the DCGAN paper. There are three columns with the images of each group and, below
+    them, the image of the group's mean vector. Then come 3 x 3 images: that of A - B + C in the middle, and those of its
+    neighbourhood around it. Last comes A - B + C computed from the pixels.
 
     groups: three arrays (n, C, H, W) in [-1, 1]; means: (3, C, H, W); around: (9, C, H, W); in_pixels: (C, H, W).
-    names: what to write above the columns.
+    names: the texts above the columns.
     """
     rows = max(2, *map(len, groups))
     gap, above = 0.75, _WORDS
@@ -62,7 +62,7 @@ def save_arithmetic(path: str | os.PathLike[str], groups: list[npt.NDArray[Any]]
 
 
 def _canvas(columns: float, rows: float, title: str) -> tuple[Any, Any]:
-    """A figure with a title, whose axes count in images, from the upper left corner."""
+    """A figure with a title. Its axes count images, from the upper left corner."""
     from matplotlib.figure import Figure
 
     top = -2 * _WORDS - _MARGIN
@@ -75,7 +75,7 @@ def _canvas(columns: float, rows: float, title: str) -> tuple[Any, Any]:
 
 
 def _draw(axes: Any, image: npt.NDArray[np.uint8], x: float, y: float, marked: bool = False) -> None:
-    """An image (H, W, 3) in the cell whose upper left corner is (x, y)."""
+    """Draw an image (H, W, 3) in the cell whose upper left corner is (x, y)."""
     from matplotlib.patches import Rectangle
 
     pad = 0.03

@@ -16,9 +16,10 @@ _PLAYERS = (("discriminator", "#1f77b4"), ("generator", "#d62728"))
 
 def save_losses(path: str | os.PathLike[str], d_loss: npt.ArrayLike, g_loss: npt.ArrayLike, *, steps_per_epoch: int,
                 title: str) -> None:
-    """Two panels: both losses at every step of the first epoch, and over all epochs.
+    """Draw two panels: both losses at every step of the first epoch, and both losses over all epochs.
 
-    d_loss, g_loss: (steps,), in nats. The second panel shows each epoch's mean, and the band that holds its middle 90 %.
+    d_loss, g_loss: (steps,), in nats. The second panel shows the mean of each epoch, and a band that holds the middle 90 %
+    of its steps.
     """
     from matplotlib.figure import Figure
 
@@ -27,7 +28,7 @@ def save_losses(path: str | os.PathLike[str], d_loss: npt.ArrayLike, g_loss: npt
         raise ValueError(f"save_losses: d_loss {losses[0].shape} and g_loss {losses[1].shape} must be one axis, not "
                          "empty, of the same length")
     figure = Figure(figsize=(11, 4.2))
-    figure.subplots_adjust(left=0.055, right=0.985, bottom=0.12, top=0.84, wspace=0.14)  # a layout engine draws twice
+    figure.subplots_adjust(left=0.055, right=0.985, bottom=0.12, top=0.84, wspace=0.14)  # (a layout engine draws twice)
     first, every = figure.subplots(1, 2)
     for loss, (player, colour) in zip(losses, _PLAYERS, strict=True):
         _draw_steps(first, loss[:steps_per_epoch], player, colour)

@@ -1,4 +1,4 @@
-"""Where a generator's points in the plane lie, and where its gradient sends them."""
+"""Figures of a generator's points in the plane, and of where its gradient moves them."""
 from __future__ import annotations
 
 __all__ = ["save_densities", "save_pushes"]
@@ -17,13 +17,13 @@ _BINS = 160
 
 def save_densities(path: str | os.PathLike[str], rows: Mapping[str, Sequence[npt.NDArray[Any]]], columns: Sequence[str], *,
                    radius: float, title: str) -> None:
-    """Heat maps of sets of points (N, 2), a row for each name and a column for each moment (the layout of figure 2 of Metz
-    et al. 2017), over the square from -radius to radius. Each map is scaled to its own largest density."""
+    """Draw heat maps of sets of points (N, 2) in the square from -radius to radius. There is a row for each name and a
+    column for each moment, as in figure 2 of Metz et al. 2017. Each map is scaled to its own largest density."""
     from matplotlib.figure import Figure
     from scipy.ndimage import gaussian_filter
 
     if not rows or any(len(maps) != len(columns) for maps in rows.values()):
-        raise ValueError(f"save_densities: {len(columns)} sets of points in each row expected, got "
+        raise ValueError(f"save_densities: expected {len(columns)} sets of points in each row, got "
                          f"{ {name: len(maps) for name, maps in rows.items()} }")
     figure = Figure(figsize=(1.5 * len(columns) + 0.9, 1.5 * len(rows) + 0.7))
     figure.subplots_adjust(left=0.9 / figure.get_figwidth(), right=0.995, bottom=0.01, wspace=0.04, hspace=0.04,
@@ -44,8 +44,8 @@ def save_densities(path: str | os.PathLike[str], rows: Mapping[str, Sequence[npt
 
 def save_pushes(path: str | os.PathLike[str], panels: Mapping[str, tuple[npt.NDArray[Any], npt.NDArray[Any]]],
                 centres: npt.NDArray[Any], *, title: str) -> None:
-    """Points (N, 2), and from each an arrow (N, 2): a column for each name, the whole plane above, the points alone below.
-    centres (M, 2) are marked. All arrows have one scale."""
+    """Draw points (N, 2) with arrows (N, 2). There is a column for each name: above the whole plane, below only the part
+    with the points. The centres (M, 2) are marked. All arrows have the same scale."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(3.3 * len(panels), 7), layout="constrained")

@@ -1,4 +1,4 @@
-"""The figure of how good a run's images are, over its epochs."""
+"""The figure of the quality of a run's images over its epochs."""
 from __future__ import annotations
 
 __all__ = ["save_quality"]
@@ -18,7 +18,8 @@ _PANELS = (
 
 def save_quality(path: str | os.PathLike[str], rows: Sequence[Mapping[str, Any]], floor: Mapping[str, float], *,
                  title: str) -> None:
-    """A panel for each of `metrics.Quality`'s measures over the rows' epochs; dashed: `floor`, that of real test images."""
+    """Draw a panel for each measure of `metrics.Quality` over the epochs. A dashed line shows `floor`, the value of real
+    test images."""
     from matplotlib.figure import Figure
 
     if not rows:

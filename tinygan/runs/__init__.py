@@ -1,9 +1,9 @@
-"""What a run consists of, apart from the loop (`tinygan.training`).
+"""The parts of a run, apart from the training loop (`tinygan.training`).
 
-`settings.py`: the flags; `variants.py`: which GANs the command line knows; `trainable.py`: what the loop needs of a GAN;
-`folder.py`: the run folder, its lock and its files; `history.py`: the losses of all steps; `opening.py`: a run's networks,
-read back; `machine.py`: what bit-for-bit results depend on; `evaluation.py`: how good the images are; `report.py`: what a
-run says; `advice.py`: what it tells its user to type next.
+`settings.py`: the flags. `variants.py`: the GANs that the command line knows. `trainable.py`: what the loop needs of a GAN.
+`folder.py`: the run folder and its files; `lock.py`: its lock. `history.py`: the losses of all steps. `opening.py`: reading
+a run's networks. `machine.py`: the versions and the hardware on which exact results depend. `evaluation.py`: the quality of
+the images. `report.py`: what a run prints. `advice.py`: the commands that it suggests. `errors.py`: what can end it early.
 """
 
 __all__: list[str] = []

@@ -1,4 +1,5 @@
-"""What a run tells its user to type next. It depends on how the run was started, and on who can build its networks again."""
+"""The commands that a run suggests to its user. They depend on how the run was started, and on which program can build its
+networks again."""
 from __future__ import annotations
 
 __all__ = ["Origin", "given_arguments", "open_in_python", "origin", "resume", "sample", "start_again", "started"]
@@ -41,7 +42,7 @@ def origin() -> Origin:
 
 @contextmanager
 def started(how: Origin) -> Iterator[None]:
-    """`with started(how):` runs in the body say that they were started in this way."""
+    """`with started(how):` notes for the runs in the body that they were started in this way."""
     token = _ORIGIN.set(how)
     try:
         yield
@@ -50,16 +51,16 @@ def started(how: Origin) -> Iterator[None]:
 
 
 def given_arguments(arguments: Sequence[str] | None) -> list[str] | None:
-    """The arguments to parse; None stands for those of the process. In a notebook, arguments that were not given are an
-    empty list: the process has only the kernel's own (`-f kernel.json`)."""
+    """The arguments to parse; None means those of the process. In a notebook None becomes an empty list, because the
+    process's arguments belong to the Jupyter kernel (`-f kernel.json`)."""
     if arguments is not None:
         return list(arguments)
     return [] if _in_notebook() else None
 
 
 def _in_notebook() -> bool:
-    """Whether sys.argv belongs to IPython or to a Jupyter kernel, and not to the script that runs (as in
-    `ipython script.py --epochs 2` and in `%run script.py --epochs 2`)."""
+    """Whether sys.argv belongs to IPython or to a Jupyter kernel. (With `ipython script.py --epochs 2` or `%run script.py
+    --epochs 2` it belongs to the script.)"""
     started_with = Path(sys.argv[0]) if sys.argv and sys.argv[0] else Path()
     if started_with.stem.endswith("kernel_launcher") or "ipykernel" in started_with.parts:
         return True
@@ -71,7 +72,7 @@ def _in_notebook() -> bool:
 
 
 def resume(settings: Settings, epochs: int | None = None) -> str:
-    """How to go on with this run, up to `epochs` if given: a command line, or a call in Python."""
+    """How to continue this run, up to `epochs` if given: a command line, or a call in Python."""
     how = origin()
     flags = ["--run-dir", settings.run_dir, "--resume", *(["--epochs", str(epochs)] if epochs else [])]
     if how.kind == "command":
@@ -87,14 +88,14 @@ def resume(settings: Settings, epochs: int | None = None) -> str:
 
 
 def start_again(run_dir: str, variant: str, own: bool) -> str:
-    """How to start a stopped run again, where it is not known how it was started."""
+    """How to start a stopped run again, if it is not known how it was started."""
     if own:
         return "the program that started it, with resume=True in its settings (or the flag --resume)"
     return f"{_tinygan()} train {variant} --run-dir {shlex.quote(run_dir)} --resume"
 
 
 def sample(settings: Settings, own: bool) -> str:
-    """How to draw images from this run: a command line, or a call in Python where the networks are the user's own."""
+    """How to draw images from this run: a command line, or a call in Python if the networks are the user's own."""
     return open_in_python(settings.run_dir) if own else f"{_tinygan()} sample {shlex.quote(settings.run_dir)}"
 
 
@@ -104,7 +105,7 @@ def open_in_python(run_dir: str) -> str:
 
 
 def _quoted(text: str) -> str:
-    """A Python literal with double quotes, where that needs no escapes."""
+    """A Python string literal, with double quotes unless that would need escapes."""
     return repr(text) if '"' in text or "\\" in text or not text.isprintable() else f'"{text}"'
 
 
@@ -124,7 +125,7 @@ def _script() -> str:
 
 
 def _program(name: str) -> str | None:
-    """How to call a program of this Python's environment: by name where that finds it, else by path."""
+    """How to call a program of this Python's environment: by its name if that finds the program, otherwise by its path."""
     path = Path(sys.executable) if name == "python" else Path(sys.executable).with_name(name)
     found = shutil.which(name)
     if found and Path(found).absolute() == path.with_name(name):

@@ -7,7 +7,7 @@ import signal
 
 
 class RunError(RuntimeError):
-    """A run that cannot start or go on, for a reason that its user can mend."""
+    """A run cannot start or continue, for a reason that its user can correct."""
 
     exit_status = 2
 

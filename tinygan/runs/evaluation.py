@@ -1,4 +1,4 @@
-"""How good a run's images are, over its epochs: `quality.json` and `quality.png`."""
+"""The quality of a run's images over its epochs: `quality.json` and `quality.png`."""
 from __future__ import annotations
 
 __all__ = ["Evaluation", "Examiner"]
@@ -23,10 +23,10 @@ _CHUNK = 1000
 
 class Examiner:
     """Compares a GAN's images with digits. It measures as many images as there are test images. The test images are measured
-    in the same way: no generator needs to do better than they do.
+    in the same way, as a reference: a generator need not be better than they are.
 
-    Data that cannot be evaluated are refused at once, with a RunError or DataError. `prepare` trains the classifier if it is
-    not in the cache, and measures the test images; that may take minutes.
+    Raises RunError or DataError at once for data that cannot be evaluated. `prepare` trains the classifier, if it is not in
+    the cache, and measures the test images. That may take minutes.
     """
 
     def __init__(self, train: Dataset, data_dir: str | None) -> None:
@@ -47,7 +47,7 @@ class Examiner:
         self.floor: dict[str, float] = {}
 
     def prepare(self) -> Examiner:
-        """Make what `examine` needs. A second call does nothing."""
+        """Prepare all that `examine` needs. A second call does nothing."""
         from tinygan import metrics
 
         if not self.floor:
@@ -61,7 +61,7 @@ class Examiner:
         return self
 
     def examine(self, gan: TrainableGAN, key: Key) -> dict[str, float]:
-        """The measures of images whose latent vectors are drawn from `key`, by name."""
+        """The measures by name, for images whose latent vectors are drawn from `key`."""
         self.prepare()
         z = gan.latent(self.about["images"], key)
         with bar("evaluating", 2, "stage") as move:
@@ -75,7 +75,7 @@ class Examiner:
 
 
 class Evaluation:
-    """A run's record of its evaluations. A run that is resumed after `done` epochs keeps what those epochs recorded."""
+    """The record of a run's evaluations. If the run is resumed after `done` epochs, the record of these epochs is kept."""
 
     def __init__(self, path: Path, examiner: Examiner, key: Key, title: str, done: int) -> None:
         self._path, self._examiner, self._key, self._title = path, examiner, key, title
@@ -84,7 +84,7 @@ class Evaluation:
             self._rows = [row for row in json.loads(path.read_text(encoding="utf-8"))["epochs"] if row["epoch"] <= done]
 
     def add(self, gan: TrainableGAN, epoch: int) -> None:
-        """Examine the GAN as it is after `epoch`, unless the record has that epoch already."""
+        """Examine the GAN after `epoch`, unless that epoch is already in the record."""
         from tinygan.plotting import save_quality
 
         if any(row["epoch"] == epoch for row in self._rows):

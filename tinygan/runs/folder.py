@@ -1,4 +1,4 @@
-"""The run folder: who may write there, what lies there, and what a resumed run must agree with."""
+"""The run folder: its lock, its files, and what must stay the same when a run is resumed."""
 from __future__ import annotations
 
 __all__ = ["RunFolder", "digest", "read_checkpoint", "refuse_occupied"]
@@ -31,10 +31,11 @@ _FLUSH_SECONDS = 1.0
 
 
 class RunFolder:
-    """A context manager that holds the folder's lock; everything a run writes goes through it.
+    """A context manager that holds the folder's lock. It writes all files of a run.
 
-    Entering creates the folder, or takes up the run in it (`settings.resume`), or refuses with a `RunError`. In a run
-    over several processes only one may have a `RunFolder`. networks: the networks in words, if they are the user's own.
+    Entering it creates the folder or, with `settings.resume`, continues the run in it. Raises RunError if that is not
+    possible. If a run has several processes, only one of them may have a `RunFolder`. networks: the networks in words, if
+    they are the user's own.
     """
 
     def __init__(self, settings: Settings, dataset: Any, device: str = "cpu",
@@ -63,7 +64,7 @@ class RunFolder:
             raise OSError(error.errno, f"cannot create the run folder {self.path}: {error.strerror}") from error
         with ExitStack() as opening:
             opening.enter_context(FolderLock(self.path))
-            refuse_occupied(self._settings)  # again: now nobody else can fill it in between
+            refuse_occupied(self._settings)  # checked again: now, with the lock, no other run can write there
             for folder in (self.path, self.path / "samples"):
                 remove_strays(folder)
             stored = read_config(self.path)
@@ -76,18 +77,18 @@ class RunFolder:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         if self._csv is not None:
-            with suppress(OSError):  # a full disk has been reported already, or the history has every row anyway
+            with suppress(OSError):  # a full disk has been reported already, and the history has every row
                 self._csv.close()
             self._csv = None
         self._closing.close()
 
     def sample_path(self, epoch: int) -> Path:
-        """Where the grid after `epoch` (from 1) lies."""
+        """The file of the grid of samples after `epoch` (from 1)."""
         return self.path / "samples" / f"epoch_{epoch:04d}.png"
 
     def vacate(self) -> None:
-        """Delete what a run wrote that was the first in its folder and failed before its first step. Its user can then mend
-        the reason and start it again in the same folder."""
+        """Delete the files of a new run that failed before its first step. Its user can then correct the reason and start it
+        again in the same folder."""
         if self._fresh and not self.checkpoint.exists():
             if self._csv is not None:
                 self._csv.close()
@@ -96,12 +97,13 @@ class RunFolder:
                 path.unlink(missing_ok=True)
 
     def _agree_with(self, stored: dict[str, Any]) -> None:
-        """Refuse to go on with a run under other settings, on other data or for fewer epochs than it has done. Note another
-        machine, and data of another name. Without a checkpoint there is nothing yet that settings must agree with."""
+        """Refuse to continue a run with other settings, other data or fewer epochs than it has made. Note if the machine or
+        the name of the data has changed. Before the first checkpoint, settings and data may change."""
         new = self._config
         if self.checkpoint.exists():
             if "networks" in stored and "networks" not in new:
-                self._refuse(f"its networks are none of {new['variant']!r}: the program that began it must go on with it")
+                self._refuse(f"its networks are not those of {new['variant']!r}: only the program that began the run can "
+                             "continue it")
             for kind, name, old, value in _changes(stored, new, self._settings):
                 advice = "name the run's own data with --data-dir, or start" if kind == "data" else "start"
                 self._refuse(f"{name} was {old}, now {value}; it must stay the same: {advice} another run with another "
@@ -113,8 +115,8 @@ class RunFolder:
                               "content is the same")
         changed = machine.differences(stored, new)
         if changed:
-            self.notes.append(f"resuming on another machine or other versions ({'; '.join(changed)}): the run goes on, "
-                              "but bit for bit as if uninterrupted it will not be")
+            self.notes.append(f"resuming on another machine or with other versions ({'; '.join(changed)}): the results will "
+                              "not be bit for bit those of an uninterrupted run")
             new["resumed"] = [*stored.get("resumed", []), {name: new[name] for name in ("versions", "machine")}]
             new.update({name: stored[name] for name in ("versions", "machine") if name in stored})
         elif "resumed" in stored:
@@ -131,14 +133,15 @@ class RunFolder:
         raise RunError(f"cannot resume {self.path}: {why}")
 
     def save(self, state: dict[str, npt.NDArray[Any]], history: History) -> None:
-        """Write the checkpoint: the GAN's state, the history, and from that the data cursor."""
+        """Write the checkpoint: the GAN's state, the history, and the position in the data, which follows from the
+        history."""
         arrays: dict[str, npt.NDArray[Any]] = {f"gan.{name}": values for name, values in state.items()}
         arrays |= {f"history.{name}": column for name, column in history.state().items()}
         arrays["cursor"] = np.array(divmod(len(history), history.steps_per_epoch), dtype=np.int64)  # epochs, steps
         save(self.checkpoint, arrays, {"config": digest(self._config), "data": str(self._config["data"]["name"])})
 
     def load(self, gan: TrainableGAN, history: History) -> bool:
-        """Take `gan` and `history` to where the checkpoint left them; False if there is none yet."""
+        """Load the checkpoint into `gan` and `history`. False if there is none yet."""
         if self._read is None:
             return False
         (state, past), self._read = self._read, None
@@ -150,7 +153,7 @@ class RunFolder:
         return True
 
     def last_good(self) -> str:
-        """A phrase that says which checkpoint there is."""
+        """A phrase for error messages: which checkpoint there is."""
         if not self.checkpoint.exists():
             return "there is no checkpoint yet"
         with suppress(CheckpointError, OSError, KeyError):
@@ -160,12 +163,12 @@ class RunFolder:
         return f"{self.checkpoint} cannot be read"
 
     def start_metrics(self, history: History) -> None:
-        """(Re)write `metrics.csv` from the history, which drops rows later than the checkpoint, and go on below it."""
+        """Write `metrics.csv` from the history, and keep it open for more rows. Rows after the checkpoint are dropped."""
         write_atomically(self.metrics, history.csv().encode())
         self._csv = open(self.metrics, "a", encoding="utf-8", newline="")  # noqa: SIM115 (closed in __exit__)
 
     def append_metrics(self, line: str, seconds: float) -> None:
-        """Add a row, and hand rows to the operating system about once a second."""
+        """Add a row. About once a second, the rows are passed on to the operating system."""
         assert self._csv is not None
         self._csv.write(line + "\n")
         if seconds - self._flushed >= _FLUSH_SECONDS:
@@ -173,7 +176,7 @@ class RunFolder:
             self._flushed = seconds
 
     def flush_metrics(self) -> None:
-        """Hand all rows to the operating system."""
+        """Pass all rows on to the operating system."""
         if self._csv is not None:
             try:
                 self._csv.flush()
@@ -182,7 +185,7 @@ class RunFolder:
 
 
 def refuse_occupied(settings: Settings) -> None:
-    """Refuse a new run into a folder that holds something, and a resumed one where there is no run of the same variant."""
+    """Refuse a new run in a folder that is not empty, and resuming in a folder without a run of the same variant."""
     path = Path(settings.run_dir)
     if not settings.run_dir:
         raise RunError("a run needs a folder: --run-dir DIR (in Python: run_dir in its settings)")
@@ -195,25 +198,26 @@ def refuse_occupied(settings: Settings) -> None:
     if stored is not None and stored["variant"] != settings.variant:
         raise RunError(f"cannot resume {path}: it is a run of {stored['variant']!r}, not of {settings.variant!r}")
     if not settings.resume and path.is_dir() and not _is_vacant(path):
-        advice = "--resume goes on with it, " if (path / CONFIG).is_file() else ""
+        advice = "--resume continues it, " if (path / CONFIG).is_file() else ""
         what = "a run" if advice else "other files"
         raise RunError(f"{path} already holds {what}: {advice}another --run-dir starts a new one")
 
 
 def refuse_moved_data(run_dir: str | Path, data_dir: str | None) -> None:
-    """Refuse if a run's data are no longer where its `config.json` says, and say what to do."""
+    """Raise RunError if a run's data are no longer at the place that its `config.json` names. The message says what to
+    do."""
     if data_dir is not None and not Path(data_dir).exists():
         raise RunError(f"the data of {run_dir} are no longer at {data_dir}: say with --data-dir where they are now "
                        "(they may have another name, but must have the same content)")
 
 
 def read_checkpoint(path: Path, config: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """(the GAN's state, the history's) from a run's checkpoint, which must belong to `config`."""
+    """(the GAN's state, the history's state) from a run's checkpoint. The checkpoint must belong to `config`."""
     arrays, metadata = load(path)
     # The data's name is part of the digest, but may have changed since. The checksum says whether they are the same data.
     named = {**config, "data": {**config["data"], "name": metadata.get("data")}}
     if metadata.get("config") != digest(named):
-        raise CheckpointError(f"{path} belongs to another run than {path.parent / CONFIG}")
+        raise CheckpointError(f"{path} and {path.parent / CONFIG} belong to different runs")
     parts: dict[str, dict[str, Any]] = {"gan": {}, "history": {}}
     for name, values in arrays.items():
         part, dot, rest = name.partition(".")
@@ -223,7 +227,7 @@ def read_checkpoint(path: Path, config: dict[str, Any]) -> tuple[dict[str, Any],
 
 
 def digest(config: dict[str, Any]) -> str:
-    """A SHA-256 over what must stay the same when a run is resumed."""
+    """A SHA-256 of everything that must stay the same when a run is resumed."""
     settings = {name: value for name, value in config["settings"].items()
                 if on_resume(name) is Resume.FIXED and not (is_younger(name) and value is None)}
     data = {name: value for name, value in config["data"].items() if name not in ("data_dir", "bad_files")}
@@ -244,10 +248,10 @@ def _configuration(settings: Settings, dataset: Any, device: str) -> dict[str, A
 
 
 def _changes(stored: dict[str, Any], new: dict[str, Any], settings: Settings) -> Iterator[tuple[str, str, Any, Any]]:
-    """("settings" or "data", name, old value, new value) of everything that decides what is computed and differs.
+    """("settings" or "data", name, old value, new value) of every difference that would change the results.
 
-    A setting that is younger than the run had its default there. Data with the same checksum are the same data, whatever
-    they are called and however they are read."""
+    If the run is older than a setting, the setting had its default value then. Data with the same checksum are the same
+    data, no matter what they are called and how they are read."""
     defaults = {item.name: item.default for item in fields(settings)}
     same_images = stored["data"].get("checksum") == new["data"]["checksum"]
     for group, prefix, separator in (("settings", "--", "-"), ("data", "the data set's ", " ")):
@@ -260,7 +264,7 @@ def _changes(stored: dict[str, Any], new: dict[str, Any], settings: Settings) ->
 
 
 def _may_change(group: str, name: str, same_images: bool) -> bool:
-    """Whether that setting, or what is recorded of the data, may be another when a run is resumed."""
+    """Whether that setting, or that entry about the data, may change when a run is resumed."""
     if group == "data":
         return name in ("data_dir", "name", "bad_files")
     rule = on_resume(name)
@@ -268,7 +272,7 @@ def _may_change(group: str, name: str, same_images: bool) -> bool:
 
 
 def _is_vacant(folder: Path) -> bool:
-    """Whether the folder is empty, or holds only what is left of a run that was killed before it wrote its settings."""
+    """Whether the folder is empty, or holds only remains of a run that was killed before it wrote its settings."""
     for path in folder.iterdir():
         if path.name == "samples" and path.is_dir():
             if not _is_vacant(path):

@@ -1,4 +1,4 @@
-"""What happened at every step of a run: in memory, in the checkpoint as arrays, in `metrics.csv` as text."""
+"""The history of a run, a row per step: in memory, as arrays in the checkpoint, and as text in `metrics.csv`."""
 from __future__ import annotations
 
 __all__ = ["History", "Row"]
@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 
 class Row(NamedTuple):
-    """One step: the losses in nats, the mean probabilities that the discriminator gave, and seconds of training so far."""
+    """One step: the losses in nats, the discriminator's mean probabilities, and the seconds of training so far."""
 
     d_loss: float
     g_loss: float
@@ -21,7 +21,7 @@ class Row(NamedTuple):
     seconds: float
 
     def broken(self) -> str | None:
-        """Which of the players' losses is not finite, if any."""
+        """A phrase that says which loss is not finite; None if both are."""
         for player, loss in (("discriminator", self.d_loss), ("generator", self.g_loss)):
             if not math.isfinite(loss):
                 return f"the {player}'s loss is {loss}"
@@ -33,7 +33,7 @@ HEADER = ",".join(("epoch", "step", *Row._fields))
 
 
 class History:
-    """The rows of all steps so far, kept as float32 columns (seconds as float64)."""
+    """The rows of all steps so far. They are kept as float32 columns (the seconds as float64)."""
 
     def __init__(self, steps_per_epoch: int) -> None:
         self.steps_per_epoch = steps_per_epoch
@@ -45,7 +45,7 @@ class History:
 
     @property
     def seconds(self) -> float:
-        """Seconds of training so far, over all resumptions."""
+        """Seconds of training so far, including those before the run was resumed."""
         return self._seconds[-1] if self._seconds else 0.0
 
     def append(self, row: Row) -> str:
@@ -60,16 +60,16 @@ class History:
         return np.array(self._columns[name], dtype=np.float32)
 
     def mean(self, epoch: int) -> dict[str, float]:
-        """The means over the steps that an epoch (from 1) has so far."""
+        """The means over the steps made so far in an epoch (from 1)."""
         rows = slice((epoch - 1) * self.steps_per_epoch, epoch * self.steps_per_epoch)
         return {name: float(np.mean(self[name][rows], dtype=np.float64)) for name in QUANTITIES}
 
     def csv(self) -> str:
-        """The whole of `metrics.csv`."""
+        """The content of `metrics.csv`."""
         return "\n".join([HEADER, *(self._line(i) for i in range(len(self)))]) + "\n"
 
     def _line(self, i: int) -> str:
-        values = ",".join(f"{self._columns[name][i]:.9g}" for name in QUANTITIES)  # nine digits give a float32 back exactly
+        values = ",".join(f"{self._columns[name][i]:.9g}" for name in QUANTITIES)  # nine digits identify a float32
         return f"{i // self.steps_per_epoch + 1},{i + 1},{values},{self._seconds[i]:.3f}"
 
     def state(self) -> dict[str, npt.NDArray[Any]]:
@@ -77,6 +77,6 @@ class History:
         return {**{name: self[name] for name in QUANTITIES}, "seconds": np.array(self._seconds, dtype=np.float64)}
 
     def load(self, state: dict[str, npt.NDArray[Any]]) -> None:
-        """Become the history whose `state` this is."""
+        """Load what `state` returned."""
         self._columns = {name: array("f", state[name].astype(np.float32).tobytes()) for name in QUANTITIES}
         self._seconds = array("d", state["seconds"].astype(np.float64).tobytes())

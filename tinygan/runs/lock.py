@@ -1,4 +1,5 @@
-"""One writer a folder: a lock that the operating system frees when its holder dies, however it dies."""
+"""A lock, so that only one run writes to a folder. The operating system releases it when the process ends, in whatever
+way."""
 from __future__ import annotations
 
 __all__ = ["FolderLock"]
@@ -15,9 +16,9 @@ NAME = ".lock"
 
 
 class FolderLock:
-    """Holds `FOLDER/.lock` from `__enter__` to `__exit__`; `RunError` if another process (or run) holds it.
+    """Holds the lock on `FOLDER/.lock` inside `with`. Raises RunError if another process or run holds it.
 
-    The file itself stays: deleting it would let two processes lock two files of the same name.
+    The file is not deleted: otherwise two processes could lock two files of the same name.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -53,7 +54,7 @@ class FolderLock:
 
 
 def in_use(folder: Path) -> bool:
-    """Whether a run holds the folder's lock now. Nothing is written there."""
+    """Whether a run holds the folder's lock now. Writes nothing to the folder."""
     try:
         descriptor = os.open(folder / NAME, os.O_RDWR)
     except OSError:
@@ -71,7 +72,7 @@ if sys.platform == "win32":
     import msvcrt
 
     def _lock(descriptor: int) -> None:
-        os.lseek(descriptor, 1 << 20, os.SEEK_SET)  # a locked byte cannot be read there: lock one behind the text
+        os.lseek(descriptor, 1 << 20, os.SEEK_SET)  # nobody can read a locked byte: lock one behind the text
         try:
             msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
         finally:

@@ -1,4 +1,4 @@
-"""What a result depends on to the last bit, besides the settings: versions, processor, vectors, threads."""
+"""What decides the last bits of a result, besides the settings: versions, processor, SIMD vectors, threads."""
 from __future__ import annotations
 
 __all__ = ["describe", "differences"]
@@ -19,7 +19,7 @@ def describe() -> dict[str, Any]:
 
 
 def kernels() -> dict[str, str]:
-    """What the CPU's kernels are compiled for here, and where they are kept."""
+    """For which processor the CPU's kernels are compiled here, and where they are cached."""
     from tinygan.kernels.cpu.runtime.compiling import cache_folder
     from tinygan.kernels.cpu.runtime.processor import SWITCH, target
 
@@ -29,8 +29,8 @@ def kernels() -> dict[str, str]:
 
 
 def differences(then: dict[str, Any], now: dict[str, Any]) -> list[str]:
-    """What changed between two descriptions, a phrase each ("numpy 2.3.1 -> 2.4.0"). What an older tinygan did not record
-    counts as unchanged."""
+    """The changes between two descriptions, as phrases ("numpy 2.3.1 -> 2.4.0"). An entry that an older tinygan did not
+    record counts as unchanged."""
     return [f"{name} {then[group][name]} -> {value}"
             for group in ("versions", "machine") for name, value in now[group].items()
             if then.get(group, {}).get(name, value) != value]

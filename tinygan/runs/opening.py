@@ -1,4 +1,4 @@
-"""A run opened again, to sample from it or to look at it."""
+"""Open a run to sample from it or to look at it."""
 from __future__ import annotations
 
 __all__ = ["OpenedRun", "open_run", "run_config", "untrained"]
@@ -17,7 +17,7 @@ from .variants import VARIANTS
 
 
 class OpenedRun(NamedTuple):
-    """The GAN as the run's checkpoint left it, the run's `config.json`, and its history's columns by name."""
+    """The GAN with the state of the run's checkpoint, the run's `config.json`, and the columns of its history by name."""
 
     gan: TrainableGAN
     config: dict[str, Any]
@@ -25,10 +25,10 @@ class OpenedRun(NamedTuple):
 
 
 def open_run(run: str | os.PathLike[str], gan: TrainableGAN | None = None) -> OpenedRun:
-    """Read back the run in that folder. RunError or CheckpointError says what is missing there or does not fit.
+    """Read the run in that folder. If something is missing or does not fit, a RunError or CheckpointError says so.
 
-    gan: a GAN built as for the training, which becomes the GAN of the checkpoint. It is needed only for a run whose networks
-    were built by its user's program, since only that program can build them again.
+    gan: a GAN built as for the training, into which the checkpoint is loaded. It is needed only if a user's program built
+    the run's networks, because only that program can build them again.
     """
     run = Path(run).expanduser()
     config = run_config(run)
@@ -40,19 +40,19 @@ def open_run(run: str | os.PathLike[str], gan: TrainableGAN | None = None) -> Op
     try:
         gan.load_state_dict(state)
     except (KeyError, ValueError) as error:
-        raise RunError(f"{run}: the checkpoint does not fit the networks of {config['variant']!r}: {error}. If the run's "
-                       "networks were built otherwise, open it in Python, with a GAN built as for the training:  "
+        raise RunError(f"{run}: the checkpoint does not fit the networks of {config['variant']!r}: {error}. If the run has "
+                       "other networks, open it in Python, with a GAN built as for the training:  "
                        f"{advice.open_in_python(str(run))}") from error
     return OpenedRun(gan, config, history)
 
 
 def untrained(run: str | os.PathLike[str]) -> TrainableGAN:
-    """The GAN as the run in that folder began: the same networks with their first weights."""
+    """The GAN with which the run in that folder began: the same networks, with their initial weights."""
     run = Path(run).expanduser()
     config = run_config(run)
     if is_own(config):
-        raise RunError(f"{run}: its networks are none that `tinygan train` builds, so only the program that trained it can "
-                       f"build them. In Python:  {advice.open_in_python(str(run))}")
+        raise RunError(f"{run}: `tinygan train` cannot build its networks; only the program that trained it can. "
+                       f"In Python:  {advice.open_in_python(str(run))}")
     variant = VARIANTS[config["variant"]]
     settings = complete(variant.settings, {"run_dir": str(run), "resume": True})
     channels, height, width = config["data"]["image_shape"]
@@ -60,14 +60,14 @@ def untrained(run: str | os.PathLike[str]) -> TrainableGAN:
 
 
 def is_own(config: dict[str, Any]) -> bool:
-    """Whether only the user's program can build the networks of the run with this `config.json`."""
+    """Whether only a user's program can build the networks of the run with this `config.json`."""
     return "networks" in config or config["variant"] not in VARIANTS
 
 
 def no_checkpoint(run: Path, config: dict[str, Any]) -> str:
     """Why a run has no checkpoint, and what to do."""
     if in_use(run):
-        return "no checkpoint yet: it is in its first epoch, at whose end there will be one"
+        return "no checkpoint yet: there will be one at the end of its first epoch"
     again = advice.start_again(str(run), config["variant"], is_own(config))
     if any((run / "samples").glob("epoch_*.png")):
         return f"no checkpoint any more: {CHECKPOINT} was moved or deleted; put it back, or start it again with  {again}"
@@ -75,26 +75,26 @@ def no_checkpoint(run: Path, config: dict[str, Any]) -> str:
 
 
 def run_config(run: str | os.PathLike[str]) -> dict[str, Any]:
-    """What `config.json` in a run's folder says."""
+    """The content of `config.json` in a run's folder."""
     run = Path(run).expanduser()
     config = read_config(run)
     if config is None:
-        raise RunError(f"{run} is not a run folder: it has no config.json" if run.is_dir() else f"{run} is no folder")
+        raise RunError(f"{run} is not a run folder: it has no config.json" if run.is_dir() else f"{run} is not a folder")
     return config
 
 
 def own_networks(gan: TrainableGAN, settings: Settings, image_shape: tuple[int, int, int]) -> dict[str, str]:
-    """The networks in words, if they are others than `settings.variant` builds; empty if `tinygan sample` can build them.
+    """The networks in words, if `settings.variant` builds other networks; empty if it builds the same, so that `tinygan
+    sample` can do it.
 
-    What is compared is what sampling and loading depend on: the layers, the latent vectors, the names and shapes of the
-    state.
+    Compared are the layers, the latent vectors, and the names and shapes of the state: sampling and loading depend on them.
     """
     variant = VARIANTS.get(settings.variant)
     if variant is not None and isinstance(settings, variant.settings):
         try:
             if _signature(variant.build(settings, image_shape)) == _signature(gan):
                 return {}
-        except (RunError, ValueError):  # the variant has none for these data
+        except (RunError, ValueError):  # the variant has no networks for these data
             pass
     return {"generator": str(gan.generator), "discriminator": str(gan.discriminator)}
 

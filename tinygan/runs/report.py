@@ -1,4 +1,4 @@
-"""What a run says: a progress bar, a line for each epoch, warnings at its end, and the summary."""
+"""What a run prints: a progress bar, a line for each epoch, warnings at its end, and a summary."""
 from __future__ import annotations
 
 __all__ = ["Progress", "mean_distance", "summary", "warnings"]
@@ -17,11 +17,11 @@ from .settings import Settings
 
 _SATURATED_REAL, _SATURATED_FAKE = 0.99, 0.01
 _COLLAPSED = 0.3
-_LEARNT = 1000  # steps; before that, samples that are alike mean nothing (see `warnings`)
+_LEARNT = 1000  # before this step, similar samples mean nothing (see `warnings`)
 
 
 class Progress:
-    """A bar over each epoch on a terminal, and a line at its end anywhere."""
+    """Shows the progress of a run: on a terminal a bar for each epoch, and everywhere a line at its end."""
 
     def __init__(self, settings: Settings, images_per_step: int) -> None:
         self._epochs = settings.epochs
@@ -33,7 +33,7 @@ class Progress:
         self._seconds_per_step: list[float] = []
 
     def start_epoch(self, epoch: int, done: int, steps: int) -> None:
-        """Epoch `epoch` (from 1) begins with `done` of its `steps` steps behind it."""
+        """Begin epoch `epoch` (from 1). `done` of its `steps` steps have been made already."""
         self._started, self._steps = time.perf_counter(), 0
         if self._barred:
             from tqdm import tqdm
@@ -43,7 +43,7 @@ class Progress:
                              unit_scale=True, leave=False, dynamic_ncols=True)
 
     def step(self, row: Row) -> None:
-        """A step was made."""
+        """Show a step that has been made."""
         self._steps += 1
         if self._bar is not None:
             now = time.perf_counter()
@@ -53,7 +53,7 @@ class Progress:
             self._bar.update(self._images_per_step)
 
     def stop(self) -> None:
-        """Take the bar away."""
+        """Remove the bar."""
         if self._bar is not None:
             self._bar.close()
             self._bar = None
@@ -81,17 +81,17 @@ def _duration(seconds: float) -> str:
 
 
 def warnings(history: History, samples: npt.NDArray[np.float32], real: npt.NDArray[np.float32]) -> list[str]:
-    """What looks wrong at a run's end, and what to try: a saturated discriminator, samples that are all alike.
+    """Warnings at the end of a run, and what to try: about a saturated discriminator, and about samples that are all alike.
 
-    samples, real: (N, C, H, W), about 64 of each. An untrained generator makes nearly the same image of every vector, so
-    samples that are alike mean nothing after a short run. On MNIST the vanilla GAN's samples differ by 0.06 of what the data
-    differ after one step, by 0.10 after 300 steps and by 0.67 after 600.
+    samples, real: (N, C, H, W), about 64 of each. An untrained generator makes nearly the same image from every vector, so
+    similar samples mean nothing after a short run. On MNIST the differences between the vanilla GAN's samples, relative to
+    those between the data, are 0.06 after one step, 0.10 after 300 steps and 0.67 after 600.
     """
     found = []
     last = history.mean(-(-len(history) // history.steps_per_epoch))
     if last["d_real"] > _SATURATED_REAL and last["d_fake"] < _SATURATED_FAKE:
-        found.append(f"the discriminator has won (D(real) {last['d_real']:.3f}, D(fake) {last['d_fake']:.3f}): it teaches "
-                     "the generator hardly anything now. Try --label-smoothing 0.1, --d-steps 1, a lower "
+        found.append(f"the discriminator has won (D(real) {last['d_real']:.3f}, D(fake) {last['d_fake']:.3f}): the "
+                     "generator learns hardly anything from it now. Try --label-smoothing 0.1, --d-steps 1, a lower "
                      "--learning-rate, or --generator-cost non-saturating")
     spread = mean_distance(samples) / max(mean_distance(real), 1e-12)
     if len(samples) > 1 and spread < _COLLAPSED and len(history) >= _LEARNT:
@@ -103,7 +103,7 @@ def warnings(history: History, samples: npt.NDArray[np.float32], real: npt.NDArr
 def mean_distance(images: npt.NDArray[np.float32]) -> float:
     """The mean Euclidean distance over all pairs of images (N, ...)."""
     flat = images.reshape(len(images), -1).astype(np.float64)
-    flat -= flat.mean(axis=0)  # (so that equal images are at distance 0, not at the rounding of their squares)
+    flat -= flat.mean(axis=0)  # (or equal images would differ by the rounding error of large squares)
     squares = np.square(flat).sum(axis=1)
     between = squares[:, None] + squares - 2 * flat @ flat.T
     pairs = np.triu_indices(len(flat), 1)
@@ -111,7 +111,7 @@ def mean_distance(images: npt.NDArray[np.float32]) -> float:
 
 
 def summary(settings: Settings, paths: dict[str, Path], own: bool) -> str:
-    """Where everything lies, and how to go on. own: whether only the user's program can build the run's networks."""
+    """Where the files are, and how to continue. own: whether only the user's program can build the run's networks."""
     width = max(len(name) for name in paths)
     lines = [f"  {name:<{width}}  {path}" for name, path in paths.items()]
     return "\n".join(["The run is complete.", *lines,

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 
 class TrainableGAN(Protocol):
-    """Every class in `tinygan.gans` is one, and a class of your own may be."""
+    """What `training.train` needs of a GAN. Every GAN in `tinygan.gans` has it, and a class of your own may have it too."""
 
     d_steps: int
     noise: str
@@ -24,19 +24,19 @@ class TrainableGAN(Protocol):
         """Images -> logits."""
 
     def to(self, device: str) -> Any:
-        """Bring the networks to that device."""
+        """Move the networks to that device."""
 
     def step(self, real: Any) -> Any:
-        """One round of the game on (d_steps * N, C, H, W) images; returns d_loss, g_loss, d_real and d_fake."""
+        """One training step on (d_steps * N, C, H, W) images. Returns d_loss, g_loss, d_real and d_fake."""
 
     def latent(self, n: int, key: Any = None) -> Any:
-        """n latent vectors from `key` alone."""
+        """n latent vectors, which depend only on `key`."""
 
     def sample(self, n: int = 64, z: Any = None) -> npt.NDArray[Any]:
-        """n images, or those of the latent vectors z."""
+        """n images, or the images of the latent vectors z."""
 
     def state_dict(self) -> dict[str, npt.NDArray[Any]]:
-        """Everything that the next step depends on, under flat names."""
+        """All state that the next step depends on, by flat names."""
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Become the GAN that `state_dict` was taken from."""
+        """Restore what `state_dict` returned."""

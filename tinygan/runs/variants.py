@@ -1,4 +1,4 @@
-"""The GANs that the command line knows: a name, its settings, and how its networks and their game are built."""
+"""The GANs that the command line knows: the name of each, its settings, and how to build it."""
 from __future__ import annotations
 
 __all__ = ["DCGANSettings", "GameSettings", "MinibatchSettings", "UnrolledSettings", "VanillaSettings", "Variant",
@@ -19,10 +19,10 @@ from .trainable import TrainableGAN
 
 @dataclass(frozen=True)
 class Variant:
-    """One kind of GAN, as `tinygan train NAME` offers it: its settings, which carry its name, and how it is built.
+    """A kind of GAN that `tinygan train NAME` offers: its settings, which contain its name, and how to build it.
 
-    `build(settings, image_shape)` makes the untrained GAN; it must depend on nothing else, since `tinygan sample` and
-    `tinygan info` rebuild a run's networks with it.
+    `build(settings, image_shape)` makes the untrained GAN. It must depend on nothing else, because `tinygan sample` and
+    `tinygan info` build a run's networks again with it.
     """
 
     settings: type[Settings]
@@ -30,15 +30,16 @@ class Variant:
 
     @property
     def name(self) -> str:
-        """What the command line calls it."""
+        """Its name on the command line."""
         return self.settings.variant
 
 
 @dataclass(frozen=True, kw_only=True)
 class GameSettings(Settings):
-    """The settings of Algorithm 1 (Goodfellow et al. 2014), whatever networks play it."""
+    """The settings of Algorithm 1 (Goodfellow et al. 2014), for any networks."""
 
-    # The generator learns twenty times as fast as the discriminator. A plain GAN then makes one shape of all latent vectors.
+    # The generator learns twenty times as fast as the discriminator. A plain GAN then makes one image from all latent
+    # vectors.
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {"collapsing": {"learning_rate": 2e-5, "g_learning_rate": 4e-4}}
     latent_dim: int = option(100, "length of a latent vector", count)
     d_steps: int = option(1, "discriminator updates for each generator update: k in Algorithm 1", count)
@@ -62,14 +63,14 @@ class VanillaSettings(GameSettings):
 
 @dataclass(frozen=True, kw_only=True)
 class DCGANSettings(GameSettings):
-    """The settings of DCGAN (Radford, Metz, Chintala 2015): batch size, Adam and uniform latent vectors are the paper's."""
+    """The settings of DCGAN (Radford, Metz, Chintala 2015), with the paper's batch size, Adam and uniform latent vectors."""
 
     variant = "dcgan"
     title = "DCGAN"
     epochs: int = with_default(Settings, "epochs", 20)
     run_dir: str = with_default(Settings, "run_dir", "runs/dcgan")
     noise: str = with_default(GameSettings, "noise", "uniform")
-    width: int = option(64, "channels of the layers next to the image; smaller ones have multiples of it", count)
+    width: int = option(64, "channels of the layers next to the image; the smaller feature maps have multiples of it", count)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,8 +81,8 @@ class MinibatchSettings(GameSettings):
     title = "GAN with minibatch discrimination"
     epochs: int = with_default(Settings, "epochs", 90)
     run_dir: str = with_default(Settings, "run_dir", "runs/minibatch")
-    kernels: int = option(50, "distances to the other images that the discriminator sees: B in the paper", count)
-    dimensions: int = option(5, "numbers that each distance compares: C in the paper", count)
+    kernels: int = option(50, "how many distances to the other images the discriminator gets: B in the paper", count)
+    dimensions: int = option(5, "how many numbers each distance compares: C in the paper", count)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,30 +94,30 @@ class UnrolledSettings(GameSettings):
     epochs: int = with_default(Settings, "epochs", 20)
     run_dir: str = with_default(Settings, "run_dir", "runs/unrolled")
     unroll_steps: int = option(5, "updates of the discriminator that the generator looks ahead", natural)
-    truncate: int | None = option(None, "go back through the last N of them only (biased)", natural)
+    truncate: int | None = option(None, "the gradient goes back through only the last N of them (biased)", natural)
     order: str = option("discriminator-first", "whose update comes first", str, gans.ORDERS)
-    networks: str = option("dense", "the players: those of the vanilla GAN, or DCGAN's", str, gans.NETWORKS)
+    networks: str = option("dense", "the networks: those of the vanilla GAN, or DCGAN's", str, gans.NETWORKS)
 
 
 def build_vanilla(settings: VanillaSettings, image_shape: tuple[int, int, int]) -> TrainableGAN:
-    """The networks of `examples/vanilla_mnist.py` for any image shape, and the game between them."""
+    """The GAN of `examples/vanilla_mnist.py`, for any image shape."""
     return gans.VanillaGAN(*gans.vanilla_networks(image_shape, settings.latent_dim), **_rules(settings))
 
 
 def build_dcgan(settings: DCGANSettings, image_shape: tuple[int, int, int]) -> TrainableGAN:
-    """The networks of `examples/dcgan_mnist.py` for images of 28x28 or 64x64, and the game between them."""
+    """The GAN of `examples/dcgan_mnist.py`, for images of 28x28 or 64x64."""
     _refuse_size(image_shape)
     return gans.VanillaGAN(*gans.dcgan_networks(image_shape, settings.latent_dim, settings.width), **_rules(settings))
 
 
 def build_minibatch(settings: MinibatchSettings, image_shape: tuple[int, int, int]) -> TrainableGAN:
-    """The networks of `examples/minibatch_mnist.py` for any image shape, and the game between them."""
+    """The GAN of `examples/minibatch_mnist.py`, for any image shape."""
     networks = gans.minibatch_networks(image_shape, settings.latent_dim, settings.kernels, settings.dimensions)
     return gans.VanillaGAN(*networks, **_rules(settings))
 
 
 def build_unrolled(settings: UnrolledSettings, image_shape: tuple[int, int, int]) -> TrainableGAN:
-    """The networks of `examples/unrolled_mnist.py`, and the game between them."""
+    """The GAN of `examples/unrolled_mnist.py`."""
     if settings.truncate is not None and settings.truncate > settings.unroll_steps:
         raise RunError(f"--truncate {settings.truncate} is more than --unroll-steps {settings.unroll_steps}")
     networks = lookup(gans.NETWORKS, "UnrolledSettings", "networks", settings.networks)
@@ -128,15 +129,15 @@ def build_unrolled(settings: UnrolledSettings, image_shape: tuple[int, int, int]
 
 
 def _refuse_size(image_shape: tuple[int, int, int]) -> None:
-    """A RunError if DCGAN has no networks for images of that size."""
+    """Raise RunError if DCGAN has no networks for images of that size."""
     if image_shape[1:] not in [(side, side) for side in gans.IMAGE_SIZES]:
         sizes = " or ".join(map(str, gans.IMAGE_SIZES))
-        raise RunError(f"DCGAN makes images of {sizes} pixels a side, the data are {image_shape[1]} x {image_shape[2]}: "
-                       f"--image-size ({sizes}) crops and resizes the images of a folder")
+        raise RunError(f"DCGAN makes images of {sizes} pixels per side, but the data are {image_shape[1]} x "
+                       f"{image_shape[2]}: --image-size ({sizes}) crops and resizes the images of a folder")
 
 
 def _rules(settings: GameSettings) -> dict[str, Any]:
-    """The arguments of the game that the settings name."""
+    """The arguments of the GAN that the settings give."""
     betas = (settings.beta1, 0.999)
     return {
         "latent_dim": settings.latent_dim, "d_steps": settings.d_steps, "generator_cost": settings.generator_cost,
@@ -158,17 +159,17 @@ _FIELDS = {item.name: item.metadata for variant in VARIANTS.values() for item in
 
 
 def on_resume(setting: str) -> Resume:
-    """Whether the setting of that name may change when a run is resumed. One that is not tinygan's may not."""
+    """Whether the setting with that name may change when a run is resumed. Settings of a user's program may not."""
     return _FIELDS[setting]["resume"] if setting in _FIELDS else Resume.FIXED
 
 
 def is_younger(setting: str) -> bool:
-    """Whether there are run folders from before the setting of that name."""
+    """Whether there are run folders that are older than the setting with that name."""
     return setting in _FIELDS and _FIELDS[setting]["younger"]
 
 
 def find(name: str) -> Variant:
     """The variant called `name`."""
     if name not in VARIANTS:
-        raise RunError(f"no variant is called {name!r}; there is {', '.join(sorted(VARIANTS))}")
+        raise RunError(f"no variant is called {name!r}; there are {', '.join(sorted(VARIANTS))}")
     return VARIANTS[name]

@@ -1,6 +1,6 @@
 """The kernels on the CPU: one room for each kind of work.
 
-A room's front, its `__init__.py` or its only file, has the functions of the backend's table, listed in `__all__`. It
-computes small arrays by NumPy and large ones by its `compiled` part, which it asks `runtime.loading` for. `runtime` is what
-all rooms stand on.
+The front of a room is its `__init__.py` or its only file. `__all__` lists its functions, which make up the backend's table.
+They use NumPy for small arrays. For large ones they use the room's `compiled` module, which `runtime.loading` imports. All
+rooms build on `runtime`.
 """

@@ -1,4 +1,4 @@
-"""Activations on the device."""
+"""Activations and their gradients on the device."""
 from __future__ import annotations
 
 from tinygan.kernels.activations import CODES
@@ -19,17 +19,18 @@ def activation(device: Device, x: Array, activation_name: str, slope: float, out
 
 def activation_grad(device: Device, g: Array, x: Array, activation_name: str, slope: float,
                     out: Array | None = None) -> Array:
-    """g times the activation's slope at x. For an activation in FUSED x may be its result, which has the same slope."""
+    """g times the activation's slope. x: what backward keeps, the result of a fused activation or the input of any other."""
     return _times_slope(device, "activation_grad", g, x, activation_name, slope, out)
 
 
 def activation_grad_from_result(device: Device, g: Array, y: Array, activation_name: str, slope: float) -> Array:
-    """g times the activation's slope where its result is y. The error is that of y, so a small slope is lost."""
+    """g times the activation's slope, computed from its result y. The error is as large as that of y, so a small slope is
+    lost."""
     return _times_slope(device, "activation_grad_from_result", g, y, activation_name, slope, None)
 
 
 def curvature_from_result(device: Device, y: Array, activation_name: str, slope: float) -> Array:
-    """The activation's second derivative where its result is y, C-contiguous."""
+    """The activation's second derivative, computed from its result y, which is C-contiguous."""
     out = device.empty(y.shape, y.dtype)
     device.each("activations", "curvature", y.size, y, out, y.size, CODES[activation_name], float(slope), dtype=y.dtype)
     return out
@@ -46,7 +47,7 @@ def _times_slope(device: Device, kernel: str, g: Array, at: Array, activation_na
 
 
 def _into(out: Array | None, result: Array) -> Array:
-    """The result, in `out` if that is given."""
+    """The result. It is copied to `out` if that is another array."""
     if out is None or out is result:
         return result
     out[...] = result

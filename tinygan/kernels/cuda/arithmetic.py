@@ -1,4 +1,4 @@
-"""Sums, differences and products of elements on the device: CuPy's."""
+"""Elementwise sums, differences and products on the device. CuPy computes them."""
 from __future__ import annotations
 
 from typing import Any

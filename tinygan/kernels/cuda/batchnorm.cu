@@ -1,10 +1,10 @@
-// Batch normalisation of (rows, channels) with a piecewise linear activation after it, its gradient and that one's gradient.
+// Batch normalisation of (rows, channels) followed by a piecewise linear activation, with first and second gradients.
 //
-// With n = (x - mean) / deviation and z = n * weight + bias the result is activation(z). Backward computes n and z from x again.
-// Each thread keeps its channel's numbers in registers; columns.cuh says how threads share the rows.
+// The result is activation(z), where n = (x - mean) / deviation and z = n * weight + bias. Backward computes n and z again
+// from x. Each thread keeps the numbers of its channel in registers; columns.cuh says how threads share the rows.
 #include "runtime/columns.cuh"
 
-// The parameters that describe the layer, behind a kernel's arrays.
+// The parameters of every kernel that describe the layer.
 #define LAYER const real* weight, const real* bias, double eps, const real* mean, const real* var, int kind, double slope
 #define CHANNEL Channel(c.column, weight, bias, eps, mean, var, kind, slope)
 #define NORMALIZATION(name) extern "C" __global__ __launch_bounds__(COLUMN_THREADS) void name
@@ -20,17 +20,17 @@ struct Channel {
           below(fused_slope_at(real(-1), kind, real(slope))) {}
     __device__ __forceinline__ real normal(real x) const { return (x - mean) * inverse; }
     __device__ __forceinline__ real z(real normal) const { return normal * weight + bias; }
-    // The activation's slope.
+    // The activation's slope at z.
     __device__ __forceinline__ real slope(real normal) const {
         real at = z(normal);
         return at > 0 ? above : at < 0 ? below : at_zero;
     }
 };
 
-// Mean and biased variance of each channel, or, where `partial` is not null, the moments of the block's part.
+// The mean and the biased variance of each channel, or, if `partial` is not null, the moments of the block's part.
 //
-// A thread subtracts its first row from all of its rows: it is near the mean, unless it is far from the other rows, and then its
-// own square is as large as what is lost.
+// A thread subtracts its first row from all its rows, so that a large mean takes no digits. The first row is usually near the
+// mean. If instead it is far from the other rows, its own squared deviation is so large that the lost digits do not matter.
 NORMALIZATION(moments)(const real* x, int rows, int columns, int width, real* mean, real* var, double* partial) {
     Columns c(rows, columns, width);
     bool any = c.begin + c.line < c.end;
@@ -50,7 +50,7 @@ NORMALIZATION(moments)(const real* x, int rows, int columns, int width, real* me
 }
 KERNEL(moments)
 
-// The parts' moments put together: (parts, 3, columns) -> mean and var.
+// Combines the moments of all parts: (parts, 3, columns) -> mean and var.
 NORMALIZATION(finish_moments)(const double* partial, int parts, int columns, int width, real* mean, real* var) {
     Columns c(parts, columns, width);
     double count = 0, weighted = 0, squares = 0;
@@ -83,7 +83,7 @@ NORMALIZATION(batch_norm)(const real* x, real* out, int rows, int columns, int w
 }
 KERNEL(batch_norm)
 
-// The sums over the rows of the gradient of z, and of that times n: (2, columns).
+// The sums over the rows of the gradient of z, and of this gradient times n: (2, columns).
 NORMALIZATION(gradient_sums)(const real* g, const real* x, LAYER, int rows, int columns, int width, real* out,
                              double* partial) {
     Columns c(rows, columns, width);
@@ -98,7 +98,7 @@ NORMALIZATION(gradient_sums)(const real* g, const real* x, LAYER, int rows, int 
 }
 KERNEL(gradient_sums)
 
-// The gradient of x: weight / deviation * (gradient of z - (sums[0] + n * sums[1]) / rows).
+// The gradient of x: weight / deviation * (gradient of z - (sums[0] + n * sums[1]) / rows), where sums: gradient_sums.
 NORMALIZATION(input_gradient)(const real* g, const real* x, const real* sums, real* out, int rows, int columns, int width,
                               LAYER) {
     Columns c(rows, columns, width);
@@ -131,8 +131,8 @@ struct Gradients {
     real g, x;
 };
 
-// The gradients by g and x of sum(h * gradient_sums), h (2, columns): (h0 + h1 n) slope; and through n, which depends on all
-// of the channel, h1 / deviation * (gradient of z - (sums[0] + n * sums[1]) / rows).
+// The gradients of sum(h * gradient_sums) by g and by x, for h (2, columns). By g it is (h0 + h1 n) slope. x counts through n,
+// which depends on all x of its channel: h1 / deviation * (gradient of z - (sums[0] + n * sums[1]) / rows).
 NORMALIZATION(gradient_sums_vjp)(const real* h, const real* g, const real* x, const real* sums, real* by_g, real* by_x,
                                  int rows, int columns, int width, LAYER) {
     Columns c(rows, columns, width);
@@ -149,11 +149,12 @@ NORMALIZATION(gradient_sums_vjp)(const real* h, const real* g, const real* x, co
 }
 KERNEL(gradient_sums_vjp)
 
-// The gradients of sum(h * input_gradient), h like x, by g, x, weight (columns) and sums (2, columns). totals: second_sums.
+// The gradients of sum(h * input_gradient) by g, x, weight (columns) and sums (2, columns), for h of the shape of x.
+// totals: second_sums.
 //
-// With r = 1 / deviation, c = weight r and u = (gradient of z) - (s0 + n s1) / rows, s the sums, the result is c u. Through
-// n, whose gradient is a = -c s1 / rows h, and through r, whose own by x is -r^2 n / rows, x gets
-// r (a - mean(a) - n mean(a n)) - weight sum(h u) r^2 n / rows.
+// Let r = 1 / deviation, c = weight r, s0 and s1 the two sums, and u = (gradient of z) - (s0 + n s1) / rows. Then input_gradient
+// is c u. It depends on x in two ways: through n, whose gradient is a = -(c s1 / rows) h, and through r, whose derivative by x
+// is -r^2 n / rows. So the gradient by x is r (a - mean(a) - n mean(a n)) - weight sum(h u) r^2 n / rows.
 NORMALIZATION(input_gradient_vjp)(const real* h, const real* x, const real* sums, const double* totals,
                                   real* by_g, real* by_x, real* by_weight, real* by_sums, int rows, int columns, int width,
                                   LAYER) {

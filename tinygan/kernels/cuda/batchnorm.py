@@ -1,4 +1,4 @@
-"""Batch normalisation of (N, C, ...) on the device, with a piecewise linear activation after it."""
+"""Batch normalisation of (N, C, ...) on the device, followed by a piecewise linear activation."""
 from __future__ import annotations
 
 import math
@@ -19,7 +19,7 @@ __all__ = ["batch_norm", "batch_norm_input_grad", "batch_norm_input_grad_vjp", "
 
 
 def _rows(device: Device, x: Array) -> Array:
-    """(N, C, ...) -> (N * ..., C), C-contiguous: a view if x lies channels-last."""
+    """(N, C, ...) -> (N * ..., C), C-contiguous. A view if x is channels-last in memory, else a copy."""
     last = contiguous(device, device.xp.moveaxis(x, 1, -1))
     return last.reshape(math.prod(last.shape[:-1]), last.shape[-1])
 
@@ -37,7 +37,7 @@ def _layer(device: Device, weight: Array, bias: Array, eps: float, mean: Array, 
 
 def _map(device: Device, kernel: str, rows: Array, results: tuple[Array, ...], arguments: tuple[Any, ...],
          layer: tuple[Any, ...]) -> None:
-    """Start a kernel that computes `results` from arrays of the shape of `rows` (R, C)."""
+    """Start a kernel that computes `results`. It goes through matrices of the shape of `rows` (R, C)."""
     if rows.size:
         width, grid = column_grid(device, rows.shape, MAP)
         device.launch("batchnorm", kernel, grid, THREADS, *arguments, *results, *rows.shape, width, *layer,
@@ -45,7 +45,7 @@ def _map(device: Device, kernel: str, rows: Array, results: tuple[Array, ...], a
 
 
 def batch_norm_statistics(device: Device, x: Array, mean: Array, var: Array) -> None:
-    """Write each channel's mean and biased variance."""
+    """Write the mean and the biased variance of each channel to `mean` and `var`."""
     rows = _rows(device, x)
     if not rows.size:
         return
@@ -62,7 +62,8 @@ def batch_norm_statistics(device: Device, x: Array, mean: Array, var: Array) -> 
 
 @contextmanager
 def _written(device: Device, *arrays: Array) -> Iterator[list[Array]]:
-    """The arrays, or for one that is not C-contiguous another one, which is copied to it after the body."""
+    """Arrays for the body to write to. Each is the given array, if that is C-contiguous. Otherwise it is a new one, which is
+    copied to the given array after the body."""
     dense = [a if a.flags.c_contiguous else device.empty(a.shape, a.dtype) for a in arrays]
     yield dense
     for a, written in zip(arrays, dense, strict=True):
@@ -71,12 +72,12 @@ def _written(device: Device, *arrays: Array) -> Iterator[list[Array]]:
 
 
 def empty_moments(device: Device, parts: int, channels: int) -> Array:
-    """Memory for the count, the mean and the sum of squared deviations of each part of each channel's numbers."""
+    """Memory for the moments of each part, (parts, 3, channels): count, mean and sum of squared deviations."""
     return device.empty((parts, 3, channels), np.float64)
 
 
 def finish_moments(device: Device, partial: Array, mean: Array, var: Array) -> None:
-    """Write the mean and the biased variance of all parts together."""
+    """Combine the moments of all parts, and write the mean and the biased variance of each channel."""
     parts, _, channels = partial.shape
     with _written(device, mean, var) as to:
         device.launch("batchnorm", "finish_moments", -(-channels // COLUMNS_FINISHED_BY_A_BLOCK), THREADS, partial, parts,
@@ -85,7 +86,7 @@ def finish_moments(device: Device, partial: Array, mean: Array, var: Array) -> N
 
 def batch_norm(device: Device, x: Array, weight: Array, bias: Array, eps: float, mean: Array, var: Array,
                activation_name: str, slope: float) -> Array:
-    """x normalised per channel by mean and var, scaled and shifted, and activated."""
+    """x normalised per channel with mean and var, then scaled, shifted and activated."""
     rows = _rows(device, x)
     out = device.empty(rows.shape, x.dtype)
     _map(device, "batch_norm", rows, (out,), (rows,), _layer(device, weight, bias, eps, mean, var, activation_name, slope))
@@ -93,8 +94,8 @@ def batch_norm(device: Device, x: Array, weight: Array, bias: Array, eps: float,
 
 
 def batch_norm_sums(device: Device, g: Array, x: Array, *told: Any) -> Array:
-    """The sums per channel of the gradient before the activation, and of that times the normalised x: (2, C). told: as
-    `batch_norm` was, and so below."""
+    """Two sums for each channel, (2, C): of the gradient before the activation, and of this gradient times the normalised x.
+    told: the arguments of `batch_norm` from weight to slope, here and in the functions below."""
     rows = _rows(device, x)
     arguments = (_rows(device, g), rows, *_layer(device, *told))
     return column_totals(device, "batchnorm", "gradient_sums", 2, rows.shape, arguments, x.dtype)
@@ -109,7 +110,7 @@ def batch_norm_input_grad(device: Device, g: Array, x: Array, sums: Array, *told
 
 
 def batch_norm_sums_vjp(device: Device, h: Array, g: Array, x: Array, sums: Array, *told: Any) -> tuple[Array, Array]:
-    """The gradients of sum(h * batch_norm_sums), h (2, C), by g and x."""
+    """The gradients of sum(h * batch_norm_sums) by g and x, for h (2, C)."""
     rows = _rows(device, x)
     by_g, by_x = device.empty(rows.shape, x.dtype), device.empty(rows.shape, x.dtype)
     _map(device, "gradient_sums_vjp", rows, (by_g, by_x),
@@ -119,7 +120,7 @@ def batch_norm_sums_vjp(device: Device, h: Array, g: Array, x: Array, sums: Arra
 
 def batch_norm_input_grad_vjp(device: Device, h: Array, g: Array, x: Array, sums: Array,
                               *told: Any) -> tuple[Array, Array, Array, Array]:
-    """The gradients of sum(h * batch_norm_input_grad), h like x, by g, x, weight and sums."""
+    """The gradients of sum(h * batch_norm_input_grad) by g, x, weight and sums, for h of the shape of x."""
     rows, rows_h, layer = _rows(device, x), _rows(device, h), _layer(device, *told)
     totals = column_totals(device, "batchnorm", "second_sums", 3, rows.shape, (rows_h, _rows(device, g), rows, *layer),
                            x.dtype, wide=True)

@@ -1,24 +1,25 @@
-// Minibatch discrimination of m (N, B, C): how near each example is to the others by each of the B kernels, and the
-// derivatives of that.
+// Minibatch discrimination of m (N, B, C): for each of the B kernels, how near each example is to the others, and the
+// derivatives.
 //
-// With e_ij = exp(-sum over c of |m_ic - m_jc|) and s_ijc the sign of m_ic - m_jc, for each kernel, all sums over j being
-// over the other examples,
+// For one kernel let e_ij = exp(-sum over c of |m_ic - m_jc|), and let s_ijc be the sign of m_ic - m_jc. Sums over j are over
+// all examples other than i. g is the gradient of o, and h has the shape of m.
 //     similarity   o_i  = sum_j e_ij
-//     gradient     d_ic = -sum_j (g_i + g_j) e_ij s_ijc,                    g the gradient of o
-//     and of h . d, for a given h like m, with q_ij = sum over c of (h_ic - h_jc) s_ijc (the sign is piecewise constant):
+//     gradient     d_ic = -sum_j (g_i + g_j) e_ij s_ijc
+//     second       the gradients of <h, d>. The signs are piecewise constant. With q_ij = sum over c of (h_ic - h_jc) s_ijc:
 //         by g     -sum_j q_ij e_ij
-//         by m      sum_j (g_i + g_j) q_ij e_ij s_ijc.
-// A block has 32 examples i of one kernel and goes through all j, 32 at a time, with both in shared memory. Each lane has an
-// example i, and each of the 8 warps takes 4 of the 32 j; at the end the sums of the warps are added in order. Each pair is
-// computed twice, once for each of its examples, so that no thread adds to the sum of another. blockIdx.y counts pieces of 16
-// dimensions of the results by m, because each thread keeps their sums in registers; the blocks of all pieces compute the same
-// e_ij.
+//         by m     sum_j (g_i + g_j) q_ij e_ij s_ijc
+//
+// A block has 32 examples i of one kernel. It goes through all j, 32 at a time, and keeps both in shared memory. Each lane has
+// one example i, and each of the 8 warps takes 4 of the 32 examples j. At the end the sums of the warps are added in order.
+// Each pair is computed twice, once for each of its examples, so that no thread adds to the sum of another.
+// Each thread keeps the sums for the gradient by m in registers. So blockIdx.y counts pieces of 16 dimensions, and all pieces
+// compute the same e_ij.
 #include "runtime/common.cuh"
 
 constexpr int EXAMPLES = 32, WARPS = 8, OTHERS = EXAMPLES / WARPS, DIMENSIONS = 16;
 constexpr int PAIR_THREADS = EXAMPLES * WARPS;
 
-// The numbers of some examples, by dimension. The padding of a row spreads writes over the banks of shared memory.
+// The numbers of 32 examples, dimension by dimension. One more column spreads writes over the banks of shared memory.
 typedef real Tile[DIMENSIONS][EXAMPLES + 1];
 
 struct Pairs {
@@ -29,7 +30,7 @@ struct Pairs {
           warp(threadIdx.x / EXAMPLES) {}
     __device__ __forceinline__ int i() const { return first + lane; }
 
-    // Examples `from` to `from` + 31 and dimensions `c` to `c` + 15 of an array like m; where there are none, 0.
+    // Load examples `from` to `from` + 31 and dimensions `c` to `c` + 15 of an array like m. Missing ones become 0.
     __device__ __forceinline__ void load(Tile tile, const real* array, int from, int c) const {
         for (int at = threadIdx.x; at < DIMENSIONS * EXAMPLES; at += PAIR_THREADS) {
             int k = at % DIMENSIONS, example = at / DIMENSIONS, n = from + example;
@@ -37,10 +38,10 @@ struct Pairs {
         }
     }
 
-    // The sums over the warps, in order, of what each has for example i: in the first warp. All must call it.
+    // The sum of the values that all warps have for the thread's example i, added in order. All threads must call it.
     __device__ __forceinline__ real added(real value) const {
         __shared__ real partial[WARPS][EXAMPLES];
-        __syncthreads();  // of the call before
+        __syncthreads();  // wait until the previous call has read `partial`
         partial[warp][lane] = value;
         __syncthreads();
         double sum = 0;
@@ -53,14 +54,14 @@ __device__ __forceinline__ real signed_by(real difference, real value) {
     return difference > 0 ? value : difference < 0 ? -value : real(0);
 }
 
-// For the thread's i and its j from `others` on: near[k] = e_ij (0 if j is i or no example), and, if SECOND, q[k] = q_ij.
-// Leaves the last piece of dimensions in the tiles. All must call it.
+// For the thread's example i and its 4 examples j among those from `others` on: near[k] = e_ij, or 0 if j is i or does not
+// exist. If SECOND, also q[k] = q_ij. The last piece of dimensions is still in the tiles afterwards. All threads must call it.
 template <bool SECOND>
 __device__ __forceinline__ void nearness(const Pairs& p, const real* m, const real* h, int others, Tile* tiles,
                                          real (&near)[OTHERS], real (&q)[OTHERS]) {
     for (int k = 0; k < OTHERS; k++) near[k] = q[k] = 0;
     for (int c = 0; c < p.C; c += DIMENSIONS) {
-        __syncthreads();  // of what read the tiles before
+        __syncthreads();  // wait until the old tiles have been read
         p.load(tiles[0], m, p.first, c);
         p.load(tiles[1], m, others, c);
         if (SECOND) {
@@ -85,7 +86,7 @@ __device__ __forceinline__ void nearness(const Pairs& p, const real* m, const re
     }
 }
 
-// The sums of weights s_ijc for the block's piece of dimensions, and, if SECOND, by_g.
+// Writes by_m for the block's piece of dimensions, and, if SECOND, by_g.
 template <bool SECOND>
 __device__ __forceinline__ void gradients(const Pairs& p, const real* m, const real* g, const real* h, real* by_g,
                                           real* by_m) {
@@ -106,7 +107,7 @@ __device__ __forceinline__ void gradients(const Pairs& p, const real* m, const r
             }
             weights[k] *= own_g + (j < p.N ? g[(long long)j * p.B + p.b] : real(0));
         }
-        if (gridDim.y > 1) {  // (else the piece is still there)
+        if (gridDim.y > 1) {  // (with one piece, it is still in the tiles)
             __syncthreads();
             p.load(tiles[0], m, p.first, piece);
             p.load(tiles[1], m, others, piece);

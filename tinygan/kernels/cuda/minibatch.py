@@ -1,4 +1,5 @@
-"""Minibatch discrimination on the device: m (N, B, C), and s_ij = exp(-sum of |m_i - m_j|) for each of the B kernels."""
+"""Minibatch discrimination of m (N, B, C) on the device. For each of the B kernels, s_ij = exp(-sum over c of |m_ic - m_jc|)
+says how near examples i and j are."""
 from __future__ import annotations
 
 from typing import Any
@@ -9,7 +10,7 @@ from tinygan.kernels.cuda.runtime.device import THREADS, Array, Device
 __all__ = ["minibatch_similarity", "minibatch_similarity_grad", "minibatch_similarity_second"]
 
 EXAMPLES, DIMENSIONS = 32, 16
-"""The examples and dimensions of a block, as in minibatch.cu."""
+"""How many examples and dimensions a block has, as in minibatch.cu."""
 
 
 def _launch(device: Device, kernel: str, shape: tuple[int, ...], pieces: int, *arrays: Any) -> None:
@@ -20,7 +21,7 @@ def _launch(device: Device, kernel: str, shape: tuple[int, ...], pieces: int, *a
 
 
 def minibatch_similarity(device: Device, m: Array) -> Array:
-    """The sum of s_ij over the other examples j: (N, B)."""
+    """The sum of s_ij over all other examples j: (N, B)."""
     m = contiguous(device, m)
     out = device.empty(m.shape[:2], m.dtype)
     _launch(device, "similarity", m.shape, 1, m, out)

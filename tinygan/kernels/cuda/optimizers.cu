@@ -1,11 +1,11 @@
-// The optimisers' updates, in place, over a whole list of arrays in one launch.
+// The updates of the optimisers, in place, for a whole list of arrays in one launch.
 //
-// table: for each array the addresses of its parameter, gradient and two slots, and its size (5 numbers of 64 bits). chunks:
-// for each block the array it works on and where it begins there. s: the settings, which kernels/optimizer_settings.py names.
-// tinygan/optim/rules.py has the same rules as mathematics.
+// table: for each parameter its address, the addresses of its gradient and of its two slots (arrays of state), and its size, as
+// 5 numbers of 64 bits. chunks: for each block, the row of the table and the first element that it updates. settings: defined in
+// kernels/optimizer_settings.py. tinygan/optim/rules.py states the rules as mathematics.
 #include "runtime/common.cuh"
 
-// From Python come CHUNK, the elements of a block; MARGIN of kernels/squares.py; and the settings' names.
+// Python defines these macros: CHUNK, how many elements a block updates; MARGIN, see kernels/squares.py; the names of settings.
 struct SGD { double SGD_MEMBERS; };
 struct RMSProp { double RMSPROP_MEMBERS; };
 struct Adam { double ADAM_MEMBERS; };
@@ -27,9 +27,9 @@ struct Chunk {
     }
 };
 
-// How large a finite gradient may enter a mean square, which gets `share` of its square (see kernels/squares.py).
-constexpr real LARGEST = real(sizeof(real) == 4 ? 3.4028234663852886e38 : 1.7976931348623157e308);
+constexpr real LARGEST = real(sizeof(real) == 4 ? 3.4028234663852886e38 : 1.7976931348623157e308);  // the largest finite number
 
+// The largest gradient that a mean square takes in, where the mean adds `share` times its square (see kernels/squares.py).
 __device__ __forceinline__ real most(double share) { return real(MARGIN * sqrt(double(LARGEST)) / sqrt(share)); }
 
 __device__ __forceinline__ real limited(real g, real most) {
@@ -37,7 +37,7 @@ __device__ __forceinline__ real limited(real g, real most) {
     return g > most ? most : g < -most ? -most : g;
 }
 
-// The mean square with another part's square added; NaN stays NaN.
+// decayed + part^2, at most LARGEST. NaN stays NaN.
 __device__ __forceinline__ real held(real decayed, real part) {
     real square = decayed + part * part;
     return square > LARGEST ? LARGEST : square;

@@ -1,4 +1,4 @@
-"""The optimisers on the device: one launch for all the arrays of a dtype."""
+"""The updates of the optimisers on the device. One launch updates all arrays of a dtype."""
 from __future__ import annotations
 
 import math
@@ -13,11 +13,11 @@ from tinygan.kernels.squares import MARGIN, largest_gradient, largest_square
 
 __all__ = ["adam", "adam_grad", "rmsprop", "sgd"]
 
-CHUNK = 2048  # elements of a block
+CHUNK = 2048  # how many elements a block updates
 
 
 def defines() -> tuple[str, ...]:
-    """The macros for optimizers.cu: the names of the settings, and the numbers that both sides use."""
+    """The macros for optimizers.cu: the names of the settings, and the constants that Python and CUDA share."""
     return (*map(struct_members, SETTINGS), f"CHUNK={CHUNK}", f"MARGIN={MARGIN}")
 
 
@@ -26,13 +26,14 @@ DEFINES = defines()
 
 def _update(device: Device, rule: str, settings: HostSettings, parameters: list[Array], gradients: list[Array],
             *slots: list[Array]) -> None:
-    """Run the kernel of a rule. Each parameter and its slots are dense, and lie in the same order."""
+    """Run the kernel of a rule. Each parameter and its slots (arrays of state) are dense, with elements in the same order.
+    Raises ValueError otherwise."""
     fed = device.feed(lambda: as_array(settings))
     for dtype in {p.dtype for p in parameters}:
         rows = [i for i, p in enumerate(parameters) if p.dtype == dtype and p.size]
         if not rows:
             continue
-        kept = []  # copies of gradients must live until the launch
+        kept = []  # keeps copies of gradients alive until the launch
         table = np.zeros((len(rows), 5), np.uint64)
         for row, i in zip(table, rows, strict=True):
             p = parameters[i]
@@ -40,7 +41,8 @@ def _update(device: Device, rule: str, settings: HostSettings, parameters: list[
             kept.append(gradient)
             arrays = [p, gradient, *(slot[i] for slot in slots)]
             if not is_dense(p) or any(a.strides != p.strides for a in arrays):
-                raise ValueError(f"{rule}: a parameter of shape {p.shape} and its slots should be dense, in one order")
+                raise ValueError(f"{rule}: a parameter of shape {p.shape} and its slots differ in memory order or have "
+                                 "gaps; expected dense arrays in one order")
             row[:len(arrays)] = [device.address(a) for a in arrays]
             row[4] = p.size
         chunks = np.array([(row, start) for row, i in enumerate(rows) for start in range(0, parameters[i].size, CHUNK)],
@@ -68,10 +70,11 @@ def sgd(device: Device, parameters: list[Array], gradients: list[Array], velocit
 
 
 def adam_grad(device: Device, g: Array, packed: Array, gradient: Array, settings: HostSettings) -> Array:
-    """The gradients of one update by `adam` without weight decay.
+    """The gradients of one `adam` update without weight decay.
 
-    packed (3, N): parameters, m and v before the update. gradient (N,): what it got. g (3, N): the gradients of what it made
-    of packed. Returns (4, N): the gradients of packed and of gradient. That of the root of v is 0 where v is 0.
+    packed (3, N): the parameters, m and v before the update. gradient (N,): the gradient that the update used. g (3, N): the
+    gradients of the parameters, m and v after the update. Returns (4, N): the gradients of `packed` and of `gradient`. The
+    derivative of the square root of v is taken as 0 where v is 0.
     """
     xp, kind = device.xp, packed.dtype.type
 

@@ -1,6 +1,6 @@
 """A multilayer perceptron on the device, layer by layer, with its first and second derivatives.
 
-`kernels/cpu/perceptron/compiled.py` derives them, under the same names.
+`kernels/cpu/perceptron/kernels.py` derives them. The names here are those of its formulas.
 """
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["mlp", "mlp_grad", "mlp_second"]
 
 
 def _pieces(weights: Array, layers: Any) -> Iterator[tuple[Any, Array, Array]]:
-    """Each layer with its weight and its bias, which lie one behind the other in `weights`."""
+    """(layer, its weight, its bias) for each layer. In `weights` they follow one after another."""
     start = 0
     for layer in layers:
         bias = start + layer.outputs * layer.inputs
@@ -25,7 +25,7 @@ def _pieces(weights: Array, layers: Any) -> Iterator[tuple[Any, Array, Array]]:
 
 
 def _outputs(device: Device, x: Array, weights: Array, layers: Any) -> list[Array]:
-    """h_0 = x to h_L."""
+    """h_0 .. h_L, where h_0 = x."""
     every = [x]
     for layer, weight, bias in _pieces(weights, layers):
         every.append(dense(device, every[-1], weight, bias, layer.activation, layer.slope))
@@ -33,12 +33,12 @@ def _outputs(device: Device, x: Array, weights: Array, layers: Any) -> list[Arra
 
 
 def _descend(device: Device, v: Array, y: Array, layer: Any) -> Array:
-    """v f'(a), for y = f(a)."""
+    """v f'(a), where y = f(a)."""
     return v if layer.activation == "identity" else activation_grad_from_result(device, v, y, layer.activation, layer.slope)
 
 
 def _curvature(device: Device, y: Array, layer: Any) -> Array | None:
-    """f''(a), for y = f(a); None stands for 0."""
+    """f''(a), where y = f(a). None stands for 0."""
     if BY_NAME[layer.activation].is_piecewise_linear:
         return None
     return curvature_from_result(device, y, layer.activation, layer.slope)
@@ -50,7 +50,7 @@ def mlp(device: Device, x: Array, weights: Array, layers: Any) -> Array:
 
 
 def mlp_grad(device: Device, g: Array, x: Array, weights: Array, layers: Any, by: tuple[bool, bool]) -> Array:
-    """For g (N, out), the gradients `by` x and by the weights, one behind the other."""
+    """For g (N, out), the gradients by x and by the weights, one after another. by: which of the two are wanted."""
     h, e, found = _outputs(device, x, weights, layers), g, []
     for index, (layer, weight, _) in reversed(list(enumerate(_pieces(weights, layers)))):
         e = _descend(device, e, h[index + 1], layer)
@@ -62,7 +62,7 @@ def mlp_grad(device: Device, g: Array, x: Array, weights: Array, layers: Any, by
 
 
 def mlp_second(device: Device, h: Array, g: Array, x: Array, weights: Array, layers: Any, by: tuple[bool, bool]) -> Array:
-    """The gradients of the inner product of h and `mlp_grad` by g, x and the weights, one behind the other."""
+    """The gradients by g, x and the weights of the inner product of h and `mlp_grad`, one after another."""
     split = x.size if by[0] else 0
     moved: list[Any] = [h[:split].reshape(x.shape) if by[0] else None]
     directions: list[Any] = [(None, None)] * len(layers)
@@ -94,5 +94,5 @@ def mlp_second(device: Device, h: Array, g: Array, x: Array, weights: Array, lay
 
 
 def _sum(a: Any, b: Any) -> Any:
-    """a + b; None stands for 0."""
+    """a + b. None stands for 0."""
     return b if a is None else a if b is None else a + b

@@ -1,6 +1,6 @@
-// Philox4x32-10 (Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3"): word i of a stream is word i % 4 of the
-// block with counter i / 4, so that a number depends on the key and on its place alone. A thread makes one block of four words:
-// four float32 numbers, or two float64 numbers.
+// Random numbers by Philox4x32-10 (Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3"). Word i is word i % 4 of
+// the block with counter i / 4, so a number depends only on the key and on its place. Each thread makes one block of four words
+// and from it four float32 numbers, or two float64 numbers.
 #include "runtime/common.cuh"
 
 struct alignas(16) Words {
@@ -23,12 +23,12 @@ __device__ __forceinline__ Words block_of_words(unsigned counter, const unsigned
     return {{c0, c1, c2, c3}};
 }
 
-constexpr int NUMBERS = sizeof(real) == 4 ? 4 : 2;  // of a block of words
+constexpr int NUMBERS = sizeof(real) == 4 ? 4 : 2;  // from one block of words
 struct alignas(16) Numbers {
     real at[NUMBERS];
 };
 
-// In [0, 1): 24 bits of one word for float, 53 of two for double.
+// Numbers in [0, 1), from the upper 24 bits of one word for float, or the upper 53 bits of two words for double.
 __device__ __forceinline__ Numbers unit(const Words& words) {
     Numbers u;
 #pragma unroll
@@ -43,8 +43,8 @@ __device__ __forceinline__ Numbers unit(const Words& words) {
     return u;
 }
 
-// Writes what a thread made to its place in `out`: by one store of 16 bytes if all of it is wanted and `out` is aligned, which a
-// view may not be.
+// Writes the numbers of a thread to their place in `out`. This is one store of 16 bytes, if `out` has room for all of them and is
+// aligned. (A view may not be aligned.)
 template <class T, class Made> __device__ __forceinline__ void store(const Made& made, T* out, int block, int count) {
     constexpr int OF_THREAD = sizeof(Made) / sizeof(T);
     int first = block * OF_THREAD;
@@ -58,7 +58,7 @@ template <class T, class Made> __device__ __forceinline__ void store(const Made&
     }
 }
 
-// a b, rounded as on the CPU: not contracted with an addition.
+// a * b, rounded as on the CPU: the compiler must not make a fused multiply-add of it.
 __device__ __forceinline__ float rounded_product(float a, float b) { return __fmul_rn(a, b); }
 __device__ __forceinline__ double rounded_product(double a, double b) { return __dmul_rn(a, b); }
 
@@ -68,7 +68,7 @@ extern "C" __global__ void bits(const unsigned* key, unsigned* out, int count) {
 }
 KERNEL(bits)
 
-// Uniform in [low, high); below: the largest number under high, should rounding reach it.
+// Uniform numbers in [low, high). below: the largest number below high; it replaces `high`, which rounding may give.
 extern "C" __global__ void uniform(const unsigned* key, real* out, int count, double low, double scale, double below) {
     int block = blockIdx.x * blockDim.x + threadIdx.x;
     if (block > (count - 1) / NUMBERS) return;
@@ -79,7 +79,8 @@ extern "C" __global__ void uniform(const unsigned* key, real* out, int count, do
 }
 KERNEL(uniform)
 
-// Box and Muller 1958. In float32 by the polynomials of the CPU's kernel (kernels/cpu/random/compiled.py cites their sources).
+// Normal numbers (Box and Muller 1958). For float32, logarithm, sine and cosine are the polynomials of the CPU's kernel; see
+// kernels/cpu/random/compiled.py.
 __device__ __forceinline__ float logarithm(float x) {
     int bits = __float_as_int(x), n = (bits - 0x3F3504F3) >> 23;
     float f = __int_as_float(bits - (int)((unsigned)n << 23)) - 1.0f;

@@ -10,7 +10,8 @@ extern "C" __global__ __launch_bounds__(COLUMN_THREADS) void column_sums(const r
 }
 KERNEL(column_sums)
 
-// The second stage of a sum over many rows: adds partial (parts, columns), to `out` or, if that is null, to `wide`.
+// The second stage of a sum over many rows: writes the sums of the columns of `partial` (parts, columns) to `out`, or to `wide` if
+// `out` is null.
 extern "C" __global__ __launch_bounds__(COLUMN_THREADS) void finish_sums(const double* partial, int parts, int columns,
                                                                          int width, real* out, double* wide) {
     Columns c(parts, columns, width);
@@ -24,8 +25,8 @@ extern "C" __global__ __launch_bounds__(COLUMN_THREADS) void finish_sums(const d
 }
 KERNEL(finish_sums)
 
-// out[i] += the sum of the rows j of g (count, columns) with index[j] == i, always in the same order. A block for each i and piece
-// of the columns.
+// out[i] += the sum of those rows j of g (count, columns) for which index[j] == i, always in the same order. There is a block for
+// each i and each piece of the columns.
 extern "C" __global__ void add_rows_at(const real* g, const int* index, real* out, int count, int columns) {
     int row = blockIdx.x, column = blockIdx.y * blockDim.x + threadIdx.x;
     if (column >= columns) return;
@@ -36,8 +37,8 @@ extern "C" __global__ void add_rows_at(const real* g, const int* index, real* ou
 }
 KERNEL(add_rows_at)
 
-// out (outer, count, inner): element j along the middle axis is the sum of the elements of g (outer, picks, inner) where `index`,
-// of g's shape, is j, always in the same order. A thread for each element.
+// out (outer, count, inner). index has the shape of g (outer, picks, inner). Element j of the middle axis of out is the sum of
+// those elements of g whose index is j, always in the same order. There is a thread for each element of out.
 extern "C" __global__ void sums_along(const real* g, const int* index, real* out, int size, int picks, int count, int inner) {
     int i = blockIdx.x * blockDim.x + threadIdx.x;
     if (i >= size) return;
@@ -50,7 +51,7 @@ extern "C" __global__ void sums_along(const real* g, const int* index, real* out
 }
 KERNEL(sums_along)
 
-// The largest value of the threads of a block of whole warps, in every one of them. All must call it.
+// The largest value of all threads of a block, returned to each of them. The block has whole warps, and all threads must call it.
 __device__ real block_max(real value) {
     __shared__ real partial[WARP_SIZE];
     for (int mask = WARP_SIZE / 2; mask; mask /= 2) value = fmax(value, __shfl_xor_sync(WHOLE_WARP, value, mask));
@@ -61,20 +62,20 @@ __device__ real block_max(real value) {
     return value;
 }
 
-// x - high, for the largest number `high` of its row. It is 0 where x is `high`, even if both are infinite, but not -infinity.
+// x - high, where `high` is the largest number of the row. If x is `high`, it is 0, even for +infinity; but -infinity stays.
 __device__ __forceinline__ real below(real x, real high) {
     return x == high ? (x < 0 && isinf(x) ? x : real(0)) : x - high;
 }
 
-// exp(x) / sum(exp(x)) along each row of x (rows, length), or its logarithm: a block for each row. fmax ignores a NaN, but the sum
-// does not, so the whole row becomes NaN. kernels/exponentials.py says why it is computed in this way.
+// exp(x) / sum(exp(x)) along each row of x (rows, length), or its logarithm. There is a block for each row. fmax ignores a NaN, but
+// the sum does not, so the whole row becomes NaN. kernels/exponentials.py says why it is computed in this way.
 extern "C" __global__ void softmax(const real* x, real* out, int length, int logarithm) {
     const real* row = x + (long long)blockIdx.x * length;
     real* result = out + (long long)blockIdx.x * length;
     real high = row[0];
     for (int i = threadIdx.x; i < length; i += blockDim.x) high = fmax(high, row[i]);
-    high = block_max(high);  // so that nothing overflows
-    double others = 0, largest = 0;  // the sum of the smaller exponentials, and how many are 1
+    high = block_max(high);  // it is subtracted, so that nothing overflows
+    double others = 0, largest = 0;  // the sum of the exponentials below 1, and how many are exactly 1
     for (int i = threadIdx.x; i < length; i += blockDim.x) {
         real shifted = below(row[i], high);
         if (shifted == 0) largest++;

@@ -1,4 +1,5 @@
-"""Sums and softmax on the device: sums of columns (in two stages if there are many rows), and sums by an index."""
+"""Sums over axes, sums by an index, and softmax on the device. If a matrix has many rows, its columns are summed in two
+stages."""
 from __future__ import annotations
 
 import math
@@ -13,14 +14,14 @@ from tinygan.kernels.cuda.runtime.device import THREADS, Array, Device
 
 __all__ = ["add_at", "log_softmax", "logsumexp", "mean", "softmax", "sum", "sums_along"]
 
-MOST_ADDED_IN_THEIR_PRECISION = 128  # numbers; of more, float64 sums keep the digits
-COLUMNS_FINISHED_BY_A_BLOCK = 8  # so that 32 threads add the parts of each
+MOST_ADDED_IN_THEIR_PRECISION = 128  # numbers; more are added in float64, so that no digits are lost
+COLUMNS_FINISHED_BY_A_BLOCK = 8  # so 32 of the block's 256 threads add the parts of each column
 
 
 def column_totals(device: Device, file: str, kernel: str, count: int, shape: tuple[int, ...], arguments: tuple[Any, ...],
                   dtype: Any, wide: bool = False) -> Array:
-    """The result of a kernel that makes `count` sums for each column of matrices of that shape: (count, columns), in `dtype`
-    or, if `wide`, in float64. The kernel takes (*arguments, rows, columns, width, out, partial)."""
+    """Run a kernel that computes `count` sums for each column of matrices with that shape. Returns (count, columns), in
+    `dtype` or, if `wide`, in float64. The kernel takes (*arguments, rows, columns, width, out, partial)."""
     rows, columns = shape
     out = device.empty((count, columns), np.float64 if wide else dtype)
     if not columns:
@@ -43,8 +44,8 @@ def column_sums(device: Device, rows: Array) -> Array:
 
 
 def sum(device: Device, x: Array, axis: Any, keepdims: bool) -> Array:
-    """The sum over the axes, a tuple (None: all). CuPy adds in the elements' own precision, where sums of many float32
-    numbers lose digits. So `_total` adds if there are many."""
+    """The sum over the axes, a tuple (None: all). CuPy adds float32 numbers in float32. If there are many, this loses
+    digits, so `_total` adds them instead."""
     if x.dtype.kind == "f" and (_count(x, axis) > MOST_ADDED_IN_THEIR_PRECISION or _columns(x, axis) is not None):
         return _total(device, x, axis, keepdims, x.dtype)
     return device.xp.sum(x, axis, keepdims=keepdims)
@@ -57,8 +58,8 @@ def mean(device: Device, x: Array, axis: Any, keepdims: bool) -> Array:
 
 
 def _total(device: Device, x: Array, axis: Any, keepdims: bool, dtype: Any) -> Array:
-    """The sum over the axes, added in float64. `column_totals` adds the columns of a matrix, and the pixels of each channel
-    of channels-last images."""
+    """The sum over the axes, added in float64. `column_totals` computes it if x can be seen as a matrix (see `_columns`),
+    else CuPy."""
     rows = _columns(x, axis)
     if rows is None:
         return device.xp.sum(x, axis, dtype=np.float64, keepdims=keepdims).astype(dtype, copy=False)
@@ -67,12 +68,12 @@ def _total(device: Device, x: Array, axis: Any, keepdims: bool, dtype: Any) -> A
 
 
 def _count(x: Array, axis: Any) -> int:
-    """How many numbers go into one sum."""
+    """How many numbers each sum over the axes has."""
     return x.size if axis is None else math.prod([x.shape[i] for i in axis])
 
 
 def _columns(x: Array, axis: Any) -> Array | None:
-    """A view of x as a C-contiguous matrix, the sums of whose columns are those over the axes; None if there is none."""
+    """A view of x as a C-contiguous matrix whose column sums are the sums over the axes; None if there is no such view."""
     if axis is None or not 0 < len(axis) < x.ndim:
         return None
     if x.ndim == 4 and sorted(axis) == [0, 2, 3]:
@@ -83,9 +84,10 @@ def _columns(x: Array, axis: Any) -> Array | None:
 
 
 def add_at(device: Device, out: Array, index: Any, g: Array) -> None:
-    """out[index] += g, where a place may occur several times. With one array of integers as the index (an embedding's
-    gradient) the order of the sums is always the same. CuPy does the rest, and adds in any order."""
-    kind = getattr(index, "dtype", np.dtype(object)).kind  # (a tuple of arrays has none)
+    """out[index] += g. The index may contain a place several times; all its numbers are added. If the index is one array of
+    integers (as for the gradient of an embedding), they are always added in the same order. For any other index CuPy adds
+    them, in any order."""
+    kind = getattr(index, "dtype", np.dtype(object)).kind  # (a tuple of arrays has no dtype)
     if kind not in "iu" or out.dtype.kind != "f" or not out.flags.c_contiguous:
         device.xp.add.at(out, index, g)
     elif g.size:
@@ -96,8 +98,8 @@ def add_at(device: Device, out: Array, index: Any, g: Array) -> None:
 
 
 def sums_along(device: Device, g: Array, index: Array, axis: int, count: int) -> Array:
-    """The adjoint of `take_along_axis`: (outer, count, inner). Along the middle axis element j is the sum of the elements of
-    g where `index`, of g's shape, is j. The order of the sums is always the same."""
+    """The adjoint of `take_along_axis`: an array (outer, count, inner). `index` has the shape of g. Element j of the middle
+    axis is the sum of those elements of g along `axis` whose index is j. They are always added in the same order."""
     outer, picks, inner = math.prod(g.shape[:axis]), g.shape[axis], math.prod(g.shape[axis + 1:])
     out = device.empty((outer, count, inner), g.dtype)
     device.each("reductions", "sums_along", out.size, contiguous(device, g), contiguous(device, index.astype(np.int32)), out,

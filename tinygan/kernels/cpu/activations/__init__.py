@@ -14,15 +14,17 @@ __all__ = ["activation", "activation_grad"]
 
 Array = np.ndarray[Any, Any]
 _COMPILED = "tinygan.kernels.cpu.activations.compiled"
-COMPILED_ABOVE = 4096  # elements: more are faster by the compiled loop than by NumPy
-COMPILED_ABOVE_COSTLY = 32  # elements, where NumPy computes an exponential and several passes (fewer need no compiler)
-COSTLY = ("sigmoid",)  # of the values; of the slopes all that are not piecewise constant
-LEFT_TO_NUMPY = ("identity", "softplus", "elu")  # at every size
+COMPILED_ABOVE = 4096  # elements: for more, the compiled loop is faster than NumPy
+COMPILED_ABOVE_COSTLY = 32
+"""The same for costly functions, for which NumPy computes exponentials in several passes. (For fewer elements the compiled
+loop is as fast, but NumPy needs no compiler.)"""
+COSTLY_VALUES = ("sigmoid",)  # the activations with costly values; all slopes that are not piecewise constant are costly
+LEFT_TO_NUMPY = ("identity", "softplus", "elu")  # activations whose values NumPy computes at every size
 
 
 def activation(x: Array, activation_name: str, slope: float, out: Array | None = None) -> Array:
     """The activation of that name; leaky_relu and elu use `slope`."""
-    if x.size > (COMPILED_ABOVE_COSTLY if activation_name in COSTLY else COMPILED_ABOVE) and is_dense(x) and not (
+    if x.size > (COMPILED_ABOVE_COSTLY if activation_name in COSTLY_VALUES else COMPILED_ABOVE) and is_dense(x) and not (
             activation_name in LEFT_TO_NUMPY or (activation_name == "tanh" and x.dtype != np.float32)):
         if out is None:
             out = empty_like(x)
@@ -32,7 +34,7 @@ def activation(x: Array, activation_name: str, slope: float, out: Array | None =
 
 
 def activation_grad(g: Array, x: Array, activation_name: str, slope: float, out: Array | None = None) -> Array:
-    """g times the activation's slope, which is found from x; for a fused activation x is its result."""
+    """g times the activation's slope. x: what backward keeps, the result of a fused activation or the input of any other."""
     least = COMPILED_ABOVE if activation_name in PIECEWISE_LINEAR else COMPILED_ABOVE_COSTLY
     if g.size > least and activation_name != "identity" and is_dense(x):
         if out is None:

@@ -1,5 +1,5 @@
-"""The activations and their gradients over flat arrays, one pass each, for float32 and float64. Importing this module
-compiles the tasks for float32, or loads them from the cache."""
+"""Compiled loops that apply activations and their gradients to flat arrays, in one pass, for float32 and float64. Importing
+this module compiles the tasks for float32, or loads them from the cache."""
 from __future__ import annotations
 
 from functools import cache
@@ -10,26 +10,29 @@ from numba import carray
 
 from tinygan.kernels.activations import BY_NAME
 from tinygan.kernels.cpu.activations.functions import chosen, formula
-from tinygan.kernels.cpu.runtime.arguments import task
+from tinygan.kernels.cpu.runtime.arguments import packer, task
 from tinygan.kernels.cpu.runtime.arrays import REALS, address, pointer_to
 from tinygan.kernels.cpu.runtime.compiling import inline
 from tinygan.kernels.cpu.runtime.pool import pool
 from tinygan.kernels.cpu.runtime.shares import share
 
 Array = np.ndarray[Any, Any]
-BLOCK = 1024  # elements that stay in the first-level cache
+BLOCK_ELEMENTS = 1024  # as many elements as stay in the first-level cache
 
 
 class Elementwise(NamedTuple):
-    """What the tasks are told: addresses of arrays of `size` elements, and the activation's code."""
+    """The arguments of the tasks: addresses of arrays with `size` elements, and the code and slope of the activation."""
 
     x: int
     g: int
-    """0 in `forward`."""
+    """For `forward`: 0."""
     out: int
     size: int
     activation: int
     slope: float
+
+
+_packed = packer(Elementwise)
 
 
 def _make_forward(real: Any) -> int:
@@ -42,9 +45,10 @@ def _make_forward(real: Any) -> int:
         @inline
         def activate(t: Any, start: Any, end: Any) -> None:
             slope = real(t.slope)
-            for first in range(start, end, BLOCK):
-                # In place: of two arrays that may be the same no loop would become vector instructions.
-                out = carray(pointer(t.out), (t.size,))[first:min(first + BLOCK, end)]
+            for first in range(start, end, BLOCK_ELEMENTS):
+                # Copy x first and work in place. A loop that reads one array and writes another would not become vector
+                # instructions, because the two may be the same array.
+                out = carray(pointer(t.out), (t.size,))[first:min(first + BLOCK_ELEMENTS, end)]
                 if t.x != t.out:
                     x = carray(pointer(t.x), (t.size,))[first:first + out.size]
                     for i in range(out.size):
@@ -65,8 +69,9 @@ def _make_forward(real: Any) -> int:
 
 
 def _make_backward(real: Any) -> int:
-    """The address of the task out = g * (the activation's slope, from what backward keeps). (The slope of an activation that
-    is not fused cannot be read off the result: where that rounds to 1 or to -1, the slope is small, not 0.)"""
+    """The address of the task out = g * slope. x is what backward keeps: the result of a fused activation, the input of any
+    other. (For example, the slope of tanh cannot be computed from its result: where the result is rounded to 1 or -1, the
+    slope is small, but not 0.)"""
     pointer = pointer_to(real)
 
     def loop(name: str) -> Any:
@@ -102,16 +107,16 @@ def _backward(dtype: Any) -> int:
 
 
 def activation_forward(x: Array, code: int, slope: float, out: Array) -> Array:
-    """The activation of a contiguous array, into `out`."""
-    told = Elementwise(x=address(x), g=0, out=address(out), size=x.size, activation=code, slope=slope)
-    pool.run(_forward(x.dtype), told, pool.parts(x.size))
+    """Write the activation of a contiguous array to `out`."""
+    pool.run(_forward(x.dtype), _packed(
+        x=address(x), g=0, out=address(out), size=x.size, activation=code, slope=slope), pool.parts(x.size))
     return out
 
 
 def activation_backward(g: Array, x: Array, code: int, slope: float, out: Array) -> Array:
-    """g times the activation's slope; all contiguous, in the same order."""
-    told = Elementwise(x=address(x), g=address(g), out=address(out), size=g.size, activation=code, slope=slope)
-    pool.run(_backward(g.dtype), told, pool.parts(g.size))
+    """Write g times the activation's slope to `out`. All arrays are contiguous, in the same order."""
+    pool.run(_backward(g.dtype), _packed(
+        x=address(x), g=address(g), out=address(out), size=g.size, activation=code, slope=slope), pool.parts(g.size))
     return out
 
 

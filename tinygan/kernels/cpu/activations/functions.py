@@ -1,10 +1,10 @@
-"""The activations as functions of one number that Numba compiles, made from their records, and loops that choose among them.
+"""The activations as functions of one number, compiled by Numba from their records, and the choice of one by its code.
 
     leaky_relu = formula("leaky_relu", "value", types.float32)           (x, slope) -> number
     activate = chosen(FUSED, lambda name: loop_of(formula(name, "value", real)))
-    activate(code, values, slope)                                        the loop of that activation
+    activate(code, values, slope)                                        runs the loop of that activation
 
-Choose as far outside as you can: what is chosen is called, and a call takes as long as some vectors.
+Choose outside of loops: the choice ends in a call, which takes as long as several vector instructions.
 
 In float32 the exponential, tanh and the logarithm are polynomials without a branch, so that loops over them become vector
 instructions.
@@ -26,15 +26,15 @@ from tinygan.kernels.activations import BY_NAME, CODES, FUSED
 from tinygan.kernels.cpu.runtime.compiling import inline
 from tinygan.kernels.expressions import DEFINITIONS, Writer, body, parsed, python_function
 
-# tanh(x) / x as a polynomial in x^2 for |x| < 0.625, and exp(r) for |r| < log(2) / 2: least squares at 4,000 Chebyshev
-# nodes. The float32 tanh made of them is within 2 units in the last place of the true one.
+# Polynomials for tanh(x) / x in x^2, |x| < 0.625, and for exp(r) in r, |r| < log(2) / 2, fitted by least squares at 4,000
+# Chebyshev nodes. The float32 tanh that uses them is within 2 units in the last place of the exact value.
 TANH_COEFFICIENTS = (1.0, -0.33333230, 0.13330448, -0.05366739, 0.02042085, -0.00547360)
 EXP_COEFFICIENTS = (1.0, 1.0, 0.5, 0.16666405, 0.04166620, 0.00837598, 0.00139498)
 
 
 @intrinsic
 def power_of_two(typing: Any, exponent: Any) -> Any:
-    """2 to an int32 from -126 to 127, as float32: the bits of the exponent are set directly."""
+    """2^exponent as a float32, for an int32 from -126 to 127. The bits of the float's exponent are set directly."""
     def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         word = ir.IntType(32)
         return builder.bitcast(builder.shl(builder.add(args[0], word(127)), word(23)), ir.FloatType())
@@ -44,7 +44,8 @@ def power_of_two(typing: Any, exponent: Any) -> Any:
 
 @partial(inline, in_order=True)
 def exp_in_parts(x: Any) -> Any:
-    """(e, n), exp(x) = e 2^n, for a float32 x: x = n log(2) + r, log(2) subtracted in two pieces, and e = exp(r)."""
+    """(e, n) such that exp(x) = e 2^n, for a float32 x: x = n log(2) + r, and e = exp(r). log(2) is split into two
+    constants, so that r has little rounding error."""
     real = np.float32
     n = np.floor(x * real(1.44269504) + real(0.5))
     r = x - n * real(0.693359375) + n * real(2.12194440e-4)
@@ -56,24 +57,24 @@ def exp_in_parts(x: Any) -> Any:
 
 @inline
 def exp(x: Any) -> Any:
-    """exp of a float32 from -87 to 88, without a branch."""
+    """exp(x) for a float32 x from -87 to 88, without a branch."""
     e, n = exp_in_parts(x)
     return e * power_of_two(n)
 
 
 @inline
 def decay_float32(x: Any) -> Any:
-    """exp(-x) for x >= 0, right down to the smallest numbers of all."""
-    inside = x < np.float32(104)  # from there on the result is 0
+    """exp(-x) for a float32 x >= 0, without a branch, exact also for the smallest (subnormal) results."""
+    inside = x < np.float32(104)  # exp(-104) rounds to 0
     e, n = exp_in_parts(-x if inside else np.float32(0))
-    half = n >> 1  # in two steps: 2^n alone may be too small for a float32 of full precision
+    half = n >> 1  # multiply by 2^n in two steps: 2^n itself may be too small for `power_of_two`
     result = e * power_of_two(half) * power_of_two(n - half)
     return result if inside else (np.float32(0) if x == x else x)
 
 
 @inline
 def log1p_float32(t: Any) -> Any:
-    """log(1 + t) for t from 0 to 1: 2 artanh(s), s = t / (2 + t), by its series."""
+    """log(1 + t) for a float32 t from 0 to 1, by the series of 2 artanh(s), where s = t / (2 + t)."""
     real = np.float32
     s = t / (t + real(2))
     square = s * s
@@ -92,7 +93,7 @@ def tanh_float32(x: Any) -> Any:
     for i in (4, 3, 2, 1, 0):
         near = near * square + real(TANH_COEFFICIENTS[i])
     near *= x
-    # Further out 1 - 2 / (exp(2|x|) + 1), which is 1 from 9 on.
+    # For larger |x|: 1 - 2 / (exp(2|x|) + 1), which rounds to 1 from |x| = 9 on.
     t = real(2) * size
     far = real(1) - real(2) / (exp(t if t < real(18.5) else real(18.5)) + real(1))
     result = near if size < real(0.625) else (far if x > real(0) else -far)
@@ -101,7 +102,7 @@ def tanh_float32(x: Any) -> Any:
 
 @cache
 def function(name: str, real: Any) -> Any:
-    """The function of that name in the language of `expressions`, for numbers of that type."""
+    """The compiled function for a name in the language of `expressions`, for numbers of type `real`."""
     if name in DEFINITIONS:
         return _compiled(name, "x", parsed(DEFINITIONS[name], ("x",)), real)
     in_float32 = real is types.float32
@@ -117,7 +118,8 @@ def function(name: str, real: Any) -> Any:
 
 
 def _compiled(name: str, parameters: str, tree: Any, real: Any) -> Any:
-    """The function of a formula. Its name tells the formula: the cache knows functions by their names."""
+    """The compiled function for a formula. Its name contains a hash of the formula, because the cache finds functions by
+    name."""
     source = python_function(name, parameters, body(tree, Writer()))
     called = {node.func.id for node in ast.walk(tree) if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)}
     used = sorted(called)
@@ -131,15 +133,15 @@ def _compiled(name: str, parameters: str, tree: Any, real: Any) -> Any:
 
 @cache
 def formula(name: str, which: str, real: Any) -> Any:
-    """The function (argument, slope) -> number of a formula of the activation's record: its "value", "slope", "curvature",
-    "slope_from_result" or "curvature_from_result". ValueError if the record has none."""
+    """The compiled function (argument, slope) -> number for a formula of an activation's record. which: "value", "slope",
+    "curvature", "slope_from_result" or "curvature_from_result". Raises ValueError if the record has no such formula."""
     record = BY_NAME[name]
     return _compiled(f"{which}_of_{name}", f"{record.argument(which)}, slope", record.tree(which), real)
 
 
 def chosen(names: Iterable[str], make: Callable[[str], Any]) -> Any:
-    """A function for kernels, (code, *args): it calls the one that `make` returns for the activation of that code, which
-    must be one of `names`. All are made, so a record that lacks a formula is an error before any kernel runs."""
+    """A function for kernels, (code, *args). It calls make(name) for the activation with that code, which must be one of
+    `names`. All these functions are made here, so a record without the needed formula is an error before any kernel runs."""
     names = tuple(names)
     functions = [(CODES[name], make(name)) for name in names]
     return _chosen(functions[0], functions[1:])

@@ -32,14 +32,14 @@ _FUNCTIONS: dict[str, Any] = {
 
 
 class _Writer(FunctionalWriter):
-    """Names NumPy's functions."""
+    """Writes calls of the functions in _FUNCTIONS."""
 
     def call(self, name: str, arguments: list[str]) -> str:
         return f"exp(negative({arguments[0]}))" if name == "decay" else super().call(name, arguments)
 
 
 def _function(parameters: str, tree: ast.expr) -> Callable[..., Any]:
-    """The function of a formula: (argument, ..., out) -> array. The last operation writes to `out`."""
+    """The NumPy function for a formula, (argument, ..., out) -> array. Its last operation writes to `out`."""
     variables, result = body(expanded(tree), _Writer())
     result = f"{result[:-1]}, out=out)" if result.endswith(")") else f"positive({result}, out=out)"
     namespace = dict(_FUNCTIONS)
@@ -50,8 +50,8 @@ def _function(parameters: str, tree: ast.expr) -> Callable[..., Any]:
 
 @cache
 def formula(name: str, which: str) -> Callable[..., Any]:
-    """The function (argument, slope, out=None) that computes a formula of the activation's record: its "value", "slope",
-    "curvature", "slope_from_result" or "curvature_from_result". A formula without x gives an array all the same."""
+    """The NumPy function (argument, slope, out=None) for a formula of an activation's record. which: "value", "slope",
+    "curvature", "slope_from_result" or "curvature_from_result". A constant formula gives an array, too."""
     record = BY_NAME[name]
     tree = record.tree(which)
     if is_number(tree):

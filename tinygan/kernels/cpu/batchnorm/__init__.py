@@ -1,7 +1,7 @@
-"""Batch normalisation of (N, C, ...), with a piecewise linear activation after it.
+"""Batch normalisation of (N, C, ...), followed by a piecewise linear activation.
 
-`small` (NumPy) and `compiled` have the same functions, which see x as a matrix (rows, channels). What they make is put
-together here.
+`small` (NumPy) and `compiled` have the same functions, which treat x as a matrix (rows, channels). The functions here build
+on them.
 """
 from __future__ import annotations
 
@@ -22,45 +22,45 @@ COMPILED_ABOVE = 4096  # elements of x: for more, compiled kernels are faster th
 
 
 def _kernels(x: Array) -> Any:
-    """The functions for an array of this size."""
+    """The module, `compiled` or `small`, for an array of this size."""
     return loaded("tinygan.kernels.cpu.batchnorm.compiled") if x.size > COMPILED_ABOVE else small
 
 
 def _rows(x: Array) -> Array:
-    """(N, C, ...) -> (N * ..., C), C-contiguous: the same memory if x lies channels-last."""
+    """(N, C, ...) -> (N * ..., C), C-contiguous. A view if x is channels-last in memory, else a copy."""
     return channels_last(x).reshape(-1, x.shape[1])
 
 
 def _images(rows: Array, like: Array) -> Array:
-    """The way back, to the shape of `like`."""
+    """The reverse of `_rows`: (N * ..., C) -> the shape of `like`."""
     return np.moveaxis(rows.reshape(like.shape[0], *like.shape[2:], like.shape[1]), -1, 1)
 
 
 def _normalized(x: Array, weight: Array, bias: Array, eps: float, mean: Array, var: Array, activation_name: str,
                 slope: float) -> Normalized:
-    """What kernels are told of the layer and of x."""
+    """x and the layer as the kernels take them. Raises ValueError for an activation that is not piecewise linear."""
     if activation_name not in PIECEWISE_LINEAR:
-        raise ValueError(f"batch_norm: {activation_name!r} is not one of {', '.join(PIECEWISE_LINEAR)}")
+        raise ValueError(f"batch_norm: activation {activation_name!r}, expected one of {', '.join(PIECEWISE_LINEAR)}")
     mean, inverse, weight, bias = map(np.ascontiguousarray, (mean, 1 / np.sqrt(var + var.dtype.type(eps)), weight, bias))
     return Normalized(_rows(x), mean, inverse, weight, bias, activation_name, slope)
 
 
 def batch_norm_statistics(x: Array, mean: Array, var: Array) -> None:
-    """Write each channel's mean and biased variance."""
+    """Write the mean and the biased variance of each channel to `mean` and `var`."""
     if x.size:
         mean[...], var[...] = _kernels(x).moments(_rows(x))
 
 
 def batch_norm(x: Array, weight: Array, bias: Array, eps: float, mean: Array, var: Array, activation_name: str,
                slope: float) -> Array:
-    """x normalised per channel by mean and var, scaled and shifted, and activated."""
+    """x normalised per channel with mean and var, then scaled, shifted and activated."""
     n = _normalized(x, weight, bias, eps, mean, var, activation_name, slope)
     return _images(_kernels(x).normalize(n), x)
 
 
 def batch_norm_sums(g: Array, x: Array, *told: Any) -> Array:
-    """The sums per channel of the gradient before the activation, and of that times the normalised x: (2, C). told: the
-    arguments of `batch_norm` from weight to slope, as in all that follow."""
+    """Two sums for each channel, (2, C): of the gradient before the activation, and of this gradient times the normalised x.
+    told: the arguments of `batch_norm` from weight to slope, here and in the functions below."""
     return _kernels(x).gradient_sums(_rows(g), _normalized(x, *told))
 
 
@@ -70,7 +70,7 @@ def batch_norm_input_grad(g: Array, x: Array, sums: Array, *told: Any) -> Array:
 
 
 def batch_norm_sums_vjp(h: Array, g: Array, x: Array, sums: Array, *told: Any) -> tuple[Array, Array]:
-    """The gradients of sum(h * batch_norm_sums), h (2, C), by g and x."""
+    """The gradients of sum(h * batch_norm_sums) by g and x, for h (2, C)."""
     n = _normalized(x, *told)
     count, nothing, scale = len(n.x), np.zeros_like(h[0]), h[1] * n.inverse
     factors = [h[0], h[1], nothing, -scale * sums[0] / count, -scale * sums[1] / count, nothing, scale]
@@ -80,10 +80,11 @@ def batch_norm_sums_vjp(h: Array, g: Array, x: Array, sums: Array, *told: Any) -
 
 
 def batch_norm_input_grad_vjp(h: Array, g: Array, x: Array, sums: Array, *told: Any) -> tuple[Array, Array, Array, Array]:
-    """The gradients of sum(h * batch_norm_input_grad), h like x, by g, x, weight and sums.
+    """The gradients of sum(h * batch_norm_input_grad) by g, x, weight and sums, for h of the shape of x.
 
-    With n = (x - mean) r, c = weight r and u = g' - (s0 + n s1) / count, g' the gradient before the activation, the result
-    is c u. Through n, whose gradient is a = -c s1 / count h, and through r, whose own by x is -r^2 n / count, x gets
+    Let r = 1 / deviation, n = (x - mean) r and c = weight r. Let g' be the gradient before the activation, s0 and s1 the two
+    sums, and u = g' - (s0 + n s1) / count. Then batch_norm_input_grad is c u. It depends on x in two ways: through n, whose
+    gradient is a = -(c s1 / count) h, and through r, whose derivative by x is -r^2 n / count. So the gradient by x is
     r (a - mean(a) - n mean(a n)) - weight sum(h u) r^2 n / count.
     """
     n, kernels = _normalized(x, *told), _kernels(x)

@@ -1,8 +1,8 @@
-"""The compiled kernels of batch normalisation with the activation after it. They see channels-last images, or a batch of
+"""The compiled kernels of batch normalisation followed by an activation. They treat channels-last images, or a batch of
 vectors, as a matrix (rows, channels).
 
-With z = (x - mean) / deviation * weight + bias the result is activation(z). The activation is piecewise linear: its own
-second derivative is 0. Backward computes z from x again, so the result need not be kept.
+The result is activation(z), where z = (x - mean) / deviation * weight + bias. The activation is piecewise linear, so its
+second derivative is 0. Backward computes z again from x, so the result need not be kept.
 """
 from __future__ import annotations
 
@@ -24,19 +24,19 @@ from tinygan.kernels.cpu.runtime.workspace import empty
 
 
 class Normalization(NamedTuple):
-    """What a task is told: addresses, 0 for what it does not use, and sizes."""
+    """The arguments of a task: addresses (0 for arrays that it does not use), sizes, and the activation's code and slope."""
 
-    x: int  # (rows, channels), as the next four
-    gradient: int  # of the result
-    second: int
+    x: int  # (rows, channels), like the next four
+    gradient: int  # the gradient of the result
+    second: int  # h, the gradient of a gradient
     out: int
     out_x: int
-    mean: int  # (channels,), as the next three
+    mean: int  # (channels,), like the next three
     inverse: int  # 1 / deviation
     weight: int
     bias: int
-    factors: int  # several rows (channels,)
-    partial: int  # `totals` rows (channels,) of float64 for each part
+    factors: int  # several rows (channels,); each task says which
+    partial: int  # for each part, `totals` rows (channels,) of float64
     totals: int
     rows: int
     channels: int
@@ -45,14 +45,14 @@ class Normalization(NamedTuple):
 
 
 class Matrices(NamedTuple):
-    """Functions for the kernels that go through matrices by rows."""
+    """Functions for kernels that go through matrices row by row."""
 
     share: Any
-    """(t, part, parts): first and end of the rows that are a part's."""
+    """(t, part, parts): (first, end) of the rows of a part."""
     row: Any
     """(matrix, i, channels): row i of the matrix at that address."""
     sums: Any
-    """(t, part, i): row i of a part's sums, all 0."""
+    """(t, part, i): row i of the sums of a part, set to 0."""
 
 
 @cache
@@ -71,7 +71,7 @@ def _matrices(real: Any) -> Matrices:
 
 
 def _task(name: str, real: Any, rows: Any) -> int:
-    """The address of a task. rows(name of an activation) is its loop for that activation: (t, part, first, end)."""
+    """The address of a task. rows(name of an activation) returns the loop for that activation, (t, part, first, end)."""
     share, *_ = _matrices(real)
     loop = chosen(PIECEWISE_LINEAR, rows)
 
@@ -84,14 +84,14 @@ def _task(name: str, real: Any, rows: Any) -> int:
 
 
 def _descend(activation: str, real: Any) -> Any:
-    """A function for kernels, (g, z, slope): g times the activation's slope at z. It is rounded: were it fused with an
-    addition, digits would depend on the activation."""
+    """A function for kernels, (g, z, slope): g times the activation's slope at z. The product is rounded before anything is
+    added. With a fused multiply-add the last digits would depend on the activation."""
     slope_at = formula(activation, "slope", real)
     return inline(lambda g, z, slope: g * slope_at(z, slope), rounded=True)
 
 
 def _moments(real: Any) -> int:
-    """The sums of x and of its square, of x less what lies at `mean`: so a large mean takes no digits."""
+    """The sums of x - c and of (x - c)^2, where c is at `mean`. If c is near the mean, a large mean takes no digits."""
     share, row, sums = _matrices(real)
 
     @task(Normalization, str(real))
@@ -101,7 +101,7 @@ def _moments(real: Any) -> int:
         n, at_x = t.channels, t.x
         centre = row(t.mean, 0, n)
         quads = first + (end - first) // 4 * 4
-        for i in range(first, quads, 4):  # four rows in the elements' own precision, the sums of those in float64
+        for i in range(first, quads, 4):  # four rows are added in their own precision, and their sum in float64
             x0, x1, x2, x3 = row(at_x, i, n), row(at_x, i + 1, n), row(at_x, i + 2, n), row(at_x, i + 3, n)
             for c in range(n):
                 d0, d1, d2, d3 = x0[c] - centre[c], x1[c] - centre[c], x2[c] - centre[c], x3[c] - centre[c]
@@ -118,7 +118,7 @@ def _moments(real: Any) -> int:
 
 
 def _normalize(real: Any) -> int:
-    """activation(z), at `out`."""
+    """Writes activation(z) to `out`."""
     _, row, _ = _matrices(real)
 
     def rows(activation: str) -> Any:
@@ -141,7 +141,7 @@ def _normalize(real: Any) -> int:
 
 
 def _gradient_sums(real: Any) -> int:
-    """The sums of the gradient of z, and of that times the normalised x."""
+    """The sums of the gradient of z, and of this gradient times the normalised x."""
     _, row, sums = _matrices(real)
 
     def rows(activation: str) -> Any:
@@ -177,7 +177,7 @@ def _gradient_sums(real: Any) -> int:
 
 
 def _input_gradient(real: Any) -> int:
-    """weight / deviation * (g - factors[0] - normalised x * factors[1]), g the gradient of z, at `out`."""
+    """Writes weight / deviation * (g - factors[0] - normalised x * factors[1]) to `out`, where g is the gradient of z."""
     _, row, _ = _matrices(real)
 
     def rows(activation: str) -> Any:
@@ -203,7 +203,7 @@ def _input_gradient(real: Any) -> int:
 
 
 def _second_sums(real: Any) -> int:
-    """The sums of h, the array at `second`, of h times the normalised x, and of h times the gradient of z."""
+    """The sums of h (the array at `second`), of h times the normalised x, and of h times the gradient of z."""
     _, row, sums = _matrices(real)
 
     def rows(activation: str) -> Any:
@@ -231,8 +231,8 @@ def _second_sums(real: Any) -> int:
 
 
 def _combine(real: Any) -> int:
-    """With n the normalised x, h as above, g the gradient of z, k the factors: at `out` (k0 + k1 n + k2 h) times the slope
-    of the activation, at `out_x` k3 + k4 n + k5 h + k6 g."""
+    """Let n be the normalised x, h the array at `second`, g the gradient of z, and k0 .. k6 the rows of the factors. Writes
+    (k0 + k1 n + k2 h) times the slope of the activation to `out`, and k3 + k4 n + k5 h + k6 g to `out_x`."""
     _, row, _ = _matrices(real)
 
     def rows(activation: str) -> Any:
@@ -281,12 +281,12 @@ def make(real: Any) -> Tasks:
 def _run(task: str, x: Array, vectors: Sequence[Array], activation: str = "identity", slope: float = 0.0,
          gradient: Array | None = None, second: Array | None = None, out: Array | None = None, out_x: Array | None = None,
          factors: Array | None = None, totals: int = 0) -> Array:
-    """Run a task on x (rows, channels), which is C-contiguous, as are all the others. vectors: mean, 1 / deviation, weight
-    and bias. Returns the sums that it makes, if any: (totals, channels), float64."""
+    """Run a task on x (rows, channels). All arrays are C-contiguous. vectors: mean, 1 / deviation, weight and bias. Returns
+    the sums that the task computes, (totals, channels) in float64, or an empty array if there are none."""
     rows, channels = x.shape
     folded, parts = fold(rows, channels), pool.parts(x.size)
     if folded > 1:
-        vectors = [v[None].repeat(folded, 0) for v in vectors]  # (np.tile takes many times as long)
+        vectors = [v[None].repeat(folded, 0) for v in vectors]  # (np.tile is many times slower)
         factors = factors if factors is None else factors[:, None].repeat(folded, 1)
     mean, inverse, weight, bias = map(address, vectors)
     sums = np.empty((parts, totals, folded * channels)) if totals else None
@@ -303,8 +303,8 @@ def _address(array: Array | None) -> int:
 
 
 def moments(x: Array) -> tuple[Array, Array]:
-    """See `small`, and so below."""
-    # Sums around something near the mean, in float64: a large mean takes no digits from the variance.
+    """See `small`, which describes this function and those below."""
+    # Subtract something near the mean first, so that a large mean takes no digits from the variance.
     centre = x[::max(1, len(x) // 16)].mean(0)
     first, second = _run("moments", x, [centre] * 4, totals=2) / x.shape[0]
     return (centre + first).astype(x.dtype), np.maximum(second - first * first, 0).astype(x.dtype)

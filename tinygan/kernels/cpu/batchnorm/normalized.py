@@ -1,4 +1,4 @@
-"""What all kernels of batch normalisation are told."""
+"""The arguments that all kernels of batch normalisation share."""
 from __future__ import annotations
 
 from typing import Any, NamedTuple
@@ -9,12 +9,12 @@ Array = np.ndarray[Any, Any]
 
 
 class Normalized(NamedTuple):
-    """z = (x - mean) * inverse * weight + bias, and the activation of z."""
+    """What activation(z) depends on, where z = (x - mean) * inverse * weight + bias."""
 
     x: Array  # (rows, channels), C-contiguous
-    mean: Array  # (channels,), as the next three
+    mean: Array  # (channels,), like the next three
     inverse: Array  # 1 / deviation
     weight: Array
     bias: Array
-    activation: str  # one of PIECEWISE_LINEAR
-    slope: float  # its parameter
+    activation: str  # a name in PIECEWISE_LINEAR
+    slope: float  # the parameter of the activation

@@ -1,5 +1,5 @@
-"""Batch normalisation in NumPy, for arrays that are too small to gain from compiled kernels. `compiled` has the same
-functions."""
+"""Batch normalisation in NumPy, for arrays that are too small for compiled kernels to be faster. `compiled` has the same
+functions. z is the value before the activation, as in `normalized`."""
 from __future__ import annotations
 
 from typing import Any
@@ -12,12 +12,12 @@ from tinygan.kernels.cpu.batchnorm.normalized import Array, Normalized
 
 def moments(x: Array) -> tuple[Array, Array]:
     """Mean and variance over the rows of x (rows, channels)."""
-    wide = x.astype(np.float64)  # sums over a large batch lose digits in float32
+    wide = x.astype(np.float64)  # in float32 the sums over a large batch would lose digits
     return wide.mean(0).astype(x.dtype), wide.var(0).astype(x.dtype)
 
 
 def _normal(n: Normalized) -> Array:
-    """x normalised."""
+    """The normalised x."""
     return (n.x - n.mean) * n.inverse
 
 
@@ -35,14 +35,14 @@ def normalize(n: Normalized) -> Array:
 
 
 def gradient_sums(g: Array, n: Normalized) -> Array:
-    """The sums over the rows of the gradient of z, and of that times the normalised x: (2, channels)."""
+    """The sums over the rows of the gradient of z, and of this gradient times the normalised x: (2, channels)."""
     normal = _normal(n)
     by_z = g * _slopes(n, normal)
     return np.array([by_z.sum(0, dtype=np.float64), (by_z * normal).sum(0, dtype=np.float64)], g.dtype)
 
 
 def input_gradient(g: Array, n: Normalized, sums: Array) -> Array:
-    """The gradient of x, from that of the result and the sums above."""
+    """The gradient of x. g: the gradient of the result. sums: what `gradient_sums` returns."""
     normal, means = _normal(n), sums / g.dtype.type(len(g))
     return (g * _slopes(n, normal) - (means[0] + normal * means[1])) * (n.weight * n.inverse)
 
@@ -54,8 +54,8 @@ def second_sums(h: Array, g: Array, n: Normalized) -> Array:
 
 
 def combine(h: Array, g: Array, n: Normalized, factors: Array) -> tuple[Array, Array]:
-    """With k the factors (7, channels), n the normalised x, s the activation's slopes: (k0 + k1 n + k2 h) s, and
-    k3 + k4 n + k5 h + k6 s g."""
+    """(k0 + k1 n + k2 h) s and k3 + k4 n + k5 h + k6 s g, where k are the factors (7, channels), n is the normalised x and s
+    are the slopes of the activation."""
     k, normal = factors, _normal(n)
     slopes = _slopes(n, normal)
     return (k[0] + k[1] * normal + k[2] * h) * slopes, k[3] + k[4] * normal + k[5] * h + k[6] * (slopes * g)

@@ -1,34 +1,35 @@
-"""The convolution triangle on the CPU: the map y of an image x, and its adjoints in the image and in the weight w.
+"""The convolution triangle on the CPU: the map y of an image x, and its adjoints in the image x and in the weight w.
 
     y[n, k, i, j] = sum over c, a, b of x[n, c, s i + a - p, s j + b - p] w[k, c, a, b]        stride s, padding p
 
 Four algorithms compute it.
 
-1. NumPy, for small convolutions: the patches of x become the rows of a matrix (im2col; Chellapilla, Puri, Simard 2006).
-2. An image in each lane of a vector register, for few channels: the sum as it stands, for many images at once.
-3. Tiles of many pixels. A transform of the patches, a matrix product for each point, a transform back: fewer products than
-   the sum has (Winograd 1980; Lavin, Gray 2016).
-4. Tiles of one pixel, the direct algorithm: as 3., but the transforms do nothing.
+1. NumPy, for small convolutions. The patches of x become the rows of a matrix (im2col; Chellapilla, Puri, Simard 2006).
+2. One image in each lane of a vector register, for few channels. The sum is computed as written above, for many images at
+   once.
+3. Tiles of many pixels. The patches are transformed, there is a matrix product for each point, and its result is transformed
+   back. This needs fewer multiplications than the sum (Winograd 1980; Lavin, Gray 2016).
+4. Tiles of one pixel, the direct algorithm. It is like 3, but the transforms do nothing.
 
-3. and 4. are one piece of code. With U the transformed weights, at each point
+The same code computes 3 and 4. Let U be the transformed weights. At each point
 
     y = scatter(gather(x) U),     x = scatter(gather(y) U^T),     w = transform back(gather(y)^T gather(x)).
 
-In the order in which to read them:
+The modules, in the order in which to read them:
 
     im2col            algorithm 1
-    planner           which algorithm, which tile, how threads share the work; all thresholds of the compiled algorithms
-    compiled          Python functions of algorithms 2 to 4: memory, addresses, and which kernel runs when
+    planner           chooses the algorithm, the tile and the shares of the threads; has all thresholds of algorithms 2 to 4
+    compiled          Python functions for algorithms 2 to 4: they provide memory and run the kernels
     tiled             kernel: the convolution by tiles, and its adjoint in the image
     patches           kernels: from patches of pixels to points (gather), from products back to pixels (scatter)
     weights           kernels: from weights to points, from products back to the gradient of weights
     weight_grad       kernels: the gradient of the weight by tiles
-    tile_transforms   generated code: the small constant matrices between pixels and points
+    tile_transforms   generated code: multiplies by the small constant matrices between pixels and points
     lanes             kernels: algorithm 2
     lane_products     generated code: the innermost loops of `lanes`
 
 `tinygan.kernels.winograd` explains tiles, points and phases, and has the matrices. `g` is a Geometry (see `ops.conv`).
-Images are (N, C, H, W) to the caller. The kernels want them channels-last in memory, and so are the results.
+The caller's images have the axes (N, C, H, W). In memory the kernels want them channels-last, and the results are.
 """
 from __future__ import annotations
 
@@ -46,13 +47,13 @@ from tinygan.kernels.cpu.runtime.loading import loaded
 __all__ = ["conv2d", "conv2d_input_grad", "conv2d_weight_grad"]
 
 Array = np.ndarray[Any, Any]
-COMPILED_ABOVE = 2**18  # multiplications of a group: more are faster by the compiled kernels than by NumPy
+COMPILED_ABOVE = 2**18  # multiplications in a group: for more, the compiled kernels are faster than NumPy
 
 
 def conv2d(x: Array, weight: Array, g: Any, bias: Array | None = None, activation_name: str = "identity", slope: float = 0.0,
            statistics: Any = None) -> Array:
-    """activation(x * weight + bias): (N, C, H, W), (K, C / groups, kH, kW), (K,) -> (N, K, OH, OW). statistics: where to
-    write the mean and the biased variance of each channel of the result, which has no activation then."""
+    """activation(x * weight + bias): (N, C, H, W), (K, C / groups, kH, kW), (K,) -> (N, K, OH, OW). statistics: None, or two
+    arrays for the mean and the biased variance of each channel of the result. With statistics there is no activation."""
     if not _is_large(x.shape[0], weight.size, g):
         return _finished(im2col.conv2d(x, weight, g), bias, activation_name, slope, statistics)
     fused = bias is not None and activation_name in FUSED
@@ -82,7 +83,7 @@ def conv2d_weight_grad(x: Array, y: Array, g: Any) -> Array:
 
 
 def _is_large(images: int, weight_size: int, g: Any) -> bool:
-    """Whether the compiled kernels are faster. To them each group is a convolution of its own."""
+    """Whether the compiled kernels are faster than NumPy. For them each group is a separate convolution."""
     return images * g.output[0] * g.output[1] * (weight_size // g.groups) > COMPILED_ABOVE
 
 
@@ -91,7 +92,7 @@ def _compiled() -> Any:
 
 
 def _finished(y: Array, bias: Array | None, activation_name: str, slope: float, statistics: Any) -> Array:
-    """y with what the kernels have not done: bias, statistics and activation."""
+    """Adds to y what the kernels have not applied: the bias and the activation. Also writes the statistics."""
     if bias is not None:
         y += bias[:, None, None]
     if statistics is not None:

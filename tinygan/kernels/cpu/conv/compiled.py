@@ -1,4 +1,4 @@
-"""The compiled convolutions behind Python functions: they follow the planner, lend memory and run the kernels. Importing
+"""Python functions that run the compiled convolutions: they ask the planner, provide memory and run the kernels. Importing
 this module compiles what every training with convolutions needs, or loads it from the cache.
 
 Images and maps are channels-last here, (N, H, W, C). `g` is a Geometry (see `ops.conv`).
@@ -40,7 +40,7 @@ def _run(kernel: int, arguments: tuple[Any, ...]) -> None:
 
 
 def conv2d(x: Array, weight: Array, g: Any, bias: Array | None, activation: int, slope: float) -> Array:
-    """activation(x * weight + bias); activation: the code of a fused one."""
+    """activation(x * weight + bias). activation: the code of a fused activation."""
     return _convolve(x, weight, g, False, None if bias is None else np.ascontiguousarray(bias), activation, slope)
 
 
@@ -51,7 +51,7 @@ def conv2d_input_grad(y: Array, weight: Array, g: Any, bias: Array | None = None
 
 def _convolve(source: Array, weight: Array, g: Any, adjoint: bool, bias: Array | None, activation: int,
               slope: float) -> Array:
-    """The map of an image, or, `adjoint`, the image of a map."""
+    """The map of an image. If `adjoint`: the image of a map."""
     kernels, channels, images = weight.shape[0], weight.shape[1] * g.groups, source.shape[0]
     if planner.suits_lanes(g, channels, kernels, source, adjoint):
         return _convolve_lanes(source, weight, g, adjoint, bias, activation, slope)
@@ -80,8 +80,8 @@ def _convolve(source: Array, weight: Array, g: Any, adjoint: bool, bias: Array |
 
 
 def _packed(whole: Array, weight: Array, plan: TiledPlan) -> Array:
-    """weight (K, C, kH, kW), a group of the `whole` weight, transformed and packed. That of a parameter is kept until it
-    changes."""
+    """The transformed and packed weight of one group, (K, C, kH, kW). whole: the weight of all groups. If it is a Parameter,
+    the packed weight is kept until the Parameter changes."""
     def pack() -> Array:
         u = empty((plan.packed_bytes,), np.uint8)
         source = np.ascontiguousarray(weight)
@@ -96,11 +96,11 @@ def _packed(whole: Array, weight: Array, plan: TiledPlan) -> Array:
 
 def _convolve_lanes(source: Array, weight: Array, g: Any, adjoint: bool, bias: Array | None, activation: int,
                     slope: float) -> Array:
-    """`_convolve` for few channels, with an image in each lane."""
+    """`_convolve` for few channels, with one image in each lane."""
     dtype, (kernels, channels) = source.dtype, weight.shape[:2]
     target = empty((source.shape[0], *(g.input if adjoint else g.output), channels if adjoint else kernels), dtype)
     rows = weight.transpose(2, 3, 0, 1) if adjoint else weight.transpose(2, 3, 1, 0)
-    if adjoint:  # phase after phase, each backward
+    if adjoint:  # sort the columns of the kernel by phase, and reverse each phase
         rows = rows[:, [tap for phase in range(g.stride[1]) for tap in reversed(range(phase, g.kernel[1], g.stride[1]))]]
     rows = np.ascontiguousarray(rows)
     sizes = planner.plan_lanes(dtype, g, source.shape[0], channels, kernels, adjoint, pool.size)
@@ -139,8 +139,8 @@ def conv2d_weight_grad(x: Array, y: Array, g: Any) -> Array:
 
 def _add_tiled_weight_grad(c: Convolution, tile: Tile, dtype: Any, x_row: int, y_row: int, x: int, y: int, gradient: int,
                            accumulate: bool) -> None:
-    """Add the gradient from some images of a batch, or write it. x_row, y_row: bytes of a row of V. x, y, gradient:
-    addresses."""
+    """Write the gradient from some images of a batch, or add it if `accumulate`. x_row, y_row: the bytes from row to row of
+    V of the image and of the map. x, y, gradient: addresses."""
     real, item = REALS[dtype], dtype.itemsize
     rows, width, tiles = microkernel.ROWS, microkernel.columns(item), c.tiles.images * c.tiles.high * c.tiles.wide
     x_plane, y_plane = planner.plane_bytes(tiles, x_row), planner.plane_bytes(tiles, y_row)
@@ -149,7 +149,7 @@ def _add_tiled_weight_grad(c: Convolution, tile: Tile, dtype: Any, x_row: int, y
     kernels_at_once = max(1, planner.GRADIENT_PRODUCTS_BYTES // (tile.points * products_row * rows)) * rows
     products_plane = planner.plane_bytes(kernels_at_once, products_row)
     products_each, patch_each = tile.points * products_plane, planner.patch_bytes(c, tile, item)
-    beyond = (rows + width) * item  # what a block of rows or of columns reads beyond its matrix
+    beyond = (rows + width) * item  # an incomplete block of the micro-kernel reads this much after the end of its matrix
     with Scratch(tile.points * x_plane + beyond, tile.points * y_plane + beyond, pool.size * products_each,
                  pool.size * patch_each) as (image_v, map_v, products, patch):
         for side, pixels, v, row, plane in ((c.image, x, image_v, x_row, x_plane), (c.map, y, map_v, y_row, y_plane)):
@@ -164,17 +164,17 @@ def _add_tiled_weight_grad(c: Convolution, tile: Tile, dtype: Any, x_row: int, y
 
 def _add_direct_weight_grad(c: Convolution, tile: Tile, dtype: Any, x_row: int, y_row: int, x: int, y: int, gradient: int,
                             accumulate: bool) -> None:
-    """The same for the direct algorithm, where nearly all the time goes into sums over pixels. They are cut into pieces,
-    which the parts share."""
+    """The same for the direct algorithm. Nearly all its time goes into sums over pixels. So these are cut into pieces, which
+    the parts share."""
     item, real, kernels = dtype.itemsize, REALS[dtype], c.weight.kernels
     depth, count = c.phases * c.weight.channels, c.tiles.images * c.tiles.high * c.tiles.wide
     v_plane, patch_each = planner.plane_bytes(count, x_row), planner.patch_bytes(c, tile, item)
     kernel_bytes = c.weight.channels * c.weight.height * c.weight.width * item
-    pieces = max(1, count // planner.DIRECT_GRADIENT_TERMS)
+    pieces = max(1, count // planner.DIRECT_GRADIENT_LEAST_TERMS)
     passes = -(-kernels * pieces * depth * item // planner.DIRECT_GRADIENT_PRODUCTS_BYTES)
     at_once = min(kernels, -(-kernels // passes // microkernel.ROWS) * microkernel.ROWS)  # whole blocks of rows
     starts = np.arange(pieces + 1) * count // pieces
-    products_bytes = pieces * (at_once * depth * item + LINE) + LINE  # vectors are read to the end
+    products_bytes = pieces * (at_once * depth * item + LINE) + LINE  # (the last vector reads beyond the products)
     longest = int(np.diff(starts).max())
     panels = planner.whole_lines(gemm.scratch_elements(at_once, depth, longest, False, False, dtype) * item)
     with Scratch(v_plane, products_bytes, pool.size * panels, pool.size * patch_each) as (v, products, memory, patch):
@@ -183,7 +183,7 @@ def _add_direct_weight_grad(c: Convolution, tile: Tile, dtype: Any, x_row: int, 
         for k in range(0, kernels, at_once):
             some = min(at_once, kernels - k)
             plane = planner.plane_bytes(some, depth * item)
-            # Of the map nothing need be gathered: its pixels lie as the product wants them.
+            # The map need not be gathered: its pixels in memory already are the matrix that the product needs.
             _multiply_pieces(dtype, y + k * item, c.map.pixel_bytes, v, x_row, products, plane, starts, some, depth,
                              memory, panels)
             if pieces > 1:
@@ -197,8 +197,9 @@ def _add_direct_weight_grad(c: Convolution, tile: Tile, dtype: Any, x_row: int, 
 
 def _multiply_pieces(dtype: Any, y: int, y_row: int, v: int, v_row: int, products: int, plane: int, starts: Array,
                      kernels: int, depth: int, memory: int, memory_each: int) -> None:
-    """For each piece, the rows from one of `starts` to the next, the product of y^T (kernels, rows) and V (rows, depth). The
-    products lie `plane` bytes apart. All but sizes are addresses; distances count bytes."""
+    """For each piece, compute the product of y^T (kernels, rows) and V (rows, depth). A piece has the rows from one of
+    `starts` to the next. plane: the bytes from product to product. y, v, products and memory are addresses; y_row, v_row
+    and memory_each count bytes."""
     item, pieces = dtype.itemsize, len(starts) - 1
     table = np.zeros(pieces, gemm.PRODUCTS)
     table["a"], table["a_row"], table["a_step"] = y + starts[:-1] * y_row, 1, y_row // item
@@ -213,14 +214,14 @@ def _multiply_pieces(dtype: Any, y: int, y_row: int, v: int, v_row: int, product
 
 @lru_cache(1024)
 def _shares(products: int, parts: int) -> int:
-    """Into how many shares each of some products is cut, so that no part has much more to do than another. Each share packs
-    the same again, so fewer are better."""
+    """How many shares each product is cut into, so that no part has much more work than another. Every share packs the same
+    matrix again, so fewer shares are better."""
     return next(shares for shares in range(1, parts + 1)
                 if shares == parts or -(-products * shares // parts) * parts <= 1.1 * products * shares)
 
 
 def _weight_grad_lanes(x: Array, y: Array, g: Any) -> Array:
-    """The gradient for few channels, with an image in each lane."""
+    """The gradient of the weight for few channels, with one image in each lane."""
     channels, kernels, (height, width) = x.shape[3], y.shape[3], g.kernel
     sizes = planner.plan_lanes(x.dtype, g, x.shape[0], channels, kernels, False, pool.size)
     rows, lane_count = width * channels + ROWS_AT_ONCE, VECTOR_BYTES // x.itemsize
@@ -240,7 +241,7 @@ def _pointer(place: int, dtype: Any) -> Any:
     return ctypes.cast(place, ctypes.POINTER(ctypes.c_float if dtype == np.float32 else ctypes.c_double))
 
 
-# What every training with convolutions needs.
+# Every training with convolutions needs these.
 for _make in (make_gather, make_pack, tiled.make_convolve, make_weight_grad, make_reorder, gemm.make_batch, layout.make,
               normalization.make):
     _make(REALS[np.dtype(np.float32)])

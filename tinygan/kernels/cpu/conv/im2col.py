@@ -1,7 +1,7 @@
-"""The three convolution maps in plain NumPy: matrix products with the patches of the image, which are laid out as rows.
+"""The three convolution maps in plain NumPy. The patches of the image become the rows of a matrix, which is then multiplied.
 
-They serve small convolutions, for which compiled kernels would not be faster. Images are (N, C, H, W); results are
-channels-last in memory.
+These functions serve small convolutions, for which compiled kernels would not be faster. Images are (N, C, H, W); results
+are channels-last in memory.
 """
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def _padded_size(g: Any) -> tuple[int, int]:
 
 
 def _patches(x: Array, g: Any) -> Array:
-    """x (N, C, H, W) -> a view (N, OH, OW, kH, kW, C) of the padded image."""
+    """x (N, C, H, W) -> its patches (N, OH, OW, kH, kW, C), a view of the padded image."""
     n, c = x.shape[:2]
     (height, width), (top, left) = _padded_size(g), g.padding
     padded = np.zeros((n, height, width, c), x.dtype)

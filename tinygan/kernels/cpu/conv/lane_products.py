@@ -1,4 +1,4 @@
-"""The innermost loops of `lanes`: products of vectors, one image a lane, whose sums stay in registers."""
+"""The innermost loops of `lanes`: products of vectors with one image in each lane. The sums stay in registers."""
 from __future__ import annotations
 
 import itertools
@@ -11,20 +11,20 @@ from numba.extending import intrinsic
 from tinygan.kernels.cpu.runtime.registers import Registers
 from tinygan.kernels.cpu.runtime.simd import VECTOR_BYTES
 
-SUMS_HELD = 16 if VECTOR_BYTES == 64 else 8  # in registers; the others are for what is multiplied
-CHANNELS_AT_ONCE = SUMS_HELD // 2  # of the target
-PIXELS_AT_ONCE = 8  # of the target
-KERNELS_AT_ONCE = 4  # in a weight's gradient
-ROWS_AT_ONCE = 8  # of a weight (taps of a kernel's row times channels), in its gradient
-ENTRY_BYTES = 16  # of the table of rows: where pixels and where weights begin
+SUMS_HELD = 16 if VECTOR_BYTES == 64 else 8  # registers for sums; the other registers are for the factors
+CHANNELS_AT_ONCE = SUMS_HELD // 2  # channels of the target
+PIXELS_AT_ONCE = 8  # pixels of the target
+KERNELS_AT_ONCE = 4  # in the gradient of a weight
+ROWS_AT_ONCE = 8  # in the gradient of a weight; a row is one tap of a kernel's row in one channel
+ENTRY_BYTES = 16  # of an entry in the table of rows: the address of a row of pixels and the address of its weights
 
 
 def row_filter(real: Any, channels: int) -> Any:
-    """(apply_filter, pixels): a function for kernels that computes `channels` channels of so many neighbouring pixels.
+    """(apply_filter, pixels): a function for kernels that computes `channels` channels of `pixels` neighbouring pixels.
 
-    apply_filter(rows, table, count, x, x_pixel, weights, weights_row, y, y_pixel):
-    y[q, j] += sum over the `rows` rows of the table and p < count of x[q, p] * weights[p, j], for vectors x and y. Each
-    entry of the table has the addresses of a row of pixels and of its weights; x and weights are the distances from there.
+    apply_filter(rows, table, count, x, x_pixel, weights, weights_row, y, y_pixel) computes, for vectors x and y,
+    y[q, j] += sum of x[q, p] * weights[p, j] over the `rows` entries of the table and over p < count. Each entry has the
+    address of a row of pixels and the address of its weights; x and weights are distances from there.
     """
     pixels = min(PIXELS_AT_ONCE, SUMS_HELD // channels)
     item = real.bitwidth // 8
@@ -63,10 +63,10 @@ def row_filter(real: Any, channels: int) -> Any:
 
 
 def outer_products(real: Any, kernels: int) -> Any:
-    """(add_outer, rows): a function for kernels that adds outer products of vectors to a block of so many rows.
+    """(add_outer, rows): a function for kernels that adds outer products of vectors to a block of `rows` rows.
 
-    add_outer(count, x, x_pixel, y, y_pixel, sums, sums_row): sums[i, j] += sum over count (positive) pixels of x[i] * y[j],
-    for j < kernels.
+    add_outer(count, x, x_pixel, y, y_pixel, sums, sums_row) computes sums[i, j] += sum of x[i] * y[j] over `count` pixels,
+    for i < rows and j < kernels. count must be positive.
     """
     rows = min(ROWS_AT_ONCE, SUMS_HELD // kernels)
 

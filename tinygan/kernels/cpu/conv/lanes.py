@@ -1,14 +1,16 @@
-"""The kernels of convolutions of few channels, by their definition, with an image in each lane of a vector register.
+"""The kernels for convolutions with few channels. They compute the sum of the definition, with one image in each lane of a
+vector register.
 
-Where images have few channels, blocks of a matrix product would be nearly empty, and so would vectors of channels. But a
-batch has many images. With one image in each lane a convolution is one multiply-add of vectors after the other, whatever
-its stride and padding.
+If images have few channels, the blocks of a matrix product would be nearly empty, and so would vectors of channels. But a
+batch has many images. With one image in each lane a convolution is a sequence of multiply-adds of vectors, for any stride
+and padding.
 
-`lift` brings a row of pixels of some images into this order, `lower` brings a row of results back. Both transpose squares in
-registers. The lifted rows lie in a ring, which holds as many as a kernel covers and stays in the cache.
+`lift` brings a row of pixels of some images into this order, and `lower` brings a row of results back. Both transpose
+squares in registers. The lifted rows are stored in a ring buffer, which has as many rows as a kernel covers and stays in the
+cache.
 
-The source is what is read, the target what is written: the image and the map, or for the adjoint the map and the image.
-Both are channels-last. Addresses and distances count bytes.
+The source is read, and the target is written. They are the image and the map, or for the adjoint the map and the image. Both
+are channels-last. Distances count bytes.
 """
 from __future__ import annotations
 
@@ -26,7 +28,7 @@ from tinygan.kernels.cpu.runtime.simd import VECTOR_BYTES, lanes_of, square_tran
 
 
 class ImageSize(NamedTuple):
-    """The size of each image of one side."""
+    """The size of an image, or of a map."""
 
     height: int
     width: int
@@ -34,8 +36,7 @@ class ImageSize(NamedTuple):
 
 
 class LaneSizes(NamedTuple):
-    """What both tasks are told of a convolution's sizes. `*_each` are the bytes of scratch memory that a part has for
-    itself."""
+    """The sizes of a convolution, for both tasks. `*_each` are the bytes of scratch memory for each part."""
 
     source: ImageSize
     target: ImageSize
@@ -44,47 +45,49 @@ class LaneSizes(NamedTuple):
     stride_high: int
     stride_wide: int
     top: int
-    """Padding."""
+    """The padding above the image."""
     left: int
+    """The padding to the left of the image."""
     dilation: int
-    """Rows of the image from one row of the kernel to the next."""
+    """The rows of the image from one row of the kernel to the next."""
     kernel_height: int
     kernel_width: int
     bands: int
-    """Into how many bands of rows a block of images is cut, for the parts to share."""
+    """How many bands of rows a block of images is cut into. The parts share the bands."""
     before: int
-    """Zero pixels before those of a lifted row. Zeros follow, too."""
+    """How many zero pixels precede the pixels of a lifted row. There are also zeros after them."""
     ring_rows: int
+    """The number of lifted rows in the ring buffer."""
     ring_row: int
-    """Bytes of a lifted row."""
+    """The bytes of a lifted row."""
     ring_each: int
     row_each: int
-    """Bytes of a row of the target."""
+    """The bytes of a row of the target."""
 
 
 class ConvolveLanes(NamedTuple):
-    """What the task `convolve` is told. All but the sizes, the activation and its slope are addresses."""
+    """The arguments of the task `convolve`: sizes, addresses, the activation and its slope."""
 
     sizes: LaneSizes
     source: int
     target: int
     weights: int
-    """(kernel height, kernel width, source's channels, target's channels). For the adjoint the columns of the kernel are
-    sorted by phase, and each phase runs backward."""
+    """(kernel height, kernel width, channels of the source, channels of the target). For the adjoint the columns of the
+    kernel are sorted by phase, and the columns of each phase are in reverse order."""
     bias: int
-    """A number for each channel of the target, or 0 for none."""
+    """One number for each channel of the target. 0 for no bias."""
     activation: int
-    """Its code; forward only."""
+    """The code of the activation. For the adjoint: identity."""
     slope: float
     ring: int
     row: int
     table: int
-    """Memory for one entry for each row of the kernel: where the pixels under it lie, and its weights."""
+    """Scratch memory for one entry for each row of the kernel: the addresses of the pixels under it and of its weights."""
     table_each: int
 
 
 class WeightGradLanes(NamedTuple):
-    """What the task `weight_grad` is told. The source is the image, the target the map, which is read here."""
+    """The arguments of the task `weight_grad`. The source is the image. The target is the map, which is read here, too."""
 
     sizes: LaneSizes
     source: int
@@ -92,15 +95,15 @@ class WeightGradLanes(NamedTuple):
     ring: int
     row: int
     sums: int
-    """Where each part writes its sums (kernel height, rows, kernels, lanes). A row is one tap of a kernel's row in one
-    channel; those beyond the weight's rows are unused."""
+    """Address of the sums, (kernel height, rows, kernels, lanes) for each part. A row is one tap of a kernel's row in one
+    channel. Some more rows follow, which are not used."""
     sums_each: int
     sums_plane: int
-    """Bytes from one row of the kernel to the next."""
+    """The bytes from one row of the kernel to the next."""
 
 
 class _Rows(NamedTuple):
-    """Functions for kernels that move rows of pixels of a block of images."""
+    """Functions for kernels that move rows of pixels. They work on a block of images, one for each lane."""
 
     fill: Any
     lift: Any
@@ -111,7 +114,8 @@ class _Rows(NamedTuple):
 
 @inline
 def under(s: Any, row: Any, tap: Any) -> Any:
-    """The row of the source that a row of the kernel covers, for a row of the target; -1 where there is none."""
+    """The row of the source that row `tap` of the kernel covers when row `row` of the target is computed; -1 if there is
+    none."""
     if not s.adjoint:
         found = row * s.stride_high - s.top + tap * s.dilation
         return found if 0 <= found < s.source.height else -1
@@ -135,10 +139,11 @@ def _rows(real: Any) -> _Rows:
 
     @inline
     def lift(source: Any, step: Any, images: Any, size: Any, target: Any) -> Any:
-        """`size` elements of each of some images, which are `step` apart, become vectors. Lanes without an image stay."""
+        """Turn `size` elements of each of some images into `size` vectors. step: the bytes from image to image. Lanes
+        without an image are not written."""
         if images == lanes and size >= lanes:
             for i in range(0, size, lanes):
-                first = min(i, size - lanes)  # the last squares do some elements once more
+                first = min(i, size - lanes)  # the last square copies some elements a second time
                 square(source + first * item, step, target + first * VECTOR_BYTES, VECTOR_BYTES)
             return
         for lane in range(images):
@@ -148,7 +153,7 @@ def _rows(real: Any) -> _Rows:
 
     @inline
     def lower(source: Any, size: Any, target: Any, step: Any, images: Any) -> Any:
-        """The other way: vectors become `size` elements of each image."""
+        """The reverse of `lift`: turn `size` vectors into `size` elements of each image."""
         if images == lanes and size >= lanes:
             for i in range(0, size, lanes):
                 first = min(i, size - lanes)
@@ -161,8 +166,8 @@ def _rows(real: Any) -> _Rows:
 
     @inline
     def lift_rows(s: Any, row: Any, lifted: Any, images: Any, source: Any, ring: Any) -> Any:
-        """Lift the rows of the source that a row of the target needs and that are not among the `lifted` first ones. Returns
-        how many are lifted then."""
+        """Lift the rows of the source that a row of the target needs. The first `lifted` rows have been lifted before.
+        Returns the new value of `lifted`."""
         channels, height = s.source.channels, s.source.height
         size = s.source.width * channels
         first, end = height, lifted
@@ -177,8 +182,8 @@ def _rows(real: Any) -> _Rows:
 
     @inline
     def unit_of(s: Any, source: Any, target: Any, unit: Any) -> Any:
-        """A unit of the work, one band of one block of images: how many images, where they begin in source and target, and
-        the rows of the target from first to end."""
+        """A unit of work is one band of one block of images. Returns the number of images, their addresses in source and
+        target, and (first, end) of the rows of the target."""
         block, band, height = unit // s.bands, unit % s.bands, s.target.height
         source_size = s.source.height * s.source.width * s.source.channels
         target_size = height * s.target.width * s.target.channels
@@ -190,7 +195,7 @@ def _rows(real: Any) -> _Rows:
 
 @cache
 def _row_filter(real: Any, channels: int = CHANNELS_AT_ONCE) -> Any:
-    """apply_filter for all pixels of a row, and so many channels or fewer."""
+    """A function for kernels: apply_filter for all pixels of a row, and for 1 to `channels` channels."""
     apply_filter, pixels = row_filter(real, channels)
     fewer = _row_filter(real, channels - 1) if channels > 1 else None
 
@@ -208,7 +213,7 @@ def _row_filter(real: Any, channels: int = CHANNELS_AT_ONCE) -> Any:
 
 @cache
 def _row_outer(real: Any, kernels: int = KERNELS_AT_ONCE) -> Any:
-    """add_outer for all rows of sums, and so many kernels or fewer."""
+    """A function for kernels: add_outer for all rows of sums, and for 1 to `kernels` kernels."""
     add_outer, rows = outer_products(real, kernels)
     fewer = _row_outer(real, kernels - 1) if kernels > 1 else None
 
@@ -225,8 +230,8 @@ def _row_outer(real: Any, kernels: int = KERNELS_AT_ONCE) -> Any:
 
 @cache
 def make_convolve(real: Any) -> int:
-    """The address of the task for elements of that type: target = activation(source * weights + bias), for the adjoint
-    without activation."""
+    """The address of the task for elements of that type. It computes target = activation(source * weights + bias); the
+    adjoint has no activation."""
     item, lanes = real.bitwidth // 8, lanes_of(real)
     fill, _, lower, lift_rows, unit_of = _rows(real)
     at, words_at, filter_row, activate = array_at(real), pointer_to(types.int64), _row_filter(real), activate_fused(real)
@@ -248,11 +253,11 @@ def make_convolve(real: Any) -> int:
         channels, many, width = s.source.channels, s.target.channels, s.target.width
         source_pixel, target_pixel = channels * VECTOR_BYTES, many * VECTOR_BYTES
         phases = s.stride_wide if s.adjoint else 1
-        weights = 0  # of the phase, beyond where a row of them begins
+        weights = 0  # the distance from the beginning of a row of weights to those of the phase
         for phase in range(phases if rows else 0):
             taps, first, end, begin, step, place = s.kernel_width, 0, width, 0, s.stride_wide, 0
             if s.adjoint:
-                # Pixel i of a phase is pixel i * stride + phase - left of the image, and sees pixels i, i - 1, ... of
+                # Pixel i of a phase is pixel i * stride + phase - left of the image. It depends on pixels i, i - 1, ... of
                 # the map.
                 taps = (s.kernel_width - phase + phases - 1) // phases
                 if taps <= 0:
@@ -299,8 +304,8 @@ def make_convolve(real: Any) -> int:
 
 @cache
 def make_weight_grad(real: Any) -> int:
-    """The address of the task for elements of that type: for each part the sums over its images and rows of image times map,
-    a vector for each weight."""
+    """The address of the task for elements of that type. Each part computes, for each weight, the sum of image times map
+    over its images and rows. The sums are vectors: their lanes still have to be added."""
     item, lanes = real.bitwidth // 8, lanes_of(real)
     fill, lift, _, lift_rows, unit_of = _rows(real)
     add_row = _row_outer(real)

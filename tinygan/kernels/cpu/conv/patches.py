@@ -1,11 +1,11 @@
-"""Kernels between pixels and points: `gather` transforms the patches under all tiles, `scatter` transforms products back.
+"""Kernels between pixels and points: `gather` transforms the patches of all tiles, `scatter` transforms products back.
 
-A patch is what a tile sees of one phase: n x n pixels of the image (see `winograd`), which are 1 or, with a stride of s,
-s pixels apart. On the side of the map it is the tile itself, m x m pixels. V holds the transformed patches: for each of
-the n x n points a matrix (tiles, channels of all phases), whose rows are multiplied by the transformed weights.
+A patch has the pixels of one phase that a tile needs: n x n pixels of the image (see `winograd`), s pixels apart if the
+stride is s. On the side of the map a patch is the tile itself, m x m pixels. V holds the transformed patches. It has a
+matrix (tiles, channels of all phases) for each of the n x n points, and its rows are multiplied by the transformed weights.
 
-The direct algorithm has tiles of one pixel. Each tap of the kernel is a phase of its own, and nothing is transformed: V
-is then what others call im2col.
+The direct algorithm has tiles of one pixel. Each tap of the kernel is a phase of its own, and nothing is transformed. Then V
+is the matrix that is known as im2col.
 """
 from __future__ import annotations
 
@@ -22,43 +22,47 @@ from tinygan.kernels.cpu.runtime.arrays import array_at
 from tinygan.kernels.cpu.runtime.compiling import inline
 from tinygan.kernels.cpu.runtime.simd import lanes_of, moves, vector_moves
 
-LINE = 64  # bytes of a cache line
+LINE = 64  # the bytes of a cache line
 
 
 class Side(NamedTuple):
-    """One side of a convolution, images or maps (N, height, width, channels), and where patches lie in it. All distances but
-    the bytes are in pixels of this side."""
+    """One side of a convolution, the images or the maps, (N, height, width, channels), and the places of its patches.
+    Distances are in pixels of this side, except where they are in bytes."""
 
     height: int
     width: int
     channels: int
-    """Of one group."""
+    """The channels of one group."""
     pixel_bytes: int
-    """From one pixel to the next, over the channels of all groups."""
+    """The bytes from one pixel to the next, that is the channels of all groups."""
     phases_high: int
-    """Phases from top to bottom; (1, 1) on the side of the map."""
+    """The number of phases from top to bottom; 1 on the side of the map."""
     phases_wide: int
+    """The number of phases from left to right; 1 on the side of the map."""
     phase_high: int
-    """From one phase to the next."""
+    """The distance from one phase to the next, down."""
     phase_wide: int
+    """The distance from one phase to the next, across."""
     step_high: int
-    """From one tile to the next."""
+    """The distance from one tile to the next, down."""
     step_wide: int
+    """The distance from one tile to the next, across."""
     spacing: int
-    """From one pixel of a patch to the next."""
+    """The distance from one pixel of a patch to the next."""
     top: int
     """How far the first patch reaches beyond the upper edge: the padding."""
     left: int
+    """How far the first patch reaches beyond the left edge: the padding."""
     size: int
-    """Pixels along the side of a patch: n for images, m for maps."""
+    """The pixels along one side of a patch: n for images, m for maps."""
     overlap: int
-    """1 for images, whose patches overlap: `scatter` adds them up. 0 for maps."""
+    """1 for images: their patches overlap, so `scatter` adds them up. 0 for maps."""
     to_points: int
     """Address of the transform from a patch to its points."""
     from_points: int
     """Address of the transform from points to a patch."""
     onto_pixels: int
-    """The same for a patch that lies inside the image: with `overlap` it adds to the pixels."""
+    """The same for a patch that is completely inside; with `overlap` it adds to the pixels."""
 
 
 class Tiles(NamedTuple):
@@ -66,33 +70,35 @@ class Tiles(NamedTuple):
 
     images: int
     high: int
-    """Tiles from top to bottom of a map."""
+    """The number of tiles from top to bottom of a map."""
     wide: int
+    """The number of tiles from left to right of a map."""
     n: int
-    """Points in one dimension. 1 is the direct algorithm."""
+    """The number of points in one dimension; 1 for the direct algorithm."""
 
 
 class Gather(NamedTuple):
-    """What the task `gather` is told."""
+    """The arguments of the task `gather`."""
 
     side: Side
     tiles: Tiles
     pixels: int
     """Address of the first pixel."""
     v: int
+    """Address of V."""
     v_row: int
     """Bytes from row to row of V."""
     v_plane: int
     """Bytes from point to point of V."""
     patch: int
-    """Address of scratch memory for a patch, of so many bytes for each part."""
+    """Address of scratch memory for patches."""
     patch_each: int
+    """Bytes of this memory for each part."""
 
 
 @inline
 def within(first: Any, spacing: Any, size: Any, end: Any) -> Any:
-    """Of `size` places that begin at `first` and are `spacing` apart, those from 0 up to `end`: (first, end) of their
-    range."""
+    """The range (low, high) of those numbers i < size for which 0 <= first + i * spacing < end."""
     low = np.int64(0) if first >= 0 else min(size, (spacing - 1 - first) // spacing)
     return low, max(low, min(size, (end - first + spacing - 1) // spacing))
 
@@ -107,13 +113,14 @@ def gatherer(real: Any) -> Any:
 
     @inline
     def gather(side: Any, tiles: Any, pixels: Any, first: Any, end: Any, v: Any, v_row: Any, plane: Any, patch: Any) -> Any:
-        """Write V of the rows of tiles from first to end: row t of plane p is tile t at point p, the channels of phase
-        after phase. Pixels beyond the image are zero. The last vector of a phase may reach beyond its channels: into
-        what is written next, or into the padding at the end of the row."""
+        """Write V for the rows of tiles from first to end. Row t of plane p is tile t at point p. It has the channels of the
+        first phase, then those of the next, and so on. Pixels outside the image are zero. The last vector of a phase may
+        be longer than its channels. It then writes into the next phase, which is overwritten later, or into the padding at
+        the end of the row."""
         height, width, channels, pixel_bytes = side.height, side.width, side.channels, side.pixel_bytes
         wide, step_wide, spacing, size = side.phases_wide, side.step_wide, side.spacing, side.size
         row, to_points, n = width * pixel_bytes, side.to_points, tiles.n
-        last = pixels + tiles.images * height * row - pixel_bytes + channels * item - vector  # the last place of a vector
+        last = pixels + tiles.images * height * row - pixel_bytes + channels * item - vector  # the last address for a vector
         tiles_high, tiles_wide = tiles.high, tiles.wide
         for i in range(first, end):
             base = pixels + i // tiles_high * height * row
@@ -163,7 +170,7 @@ def gatherer(real: Any) -> Any:
 
 @cache
 def make_gather(real: Any) -> int:
-    """The address of the task that makes V of one side."""
+    """The address of the task that computes V of one side."""
     gather = gatherer(real)
 
     @task(Gather, str(real))
@@ -206,9 +213,9 @@ def scatterer(real: Any) -> Any:
     @inline
     def scatter(side: Any, tiles: Any, pixels: Any, first: Any, end: Any, phase: Any, products: Any, products_row: Any,
                 plane: Any, low: Any, many: Any, bias: Any, activation: Any, slope: Any, patch: Any) -> Any:
-        """Write the pixels of the rows of tiles from first to end, in `many` channels of a phase from channel `low` on, from
-        their products at all points. Tiles of a map are written, with bias (its address, or 0) and activation. Patches of
-        an image overlap, and are added to what is there."""
+        """Write the pixels for the rows of tiles from first to end, in `many` channels of a phase from channel `low` on.
+        `products` is the address of their products at all points. Tiles of a map are written with bias (its address, or 0)
+        and activation. Patches of an image overlap, so they are added to the pixels."""
         height, width, pixel_bytes, wide = side.height, side.width, side.pixel_bytes, side.phases_wide
         step_wide, spacing, size, overlap = side.step_wide, side.spacing, side.size, side.overlap != 0
         row, n, tiles_high, tiles_wide = width * pixel_bytes, tiles.n, tiles.high, tiles.wide

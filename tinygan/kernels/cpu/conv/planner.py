@@ -1,9 +1,10 @@
-"""The decisions of a convolution: by which algorithm, with which tile, and how the threads share the work.
+"""Plans a convolution: the algorithm, the tile, and how the threads share the work.
 
-Every threshold stands here, and was found by measuring. What is decided for some sizes is kept, together with all that
-kernels are told of these sizes, so that a call has to add only addresses.
+All thresholds are here, and were found by measuring. Plans are cached by the sizes. A plan includes all arguments of the
+kernels that depend on sizes, so each call only has to add addresses.
 
-`g` is a Geometry (see `ops.conv`). Images and maps are channels-last. A *part* is the share of one thread.
+`g` is a Geometry (see `ops.conv`). Images and maps are channels-last. A *part* is the share of one thread. `channels` are
+those of the image, `kernels` are the channels of the map.
 """
 from __future__ import annotations
 
@@ -23,36 +24,36 @@ from tinygan.kernels.cpu.runtime.arrays import REALS
 from tinygan.kernels.cpu.runtime.simd import VECTOR_BYTES, lanes_of
 from tinygan.kernels.winograd import DIRECT, Tile, fitting, matrices, transposed
 
-# Thresholds of which algorithm
-MOST_CHANNEL_PAIRS_IN_LANES = 256  # channels times kernels, up to which an image a lane is fastest
-MOST_CHANNELS_IN_LANES = 4  # of the image or of the map, up to which it is fastest whatever the other has
-LEAST_CHANNELS_TILED = 16  # of image and map: with fewer, transforms take longer than they save
-MOST_PRODUCTS_TILED = 0.75  # of those of the direct algorithm: with more, transforms take longer than they save
+# Which algorithm
+MOST_CHANNEL_PAIRS_IN_LANES = 256  # channels * kernels: with at most so many, one image in each lane is fastest
+MOST_CHANNELS_IN_LANES = 4  # with at most so many channels it is fastest for any number of kernels, and vice versa
+LEAST_CHANNELS_TILED = 16  # with fewer channels or kernels, transforms take longer than they save
+MOST_PRODUCTS_TILED = 0.75  # of those of the direct algorithm: with a larger share, transforms take longer than they save
 
-# Thresholds of how parts share the work
-MOST_TILES_TO_SHARE_CHANNELS = 16  # tiles a part: with more, the parts share the tiles
-MOST_TILES_TO_PACK_AS_NEEDED = 40  # tiles a part: with more, weights are packed once for all tiles
-MOST_PACKED_BYTES_TO_KEEP = 16 * 2**20  # packed weights: larger ones are packed as needed, and not kept
+# How parts share the work
+MOST_TILES_TO_SHARE_CHANNELS = 16  # tiles for each part: with more, the parts share the tiles
+MOST_TILES_TO_PACK_AS_NEEDED = 40  # tiles for each part: with more, weights are packed once for all tiles
+MOST_PACKED_BYTES_TO_KEEP = 16 * 2**20  # larger packed weights are packed as needed, and not kept
 
-# How much is done at once, so that it stays in a cache
-V_BYTES = 256 * 1024  # of V, for the second-level cache
-LEAST_TILES_AT_ONCE = 36  # even where their V is larger
-MOST_TILES_AT_ONCE = 512
-GRADIENT_V_BYTES = 16 * 2**20  # of V of images and maps in a weight's gradient (but at least of one image)
-GRADIENT_PRODUCTS_BYTES = 512 * 1024  # of products of a part, for the second-level cache
-GRADIENT_PANELS_AT_ONCE = 4  # columns of a block in all phases, in widths of the micro-kernel
-DIRECT_GRADIENT_PRODUCTS_BYTES = 4 * 2**20  # of products of all parts
-DIRECT_GRADIENT_TERMS = 512  # of a sum over pixels, at least: longer sums are cut into pieces
+# How much is computed at once, so that it stays in a cache
+V_BYTES = 256 * 1024  # the size of V, for the second-level cache
+LEAST_TILES_AT_ONCE = 36  # even if their V is larger
+MOST_TILES_AT_ONCE = 512  # even if their V is smaller
+GRADIENT_V_BYTES = 16 * 2**20  # the size of V of images and maps, for the gradient of a weight; at least one image is taken
+GRADIENT_PRODUCTS_BYTES = 512 * 1024  # the products of a part, for the second-level cache
+GRADIENT_PANELS_AT_ONCE = 4  # panels of a block, over all phases; a panel is as wide as the micro-kernel
+DIRECT_GRADIENT_PRODUCTS_BYTES = 4 * 2**20  # the products of all parts
+DIRECT_GRADIENT_LEAST_TERMS = 512  # a sum over pixels is cut into pieces with at least so many terms
 
 
 # Which algorithm
 
 
 def suits_lanes(g: Any, channels: int, kernels: int, source: np.ndarray[Any, Any], adjoint: bool) -> bool:
-    """Whether a convolution of so many channels of the image and of the map is fastest with an image in each lane."""
+    """Whether one image in each lane is the fastest algorithm. source: the image, or for the adjoint the map."""
     if g.groups != 1 or g.dilation[1] != 1 or g.algorithm == "tiled":
         return False
-    # With too few images for all lanes matrix products are faster, unless their results have next to no columns.
+    # If there are too few images to fill the lanes, matrix products are faster, unless their results have very few columns.
     if source.shape[0] < lanes_of(REALS[source.dtype]):
         return adjoint and channels <= MOST_CHANNELS_IN_LANES and source.shape[0] > 1
     return channels * kernels <= MOST_CHANNEL_PAIRS_IN_LANES or min(channels, kernels) <= MOST_CHANNELS_IN_LANES
@@ -60,16 +61,17 @@ def suits_lanes(g: Any, channels: int, kernels: int, source: np.ndarray[Any, Any
 
 @lru_cache(1024)
 def tile_on_cpu(g: Any, channels: int, kernels: int) -> Tile:
-    """The tile by which a convolution of so many channels of the image and of the map is fastest."""
+    """The fastest tile for a convolution."""
     def products(tile: Tile) -> int:
-        """How many a pair of channels needs, with those of tiles that reach beyond the map."""
+        """Multiplications for each image, pair of channel and kernel, and phase. Tiles that reach beyond the map count
+        fully."""
         high, wide = tile.grid(g)
         return high * wide * tile.points
 
     best = min(fitting(g), key=products, default=DIRECT)
     if best == DIRECT or g.algorithm == "tiled":
         return best
-    direct = g.output[0] * g.output[1] * g.kernel[0] * g.kernel[1] / g.stride[0] ** 2  # of one phase, as above
+    direct = g.output[0] * g.output[1] * g.kernel[0] * g.kernel[1] / g.stride[0] ** 2  # counted in the same way
     is_faster = min(channels, kernels) >= LEAST_CHANNELS_TILED and products(best) < MOST_PRODUCTS_TILED * direct
     return best if is_faster else DIRECT
 
@@ -78,18 +80,19 @@ def tile_on_cpu(g: Any, channels: int, kernels: int) -> Tile:
 
 
 def whole_lines(size: int) -> int:
-    """That many bytes or a little more, in whole cache lines."""
+    """`size` bytes rounded up to whole cache lines."""
     return -(-size // LINE) * LINE
 
 
 def row_bytes(size: int) -> int:
-    """The distance of rows of that many bytes, one cache line more than they need: rows that lie a power of two apart would
-    compete for one place in the cache."""
+    """The bytes from row to row, for rows of `size` bytes. One cache line is added: rows at distances that are powers of two
+    would compete for the same place in the cache."""
     return whole_lines(size) + LINE
 
 
 def plane_bytes(rows: int, row: int) -> int:
-    """The distance of planes of that many rows: an odd number of cache lines, for the same reason."""
+    """The bytes from plane to plane, for planes with that many rows. It is an odd number of cache lines, for the same
+    reason."""
     return rows * row + LINE if rows * row // LINE % 2 == 0 else rows * row
 
 
@@ -97,13 +100,13 @@ def plane_bytes(rows: int, row: int) -> int:
 
 
 class Convolution(NamedTuple):
-    """A convolution of some sizes, or one group of it, as kernels see it."""
+    """The sizes of a convolution, or of one of its groups, as the kernels take them."""
 
     image: Side
     map: Side
     tiles: Tiles
     weight: Weight
-    """Its `plane` is not decided yet, and 0."""
+    """Its `plane` is still 0; the plan sets it."""
 
     @property
     def phases(self) -> int:
@@ -124,10 +127,10 @@ def _transforms(real: Any, tile: Tile) -> dict[str, int]:
 @lru_cache(1024)
 def convolution(real: Any, g: Any, tile: Tile, images: int, channels: int, kernels: int,
                 adjoint: bool = False) -> Convolution:
-    """What kernels are told of a convolution; channels and kernels: those of all groups."""
+    """The sizes of a convolution as the kernels take them. channels and kernels: those of all groups together."""
     item, transforms = real.bitwidth // 8, _transforms(real, tile)
     (high, wide), (s_high, s_wide), m, n = tile.grid(g), g.stride, tile.m, tile.n
-    # Directly each tap of the kernel is a phase of its own.
+    # In the direct algorithm each tap of the kernel is a phase of its own.
     phases, phase, spacing = (g.kernel, g.dilation, 1) if tile == DIRECT else (g.stride, (1, 1), g.stride[0])
     image = Side(
         height=g.input[0], width=g.input[1], channels=channels // g.groups, pixel_bytes=channels * item,
@@ -148,25 +151,25 @@ def convolution(real: Any, g: Any, tile: Tile, images: int, channels: int, kerne
 
 
 class TiledPlan(NamedTuple):
-    """How a convolution, or its adjoint in the image, is computed by tiles."""
+    """How tiles compute a convolution, or its adjoint in the image."""
 
     sizes: Sizes
     packs_as_needed: bool
-    """Each part packs weights while it computes; they are not kept."""
+    """Each part packs the weights while it computes, and they are not kept."""
     shares_channels: bool
-    """V is gathered first, and the parts share the channels of the target."""
+    """V is gathered first, and then the parts share the channels of the target."""
     packed_bytes: int
-    """Of the packed weights."""
+    """The size of the packed weights."""
     key: tuple[Any, ...]
-    """What the packed weights depend on."""
+    """What the packed weights depend on, besides the weight."""
     memory: tuple[int, ...]
-    """Bytes of scratch memory: V, products, weights, their elements, patches."""
+    """The bytes of scratch memory for V, products, weights, their elements, and patches."""
 
 
 @lru_cache(1024)
 def plan_tiles(dtype: Any, g: Any, tile: Tile, images: int, channels: int, kernels: int, adjoint: bool,
                parts: int) -> TiledPlan:
-    """The plan for so many parts. channels and kernels: those of all groups."""
+    """The plan for that number of parts. channels and kernels: those of all groups together."""
     item, width, rows_of_kernel = dtype.itemsize, microkernel.columns(dtype.itemsize), microkernel.ROWS
     c = convolution(REALS[dtype], g, tile, images, channels, kernels, adjoint)
     source, target, (_, high, wide, _) = *((c.map, c.image) if adjoint else (c.image, c.map)), c.tiles
@@ -175,7 +178,8 @@ def plan_tiles(dtype: Any, g: Any, tile: Tile, images: int, channels: int, kerne
     weights_plane = plane_bytes(c.phases * rows, width * item)
     packed = tile.points * weights_plane * blocks
 
-    # With few tiles every part would read all the weights for a few of them, so the parts share the channels instead.
+    # If there are few tiles and the parts shared them, each part would read all weights for only a few tiles. So the parts
+    # share the channels instead.
     tiles_each = -(-images * high * wide // parts)
     as_needed = tiles_each <= MOST_TILES_TO_PACK_AS_NEEDED and packed > MOST_PACKED_BYTES_TO_KEEP
     share = (as_needed or tiles_each <= MOST_TILES_TO_SHARE_CHANNELS) and blocks >= parts
@@ -188,7 +192,7 @@ def plan_tiles(dtype: Any, g: Any, tile: Tile, images: int, channels: int, kerne
 
     v_row = row_bytes(depth * item)
     v_plane = plane_bytes(tiles, v_row)
-    v_bytes = tile.points * v_plane + rows_of_kernel * v_row  # rows beyond the tiles are read, whatever they hold
+    v_bytes = tile.points * v_plane + rows_of_kernel * v_row  # the micro-kernel also reads some rows after the last tile
     products_row = row_bytes(width * item * (1 if as_needed else blocks))
     products_plane = plane_bytes(-(-tiles // rows_of_kernel) * rows_of_kernel, products_row)
     sizes = Sizes(
@@ -204,10 +208,10 @@ def plan_tiles(dtype: Any, g: Any, tile: Tile, images: int, channels: int, kerne
 
 
 def _rows_at_once(rows: int, wide: int, tile_bytes: int) -> int:
-    """How many rows of tiles are done at once, of those of a part. tile_bytes: what a tile takes of V.
+    """How many rows of tiles a part computes at once. rows: those of the part. tile_bytes: the bytes of V for one tile.
 
-    More of them read the weights less often. But a product takes as long for an incomplete block of rows as for a complete
-    one, so few should be left over.
+    With more rows at once the weights are read less often. But an incomplete block of the micro-kernel takes as long as a
+    complete one, so few tiles should be left over.
     """
     tiles_at_once = max(LEAST_TILES_AT_ONCE, min(V_BYTES // max(tile_bytes, 1), MOST_TILES_AT_ONCE))
     most = max(1, min(rows, -(-tiles_at_once // wide)))
@@ -221,7 +225,7 @@ def _rows_at_once(rows: int, wide: int, tile_bytes: int) -> int:
 
 
 def patch_bytes(c: Convolution, tile: Tile, item: int) -> int:
-    """Memory for a patch, or for the taps that a block of weights has in a row."""
+    """The bytes of a patch, or of the taps in one row of a block of weights, whichever is larger."""
     taps = c.phases * tile.r**2
     return whole_lines(max(tile.points * VECTOR_BYTES, taps * microkernel.columns(item) * item))
 
@@ -231,13 +235,13 @@ def patch_bytes(c: Convolution, tile: Tile, item: int) -> int:
 
 @lru_cache(1024)
 def plan_lanes(dtype: Any, g: Any, images: int, channels: int, kernels: int, adjoint: bool, parts: int) -> lanes.LaneSizes:
-    """What the kernels in `lanes` are told of a convolution of so many channels of the image and of the map."""
+    """The sizes of a convolution as the kernels in `lanes` take them."""
     source, target = lanes.ImageSize(g.input[0], g.input[1], channels), lanes.ImageSize(g.output[0], g.output[1], kernels)
     if adjoint:
         source, target = target, source
     vector = VECTOR_BYTES
     blocks = -(-images // (vector // dtype.itemsize))
-    # Some pixels beyond the last are computed, because they come with others.
+    # The kernels compute PIXELS_AT_ONCE pixels at a time, so they read and write some pixels after the last one.
     if adjoint:
         before = -(-g.kernel[1] // g.stride[1]) - 1
         pixels = before + max(source.width, (target.width + g.padding[1]) // g.stride[1] + 1 + PIXELS_AT_ONCE)
@@ -255,5 +259,5 @@ def plan_lanes(dtype: Any, g: Any, images: int, channels: int, kernels: int, adj
 
 
 def table_bytes(g: Any) -> int:
-    """Memory for the table of rows under a kernel."""
+    """The bytes of the table with one entry for each row of the kernel."""
     return whole_lines(ENTRY_BYTES * g.kernel[0])

@@ -1,7 +1,7 @@
-"""Functions that apply a small constant matrix to both axes of a patch: a tile's transforms, in vector instructions.
+"""The transforms of a tile in vector instructions: functions that apply a small constant matrix to both axes of a patch.
 
-Multiplying by a constant matrix takes a handful of multiply-adds a row. It takes fewer where two columns, or two rows, agree
-but for signs, as they do for the evaluation points p and -p: their sum and their difference are then computed once.
+A product with a constant matrix takes a few multiply-adds for each row. It takes fewer if two columns, or two rows, differ
+only in signs, as for the evaluation points p and -p. Then their sum and their difference are computed once and used twice.
 """
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ Row = tuple[float, ...]
 
 
 def _mirrored(a: Sequence[float], b: Sequence[float]) -> bool:
-    """Whether two rows or columns agree but for signs: equal in some elements, opposite in others."""
+    """Whether two rows or columns differ only in signs: some elements are equal, the others are opposite."""
     same = [u == v for u, v in zip(a, b, strict=True) if u or v]
     return all(abs(u) == abs(v) for u, v in zip(a, b, strict=True)) and True in same and False in same
 
 
 def _pairs(lines: Sequence[Sequence[float]]) -> list[tuple[int, int]]:
-    """The mirrored pairs among some rows or columns, none of them in two pairs."""
+    """The mirrored pairs among some rows or columns. No line is in two pairs."""
     free, found = list(range(len(lines))), []
     while free:
         i = free.pop(0)
@@ -39,7 +39,7 @@ def _pairs(lines: Sequence[Sequence[float]]) -> list[tuple[int, int]]:
 
 
 class _Emitter:
-    """Emits the arithmetic of one product of matrix and vector, whose elements are registers."""
+    """Emits the arithmetic of a product of a constant matrix and a vector. Each element of the vector is a register."""
 
     def __init__(self, builder: Any, vector: Any) -> None:
         self.builder = builder
@@ -52,7 +52,7 @@ class _Emitter:
     def dot(self, coefficients: Sequence[float], values: Sequence[Any]) -> Any:
         """The sum of coefficients times values."""
         total = None
-        # Coefficients of 1 and -1 come first: they need no product.
+        # Coefficients 1 and -1 come first, because they need no multiplication.
         for c, x in sorted(zip(coefficients, values, strict=True), key=lambda term: abs(term[0]) != 1):
             if c == 0:
                 continue
@@ -86,10 +86,10 @@ class _Emitter:
 @cache
 def transform_by(real: Any, matrix: tuple[Row, ...], add: bool = False) -> int:
     """The address of a function (source, source_row, source_column, target, target_row, target_column) that writes
-    matrix @ patch @ matrix^T to the target, or with `add` adds it to what is there.
+    matrix @ patch @ matrix^T to the target. With `add` it adds this to the target.
 
-    An element of a patch is a register full of channels. The one in row i and column j lies at the address
-    source + i * source_row + j * source_column; the target is laid out likewise.
+    Each element of a patch is a vector of channels. The element in row i and column j is at the address
+    source + i * source_row + j * source_column. Addresses in the target are computed in the same way.
     """
     lanes, align = lanes_of(real), real.bitwidth // 8
     element = ir.FloatType() if real.bitwidth == 32 else ir.DoubleType()
@@ -129,7 +129,7 @@ def transform_by(real: Any, matrix: tuple[Row, ...], add: bool = False) -> int:
 @intrinsic
 def apply_transform(typing: Any, function: Any, source: Any, source_row: Any, source_column: Any, target: Any,
                     target_row: Any, target_column: Any) -> Any:
-    """Call the transform whose address `function` is."""
+    """Call the transform at the address `function`."""
     def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         word = ir.IntType(64)
         kind = ir.FunctionType(ir.VoidType(), [word] * 6)

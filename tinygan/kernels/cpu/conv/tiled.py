@@ -1,13 +1,14 @@
-"""The kernel that convolves by tiles: V of some tiles, times the transformed weights, transformed back to pixels.
+"""The kernel that convolves by tiles. It gathers V for some tiles, multiplies V by the transformed weights U, and transforms
+the products back to pixels.
 
-    map = scatter(gather(image) * U)          image = scatter(gather(map) * U), the adjoint
+    map = scatter(gather(image) U)          image = scatter(gather(map) U), the adjoint
 
-A convolution of stride s is a sum of s x s convolutions of stride 1, one for each phase q of its image (s = 2 in one
-dimension: the even pixels and the odd ones). With a = s p + q,
+A convolution of stride s is a sum of s x s convolutions of stride 1, one for each phase q of its image. (In one dimension
+with s = 2 the phases are the even pixels and the odd pixels.) With a = s p + q,
 
-    y[i] = sum_a x[s i + a] w[a] = sum_q sum_p x_q[i + p] w_q[p],   x_q[i] = x[s i + q],  w_q[p] = w[s p + q].
+    y[i] = sum_a x[s i + a] w[a] = sum_q sum_p x_q[i + p] w_q[p],   where x_q[i] = x[s i + q] and w_q[p] = w[s p + q].
 
-In terms of points a sum over phases is a sum over more channels, so all phases make one matrix product for each point.
+At each point the sum over phases is like a sum over more channels. So one matrix product for each point covers all phases.
 """
 from __future__ import annotations
 
@@ -27,28 +28,27 @@ ROWS = microkernel.ROWS
 
 
 class Sizes(NamedTuple):
-    """What every convolution of the same sizes is told. `*_each` are the bytes of scratch memory that a part has for
-    itself."""
+    """The arguments that depend only on sizes. `*_each` are the bytes of scratch memory for each part."""
 
     source: Side
-    """What is read: the image, or for the adjoint the map."""
+    """The side that is read: the image, or for the adjoint the map."""
     target: Side
-    """What is written."""
+    """The side that is written."""
     tiles: Tiles
     weight: Weight
     rows_at_once: int
-    """Rows of tiles that are gathered, multiplied and scattered before the next."""
+    """How many rows of tiles are gathered, multiplied and scattered before the next rows."""
     v_row: int
     """Bytes from row to row of V."""
     v_plane: int
     """Bytes from point to point of V."""
     v_each: int
-    """0: V of all tiles has been gathered before, and the parts share the channels of the target."""
+    """If 0, V of all tiles was gathered before, and the parts share the channels of the target."""
     weights_each: int
-    """0: all weights have been packed before. Otherwise a part packs one phase of one block at a time, which stays in its
+    """If 0, all weights were packed before. Otherwise a part packs one phase of one block at a time, which stays in its
     cache."""
     elements_each: int
-    """Of a block of the weights before its transform; 0 as above."""
+    """For a block of the weights before its transform. If 0, all weights were packed before."""
     products_row: int
     products_plane: int
     products_each: int
@@ -56,19 +56,19 @@ class Sizes(NamedTuple):
 
 
 class Convolve(NamedTuple):
-    """What the task `convolve` is told. All but the sizes, the activation and its slope are addresses."""
+    """The arguments of the task `convolve`. All are addresses, except the sizes, the activation and its slope."""
 
     sizes: Sizes
     source: int
     target: int
     kernel: int
-    """The weight as the user has it; read only if it is packed as needed."""
+    """The weight (K, C, kH, kW). It is read only if weights are packed as needed."""
     weights: int
-    """The packed weights, or memory for them."""
+    """The packed weights, or scratch memory for them."""
     bias: int
-    """A number for each channel of the target, or 0 for none."""
+    """One number for each channel of the target. 0 for no bias."""
     activation: int
-    """Its code; forward only."""
+    """The code of the activation. For the adjoint it is not used."""
     slope: float
     v: int
     products: int
@@ -86,8 +86,9 @@ def _multiplier(real: Any) -> Any:
     @inline
     def multiply_points(s: Any, tiles: Any, depth: Any, v: Any, weights: Any, block: Any, blocks: Any, products: Any,
                         adding: Any) -> Any:
-        """At each point multiply the rows of some tiles, from column `v` of V on, by some blocks of weights, of which
-        each has `depth` rows. Write the products, or add them to what is there."""
+        """At each point, multiply the rows of V for some tiles by some blocks of weights, which have `depth` rows. `v` is
+        the address of the first row, in the first of the columns to multiply. Write the products, or add them if
+        `adding`."""
         zero, one, line = np.int64(0), np.int64(1), np.int64(LINE // item)
         plane, v_row, v_plane, row = s.weight.plane, s.v_row, s.v_plane, s.products_row
         products_plane = s.products_plane
@@ -95,10 +96,10 @@ def _multiplier(real: Any) -> Any:
             for j in range(blocks):
                 panel = weights + j * block + p * plane
                 following = panel + block if j + 1 < blocks else panel - j * block + plane
-                for k in range(0, tiles, ROWS):  # the last rows may reach beyond the tiles
+                for k in range(0, tiles, ROWS):  # the last block may have rows beyond the tiles
                     source = v + p * v_plane + k * v_row
-                    # Meanwhile the next panel is fetched: half of it with the first rows, half with the second. The first
-                    # panel also fetches the next rows.
+                    # Prefetch the next panel: one half with the first block of rows, one half with the second. The first
+                    # panel also prefetches the next rows of V.
                     half = k // ROWS
                     then = source + ROWS * v_row
                     if k + ROWS >= tiles:
@@ -113,11 +114,11 @@ def _multiplier(real: Any) -> Any:
 
 @inline
 def share_of(s: Any, blocks: Any, part: Any, parts: Any) -> Any:
-    """A part's share of the work: (begin, end) of the rows of tiles, (first, last) of the blocks of channels."""
+    """The share of a part: (begin, end) of its rows of tiles, and (first, end) of its blocks of channels."""
     images, high = s.tiles.images, s.tiles.high
     if s.v_each == 0:
         return np.int64(0), images * high, blocks * part // parts, blocks * (part + 1) // parts
-    if s.target.overlap:  # patches of an image overlap, so one part does all of them
+    if s.target.overlap:  # the patches of an image overlap, so one part computes the whole image
         return images * part // parts * high, images * (part + 1) // parts * high, np.int64(0), blocks
     return images * high * part // parts, images * high * (part + 1) // parts, np.int64(0), blocks
 
@@ -133,7 +134,8 @@ def make_convolve(real: Any) -> int:
 
     @inline
     def start_sums(t: Any, begin: Any, end: Any, low: Any, many: Any) -> Any:
-        """Set `many` channels of the pixels of some images, from channel `low` on, to the bias: patches will be added."""
+        """Set the pixels of some images to the bias, in `many` channels from channel `low` on. Patches will be added to
+        them."""
         side = t.sizes.target
         pixels = side.height * side.width
         for i in range(begin * pixels, end * pixels):
@@ -145,16 +147,15 @@ def make_convolve(real: Any) -> int:
 
     @task(Convolve, str(real))
     def convolve(t: Any, part: Any, parts: Any) -> Any:
-        """target = activation(source * weights + bias), for the adjoint without activation.
-
-        The products of a phase of an image are transformed back before those of the next phase are made.
-        """
+        """target = activation(source * weights + bias). For the adjoint there is no activation, and the products of one
+        phase of the image are transformed back before those of the next phase are computed."""
         s, weight = t.sizes, t.sizes.weight
         adjoint, as_needed = weight.adjoint != 0, s.weights_each != 0
         phases, wide = weight.phases_high * weight.phases_wide, s.tiles.wide
         rows, channels = s.source.channels, s.target.channels
-        # A product of a point sums over the channels of all phases, in one go or, if weights are packed as needed, phase by
-        # phase. The adjoint has a product for each phase, which sums over channels.
+        # Forward there is one product for each point, which sums over the channels of all phases. If weights are packed as
+        # needed, it is computed phase by phase. The adjoint has one product for each point and phase, which sums over the
+        # channels of the map.
         outputs, inputs = (phases, np.int64(1)) if adjoint else (np.int64(1), phases if as_needed else np.int64(1))
         depth = rows if adjoint or as_needed else phases * rows
         block, row_elements = weight.n * weight.n * weight.plane, phases * weight.taps * weight.taps * width * item

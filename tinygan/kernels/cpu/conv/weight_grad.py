@@ -1,9 +1,11 @@
-"""The kernels of a weight's gradient by tiles: at each point a product of two matrices V that sums over all tiles.
+"""The kernels for the gradient of a weight by tiles. At each point there is a product of two matrices V, which sums over all
+tiles:
 
     gradient(k, c) = from_points(sum over tiles t of V_map(t, k) * V_image(t, c))
 
-One task makes the products, and transforms those of a block of kernels and channels back while they lie in the cache.
-For the direct algorithm the products are left to `matmul`, and a second task brings them into the order of the weight.
+The task `weight_grad` computes the products for a block of kernels and channels, and transforms them back while they are in
+the cache. For the direct algorithm `matmul` computes the products, and the task `reorder` brings them into the order of the
+weight.
 """
 from __future__ import annotations
 
@@ -22,14 +24,14 @@ ROWS = microkernel.ROWS
 
 
 class WeightGrad(NamedTuple):
-    """What the task `weight_grad` is told."""
+    """The arguments of the task `weight_grad`. `*_row` are bytes from row to row, `*_plane` bytes from point to point."""
 
     weight: Weight
     tiles: Tiles
     gradient: int
     """Address of the weight's gradient (K, C, kH, kW)."""
     accumulate: int
-    """1: add to what is there."""
+    """1: add to the gradient. 0: write it."""
     image_v: int
     """Address of V of the images (points, tiles, channels of all phases)."""
     image_v_row: int
@@ -39,34 +41,39 @@ class WeightGrad(NamedTuple):
     map_v_row: int
     map_v_plane: int
     kernels_at_once: int
-    """Kernels of a block; a multiple of the rows of the micro-kernel."""
+    """The kernels of a block, a multiple of the rows of the micro-kernel."""
     panels_at_once: int
-    """Columns of a block in each phase, counted in widths of the micro-kernel."""
+    """The panels of a block in each phase. A panel has as many columns as the micro-kernel."""
     products: int
-    """Address of scratch memory for the products of a block, of so many bytes for each part."""
+    """Address of scratch memory for the products of a block."""
     products_each: int
+    """Bytes of this memory for each part."""
     products_row: int
     products_plane: int
     patch: int
-    """Address of scratch memory for a kernel's taps, of so many bytes for each part."""
+    """Address of scratch memory for the taps of a kernel."""
     patch_each: int
+    """Bytes of this memory for each part."""
 
 
 class Reorder(NamedTuple):
-    """What the task `reorder` is told."""
+    """The arguments of the task `reorder`."""
 
     weight: Weight
     kernels: int
-    """How many of the kernels."""
+    """The number of kernels to write."""
     gradient: int
-    """Address of the first kernel's gradient."""
+    """Address of the gradient of the first of them."""
     accumulate: int
-    """1: add to what is there."""
+    """1: add to the gradient. 0: write it."""
     products: int
     """Address of the products (points, kernels, channels of all phases)."""
     products_plane: int
+    """Bytes from point to point."""
     patch: int
+    """Address of scratch memory for the taps of a kernel."""
     patch_each: int
+    """Bytes of this memory for each part."""
 
 
 @cache
@@ -86,8 +93,8 @@ def make_weight_grad(real: Any) -> int:
         tiles = t.tiles.images * t.tiles.high * t.tiles.wide
         product, row, plane = t.products + part * t.products_each, t.products_row, t.products_plane
         x_row, x_plane, y_row, y_plane = t.image_v_row, t.image_v_plane, t.map_v_row, t.map_v_plane
-        # A panel of columns lies in one phase. But where a block has all channels, its columns are those of all phases in a
-        # row, and a panel may reach into the next phase.
+        # Usually a panel of columns is in one phase. But if a block has all channels, its columns are those of all phases,
+        # one after another, and a panel may reach into the next phase.
         block = panels_at_once * width
         whole = channels <= block
         panels, phase_step = phases * panels_at_once, block
@@ -105,8 +112,8 @@ def make_weight_grad(real: Any) -> int:
                     if not whole:
                         column = j // panels_at_once * channels + c0 + j % panels_at_once * width
                     for k in range(k0, k1, ROWS):
-                        # Meanwhile the same of the next point is fetched, half of a panel with the first rows, half with
-                        # the second.
+                        # Prefetch the same rows and columns of the next point: one half of a panel with the first block of
+                        # rows, one half with the second.
                         half = (k - k0) // ROWS
                         right, left = x + column * item, y + k * item
                         multiply(tiles, left, one, y_row // item, right, x_row // item,
@@ -123,7 +130,7 @@ def make_weight_grad(real: Any) -> int:
 
 @cache
 def make_reorder(real: Any) -> int:
-    """The address of the task that writes products of the direct algorithm as the gradient."""
+    """The address of the task that writes the products of the direct algorithm to the gradient."""
     item, lanes = real.bitwidth // 8, lanes_of(real)
     write_gradient = gradient_writer(real)
 

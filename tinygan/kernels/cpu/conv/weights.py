@@ -1,9 +1,9 @@
 """Kernels between a weight (K, C, kH, kW) and points: `pack` transforms weights, `write_gradient` transforms their
 gradient back.
 
-The packed weights U consist of blocks: as many columns as the micro-kernel of matrix products takes at once (the last
-block is filled up with zeros). A block holds for each of the n x n points, phase after phase, one row for each channel
-that a product sums over. Forward the columns are kernels and the rows channels of the image; for the adjoint it is the
+The packed weights U consist of blocks. A block has as many columns as the micro-kernel of matrix products (the last block is
+filled up with zeros). For each of the n x n points, and there for each phase, it has one row for each channel that a product
+sums over. In the forward pass the columns are kernels and the rows are channels of the image; for the adjoint it is the
 other way round.
 """
 from __future__ import annotations
@@ -29,16 +29,17 @@ class Weight(NamedTuple):
     height: int
     width: int
     phases_high: int
-    """Phases of the kernel from top to bottom."""
+    """The number of phases from top to bottom."""
     phases_wide: int
+    """The number of phases from left to right."""
     taps: int
-    """Of a phase in one dimension, r. The kernel has zeros up to this many."""
+    """r, the taps of a phase in one dimension. A phase with fewer taps is filled up with zeros."""
     n: int
-    """Points in one dimension."""
+    """The number of points in one dimension."""
     adjoint: int
-    """1: products sum over kernels. 0: over channels."""
+    """1: products sum over kernels. 0: products sum over channels."""
     plane: int
-    """Bytes from point to point of a block of U."""
+    """The bytes from point to point in a block of U."""
     to_points: int
     """Address of the transform from taps to points."""
     from_points: int
@@ -46,7 +47,7 @@ class Weight(NamedTuple):
 
 
 class Pack(NamedTuple):
-    """What the task `pack` is told."""
+    """The arguments of the task `pack`."""
 
     weight: Weight
     kernel: int
@@ -54,8 +55,9 @@ class Pack(NamedTuple):
     packed: int
     """Address of U."""
     elements: int
-    """Address of scratch memory for the taps that a block has in one row, of so many bytes for each part."""
+    """Address of scratch memory for the taps in one row of a block."""
     elements_each: int
+    """Bytes of this memory for each part."""
 
 
 class Packing(NamedTuple):
@@ -74,7 +76,7 @@ def packing(real: Any) -> Packing:
 
     @inline
     def collect(weight: Any, kernel: Any, block: Any, i: Any, target: Any) -> Any:
-        """Copy row i of a block before its transform to the target: (taps of all phases, columns of the block)."""
+        """Copy the weights of row i of a block to the target, not yet transformed: (taps of all phases, columns)."""
         kernels, channels, height, kernel_width = weight.kernels, weight.channels, weight.height, weight.width
         taps, side = height * kernel_width, weight.phases_wide * weight.taps
         columns, row_step, column_step = kernels, taps, channels * taps
@@ -88,7 +90,7 @@ def packing(real: Any) -> Packing:
                     square(kernel + (begin + k * column_step + tap) * item, column_step * item,
                            target + (tap * width + k) * item, np.int64(width * item))
             return
-        zero(target, size)  # taps beyond the kernel, and columns beyond the weight, stay so
+        zero(target, size)  # taps beyond the kernel and columns beyond the weight stay 0
         source, elements = at(kernel, kernels * channels * taps), at(target, size)
         for k in range(many):
             start = begin + k * column_step
@@ -102,7 +104,7 @@ def packing(real: Any) -> Packing:
 
     @inline
     def transform_row(weight: Any, phase: Any, elements: Any, target: Any) -> Any:
-        """Write one row of a phase at all points."""
+        """Transform one row of a phase and write it at all points."""
         high, wide, n, r = weight.phases_high, weight.phases_wide, weight.n, weight.taps
         side = wide * r
         corner = elements + (phase // wide * side + phase % wide) * width * item
@@ -148,9 +150,9 @@ def gradient_writer(real: Any) -> Any:
     @inline
     def write_gradient(weight: Any, source: Any, phase_step: Any, plane: Any, kernel: Any, k: Any, c: Any, adding: Any,
                        patch: Any) -> Any:
-        """Write the gradient of the taps of kernel k in a vector of channels from c on, or add it to what is there.
+        """Write the gradient of the taps of kernel k, in a vector of channels from c on. If `adding`, add it.
 
-        Their products begin at `source`; phases lie phase_step bytes apart, points `plane` bytes.
+        `source` is the address of their products, phase_step the bytes from phase to phase, plane those from point to point.
         """
         high, wide, height, kernel_width = weight.phases_high, weight.phases_wide, weight.height, weight.width
         n, r, channels = weight.n, weight.taps, weight.channels

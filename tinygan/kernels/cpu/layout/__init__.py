@@ -1,5 +1,5 @@
-"""How images lie in memory: row-major (N, C, H, W), as the user's arrays do, or channels-last (N, H, W, C), as the kernels
-want them."""
+"""The order of images in memory: row-major (N, C, H, W), as in users' arrays, or channels-last (N, H, W, C), which the
+kernels prefer."""
 from __future__ import annotations
 
 from typing import Any
@@ -11,11 +11,11 @@ from tinygan.kernels.cpu.runtime.loading import loaded
 __all__ = ["channels_last", "reshape"]
 
 Array = np.ndarray[Any, Any]
-COMPILED_ABOVE = 4096  # elements: more are copied faster by the compiled kernel than by NumPy
+COMPILED_ABOVE = 4096  # elements: the compiled kernel copies more than this faster than NumPy
 
 
 def channels_last(x: Array) -> Array:
-    """(N, C, ...) -> (N, ..., C), C-contiguous: the same memory if it lies so."""
+    """(N, C, ...) -> (N, ..., C), C-contiguous. A view if x is in this order already, else a copy."""
     last = x.transpose(0, 2, 3, 1) if x.ndim == 4 else np.moveaxis(x, 1, -1)
     if last.flags.c_contiguous:
         return last
@@ -25,9 +25,9 @@ def channels_last(x: Array) -> Array:
 
 
 def reshape(x: Array, shape: tuple[int, ...]) -> Array:
-    """The elements in row-major order under another shape: a view where that can be. But a large batch of vectors becomes
-    images that lie channels-last, as the kernels want them, and that is a copy."""
-    if x.size <= COMPILED_ABOVE or x.dtype.kind != "f":  # labels have shapes, too
+    """x with another shape and its elements in row-major order: a view if possible. But a large batch of vectors that
+    becomes images is copied, so that the images are channels-last in memory, which the kernels prefer."""
+    if x.size <= COMPILED_ABOVE or x.dtype.kind != "f":  # (integer labels are reshaped, too)
         return x.reshape(shape)
     if x.ndim == 2 and len(shape) == 4 and x.shape[0] == shape[0] and shape[1] > 1 and x.flags.c_contiguous:
         images = _transposed(x.reshape(*shape[:2], -1))

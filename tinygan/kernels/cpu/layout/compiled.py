@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from tinygan.kernels.cpu.matmul.packing import transposer
-from tinygan.kernels.cpu.runtime.arguments import task
+from tinygan.kernels.cpu.runtime.arguments import packer, task
 from tinygan.kernels.cpu.runtime.arrays import REALS, address
 from tinygan.kernels.cpu.runtime.pool import pool
 from tinygan.kernels.cpu.runtime.workspace import empty
@@ -16,13 +16,17 @@ Array = np.ndarray[Any, Any]
 
 
 class Transposition(NamedTuple):
-    """What the task is told: so many matrices (rows, columns), C-contiguous, one after the other, and where each goes."""
+    """The arguments of the task: the addresses of the source and the target, and the number and size of the matrices (rows,
+    columns). They are C-contiguous and follow one after another."""
 
     source: int
     target: int
     matrices: int
     rows: int
     columns: int
+
+
+_packed = packer(Transposition)
 
 
 @cache
@@ -45,7 +49,6 @@ def transposed(matrices: Array) -> Array:
     """(N, rows, columns), C-contiguous -> (N, columns, rows), C-contiguous."""
     n, rows, columns = matrices.shape
     out = empty((n, columns, rows), matrices.dtype)
-    pool.run(make(REALS[matrices.dtype]),
-             Transposition(source=address(matrices), target=address(out), matrices=n, rows=rows, columns=columns),
-             pool.parts(matrices.size))
+    pool.run(make(REALS[matrices.dtype]), _packed(
+        source=address(matrices), target=address(out), matrices=n, rows=rows, columns=columns), pool.parts(matrices.size))
     return out

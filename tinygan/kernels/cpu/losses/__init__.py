@@ -1,4 +1,4 @@
-"""Binary cross-entropy of logits on the CPU: NumPy for a few, compiled loops for more."""
+"""Binary cross-entropy of logits on the CPU: NumPy for a few logits, compiled loops for more."""
 from __future__ import annotations
 
 from typing import Any
@@ -12,13 +12,15 @@ __all__ = ["bce_with_logits", "bce_with_logits_curvature", "bce_with_logits_grad
 
 Array = np.ndarray[Any, Any]
 _COMPILED = "tinygan.kernels.cpu.losses.compiled"
-COMPILED_ABOVE = 32  # logits (fewer would not be slower by the compiled loop, but need no compiler)
+COMPILED_ABOVE = 32  # logits. (For fewer the compiled loop is as fast as NumPy, but NumPy needs no compiler.)
 
 
 def bce_with_logits(logits: Array, targets: Any) -> Array:
-    """mean(softplus(logits) - targets * logits) for an array of targets or one number. Computed as
-    mean(t |logits| + log(1 + exp(-|logits|))), where t is the target of a negative logit and 1 - target of another; t = 0
-    leaves nothing even of an infinite logit."""
+    """mean(softplus(logits) - targets * logits), for an array of targets or one number.
+
+    It is computed as mean(t |logits| + log(1 + exp(-|logits|))), where t = target for a negative logit, and t = 1 - target
+    otherwise. If t = 0 the first term is 0, even for an infinite logit.
+    """
     if logits.size > COMPILED_ABOVE:
         return loaded(_COMPILED).bce_with_logits(logits, targets)
     targets, sizes = np.asarray(targets, logits.dtype), np.abs(logits)
@@ -30,13 +32,13 @@ def bce_with_logits_grad(g: Array, logits: Array, targets: Any) -> Array:
     """g * (sigmoid(logits) - targets) / size; g is one number."""
     if logits.size > COMPILED_ABOVE:
         return loaded(_COMPILED).bce_with_logits_grad(g, logits, targets)
-    # (1 - targets) * sigmoid(logits) - targets * sigmoid(-logits), where no small difference is lost
+    # The same as sigmoid(logits) - targets, but exact where these two are nearly equal.
     slopes = (1 - targets) * sigmoid(logits) - targets * sigmoid(-logits)
     return slopes * (g / logits.dtype.type(logits.size))
 
 
 def bce_with_logits_curvature(gg: Array, g: Array, logits: Array) -> Array:
-    """gg * g / size * p * (1 - p), for p = sigmoid(logits); g is one number."""
+    """gg * g / size * p * (1 - p), where p = sigmoid(logits); g is one number."""
     if logits.size > COMPILED_ABOVE:
         return loaded(_COMPILED).bce_with_logits_curvature(gg, g, logits)
     return gg * (g / logits.dtype.type(logits.size)) * sigmoid_slope(logits)

@@ -1,4 +1,4 @@
-"""The compiled loops of binary cross-entropy. Each runs in one part: a batch has few logits."""
+"""The compiled loops of binary cross-entropy. A batch has few logits, so each loop runs in one part."""
 from __future__ import annotations
 
 from functools import cache
@@ -8,7 +8,7 @@ import numpy as np
 from numba import carray, types
 
 from tinygan.kernels.cpu.activations.functions import function
-from tinygan.kernels.cpu.runtime.arguments import task
+from tinygan.kernels.cpu.runtime.arguments import packer, task
 from tinygan.kernels.cpu.runtime.arrays import REALS, address, pointer_to
 from tinygan.kernels.cpu.runtime.pool import pool
 
@@ -16,17 +16,20 @@ Array = np.ndarray[Any, Any]
 
 
 class Logits(NamedTuple):
-    """What the tasks are told."""
+    """The arguments of the tasks."""
 
     logits: int
     """Address of `size` numbers."""
     others: int
-    """Address of the targets, or in the curvature of the gradient's gradient."""
+    """Address of the targets. For `curvature`: of gg, the gradient of the gradient."""
     g: int
-    """Address of one number, or 0 in the loss."""
+    """Address of one number. For `loss`: 0."""
     out: int
-    """Address of the result; that of the loss is one float64."""
+    """Address of the result. The result of `loss` is one float64."""
     size: int
+
+
+_packed = packer(Logits)
 
 
 class Tasks(NamedTuple):
@@ -45,11 +48,11 @@ def _make(real: Any) -> Tasks:
     @task(Logits, str(real))
     def loss(t: Any, part: Any, parts: Any) -> None:
         logits, targets = carray(pointer(t.logits), (t.size,)), carray(pointer(t.others), (t.size,))
-        total, tails = 0.0, 0.0  # apart, so that a small loss is not lost in a large logit
+        total, tails = 0.0, 0.0  # two sums, so that large logits do not swallow small losses
         for i in range(logits.size):
             size = abs(logits[i])
             factor = targets[i] if logits[i] < 0 else real(1) - targets[i]
-            total += np.float64(factor * size if factor != 0 else real(0))  # (0 times infinity is 0 here)
+            total += np.float64(factor * size if factor != 0 else real(0))  # (0 times infinity must be 0 here)
             tails += np.float64(log1p(decay(size)))
         carray(double(t.out), (1,))[0] = (total + tails) / logits.size
 
@@ -59,7 +62,7 @@ def _make(real: Any) -> Tasks:
         out = carray(pointer(t.out), (t.size,))
         scale = carray(pointer(t.g), (1,))[0] / real(t.size)
         one = real(1)
-        for i in range(out.size):  # (1 - target) sigmoid(x) - target sigmoid(-x), where no small difference is lost
+        for i in range(out.size):  # (1 - target) sigmoid(x) - target sigmoid(-x): exact also if it is nearly 0
             tail = decay(abs(logits[i]))
             above, below = (tail if logits[i] < 0 else one), (one if logits[i] < 0 else tail)
             out[i] = ((one - targets[i]) * above - targets[i] * below) / (one + tail) * scale
@@ -81,7 +84,7 @@ def _tasks(dtype: Any) -> Tasks:
 
 
 def _filled(targets: Any, logits: Array) -> Array:
-    """The targets as an array like the logits."""
+    """The targets as an array with the shape and dtype of the logits."""
     if isinstance(targets, np.ndarray) and targets.shape == logits.shape:
         return np.ascontiguousarray(targets, logits.dtype)
     filled = np.empty(logits.shape, logits.dtype)
@@ -93,7 +96,7 @@ def bce_with_logits(logits: Array, targets: Any) -> Any:
     """mean(softplus(logits) - targets * logits), for an array of targets or one number."""
     logits, mean = np.ascontiguousarray(logits), np.empty(1)
     targets = _filled(targets, logits)
-    pool.run(_tasks(logits.dtype).loss, Logits(
+    pool.run(_tasks(logits.dtype).loss, _packed(
         logits=address(logits), others=address(targets), g=0, out=address(mean), size=logits.size))
     return logits.dtype.type(mean[0])
 
@@ -104,12 +107,12 @@ def bce_with_logits_grad(g: Array, logits: Array, targets: Any) -> Array:
 
 
 def bce_with_logits_curvature(gg: Array, g: Array, logits: Array) -> Array:
-    """gg * g / size * p * (1 - p), for p = sigmoid(logits); g is one number."""
+    """gg * g / size * p * (1 - p), where p = sigmoid(logits); g is one number."""
     return _elementwise(_tasks(logits.dtype).curvature, g, logits, np.ascontiguousarray(gg))
 
 
 def _elementwise(kernel: int, g: Array, logits: Array, others: Array) -> Array:
     logits, out, g = np.ascontiguousarray(logits), np.empty(logits.shape, logits.dtype), np.asarray(g, logits.dtype)
-    pool.run(kernel, Logits(
+    pool.run(kernel, _packed(
         logits=address(logits), others=address(others), g=address(g), out=address(out), size=logits.size))
     return out

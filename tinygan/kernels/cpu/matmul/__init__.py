@@ -7,7 +7,7 @@ import numpy as np
 
 from tinygan.kernels.activations import CODES, FUSED
 from tinygan.kernels.cpu.activations import activation
-from tinygan.kernels.cpu.reductions import MOST_IN_A_ROW, sum
+from tinygan.kernels.cpu.reductions import MOST_ADDED_IN_SEQUENCE, sum
 from tinygan.kernels.cpu.runtime.loading import loaded
 from tinygan.kernels.cpu.runtime.workspace import empty
 
@@ -15,28 +15,30 @@ __all__ = ["dense", "dense_parameter_grads", "matmul"]
 
 Array = np.ndarray[Any, Any]
 _COMPILED = "tinygan.kernels.cpu.matmul.compiled"
-COMPILED_ABOVE = 64 * 4096  # multiplications: a product of more is faster by the compiled kernel than by NumPy
-COMPILED_ABOVE_THIN = 4096  # elements of a thin product, likewise
-COMPILED_ABOVE_SUMS = 4096  # elements of a matrix whose columns are summed, likewise
-THIN = 4  # terms of each sum of a thin product, at most
-THIN_COLUMNS = 16  # columns of a thin product, at least
+# Above these sizes the compiled kernels are faster than NumPy.
+COMPILED_ABOVE = 64 * 4096  # multiplications of a product
+COMPILED_ABOVE_THIN = 4096  # elements of a thin product
+COMPILED_ABOVE_SUMS = 4096  # elements of a matrix whose columns are summed
+# A product is thin if its sums have few terms and it has many columns.
+MOST_TERMS_THIN = 4
+LEAST_COLUMNS_THIN = 16
 
 
 def matmul(a: Array, b: Array, out: Array | None = None) -> Array:
-    """a @ b, leading axes broadcast."""
+    """a @ b. Leading axes are broadcast."""
     if a.ndim == 2 and b.ndim == 2 and (out is None or out.flags.c_contiguous):
         if _is_thin(a, b.shape[1]):
             return loaded(_COMPILED).thin_product(a, b, out)
         if a.size * b.shape[1] > COMPILED_ABOVE:
             return loaded(_COMPILED).product(a, b, out)
-        if a.shape[1] == 1:  # an outer product, for which NumPy's matmul takes four times as long
+        if a.shape[1] == 1:  # an outer product: np.matmul would take four times as long
             return np.multiply(a, b, out=out)
     return np.matmul(a, b, out=out)
 
 
 def dense(x: Array, weight: Array, bias: Array, activation_name: str, slope: float, out: Array | None = None) -> Array:
     """activation(x @ weight.T + bias): x (N, in), weight (out, in), bias (out,) -> (N, out)."""
-    code = FUSED.get(activation_name, CODES["identity"])  # what the product applies itself
+    code = FUSED.get(activation_name, CODES["identity"])  # the activation that the kernel applies itself
     after = "identity" if activation_name in FUSED else activation_name
     if out is not None and not out.flags.c_contiguous:
         return _plain_dense(x, weight, bias, activation_name, slope, out)
@@ -56,14 +58,14 @@ def _plain_dense(x: Array, weight: Array, bias: Array, activation_name: str, slo
 
 
 def dense_parameter_grads(x: Array, y: Array) -> Array:
-    """y.T @ x and the sums of y's columns, one after the other: x (N, in), y (N, out) -> (out * in + out,). (Whoever keeps
-    one keeps the memory of both.)"""
+    """The gradients of the weight and the bias in one array, y.T @ x followed by the sums of y's columns: x (N, in),
+    y (N, out) -> (out * in + out,). (A view of either keeps the memory of both.)"""
     both = empty((y.shape[1] * (x.shape[1] + 1),), y.dtype)
     weight, bias = both[:y.shape[1] * x.shape[1]], both[y.shape[1] * x.shape[1]:]
     matmul(y.T, x, out=weight.reshape(y.shape[1], x.shape[1]))
     if y.size > COMPILED_ABOVE_SUMS and y.flags.c_contiguous:
         bias[...] = loaded("tinygan.kernels.cpu.reductions.compiled").column_sums(y)
-    elif len(y) > MOST_IN_A_ROW:
+    elif len(y) > MOST_ADDED_IN_SEQUENCE:
         bias[...] = sum(y, (0,), False)
     else:
         np.add.reduce(y, 0, out=bias)
@@ -71,5 +73,5 @@ def dense_parameter_grads(x: Array, y: Array) -> Array:
 
 
 def _is_thin(a: Array, columns: int) -> bool:
-    """Whether a (N, few), times a matrix of so many columns, is a large product of few multiplications an element."""
-    return 0 < a.shape[1] <= THIN and columns >= THIN_COLUMNS and a.shape[0] * columns > COMPILED_ABOVE_THIN
+    """Whether the product of a (N, terms) and a matrix with that many columns is thin, and large enough for its kernel."""
+    return 0 < a.shape[1] <= MOST_TERMS_THIN and columns >= LEAST_COLUMNS_THIN and a.shape[0] * columns > COMPILED_ABOVE_THIN

@@ -1,5 +1,5 @@
-"""The compiled matrix products behind Python functions, for arrays that are not empty. Importing this module compiles the
-one that every training needs, or loads it from the cache."""
+"""Python functions that run the compiled matrix products, for arrays that are not empty. Importing this module compiles the
+kernel that every training needs, or loads it from the cache."""
 from __future__ import annotations
 
 from functools import cache
@@ -18,10 +18,11 @@ from tinygan.kernels.cpu.runtime.workspace import Scratch, empty
 
 Array = np.ndarray[Any, Any]
 IDENTITY = CODES["identity"]
-SHARED_FROM = 200_000  # multiplications: for fewer, waking the workers takes longer than they save
-LONGEST_SUM = 8192  # terms that are added one after another; more would lose digits
-PART_OF_SUM = 2048  # terms that are added one after another in a longer sum
-NARROW = 4  # columns of a product, up to which the left matrix is read in place, and the right one packed
+SHARED_FROM_PRODUCTS = 200_000  # multiplications: with fewer, waking the workers takes longer than they save
+MOST_TERMS_IN_SEQUENCE = 8192  # a sum of more terms is cut into parts: adding them one after another would lose digits
+TERMS_OF_A_PART = 2048  # of such a longer sum
+MOST_COLUMNS_NARROW = 4
+"""A product with at most this many columns is narrow: its left matrix is read in place, and its right matrix is packed."""
 
 
 @cache
@@ -35,7 +36,7 @@ def _thin(dtype: Any) -> int:
 
 
 def _strides(x: Array) -> tuple[Array, int, int]:
-    """x, or a copy if neither of its two axes is contiguous, with its strides in elements."""
+    """(x or a copy, its two strides in elements). x is copied if neither axis is contiguous."""
     row, column = x.strides
     item = x.itemsize
     if (column == item or row == item) and row > 0 and column > 0 and not (row % item or column % item):
@@ -46,26 +47,27 @@ def _strides(x: Array) -> tuple[Array, int, int]:
 
 def product(a: Array, b: Array, out: Array | None = None, bias: Array | None = None, activation: int = IDENTITY,
             slope: float = 0.0) -> Array:
-    """activation(a @ b + bias) for 2-D arrays of one dtype. bias: (columns of b,) or None; with it b must have contiguous
-    columns (be the transpose of a C-ordered array). activation: the code of a fused one. out is C-contiguous."""
+    """activation(a @ b + bias) for 2-D arrays of one dtype. bias: (columns of b,) or None. If there is a bias, the columns
+    of b must be contiguous, as in the transpose of a C-ordered array. activation: the code of a fused activation. out: a
+    C-contiguous array for the result, or None."""
     m, k = a.shape
     n = b.shape[1]
-    if k > LONGEST_SUM:
+    if k > MOST_TERMS_IN_SEQUENCE:
         return _long_product(a, b, out, bias, activation, slope)
     if out is None:
         out = empty((m, n), a.dtype)
     a, a_row, a_column = _strides(a)
     b, b_row, b_column = _strides(b)
-    narrow = bias is None and n <= NARROW and m > gemm.ROWS
+    narrow = bias is None and n <= MOST_COLUMNS_NARROW and m > gemm.ROWS
     staged = bias is not None or (b_row == 1 and k > 1 and not narrow)
-    if staged:  # C^T = B^T A^T: the rows of B^T are contiguous and are read in place
+    if staged:  # compute C^T = B^T A^T: the rows of B^T are contiguous, so they can be read in place
         m, n = n, m
         a, a_row, a_step, b, b_step, b_column = b, b_column, b_row, a, a_column, a_row
     else:
         a_step, b_step = a_column, b_row
     direct = a_step == 1
-    parts = 1 if m * n * k < SHARED_FROM else pool.size
-    # Rows of C are shared out where B is what all parts can pack cheaply: in the gradient of a weight.
+    parts = 1 if m * n * k < SHARED_FROM_PRODUCTS else pool.size
+    # The parts share the rows of C, and each packs all of B, where B is cheap to pack: in the gradient of a weight.
     split_rows = not staged and (not direct or narrow)
     elements = gemm.scratch_elements(m, n, k, direct, staged, out.dtype)
     with Scratch(parts * elements * out.itemsize) as (memory,):
@@ -78,19 +80,19 @@ def product(a: Array, b: Array, out: Array | None = None, bias: Array | None = N
 
 
 def _long_product(a: Array, b: Array, out: Array | None, bias: Array | None, activation: int, slope: float) -> Array:
-    """The same in parts of the sums."""
-    y = product(a[:, :PART_OF_SUM], b[:PART_OF_SUM], out)
-    for start in range(PART_OF_SUM, a.shape[1], PART_OF_SUM):
-        y += product(a[:, start:start + PART_OF_SUM], b[start:start + PART_OF_SUM])
+    """`product` for long sums, which are cut into parts of TERMS_OF_A_PART terms."""
+    y = product(a[:, :TERMS_OF_A_PART], b[:TERMS_OF_A_PART], out)
+    for start in range(TERMS_OF_A_PART, a.shape[1], TERMS_OF_A_PART):
+        y += product(a[:, start:start + TERMS_OF_A_PART], b[start:start + TERMS_OF_A_PART])
     if bias is not None:
         y += bias
     return y if activation == IDENTITY else activation_forward(y, activation, slope, y)
 
 
 def dense_product(x: Array, weight: Array, bias: Array, activation: int, slope: float, out: Array | None = None) -> Array:
-    """activation(x @ weight.T + bias): x (N, in), weight (out, in), C-contiguous or not. activation: the code of a fused
-    one."""
-    if weight.shape[0] > NARROW:
+    """activation(x @ weight.T + bias): x (N, in), weight (out, in), in any memory order. activation: the code of a fused
+    activation."""
+    if weight.shape[0] > MOST_COLUMNS_NARROW:
         return product(x, weight.T, out, bias, activation, slope)
     y = product(x, weight.T, out)
     y += bias
@@ -99,7 +101,7 @@ def dense_product(x: Array, weight: Array, bias: Array, activation: int, slope: 
 
 def thin_product(a: Array, b: Array, out: Array | None = None, bias: Array | None = None, activation: int = IDENTITY,
                  slope: float = 0.0) -> Array:
-    """`product` for a of few columns and any b."""
+    """`product` for a matrix `a` with few columns. b may have any memory order."""
     (m, k), n = a.shape, b.shape[1]
     if out is None:
         out = empty((m, n), a.dtype)

@@ -1,11 +1,13 @@
 """Matrix products: C = A @ B, and the dense layer C = activation(A @ B + bias), for float32 and float64.
 
-The scheme is Goto's ("Anatomy of high-performance matrix multiplication", 2008): blocks of B, as large as half of a
-core's second-level cache, are packed into panels that the micro-kernel reads in order; A is read where it lies if its
-rows are contiguous or there are few panels to multiply it by, and transposed before otherwise. Every part of the task does
-its own columns (or rows) of C, packs what it needs for them and waits for nobody. The micro-kernel writes rows of C; where
-C's columns are the contiguous ones (a dense layer computes C^T = W x^T, because then W need not be packed) a strip of them
-stays in the cache until it has been transposed. Transposing is done by squares that fit into the registers.
+The scheme is Goto's ("Anatomy of high-performance matrix multiplication", 2008). A block of B, as large as half of a core's
+second-level cache, is packed into panels, which the micro-kernel reads in order. A is read in place if its rows are
+contiguous, or if there are few panels to multiply it by. Otherwise it is transposed first. Every part of the task computes
+its own columns (or rows) of C, packs what it needs for them and waits for no other part.
+
+The micro-kernel writes rows of C. But a dense layer computes C^T = W x^T, because then W need not be packed. Then the
+columns of the computed matrix are contiguous in memory, not its rows. So a strip of its rows is first written to a stage,
+which stays in the cache, and from there transposed to its place, in squares that fit into the registers.
 """
 from __future__ import annotations
 
@@ -24,53 +26,57 @@ from tinygan.kernels.cpu.runtime.arrays import pointer_to
 from tinygan.kernels.cpu.runtime.compiling import inline
 
 ROWS = microkernel.ROWS
-STRIP = 48  # rows of C, at most, that are staged together
-STRIP -= STRIP % ROWS
-FEW_PANELS = 6  # panels of B, up to which columns of A are read where they lie
-BLOCK_BYTES = 256 * 1024  # of B, that are packed at once
+STRIP_ROWS = 48  # rows of C that are staged together, rounded down to whole blocks of the micro-kernel
+STRIP_ROWS -= STRIP_ROWS % ROWS
+MOST_PANELS_IN_PLACE = 6  # with more panels of B, an A with contiguous columns is transposed before it is read
+BLOCK_BYTES = 256 * 1024  # the bytes of B that are packed at once
 
 
 class Product(NamedTuple):
-    """What the task is told. Strides count elements."""
+    """The arguments of the task. Strides count elements."""
 
     a: int
     """Address of A (m, k)."""
     a_row: int
+    """The stride from row to row of A."""
     a_step: int
-    """From column to column."""
+    """The stride from column to column of A."""
     b: int
     """Address of B (k, n)."""
     b_step: int
-    """From row to row."""
+    """The stride from row to row of B."""
     b_column: int
+    """The stride from column to column of B."""
     c: int
-    """Address of C (m, n), or of its transpose (n, m) if `staged`; C-contiguous rows."""
+    """Address of C (m, n), or of its transpose (n, m) if `staged`. The rows of the array there are contiguous."""
     c_stride: int
+    """The stride from row to row of the array at `c`."""
     staged: int
     m: int
     n: int
     k: int
     split_rows: int
-    """Whether the parts share the rows of C, and not its columns."""
+    """1: the parts share the rows of C. 0: its columns."""
     bias: int = 0
-    """Address of m numbers, or 0; only if `staged`."""
+    """Address of m numbers, or 0 for none. Only if `staged`."""
     activation: int = 0
-    """Of the fused ones; only with a bias."""
+    """The code of a fused activation. Only with a bias."""
     slope: float = 0.0
     scratch: int = 0
-    """Address of the parts' scratch memory; in a batch, that of the batch."""
+    """Address of the scratch memory of all parts. Unused in a batch, which has its own."""
     scratch_elements: int = 0
-    """Of each part."""
+    """Elements of scratch memory for each part."""
 
 
 class Batch(NamedTuple):
-    """Many products in one task."""
+    """The arguments of the task that computes many products."""
 
     products: int
-    """Address of the records (PRODUCTS)."""
+    """Address of an array of PRODUCTS."""
     size: int
+    """The number of products."""
     shares: int
-    """Into how many shares each product is cut."""
+    """How many shares each product is cut into."""
     scratch: int
     scratch_elements: int
 
@@ -80,32 +86,35 @@ PRODUCTS = dtype_of(Product)
 
 
 def columns(dtype: Any) -> int:
-    """The columns of the micro-kernel's block."""
+    """How many columns a block of the micro-kernel has."""
     return microkernel.columns(np.dtype(dtype).itemsize)
 
 
 @cache
 def scratch_elements(m: int, n: int, k: int, direct: bool, staged: bool, dtype: Any) -> int:
-    """How many elements of scratch memory one part of a task needs."""
+    """How many elements of scratch memory a part of the task needs. direct: whether A is read in place."""
     width = columns(dtype)
     panels = max(BLOCK_BYTES // np.dtype(dtype).itemsize, width * k)
     packed_rows = ROWS * k if direct else (m + ROWS) * k
-    stage = STRIP * (n + 2 * width) if staged else 0
+    stage = STRIP_ROWS * (n + 2 * width) if staged else 0
     return panels + packed_rows + width * ROWS + stage
 
 
 @cache
 def _flusher(real: Any) -> Any:
     """A function for kernels, (t, stage, rows, first_row, columns, first_column): write a staged strip to C, whose columns
-    are contiguous, with bias and activation. (All in one loop, because C is not in the cache. And a loop for each activation
-    over all columns, because a call for each column would take as long as the column.)"""
+    are contiguous, and apply bias and activation.
+
+    One loop does it all, because C is not in the cache. Each activation has its own loop over all columns, because a call
+    for each column would take as long as the column itself.
+    """
     pointer = pointer_to(real)
     item = real.bitwidth // 8
 
     @inline
     def column(t: Any, j: Any, stage: Any, rows: Any, first_row: Any, first_column: Any) -> Any:
         out = carray(pointer(t.c + ((first_column + j) * t.c_stride + first_row) * item), (rows,))
-        return out, carray(pointer(stage + j * STRIP * item), (rows,))
+        return out, carray(pointer(stage + j * STRIP_ROWS * item), (rows,))
 
     def finisher(name: str) -> Any:
         value = formula(name, "value", real)
@@ -137,8 +146,8 @@ def _flusher(real: Any) -> Any:
 
 @cache
 def _row_packer(real: Any) -> Any:
-    """A function for kernels, (t, top, bottom, direct, packed): copy those rows of A that the micro-kernel cannot read where
-    they lie: all, or the incomplete last block."""
+    """A function for kernels, (t, top, bottom, direct, packed): copy the rows of A that the micro-kernel cannot read in
+    place. If `direct` these are only the rows of an incomplete last block, else all rows."""
     pointer = pointer_to(real)
     item = real.bitwidth // 8
     transpose = transposer(real)
@@ -160,9 +169,9 @@ def _row_packer(real: Any) -> Any:
 
 @cache
 def _multiplier(real: Any) -> Any:
-    """A function for kernels: multiply rows i0 to i1 of C, in its columns j0 to j1. Panels of B have been packed,
-    or the first rows of a row-major B pack them as they go. The result goes to C or, staged, to `strip`; blocks that jut out
-    of C go by way of `tile`."""
+    """A function for kernels: compute rows i0 to i1 of C in its columns j0 to j1. The panels of B have been packed before;
+    if B is row-major, the first block of rows packs them while it multiplies. The result goes to C or, if staged, to
+    `strip`. Blocks that reach beyond the edge of C are first written to `tile`."""
     pointer = pointer_to(real)
     multiply = microkernel.make(real)
     multiply_and_pack = microkernel.make(real, packing=True)
@@ -179,17 +188,17 @@ def _multiplier(real: Any) -> Any:
             if not direct:
                 a = packed + (i - top) * k * item
             elif rows == ROWS or (not t.staged and bottom - top >= ROWS):
-                rows, row = np.int64(ROWS), min(i, bottom - ROWS)  # the last block does some rows once more
+                rows, row = np.int64(ROWS), min(i, bottom - ROWS)  # the last block computes some rows a second time
                 a, a_stride, a_step = t.a + row * t.a_row * item, t.a_row, t.a_step
-            # With the first panel the next rows of A are fetched, and with the first rows the next panel.
+            # The first panel prefetches the next rows of A, and the first block of rows prefetches the next panel.
             following = zero
-            if direct and (t.a_row == 1 or t.a_row < 2 * k):  # not where they are far apart
+            if direct and (t.a_row == 1 or t.a_row < 2 * k):  # not if the rows are far apart
                 following = a_step if t.a_row == 1 else np.int64(ROWS)
             for j in range(j0, j1, width):
                 columns = min(np.int64(width), j1 - j)
                 b = panels + (j - j0) * k * item
                 if t.staged:
-                    c, c_step = strip + ((j - j0) * STRIP + (i - i0) * width) * item, np.int64(width)
+                    c, c_step = strip + ((j - j0) * STRIP_ROWS + (i - i0) * width) * item, np.int64(width)
                 elif rows == ROWS and columns == width:
                     c, c_step = t.c + (row * t.c_stride + j) * item, t.c_stride
                 else:
@@ -214,7 +223,7 @@ def _multiplier(real: Any) -> Any:
 
 @cache
 def _share(real: Any) -> Any:
-    """A function for kernels, (t, part, parts, scratch): one part's share of a product."""
+    """A function for kernels, (t, part, parts, scratch): compute the share of one part of a product."""
     item = real.bitwidth // 8
     width = microkernel.columns(item)
     block = BLOCK_BYTES // item
@@ -224,7 +233,7 @@ def _share(real: Any) -> Any:
 
     @inline
     def cut(t: Any, part: Any, parts: Any) -> Any:
-        """The share's first and last row (exclusive) and column: whole blocks of the micro-kernel."""
+        """The share of a part, in whole blocks of the micro-kernel: (first row, end, first column, end)."""
         if t.split_rows:
             units = (t.m + ROWS - 1) // ROWS
             return units * part // parts * ROWS, min(t.m, units * (part + 1) // parts * ROWS), np.int64(0), t.n
@@ -237,29 +246,29 @@ def _share(real: Any) -> Any:
         if top >= bottom or left >= right:
             return
         k = t.k
-        # (Columns of A that are read for many panels compete for a few places of the cache.)
-        direct = t.a_step == 1 or t.n <= FEW_PANELS * width
+        # (Reading contiguous columns of A for many panels would be slow: they compete for the same lines of the cache.)
+        direct = t.a_step == 1 or t.n <= MOST_PANELS_IN_PLACE * width
         panels = scratch
         packed = panels + max(np.int64(block), width * k) * item
         tile = packed + ((np.int64(0) if direct else bottom - top) + ROWS) * k * item
         stage = tile + width * ROWS * item
-        strip = stage + STRIP * width * item
+        strip = stage + STRIP_ROWS * width * item
         pack_rows(t, top, bottom, direct, packed)
         per_block = max(np.int64(1), block // (width * k) if k else np.int64(1)) * width
         for j0 in range(left, right, per_block):
             j1 = min(j0 + per_block, right)
             if t.b_column == 1:
-                whole = (j1 - j0) // width * width  # these columns the first block of rows packs as it goes
+                whole = (j1 - j0) // width * width  # the first block of rows packs these columns while it multiplies
                 pack_columns(t.b, t.b_step, j0 + whole, j1 - j0 - whole, k, panels + whole * k * item)
             else:
                 pack_transposed(t.b, t.b_column, j0, j1 - j0, k, panels)
-            for i0 in range(top, bottom, STRIP if t.staged else ROWS):
-                i1 = min(i0 + (STRIP if t.staged else ROWS), bottom)
+            for i0 in range(top, bottom, STRIP_ROWS if t.staged else ROWS):
+                i1 = min(i0 + (STRIP_ROWS if t.staged else ROWS), bottom)
                 multiply_rows(t, i0, i1, top, bottom, j0, j1, direct, panels, packed, tile, strip)
                 if t.staged:
                     for j in range(j0, j1, width):
-                        transpose(strip + (j - j0) * STRIP * item, np.int64(width), np.int64(STRIP), np.int64(width), stage,
-                                  np.int64(STRIP))
+                        transpose(strip + (j - j0) * STRIP_ROWS * item, np.int64(width), np.int64(STRIP_ROWS),
+                                  np.int64(width), stage, np.int64(STRIP_ROWS))
                         flush(t, stage, i1 - i0, i0, min(np.int64(width), j1 - j), j)
 
     return share
@@ -267,7 +276,7 @@ def _share(real: Any) -> Any:
 
 @cache
 def make(real: Any) -> int:
-    """The address of the task of one `Product` for elements of that type."""
+    """The address of the task that computes one `Product`, for elements of that type."""
     share = _share(real)
     item = real.bitwidth // 8
 
@@ -280,7 +289,7 @@ def make(real: Any) -> int:
 
 @cache
 def make_batch(real: Any) -> int:
-    """The address of the task of a `Batch`."""
+    """The address of the task that computes a `Batch`, for elements of that type."""
     share, product_at = _share(real), record_at(Product)
     item, record_bytes = real.bitwidth // 8, PRODUCTS.itemsize
 

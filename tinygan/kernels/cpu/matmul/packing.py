@@ -1,4 +1,4 @@
-"""Copies of parts of matrices in the order in which the micro-kernel reads them."""
+"""Copies parts of matrices into the order in which the micro-kernel reads them."""
 from __future__ import annotations
 
 from functools import cache
@@ -15,8 +15,9 @@ from tinygan.kernels.cpu.runtime.compiling import inline
 
 @cache
 def transposer(real: Any) -> Any:
-    """A function for kernels, (source, stride, rows, columns, target, target_stride): write the columns of a matrix as rows,
-    by squares that fit into the registers where it is large enough. Addresses; strides count elements."""
+    """A function for kernels, (source, stride, rows, columns, target, target_stride): write the transpose of a matrix (rows,
+    columns). If the matrix is large enough it is transposed by squares that fit into the registers. source and target are
+    addresses; strides count elements."""
     pointer = pointer_to(real)
     item = real.bitwidth // 8
     side, square = simd.lanes_of(real), simd.square_transpose(real)
@@ -25,7 +26,7 @@ def transposer(real: Any) -> Any:
     def transpose(source: Any, stride: Any, rows: Any, columns: Any, target: Any, target_stride: Any) -> Any:
         if rows >= side and columns >= side:
             for i in range(0, rows, side):
-                row = min(i, rows - side)  # the last squares do some elements once more
+                row = min(i, rows - side)  # the last squares copy some elements a second time
                 for j in range(0, columns, side):
                     column = min(j, columns - side)
                     square(source + (row * stride + column) * item, stride * item,
@@ -41,9 +42,10 @@ def transposer(real: Any) -> Any:
 
 
 def packers(real: Any) -> tuple[Any, Any]:
-    """Two functions for kernels, (source, stride, first, count, k, panels): pack `count` columns of a matrix of k rows, from
-    the first on, into panels as wide as the micro-kernel's block; what the last panel lacks is 0. Of a row-major and of a
-    column-major matrix. Addresses; the stride is that between rows or columns, in elements."""
+    """Two functions for kernels, (source, stride, first, count, k, panels): pack `count` columns of a matrix with k rows,
+    from column `first` on, into panels as wide as the micro-kernel's block. The last panel is filled up with zeros. The
+    first function is for row-major matrices, and `stride` counts the elements from row to row. The second is for
+    column-major matrices, and `stride` counts the elements from column to column. source and panels are addresses."""
     pointer = pointer_to(real)
     item = real.bitwidth // 8
     width = microkernel.columns(item)

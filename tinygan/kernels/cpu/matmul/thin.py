@@ -1,5 +1,8 @@
-"""The dense layer of a few features, activation(A @ B + bias) for A (m, k) with a small k: each row of the result is
-made, and activated, while it lies in the first-level cache. Blocks of a general product would be nearly empty."""
+"""The dense layer with few input features, activation(A @ B + bias) for A (m, k) with a small k.
+
+Each row of the result is computed and activated while it is in the first-level cache. In `gemm`, whose innermost loop runs
+over k, packing and writing blocks would take more time than such a short loop.
+"""
 from __future__ import annotations
 
 from functools import cache
@@ -15,7 +18,8 @@ from tinygan.kernels.cpu.runtime.compiling import inline
 
 
 class ThinProduct(NamedTuple):
-    """What the task is told. A (m, k), B (k, n) and the result (m, n) are C-contiguous."""
+    """The arguments of the task. A (m, k), B (k, n) and the result (m, n) are C-contiguous; `a`, `b` and `out` are their
+    addresses."""
 
     a: int
     b: int

@@ -1,5 +1,5 @@
-"""Minibatch discrimination of m (N, B, C): for each of the B kernels, s_ij = exp(-sum of |m_i - m_j|) says how near examples
-i and j are. `compiled` has the formulas of the derivatives."""
+"""Minibatch discrimination of m (N, B, C). For each of the B kernels, s_ij = exp(-sum over c of |m_ic - m_jc|) says how near
+examples i and j are. `compiled` has the formulas of the derivatives."""
 from __future__ import annotations
 
 from typing import Any
@@ -11,16 +11,16 @@ from tinygan.kernels.cpu.runtime.loading import loaded
 __all__ = ["minibatch_similarity", "minibatch_similarity_grad", "minibatch_similarity_second"]
 
 Array = np.ndarray[Any, Any]
-COMPILED_ABOVE = 4096  # differences of two numbers, N x N x B x C: for more, compiled kernels are faster than NumPy
+COMPILED_ABOVE = 4096  # differences m_ic - m_jc, that is N * N * B * C: for more, compiled kernels are faster than NumPy
 
 
 def _compiled(m: Array) -> Any:
-    """The compiled kernels if m is large, else None."""
+    """The module of compiled kernels if m is large, else None."""
     return loaded("tinygan.kernels.cpu.minibatch.compiled") if m.size * len(m) > COMPILED_ABOVE else None
 
 
 def _pairs(m: Array) -> tuple[Array, Array]:
-    """The signs of m_i - m_j (N, N, B, C), and s_ij (N, N, B), where i is j 0."""
+    """The signs of m_i - m_j (N, N, B, C), and s_ij (N, N, B), which is set to 0 for i = j."""
     difference = m[:, None] - m
     nearness = np.exp(-np.abs(difference).sum(-1))
     nearness[np.arange(len(m)), np.arange(len(m))] = 0
@@ -28,7 +28,7 @@ def _pairs(m: Array) -> tuple[Array, Array]:
 
 
 def minibatch_similarity(m: Array) -> Array:
-    """The sum of s_ij over the other examples j: (N, B)."""
+    """The sum of s_ij over all other examples j: (N, B)."""
     if compiled := _compiled(m):
         return compiled.similarity(m)
     return _pairs(m)[1].sum(1)

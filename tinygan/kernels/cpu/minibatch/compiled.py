@@ -1,14 +1,15 @@
-"""Minibatch discrimination: how near each example of a batch is to the others, and the derivatives of that.
+"""The compiled kernels of minibatch discrimination, which measures how near each example of a batch is to the others.
 
-With e_ijb = exp(-sum_c |m_icb - m_jcb|) and s_ijcb the sign of m_icb - m_jcb, all sums over j being over the other examples,
+Let e_ijb = exp(-sum_c |m_icb - m_jcb|), and let s_ijcb be the sign of m_icb - m_jcb. Sums over j are over all examples other
+than i. g is the gradient of o, and h has the shape of m.
     similarity   o_ib  = sum_j e_ijb
-    gradient     d_icb = -sum_j (g_ib + g_jb) e_ijb s_ijcb,                     g the gradient of o
-    and of h . d, for a given h like m, with q_ijb = sum_c (h_icb - h_jcb) s_ijcb (the sign is piecewise constant):
+    gradient     d_icb = -sum_j (g_ib + g_jb) e_ijb s_ijcb
+    second       the gradients of <h, d>. The signs are piecewise constant. With q_ijb = sum_c (h_icb - h_jcb) s_ijcb:
         by g     -sum_j q_ijb e_ijb
-        by m      sum_j (g_ib + g_jb) q_ijb e_ijb s_ijcb.
-Everything lies as (kernels, dimensions, examples), so that neighbours in memory are examples and loops over them are whole
-vectors; nothing of N x N examples is ever in memory. Each pair is computed twice, once for each of the two, so that parts
-need not wait for one another.
+        by m     sum_j (g_ib + g_jb) q_ijb e_ijb s_ijcb
+All arrays are stored as (kernels, dimensions, examples). So examples are neighbours in memory, and loops over them become
+vector instructions. No array of N x N examples is ever stored. Each pair of examples is computed twice, once for each of
+them, so that parts need not wait for each other.
 """
 from __future__ import annotations
 
@@ -29,10 +30,10 @@ Array = np.ndarray[Any, Any]
 
 
 class Pairs(NamedTuple):
-    """What a task is told: addresses of the arrays, and their sizes."""
+    """The arguments of a task: addresses of the arrays, and their sizes."""
 
-    m: int  # (kernels, dimensions, examples), and so h and out_m
-    g: int  # (kernels, examples), and so out
+    m: int  # (kernels, dimensions, examples); h and out_m have the same shape
+    g: int  # (kernels, examples); out has the same shape
     h: int
     out: int
     out_m: int
@@ -43,16 +44,16 @@ class Pairs(NamedTuple):
 
 
 class Helpers(NamedTuple):
-    """Functions for the kernels. t: what the task is told."""
+    """Functions for the kernels. t: the arguments of the task."""
 
     share: Any
-    """(t, part, parts): the first and the end of the examples i that a part does."""
+    """(t, part, parts): (first, end) of the examples i of a part."""
     row: Any
-    """(t, matrix, i): row i, of all examples, of the matrix at that address."""
+    """(t, matrix, i): row i of the matrix (..., examples) at that address."""
     nearness: Any
-    """(t, b, i, near): write e_ijb for all j."""
+    """(t, b, i, near): write e_ijb for all j to `near`."""
     push: Any
-    """(t, b, i, weights): write to `out_m` the sums over j of weights times s_ijcb, for all c."""
+    """(t, b, i, weights): for all c, write the sum over j of weights[j] * s_ijcb to `out_m`."""
 
 
 @cache
@@ -134,7 +135,7 @@ def make(real: Any) -> Tasks:
 
     @task(Pairs, str(real))
     def second(t: Any, part: Any, parts: Any) -> Any:
-        """The gradients of h . d: by g at `out`, by m at `out_m`."""
+        """The gradients of <h, d>: by g at `out`, by m at `out_m`."""
         first, end = share(t, part, parts)
         near, q = row(t, t.scratch, 2 * part), row(t, t.scratch, 2 * part + 1)
         for b in range(t.kernels):
@@ -161,7 +162,8 @@ def make(real: Any) -> Tasks:
 
 
 def _run(task: str, m: Array, g: Array | None = None, h: Array | None = None) -> tuple[Array, Array]:
-    """Run a task on m (N, B, C), g (N, B) and h (N, B, C): results (N, B) and (N, B, C), of which it writes one or both."""
+    """Run a task on m (N, B, C), g (N, B) and h (N, B, C). Returns arrays (N, B) and (N, B, C); the task has written one or
+    both of them."""
     n, kernels, dimensions = m.shape
     parts = pool.parts(n * m.size)
     inputs = [None if a is None else np.ascontiguousarray(np.moveaxis(a, 0, -1)) for a in (m, g, h)]

@@ -1,4 +1,4 @@
-"""The optimisers' updates on the CPU, in place, over lists of arrays. `optim.rules` has the same as mathematics."""
+"""The updates of the optimisers on the CPU, in place, for lists of arrays. `optim.rules` states the rules as mathematics."""
 from __future__ import annotations
 
 from typing import Any
@@ -33,9 +33,10 @@ def sgd(parameters: list[Array], gradients: list[Array], velocity: list[Array], 
 
 
 def adam_grad(g: Array, packed: Array, gradient: Array, settings: HostSettings) -> Array:
-    """The gradients of one update by `adam` without weight decay.
+    """The gradients of one `adam` update without weight decay.
 
-    packed (3, N): parameters, m and v before the update. gradient (N,): what it got. g (3, N): the gradients of what it made
-    of packed. Returns (4, N): the gradients of packed and of gradient. That of the root of v is 0 where v is 0.
+    packed (3, N): the parameters, m and v before the update. gradient (N,): the gradient that the update used. g (3, N): the
+    gradients of the parameters, m and v after the update. Returns (4, N): the gradients of `packed` and of `gradient`. The
+    derivative of the square root of v is taken as 0 where v is 0.
     """
     return _compiled().adam_grad(g, packed, gradient, settings)

@@ -1,6 +1,6 @@
-"""The optimisers' updates over a whole list of arrays in one task: each element is read and written once.
+"""The updates of the optimisers, for a whole list of arrays in one task. Each element is read and written once.
 
-Each rule's arithmetic stands here once, in the precision of its arrays. `optim.rules` has the same as mathematics.
+All arithmetic is in the precision of the arrays. `optim.rules` states the rules as mathematics.
 """
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numba import carray, types
 
-from tinygan.kernels.cpu.runtime.arguments import task
+from tinygan.kernels.cpu.runtime.arguments import Arguments, packer, task
 from tinygan.kernels.cpu.runtime.arrays import REALS, address, pointer_to
 from tinygan.kernels.cpu.runtime.compiling import inline
 from tinygan.kernels.cpu.runtime.pool import pool
@@ -22,55 +22,57 @@ from tinygan.kernels.squares import MARGIN, largest_square
 Array = np.ndarray[Any, Any]
 
 PARAMETER, GRADIENT, FIRST, SECOND, SIZE, COLUMNS = range(6)
-"""A row of a task's table is one array: the addresses of the parameter, gradient and slots, and their size."""
+"""The columns of a task's table. A row describes one parameter: the addresses of the parameter, of its gradient and of its
+two slots (arrays of state), and their size."""
 
 
 def step(rule: str, settings: HostSettings, parameters: list[Array], gradients: list[Array], *slots: list[Array]) -> None:
-    """Update C-contiguous parameters and slots in place, by one task for all arrays of a dtype."""
+    """Update parameters and slots (the optimiser's state) in place. All are C-contiguous. One task updates all arrays of a
+    dtype."""
     numbers = told(settings)
     gradients = [np.ascontiguousarray(g) for g in gradients]
-    arrays = list(zip(parameters, gradients, slots[0], slots[-1], strict=True))  # one slot stands in both places
+    arrays = list(zip(parameters, gradients, slots[0], slots[-1], strict=True))  # a single slot fills both columns
     for dtype in {p.dtype for p in parameters}:
         table = np.array([[address(p), address(g), address(a), address(b), p.size] for p, g, a, b in arrays
                           if p.dtype == dtype], np.int64)
         elements = sum([p.size for p in parameters if p.dtype == dtype])
-        pool.run(compile_step(rule, dtype), arguments_of_step(rule)(address(table), len(table), elements, *numbers),
-                 pool.parts(elements))
+        pack = packer(arguments_of_step(rule))
+        pool.run(compile_step(rule, dtype), pack(address(table), len(table), elements, *numbers), pool.parts(elements))
 
 
 def adam_grad(g: Array, packed: Array, gradient: Array, settings: HostSettings) -> Array:
-    """See the room's front."""
+    """See `adam_grad` in `__init__.py`."""
     g, packed, gradient = np.ascontiguousarray(g), np.ascontiguousarray(packed), np.ascontiguousarray(gradient)
     out = empty((4, *packed.shape[1:]), packed.dtype)
-    arguments = arguments_of_adam_grad()(address(g), address(packed), address(gradient), address(out), gradient.size,
-                                         *told(settings))
-    pool.run(_adam_grad(packed.dtype), arguments, pool.parts(gradient.size))
+    pack = packer(arguments_of_adam_grad())
+    pool.run(_adam_grad(packed.dtype), pack(address(g), address(packed), address(gradient), address(out), gradient.size,
+                                            *told(settings)), pool.parts(gradient.size))
     return out
 
 
 @cache
-def arguments_of_step(rule: str) -> type[Any]:
-    """What the task of a rule is told: where the table lies and how many rows it has, the number of elements in all arrays,
-    and the rule's settings."""
+def arguments_of_step(rule: str) -> type[Arguments]:
+    """The arguments of a rule's task: the address of the table, its number of rows, the number of elements in all arrays,
+    and the settings of the rule."""
     return _arguments(rule, "table", "rows", "elements")
 
 
 @cache
-def arguments_of_adam_grad() -> type[Any]:
-    """What the task `adam_grad` is told: where its arrays lie, N, and Adam's settings."""
+def arguments_of_adam_grad() -> type[Arguments]:
+    """The arguments of the task `adam_grad`: the addresses of its arrays, N, and the settings of Adam."""
     return _arguments("adam", "g", "packed", "gradient", "out", "elements")
 
 
-def _arguments(rule: str, *integers: str) -> type[Any]:
-    """A NamedTuple of these whole numbers, and of a rule's settings by their names."""
+def _arguments(rule: str, *integers: str) -> type[Arguments]:
+    """A NamedTuple class with these whole numbers and the settings of a rule as fields."""
     members = [*((integer, int) for integer in integers), *((field, float) for field in fields(rule))]
-    arguments: Any = NamedTuple("Arguments", members)  # type: ignore[misc]  # the fields are known only here
+    arguments: Any = NamedTuple("Arguments", members)  # type: ignore[misc]  # mypy cannot know the fields
     return arguments
 
 
 @cache
 def compile_step(rule: str, dtype: Any) -> int:
-    """The address of the task of a rule, compiled or loaded at its first use."""
+    """The address of a rule's task, which is compiled or loaded at its first use."""
     return make(rule, REALS[dtype])
 
 
@@ -80,7 +82,8 @@ def _adam_grad(dtype: Any) -> int:
 
 
 def make_limited(real: Any) -> Any:
-    """A function (number, most): the number, limited to [-most, most] if it is finite (see `squares`)."""
+    """A function for kernels, (x, most): a finite x limited to [-most, most]; an infinite or NaN x unchanged (see
+    `squares`)."""
     largest = largest_square(str(real))
 
     @inline
@@ -93,7 +96,7 @@ def make_limited(real: Any) -> Any:
 
 
 def make(rule: str, real: Any) -> int:
-    """The address of the task of a rule: "adam", "rmsprop" or "sgd"."""
+    """The address of a rule's task. rule: "adam", "rmsprop" or "sgd"."""
     arguments, pointer, integers = arguments_of_step(rule), pointer_to(real), pointer_to(types.int64)
     largest = largest_square(str(real))
     limited = make_limited(real)
@@ -101,7 +104,7 @@ def make(rule: str, real: Any) -> int:
     def adam(p: Any, g: Any, m: Any, v: Any, s: Any) -> Any:
         decoupled = s.decoupled != 0
         beta1, beta2, eps = real(s.beta1), real(s.beta2), real(s.eps)
-        rest1, rest2 = real(1 - s.beta1), real(np.sqrt(1 - s.beta2))  # g * g might overflow: the root goes to g first
+        rest1, rest2 = real(1 - s.beta1), real(np.sqrt(1 - s.beta2))  # (rest2 * g is squared: g * g might overflow)
         most = real(MARGIN * np.sqrt(largest) / np.sqrt(1 - s.beta2))
         rate, root = real(s.learning_rate / s.correction1), real(1 / np.sqrt(s.correction2))
         keep = real(1 - s.learning_rate * s.weight_decay) if decoupled else real(1)
@@ -191,4 +194,4 @@ def make_adam_grad(real: Any) -> int:
     return adam_grad
 
 
-compile_step("adam", np.dtype(np.float32))  # what every training needs
+compile_step("adam", np.dtype(np.float32))  # every training needs it

@@ -1,4 +1,5 @@
-"""A small multilayer perceptron on the CPU, all weights in one array. A layer has inputs, outputs, activation and slope."""
+"""A small multilayer perceptron on the CPU, with all weights in one array. Each layer has the attributes inputs, outputs,
+activation (its name) and slope."""
 from __future__ import annotations
 
 from typing import Any
@@ -19,10 +20,10 @@ def mlp(x: Array, weights: Array, layers: Any) -> Array:
 
 
 def mlp_grad(g: Array, x: Array, weights: Array, layers: Any, by: tuple[bool, bool]) -> Array:
-    """For g (N, out), the gradients `by` x and by the weights, one behind the other."""
+    """For g (N, out), the gradients by x and by the weights, one after another. by: which of the two are wanted."""
     return loaded(_COMPILED).multilayer("gradient", x, weights, layers, False, by, g)
 
 
 def mlp_second(h: Array, g: Array, x: Array, weights: Array, layers: Any, by: tuple[bool, bool]) -> Array:
-    """The gradients of the inner product of h and `mlp_grad` by g, x and the weights, one behind the other."""
+    """The gradients by g, x and the weights of the inner product of h and `mlp_grad`, one after another."""
     return loaded(_COMPILED).multilayer("second", x, weights, layers, True, (True, True), g, h, by)

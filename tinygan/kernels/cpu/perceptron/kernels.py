@@ -1,20 +1,24 @@
-"""A small multilayer perceptron in one pass, with its first and second derivatives: a few examples go through all layers,
-forward and back, while what they leave on the way lies in a core's caches.
+"""A small multilayer perceptron in one pass, with its first and second derivatives. A few examples at a time go through all
+layers, forward and backward, so that all their intermediate values stay in the caches of one core.
 
-With h_0 = x, a_l = h_{l-1} W_l^T + b_l, h_l = f_l(a_l), and the gradient g of the last h:
-    gradient   e_l = (e_{l+1} W_{l+1}) f_l'(a_l), from e_L = g f_L'(a_L) on; of W_l: e_l^T h_{l-1}, of b_l: the sums of e_l,
-               of x: e_1 W_1
-    second     for directions k of x and K, c of W and b, the gradients of S = the inner product of (k, K, c) with the above.
-               S is <g, t_L>, where t is the derivative of h in that direction (Pearlmutter 1994, "Fast exact
-               multiplication by the Hessian"): t_0 = k, u_l = t_{l-1} W_l^T + h_{l-1} K_l^T + c_l, t_l = u_l f_l'(a_l).
-               So t_L is the gradient by g, and those by x, W and b come from going back through both h and t.
-f' and f'' are computed from f(a), not from a: that takes neither exponentials nor more memory. So their absolute error is
-that of f(a): in float32 6e-8, where a slope is 1 at most (for ELU both times alpha). A saturated unit's slope, below 6e-8,
-may come out as 0. The sums over a batch have roundings of that size anyway. After `dense` the slopes are exact.
-All weights lie in one array, layer after layer, each weight (out, in) before its bias. Neighbours in memory are examples,
-always ROWS of them (behind the last one are zeros, which add nothing). So every loop but those over features is made of
-whole vectors, and the compiler knows how many. Each part of a task keeps sums of its own for the gradients of the weights,
-which the caller adds up.
+Let h_0 = x, a_l = h_{l-1} W_l^T + b_l and h_l = f_l(a_l) for l = 1 .. L, and let g be the gradient of h_L.
+
+gradient   The gradient e_l of a_l is e_L = g f_L'(a_L) and e_l = (e_{l+1} W_{l+1}) f_l'(a_l). The gradient of W_l is
+           e_l^T h_{l-1}, that of b_l is the sum of e_l over the examples, and that of x is e_1 W_1.
+second     Given directions k of x, K of W and c of b, let S be the inner product of (k, K, c) with these gradients. S is
+           <g, t_L>, where t_l is the derivative of h_l in this direction (Pearlmutter 1994, "Fast exact multiplication by
+           the Hessian"): t_0 = k, u_l = t_{l-1} W_l^T + h_{l-1} K_l^T + c_l, t_l = u_l f_l'(a_l). So t_L is the gradient of
+           S by g. The gradients of S by x, W and b follow from backpropagation through both h and t.
+
+f' and f'' are computed from f(a), not from a. That needs neither exponentials nor more memory. But their absolute error is
+as large as that of f(a): 6e-8 in float32, where slopes are at most 1 (for ELU both are alpha times as large). The slope of a
+saturated unit, if it is below 6e-8, may come out as 0. The sums over a batch have rounding errors of that size anyway. The
+op `dense` computes exact slopes.
+
+All weights are in one array, layer after layer: first the weight (out, in) of a layer, then its bias. In scratch memory
+EXAMPLES_AT_ONCE examples are stored side by side; missing examples are zeros, which add nothing. So all loops except those
+over features consist of whole vectors, and the compiler knows how many. For the gradients of the weights each part of a task
+keeps sums of its own, and the caller adds them up.
 """
 from __future__ import annotations
 
@@ -23,14 +27,14 @@ from typing import Any, NamedTuple
 
 from numba import carray
 
-from tinygan.kernels.cpu.perceptron.rows import ROWS, activations, moves, sums_of_products
+from tinygan.kernels.cpu.perceptron.rows import EXAMPLES_AT_ONCE, activations, moves, sums_of_products
 from tinygan.kernels.cpu.runtime.arguments import dtype_of, record_at, task
 from tinygan.kernels.cpu.runtime.arrays import pointer_to
 from tinygan.kernels.cpu.runtime.compiling import inline
 
 
 class Perceptron(NamedTuple):
-    """What the tasks are told. An address of 0: all zeros (of a direction), or not wanted (of a result)."""
+    """The arguments of the tasks. The address 0 means that a direction is zero, or that a result is not wanted."""
 
     x: int
     """Address of (examples, inputs)."""
@@ -39,28 +43,28 @@ class Perceptron(NamedTuple):
     """Address of (examples, outputs)."""
     x_direction: int
     direction: int
-    """That of the weights."""
+    """Address of the direction of the weights."""
     out: int
-    """The result of `forward`; in `second` the gradient by g."""
+    """Address of the result of `forward`; in `second`, of the gradient by g."""
     out_x: int
-    """The gradient by x."""
+    """Address of the gradient by x."""
     out_weights: int
-    """The gradients by the weights: for each part, `size` numbers."""
+    """Address of the gradients by the weights: `size` numbers for each part."""
     scratch: int
-    """Address of the parts' memory."""
+    """Address of the scratch memory of all parts."""
     scratch_bytes: int
-    """Of each part."""
+    """Bytes of scratch memory for each part."""
     examples: int
     layers: int
-    """Address of the records (LAYERS)."""
+    """Address of the records of the layers, an array of dtype LAYERS."""
     depth: int
-    """How many layers."""
+    """The number of layers."""
     size: int
-    """How many weights."""
+    """The number of weights, biases included."""
     widths: int
-    """How many outputs all layers have."""
+    """The number of outputs of all layers together."""
     widest: int
-    """The most inputs or outputs that a layer has."""
+    """The largest number of inputs or outputs of any layer."""
 
 
 class Layer(NamedTuple):
@@ -70,7 +74,7 @@ class Layer(NamedTuple):
     outputs: int
     activation: int
     offset: int
-    """Where its weights begin."""
+    """The index of its first weight."""
     slope: float
 
 
@@ -87,21 +91,21 @@ class Tasks(NamedTuple):
 
 
 def scratch_elements(inputs: int, widths: int, widest: int) -> int:
-    """How much memory a part needs, for that many inputs, layers of those widths, in all and at most."""
-    return ROWS * (2 * inputs + 3 * widths + 4 * widest)
+    """The elements of scratch memory that a part needs. widths, widest: as in `Perceptron`."""
+    return EXAMPLES_AT_ONCE * (2 * inputs + 3 * widths + 4 * widest)
 
 
 @cache
 def _steps(real: Any) -> tuple[Any, Any, Any]:
     """Three functions for kernels.
 
-    layer(t, index): the layer's inputs, outputs, activation, slope and where its weights begin.
-    share(t, part, parts): the first example of the part, and the first that is not: whole blocks.
-    rise(t, all_h): forward. With x at `all_h`, h_1 to h_L behind it. Returns where h_L begins.
+    layer(t, index): the inputs, outputs, activation and slope of a layer, and the index of its first weight.
+    share(t, part, parts): the examples of a part, (first, end). They are whole blocks of EXAMPLES_AT_ONCE.
+    rise(t, all_h): the forward pass. `all_h` is the address of x; h_1 to h_L are written after it. Returns that of h_L.
     """
     pointer, layer_at = pointer_to(real), record_at(Layer)
     item, layer_bytes = real.bitwidth // 8, LAYERS.itemsize
-    row_bytes = ROWS * item
+    row_bytes = EXAMPLES_AT_ONCE * item
     combine, activate = sums_of_products(real)[0], activations(real)[0]
 
     @inline
@@ -111,8 +115,8 @@ def _steps(real: Any) -> tuple[Any, Any, Any]:
 
     @inline
     def share(t: Any, part: Any, parts: Any) -> Any:
-        blocks = -(-t.examples // ROWS)
-        return blocks * part // parts * ROWS, min(blocks * (part + 1) // parts * ROWS, t.examples)
+        blocks = -(-t.examples // EXAMPLES_AT_ONCE)
+        return blocks * part // parts * EXAMPLES_AT_ONCE, min(blocks * (part + 1) // parts * EXAMPLES_AT_ONCE, t.examples)
 
     @inline
     def rise(t: Any, all_h: Any) -> Any:
@@ -123,7 +127,7 @@ def _steps(real: Any) -> tuple[Any, Any, Any]:
             biases = carray(pointer(weights + n * k * item), (n,))
             for j in range(n):
                 combine(after + j * row_bytes, False, biases[j], weights + j * k * item, item, before, k)
-            activate(activation, after, n * ROWS, slope)
+            activate(activation, after, n * EXAMPLES_AT_ONCE, slope)
             before = after
         return before
 
@@ -131,7 +135,7 @@ def _steps(real: Any) -> tuple[Any, Any, Any]:
 
 
 def _make_forward(real: Any) -> int:
-    """The address of the task for the last h."""
+    """The address of the task that computes h_L."""
     _, _, turn_in, turn_out = moves(real)
     layer, share, rise = _steps(real)
 
@@ -140,7 +144,7 @@ def _make_forward(real: Any) -> int:
         all_h = t.scratch + part * t.scratch_bytes
         inputs, outputs = layer(t, 0)[0], layer(t, t.depth - 1)[1]
         start, end = share(t, part, parts)
-        for first in range(start, end, ROWS):
+        for first in range(start, end, EXAMPLES_AT_ONCE):
             turn_in(t.x, first, end, inputs, all_h)
             turn_out(rise(t, all_h), first, end, outputs, t.out)
 
@@ -148,9 +152,9 @@ def _make_forward(real: Any) -> int:
 
 
 def _make_gradient(real: Any) -> int:
-    """The address of the task for the gradients by x and by the weights."""
+    """The address of the task that computes the gradients by x and by the weights."""
     item = real.bitwidth // 8
-    row_bytes = ROWS * item
+    row_bytes = EXAMPLES_AT_ONCE * item
     combine, add_products, add_up = sums_of_products(real)
     fill, _, turn_in, turn_out = moves(real)
     _, descend, _ = activations(real)
@@ -166,14 +170,14 @@ def _make_gradient(real: Any) -> int:
         if t.out_weights:
             fill(all_sums, t.size, real(0))
         start, end = share(t, part, parts)
-        for first in range(start, end, ROWS):
+        for first in range(start, end, EXAMPLES_AT_ONCE):
             turn_in(t.x, first, end, inputs, all_h)
             after = rise(t, all_h)
             turn_in(t.g, first, end, outputs, e_at)
             for index in range(t.depth - 1, -1, -1):
                 k, n, activation, slope, offset = layer(t, index)
                 before, sums = after - k * row_bytes, all_sums + offset * item
-                descend(activation, e_at, after, n * ROWS, slope)
+                descend(activation, e_at, after, n * EXAMPLES_AT_ONCE, slope)
                 if t.out_weights:
                     for j in range(n):
                         add_up(sums + (n * k + j) * item, e_at + j * row_bytes)
@@ -191,11 +195,14 @@ def _make_gradient(real: Any) -> int:
 
 @cache
 def _moving(real: Any) -> Any:
-    """A function for kernels, (t, all_h, all_t): forward along the directions. With h_0 to h_L at `all_h` and t_0 at `all_t`
-    (if x has a direction), t_1 to t_L behind it, and u_1 to u_L behind those. Returns where h_L and t_L begin."""
+    """A function for kernels, (t, all_h, all_t): the forward pass of the directions.
+
+    `all_h` is the address of h_0 to h_L, `all_t` that of t_0 (if x has a direction). t_1 to t_L are written after t_0, and
+    u_1 to u_L after t_L. Returns the addresses of h_L and t_L.
+    """
     pointer = pointer_to(real)
     item = real.bitwidth // 8
-    row_bytes = ROWS * item
+    row_bytes = EXAMPLES_AT_ONCE * item
     combine, (_, copy, _, _), (_, descend, _) = sums_of_products(real)[0], moves(real), activations(real)
     layer, _, _ = _steps(real)
 
@@ -214,8 +221,8 @@ def _moving(real: Any) -> Any:
                     combine(u, False, bias, weights + j * k * item, item, moved, k)
                 if t.direction:
                     combine(u, moves, bias, turned + j * k * item, item, before, k)
-            copy(moved_after + to_u, n * ROWS, moved_after)
-            descend(activation, moved_after, after, n * ROWS, slope)
+            copy(moved_after + to_u, n * EXAMPLES_AT_ONCE, moved_after)
+            descend(activation, moved_after, after, n * EXAMPLES_AT_ONCE, slope)
             before, moved = after, moved_after
         return before, moved
 
@@ -223,9 +230,9 @@ def _moving(real: Any) -> Any:
 
 
 def _make_second(real: Any) -> int:
-    """The address of the task for the gradients by g, by x and by the weights of S above."""
+    """The address of the task that computes the gradients of S by g, by x and by the weights."""
     item = real.bitwidth // 8
-    row_bytes = ROWS * item
+    row_bytes = EXAMPLES_AT_ONCE * item
     combine, add_products, add_up = sums_of_products(real)
     fill, _, turn_in, turn_out = moves(real)
     _, descend, bend = activations(real)
@@ -236,14 +243,14 @@ def _make_second(real: Any) -> int:
         inputs, outputs = layer(t, 0)[0], layer(t, t.depth - 1)[1]
         all_h = t.scratch + part * t.scratch_bytes
         all_t = all_h + (inputs + t.widths) * row_bytes
-        to_u = t.widths * row_bytes  # from where t_l lies to where u_l lies
-        e_at = all_t + (inputs + 2 * t.widths) * row_bytes  # the gradients of t, and of h
+        to_u = t.widths * row_bytes  # the distance from t_l to u_l
+        e_at = all_t + (inputs + 2 * t.widths) * row_bytes  # e: the gradients of t_l and u_l; d: those of h_l and a_l
         under_e = e_at + t.widest * row_bytes
         d_at, under_d = under_e + t.widest * row_bytes, under_e + 2 * t.widest * row_bytes
         all_sums = t.out_weights + part * t.size * item
         fill(all_sums, t.size, real(0))
         start, end = share(t, part, parts)
-        for first in range(start, end, ROWS):
+        for first in range(start, end, EXAMPLES_AT_ONCE):
             turn_in(t.x, first, end, inputs, all_h)
             if t.x_direction:
                 turn_in(t.x_direction, first, end, inputs, all_t)
@@ -251,13 +258,13 @@ def _make_second(real: Any) -> int:
             after, moved_after = move(t, all_h, all_t)
             turn_out(moved_after, first, end, outputs, t.out)
             turn_in(t.g, first, end, outputs, e_at)
-            fill(d_at, outputs * ROWS, real(0))
+            fill(d_at, outputs * EXAMPLES_AT_ONCE, real(0))
             for index in range(t.depth - 1, -1, -1):
                 k, n, activation, slope, offset = layer(t, index)
                 before, moved, sums = after - k * row_bytes, moved_after - k * row_bytes, all_sums + offset * item
-                descend(activation, d_at, after, n * ROWS, slope)
-                bend(activation, d_at, e_at, moved_after + to_u, after, n * ROWS, slope)
-                descend(activation, e_at, after, n * ROWS, slope)
+                descend(activation, d_at, after, n * EXAMPLES_AT_ONCE, slope)
+                bend(activation, d_at, e_at, moved_after + to_u, after, n * EXAMPLES_AT_ONCE, slope)
+                descend(activation, e_at, after, n * EXAMPLES_AT_ONCE, slope)
                 for j in range(n):
                     add_up(sums + (n * k + j) * item, d_at + j * row_bytes)
                     add_products(sums + j * k * item, d_at + j * row_bytes, before, k)

@@ -1,6 +1,6 @@
-"""What a perceptron's kernels do with rows. A row is what ROWS examples have of one feature, side by side in memory.
+"""Functions on rows, for the kernels of a perceptron. A row has the values of one feature for EXAMPLES_AT_ONCE examples.
 
-Functions take addresses, since an array is seven arguments of a call.
+The functions take addresses, because Numba passes an array as seven arguments.
 """
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ from tinygan.kernels.cpu.runtime.compiling import inline
 from tinygan.kernels.cpu.runtime.registers import Registers
 from tinygan.kernels.cpu.runtime.simd import VECTOR_BYTES
 
-ROWS = VECTOR_BYTES  # examples that go through all layers together
+EXAMPLES_AT_ONCE = VECTOR_BYTES  # as many examples as a vector register has bytes: whole registers for every dtype
 
 
 @cache
 def sums_of_products(real: Any) -> tuple[Any, Any, Any]:
-    """Three intrinsics for rows; rows 0, 1, ... lie one behind the other.
+    """Three intrinsics for rows. `rows` is the address of row 0; row i + 1 follows row i.
 
-    combine(target, adding, base, factors, step, rows, count): add up, over i < count, row i times the factor that stands
-    i * step bytes behind `factors`. The row at `target` becomes base + that sum; or, if adding, the sum is added to it.
-    add_products(sums, e, rows, count): add the inner product of row i and the row e to the i-th of the sums, i < count.
-    add_up(total, e): add the sum of the row e to a number.
+    combine(target, adding, base, factors, step, rows, count): the sum over i < count of row i times the number at the
+    address factors + i * step. The row at `target` becomes base + this sum. If `adding`, the sum is added to it instead.
+    add_products(sums, e, rows, count): for each i < count, add the inner product of row i and the row e to number i of sums.
+    add_up(total, e): add the sum of the row e to the number at `total`.
     """
     item = real.bitwidth // 8
-    row_bytes = ROWS * item
+    row_bytes = EXAMPLES_AT_ONCE * item
     parts = range(0, row_bytes, VECTOR_BYTES)
 
     @intrinsic
@@ -89,14 +89,15 @@ def sums_of_products(real: Any) -> tuple[Any, Any, Any]:
 def moves(real: Any) -> tuple[Any, Any, Any, Any]:
     """Four functions for kernels.
 
-    fill(address, size, value), copy(source, size, target): of numbers.
-    turn_in(source, first, examples, features, target): the examples from `first` on, at most ROWS of them, of a matrix
-    (examples, features) -> a row a feature. Behind the last example are zeros.
-    turn_out(source, first, examples, features, target): back.
+    fill(address, size, value): write one value `size` times.
+    copy(source, size, target): copy `size` numbers.
+    turn_in(source, first, examples, features, target): read at most EXAMPLES_AT_ONCE examples, from `first` on, from a
+    matrix (examples, features), and write one row for each feature. Missing examples become zeros.
+    turn_out(source, first, examples, features, target): write such rows back to a matrix (examples, features).
     """
     pointer = pointer_to(real)
     item = real.bitwidth // 8
-    row_bytes = ROWS * item
+    row_bytes = EXAMPLES_AT_ONCE * item
 
     @inline
     def at(address: Any, size: Any) -> Any:
@@ -116,21 +117,21 @@ def moves(real: Any) -> tuple[Any, Any, Any, Any]:
 
     @inline
     def turn_in(source: Any, first: Any, examples: Any, features: Any, target: Any) -> None:
-        found = min(examples - first, ROWS)
+        found = min(examples - first, EXAMPLES_AT_ONCE)
         a = at(source + first * features * item, found * features)
         for j in range(features):
-            out = at(target + j * row_bytes, ROWS)
+            out = at(target + j * row_bytes, EXAMPLES_AT_ONCE)
             for r in range(found):
                 out[r] = a[r * features + j]
-            for r in range(found, ROWS):
+            for r in range(found, EXAMPLES_AT_ONCE):
                 out[r] = 0
 
     @inline
     def turn_out(source: Any, first: Any, examples: Any, features: Any, target: Any) -> None:
-        found = min(examples - first, ROWS)
+        found = min(examples - first, EXAMPLES_AT_ONCE)
         out = at(target + first * features * item, found * features)
         for j in range(features):
-            a = at(source + j * row_bytes, ROWS)
+            a = at(source + j * row_bytes, EXAMPLES_AT_ONCE)
             for r in range(found):
                 out[r * features + j] = a[r]
 
@@ -139,11 +140,11 @@ def moves(real: Any) -> tuple[Any, Any, Any, Any]:
 
 @cache
 def activations(real: Any) -> tuple[Any, Any, Any]:
-    """Three functions for kernels, of an activation f by its code and `slope`, over `size` numbers.
+    """Three functions for kernels that apply an activation f to `size` numbers. code and slope: those of f.
 
-    activate(code, values, size, slope): values become f(values).
-    descend(code, values, results, size, slope): values *= f'(a), where the results are f(a).
-    bend(code, target, gradients, moved, results, size, slope): target += gradients * moved * f''(a).
+    activate(code, values, size, slope): values = f(values).
+    descend(code, values, results, size, slope): values *= f'(a), where results = f(a).
+    bend(code, target, gradients, moved, results, size, slope): target += gradients * moved * f''(a), where results = f(a).
     """
     pointer = pointer_to(real)
 
@@ -171,8 +172,8 @@ def activations(real: Any) -> tuple[Any, Any, Any]:
 
         @inline
         def descend(address: Any, results: Any, size: Any, slope: Any) -> None:
-            # Always a product: where some values stay as they are, LLVM stores the others only, and what a masked store
-            # wrote is slow to load.
+            # Multiply always, also by 1. If some values were left alone LLVM would store only the others, by a masked
+            # store, and it is slow to load what a masked store has just written.
             values, y = at(address, size), at(results, size)
             for i in range(size):
                 values[i] *= slope_from(y[i], slope)

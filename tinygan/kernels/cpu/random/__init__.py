@@ -1,4 +1,4 @@
-"""Random numbers by Philox: element i depends on the key, two uint32 words, and on i alone."""
+"""Random numbers by Philox. Element i depends only on i and on the key, which is two uint32 words."""
 from __future__ import annotations
 
 from typing import Any
@@ -13,12 +13,12 @@ Array = np.ndarray[Any, Any]
 
 
 def random_bits(key: Array, out: Array) -> Array:
-    """Uniform uint32."""
+    """Fill `out` with uniform uint32 words."""
     return loaded("tinygan.kernels.cpu.random.compiled").random_bits(key, out)
 
 
 def _unit(key: Array, shape: tuple[int, ...], dtype: Any) -> Array:
-    """Uniform in [0, 1): 24 random bits for float32, 53 for float64."""
+    """Uniform numbers in [0, 1), from 24 random bits each for float32 and 53 for float64."""
     if dtype == np.float32:
         bits = random_bits(key, np.empty(shape, np.uint32)) >> np.uint32(8)
         return bits.astype(np.float32) * np.float32(2.0**-24)
@@ -28,22 +28,23 @@ def _unit(key: Array, shape: tuple[int, ...], dtype: Any) -> Array:
 
 
 def random_uniform(key: Array, out: Array, low: float, high: float) -> Array:
-    """Uniform in [low, high)."""
+    """Fill `out` with uniform numbers in [low, high)."""
     kind = out.dtype.type
     np.multiply(_unit(key, out.shape, out.dtype), kind(high - low), out=out)
     out += kind(low)
     if high > low:
-        np.minimum(out, np.nextafter(kind(high), kind(low)), out=out)  # rounding may have reached `high`
+        np.minimum(out, np.nextafter(kind(high), kind(low)), out=out)  # rounding may give `high` itself
     return out
 
 
 def random_normal(key: Array, out: Array) -> Array:
-    """Normal with mean 0 and variance 1 (Box, Muller 1958): pairs of uniform numbers to pairs of normal ones."""
+    """Fill `out` with normal numbers of mean 0 and variance 1. Each pair is made from a pair of uniform numbers (Box, Muller
+    1958)."""
     if out.dtype == np.float32 and out.flags.c_contiguous:
         return loaded("tinygan.kernels.cpu.random.compiled").random_normal(key, out)
     kind = out.dtype.type
     pairs = _unit(key, ((out.size + 1) // 2, 2), out.dtype)
-    radius = np.sqrt(kind(-2) * np.log(kind(1) - pairs[:, 0]))  # the logarithm of a number in (0, 1]
+    radius = np.sqrt(kind(-2) * np.log(kind(1) - pairs[:, 0]))  # 1 - u is in (0, 1], so the logarithm is finite
     angle = pairs[:, 1] * kind(2 * np.pi)
     normal = np.empty_like(pairs)
     np.multiply(radius, np.cos(angle), out=normal[:, 0])

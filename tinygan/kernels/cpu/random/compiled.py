@@ -1,8 +1,8 @@
 """The compiled kernels of random numbers: Philox4x32-10 (Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3").
 
-Philox scrambles a counter with a key: block i of four words depends on the key and on i alone, so threads need not wait for
-each other. Normal numbers are made of the words where they lie. Importing this module compiles the kernels, or loads them
-from the cache.
+Philox scrambles a counter with a key. Block i of four words depends only on the key and on i, so threads need not wait for
+each other. The normal numbers overwrite the words that they are made from. Importing this module compiles the kernels, or
+loads them from the cache.
 """
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from llvmlite import ir
 from numba import carray, types
 from numba.extending import intrinsic
 
-from tinygan.kernels.cpu.runtime.arguments import task
+from tinygan.kernels.cpu.runtime.arguments import packer, task
 from tinygan.kernels.cpu.runtime.arrays import address, pointer_to
 from tinygan.kernels.cpu.runtime.compiling import inline
 from tinygan.kernels.cpu.runtime.pool import pool
@@ -22,13 +22,13 @@ from tinygan.kernels.cpu.runtime.shares import share
 from tinygan.kernels.cpu.runtime.workspace import empty
 
 Array = np.ndarray[Any, Any]
-CHUNK = 1024
-"""`normal` makes so many numbers at a time. Its loops have one length, so a number never depends on where a loop ends."""
-COST = 4  # A random number takes as long as so many elements of a simple loop.
+NUMBERS_AT_ONCE = 1024
+"""How many numbers `normal` makes at a time. All its loops have this length, so no number depends on where a loop ends."""
+COST_IN_ELEMENTS = 4  # a random number takes as long as this many elements of a simple loop
 
 
 class Stream(NamedTuple):
-    """What a task is told: the two words of the key, and where to write so many numbers."""
+    """The arguments of a task: the two words of the key, and the address and number of the elements to fill."""
 
     key_low: int
     key_high: int
@@ -36,9 +36,12 @@ class Stream(NamedTuple):
     size: int
 
 
+_packed = packer(Stream)
+
+
 @inline
 def block_of_words(counter: Any, k0: Any, k1: Any) -> Any:
-    """The four words, in 64 bits each, of the block with this counter."""
+    """The four words of the block with this counter, each in a uint64."""
     low32 = np.uint64(0xFFFFFFFF)
     c0, c1 = np.uint64(counter) & low32, np.uint64(counter) >> np.uint64(32)
     c2, c3 = np.uint64(0), np.uint64(0)
@@ -52,7 +55,7 @@ def block_of_words(counter: Any, k0: Any, k1: Any) -> Any:
 
 @cache
 def make_bits() -> int:
-    """The address of the task that fills uint32 words: word i is word i % 4 of the block with counter i // 4."""
+    """The address of the task that fills uint32 arrays. Word i is word i % 4 of the block with counter i // 4."""
     pointer = pointer_to(types.uint32)
 
     @task(Stream)
@@ -68,8 +71,9 @@ def make_bits() -> int:
     return bits
 
 
-# log(1 + f) = f - f^2 / 2 + f^3 P(f) for f from sqrt(1/2) - 1 to sqrt(2) - 1; sin(r) = r + r^3 S(r^2) and
-# cos(r) = 1 - r^2 / 2 + r^4 C(r^2) for |r| <= pi / 4: least squares at 4,000 Chebyshev nodes.
+# Coefficients of P, S and C, fitted by least squares at 4,000 Chebyshev nodes:
+# log(1 + f) = f - f^2 / 2 + f^3 P(f) for f from sqrt(1/2) - 1 to sqrt(2) - 1,
+# sin(r) = r + r^3 S(r^2) and cos(r) = 1 - r^2 / 2 + r^4 C(r^2) for |r| <= pi / 4.
 LOG_COEFFICIENTS = (0.33333354, -0.250008519, 0.199998266, -0.166213699, 0.14227114, -0.132021042, 0.126203275,
                     -0.0736286787)
 SIN_COEFFICIENTS = (-0.166666547, 0.00833216576, -0.000195159528)
@@ -94,7 +98,7 @@ bits_of = _reinterpret(types.float32, types.int32, ir.IntType(32))
 
 @inline
 def polynomial(x: Any, coefficients: Any) -> Any:
-    """The sum of coefficients[i] x^i, in float32."""
+    """The sum over i of coefficients[i] * x^i, in float32."""
     total = np.float32(coefficients[-1])
     for i in range(len(coefficients) - 2, -1, -1):
         total = total * x + np.float32(coefficients[i])
@@ -103,7 +107,7 @@ def polynomial(x: Any, coefficients: Any) -> Any:
 
 @inline
 def log(x: Any) -> Any:
-    """The logarithm of a float32 in (0, 1], x = 2^n (1 + f), without a branch."""
+    """The logarithm of a float32 x in (0, 1], without a branch: x = 2^n (1 + f), so log(x) = n log(2) + log(1 + f)."""
     real = np.float32
     bits = bits_of(x)
     n = (bits - np.int32(ROOT_HALF)) >> np.int32(23)
@@ -114,29 +118,29 @@ def log(x: Any) -> Any:
 
 @cache
 def make_normal() -> int:
-    """The address of the task that fills float32 numbers, a multiple of CHUNK of them: words 2 i and 2 i + 1 become normal
-    numbers 2 i and 2 i + 1 by Box and Muller's formula."""
+    """The address of the task that fills an array with normal float32 numbers. The formula of Box and Muller makes numbers
+    2 i and 2 i + 1 from words 2 i and 2 i + 1. The size must be a multiple of NUMBERS_AT_ONCE."""
     pointer = pointer_to(types.float32)
 
     @task(Stream)
     def normal(t: Any, part: Any, parts: Any) -> Any:
         k0, k1 = np.uint64(t.key_low), np.uint64(t.key_high)
-        chunks = t.size // CHUNK
+        chunks = t.size // NUMBERS_AT_ONCE
         real = np.float32
         for chunk in range(chunks * part // parts, chunks * (part + 1) // parts):
-            out = carray(pointer(t.out), (t.size,))[chunk * CHUNK:(chunk + 1) * CHUNK]
-            first = chunk * (CHUNK // 4)
-            for i in range(CHUNK // 4):
+            out = carray(pointer(t.out), (t.size,))[chunk * NUMBERS_AT_ONCE:(chunk + 1) * NUMBERS_AT_ONCE]
+            first = chunk * (NUMBERS_AT_ONCE // 4)
+            for i in range(NUMBERS_AT_ONCE // 4):
                 w0, w1, w2, w3 = block_of_words(first + i, k0, k1)
-                # 24 bits of each, kept as small whole numbers.
+                # The upper 24 bits of each word, as a whole number.
                 out[4 * i] = real(np.int32(w0 >> np.uint64(8)))
                 out[4 * i + 1] = real(np.int32(w1 >> np.uint64(8)))
                 out[4 * i + 2] = real(np.int32(w2 >> np.uint64(8)))
                 out[4 * i + 3] = real(np.int32(w3 >> np.uint64(8)))
-            for i in range(CHUNK // 2):
+            for i in range(NUMBERS_AT_ONCE // 2):
                 u, quarters = out[2 * i], out[2 * i + 1] * real(2.0**-22)
                 radius = np.sqrt(real(-2) * log((real(2.0**24) - u) * real(2.0**-24)))
-                # The angle: a number of whole quarter turns, and r between -1/8 and 1/8 of a turn.
+                # The angle is a whole number of quarter turns plus r, which is between -1/8 and 1/8 of a turn.
                 nearest = np.floor(quarters + real(0.5))
                 r = (quarters - nearest) * real(np.pi / 2)
                 turn = np.int32(nearest)
@@ -152,22 +156,24 @@ def make_normal() -> int:
 
 
 def random_bits(key: Array, out: Array) -> Array:
-    """Fill a contiguous uint32 array with the words of the stream of a key."""
+    """Fill a contiguous uint32 array with the random words that belong to a key."""
     low, high = key.tolist()
-    pool.run(make_bits(), Stream(low, high, address(out), out.size), pool.parts(COST * out.size))
+    pool.run(make_bits(), _packed(
+        key_low=low, key_high=high, out=address(out), size=out.size), pool.parts(COST_IN_ELEMENTS * out.size))
     return out
 
 
 def random_normal(key: Array, out: Array) -> Array:
-    """Fill a contiguous float32 array with normal numbers made of the words of `random_bits`."""
-    whole = -(-out.size // CHUNK) * CHUNK
+    """Fill a contiguous float32 array with normal numbers, made from the words that `random_bits` gives for the same key."""
+    whole = -(-out.size // NUMBERS_AT_ONCE) * NUMBERS_AT_ONCE
     target = out if out.size == whole else empty((whole,), out.dtype)
     low, high = key.tolist()
-    pool.run(make_normal(), Stream(low, high, address(target), whole), pool.parts(COST * whole))
+    pool.run(make_normal(), _packed(
+        key_low=low, key_high=high, out=address(target), size=whole), pool.parts(COST_IN_ELEMENTS * whole))
     if target is not out:
         out.reshape(-1)[...] = target[:out.size]
     return out
 
 
-make_bits()  # Every training needs both.
+make_bits()  # every training needs both
 make_normal()

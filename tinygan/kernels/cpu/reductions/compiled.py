@@ -1,4 +1,4 @@
-"""The compiled sums of a matrix' columns, and what all kernels share that make sums for each column."""
+"""The compiled sums of the columns of a matrix, and helpers for all kernels that compute a sum for each column."""
 from __future__ import annotations
 
 from functools import cache
@@ -7,34 +7,41 @@ from typing import Any, NamedTuple
 import numpy as np
 from numba import carray, types
 
-from tinygan.kernels.cpu.runtime.arguments import task
+from tinygan.kernels.cpu.runtime.arguments import packer, task
 from tinygan.kernels.cpu.runtime.arrays import REALS, address, pointer_to
 from tinygan.kernels.cpu.runtime.compiling import inline
 from tinygan.kernels.cpu.runtime.pool import pool
 
 Array = np.ndarray[Any, Any]
-SHORT = 32  # numbers: rows that are shorter are summed as rows of SHORT times the length, so that loops become vectors
-BLOCK = 256  # rows that are added by themselves: so the error of a sum grows with this number, not with all rows
+SHORT_ROW = 32
+"""A row with fewer numbers than this is short. SHORT_ROW short rows are treated as one long row (folded), so that loops over
+rows become vector instructions."""
+BLOCK_ROWS = 256
+"""How many rows are added up before their sum is added to the total. This keeps the rounding error of a long sum small."""
 
 
 def fold(rows: int, columns: int) -> int:
-    """How many short rows of a matrix to see as one."""
-    return SHORT if columns < SHORT and rows % SHORT == 0 else 1
+    """How many rows of a matrix to treat as one: SHORT_ROW if they are short, else 1."""
+    return SHORT_ROW if columns < SHORT_ROW and rows % SHORT_ROW == 0 else 1
 
 
 def unfolded(partial: Array, fold: int) -> Array:
-    """From the sums of parts, of folded rows, those of each column: (parts, totals, fold * columns) -> (totals, columns)."""
+    """Adds up the sums of all parts and unfolds the rows: (parts, totals, fold * columns) -> (totals, columns)."""
     _, totals, columns = partial.shape
     return partial.sum(0).reshape(totals, fold, columns // fold).sum(1)
 
 
 class Sums(NamedTuple):
-    """What the task is told: a matrix, C-contiguous, and two rows of float64 for each part: its sums, and room to work."""
+    """The arguments of the task. x: the address of a C-contiguous matrix. partial: the address of two rows of float64 for
+    each part; the first gets the sums, the second is scratch memory."""
 
     x: int
     rows: int
     columns: int
     partial: int
+
+
+_packed = packer(Sums)
 
 
 class Rows(NamedTuple):
@@ -43,7 +50,7 @@ class Rows(NamedTuple):
     row: Any
     """(matrix, i, columns): row i of the C-contiguous matrix at that address."""
     zeros: Any
-    """(address, i, columns): row i of a matrix of float64, all 0."""
+    """(matrix, i, columns): row i of the float64 matrix at that address, set to 0."""
 
 
 @cache
@@ -68,7 +75,8 @@ def rows_of(real: Any) -> Rows:
 
 @cache
 def make(real: Any) -> int:
-    """The address of the task that adds the rows of a matrix: four in their own precision, the sums of those in float64."""
+    """The address of the task that adds the rows of a matrix. Four rows are added in their own precision, and the sums of
+    four in float64."""
     row, zeros = rows_of(real)
 
     @task(Sums, str(real))
@@ -76,8 +84,8 @@ def make(real: Any) -> int:
         n, at_x = t.columns, t.x
         first, end = t.rows * part // parts, t.rows * (part + 1) // parts
         total, block = zeros(t.partial, 2 * part, n), zeros(t.partial, 2 * part + 1, n)
-        for start in range(first, end, BLOCK):
-            stop = min(start + BLOCK, end)
+        for start in range(first, end, BLOCK_ROWS):
+            stop = min(start + BLOCK_ROWS, end)
             quads = start + (stop - start) // 4 * 4
             for c in range(n):
                 block[c] = 0
@@ -96,10 +104,10 @@ def make(real: Any) -> int:
 
 
 def column_sums(x: Array) -> Array:
-    """The sums over the rows of x (rows, columns), C-contiguous: (columns,), float64."""
+    """The sums of the columns of a C-contiguous matrix: (rows, columns) -> (columns,) in float64."""
     rows, columns = x.shape
     folded, parts = fold(rows, columns), pool.parts(x.size)
     partial = np.empty((parts, 2, folded * columns))
-    pool.run(make(REALS[x.dtype]), Sums(x=address(x), rows=rows // folded, columns=folded * columns,
-                                        partial=address(partial)), parts)
+    pool.run(make(REALS[x.dtype]), _packed(
+        x=address(x), rows=rows // folded, columns=folded * columns, partial=address(partial)), parts)
     return unfolded(partial[:, :1], folded)[0]

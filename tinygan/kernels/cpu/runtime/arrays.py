@@ -1,4 +1,4 @@
-"""Where arrays lie, and how kernels see them: addresses in Python, pointers in kernels."""
+"""Addresses of arrays, for Python; pointers and arrays at addresses, for kernels."""
 from __future__ import annotations
 
 import ctypes
@@ -13,13 +13,13 @@ from tinygan.kernels.cpu.runtime.compiling import inline
 
 Array = np.ndarray[Any, Any]
 REALS = {np.dtype(np.float32): types.float32, np.dtype(np.float64): types.float64}
-"""Numba's types of the dtypes that kernels compute in."""
+"""The Numba type of each dtype that kernels compute in."""
 
 _byte_of = ctypes.c_char.from_buffer
 
 
 def address(array: Array) -> int:
-    """Where an array's elements lie. (The first way takes a seventh of the time, and does not know all arrays.)"""
+    """The address of an array's first element. (The first way is seven times as fast, but does not work for all arrays.)"""
     try:
         return ctypes.addressof(_byte_of(array))  # type: ignore[arg-type]  # arrays are buffers
     except (TypeError, ValueError, BufferError):  # read-only, not contiguous, empty
@@ -27,7 +27,7 @@ def address(array: Array) -> int:
 
 
 def pointer_to(real: Any) -> Any:
-    """A function for kernels: from an address to a pointer to elements of that type."""
+    """A function for kernels, (address): a pointer to elements of that type at the address."""
     @intrinsic
     def pointer(typing: Any, address: Any) -> Any:
         def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:

@@ -1,10 +1,11 @@
-"""How kernels are compiled by Numba, and kept on disk.
+"""How Numba compiles the kernels, and how the compiled code is kept on disk.
 
-`compiled` makes a function that other compiled code calls by its address; every task of the pool is one (see `arguments`).
-`entry` makes a function that Python calls. `inline` makes a helper of such functions.
+`compiled` compiles a function that other compiled code calls by its address. Every task of the pool is such a function (see
+`arguments`). `entry` compiles a function that Python calls. `inline` compiles a helper that such functions call.
 
-The code is kept in the user's cache folder, in a sub-folder named by a hash over all kernel files and the processor. Numba
-by itself notices a change in the file of the compiled function only, and would go on using an edited helper's old code.
+The code is kept in a sub-folder of the user's cache folder. Its name is a hash of all kernel files and the processor.
+Numba's own cache notices only a change in the file of the compiled function itself. After an edit of a helper in another
+file it would still use the old code.
 """
 from __future__ import annotations
 
@@ -21,9 +22,10 @@ from typing import Any
 
 import llvmlite
 import numba
+from llvmlite.binding import Linkage
 from numba.core import caching
 from numba.core.ccallback import CFunc
-from numba.core.codegen import JITCPUCodegen
+from numba.core.codegen import JITCodeLibrary, JITCPUCodegen
 from numba.core.compiler import CompilerBase, DefaultPassBuilder
 from numba.core.compiler_machinery import register_pass
 from numba.core.lowering import Lower
@@ -33,20 +35,20 @@ from tinygan.cache import cache_folder as user_cache
 from tinygan.kernels import COMPILING
 from tinygan.kernels.cpu.runtime.processor import target
 
-# Reassociation lets reductions vectorise. NaN and infinities keep their meaning.
+# "reassoc" lets loops that add up become vector instructions. NaN and infinities keep their meaning.
 FAST = {"contract", "reassoc", "nsz"}
 OPTIONS = {"error_model": "numpy", "fastmath": FAST, "boundscheck": False}
 
 
 @cache
 def fingerprint() -> str:
-    """A hash over the source of all kernels and the processor that they are compiled for."""
+    """A hash of the source of all kernels, the processor that they are compiled for, and the versions of the compiler."""
     told = f"{numba.__version__} {llvmlite.__version__} {target()} {hash_of_sources(Path(__file__).parents[2])}"
     return hashlib.sha256(told.encode()).hexdigest()[:16]
 
 
 def hash_of_sources(folder: Path) -> str:
-    """A hash over the Python files in a folder and in all folders below it: their names and what they hold."""
+    """A hash of the Python files in a folder and in all folders below it: their paths and contents."""
     digest = hashlib.sha256()
     for path in sorted(folder.rglob("*.py")):
         digest.update(f"{path.relative_to(folder).as_posix()}\0{path.stat().st_size}\0".encode())
@@ -56,10 +58,10 @@ def hash_of_sources(folder: Path) -> str:
 
 @cache
 def cache_folder() -> Path | None:
-    """Where compiled kernels are kept; None if no such folder can be written."""
+    """The folder of the compiled kernels; None if it cannot be written to."""
     name = fingerprint()
     try:
-        Path.home()  # without one the cache would be a public folder, and Numba unpickles what it finds
+        Path.home()  # without a home the cache would be in a public folder, and unpickling what others wrote is unsafe
         kernels = user_cache() / "kernels"
         folder = kernels / name
         folder.mkdir(parents=True, exist_ok=True)
@@ -69,8 +71,8 @@ def cache_folder() -> Path | None:
     except (OSError, RuntimeError):  # RuntimeError: this user has no home
         return None
     month = time.time() - 30 * 86400
-    with suppress(FileNotFoundError):  # another process was quicker to remove it
-        for other in kernels.iterdir():  # what older versions left behind
+    with suppress(FileNotFoundError):  # another process may have removed a folder first
+        for other in kernels.iterdir():  # folders of older versions
             if other != folder and other.stat().st_mtime < month:
                 shutil.rmtree(other, ignore_errors=True)
     return folder
@@ -78,7 +80,8 @@ def cache_folder() -> Path | None:
 
 @contextmanager
 def announced(file: str, what: str) -> Iterator[None]:
-    """Say that the body compiles `what`, which takes its time, unless the cache has a kernel of that Python file."""
+    """Print a message that the body compiles `what`, and how long it took. If the cache has a kernel of that Python file,
+    nothing has to be compiled and nothing is printed."""
     folder = cache_folder()
     if folder is not None and any(folder.glob(f"{file}.*.nbi")):
         yield
@@ -91,7 +94,7 @@ def announced(file: str, what: str) -> Iterator[None]:
 
 
 class _Locator(caching._CacheLocator):
-    """Tells Numba to keep a function's code in our folder, for as long as no kernel file changes."""
+    """Tells Numba to keep a function's code in our folder, and to use it until a kernel file changes."""
 
     def __init__(self, function: Any, source: str) -> None:
         self._place = f"{Path(source).parent.name}-{function.__code__.co_firstlineno}"  # (each room has a compiled.py)
@@ -115,8 +118,8 @@ class _Impl(caching.CompileResultCacheImpl):
 
 
 class _Cache(caching.FunctionCache):
-    """Numba's cache, but a function made by another function is known by its name, and not by a hash of all it closes
-    over, which differs from process to process."""
+    """Numba's cache with another key for functions that close over values. Numba would hash these values, and the hash
+    differs from process to process. Here the name of the function is the key."""
 
     _impl_class = _Impl
 
@@ -127,8 +130,31 @@ class _Cache(caching.FunctionCache):
         return signature, codegen.magic_tuple()
 
 
+class _Library(JITCodeLibrary):
+    """Numba's machine code of a function, but nobody else sees the helpers in it.
+
+    A helper that is not inlined is copied into each kernel that calls it, and optimised there once more, so that its sums
+    are added in another order. Numba leaves all copies visible under one name, and a process runs the first that it meets:
+    where the helper was just compiled that is the helper's own code, and where kernels come from the cache it is the copy
+    of the kernel that was loaded first. Digits would depend on that. Here each kernel runs its own copy.
+    """
+
+    def _optimize_final_module(self) -> None:
+        super()._optimize_final_module()
+        # What others link is as Numba makes it: with hidden helpers in it, a kernel would get the same helper many times.
+        self._shared_module = self._final_module.clone()
+        for function in self._shared_module.functions:
+            if function.linkage == Linkage.external and not function.is_declaration:
+                function.linkage = Linkage.linkonce_odr
+        for function in self._final_module.functions:
+            if function.linkage == Linkage.linkonce_odr:
+                function.linkage = Linkage.internal
+
+
 class _Codegen(JITCPUCodegen):
-    """Numba's generator of machine code, but for our target. What users compile with Numba goes through Numba's own."""
+    """Numba's generator of machine code, but for our target. Functions that users compile with Numba are not affected."""
+
+    _library_class = _Library
 
     def _get_host_cpu_name(self) -> str:
         return target().name
@@ -139,8 +165,8 @@ class _Codegen(JITCPUCodegen):
 
 @cache
 def _for_target(context: Any) -> Any:
-    """Numba's target context, with another generator of machine code."""
-    context.refresh()  # else what it lends to all functions, such as their memory, would be made for our target only
+    """Numba's target context with our generator of machine code."""
+    context.refresh()  # before: otherwise what all functions share would be built for our target only
     return context.subtarget(_internal_codegen=_Codegen("tinygan"))
 
 
@@ -148,7 +174,7 @@ class _Lower(Lower):
     def setup_function(self, fndesc: Any) -> None:
         super().setup_function(fndesc)
         width = f'"prefer-vector-width"="{8 * target().vector_bytes}"'
-        set.add(self.function.attributes, width)  # (llvmlite's own `add` knows no such words)
+        set.add(self.function.attributes, width)  # (llvmlite's own `add` refuses attributes that it does not know)
 
 
 @register_pass(mutates_CFG=True, analysis_only=False)
@@ -161,8 +187,8 @@ class _Lowering(NativeLowering):
 
 
 class _Compiler(CompilerBase):
-    """Numba's compiler, but for our target, and loops become instructions on its widest vectors: of AVX-512's LLVM likes
-    half better, as was right when using them slowed down a processor's clock."""
+    """Numba's compiler, but for our target, and with its widest vectors. By default LLVM uses only half of an AVX-512
+    register, because full ones slowed down the clock of older processors."""
 
     def __init__(self, typing: Any, context: Any, *others: Any) -> None:
         super().__init__(typing, _for_target(context), *others)
@@ -181,13 +207,14 @@ def _cached(compiled: Any, function: Callable[..., Any]) -> Any:
 
 
 def inline(function: Callable[..., Any], in_order: bool = False, rounded: bool = False) -> Any:
-    """A helper that kernels call. It is compiled with each of them, and for whatever types it meets.
+    """A helper that kernels call. It is compiled together with each kernel that calls it, for the types in that call.
 
-    in_order: sums are added in the order in which they stand, where digits depend on it. rounded: a product is rounded
-    before it is added to something, where fused multiply-adds would change digits.
+    in_order: add in exactly the order in which the source adds, where the last digits matter. rounded: round a product
+    before something is added to it, where a fused multiply-add would change the last digits.
 
-    Its name says what it closes over. Numba counts functions to tell one name from another, from 1 in every process: of
-    two kernels that two processes compiled, a third that loads both from the cache would run the same helper.
+    The helper's name contains a hash of what it closes over. Numba itself tells functions of one name apart by a counter,
+    which starts at 1 in every process. So two helpers that two processes compiled could have the same name. (`_Library`
+    hides the helpers of a kernel from other kernels.)
     """
     function.__qualname__ += f"-{hashlib.sha256(_closed_over(function).encode()).hexdigest()[:16]}"
     options = {**OPTIONS, "fastmath": FAST - ({"reassoc"} if in_order else set()) - ({"contract"} if rounded else set())}
@@ -195,14 +222,14 @@ def inline(function: Callable[..., Any], in_order: bool = False, rounded: bool =
 
 
 def _closed_over(value: Any) -> str:
-    """A value, or all that a function closes over, itself or in the functions among it: the same words in every process."""
+    """A text for a value, or for a function and all that it closes over. The text is the same in every process."""
     if isinstance(value, tuple | list):
         return f"({', '.join(map(_closed_over, value))})"
     function = getattr(value, "py_func", None) or getattr(value, "_defn", None) or value  # a helper, an intrinsic
     if not hasattr(function, "__code__"):
         words = repr(value)
         if " at 0x" in words:
-            raise TypeError(f"a kernel's helper closes over {words}, whose name is another one in every process")
+            raise TypeError(f"a kernel's helper closes over {words}: expected a value with the same text in every process")
         return words
     cells = zip(function.__code__.co_freevars, function.__closure__ or (), strict=True)
     closed = [(name, cell.cell_contents) for name, cell in cells]
@@ -210,7 +237,7 @@ def _closed_over(value: Any) -> str:
 
 
 def entry(signature: Any) -> Callable[[Callable[..., Any]], Any]:
-    """A function of that signature to be called from Python, without the global interpreter lock."""
+    """Decorator: compiles a function of that signature for Python. It runs without the global interpreter lock."""
     def compile_it(function: Callable[..., Any]) -> Any:
         dispatcher = _cached(numba.njit(nogil=True, pipeline_class=_Compiler, **OPTIONS)(function), function)
         dispatcher.compile(signature)
@@ -220,9 +247,9 @@ def entry(signature: Any) -> Callable[[Callable[..., Any]], Any]:
 
 
 def compiled(signature: Any, variant: str = "") -> Callable[[Callable[..., Any]], int]:
-    """Decorator: the address of a function of that signature, for other compiled code to call.
+    """Decorator: compiles a function of that signature and returns its address, for other compiled code to call.
 
-    variant: what tells this function from others made by the same code, such as the type of its elements.
+    variant: a text that distinguishes this function from others made by the same source, such as the type of its elements.
     """
     def compile_it(function: Callable[..., Any]) -> int:
         if variant:
@@ -238,4 +265,4 @@ def compiled(signature: Any, variant: str = "") -> Callable[[Callable[..., Any]]
     return compile_it
 
 
-_ALIVE: list[Any] = []  # the code behind an address lives as long as the object that compiled it
+_ALIVE: list[Any] = []  # keeps the compiled functions alive: without its object the code at an address is freed

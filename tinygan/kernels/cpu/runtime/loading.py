@@ -1,12 +1,12 @@
-"""Compiled kernels, imported when they are first needed.
+"""Imports the compiled kernels when they are first needed.
 
-Importing tinygan imports no Numba: that takes a second, compiling kernels takes half a minute, and small arrays need
-neither. So a room's front has no import of its compiled part. It asks for it where it uses it:
+Importing tinygan does not import Numba. That takes a second, compiling kernels takes half a minute, and small arrays need
+neither. So the front of a room does not import its `compiled` module at the top. It calls `loaded` at each use:
 
     loaded("tinygan.kernels.cpu.batchnorm.compiled").moments(x)
 
-The first such call imports the module, which compiles its kernels or reads them from the cache. Every later one is a
-look-up in a dictionary.
+The first such call imports the module, which compiles its kernels or reads them from the cache. Every later call only looks
+up a dictionary.
 """
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from tinygan.kernels import COMPILING
 
 
 class Group(NamedTuple):
-    """Modules that are loaded together, at the first use of any of them, so that the user waits, and reads why, once."""
+    """Modules that are loaded together at the first use of any of them. So the user waits once and reads one message."""
 
     name: str
-    """What the message says is being compiled."""
+    """The name of the group in the message."""
     file: str
-    """A Python file with kernels of the group. If the cache has code of it, the group was compiled before."""
+    """The name of a Python file with kernels of the group. If the cache has code from it, the group was compiled before."""
     modules: tuple[str, ...]
 
 
@@ -35,7 +35,7 @@ _LOADED: dict[str, Any] = {}
 
 
 def loaded(module: str) -> Any:
-    """The module of that full name, with its kernels compiled."""
+    """The module of that full name, with compiled kernels."""
     return _LOADED.get(module) or _load(module)
 
 

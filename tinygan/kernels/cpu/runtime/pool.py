@@ -1,19 +1,21 @@
-"""One pool of threads for all kernels: a task is cut into parts, which the caller and the workers take as they come.
+"""One pool of threads for all kernels. A task is cut into parts; the caller and the workers each take the next part.
 
-A training step runs forty tasks, so starting one must be cheap. Numba's own pools need 130 microseconds (workqueue), or
-keep the cores from other programs (OpenMP). Here a worker watches one word in memory, the ticket, for some milliseconds
-after each task, and goes to sleep if no other comes. Nobody waits for a worker that sleeps, or whose core is busy with
-something else: the caller does the parts that nobody took.
+A training step runs forty tasks, so starting one must be cheap. Numba's own pools take 130 microseconds to start a task
+(workqueue), or keep other programs from the cores (OpenMP). Here, after each task, a worker watches one word in memory, the
+ticket. If no other task comes for some milliseconds, the worker goes to sleep. The caller never waits for a worker that
+sleeps or whose core is busy: it runs all parts that no worker has taken.
 
-The workers serve one task at a time. A thread that finds them taken does its own task alone. After a fork the child has a
-pool of its own. Matrix products are tinygan's own, too, so no BLAS threads compete for the cores.
+The workers serve one task at a time. If another thread is using them, the caller runs its task alone. After a fork the child
+has a pool of its own. Large matrix products also run on this pool, so no BLAS threads compete for the cores.
 """
 from __future__ import annotations
 
 import atexit
+import ctypes
 import os
 import platform
 import threading
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -23,14 +25,17 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from tinygan.kernels.cpu.runtime.arguments import packed
-from tinygan.kernels.cpu.runtime.compiling import entry
+from tinygan.kernels.cpu.runtime.arrays import address, array_at
+from tinygan.kernels.cpu.runtime.compiling import compiled, entry
 
-# Where the words that caller and workers share lie, each on a cache line of its own.
+# The indices of the words that caller and workers share. Each word is on a cache line of its own.
 TICKET, FUNCTION, ARGUMENTS, PARTS, DONE, STOP, BUSY, WORDS = 0, 8, 16, 24, 32, 40, 48, 56
 CLOSED = (1 << 32) - 1  # the lower half of the ticket while there is no part to take
-SPINS = 200_000  # looks at the ticket before a worker goes to sleep; some milliseconds, longer than the gaps in a step
-
-SHARED_FROM = 32 * 1024  # elements of a simple loop: with fewer, waking the workers takes longer than they save
+LOOKS_BEFORE_SLEEP = 200_000
+"""How often a worker looks at the ticket before it goes to sleep. This takes some milliseconds, longer than the gaps between
+the tasks of a step."""
+SHARED_FROM_ELEMENTS = 32 * 1024
+"""How many elements a simple loop must have for the workers to help. With fewer, waking them takes longer than they save."""
 
 
 def _pointer(context: Any, builder: Any, array_type: Any, array: Any, index: Any) -> Any:
@@ -39,7 +44,7 @@ def _pointer(context: Any, builder: Any, array_type: Any, array: Any, index: Any
 
 @intrinsic
 def load(typing: Any, words: Any, index: Any) -> Any:
-    """The word at index, read once from memory, in order with the other threads' writes."""
+    """Read the word at index from memory, atomically and in order with the writes of other threads."""
     def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         return builder.load_atomic(_pointer(context, builder, signature.args[0], args[0], args[1]), "seq_cst", 8)
 
@@ -48,7 +53,7 @@ def load(typing: Any, words: Any, index: Any) -> Any:
 
 @intrinsic
 def store(typing: Any, words: Any, index: Any, value: Any) -> Any:
-    """Write the word at index, in order."""
+    """Write the word at index, atomically and in order."""
     def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         builder.store_atomic(args[2], _pointer(context, builder, signature.args[0], args[0], args[1]), "seq_cst", 8)
         return context.get_dummy_value()
@@ -58,7 +63,7 @@ def store(typing: Any, words: Any, index: Any, value: Any) -> Any:
 
 @intrinsic
 def increment(typing: Any, words: Any, index: Any) -> Any:
-    """Add 1 to the word at index, atomically; returns what it was."""
+    """Add 1 to the word at index, atomically. Returns the old value."""
     def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         place = _pointer(context, builder, signature.args[0], args[0], args[1])
         return builder.atomic_rmw("add", place, ir.Constant(ir.IntType(64), 1), "seq_cst")
@@ -68,7 +73,7 @@ def increment(typing: Any, words: Any, index: Any) -> Any:
 
 @intrinsic
 def replace(typing: Any, words: Any, index: Any, old: Any, new: Any) -> Any:
-    """Write `new` to the word at index if it still is `old`, atomically; returns whether it was."""
+    """Write `new` to the word at index if the word is still `old`, atomically. Returns whether it was."""
     def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         place = _pointer(context, builder, signature.args[0], args[0], args[1])
         return builder.extract_value(builder.cmpxchg(place, args[2], args[3], "seq_cst", "seq_cst"), 1)
@@ -91,7 +96,7 @@ def call(typing: Any, function: Any, arguments: Any, part: Any, parts: Any) -> A
 
 @intrinsic
 def pause(typing: Any) -> Any:
-    """Tell the processor that this is a waiting loop, where it has a word for that."""
+    """Tell the processor that this loop waits, if it has an instruction for that."""
     def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         if platform.machine() in ("x86_64", "AMD64"):
             kind = ir.FunctionType(ir.VoidType(), [])
@@ -103,13 +108,14 @@ def pause(typing: Any) -> Any:
 
 @entry((types.int64[::1], types.boolean))
 def _take_parts(words: Any, once: Any) -> Any:
-    """Take parts of tasks and run them: until nothing is left (`once`), or until no task came for a while.
+    """Take parts and run them. once: until this task has no parts left. Otherwise: until no task has come for a while.
 
-    A ticket is taken by adding 1 to it, and that fails if the caller has closed the task since the ticket was read; so
-    what was read beside it (function, arguments, parts) belongs to the same task.
+    A thread takes a part by adding 1 to the ticket. This fails if the ticket has changed since it was read: another thread
+    took the part, or the caller closed the task. So the function, arguments and parts that were read after the ticket
+    belong to the same task.
     """
     spins = 0
-    while once or (spins < SPINS and load(words, STOP) == 0):
+    while once or (spins < LOOKS_BEFORE_SLEEP and load(words, STOP) == 0):
         ticket = load(words, TICKET)
         part = ticket & CLOSED
         parts = load(words, PARTS)
@@ -127,20 +133,22 @@ def _take_parts(words: Any, once: Any) -> Any:
             pause()
 
 
-_RECORD = types.Array(types.int64, 1, "C", readonly=True)
+_words_at = array_at(types.int64)
 
 
-@entry((types.int64[::1], types.int64, _RECORD, types.int64))
-def _run(words: Any, function: Any, arguments: Any, parts: Any) -> Any:
-    """Publish a task, take part in it, and return True when all of it is done; False if the workers are taken.
+@compiled(types.int64(types.int64, types.int64, types.int64, types.int64))
+def _shared(words_at: Any, function: Any, arguments: Any, parts: Any) -> Any:
+    """Publish a task, help with it, and return 1 when all of it is done. Return 0 if the workers are busy.
 
-    Taken and given back in here, where no signal handler's exception can come in between.
+    The workers are reserved and released inside this compiled function, because no exception from a signal handler can
+    interrupt it.
     """
+    words = _words_at(words_at, WORDS)
     if not replace(words, BUSY, 0, 1):
-        return False
+        return 0
     ticket = load(words, TICKET)
     store(words, FUNCTION, function)
-    store(words, ARGUMENTS, np.int64(arguments.ctypes.data))
+    store(words, ARGUMENTS, arguments)
     store(words, DONE, 0)
     store(words, PARTS, parts)
     store(words, TICKET, ((ticket >> 32) + 1) << 32)
@@ -150,18 +158,24 @@ def _run(words: Any, function: Any, arguments: Any, parts: Any) -> Any:
     ticket = load(words, TICKET)
     store(words, TICKET, ((ticket >> 32) << 32) | CLOSED)
     store(words, BUSY, 0)
-    return True
+    return 1
 
 
-@entry((types.int64, _RECORD, types.int64))
-def _run_alone(function: Any, arguments: Any, parts: Any) -> Any:
-    """Run all parts of a task here."""
+@compiled(types.void(types.int64, types.int64, types.int64))
+def _alone(function: Any, arguments: Any, parts: Any) -> None:
+    """Run all parts of a task in the calling thread."""
     for part in range(parts):
-        call(function, np.int64(arguments.ctypes.data), part, parts)
+        call(function, arguments, part, parts)
+
+
+# Called by ctypes, which takes the arguments' bytes as they are: an array of them would cost as much as the call.
+_WORD, _BYTES = ctypes.c_int64, ctypes.c_char_p
+_run: Callable[[int, int, bytes, int], int] = ctypes.CFUNCTYPE(_WORD, _WORD, _WORD, _BYTES, _WORD)(_shared)
+_run_alone: Callable[[int, bytes, int], None] = ctypes.CFUNCTYPE(None, _WORD, _BYTES, _WORD)(_alone)
 
 
 class Pool:
-    """The caller's thread and `size - 1` workers, started with the first task that is shared."""
+    """The caller's thread and `size - 1` workers. The workers are started when a task is first shared."""
 
     def __init__(self, size: int) -> None:
         self.size = size
@@ -173,19 +187,20 @@ class Pool:
     def _reset(self) -> None:
         self._wake = threading.Semaphore(0)
         self._asleep = 0
-        self._changing = threading.Lock()  # of what stands above and below; not held while a task runs
+        self._changing = threading.Lock()  # for `_asleep` and `_workers`; not held while a task runs
         self._workers: list[threading.Thread] = []
         self._words = np.zeros(WORDS, np.int64)
         self._words[TICKET] = CLOSED
+        self._words_at = address(self._words)
 
     def parts(self, elements: int) -> int:
-        """Into how many parts to cut a task that does something simple with so many elements."""
-        return 1 if elements < SHARED_FROM else self.size
+        """Into how many parts to cut a simple loop over that many elements."""
+        return 1 if elements < SHARED_FROM_ELEMENTS else self.size
 
-    def run(self, kernel: int, arguments: tuple[Any, ...], parts: int = 1) -> None:
-        """Run all parts of a task and wait for them. arguments: a NamedTuple (see `arguments`). parts: see `Pool.parts`; one
-        part is run by the caller."""
-        task = packed(arguments)
+    def run(self, kernel: int, arguments: tuple[Any, ...] | bytes, parts: int = 1) -> None:
+        """Run all parts of a task and wait for them. kernel: the address of the task. arguments: a NamedTuple, or what
+        `packer` made of its values (see `arguments`). parts: see `Pool.parts`; a single part runs in the calling thread."""
+        task = arguments if isinstance(arguments, bytes) else packed(arguments)
         if parts > 1 and self.size > 1:
             if len(self._workers) < self.size - 1:
                 self._start()
@@ -194,9 +209,9 @@ class Pool:
                     sleepers, self._asleep = self._asleep, 0
                 for _ in range(sleepers):
                     self._wake.release()
-            if _run(self._words, kernel, task, parts):
+            if _run(self._words_at, kernel, task, parts):
                 return
-        _run_alone(kernel, task, parts)  # also while another thread has the workers
+        _run_alone(kernel, task, parts)  # also if another thread is using the workers
 
     def _start(self) -> None:
         with self._changing:
@@ -205,7 +220,7 @@ class Pool:
                                           name=f"tinygan-{len(self._workers) + 1}", daemon=True)
                 try:
                     worker.start()
-                except RuntimeError:  # no more threads for this process: the caller works alone
+                except RuntimeError:  # the system allows no more threads: go on with those that there are
                     self.size = len(self._workers) + 1
                     return
                 self._workers.append(worker)
@@ -218,16 +233,16 @@ class Pool:
             wake.acquire()
 
     def _stop(self) -> None:
-        """End the workers before the interpreter takes their code away."""
+        """End the workers before the interpreter frees their code."""
         self._words[STOP] = 1
-        self.size = 1  # whatever still comes is done by its caller
+        self.size = 1  # from now on every caller works alone
         self._wake.release(max(len(self._workers), 1))
         for worker in self._workers:
             worker.join(1.0)
 
 
 def core_count() -> int:
-    """The cores that this process may use; NUMBA_NUM_THREADS or OMP_NUM_THREADS limit them further."""
+    """How many cores this process may use. NUMBA_NUM_THREADS and OMP_NUM_THREADS can lower the number."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     for name in ("NUMBA_NUM_THREADS", "OMP_NUM_THREADS"):
         limit = os.environ.get(name, "")

@@ -1,8 +1,8 @@
 """The processor that kernels are compiled for: this one, or one with shorter vectors.
 
-The environment variable TINYGAN_VECTORS says how many bytes a vector register has. Without it that is what this processor
-has. With less, kernels are compiled for any processor of that generation: so one machine can test what runs on others. The
-variable is read once, when kernels are first needed.
+The environment variable TINYGAN_VECTORS sets the bytes of a vector register. By default they are those of this processor.
+With fewer bytes, kernels are compiled for any processor of the generation that has such registers. So one machine can test
+the kernels of others. The variable is read once, when kernels are first needed.
 """
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from tinygan.errors import DeviceError
 
 SWITCH = "TINYGAN_VECTORS"
 SIZES = (16, 32, 64)
-# The x86 generation whose vector registers have so many bytes, by LLVM's name.
+# LLVM's name of the x86 generation whose vector registers have that many bytes.
 GENERATIONS = {16: "x86-64-v2", 32: "x86-64-v3"}
 
 
 class Target(NamedTuple):
-    """What LLVM is told. features: such as "+avx2,-avx512f", beside those that the name implies."""
+    """The processor as LLVM describes it. features: such as "+avx2,-avx512f", in addition to those that the name implies."""
 
     vector_bytes: int
     name: str
@@ -31,10 +31,10 @@ class Target(NamedTuple):
 
 @cache
 def target() -> Target:
-    """The processor to compile for. Raises DeviceError where TINYGAN_VECTORS names none that this one can stand for."""
+    """The processor to compile for. Raises DeviceError if TINYGAN_VECTORS is not a size that this processor supports."""
     try:
         features: Any = llvm.get_host_cpu_features()
-    except RuntimeError:  # LLVM does not know them here
+    except RuntimeError:  # LLVM cannot tell the features of this processor
         features = {}
     own = _vector_bytes(features)
     possible = [str(size) for size in SIZES if size <= own]
@@ -47,7 +47,7 @@ def target() -> Target:
 
 
 def _vector_bytes(features: Mapping[str, bool]) -> int:
-    """The size of the registers in which this processor computes with floating-point numbers."""
+    """The bytes of the floating-point vector registers of a processor with these features."""
     if features.get("avx512f"):
         return 64
     return 32 if features.get("avx2") and features.get("fma") else 16

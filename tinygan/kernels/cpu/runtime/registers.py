@@ -1,7 +1,7 @@
-"""Whole vector registers in a kernel's innermost loop.
+"""Vector instructions for a kernel's innermost loop, written by hand.
 
-Numba's loops leave it to the compiler which values stay in registers. Where that is not good enough, an intrinsic writes the
-loop itself, in the instructions that `Registers` emits.
+In a Numba loop the compiler decides which values stay in registers. Where its choice is too slow, an intrinsic writes the
+loop itself, with the instructions that `Registers` emits.
 """
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ class Registers:
         return self.builder.add(base, ir.Constant(self.word, extra))
 
     def after(self, base: Any, step: int, times: Any, extra: int = 0) -> Any:
-        """base + times * step + extra; `times` is a value of the running kernel."""
+        """base + times * step + extra, where `times` is known only when the kernel runs."""
         b = self.builder
         return b.add(base, b.add(b.mul(times, ir.Constant(self.word, step)), ir.Constant(self.word, extra)))
 
     def place(self, base: Any, step: Any, times: int, extra: int = 0) -> Any:
-        """base + times * step + extra; `step` is a value of the running kernel."""
+        """base + times * step + extra, where `step` is known only when the kernel runs."""
         b = self.builder
         return b.add(base, b.add(b.mul(step, ir.Constant(self.word, times)), ir.Constant(self.word, extra)))
 
@@ -43,11 +43,11 @@ class Registers:
         return self.builder.load(self.builder.inttoptr(address, self.vector.as_pointer()), align=self.align)
 
     def load_everywhere(self, address: Any) -> Any:
-        """The element at an address, in all lanes."""
+        """A vector with the element at an address in all lanes."""
         return self.everywhere(self.builder.load(self.builder.inttoptr(address, self.element.as_pointer())))
 
     def everywhere(self, value: Any) -> Any:
-        """A number, in all lanes of a vector."""
+        """A vector with a number in all lanes."""
         b, nothing, small = self.builder, ir.Constant(self.vector, ir.Undefined), ir.IntType(32)
         return b.shuffle_vector(b.insert_element(nothing, value, small(0)), nothing,
                                 ir.Constant(ir.VectorType(small, self.lanes), [0] * self.lanes))
@@ -64,8 +64,8 @@ class Registers:
         b.store(b.call(reduce, [b.load(place), values], fastmath=("reassoc",)), place)
 
     def loop(self, count: Any, values: list[Any], body: Any) -> list[Any]:
-        """A loop over p = 0 .. count - 1 that keeps vectors in registers: values = body(p, values). count is positive.
-        Returns the values after the last round."""
+        """A loop over p = 0 .. count - 1 that computes values = body(p, values) and keeps these vectors in registers. count
+        must be positive. Returns the values after the last iteration."""
         b = self.builder
         start, loop, end = b.block, b.append_basic_block("loop"), b.append_basic_block("end")
         b.branch(loop)
@@ -75,7 +75,7 @@ class Registers:
         after = body(p, before)
         following = b.add(p, ir.Constant(self.word, 1))
         b.cbranch(b.icmp_signed("<", following, count), loop, end)
-        last = b.block  # where the body ends: it may have loops of its own
+        last = b.block  # the block where the body ends; the body may contain loops
         p.add_incoming(ir.Constant(self.word, 0), start)
         p.add_incoming(following, last)
         for phi, old, new in zip(before, values, after, strict=True):
@@ -85,6 +85,6 @@ class Registers:
         return after
 
     def add_products(self, count: Any, sums: list[Any], factors: Any) -> list[Any]:
-        """For each p < count add a product to each sum. factors(p) are the pairs to multiply. Returns the sums."""
+        """For each p < count, add one product to each sum. factors(p): the two factors for each sum. Returns the sums."""
         return self.loop(count, sums, lambda p, totals: [
             self.builder.call(self.fma, [x, y, total]) for (x, y), total in zip(factors(p), totals, strict=True)])

@@ -1,4 +1,4 @@
-"""Vectors in kernels: how many elements a register holds, multiply-adds, copies, squares transposed in registers."""
+"""Vector instructions for kernels: the size of a register, multiply-adds, copies, and transposition in registers."""
 from __future__ import annotations
 
 from functools import cache
@@ -13,7 +13,7 @@ from tinygan.kernels.cpu.runtime.arrays import array_at
 from tinygan.kernels.cpu.runtime.compiling import inline
 from tinygan.kernels.cpu.runtime.processor import target
 
-VECTOR_BYTES = target().vector_bytes  # of a register
+VECTOR_BYTES = target().vector_bytes  # the size of a vector register
 
 
 def lanes_of(real: Any) -> int:
@@ -22,15 +22,15 @@ def lanes_of(real: Any) -> int:
 
 
 def multiply_add(module: Any, vector: Any) -> Any:
-    """The function (x, y, z) -> x * y + z of vectors: one instruction where the processor has it, else two. (LLVM's `fma`
-    always rounds once, and for that calls the C library for each element where the processor does not have it.)"""
+    """The function (x, y, z) -> x * y + z of vectors: one instruction if the processor has it, else two. (LLVM's `fma` must
+    round only once. On a processor without this instruction it calls the C library for each element.)"""
     name = f"llvm.fmuladd.v{vector.count}{vector.element.intrinsic_name}"
     return cgutils.get_or_insert_function(module, ir.FunctionType(vector, [vector] * 3), name)
 
 
 def square_transpose(real: Any) -> Any:
-    """A function for kernels, (source, source_row, target, target_row): transpose a square whose side is the number of
-    elements in a vector register. source and target are addresses; the others are the bytes from one row to the next."""
+    """A function for kernels, (source, source_row, target, target_row): transpose a square with as many rows and columns as
+    a register has elements. source and target are addresses; source_row and target_row are the bytes from row to row."""
     lanes, align = lanes_of(real), real.bitwidth // 8
     vector = ir.VectorType(ir.FloatType() if align == 4 else ir.DoubleType(), lanes)
     word, small = ir.IntType(64), ir.IntType(32)
@@ -46,7 +46,7 @@ def square_transpose(real: Any) -> Any:
 
             rows = [builder.load(row(args[0], args[1], i), align=align) for i in range(lanes)]
             half = 1
-            while half < lanes:  # in each block of twice that size the two squares beside the diagonal change places
+            while half < lanes:  # in each square of side 2 * half, swap the two off-diagonal squares of side `half`
                 for i in range(lanes):
                     if not i & half:
                         a, b = rows[i], rows[i + half]
@@ -63,8 +63,8 @@ def square_transpose(real: Any) -> Any:
 
 
 def vector_moves(real: Any) -> tuple[Any, Any]:
-    """Two functions for kernels, (source, target): the first copies one vector from address to address, the second adds it
-    to what is there."""
+    """Two functions for kernels, (source, target), both addresses. The first copies a vector to the target. The second adds
+    it to the vector there."""
     vector = ir.VectorType(ir.FloatType() if real.bitwidth == 32 else ir.DoubleType(), lanes_of(real))
     align = real.bitwidth // 8
 
@@ -87,16 +87,16 @@ def vector_moves(real: Any) -> tuple[Any, Any]:
 
 
 class Moves(NamedTuple):
-    """Functions for kernels that write `count` elements from address to address."""
+    """Functions for kernels that write `count` elements. source and target are addresses."""
 
     copy: Any
-    """(source, target, count)"""
+    """(source, target, count): copy the elements."""
     add: Any
-    """(source, target, count): to what is there."""
+    """(source, target, count): add the elements to those at the target."""
     move: Any
-    """(source, target, count, adding): copy or add. It is made for counts up to the elements of a register."""
+    """(source, target, count, adding): copy, or add if `adding`. It is fast if `count` fills exactly one register."""
     zero: Any
-    """(target, count)"""
+    """(target, count): write zeros."""
 
 
 @cache

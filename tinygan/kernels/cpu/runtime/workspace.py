@@ -1,8 +1,8 @@
-"""Memory that is used again from step to step: `empty` for results, `Scratch` for what a kernel needs meanwhile.
+"""Memory that is reused from step to step: `empty` for results, `Scratch` for the temporary memory of a kernel.
 
-Large fresh memory is slow: the system hands it out page by page, zeroed. So large arrays are views of buffers, and each
-thread keeps a list of its buffers. When the last view of a buffer is gone, which its reference count says, the next array of
-that size gets it. Nobody gives anything back explicitly.
+Fresh memory is slow, because the system provides it page by page and fills it with zeros. So a large array is a view of a
+buffer, and each thread keeps a list of its buffers. The reference count of a buffer tells when its last view is gone. Then
+the next array of that size gets the buffer. Nobody has to free anything.
 """
 from __future__ import annotations
 
@@ -13,46 +13,50 @@ from typing import Any
 
 import numpy as np
 
-REUSED_FROM = 65536  # bytes: for smaller arrays NumPy's own cache of blocks does as well
-ALIGNMENT = 64
+REUSED_FROM_BYTES = 65536  # for smaller arrays NumPy's own cache of memory blocks is as fast
+ALIGNMENT_BYTES = 64
 Array = np.ndarray[Any, Any]
 
 
 class _Buffer:
-    """Memory, and when it was last handed out."""
+    """Aligned memory of that many bytes, and the time of its last use (see `_Buffers.clock`)."""
 
-    __slots__ = ("memory", "used")
+    __slots__ = ("memory", "offset", "size", "start", "used")
 
     def __init__(self, size: int) -> None:
-        self.memory = np.empty(size + ALIGNMENT, np.uint8)
+        self.memory = np.empty(size + ALIGNMENT_BYTES, np.uint8)
+        self.size = size
+        place = self.memory.ctypes.data  # (asking NumPy for it takes a microsecond, so ask once)
+        self.offset = -place % ALIGNMENT_BYTES
+        self.start = place + self.offset
         self.used = 0
 
     def references(self) -> int:
         return sys.getrefcount(self.memory)
 
 
-UNUSED = _Buffer(1).references()  # without views (the number differs between Pythons)
-MOST_HELD = 3  # times the most that was ever in use: beyond, free buffers are given back
+REFERENCES_WHEN_FREE = _Buffer(1).references()  # of a buffer without views (the number differs between Python versions)
+MOST_HELD_PER_PEAK = 3  # a thread holds at most this many times the most memory that was ever in use
 
 
 class _Buffers(threading.local):
     def __init__(self) -> None:
         self.by_size: dict[int, list[_Buffer]] = {}
-        self.clock = 0  # how often memory was handed out
-        self.peak = 0  # bytes: the most that was in use, with the buffer that had to be made then
+        self.clock = 0  # counts the arrays that got memory
+        self.peak = 0  # the most bytes that were in use, the new buffer included, when one had to be made
 
 
 _BUFFERS = _Buffers()
 
 
 def empty(shape: tuple[int, ...], dtype: Any) -> Array:
-    """An uninitialised array, 64-byte aligned if large."""
+    """An uninitialised array. A large one is aligned to 64 bytes."""
     dtype = np.dtype(dtype)
     size = math.prod(shape) * dtype.itemsize
-    if size < REUSED_FROM:
+    if size < REUSED_FROM_BYTES:
         return np.empty(shape, dtype)
     for buffer in _BUFFERS.by_size.get(size, ()):
-        if buffer.references() == UNUSED:
+        if buffer.references() == REFERENCES_WHEN_FREE:
             break
     else:
         _make_room(size)
@@ -60,16 +64,16 @@ def empty(shape: tuple[int, ...], dtype: Any) -> Array:
         _BUFFERS.by_size.setdefault(size, []).append(buffer)
     _BUFFERS.clock += 1
     buffer.used = _BUFFERS.clock
-    return np.ndarray(shape, dtype, buffer.memory, -buffer.memory.ctypes.data % ALIGNMENT)
+    return np.ndarray(shape, dtype, buffer.memory, buffer.offset)
 
 
 def is_dense(x: Array) -> bool:
-    """Whether the elements fill one piece of memory, row-major or, images of four axes, channels-last."""
+    """Whether the elements fill one piece of memory without gaps: in row-major order, or images in channels-last order."""
     return x.flags.c_contiguous or (x.ndim == 4 and x.transpose(0, 2, 3, 1).flags.c_contiguous)
 
 
 def empty_like(x: Array) -> Array:
-    """An uninitialised array of the shape and dtype of x, which is dense, and with its elements in the same order."""
+    """An uninitialised array with the shape, the dtype and the order of elements of x, which must be dense."""
     if x.flags.c_contiguous:
         return empty(x.shape, x.dtype)
     n, c, height, width = x.shape
@@ -77,14 +81,14 @@ def empty_like(x: Array) -> Array:
 
 
 def _make_room(size: int) -> None:
-    """Give the least recently used free buffers back to the system. Otherwise there would be ever more of them where sizes
-    keep changing."""
+    """Free the least recently used free buffers if the thread would hold too much with `size` bytes more. Otherwise, if the
+    sizes of arrays keep changing, the memory would fill up with old buffers."""
     every = [(size, buffer) for size, buffers in _BUFFERS.by_size.items() for buffer in buffers]
-    free = [(size, buffer) for size, buffer in every if buffer.references() == UNUSED]
+    free = [(size, buffer) for size, buffer in every if buffer.references() == REFERENCES_WHEN_FREE]
     held = size + sum(size for size, _ in every)
     _BUFFERS.peak = max(_BUFFERS.peak, held - sum(size for size, _ in free))
     for size, buffer in sorted(free, key=lambda pair: pair[1].used):
-        if held <= MOST_HELD * _BUFFERS.peak:
+        if held <= MOST_HELD_PER_PEAK * _BUFFERS.peak:
             break
         held -= size
         _BUFFERS.by_size[size].remove(buffer)
@@ -92,32 +96,33 @@ def _make_room(size: int) -> None:
             del _BUFFERS.by_size[size]
 
 
+_NOTHING = _Buffer(0)
+
+
 class _Kept(threading.local):
-    memory = np.empty(0, np.uint8)
+    buffer = _NOTHING
 
 
 _KEPT = _Kept()
-_NOTHING = np.empty(0, np.uint8)
-MOST_KEPT = 128 * 2**20  # bytes of scratch memory that a thread keeps
+MOST_KEPT_BYTES = 128 * 2**20  # of scratch memory that a thread keeps after use
 
 
 class Scratch:
-    """`with Scratch(*sizes) as addresses:` pieces of that many bytes for the body. A thread keeps the memory for the next
-    one; one inside another (in a signal handler, say) has memory of its own."""
+    """`with Scratch(*sizes) as addresses:` gives the body pieces of memory of these sizes in bytes. The thread keeps the
+    memory for the next `Scratch`. A `Scratch` inside another one, for example in a signal handler, gets its own memory."""
 
-    __slots__ = ("_memory", "_sizes")
+    __slots__ = ("_buffer", "_sizes")
 
     def __init__(self, *sizes: int) -> None:
-        self._sizes = [-(-size // ALIGNMENT) * ALIGNMENT for size in sizes]
+        self._sizes = [-(-size // ALIGNMENT_BYTES) * ALIGNMENT_BYTES for size in sizes]
 
     def __enter__(self) -> list[int]:
-        size = sum(self._sizes) + ALIGNMENT
-        self._memory, _KEPT.memory = _KEPT.memory, _NOTHING
-        if self._memory.size < size:
-            self._memory = _NOTHING  # the old memory is free for the new
-            self._memory = np.empty(size, np.uint8)
-        place = self._memory.ctypes.data
-        place += -place % ALIGNMENT
+        size = sum(self._sizes)
+        self._buffer, _KEPT.buffer = _KEPT.buffer, _NOTHING
+        if self._buffer.size < size:
+            self._buffer = _NOTHING  # the old memory is freed before the new is allocated
+            self._buffer = _Buffer(size)
+        place = self._buffer.start
         addresses = []
         for size in self._sizes:
             addresses.append(place)
@@ -125,5 +130,5 @@ class Scratch:
         return addresses
 
     def __exit__(self, *_: object) -> None:
-        if _KEPT.memory.size < self._memory.size <= MOST_KEPT:
-            _KEPT.memory = self._memory
+        if _KEPT.buffer.size < self._buffer.size <= MOST_KEPT_BYTES:
+            _KEPT.buffer = self._buffer

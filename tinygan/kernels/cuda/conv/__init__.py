@@ -1,4 +1,4 @@
-"""Convolutions on the device: by tiles where they take less time, else directly."""
+"""Convolutions on the device: by tiles if these take less time, else by the direct algorithm."""
 from __future__ import annotations
 
 from typing import Any
@@ -13,8 +13,8 @@ __all__ = ["conv2d", "conv2d_input_grad", "conv2d_weight_grad"]
 
 def conv2d(device: Device, x: Array, weight: Array, g: Any, bias: Array | None = None,
            activation_name: str = "identity", slope: float = 0.0, statistics: Any = None) -> Array:
-    """activation(x * weight + bias): (N, C, H, W), (K, C / groups, kH, kW), (K,) -> (N, K, OH, OW). statistics: where to
-    write the mean and the biased variance of each channel of the result, which has no activation then."""
+    """activation(x * weight + bias): (N, C, H, W), (K, C / groups, kH, kW), (K,) -> (N, K, OH, OW). statistics: None, or two
+    arrays for the mean and the biased variance of each channel of the result. With statistics there is no activation."""
     tile = _tile(device, g, x.shape[0], x.shape[1], weight.shape[0], x.dtype)
     if tile is not None:
         return tiled.conv2d(device, tile, x, weight, g, bias, activation_name, slope, statistics)
@@ -41,14 +41,15 @@ def conv2d_weight_grad(device: Device, x: Array, y: Array, g: Any) -> Array:
 
 
 def _measured(device: Device, y: Array, statistics: Any) -> Array:
-    """y, its statistics written if they are wanted."""
+    """Returns y, and writes its statistics if they are wanted."""
     if statistics is not None:
         batch_norm_statistics(device, y, *statistics)
     return y
 
 
 def _tile(device: Device, g: Any, images: int, channels: int, kernels: int, dtype: Any) -> Tile | None:
-    """The tile to use; None: the direct algorithm, which also multiplies on tensor cores where TF32 is asked for."""
+    """The tile to use; None for the direct algorithm. If TF32 is asked for it is the direct algorithm, which can use tensor
+    cores."""
     if g.algorithm == "auto" and dtype.itemsize == 4 and device.precision == "tf32":
         return None
     return tiled.cheapest_tile(device.sms, g, images, channels, kernels)

@@ -1,11 +1,11 @@
-// The three convolution maps, as matrix products whose operands are read from the images where they lie.
+// The three convolution maps as matrix products. Their operands are read directly from the images.
 //
-// Images are channels-last: x (N, H, W, C), y (N, OH, OW, K). Weights too: (K, kH, kW, C / groups). With WIDTH = 4 four
-// channels are read at once; a group must have a multiple of four of them.
+// Images are channels-last: x (N, H, W, C), y (N, OH, OW, K). So are weights: (K, kH, kW, C / groups). With WIDTH = 4, four
+// channels are read at once; the number of channels in a group must then be a multiple of four.
 #include "matmul/product.cuh"
 
-// A convolution: x (images, height, width, channels), y (images, out_height, out_width, kernels). part_stride: elements from
-// one part of the split sums to the next.
+// The sizes of a convolution: x (images, height, width, channels), y (images, out_height, out_width, kernels). part_stride: the
+// elements from one part of the split sums to the next.
 struct Convolution {
     int images, height, width, channels;
     int out_height, out_width, kernels;
@@ -13,13 +13,13 @@ struct Convolution {
     int stride_down, stride_across, padding_down, padding_across, dilation_down, dilation_across;
     int groups, part_stride;
 
-    __device__ __forceinline__ int depth() const { return channels / groups; }  // channels that a group reads
-    __device__ __forceinline__ int group_kernels() const { return kernels / groups; }  // kernels that a group has
+    __device__ __forceinline__ int depth() const { return channels / groups; }  // the channels of a group
+    __device__ __forceinline__ int group_kernels() const { return kernels / groups; }  // the kernels of a group
     __device__ __forceinline__ int taps() const { return kernel_height * kernel_width * depth(); }
 };
 
-// Division of numbers from 0 to 2^31 - 1 by a divisor that many threads share (0 divides like 1): a multiplication and a
-// shift (Granlund and Montgomery 1994).
+// Divides many numbers from 0 to 2^31 - 1 by the same divisor, with a multiplication and a shift (Granlund and Montgomery 1994).
+// The divisor 0 counts as 1.
 struct Divisor {
     int divisor, shift;
     unsigned multiplier;
@@ -32,8 +32,9 @@ struct Divisor {
     }
 };
 
-// Along one axis: output number u of `count`, which lies at first + u * apart, is the sum over its `taps` t of the weight at
-// weight + t * weight_step times the number at u * stride + source + t * source_step of what is read, where that exists.
+// How a convolution reads along one axis. There are `count` outputs; output u is at position first + u * apart. It is the sum over
+// t < taps of the weight at weight + t * weight_step times the input at u * stride + source + t * source_step. Inputs outside the
+// array count as 0.
 struct Axis {
     int count, first, apart, taps, weight, weight_step, stride, source, source_step;
 };
@@ -48,8 +49,9 @@ __device__ __forceinline__ Axis forward_across(const Convolution& g) {
     return forward_axis(g.out_width, g.kernel_width, g.stride_across, g.padding_across, g.dilation_across);
 }
 
-// Of the adjoint: input position h gets weight i times output (h + padding - i dilation) / stride wherever that is whole.
-// Positions that leave the same remainder `phase` share their weights, and see the outputs as a convolution of stride 1.
+// The axis of the adjoint. The gradient at position h of the image is the sum over i of weight i times the gradient of output
+// (h + padding - i dilation) / stride, where this is a whole number. Positions h with the same remainder `phase` modulo the stride
+// use the same weights. For them the adjoint is a convolution of stride 1.
 __device__ __forceinline__ Axis adjoint_axis(int phase, int input, int kernel, int stride, int padding, int dilation) {
     int step = 1, weight = 0, shifted = phase + padding;
     while (step * dilation % stride) step++;
@@ -67,11 +69,11 @@ __device__ __forceinline__ Axis adjoint_across(const Convolution& g, int phase) 
 }
 
 struct Place {
-    int at, y, x;  // where in memory; row and column, for what lies outside
+    int at, y, x;  // at: index in memory. y, x: row and column, which tell what is outside of the image
 };
 
-// What the outputs of a convolution see of the images (N, height, width, channels): element (output, tap), output (n, u, v)
-// and tap (i, j, c) counted row by row, c over `depth` channels from data on.
+// The matrix (outputs, taps) of a convolution, read from images (N, height, width, channels). Its element is the pixel that a tap
+// covers for an output. Outputs (n, u, v) and taps (i, j, c) are counted row by row; c counts `depth` channels from `data` on.
 struct Windows {
     const real* data;
     int height, width, channels;
@@ -122,7 +124,8 @@ struct TapsByOutputs : Windows {
     __device__ __forceinline__ Vector<WIDTH> value(const Outer& tap, const Inner& output) const { return seen(output, tap); }
 };
 
-// Weights as the adjoint reads them: element (c, (i, j, k)), of k over `kernels`; tap (i, j) of a phase.
+// The weights as a matrix for the adjoint. Element (c, (i, j, k)) is the weight of channel c and kernel k at tap (i, j) of a
+// phase.
 struct AdjointWeights {
     static constexpr bool ALONG_K = false;
     static constexpr int WIDE = WIDTH;
@@ -143,7 +146,8 @@ struct AdjointWeights {
     }
 };
 
-// Row m of a phase's results is pixel (n, first + u * apart, first + v * apart) of the images.
+// Writes the results of a phase. Row m is pixel (n, first + u * apart, first + v * apart) of the images, where m counts (n, u, v)
+// row by row.
 struct PhaseOut {
     real* out;
     int height, width, channels;
@@ -159,8 +163,8 @@ struct PhaseOut {
     }
 };
 
-// In all three blockIdx.x counts tiles, blockIdx.y parts of the sums, and blockIdx.z groups. With more than one part, part i
-// goes to out + i * part_stride, without bias and activation.
+// In all three maps blockIdx.x counts tiles, blockIdx.y parts of the sums, and blockIdx.z groups. If there are several parts, part
+// i is written at out + i * part_stride, without bias and activation.
 
 template <class T>
 __device__ __forceinline__ void forward(const real* x, const real* weight, const real* bias, real* y, const Convolution& g,
@@ -177,7 +181,7 @@ __device__ __forceinline__ void forward(const real* x, const real* weight, const
     }
 }
 
-// blockIdx.z counts the phases of every group.
+// Here blockIdx.z counts the phases of all groups.
 template <class T>
 __device__ __forceinline__ void input_grad(const real* y, const real* weight, const real* bias, real* x,
                                            const Convolution& g, int kind, double slope) {
@@ -197,7 +201,7 @@ __device__ __forceinline__ void input_grad(const real* y, const real* weight, co
     }
 }
 
-// To weights that lie channels-last.
+// Writes the gradient in the order of channels-last weights, (K, kH, kW, C / groups).
 template <class T>
 __device__ __forceinline__ void weight_grad(const real* x, const real* y, real* weight, const Convolution& g) {
     int depth = g.depth(), kernels = g.group_kernels(), taps = g.taps();
@@ -235,7 +239,7 @@ CONVOLUTIONS(large, Large)
 CONVOLUTIONS(small, Small)
 CONVOLUTIONS(narrow, Narrow)
 
-// The parts of weights that lie channels-last, added: (parts, K, taps, depth) -> (K, depth, taps).
+// Adds the parts of the gradient of channels-last weights, and reorders them: (parts, K, taps, depth) -> (K, depth, taps).
 extern "C" __global__ void add_weights(const real* part, real* out, int parts, int size, int taps, int depth) {
     int i = blockIdx.x * blockDim.x + threadIdx.x;
     if (i >= size) return;

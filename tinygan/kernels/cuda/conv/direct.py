@@ -1,4 +1,4 @@
-"""Convolutions on the device as one matrix product each, whose operands are read from the images where they lie."""
+"""Convolutions on the device, each as one matrix product. Its operands are read directly from the images."""
 from __future__ import annotations
 
 import math
@@ -12,11 +12,11 @@ from tinygan.versions import derived
 __all__ = ["conv2d", "conv2d_input_grad", "conv2d_weight_grad"]
 
 VARIANTS = (("WIDTH=1",), ("WIDTH=4",))
-"""What direct.cu is compiled with, beside TF32=1."""
+"""The sets of macros with which direct.cu is compiled. TF32=1 may be added."""
 
 
 class Convolution(NamedTuple):
-    """What the kernels know of a convolution, under the names that direct.cu has."""
+    """The sizes of a convolution. direct.cu has a struct with the same names."""
 
     images: int
     height: int
@@ -38,11 +38,13 @@ class Convolution(NamedTuple):
 
 
 def _convolution(g: Any, images: int, channels: int, kernels: int, part_stride: int) -> Convolution:
-    """The kernels' view of the Geometry g. part_stride: elements of the result. ValueError if an array is too large."""
+    """The sizes of a convolution with the Geometry g. part_stride: the elements of the result. Raises ValueError if an array
+    is too large."""
     largest = max(images * channels * math.prod(g.input), images * kernels * math.prod(g.output),
                   kernels * channels // g.groups * math.prod(g.kernel))
     if largest >= 2**31:
-        raise ValueError(f"conv2d: an array of {largest} elements; at most 2^31 - 1 can be indexed, split the batch")
+        raise ValueError(f"conv2d: an array of {largest} elements, expected at most 2^31 - 1 (what an int indexes); "
+                         "split the batch")
     return Convolution(
         images=images, height=g.input[0], width=g.input[1], channels=channels,
         out_height=g.output[0], out_width=g.output[1], kernels=kernels,
@@ -80,7 +82,7 @@ def conv2d_input_grad(device: Device, y: Array, weight: Array, g: Any, bias: Arr
     y, weight = _channels_last(device, y), _laid_out(device, weight)
     if _is_product(g):
         rows, columns = y.size // kernels, weight.size // kernels
-        if bias is not None:  # the same for each pixel of the kernel
+        if bias is not None:  # repeat it for each pixel of the kernel
             bias = device.xp.broadcast_to(bias, (*g.kernel, depth)).reshape(columns)
         batched(device, y.reshape(1, rows, kernels), weight.reshape(1, kernels, columns), x.reshape(1, rows, columns),
                 _contiguous(device, bias), activation_name, slope)
@@ -123,7 +125,7 @@ def conv2d_weight_grad(device: Device, x: Array, y: Array, g: Any) -> Array:
 
 def _finished(device: Device, kernel: str, planned: Plan, width: int, images: Array, weight: Array, out: Array,
               bias: Array | None, convolution: Convolution, batch: int, activation_name: str, slope: float) -> None:
-    """Launch the kernel as planned, for `batch` products, and add up the parts."""
+    """Run a kernel on `batch` products with the planned tiles and parts, and add up the parts."""
     if not out.size:
         return
     tile, tiles, count = planned
@@ -143,8 +145,8 @@ def _defines(device: Device, dtype: Any, width: int) -> tuple[str, ...]:
 
 
 def _is_product(g: Any) -> bool:
-    """Whether no two outputs see the same pixel, and the pixels that one sees lie in a row: the images in memory are then
-    the matrix of a product."""
+    """Whether the images in memory already are the matrix of a product. This is so if no two outputs depend on the same
+    pixel, and the pixels that an output depends on follow each other in memory."""
     if g.groups > 1 or g.padding != (0, 0):
         return False
     return (g.output == (1, 1) and g.input == g.kernel and g.dilation == (1, 1)) or g.kernel == g.stride == (1, 1)
@@ -157,7 +159,7 @@ def _channels_last(device: Device, x: Array) -> Array:
 
 
 def _laid_out(device: Device, weight: Array) -> Array:
-    """(K, C, kH, kW) -> (K, kH, kW, C), C-contiguous. That of a parameter is kept until it changes."""
+    """(K, C, kH, kW) -> (K, kH, kW, C), C-contiguous. If the weight is a Parameter, the copy is kept until it changes."""
     if weight.transpose(0, 2, 3, 1).flags.c_contiguous:
         return _channels_last(device, weight)
     key = device.name, device.address(weight), weight.shape, weight.strides

@@ -1,14 +1,15 @@
 // The convolution triangle on tiles: the transforms before and after its matrix products (see kernels/winograd.py, tiled.py).
 //
-// A convolution of stride s is one of stride 1 over s * s phases of the image: position i of phase r is pixel
-// s i + r - padding, and tap p of that phase is element s p + r of the kernel. A tile makes TILE x TILE outputs of
-// POINTS x POINTS positions; along each axis y = AT [(G w) * (BT x)]. For each of the POINTS * POINTS points there is a product
-// of matrices: V (tiles, phases * C) of the image, U (K, phases * C) of the weights, Y (tiles, K) of the map.
-// Images are channels-last. A thread has one tile at a time of one channel; its neighbours have the channels beside it, so they
-// read and write side by side. The tile is unrolled into registers, and the matrices into constants.
+// A convolution of stride s is a convolution of stride 1 over s * s phases of the image. Along an axis, position i of phase r is
+// pixel s i + r - padding, and tap p of this phase is element s p + r of the kernel. A tile makes TILE x TILE outputs from
+// POINTS x POINTS positions; along each axis y = AT [(G w) * (BT x)]. For each of the POINTS * POINTS points there is a matrix
+// product. Its matrices are V (tiles, phases * C) of the image, U (K, phases * C) of the weights and Y (tiles, K) of the map.
+//
+// Images are channels-last. A thread works on one channel and on one tile at a time. Neighbouring threads have neighbouring
+// channels, so they access neighbouring memory. The elements of a tile are in registers, and those of the matrices are constants.
 #include "runtime/columns.cuh"
 
-#ifndef TILE  // as tiled.py passes them: two outputs, two taps, points 1, -1 and infinity
+#ifndef TILE  // an example of what tiled.py defines: two outputs, two taps, points 1, -1 and infinity
 #define TILE 2
 #define TAPS 2
 #define AT {{1, 1, 0}, {1, -1, 1}}
@@ -18,8 +19,8 @@
 
 constexpr int POINTS = TILE + TAPS - 1;
 
-// A convolution on tiles: images (N, height, width, channels), maps (N, out_height, out_width, kernels). padding_down and
-// padding_across: rows above the image, columns to its left. down x across tiles cover a map.
+// The sizes of a convolution on tiles: images (N, height, width, channels), maps (N, out_height, out_width, kernels).
+// padding_down: rows above the image. padding_across: columns to its left. down x across tiles cover a map.
 struct Tiling {
     int height, width, channels;
     int out_height, out_width, kernels;
@@ -36,7 +37,7 @@ template <class M> struct Transposed {
     static __device__ __forceinline__ double at(int i, int j) { return M::at(j, i); }
 };
 
-// Some rows of a matrix.
+// Rows FIRST to FIRST + COUNT - 1 of a matrix.
 template <class M, int FIRST, int COUNT> struct Rows {
     static constexpr int ROWS = COUNT, COLUMNS = M::COLUMNS;
     static __device__ __forceinline__ double at(int i, int j) { return M::at(FIRST + i, j); }
@@ -67,7 +68,7 @@ typedef Transposed<ImageToPoints> PointsToImage;
 typedef Transposed<PointsToMap> MapToPoints;
 typedef Transposed<KernelToPoints> PointsToKernel;
 
-// A row of the matrix times the values: once loops are unrolled, a multiplication and an addition for each number that is not 0.
+// A row of the matrix times the values. When the loop is unrolled, only numbers other than 0 cost a multiply-add.
 template <class M> __device__ __forceinline__ real row_times(int row, const real (&values)[M::COLUMNS]) {
     real sum = 0;
 #pragma unroll
@@ -76,7 +77,7 @@ template <class M> __device__ __forceinline__ real row_times(int row, const real
     return sum;
 }
 
-// Calls target(i, j, value) with each element (i, j) of VERTICAL source HORIZONTAL^T; source(i, j) is an element of source.
+// Calls target(i, j, value) for each element (i, j) of VERTICAL source HORIZONTAL^T. source(i, j) returns an element of source.
 template <class VERTICAL, class HORIZONTAL, class Source, class Target>
 __device__ __forceinline__ void transform(const Source& source, const Target& target) {
     real half[VERTICAL::ROWS][HORIZONTAL::COLUMNS];
@@ -94,7 +95,7 @@ __device__ __forceinline__ void transform(const Source& source, const Target& ta
         for (int j = 0; j < HORIZONTAL::ROWS; j++) target(i, j, row_times<HORIZONTAL>(j, half[i]));
 }
 
-// The square of an image, or of a map, that a thread works on. Its elements are `stride` pixels apart.
+// The square of one channel of an image, or of a map, that a thread works on. Its elements are `stride` pixels apart.
 struct Square {
     int image, top, left, stride, height, width, channels, channel;
     __device__ __forceinline__ bool inside(int i, int j) const {
@@ -108,14 +109,14 @@ struct Square {
     }
 };
 
-// Tile number `tile`, counted row by row, of the maps.
+// The square of the maps that belongs to tile number `tile`. Tiles are counted row by row.
 __device__ __forceinline__ Square map_square(int tile, int kernel, const Tiling& g) {
     int row = tile / g.across;
     return {row / g.down, row % g.down * TILE, tile % g.across * TILE, 1, g.out_height, g.out_width, g.kernels, kernel};
 }
 
-// What tile number `tile` covers of the images, where down x across tiles lie on each. `channel` counts the channels of all
-// phases.
+// The square of the images that belongs to tile number `tile`. Each image has down x across tiles. `channel` counts the channels
+// of all phases.
 __device__ __forceinline__ Square image_square(int tile, int channel, const Tiling& g, int down, int across) {
     int row = tile / across, phase = channel / g.channels;
     return {row / down, row % down * TILE * g.stride + phase / g.stride - g.padding_down,
@@ -123,7 +124,7 @@ __device__ __forceinline__ Square image_square(int tile, int channel, const Tili
             channel % g.channels};
 }
 
-// Images -> V (points, tiles, phases * C). A thread for each of the `size` elements of one point's matrix.
+// Images -> V (points, tiles, phases * C). There is a thread for each of the `size` elements of the matrix of one point.
 extern "C" __global__ void image_to_points(const real* x, real* v, int size, const __grid_constant__ Tiling g) {
     int index = blockIdx.x * blockDim.x + threadIdx.x, depth = g.depth();
     if (index >= size) return;
@@ -145,14 +146,14 @@ extern "C" __global__ void map_to_points(const real* y, real* out, int size, con
 }
 KERNEL(map_to_points)
 
-// What the threads share: `total` pieces of each channel, down x across of them for an image. width: see columns.cuh.
+// The work that threads share: each channel has `total` pieces, down x across of them for each image. width: see columns.cuh.
 struct Pieces {
     int total, down, across, width;
 };
 
-// The last transforms apply bias and a fused activation. (A tile would have the code of another once for each of its pixels.)
-// Their threads share the tiles as columns.cuh says. Those that MEASURE also write the moments of what
-// each part of the tiles makes, channel by channel, to `partial`. That takes registers, which the others save.
+// The last transforms apply the bias and a fused activation. (The code of other activations is long, and unrolling would repeat
+// it for each pixel of a tile.) Their threads share the pieces as columns.cuh says. If MEASURE, they also write to `partial`, for
+// each part of the pieces and each channel, the moments of the pixels. That needs more registers, so there are two versions.
 #define LAST_TRANSFORM(name, function)                                                                                   \
     extern "C" __global__ __launch_bounds__(COLUMN_THREADS) void name(                                                   \
         const real* products, const real* bias, real* out, double* partial, const __grid_constant__ Tiling g,            \
@@ -161,7 +162,7 @@ struct Pieces {
     }                                                                                                                    \
     KERNEL(name)
 
-// Products (points, tiles, K) -> activation(maps + bias), of a fused activation. The pieces are tiles. partial: (parts, 3, K).
+// Products (points, tiles, K) -> activation(maps + bias). The pieces are tiles. partial: (parts, 3, K).
 template <bool MEASURE>
 __device__ __forceinline__ void to_map(const real* products, const real* bias, real* y, double* partial, const Tiling& g,
                                        const Pieces& tiles, int kind, double slope) {
@@ -189,8 +190,8 @@ __device__ __forceinline__ void to_map(const real* products, const real* bias, r
 LAST_TRANSFORM(points_to_map, to_map<false>)
 LAST_TRANSFORM(points_to_map_measured, to_map<true>)
 
-// Adds to the sums of a square what one tile contributes: the tile that begins where the square does, or, with UP (BACK), the
-// one above it (to the left of it), whose products these are.
+// Adds the contribution of one tile to the sums of a square. This is the tile that begins where the square begins. With UP it is
+// the tile above, with BACK the tile to the left. products: those of the tile.
 template <int UP, int BACK>
 __device__ __forceinline__ void add_tile(const real* products, long long plane, real (&sums)[TILE][TILE]) {
     constexpr int DOWN = UP ? TAPS - 1 : TILE, ACROSS = BACK ? TAPS - 1 : TILE;
@@ -199,12 +200,12 @@ __device__ __forceinline__ void add_tile(const real* products, long long plane, 
         [&](int i, int j, real value) { sums[i][j] += value; });
 }
 
-// Products (points, tiles, phases * C) -> activation(images + bias), of a fused activation. partial: (parts, phases, 3, C).
+// Products (points, tiles, phases * C) -> activation(images + bias). partial: (parts, phases, 3, C).
 //
-// Tiles overlap on the image. A thread owns a square of TILE x TILE positions of a phase that begins where a tile does. It
-// adds up what four tiles contribute: the one that begins there, and the last TAPS - 1 rows or columns of those above it, to
-// the left of it, and above on the left. The pieces are these squares, as many as cover the image. The warps of a block have
-// squares that follow each other, and so find many of the products in the cache.
+// Tiles overlap on the image. A thread owns a square of TILE x TILE positions of a phase, which begins where a tile begins. It
+// adds up the contributions of four tiles: this tile, and the last TAPS - 1 rows or columns of the tiles above it, to its left,
+// and above to its left. The pieces are these squares; they cover the image. The warps of a block have neighbouring squares, so
+// they find many of the products in the cache.
 template <bool MEASURE>
 __device__ __forceinline__ void to_image(const real* products, const real* bias, real* x, double* partial, const Tiling& g,
                                          const Pieces& squares, int kind, double slope) {
@@ -244,7 +245,7 @@ __device__ __forceinline__ void to_image(const real* products, const real* bias,
 LAST_TRANSFORM(points_to_image, to_image<false>)
 LAST_TRANSFORM(points_to_image_measured, to_image<true>)
 
-// What a thread has of the weights (K, C, kH, kW): the taps of kernel `index / depth`, of one phase and channel.
+// The taps of the weights (K, C, kH, kW) that a thread works on: those of kernel `index / depth`, of one phase and one channel.
 struct Taps {
     int first, row, column, stride, height, width;
     __device__ __forceinline__ Taps(int index, const Tiling& g)

@@ -1,8 +1,8 @@
-"""Convolutions on the device by tiles: transforms, and a matrix product for each of a tile's points.
+"""Convolutions on the device by tiles: transforms, and a matrix product for each point of a tile.
 
-`tinygan.kernels.winograd` has the matrices, and tiled.cu says how strides become phases. Images lie channels-last; there is
-one group and no dilation. The products are computed in float32 (or float64) even where TF32 is asked for: the transforms
-would leave two digits of a TF32 product.
+`tinygan.kernels.winograd` has the matrices, and tiled.cu explains how a stride becomes phases. Images are channels-last in
+memory; there is one group and no dilation. The products are computed in float32 (or float64) even if TF32 is asked for:
+after the transforms only two digits of a TF32 product would be right.
 """
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tinygan.context import override
 from tinygan.kernels.activations import CODES, FUSED
 from tinygan.kernels.cuda.activations import activation
 from tinygan.kernels.cuda.batchnorm import empty_moments, finish_moments
-from tinygan.kernels.cuda.matmul.products import KERNEL_START, batched
+from tinygan.kernels.cuda.matmul.products import PRODUCTS_PER_KERNEL_START, batched
 from tinygan.kernels.cuda.runtime.arrays import contiguous
 from tinygan.kernels.cuda.runtime.columns import Cut, column_grid
 from tinygan.kernels.cuda.runtime.device import THREADS, Array, Device
@@ -24,13 +24,13 @@ from tinygan.versions import derived
 
 __all__ = ["conv2d", "conv2d_input_grad", "conv2d_weight_grad"]
 
-MEMORY_ACCESS = 24  # multiplications in the time that it takes to read or write a number
-ADDITIONAL_KERNELS = 3  # that tiles start, beside the one kernel of a direct convolution
+PRODUCTS_PER_MEMORY_ACCESS = 24  # multiplications in the time that it takes to read or write one number
+EXTRA_KERNELS_TILED = 3  # tiles start four kernels; a direct convolution starts one
 LAST_TRANSFORM = Cut(least_rows=1, most_blocks=24)
 
 
 class Tiling(NamedTuple):
-    """What the kernels know of a convolution on tiles, under the names that tiled.cu has."""
+    """The sizes of a convolution on tiles. tiled.cu has a struct with the same names."""
 
     height: int
     width: int
@@ -48,7 +48,7 @@ class Tiling(NamedTuple):
 
 
 class Pieces(NamedTuple):
-    """What the threads of a last transform share, under the names that tiled.cu has."""
+    """The work that the threads of a last transform share. tiled.cu has a struct with the same names."""
 
     total: int
     down: int
@@ -57,7 +57,7 @@ class Pieces(NamedTuple):
 
 
 def _tiling(tile: Tile, g: Any, channels: int, kernels: int) -> Tiling:
-    """The kernels' view of the Geometry g."""
+    """The sizes of a convolution with the Geometry g."""
     down, across = tile.grid(g)
     return Tiling(
         height=g.input[0], width=g.input[1], channels=channels,
@@ -76,34 +76,36 @@ def defines(tile: Tile) -> tuple[str, ...]:
 
 
 def _initializer(x: float | Sequence[Any]) -> str:
-    """A matrix as C++ initialises an array."""
+    """A matrix in the notation of C++ for the initial values of an array."""
     return repr(x) if isinstance(x, float) else "{" + ",".join(map(_initializer, x)) + "}"
 
 
 VARIANTS = tuple(defines(tile) for tile in TILES)
-"""What tiled.cu is compiled with."""
+"""The sets of macros with which tiled.cu is compiled."""
 
 
 @lru_cache(1024)
 def cheapest_tile(sms: int, g: Any, images: int, channels: int, kernels: int) -> Tile | None:
-    """The tile whose products and memory traffic take the least time on `sms` multiprocessors, by an estimate; None if the
-    direct algorithm takes less. With g.algorithm "tiled", None only if no tile can compute this convolution."""
+    """The tile that takes the least time on `sms` multiprocessors, by an estimate of its products and its memory traffic.
+    None if the direct algorithm takes less time. If g.algorithm is "tiled", None only if no tile can compute this
+    convolution."""
     depth = g.stride[0] ** 2 * channels
 
     def sizes(tile: Tile) -> tuple[int, int, int]:
-        """The elements of the images, the weights and the maps at one point."""
+        """How many elements the images, the weights and the maps have at one point."""
         rows = images * math.prod(tile.grid(g))
         return rows * depth, depth * kernels, rows * kernels
 
     def is_possible(tile: Tile) -> bool:
-        """Whether no array is empty, and an int can index all of them."""
+        """Whether no array is empty, and each can be indexed by an int."""
         largest = max(images * math.prod(g.input) * channels, tile.points * max(sizes(tile)))
         return min(sizes(tile)) > 0 and largest < 2**31
 
     def time(tile: Tile) -> int:
-        """Counted in multiplications. Every array is written once and read once."""
+        """The time, counted in multiplications. Every array is written once and read once."""
         products = images * math.prod(tile.grid(g)) * depth * kernels
-        return tile.points * (products + 2 * MEMORY_ACCESS * sum(sizes(tile))) + ADDITIONAL_KERNELS * KERNEL_START * sms
+        starts = EXTRA_KERNELS_TILED * PRODUCTS_PER_KERNEL_START * sms
+        return tile.points * (products + 2 * PRODUCTS_PER_MEMORY_ACCESS * sum(sizes(tile))) + starts
 
     best = min(filter(is_possible, fitting(g)), key=time, default=None)
     direct = images * math.prod(g.output) * math.prod(g.kernel) * channels * kernels
@@ -130,8 +132,8 @@ def conv2d_input_grad(device: Device, tile: Tile, y: Array, weight: Array, g: An
     tiling = _tiling(tile, g, channels, kernels)
     products = _products(device, _map_points(device, tile, tiling, y), _kernel_points(device, tile, tiling, weight))
     x = device.empty((y.shape[0], *g.input, channels), y.dtype)
-    # The squares of a phase begin at the corner of the padding and reach the last pixel. Beyond the last tile there may be
-    # squares at which none begins.
+    # The squares cover a phase from the corner of the padding to its last pixel. The last squares may be beyond the last
+    # tile.
     down, across = ((g.input[i] - 1 + g.padding[i]) // g.stride[i] // tile.m + 1 for i in (0, 1))
     _finished(device, tile, "points_to_image", products, bias, x, tiling, (down, across), g.stride[0] ** 2, activation_name,
               slope, statistics)
@@ -164,7 +166,7 @@ def _map_points(device: Device, tile: Tile, tiling: Tiling, y: Array) -> Array:
 
 
 def _kernel_points(device: Device, tile: Tile, tiling: Tiling, weight: Array) -> Array:
-    """(K, C, kH, kW) -> (points, K, phases * C). That of a parameter is kept until it changes."""
+    """(K, C, kH, kW) -> (points, K, phases * C). If the weight is a Parameter, the result is kept until it changes."""
     def make() -> Array:
         source = device.xp.ascontiguousarray(weight)
         u = device.empty((tile.points, tiling.kernels, tiling.stride**2 * tiling.channels), source.dtype)
@@ -175,7 +177,7 @@ def _kernel_points(device: Device, tile: Tile, tiling: Tiling, weight: Array) ->
 
 
 def _transformed(device: Device, tile: Tile, kernel: str, tiling: Tiling, source: Array, out: Array, size: int) -> Array:
-    """Start a transform of `source`, with `size` threads. Returns `out`."""
+    """Start a transform from `source` to `out` with `size` threads. Returns `out`."""
     device.each("conv/tiled", kernel, size, source, out, size, tiling, dtype=source.dtype, defines=defines(tile))
     return out
 
@@ -188,8 +190,8 @@ def _products(device: Device, a: Array, b: Array) -> Array:
 
 def _finished(device: Device, tile: Tile, kernel: str, products: Array, bias: Array | None, out: Array, tiling: Tiling,
               pieces: tuple[int, int], phases: int, activation_name: str, slope: float, statistics: Any) -> None:
-    """Start a last transform, whose threads share the pieces (down, across) of each image and phase. It writes `out`, and
-    the statistics of `out` if they are wanted."""
+    """Start a last transform, which writes `out`, and also its mean and variance to `statistics`, if not None. pieces: how
+    many tiles or squares, (down, across), each image and phase has. The threads share them."""
     channels, total = out.shape[-1], out.shape[0] * math.prod(pieces)
     width, grid = column_grid(device, (total, phases * channels), LAST_TRANSFORM)
     partial = None if statistics is None else empty_moments(device, grid[1] * phases, channels)
@@ -201,12 +203,12 @@ def _finished(device: Device, tile: Tile, kernel: str, products: Array, bias: Ar
 
 
 def _fused(activation_name: str) -> str:
-    """The part of an activation that the kernels apply."""
+    """The activation that the kernels apply: the given one if it is fused, else the identity."""
     return activation_name if activation_name in FUSED else "identity"
 
 
 def _activated(device: Device, y: Array, activation_name: str, slope: float) -> Array:
-    """y with what the kernels have not applied of its activation, in place."""
+    """y with its activation, in place, if the kernels have not applied it."""
     if activation_name != _fused(activation_name):
         activation(device, y, activation_name, slope, out=y)
     return y

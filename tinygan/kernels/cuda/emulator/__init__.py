@@ -1,1 +1,1 @@
-"""CUDA kernels run on the CPU, for tests without a GPU."""
+"""Runs the CUDA kernels on the CPU, for tests without a GPU."""

@@ -1,8 +1,8 @@
-"""The emulated device: the `Device` of `runtime/device.py` for tests without a GPU, as `runtime/gpu.py` makes it for a GPU.
+"""The emulated device: a `Device` for tests without a GPU.
 
-Its arrays have a type of their own and lie in the CPU's memory; `emulator/launcher.py` runs its kernels. It refuses what
-CuPy refuses: an array of the host among arrays of the device and, inside a capture, whatever calls a library that cannot be
-captured, waits for the device or uploads (`REFUSED`).
+Its arrays have a type of their own and are in the CPU's memory. `emulator/launcher.py` runs its kernels. It refuses what
+CuPy refuses. It raises TypeError if arrays of the host and of the device are mixed. Inside a capture it raises RuntimeError
+for calls of libraries that cannot be captured, for waiting for the device, and for uploads (see `REFUSED`).
 """
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tinygan.kernels.cuda.emulator.launcher import Emulator
 from tinygan.kernels.cuda.runtime.device import Device
 
 _recorder: list[Callable[[Callable[..., Any], tuple[Any, ...], dict[str, Any], Any], None]] = []
-"""Functions that are told of every call on emulated arrays: that of a capture, while it is recorded."""
+"""Functions that are called with every call on emulated arrays. While a capture is recorded, this is its `_tell`."""
 
 
 _BLAS = "dot vdot inner matmul vecdot tensordot einsum cov corrcoef"
@@ -26,8 +26,9 @@ _WAITS = """nonzero flatnonzero argwhere compress extract place put choose delet
 unravel_index histogram histogram2d histogramdd bincount nanmin nanmax average gradient array2string array_repr array_str"""
 REFUSED = {name: why for why, names in (("calls cuBLAS", _BLAS), ("sorts by Thrust, which waits for the device", _SORTS),
                                         ("waits for the device", _WAITS)) for name in names.split()}  # fmt: skip
-"""What CuPy 14 refuses inside a capture, or what ends the capture, by NumPy's name, with the reason (taken from CuPy's
-sources). All of `linalg` (cuBLAS, cuSOLVER) and `random` (cuRAND) is refused, too; `fft` may be captured."""
+"""The functions that CuPy 14 refuses inside a capture, or that end the capture. Keys are NumPy's names, values the reasons,
+taken from CuPy's source. All functions in `linalg` (cuBLAS, cuSOLVER) and `random` (cuRAND) are refused, too. Those in `fft`
+can be captured."""
 
 
 class EmulatedArray(np.ndarray[Any, Any]):
@@ -35,7 +36,7 @@ class EmulatedArray(np.ndarray[Any, Any]):
 
     def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, out: Any = None, **options: Any) -> Any:
         if any(getattr(x, "__array_ufunc__", self) is None for x in inputs):
-            return NotImplemented  # as CuPy, which leaves `array + tensor` to Tensor
+            return NotImplemented  # as in CuPy, so that Tensor computes `array + tensor`
         if out is not None:
             options["out"] = tuple(_host(o) for o in out)
         _refuse(ufunc)
@@ -63,7 +64,7 @@ class EmulatedArray(np.ndarray[Any, Any]):
         return int(self.view(np.ndarray))
 
     def __index__(self) -> int:
-        _read("an array as an index of Python's")
+        _read("an array as a Python index")
         return int(self.view(np.ndarray))
 
     def item(self, *args: Any) -> Any:
@@ -90,7 +91,7 @@ class EmulatedArray(np.ndarray[Any, Any]):
         return _call(np.ndarray.take, (self, *args), kwargs)
 
     def get(self) -> np.ndarray[Any, Any]:
-        """The values in the host's memory, as CuPy has it."""
+        """A copy in the host's memory, like CuPy's `get`."""
         _read("get()")
         return np.array(self.view(np.ndarray), order="K")
 
@@ -110,12 +111,12 @@ for _name in ("sum", "mean", "min", "max", "argmax", "argmin", "std", "var", "an
 
 def _read(how: str) -> None:
     if _recorder:
-        raise RuntimeError(f"{how} inside a capture reads from the device, which has not computed anything yet: return the "
+        raise RuntimeError(f"{how} inside a capture reads from the device, which has not computed the value yet: return the "
                            "array, and read it after the step")
 
 
 def _refuse(function: Any) -> None:
-    """RuntimeError for what cannot be captured, while a capture is recorded."""
+    """Raises RuntimeError if a capture is being recorded and the function cannot be captured."""
     name = getattr(function, "__name__", "")
     why = "calls cuSOLVER" if getattr(function, "__module__", None) == "numpy.linalg" else REFUSED.get(name)
     if _recorder and why is not None:
@@ -123,10 +124,11 @@ def _refuse(function: Any) -> None:
 
 
 def _refuse_index(index: Any) -> None:
-    """RuntimeError for an index that CuPy would upload, and for a mask, whose number of elements it would have to read."""
+    """Raises RuntimeError for an index that CuPy would have to upload, and for a mask, because CuPy would have to read how
+    many elements it selects."""
     for part in index if isinstance(index, tuple) else (index,):
         if isinstance(part, list) or type(part) is np.ndarray:
-            raise RuntimeError("an index of the host inside a capture is an upload, which would be repeated with the same "
+            raise RuntimeError("an index of the host inside a capture is an upload, and every replay would upload the same "
                                "values: make the index on the device before the step")
         if isinstance(part, EmulatedArray) and part.dtype == bool:
             raise RuntimeError("a mask as an index inside a capture waits for the device, which has to count its elements: "
@@ -142,7 +144,7 @@ def _get(array: Any, index: Any) -> Any:
 
 
 def _host(x: Any) -> Any:
-    """An emulated array, or those in a container, as NumPy's own."""
+    """An emulated array, or all emulated arrays in a container, as NumPy arrays."""
     if isinstance(x, EmulatedArray):
         return x.view(np.ndarray)
     if isinstance(x, list | tuple):
@@ -155,13 +157,13 @@ def _device(x: Any) -> Any:
         return np.asarray(x).view(EmulatedArray)
     if isinstance(x, list | tuple):
         parts = map(_device, x)
-        return x._make(parts) if hasattr(x, "_make") else type(x)(parts)  # linalg's results are named tuples
+        return x._make(parts) if hasattr(x, "_make") else type(x)(parts)  # the results of linalg are named tuples
     return x
 
 
 def _check(x: Any) -> None:
     if type(x) is np.ndarray and x.dtype != object:
-        raise TypeError(f"an array of the host {x.shape} among arrays of the device: upload it first")
+        raise TypeError(f"an array of the host, of shape {x.shape}, among arrays of the device: upload it first")
     if isinstance(x, list | tuple):
         for part in x:
             _check(part)
@@ -225,17 +227,17 @@ def _upload(x: Any) -> Any:
 
 
 class _RecordedEmulator(Emulator):
-    """Refuses arrays of the host, as CuPy does, and tells a capture about each launch."""
+    """An emulator that refuses arrays of the host, as CuPy does, and passes each launch to a capture that is recorded."""
 
     def launch(self, *told: Any, **options: Any) -> None:
-        _check([a for a in told[4] if isinstance(a, np.ndarray) and a.size != 1])  # (CuPy takes one number by value)
+        _check([a for a in told[4] if isinstance(a, np.ndarray) and a.size != 1])  # (CuPy passes one number by value)
         super().launch(*told, **options)
         for tell in _recorder:
             tell(super().launch, told, options, None)
 
 
 class TapeRecorder:
-    """Notes every call with its arrays, and makes the same calls again, as a CUDA graph does."""
+    """Records every call with its arrays, and repeats these calls, like a CUDA graph."""
 
     computes = True
 
@@ -255,7 +257,8 @@ class TapeRecorder:
     def _replay(self) -> None:
         for function, args, kwargs, out in self._tape:
             found = function(*args, **kwargs)
-            # A view of an argument shows the new values already, and what wrote to `out` itself has written.
+            # Copy the new result to the array that was returned before. This is not needed if that array is a view of an
+            # argument, or if the function has written to it.
             if isinstance(out, np.ndarray) and function is not np.empty and not _shares(out, [found, *args]):
                 out[...] = found
 
@@ -271,7 +274,7 @@ def _upload_into(target: EmulatedArray, source: np.ndarray[Any, Any]) -> None:
 
 
 class EmulatedCopies:
-    """Uploads at once."""
+    """The emulator's stream of uploads, which copies at once."""
 
     def send(self, source: np.ndarray[Any, Any]) -> Any:
         return source.copy().view(EmulatedArray)
@@ -281,8 +284,7 @@ class EmulatedCopies:
 
 
 def emulated_device() -> Device:
-    """A device of the emulator. The environment variable TINYGAN_EMULATOR_SANITIZE says whether to check kernels, and for
-    what: see `Emulator`."""
+    """A new emulated device. The environment variable TINYGAN_EMULATOR_SANITIZE chooses a sanitizer: see `Emulator`."""
     def address(array: EmulatedArray) -> int:
         return int(array.ctypes.data)
 

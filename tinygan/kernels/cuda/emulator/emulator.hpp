@@ -1,8 +1,8 @@
-// The CUDA thread model on a CPU, for tests without a GPU: included before a kernel file that g++ compiles.
+// The CUDA thread model on a CPU, for tests without a GPU. g++ includes this file before a kernel file.
 //
-// A block's threads are fibres (ucontext) on one host thread: __syncthreads and warp shuffles switch to the next fibre
-// until all have come. Blocks run one after another. With -DHOST_THREADS they are host threads and C++20 barriers
-// instead, slow, and what ThreadSanitizer can see races in. A barrier that not all threads reach is reported.
+// Blocks run one after another. The threads of a block are fibres (ucontext) on one host thread. __syncthreads and warp shuffles
+// switch to the next fibre until all have arrived. A barrier that not all threads reach is an error. With -DHOST_THREADS the
+// threads are host threads, and barriers are those of C++20. This is slow, but ThreadSanitizer can find races.
 #pragma once
 
 #include <atomic>
@@ -44,7 +44,7 @@ struct uint4 { unsigned x, y, z, w; };
 inline float4 make_float4(float x, float y, float z, float w) { return {x, y, z, w}; }
 inline uint4 make_uint4(unsigned x, unsigned y, unsigned z, unsigned w) { return {x, y, z, w}; }
 
-// NVRTC has these in the global namespace, overloaded.
+// NVRTC has these functions in the global namespace, overloaded for float and double.
 using std::abs; using std::ceil; using std::cos; using std::exp; using std::expm1; using std::floor; using std::fma;
 using std::fabs; using std::fmax; using std::fmin; using std::isfinite; using std::isinf; using std::isnan; using std::log; using std::log1p;
 using std::pow; using std::rint; using std::sin; using std::sqrt; using std::tanh;
@@ -117,17 +117,17 @@ struct Fibre {
 inline std::vector<std::unique_ptr<Fibre>> fibres;
 inline ucontext_t scheduler;
 inline int current, alive;
-inline bool moved;  // whether any fibre got further in this round
+inline bool moved;  // whether any fibre has made progress in this round
 struct Barrier { int expected = 0, arrived = 0; unsigned generation = 0; };
 inline Barrier of_block;
 inline std::vector<Barrier> of_warp;
 
 #if defined(__SANITIZE_ADDRESS__)
 inline const void* scheduler_stack; inline std::size_t scheduler_size;
-// The C library's own: the sanitizer's version forgets where the local arrays of the other stack end.
+// swapcontext of the C library. The sanitizer's version forgets the bounds of local arrays on the other stack.
 inline const auto swap = reinterpret_cast<int (*)(ucontext_t*, const ucontext_t*)>(
     dlsym(dlopen("libc.so.6", RTLD_LAZY), "swapcontext"));
-// From one stack to another, which the sanitizer is told; last: never to come back.
+// Switches from one stack to another, and tells the sanitizer. last: this fibre will never run again.
 inline void go(ucontext_t& from, const ucontext_t& to, const void* stack, std::size_t size, bool last) {
     void* fake = nullptr;
     __sanitizer_start_switch_fiber(last ? nullptr : &fake, stack, size);
@@ -140,7 +140,7 @@ inline void yield() {
     go(self.context, scheduler, scheduler_stack, scheduler_size, self.done);
 }
 inline void begin() { __sanitizer_finish_switch_fiber(nullptr, &scheduler_stack, &scheduler_size); }
-inline void clear(Fibre& f) { __asan_unpoison_memory_region(f.stack.get(), STACK); }  // of what ran on it before
+inline void clear(Fibre& f) { __asan_unpoison_memory_region(f.stack.get(), STACK); }  // forget its previous use
 #else
 inline void enter(Fibre& f) { swapcontext(&scheduler, &f.context); }
 inline void yield() { swapcontext(&fibres[current]->context, &scheduler); }
@@ -171,7 +171,7 @@ template <class Body> void fibre_main() {
     self.done = moved = true;
     alive--;
     Barrier& warp = of_warp[linear() / WARP];
-    of_block.expected--; warp.expected--;  // threads that have returned are not waited for
+    of_block.expected--; warp.expected--;  // nobody waits for threads that have returned
     release(of_block); release(warp);
     yield();
 }
@@ -201,13 +201,13 @@ template <class Body> void run_block(uint3 block, const Body& body) {
             place(current);
             enter(*fibres[current]);
         }
-        if (!moved) stop("a barrier that not all threads of the block (or warp) reach");
+        if (!moved) stop("a barrier that not all threads of the block (or warp) reach");  // all that are left wait
     }
 }
 
 #endif
 
-inline std::vector<std::uint64_t> slots(1024);  // what each thread of the block hands to its warp
+inline std::vector<std::uint64_t> slots(1024);  // the value that each thread of the block passes to its warp
 
 template <class T> T shuffle(T value, int from) {
     static_assert(sizeof(T) <= 8);
@@ -235,13 +235,13 @@ template <class... P> void run(void (*kernel)(P...), const unsigned* grid, const
     for (unsigned z = 0; z < grid[2]; z++)
         for (unsigned y = 0; y < grid[1]; y++)
             for (unsigned x = 0; x < grid[0]; x++) {
-                dynamic_shared.assign(shared, 0xFF);  // NaN: what is read before it is written shows
+                dynamic_shared.assign(shared, 0xFF);  // NaN, so that tests notice memory that is read before it is written
                 dynamic_shared.shrink_to_fit();
                 run_block({x, y, z}, body);
             }
 }
 
-// How many parameters a kernel has; unless `sizes` is null, it gets the bytes of each.
+// How many parameters a kernel has. If `sizes` is not null, the bytes of each parameter are written to it.
 template <class... P> int parameters(void (*)(P...), std::size_t* sizes) {
     if (sizes) ((*sizes++ = sizeof(P)), ...);
     return sizeof...(P);

@@ -1,6 +1,6 @@
-"""How a kernel is started on the CPU, for tests without a GPU: g++ compiles the same CUDA source against `emulator.hpp`.
+"""Compiles and starts kernels on the CPU, for tests without a GPU. g++ compiles the same CUDA source, with `emulator.hpp`.
 
-`Emulator` is what `CupyLauncher` in `runtime/launcher.py` is on a GPU.
+`Emulator` has the interface of `CupyLauncher` in `runtime/launcher.py`.
 """
 from __future__ import annotations
 
@@ -24,27 +24,27 @@ _HEADER = Path(__file__).with_name("emulator.hpp")
 
 
 class EmulatorError(RuntimeError):
-    """There is no g++, or it does not compile a kernel file."""
+    """There is no g++, or it cannot compile a kernel file."""
 
 
 class Emulator:
-    """A launcher on NumPy arrays.
+    """A launcher for NumPy arrays.
 
-    sanitize: "address" or "thread", for the compiler's sanitizer of that name. The process must have been started with the
-    sanitizer's library preloaded. "thread" runs every thread of a block as a thread of the host. folder: where the kernel
-    files are.
+    sanitize: "address" or "thread", to check kernels with the compiler's sanitizer of that name. The process must have been
+    started with the sanitizer's library preloaded. With "thread", the threads of a block are threads of the host. folder:
+    the folder of the kernel files.
     """
 
     def __init__(self, sanitize: str | None = None, folder: Path = FOLDER) -> None:
         self.sanitize = sanitize
         self.folder = folder
-        self.launched: set[tuple[str, str]] = set()  # (file, kernel): for a test that all are tested
+        self.launched: set[tuple[str, str]] = set()  # (file, kernel), for a test that all kernels are tested
         self._libraries: dict[Any, ctypes.CDLL] = {}
         self._lock = threading.Lock()
 
     def launch(self, file: str, kernel: str, grid: Dim, block: Dim, arguments: Sequence[Any], dtype: Any,
                shared: int = 0, defines: tuple[str, ...] = ()) -> None:
-        with self._lock:  # blocks' shared memory is static
+        with self._lock:  # a kernel's shared memory is static, so only one launch may run at a time
             library = self._library(file, real_of(dtype), defines)
             keep = [self._argument(kernel, a) for a in arguments]
             self._check(library, kernel, keep)
@@ -64,15 +64,15 @@ class Emulator:
 
     @staticmethod
     def _check(library: ctypes.CDLL, kernel: str, arguments: list[Any]) -> None:
-        """TypeError if the kernel has other parameters, by their number and sizes; on a GPU nobody would notice."""
+        """Raises TypeError if the arguments differ from the kernel's parameters in number or size (a GPU does not check)."""
         count = getattr(library, f"parameters_{kernel}")(None)
         if count != len(arguments):
-            raise TypeError(f"{kernel}: {len(arguments)} arguments for {count} parameters")
+            raise TypeError(f"{kernel}: got {len(arguments)} arguments, expected {count}")
         sizes = (ctypes.c_size_t * max(count, 1))()
         getattr(library, f"parameters_{kernel}")(sizes)
         for place, (argument, size) in enumerate(zip(arguments, sizes, strict=False)):
             if ctypes.sizeof(argument) != size:
-                raise TypeError(f"{kernel}: argument {place} has {ctypes.sizeof(argument)} bytes, the parameter {size}")
+                raise TypeError(f"{kernel}: argument {place} has {ctypes.sizeof(argument)} bytes, expected {size}")
 
     def _library(self, file: str, real: str, defines: tuple[str, ...]) -> ctypes.CDLL:
         key = (file, real, defines)
@@ -99,7 +99,7 @@ class Emulator:
             handle, part = tempfile.mkstemp(dir=target.parent, suffix=".so")
             os.close(handle)
             command = [compiler, *flags, "-include", str(_HEADER), "-x", "c++", "-", "-o", part]
-            preload = {"LD_PRELOAD": ""} if self.sanitize else {}  # the sanitizer is for kernels, not for the compiler
+            preload = {"LD_PRELOAD": ""} if self.sanitize else {}  # the sanitizer must not check the compiler itself
             done = subprocess.run(command, input=source, capture_output=True, text=True, check=False,
                                   env={**os.environ, **preload})
             if done.returncode:

@@ -1,4 +1,4 @@
-"""Matrix products on the device, and the fully connected layer. `products.py` computes them, on matrices of any strides."""
+"""Matrix products and the dense layer on the device. `products.py` computes them, for matrices with any strides."""
 from __future__ import annotations
 
 import math
@@ -12,7 +12,7 @@ __all__ = ["dense", "dense_parameter_grads", "matmul"]
 
 
 def matmul(device: Device, a: Array, b: Array, out: Array | None = None) -> Array:
-    """a @ b, leading axes broadcast."""
+    """a @ b. Leading axes are broadcast."""
     shape = (*_broadcast(a.shape[:-2], b.shape[:-2]), a.shape[-2], b.shape[-1])
     y = device.empty(shape, a.dtype) if out is None or (out.ndim > 3 and not out.flags.c_contiguous) else out
     if b.ndim == 2 and a.ndim > 2 and a.flags.c_contiguous and y.flags.c_contiguous:  # one product of many rows
@@ -35,8 +35,8 @@ def dense(device: Device, x: Array, weight: Array, bias: Array, activation_name:
 
 
 def dense_parameter_grads(device: Device, x: Array, y: Array) -> Array:
-    """y.T @ x and the sums of y's columns, one after the other: x (N, in), y (N, out) -> (out * in + out,). (Whoever keeps
-    one keeps the memory of both.)"""
+    """The gradients of the weight and the bias in one array, y.T @ x followed by the sums of y's columns: x (N, in),
+    y (N, out) -> (out * in + out,). (A view of either keeps the memory of both.)"""
     both = device.empty((y.shape[1] * (x.shape[1] + 1),), y.dtype)
     weight, bias = both[:y.shape[1] * x.shape[1]], both[y.shape[1] * x.shape[1]:]
     matmul(device, y.T, x, out=weight.reshape(y.shape[1], x.shape[1]))
@@ -49,7 +49,7 @@ def _broadcast(first: tuple[int, ...], second: tuple[int, ...]) -> tuple[int, ..
 
 
 def _as_batch(device: Device, x: Array, leading: tuple[int, ...]) -> Array:
-    """x (..., rows, columns) as (P, rows, columns), after broadcasting its leading axes to `leading`."""
+    """x (..., rows, columns) as (P, rows, columns): its leading axes are broadcast to `leading`, and then merged."""
     if x.ndim == 2:
         return device.xp.broadcast_to(x, (math.prod(leading), *x.shape)) if leading else x[None]
     if x.shape[:-2] != leading:

@@ -1,16 +1,16 @@
 // One tiled matrix product: the core of products.cu, and of the convolutions in conv/direct.cu.
 //
-// A block computes one tile of out = a b. It moves along k in steps of DEPTH: the threads fetch the next step's values into
-// registers, multiply the step that lies in shared memory, and then put the fetched values into the other half of the shared
-// memory, so that one barrier a step is enough, and the memory's latency hides behind the multiplications.
+// A block computes one tile of out = a b. It moves along k in steps of DEPTH. In each step the threads fetch the values of the
+// next step into registers, multiply the values of this step, which are in shared memory, and then put the fetched values into
+// the other half of the shared memory. So one barrier for each step is enough, and the multiplications hide the latency of memory.
 //
-// An operand says what its elements are. Both are indexed by (outer, k), where outer is a's row or b's column:
-//     static constexpr bool ALONG_K     whether memory runs along k, else along outer: neighbouring threads follow it
-//     Outer outer(int i)                what a thread works out once for each of its rows (columns)
-//     Inner inner(int k)                and once a step for each of its k
-//     Vector<WIDE> value(Outer, Inner)  the element, and those that follow it in memory where WIDE is 4
-// WIDE = 4 needs aligned memory, and sizes along it and bounds of k that are multiples of 4.
-// With the macro TF32 = 1 (and REAL float) the tensor cores multiply: operands are rounded to 10 bits of mantissa.
+// An operand is a class that reads elements. Both operands are indexed by (outer, k), where outer is a row of a or a column of b:
+//     static constexpr bool ALONG_K     true if elements are contiguous along k, else along outer; neighbouring threads follow
+//     Outer outer(int i)                what a thread computes once for each of its rows (columns)
+//     Inner inner(int k)                what it computes in each step for each of its k
+//     Vector<WIDE> value(Outer, Inner)  the element; if WIDE is 4, also the next three in memory
+// WIDE = 4 needs aligned memory. The contiguous axis and the bounds of k must then be multiples of 4.
+// With the macro TF32 = 1 (and REAL float) the tensor cores multiply. They round the operands to 10 bits of mantissa.
 #pragma once
 #include "runtime/common.cuh"
 
@@ -23,33 +23,33 @@
 #if TF32 && (defined(EMULATED) || !defined(__CUDA_ARCH__) || __CUDA_ARCH__ >= 800)
 #define TENSOR_CORES 1
 #else
-#define TENSOR_CORES 0  // (Turing has none for this type: it multiplies as for float32)
+#define TENSOR_CORES 0  // (on Turing, which has no tensor cores for TF32, products are computed in float32)
 #endif
 
-// Threads lie DOWN x ACROSS in a block; each has ROW_GROUPS x COLUMN_GROUPS squares of 4 x 4 sums, so far apart that the
-// threads' fours lie beside each other in shared memory.
+// The threads of a block are arranged as DOWN x ACROSS. Each has ROW_GROUPS x COLUMN_GROUPS squares of 4 x 4 sums. The squares of
+// neighbouring threads are neighbours, so that these threads read neighbouring numbers in shared memory.
 template <int DOWN_, int ACROSS_, int ROW_GROUPS_, int COLUMN_GROUPS_, int DEPTH_, int BLOCKS_> struct Tile {
     static constexpr int DOWN = DOWN_, ACROSS = ACROSS_, ROW_GROUPS = ROW_GROUPS_, COLUMN_GROUPS = COLUMN_GROUPS_;
     static constexpr int DEPTH = DEPTH_, THREADS = DOWN * ACROSS;
     static constexpr int ROWS = 4 * DOWN * ROW_GROUPS, COLUMNS = 4 * ACROSS * COLUMN_GROUPS;
-    // Blocks to leave registers for on a multiprocessor: one waits for memory while another multiplies.
+    // How many blocks a multiprocessor must have registers for: while one waits for memory, another multiplies.
     static constexpr int BLOCKS = sizeof(real) == 4 ? BLOCKS_ : 1;
 };
 typedef Tile<16, 16, 2, 2, TENSOR_CORES ? 16 : 8, 2> Large;  // 128 x 128
 typedef Tile<16, 16, 1, 1, 16, 3> Small;                     // 64 x 64
 typedef Tile<64, 4, 1, 1, 8, 2> Narrow;                      // 256 x 16
-constexpr int PRODUCT_THREADS = 256;                         // of all three
+constexpr int PRODUCT_THREADS = 256;                         // in all three kinds of tile
 
 // COUNT numbers that are read or written at once.
 template <int COUNT> struct alignas(COUNT * sizeof(real) > 16 ? 16 : COUNT * sizeof(real)) Vector {
     real at[COUNT];
 };
 
-// What a thread fetches of an operand. SPAN: rows (columns) of the tile. STRIDE: of k in shared memory.
+// What a thread fetches from an operand. SPAN: the rows (columns) of the tile. STRIDE: the stride of k in shared memory.
 template <class T, class Operand, int SPAN, int STRIDE> struct Feed {
     static constexpr bool ALONG_K = Operand::ALONG_K;
     static constexpr int WIDE = Operand::WIDE;
-    // Threads side by side along the memory. Along k they fetch 8 numbers together, the least that memory hands out.
+    // BESIDE threads read contiguous memory. Along k they read 8 numbers together: memory is read in pieces of at least that size.
     static constexpr int BESIDE = (ALONG_K ? 8 : SPAN) / WIDE, APART = T::THREADS / BESIDE;
     static constexpr int LINES = ALONG_K ? (SPAN + APART - 1) / APART : 1;
     static constexpr int STEPS = ALONG_K ? T::DEPTH / 8 : (T::DEPTH + APART - 1) / APART;
@@ -59,7 +59,7 @@ template <class T, class Operand, int SPAN, int STRIDE> struct Feed {
     typename Operand::Outer outer[LINES];
     Vector<WIDE> fetched[LINES][STEPS];
 
-    // Beyond the last row its values are taken again, for sums that nobody writes.
+    // Threads beyond the last row read the last row. Their sums are not written.
     __device__ __forceinline__ Feed(const Operand& operand, int first, int count) : operand(operand) {
         int thread = threadIdx.x, beside = thread % BESIDE * WIDE, apart = thread / BESIDE;
         line = ALONG_K ? apart : beside;
@@ -115,8 +115,9 @@ __device__ __forceinline__ float to_tf32(float x) {
 #endif
 }
 
-// sum += a b, a 16 x 8, b 8 x 8, spread over a warp. With g = lane / 4 and t = lane % 4 a thread holds
-// a: (g, t), (g + 8, t), (g, t + 4), (g + 8, t + 4); b: (t, g), (t + 4, g); sum: (g, 2t), (g, 2t + 1), and 8 rows below.
+// sum += a b, for a (16 x 8) and b (8 x 8) that are spread over the threads of a warp. With g = lane / 4 and t = lane % 4, a thread
+// holds these elements of a: (g, t), (g + 8, t), (g, t + 4), (g + 8, t + 4); of b: (t, g), (t + 4, g); of the sum: (g, 2t),
+// (g, 2t + 1), (g + 8, 2t), (g + 8, 2t + 1).
 __device__ __forceinline__ void multiply_add(float (&sum)[4], const float (&a)[4], const float (&b)[2]) {
 #if defined(EMULATED)
     static float held[1024][6];
@@ -139,9 +140,9 @@ __device__ __forceinline__ void multiply_add(float (&sum)[4], const float (&a)[4
 #endif
 }
 
-// The sums of a tile, each warp's a rectangle of 16 x 8 pieces.
+// The sums of a tile. Each warp has a rectangle of pieces, and a piece has 16 x 8 sums.
 template <class T> struct Sums {
-    static constexpr int PAD = 8;  // then the 4 x 8 numbers that a warp reads at once lie in 32 different banks
+    static constexpr int PAD = 8;  // so the 4 x 8 numbers that a warp reads at once are in 32 different banks
     static constexpr int WARPS_ACROSS = T::COLUMNS >= 64 ? 4 : 1, WARPS_DOWN = T::THREADS / WARP_SIZE / WARPS_ACROSS;
     static constexpr int DOWN = T::ROWS / WARPS_DOWN / 16, ACROSS = T::COLUMNS / WARPS_ACROSS / 8;
     float sum[DOWN][ACROSS][4] = {};
@@ -189,7 +190,7 @@ template <class T> struct Sums {
 #else
 
 template <class T> struct Sums {
-    static constexpr int PAD = 4;  // fours stay aligned, and 8 neighbours in k of 4 rows are put into 32 different banks
+    static constexpr int PAD = 4;  // keeps groups of 4 aligned, and puts 8 neighbours in k of 4 rows into 32 different banks
     Vector<4> sum[T::ROW_GROUPS][4][T::COLUMN_GROUPS] = {};
     int row, column;
 
@@ -231,14 +232,14 @@ template <class T> struct Sums {
 
 #endif
 
-// A matrix in memory. ALONG: that its numbers lie side by side along k, else along the rows (columns).
+// An operand that is a matrix in memory. ALONG: true if it is contiguous along k, else along outer.
 template <bool ALONG, int WIDE_> struct Matrix {
     static constexpr bool ALONG_K = ALONG;
     static constexpr int WIDE = WIDE_;
     typedef int Outer;
     typedef int Inner;
     const real* data;
-    int stride;  // of the axis whose numbers do not lie side by side
+    int stride;  // of the axis that is not contiguous
     __device__ __forceinline__ Outer outer(int i) const { return ALONG ? i * stride : i; }
     __device__ __forceinline__ Inner inner(int k) const { return ALONG ? k : k * stride; }
     __device__ __forceinline__ Vector<WIDE> value(Outer row, Inner at) const {
@@ -246,12 +247,12 @@ template <bool ALONG, int WIDE_> struct Matrix {
     }
 };
 
-// The block's tile of out (M, N) = the sum over k from k_begin to k_end of a(m, k) b(n, k), tiles counted by blockIdx.x row
-// by row; a block beyond the last does nothing. Whole blocks call it, of PRODUCT_THREADS.
-// out.write(m, n, sums, count): takes `count` sums of row m from column n on, a Vector of which that many are wanted.
+// Computes the block's tile of out (M, N) = the sum over k from k_begin to k_end of a(m, k) b(n, k). blockIdx.x counts the tiles
+// row by row; blocks beyond the last tile do nothing. All PRODUCT_THREADS threads of a block must call it.
+// out.write(m, n, sums, count) is called with a Vector of sums; the first `count` belong to row m, columns n, n + 1, ...
 template <class T, class A, class B, class Out>
 __device__ __forceinline__ void product(int M, int N, int k_begin, int k_end, const A& a, const B& b, const Out& out) {
-    static_assert(T::THREADS == PRODUCT_THREADS, "the host starts so many");
+    static_assert(T::THREADS == PRODUCT_THREADS, "the host starts blocks of PRODUCT_THREADS threads");
     constexpr int A_STRIDE = T::ROWS + Sums<T>::PAD, B_STRIDE = T::COLUMNS + Sums<T>::PAD;
     alignas(16) __shared__ real a_tiles[2][T::DEPTH * A_STRIDE];
     alignas(16) __shared__ real b_tiles[2][T::DEPTH * B_STRIDE];
@@ -280,12 +281,12 @@ __device__ __forceinline__ void product(int M, int N, int k_begin, int k_end, co
             feed_b.template put<Sums<T>>(b_tiles[half ^ 1]);
             __syncthreads();
         }
-        __syncthreads();  // before the next product
+        __syncthreads();  // before the next product overwrites the tiles
     }
     sums.write(first_row, first_column, M, N, out);
 }
 
-// Where a sum over `count` numbers is split into `parts`, part number `part`; it begins at a multiple of 4.
+// Part number `part` of a sum over `count` numbers that is split into `parts`: from begin to end. It begins at a multiple of 4.
 struct Part {
     int begin, end;
     __device__ __forceinline__ Part(int count, int part, int parts) {
@@ -295,10 +296,10 @@ struct Part {
     }
 };
 
-// A call. Most activations would be long code if they stood at each of a thread's sums.
+// Most activations are long code. So it is called, and not inlined for each sum of a thread.
 static __device__ __noinline__ real called_activation(real x, int kind, real slope) { return activated(x, kind, slope); }
 
-// + bias and activation: of sums of columns from n on.
+// Adds the bias and applies the activation to the sums of columns n, n + 1, ...
 struct Epilogue {
     const real* bias;  // null: none
     int kind;
@@ -324,7 +325,7 @@ struct Epilogue {
     }
 };
 
-// `count` numbers of a row; all at once where they lie so that this can be.
+// Writes `count` numbers of a row: all at once if all are wanted and the address is aligned, else one by one.
 template <int COUNT> __device__ __forceinline__ void write_row(real* to, const Vector<COUNT>& sums, int count) {
     if (count == COUNT && reinterpret_cast<unsigned long long>(to) % sizeof(Vector<COUNT>) == 0) {
         *reinterpret_cast<Vector<COUNT>*>(to) = sums;
@@ -335,7 +336,7 @@ template <int COUNT> __device__ __forceinline__ void write_row(real* to, const V
     }
 }
 
-// Rows of `stride` numbers, columns side by side.
+// Writes results to a matrix with contiguous rows, which are `stride` elements apart.
 struct RowsOut {
     real* out;
     int stride;

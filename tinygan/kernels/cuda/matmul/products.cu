@@ -1,6 +1,7 @@
-// Matrix products of strided operands, and the sums over rows that go with them.
+// Matrix products of strided operands, products of a matrix and a vector, and sums of columns.
 //
-// A_ALONG_K, B_ALONG_K: whether the numbers of a row of a (a column of b) lie side by side, else those of a column (a row).
+// A_ALONG_K: 1 if the rows of a are contiguous, 0 if its columns are. B_ALONG_K: 1 if the columns of b are contiguous, 0 if its
+// rows are.
 #include "matmul/product.cuh"
 
 #ifndef A_ALONG_K
@@ -10,8 +11,8 @@
 #define B_ALONG_K 0
 #endif
 
-// Strides between the products of a batch, between the rows (or columns) whose elements do not lie side by side, and between
-// the parts of split sums.
+// *_batch: strides between the products of a batch. *_stride: strides of the axis that is not contiguous. part_stride: stride
+// between the parts of split sums.
 struct Layout {
     int batches, rows, columns, depth;
     int a_batch, b_batch, out_batch;
@@ -19,8 +20,8 @@ struct Layout {
     int part_stride;
 };
 
-// out[p] (rows, columns) = a[p] (rows, depth) b[p] (depth, columns): blockIdx.x counts tiles, blockIdx.y parts of the sum,
-// blockIdx.z products. With more than one part, part i goes to out + i * part_stride, without bias and activation.
+// out[p] (rows, columns) = a[p] (rows, depth) b[p] (depth, columns). blockIdx.x counts tiles, blockIdx.y parts of the sum, and
+// blockIdx.z products. If there are several parts, part i is written at out + i * part_stride, without bias and activation.
 template <class T>
 __device__ __forceinline__ void products(const real* a, const real* b, real* out, const real* bias, const Layout& layout,
                                          int kind, double slope) {
@@ -50,8 +51,8 @@ struct PartsLayout {
     int parts, size, rows, columns, out_batch, out_stride;
 };
 
-// The parts of split sums, added: out[p, m, n] = activation(sum over i of part[i, p, m, n] + bias[n]), `part` being
-// C-contiguous. Element (p, m, n) of out lies at p * out_batch + m * out_stride + n.
+// Adds the parts of split sums: out[p, m, n] = activation(sum over i of part[i, p, m, n] + bias[n]). `part` is C-contiguous.
+// Element (p, m, n) of out is at p * out_batch + m * out_stride + n.
 extern "C" __global__ void add_parts(const real* part, real* out, const real* bias,
                                      const __grid_constant__ PartsLayout layout, int kind, double slope) {
     int i = blockIdx.x * blockDim.x + threadIdx.x;
@@ -68,13 +69,13 @@ struct VectorLayout {
     int rows, depth, stride, vector_stride, out_stride, bias_stride;
 };
 
-// A matrix (rows, depth), its rows `stride` apart, times a vector: a warp for each row.
+// A matrix (rows, depth) times a vector, with a warp for each row. Rows are `stride` elements apart.
 extern "C" __global__ void matrix_vector(const real* a, const real* vector, real* out, const real* bias,
                                          const __grid_constant__ VectorLayout layout, int kind, double slope) {
     int m = (blockIdx.x * blockDim.x + threadIdx.x) / WARP_SIZE, lane = threadIdx.x % WARP_SIZE;
     if (m >= layout.rows) return;
     const real* row = a + (long long)m * layout.stride;
-    real sums[4] = {};  // four, for more loads under way and shorter sums
+    real sums[4] = {};  // four sums: more loads at the same time, and shorter sums are more exact
     for (int first = lane; first < layout.depth; first += 4 * WARP_SIZE)
         for (int i = 0; i < 4; i++) {
             int k = first + i * WARP_SIZE;
@@ -85,8 +86,9 @@ extern "C" __global__ void matrix_vector(const real* a, const real* vector, real
 }
 KERNEL(matrix_vector)
 
-// A vector (K) times x (K, N), whose rows lie `stride` apart; a null pointer is a vector of ones. blockIdx.y counts parts of
-// the rows, whose sums lie part_stride apart in out. A block has 32 columns and 8 warps, each of which takes every 8th row.
+// A vector (K) times x (K, N), whose rows are `stride` elements apart. A null pointer stands for a vector of ones. blockIdx.y
+// counts parts of the rows; the sums of a part are written at out + part * part_stride. A block has 32 columns and 8 warps. Each
+// warp takes every 8th row.
 extern "C" __global__ void vector_matrix(const real* x, const real* vector, real* out, int K, int N, int stride,
                                          int vector_stride, int part_stride) {
     __shared__ double partial[8][WARP_SIZE];
@@ -94,7 +96,7 @@ extern "C" __global__ void vector_matrix(const real* x, const real* vector, real
     Part part(K, blockIdx.y, gridDim.y);
     double sum = 0;
     for (int first = part.begin + warp; first < part.end && n < N; first += 8 * 4) {
-        real few = 0;  // short sums in the type of the arrays, which is faster
+        real few = 0;  // short sums are added in the type of the arrays, which is faster
         for (int k = first; k < min(first + 8 * 4, part.end); k += 8)
             few += x[(long long)k * stride + n] * (vector ? vector[(long long)k * vector_stride] : real(1));
         sum += few;

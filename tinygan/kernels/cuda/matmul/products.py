@@ -1,9 +1,9 @@
 """Products of strided matrices on the device.
 
-`batched(device, a, b, out)` is what others build on: out[p] = a[p] @ b[p] for a (P, M, K), b (P, K, N), out (P, M, N). The
-matrices may have any strides. Those of a and b that neither run along rows nor along columns are copied first. The first
-axis may have any stride, 0 too. Where there are too few tiles for the multiprocessors, the sums over K are split into parts,
-and the parts are added in a fixed order.
+Other modules build on `batched(device, a, b, out)`: out[p] = a[p] @ b[p] for a (P, M, K), b (P, K, N), out (P, M, N). The
+matrices may have any strides. Operands with neither contiguous rows nor contiguous columns are copied first. The first axis
+may have any stride, even 0. If there are too few tiles to keep all multiprocessors busy, the sums over K are split into
+parts, and the parts are added in a fixed order.
 """
 from __future__ import annotations
 
@@ -14,20 +14,21 @@ from tinygan.kernels.activations import CODES, IDENTITY
 from tinygan.kernels.cuda.runtime.device import THREADS, Array, Device
 
 TILES = {"large": (128, 128), "small": (64, 64), "narrow": (256, 16)}
-"""Rows and columns of a tile, as in product.cuh."""
+"""The rows and columns of each kind of tile, as in product.cuh."""
 RELATIVE_SPEED = {"large": 1.0, "small": 0.7, "narrow": 0.6}
-"""Multiplications in a given time, compared with large tiles. What a tile reads from shared memory for each multiplication
-decides."""
-SPEED_OF_ONE_BLOCK = 0.75  # of a multiprocessor with one block, where no other block multiplies while it waits for memory
-KERNEL_START = 300_000  # multiplications that a multiprocessor could do in the time that one more kernel takes
-SHORTEST_PART = 256  # numbers of a sum that are worth a part of their own
-MOST_BLOCKS_ALONG_Z = 65535  # that CUDA allows; a block loops over further products
+"""Multiplications in a given time, relative to large tiles. Smaller tiles read more from shared memory for each
+multiplication."""
+SPEED_OF_ONE_BLOCK = 0.75
+"""The relative speed of a multiprocessor with only one block. While this block waits for memory, no other one multiplies."""
+PRODUCTS_PER_KERNEL_START = 300_000  # multiplications of a multiprocessor in the time that it takes to start one more kernel
+LEAST_TERMS_OF_A_PART = 256  # a sum is split into parts with at least so many terms
+MOST_BLOCKS_ALONG_Z = 65535  # CUDA allows no more; a block loops over further products
 VARIANTS = tuple((f"A_ALONG_K={a}", f"B_ALONG_K={b}", f"WIDTH={width}") for a in (0, 1) for b in (0, 1) for width in (1, 4))
-"""What products.cu is compiled with, beside TF32=1."""
+"""The sets of macros with which products.cu is compiled. TF32=1 may be added."""
 
 
 def precision_defines(device: Device, dtype: Any) -> tuple[str, ...]:
-    """The macro that lets tensor cores multiply, where TF32 was asked for."""
+    """The macro that lets tensor cores multiply, if TF32 was asked for."""
     return ("TF32=1",) if dtype.itemsize == 4 and device.precision == "tf32" else ()
 
 
@@ -37,7 +38,8 @@ def wide(device: Device, sizes: tuple[int, ...], *arrays: Array) -> int:
 
 
 class Plan(NamedTuple):
-    """How a product is computed: the name of its tiles, how many there are, and in how many parts each adds its sums."""
+    """How a product is computed: the kind of tile, the number of tiles, and the number of parts that its sums are split
+    into."""
 
     tile: str
     tiles: int
@@ -45,7 +47,7 @@ class Plan(NamedTuple):
 
 
 class Layout(NamedTuple):
-    """What the kernels know of the products, under the names that products.cu has. Strides count elements."""
+    """The sizes and strides of batched products. products.cu has a struct with the same names. Strides count elements."""
 
     batches: int
     rows: int
@@ -61,7 +63,7 @@ class Layout(NamedTuple):
 
 
 class PartsLayout(NamedTuple):
-    """The same of a sum of parts: `size` elements each, that is (P, rows, columns), in `out` at these strides."""
+    """The same for a sum of parts. Each part has `size` elements, (P, rows, columns). The strides are those of `out`."""
 
     parts: int
     size: int
@@ -72,7 +74,7 @@ class PartsLayout(NamedTuple):
 
 
 class VectorLayout(NamedTuple):
-    """The same of a matrix (rows, depth) times a vector. bias_stride: 1 if the bias has an element for each row, else 0."""
+    """The same for a matrix (rows, depth) times a vector. bias_stride: 1 if the bias has an element for each row, else 0."""
 
     rows: int
     depth: int
@@ -89,32 +91,34 @@ def plan(device: Device, dtype: Any, batch: int, rows: int, columns: int, depth:
 
 @lru_cache(10_000)
 def _fastest(sms: int, itemsize: int, batch: int, rows: int, columns: int, depth: int) -> Plan:
-    """The plan of the least time by a rough estimate. It counts the multiplications of the busiest multiprocessor, with
-    those that tiles waste at the edges, and the additions of the parts."""
+    """The plan that takes the least time, by a rough estimate. It counts the multiplications of the busiest multiprocessor,
+    including those that tiles waste at the edges, and the additions of the parts."""
     def time(planned: Plan) -> float:
         height, width = TILES[planned.tile]
         turns = -(-planned.tiles * batch * planned.parts // sms)
         speed = RELATIVE_SPEED[planned.tile] * (SPEED_OF_ONE_BLOCK if turns == 1 else 1)
         multiplications = turns * height * width * (depth / planned.parts + 16) / speed
-        return multiplications + (planned.parts > 1) * (KERNEL_START + 75 * planned.parts * batch * rows * columns / sms)
+        additions = PRODUCTS_PER_KERNEL_START + 75 * planned.parts * batch * rows * columns / sms
+        return multiplications + (planned.parts > 1) * additions
 
     plans = []
     for tile, (height, width) in TILES.items():
-        if tile != "large" or itemsize == 4:  # large tiles of float64 would need more registers than there are
+        if tile != "large" or itemsize == 4:  # large tiles of float64 would need too many registers
             tiles = -(-rows // height) * -(-columns // width)
-            most = min(depth // SHORTEST_PART, 2 * sms)
+            most = min(depth // LEAST_TERMS_OF_A_PART, 2 * sms)
             fitting = {turns * sms // max(1, tiles * batch) for turns in (1, 2, 4)}
             plans += [Plan(tile, tiles, parts) for parts in sorted({1, most, *fitting}) if parts == 1 or 1 < parts <= most]
     return min(plans, key=time)
 
 
 def _strides(x: Array) -> tuple[int, ...]:
-    """Strides in elements. That of an axis of length 1, which means nothing, is 0."""
+    """The strides in elements. The stride of an axis of length 1 has no meaning and is set to 0."""
     return tuple(stride // x.itemsize if size > 1 else 0 for stride, size in zip(x.strides, x.shape, strict=True))
 
 
 def _operand(device: Device, x: Array) -> tuple[Array, bool, int, int]:
-    """(x or a copy, whether the elements of a row lie side by side, the stride of the other axis, that of the first)."""
+    """(x or a copy, whether its rows are contiguous, the stride of the other axis, the stride of the first axis). If the
+    rows are not contiguous, the columns are."""
     (batch, row, column), (_, rows, columns) = _strides(x), x.shape
     if min(row, column) >= 0 and max(rows * row, columns * column) < 2**31:
         if row == 1 or (rows == 1 and column != 1):
@@ -122,13 +126,14 @@ def _operand(device: Device, x: Array) -> tuple[Array, bool, int, int]:
         if column == 1 or columns == 1:
             return x, True, row, batch
     if rows * columns >= 2**31:
-        raise ValueError(f"matmul: a matrix of {rows} x {columns} elements; at most 2^31 - 1 can be indexed, split it")
+        raise ValueError(f"matmul: a matrix of {rows} x {columns} elements, expected at most 2^31 - 1 (what an int indexes);"
+                         " split the matrix")
     return device.xp.ascontiguousarray(x), True, columns, rows * columns
 
 
 def batched(device: Device, a: Array, b: Array, out: Array, bias: Array | None = None, activation_name: str = "identity",
             slope: float = 0.0) -> Array:
-    """out[p] = activation(a[p] @ b[p] + bias), see above. bias: (N,), contiguous. Returns `out`."""
+    """out[p] = activation(a[p] @ b[p] + bias), as the module says. bias: (N,), contiguous. Returns `out`."""
     if not out.size:
         return out
     out_batch, row, column = _strides(out)
@@ -164,8 +169,8 @@ def batched(device: Device, a: Array, b: Array, out: Array, bias: Array | None =
 
 def add_parts(device: Device, parts: Array, out: Array, bias: Array | None, matrix: tuple[int, int],
               strides: tuple[int, int], kind: int = IDENTITY, slope: float = 0.0) -> None:
-    """out = activation(the sum of the parts + bias): parts (parts, P, M, N), C-contiguous; out (P, M, N), whose first two
-    axes have these strides. matrix: (M, N)."""
+    """out = activation(the sum of the parts + bias): parts (parts, P, M, N), C-contiguous; out (P, M, N). matrix: (M, N).
+    strides: those of the first two axes of out."""
     layout = PartsLayout(parts.shape[0], out.size, *matrix, *strides)
     device.each("matmul/products", "add_parts", out.size, parts, out, bias, layout, kind, slope, dtype=out.dtype)
 
@@ -193,11 +198,11 @@ def _vector(device: Device, a: Array, b: Array, out: Array, bias: Array | None, 
 
 
 def _column_parts(device: Device, x: Array, vector: Array | None, out: Array | None = None) -> Array:
-    """The sums of x's columns (K, N), each row times its element of `vector` (K,), in parts of the rows: (parts, N). out:
-    the memory to use if one part is enough."""
+    """The sums of the columns of x (K, N), after row k is multiplied by vector[k] (None: 1). Each part sums some of the
+    rows: (parts, N). out: the array to use if one part is enough."""
     depth, columns = x.shape
     blocks = -(-columns // 32)
-    parts = max(1, min(depth // SHORTEST_PART, -(-4 * device.sms // blocks)))
+    parts = max(1, min(depth // LEAST_TERMS_OF_A_PART, -(-4 * device.sms // blocks)))
     if out is None or parts > 1:
         out = device.empty((parts, columns), x.dtype)
     step = 0 if vector is None else _strides(vector)[0]

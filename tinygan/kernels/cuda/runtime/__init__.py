@@ -1,1 +1,1 @@
-"""What the CUDA kernels need to run on a GPU: the device, the launcher, and the headers that kernel files share."""
+"""What all CUDA kernels build on: the device, the launcher, and the headers that kernel files share."""

@@ -1,4 +1,5 @@
-"""The activations in C++, made from their records: for kernel files, behind `real` and before all that uses them."""
+"""The activations as C++ functions, generated from their records. The launcher inserts them before each kernel file, after
+the definition of `real`."""
 from __future__ import annotations
 
 from collections.abc import Iterable
@@ -7,16 +8,16 @@ from functools import cache
 from tinygan.kernels.activations import FUSED, RECORDS, Activation
 from tinygan.kernels.expressions import DEFINITIONS, Body, CWriter, body, c_function, parsed
 
-# The functions of the language, as CUDA has them.
+# Functions of the language of `expressions` that CUDA does not have under these names.
 _FUNCTIONS = """\
 __device__ __forceinline__ real decay(real t) { return exp(-t); }
-__device__ __forceinline__ real larger(real a, real b) { return a > b || a != a ? a : b; }  // NaN if one of them is
+__device__ __forceinline__ real larger(real a, real b) { return a > b || a != a ? a : b; }  // NaN if a or b is NaN
 """
 _NAMES = {"abs": "fabs", "max": "larger"}
 
 
 class _Writer(CWriter):
-    """Names CUDA's functions."""
+    """Writes calls under the names that CUDA has."""
 
     def call(self, name: str, arguments: list[str]) -> str:
         return super().call(_NAMES.get(name, name), arguments)
@@ -33,24 +34,24 @@ def _switch(name: str, which: str, records: Iterable[Activation], comment: str) 
 
 
 def _choice(name: str, which: str, records: Iterable[Activation], comment: str) -> str:
-    """The same for a few short formulas. It computes all of them and takes no branch, which saves the kernels registers."""
+    """The same for a few short formulas. The function computes all of them without a branch, which saves registers."""
     lines = "".join(f"    if (kind == {r.name.upper()}) y = {which}_of_{r.name}(x, slope);\n" for r in records)
     return (f"// {comment}\n__device__ __forceinline__ real {name}(real x, int kind, real slope) {{\n"
-            f'    real y = real(nan(""));  // if no fused activation has this code\n{lines}    return y;\n}}\n')
+            f'    real y = real(nan(""));  // stays if no fused activation has this code\n{lines}    return y;\n}}\n')
 
 
 @cache
 def cuda_source() -> str:
-    """Functions of (x, slope) for each record: value_of_NAME, slope_of_NAME, curvature_of_NAME, kept_slope_of_NAME, and
-    where the result tells them slope_from_result_of_NAME and curvature_from_result_of_NAME. And switches over the records by
-    code, (x, kind, slope):
+    """C++ functions (x, slope) for each record: value_of_NAME, slope_of_NAME, curvature_of_NAME, kept_slope_of_NAME. If the
+    result tells them, also slope_from_result_of_NAME and curvature_from_result_of_NAME. And functions (x, kind, slope) that
+    choose a record by its code, kind:
 
-    activated                f(x)                      fused_activated    the same; kind is a fused one
-    slope_at                 f'(x)                     fused_slope_at     the same; kind is a fused one
+    activated                f(x)                      fused_activated    the same, only for fused activations
+    slope_at                 f'(x)                     fused_slope_at     the same, only for fused activations
     curvature_at             f''(x)
-    slope_from_result        f' where x is the result
-    curvature_from_result    f'' where x is the result
-    slope_from_kept          f' where x is what backward keeps: the result of a fused activation, the input of another
+    slope_from_result        f', computed from the result x = f(...)
+    curvature_from_result    f'', computed from the result x = f(...)
+    slope_from_kept          f', computed from what backward keeps: the result of a fused activation, the input of any other
     """
     fused = [record for record in RECORDS if record.name in FUSED]
     from_result = [record for record in RECORDS if record.is_known_from_result]
@@ -72,11 +73,11 @@ def cuda_source() -> str:
         _switch("slope_at", "slope", RECORDS, "Its slope at x."),
         _switch("curvature_at", "curvature", RECORDS, "Its second derivative at x."),
         _switch("slope_from_result", "slope_from_result", from_result,
-                "Its slope where its result is x: to the absolute error of the result, so that small slopes are lost."),
+                "Its slope, computed from its result x. The error is as large as that of x, so small slopes are lost."),
         _switch("curvature_from_result", "curvature_from_result", from_result,
-                "Its second derivative where its result is x."),
+                "Its second derivative, computed from its result x."),
         _switch("slope_from_kept", "kept_slope", RECORDS,
-                "Its slope from what backward keeps: its result if it is fused, else x."),
+                "Its slope, computed from what backward keeps: its result if it is fused, else its input."),
         _choice("fused_activated", "value", fused, "The value at x of a fused activation."),
         _choice("fused_slope_at", "slope", fused, "The slope at x of a fused activation."),
     ]

@@ -1,4 +1,5 @@
-"""The order of arrays in memory. An array is dense if its elements fill one block of memory, row-major or channels-last."""
+"""The order of arrays in memory. An array is dense if its elements fill one piece of memory without gaps, in row-major or in
+channels-last order."""
 from __future__ import annotations
 
 from tinygan.kernels.cuda.runtime.device import Array, Device
@@ -15,7 +16,7 @@ def is_dense(x: Array) -> bool:
 
 
 def empty_like(device: Device, x: Array) -> Array:
-    """Uninitialised memory of the shape and order of the dense x."""
+    """An uninitialised array with the shape, the dtype and the order of elements of x, which must be dense."""
     if x.flags.c_contiguous:
         return device.empty(x.shape, x.dtype)
     n, c, height, width = x.shape
@@ -23,7 +24,7 @@ def empty_like(device: Device, x: Array) -> Array:
 
 
 def aligned(device: Device, x: Array, like: Array) -> Array:
-    """x, or a copy, in the order of the dense `like`, which has the same shape."""
+    """x, or a copy of it, with its elements in the order of `like`. `like` must be dense and have the shape of x."""
     if x.strides == like.strides:
         return x
     out = empty_like(device, like)

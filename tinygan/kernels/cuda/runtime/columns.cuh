@@ -1,10 +1,10 @@
-// How blocks share a matrix (rows, columns), row-major, whose columns are summed or mapped, such as channels-last images and
-// batches of vectors. columns.py chooses the grid.
+// How blocks share a row-major matrix (rows, columns) whose columns are summed or mapped. Such matrices are channels-last images
+// and batches of vectors. columns.py chooses the grid.
 //
-// blockIdx.x counts groups of `width` columns, blockIdx.y parts of the rows. Neighbouring threads have neighbouring columns,
-// which lie side by side in memory; a thread has one column and every `step`th row of the block's part. width is a power of
-// two, 32 at most, and less for fewer columns, so that a warp of a narrow matrix has several rows instead of idle threads.
-// Four rows are read before the first is used, so that a thread waits for memory once for all of them.
+// blockIdx.x counts groups of `width` columns, blockIdx.y counts parts of the rows. A thread has one column, and every `step`th row
+// of the block's part. Neighbouring threads have neighbouring columns, which are neighbours in memory. width is a power of two and
+// at most 32. If the matrix has fewer columns width is smaller, so that a warp works on several rows and no thread is idle.
+// Four rows are read before the first is used, so that a thread waits for memory only once for all four.
 #pragma once
 #include "runtime/common.cuh"
 
@@ -12,8 +12,8 @@ constexpr int COLUMN_THREADS = 256;
 
 struct Columns {
     int columns, column, line, step;
-    long long begin, end;  // of the block's rows
-    bool inside;           // whether the thread has a column (else `column` is one that exists, to read from)
+    long long begin, end;  // the rows of the block's part
+    bool inside;           // whether the thread has a column (if not, `column` is the last one, which is safe to read)
 
     __device__ __forceinline__ Columns(int rows, int columns, int width)
         : columns(columns), column(blockIdx.x * width + threadIdx.x % width), line(threadIdx.x / width),
@@ -25,12 +25,13 @@ struct Columns {
     static __device__ __forceinline__ long long first(int rows, int part, int parts) {
         return (long long)rows * part / parts;
     }
-    // Where row i of the thread's column lies.
+    // The index in memory of row i in the thread's column.
     __device__ __forceinline__ long long at(long long i) const { return i * columns + column; }
 };
 
-// The totals of the thread's rows. terms(at, t): what to add for the element there. Four terms are added in their own
-// precision, the sums of those in double: cheap beside the reading, and the error does not grow with the number of rows.
+// Computes the totals of the thread's rows. terms(at, t) writes the terms for the element at index `at` to t. Four terms are added
+// in their own precision, and the sums of four in double. That is cheap compared with reading, and the error does not grow with the
+// number of rows.
 template <int TOTALS, class Terms>
 __device__ __forceinline__ void add_rows(const Columns& c, Terms terms, double (&totals)[TOTALS]) {
     for (int k = 0; k < TOTALS; k++) totals[k] = 0;
@@ -51,7 +52,7 @@ __device__ __forceinline__ void add_rows(const Columns& c, Terms terms, double (
     }
 }
 
-// A map: store(at, compute(at)) for the elements of the thread's rows.
+// Calls store(at, compute(at)) for the index `at` of every element in the thread's rows.
 template <class Compute, class Store>
 __device__ __forceinline__ void each_row(const Columns& c, Compute compute, Store store) {
     if (!c.inside) return;
@@ -66,11 +67,12 @@ __device__ __forceinline__ void each_row(const Columns& c, Compute compute, Stor
     for (; i < c.end; i += c.step) store(c.at(i), compute(c.at(i)));
 }
 
-// The sum over the block's threads of one column, in each of them; always in the same order. All must call it.
+// The sum of the values of all threads with the same column, returned to each of them. It is always added in the same order. All
+// threads of the block must call it.
 __device__ __forceinline__ double column_sum(double value, int width) {
     __shared__ double partial[COLUMN_THREADS];
     int thread = threadIdx.x;
-    __syncthreads();  // of the call before
+    __syncthreads();  // wait until the previous call has read `partial`
     partial[thread] = value;
     for (int half = COLUMN_THREADS / 2; half >= width; half /= 2) {
         __syncthreads();
@@ -80,7 +82,7 @@ __device__ __forceinline__ double column_sum(double value, int width) {
     return partial[thread % width];
 }
 
-// The block's totals, to `out` (TOTALS, columns), or, if that is null, to its place in `partial` (parts, TOTALS, columns).
+// Writes the totals of the block to `out` (TOTALS, columns), or, if that is null, to `partial` (parts, TOTALS, columns).
 template <int TOTALS>
 __device__ __forceinline__ void store_totals(const Columns& c, int width, const double (&totals)[TOTALS], real* out,
                                              double* partial) {
@@ -93,12 +95,12 @@ __device__ __forceinline__ void store_totals(const Columns& c, int width, const 
     }
 }
 
-// The moments of some numbers in each thread, put together over the threads of a column by the sums of squares within and
-// between them (Chan, Golub, LeVeque 1979): no digits are lost to a large mean, as in the mean square less the squared mean.
+// The moments of some numbers. The moments of several threads are combined by adding the sums of squares within and between them
+// (Chan, Golub, LeVeque 1979). So a large mean takes no digits, as it would in E[x^2] - E[x]^2.
 struct Moments {
     double count, mean, squares;  // squares: the sum of the squared deviations from the mean
 
-    // All must call it.
+    // The moments of all threads with the same column together. All threads of the block must call it.
     __device__ __forceinline__ Moments over_column(int width) const {
         double all = column_sum(count, width), centre = column_sum(count * mean, width) / fmax(all, 1.0);
         return {all, centre, column_sum(squares + count * (mean - centre) * (mean - centre), width)};
@@ -107,7 +109,7 @@ struct Moments {
         to_mean[c] = real(mean);
         to_var[c] = real(squares / count);
     }
-    // Column c of part number `part`: (parts, 3, columns).
+    // Write to column c of part number `part` of `partial`, (parts, 3, columns).
     __device__ __forceinline__ void store(double* partial, int part, int columns, int c) const {
         double* to = partial + (long long)part * 3 * columns + c;
         to[0] = count;
@@ -116,8 +118,9 @@ struct Moments {
     }
 };
 
-// What a thread keeps of the numbers that it makes, a few at a time, for their moments. It subtracts the first number from all of
-// them: it is near the mean, unless it is far from the others, and then its own square is as large as what is lost.
+// Measures the moments of the numbers that a thread computes, a few at a time. It subtracts the first number from all of them, so
+// that a large mean takes no digits. The first number is usually near the mean. If instead it is far from the others, its own
+// squared deviation is so large that the lost digits do not matter.
 struct Measure {
     double sum = 0, squares = 0;
     real few_sum = 0, few_squares = 0, centre = 0;
@@ -129,7 +132,7 @@ struct Measure {
         few_sum += d;
         few_squares += d * d;
     }
-    // After a few: their sums are in their own precision, those of all in double.
+    // Call it after a few numbers: they are added in their own precision, and their sums in double.
     __device__ __forceinline__ void keep() {
         sum += few_sum;
         squares += few_squares;

@@ -1,4 +1,4 @@
-"""How blocks share a matrix whose columns are summed or mapped: the host's side of columns.cuh."""
+"""Chooses the grid for kernels that sum or map the columns of a matrix. columns.cuh says how its blocks share the matrix."""
 from __future__ import annotations
 
 from typing import NamedTuple
@@ -7,21 +7,22 @@ from tinygan.kernels.cuda.runtime.device import THREADS, Device
 
 
 class Cut(NamedTuple):
-    """How the rows of a matrix are cut into parts, one for each block below the first."""
+    """Limits for cutting the rows of a matrix into parts. There is one part for each blockIdx.y."""
 
     least_rows: int
-    """Of a thread, if there are so many."""
+    """A thread should have at least this many rows."""
     most_blocks: int
-    """For each multiprocessor."""
+    """There should be at most this many blocks for each multiprocessor."""
 
 
 SUM = Cut(least_rows=16, most_blocks=6)
-"""As many blocks as run at once, since the sums of the parts must be added."""
+"""Only as many blocks as run at the same time, because their sums must still be added."""
 MAP = Cut(least_rows=4, most_blocks=24)
 
 
 def column_grid(device: Device, shape: tuple[int, ...], cut: Cut) -> tuple[int, tuple[int, int]]:
-    """For a matrix (rows, columns): (the columns of a block, the grid), the grid being (blocks side by side, parts)."""
+    """(width, grid) for a matrix (rows, columns). width: the columns of a block. grid: (groups of columns, parts of the
+    rows)."""
     rows, columns = shape
     width = min(32, 1 << (columns - 1).bit_length())
     blocks = -(-columns // width)

@@ -1,11 +1,11 @@
-// What every kernel file begins with.
+// The beginning of every kernel file.
 //
-// REAL is the type of the arrays, float or double: each file is compiled once for each. A kernel is an extern "C" function and
-// is named once more behind its body, KERNEL(name), which is how the emulator finds it. Its parameters are int, double, pointers
-// (null for None) and structs of ints. Structs are __grid_constant__: else the compiler keeps copies of them in registers.
+// REAL is the type of the arrays, float or double. Each file is compiled once for each of the two. A kernel is an extern "C"
+// function. KERNEL(name) after its body lets the emulator find it. The parameters of a kernel are int, double, pointers (null for
+// None) and structs of ints. Structs are __grid_constant__; otherwise the compiler would keep copies of them in registers.
 //
-// The functions that apply an activation, such as activated(x, kind, slope), stand in no file. They are made from the records in
-// kernels/activations.py (see activation_source.py), and source_of in launcher.py puts them between this file and a kernel file.
+// The functions that apply an activation, such as activated(x, kind, slope), are in no file. They are generated from the records
+// in kernels/activations.py (see activation_source.py). source_of in launcher.py puts them between this file and a kernel file.
 #pragma once
 
 #ifndef REAL
@@ -21,18 +21,19 @@ typedef REAL real;
 constexpr int WARP_SIZE = 32;
 constexpr unsigned WHOLE_WARP = 0xFFFFFFFFu;
 
-// The sum over the threads of a warp, in every one of them.
+// The sum of the values of all threads of a warp, returned to each of them.
 template <class T> __device__ __forceinline__ T warp_sum(T value) {
     for (int mask = WARP_SIZE / 2; mask; mask /= 2) value += __shfl_xor_sync(WHOLE_WARP, value, mask);
     return value;
 }
 
-// The sum over the threads of a block of whole warps, in every one of them; always in the same order. All must call it.
+// The sum of the values of all threads of a block, returned to each of them. It is always added in the same order. The block has
+// whole warps, and all threads must call it.
 template <class T> __device__ T block_sum(T value) {
     __shared__ T partial[WARP_SIZE];
     int thread = threadIdx.x, warps = blockDim.x / WARP_SIZE;
     value = warp_sum(value);
-    __syncthreads();  // of the call before
+    __syncthreads();  // wait until the previous call has read `partial`
     if (thread % WARP_SIZE == 0) partial[thread / WARP_SIZE] = value;
     __syncthreads();
     value = 0;

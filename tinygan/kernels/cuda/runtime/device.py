@@ -1,6 +1,6 @@
-"""Where kernels run: the array namespace, memory, a launcher, and values from the host.
+"""A device that runs kernels: its array namespace, memory and launcher, and how values of the host reach it.
 
-`runtime/gpu.py` makes a `Device` of a GPU, `emulator/device.py` one of the emulator.
+`runtime/gpu.py` makes the `Device` of a GPU, and `emulator/device.py` that of the emulator.
 """
 from __future__ import annotations
 
@@ -14,41 +14,41 @@ from tinygan.kernels.cuda.runtime.launcher import Dim, Launcher
 
 Array = Any
 HostValue = np.ndarray[Any, Any] | Callable[[], np.ndarray[Any, Any]]
-THREADS = 256
+THREADS = 256  # threads of a block, in most kernels
 
 
 class Recorder(Protocol):
-    """Records the work of a device, and does it again."""
+    """Records the work of a device, to repeat it later."""
 
     def begin(self) -> None:
-        """From here on, work is noted."""
+        """Start recording."""
 
     def end(self) -> Callable[[], None]:
-        """The work as one function that does it again."""
+        """Stop recording. Returns a function that repeats the recorded work."""
 
     @property
     def computes(self) -> bool:
-        """Whether the work is done while it is noted. (A CUDA graph only notes it.)"""
+        """Whether the work is also done while it is recorded. (A CUDA graph only records it.)"""
 
 
 class Copies(Protocol):
     """A stream of uploads beside the computation."""
 
     def send(self, source: np.ndarray[Any, Any]) -> Any:
-        """Start to upload; returns a ticket."""
+        """Start an upload. Returns a ticket for `arrived`."""
 
     def arrived(self, ticket: Any) -> Array:
-        """The array, on the device, for whatever is started from now on."""
+        """The uploaded array. All work that is started from now on waits for the upload."""
 
 
 class Device:
     """A GPU, or the emulated one.
 
-    xp: the array namespace; array_type: the type of its arrays; address: where the first element of an array lies.
+    xp: the array namespace. array_type: the type of its arrays. address: the address of the first element of an array.
     recorder: makes a recorder for one capture.
-    upload: copies an array of the host to a C-contiguous array of the device of as many bytes, without waiting. The host's
-        array may be written to again at once.
-    copies: makes a stream of uploads. free_memory: bytes. sms: multiprocessors, for which grids are chosen.
+    upload: (target, source): copies an array of the host to a C-contiguous array of the device with the same number of
+        bytes. It does not wait for the GPU, and the host's array may be changed as soon as it returns.
+    copies: makes a stream of uploads. free_memory: the bytes of free memory. sms: the number of multiprocessors.
     """
 
     def __init__(self, name: str, xp: Any, array_type: type, launcher: Launcher, recorder: Callable[[], Recorder],
@@ -69,26 +69,26 @@ class Device:
 
     @property
     def precision(self) -> str:
-        """How float32 matrices are multiplied: "tf32" if that was asked for and there are tensor cores, else "float32"."""
+        """How float32 matrices are multiplied: "tf32" if it was asked for and there are tensor cores, else "float32"."""
         return CONTEXT.get().matmul_precision if self.tensor_cores else "float32"
 
     def launch(self, file: str, kernel: str, grid: Dim, block: Dim, *arguments: Any, dtype: Any, shared: int = 0,
                defines: tuple[str, ...] = ()) -> None:
-        """Start a kernel; see `Launcher`. Arrays must be C-contiguous (or the kernel be told their strides)."""
+        """Start a kernel; see `Launcher`. Arrays must be C-contiguous, unless the kernel takes their strides."""
         self.launcher.launch(file, kernel, grid, block, arguments, dtype, shared, defines)
 
     def each(self, file: str, kernel: str, count: int, *arguments: Any, dtype: Any, defines: tuple[str, ...] = ()) -> None:
-        """Start a kernel with a thread for each of `count` elements; with none, start nothing."""
+        """Start a kernel with a thread for each of `count` elements. If count is 0, nothing is started."""
         if count:
             self.launch(file, kernel, -(-count // THREADS), THREADS, *arguments, dtype=dtype, defines=defines)
 
     def empty(self, shape: tuple[int, ...], dtype: Any) -> Array:
-        """Uninitialised memory, C-contiguous."""
+        """An uninitialised C-contiguous array."""
         return self.xp.empty(shape, dtype)
 
     def feed(self, value: HostValue) -> Array:
-        """A small array from the host's memory, or what a function makes of the host's state: uploaded now, and while a
-        step is recorded again before each replay."""
+        """Upload a small array of the host, or the result of a function. If a step is being recorded, the upload is repeated
+        before each replay, and the function is called again."""
         listener = CONTEXT.get().listener
         if listener is not None:
             return listener.feed(value)

@@ -1,4 +1,4 @@
-"""A GPU, by CuPy."""
+"""A GPU as a `Device`, through CuPy."""
 from __future__ import annotations
 
 import threading
@@ -13,8 +13,8 @@ from tinygan.kernels.cuda.runtime.launcher import CupyLauncher
 
 
 class Namespace:
-    """CuPy's functions. Some of CuPy's own upload behind the scenes, and a replay of a capture would upload from memory that
-    is gone: these are made of copies on the device instead."""
+    """CuPy's functions, with a few replaced. In CuPy these upload behind the scenes, and a replay of a capture would upload
+    from memory that is gone. Here they only copy on the device."""
 
     def __init__(self, cupy: Any) -> None:
         self._cupy = cupy
@@ -43,7 +43,7 @@ class Namespace:
         return self.concatenate([self._cupy.expand_dims(a, axis) for a in arrays], axis)
 
     def asarray(self, a: Any, dtype: Any = None) -> Any:
-        """As NumPy's; an upload is no part of a capture."""
+        """As NumPy's. Raises RuntimeError if it would upload inside a capture."""
         if not isinstance(a, self._cupy.ndarray) and self._cupy.cuda.get_current_stream().is_capturing():
             raise RuntimeError("an upload inside a capture would be repeated with the same values: make the array before "
                                "the step")
@@ -51,8 +51,8 @@ class Namespace:
 
 
 class GraphRecorder:
-    """A stream of its own. CUDA notes the work on it and replays it as one graph. The memory comes from a pool that lives as
-    long as the graph."""
+    """Records work as a CUDA graph. The work is recorded from a stream of its own. Its memory comes from a pool that lives
+    as long as the graph."""
 
     computes = False
 
@@ -63,8 +63,8 @@ class GraphRecorder:
         self._entered = ExitStack()
 
     def _allocated(self, size: int) -> Any:
-        """New memory. After CUDA's own error the pool would give back its free blocks and try again; it must not, because
-        kernels that are recorded already use these blocks. So this raises another error."""
+        """New memory for the pool. Raises MemoryError instead of CUDA's own error. After CUDA's error the pool would free
+        its unused blocks and try again, but the kernels that are already recorded use these blocks."""
         try:
             return self._cupy.cuda.memory._malloc(size)
         except self._cupy.cuda.runtime.CUDARuntimeError as error:
@@ -73,7 +73,7 @@ class GraphRecorder:
     def begin(self) -> None:
         cuda = self._cupy.cuda
         cuda.get_current_stream().synchronize()
-        self._cupy.get_default_memory_pool().free_all_blocks()  # the graph's pool needs what the step before left free
+        self._cupy.get_default_memory_pool().free_all_blocks()  # make room for the graph's pool
         with ExitStack() as entering:
             entering.enter_context(self._stream)
             entering.enter_context(cuda.using_allocator(self._pool.malloc))
@@ -87,19 +87,19 @@ class GraphRecorder:
 
         def launch() -> None:
             graph.launch()
-            assert pool is not None  # (the graph writes to its memory)
+            assert pool is not None  # (this keeps the pool alive: the graph writes to its memory)
 
         return launch
 
 
 class Uploads:
-    """Copies from the host through pinned memory, a few of them at the same time."""
+    """Copies from the host through pinned memory. A few copies can be in flight at the same time."""
 
-    AHEAD = 4
+    MOST_STAGED = 4  # pieces of pinned memory
 
     def __init__(self, cupy: Any) -> None:
         self._cupy = cupy
-        self._staged: list[tuple[Any, Any]] = []  # pinned memory, and the event that says it has been read
+        self._staged: list[tuple[Any, Any]] = []  # (pinned memory, the event that fires when it has been read)
         self._lock = threading.Lock()
 
     def __call__(self, target: Any, source: np.ndarray[Any, Any]) -> None:
@@ -112,8 +112,8 @@ class Uploads:
             self._staged.append((memory, read))
 
     def _free(self, size: int) -> tuple[Any, Any]:
-        """Pinned memory of at least that many bytes, whose last copy is over."""
-        if len(self._staged) >= self.AHEAD:
+        """(pinned memory of at least that many bytes, its event). If the memory was used before, its last copy has ended."""
+        if len(self._staged) >= self.MOST_STAGED:
             memory, read = self._staged.pop(0)
             read.synchronize()
             if memory.size() >= size:
@@ -122,14 +122,14 @@ class Uploads:
 
 
 class CopyStream:
-    """Uploads on a stream of their own. The computation waits for each where it needs it."""
+    """Uploads on a stream of their own. The computation waits for an upload only when it needs the array."""
 
     def __init__(self, cupy: Any, uploads: Uploads) -> None:
         self._cupy, self._uploads = cupy, uploads
         self._stream = cupy.cuda.Stream(non_blocking=True)
 
     def send(self, source: np.ndarray[Any, Any]) -> Any:
-        target = self._cupy.empty(source.shape, source.dtype)  # of the computation's stream, which goes on using it
+        target = self._cupy.empty(source.shape, source.dtype)  # allocated on the computation's stream, which uses it later
         target_is_free = self._cupy.cuda.get_current_stream().record()
         with self._stream:
             self._stream.wait_event(target_is_free)
@@ -143,7 +143,7 @@ class CopyStream:
 
 
 def gpu(cupy: Any, index: int) -> Device:
-    """The GPU of that index."""
+    """The device of the GPU with that index."""
     with cupy.cuda.Device(index) as chosen:
         major = int(chosen.compute_capability[:-1])
         sms = chosen.attributes["MultiProcessorCount"]

@@ -1,14 +1,14 @@
-"""How a kernel is started: one interface, on a GPU through CuPy (here) or on the CPU (`emulator/launcher.py`).
+"""Compiles and starts kernels: here on a GPU, through CuPy. `emulator/launcher.py` does the same on the CPU.
 
     launcher.launch("activations", "activation", grid=8, block=256, arguments=(x, out, 2000, 1, 0.0), dtype=x.dtype)
 
-The file is compiled at its first use, for the dtype of its arrays. In Python an argument is, and in CUDA it becomes
+A file is compiled at its first use, for the dtype of its arrays. Python's arguments become these arguments in CUDA:
     an array            a pointer to its first element
     None                a null pointer
     an int              int
     a float             double
-    a NamedTuple        a struct of ints, by value; the kernel file has one of the same name with the same fields
-Before the file itself the compiler reads what is made from records: the activations.
+    a NamedTuple        a struct of ints, by value; the kernel file has a struct of the same name with the same fields
+The activations are inserted before each file (see `activation_source`).
 """
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from tinygan.kernels.cuda.runtime.activation_source import cuda_source
 
 Dim = int | tuple[int, ...]
 FOLDER = Path(__file__).parents[1]
-"""Kernel files are named by their path in here, without its ending."""
+"""The name of a kernel file is its path in this folder, without the ending ".cu"."""
 FILES = tuple(sorted(path.relative_to(FOLDER).with_suffix("").as_posix() for path in FOLDER.rglob("*.cu")))
 STANDARD = "-std=c++17"
 
@@ -33,14 +33,14 @@ STANDARD = "-std=c++17"
 class Launcher(Protocol):
     def launch(self, file: str, kernel: str, grid: Dim, block: Dim, arguments: Sequence[Any], dtype: Any,
                shared: int = 0, defines: tuple[str, ...] = ()) -> None:
-        """Start `kernel` of `file`.cu on a grid of blocks of threads, each of up to three dimensions. shared: bytes of
-        dynamic shared memory. defines: macros that the file is compiled with. Raises ValueError for a number that does not
-        fit into an int."""
+        """Start `kernel` of `file`.cu. grid: the number of blocks; block: the number of threads in a block; both in up to
+        three dimensions. shared: the bytes of dynamic shared memory. defines: macros that the file is compiled with. Raises
+        ValueError for a number that does not fit into an int."""
 
 
 def source_of(file: str, folder: Path = FOLDER) -> str:
-    """What the compiler gets for `file`.cu. The activations stand before it, and its lines keep their numbers. ValueError if
-    an activation's record lacks a formula."""
+    """The text that is compiled for `file`.cu. The activations are inserted before it, and its lines keep their numbers.
+    Raises ValueError if an activation's record lacks a formula."""
     text = (folder / f"{file}.cu").read_text(encoding="utf-8")
     return f'#include "runtime/common.cuh"\n{cuda_source()}#line 1 "{file}.cu"\n{text}'
 
@@ -51,21 +51,22 @@ def real_of(dtype: Any) -> str:
 
 
 def dims(value: Dim) -> tuple[int, int, int]:
-    """Three numbers."""
+    """The size of a grid or block in three dimensions. Raises ValueError if a number is not between 1 and 2^31 - 1."""
     given = (value,) if isinstance(value, int) else value
     if not all(0 < n < 2**31 for n in given):
-        raise ValueError(f"a grid or block of {given}")
+        raise ValueError(f"launch: a grid or block of {given}, expected numbers from 1 to 2^31 - 1")
     return (*given, *(1,) * (3 - len(given)))  # type: ignore[return-value]
 
 
 @cache
 def struct_of(fields: tuple[str, ...]) -> np.dtype[Any]:
-    """The dtype of a struct of ints with these fields."""
+    """The NumPy dtype of a struct of ints with these fields."""
     return np.dtype([(field, np.int32) for field in fields])
 
 
 def converted(kernel: str, value: Any) -> Any:
-    """An argument as CuPy takes it: NumPy's numbers and arrays of one element go by value, arrays stay as they are."""
+    """An argument in the form that CuPy takes. Numbers become NumPy numbers, None an address of 0, and a NamedTuple an array
+    of one struct; CuPy passes them by value. Arrays are returned unchanged."""
     if isinstance(value, tuple):
         return _converted_struct(kernel, value)
     if value is None:
@@ -87,8 +88,8 @@ def _converted_struct(kernel: str, value: Any) -> Any:
 
 
 class CupyLauncher:
-    """Kernels that NVRTC compiles and CuPy starts, on the GPU of that index and on the thread's current stream. The GPU must
-    be the thread's current one."""
+    """Compiles kernels with NVRTC and starts them with CuPy, on the GPU with that index and on the thread's current stream.
+    That GPU must be the thread's current GPU."""
 
     def __init__(self, cupy: Any, index: int = 0) -> None:
         self._cupy, self._index = cupy, index
@@ -99,7 +100,7 @@ class CupyLauncher:
                shared: int = 0, defines: tuple[str, ...] = ()) -> None:
         current = self._cupy.cuda.runtime.getDevice()
         if current != self._index:
-            raise RuntimeError(f"{kernel}: its arrays lie on cuda:{self._index}, this thread works on cuda:{current}; "
+            raise RuntimeError(f"{kernel}: its arrays are on cuda:{self._index}, but this thread works on cuda:{current}; "
                                f"choose with cupy.cuda.Device({self._index}).use()")
         key = (file, kernel, np.dtype(dtype).char, defines)
         function = self._kernels.get(key) or self._compiled(key, file, kernel, dtype, defines)
@@ -109,7 +110,8 @@ class CupyLauncher:
 
     def _compiled(self, key: Any, file: str, kernel: str, dtype: Any, defines: tuple[str, ...]) -> Any:
         with self._lock:
-            # CuPy caches what it compiled by source and options. The hash makes the headers a part of the key.
+            # CuPy's cache compares the source and the options. A hash of the headers in the options makes it notice their
+            # changes, too.
             headers = hashlib.blake2b(b"".join(path.read_bytes() for path in sorted(FOLDER.rglob("*.cuh"))), digest_size=8)
             options = (STANDARD, f"-I{FOLDER}", f"-DREAL={real_of(dtype)}", f"-DHEADERS_{headers.hexdigest()}",
                        *(f"-D{define}" for define in defines))
