@@ -289,9 +289,9 @@ def test_a_weight_of_zeros_is_refused_in_evaluation_too():
     for training in (True, False):
         layer, _ = spectral(0.0)
         layer.train(training)
-        with pytest.raises(ValueError, match=r"SpectralNorm: a weight of zeros .*\(weight \(4, 6\)\)"):
+        with pytest.raises(ValueError, match=r"SpectralNorm: .*(zeros.*\(4, 6\)|\(4, 6\).*zeros)"):
             layer(x)
-        with nn.update_buffers_of(nn.Dense(2, 2)), pytest.raises(ValueError, match="SpectralNorm: a weight of zeros"):
+        with nn.update_buffers_of(nn.Dense(2, 2)), pytest.raises(ValueError, match=r"SpectralNorm: .* \(of shape \(4, 6\)\) .* the weight is zeros"):
             layer(x)
 
 

@@ -266,7 +266,7 @@ def test_what_gather_takes():
 @pytest.mark.parametrize("axis, index, error, message", [
     (1, [[0.5]], TypeError, "gather: index should be integers, got float64"),
     (1, np.ones((3, 1), bool), TypeError, "gather: index should be integers, got bool"),
-    (1, [0, 1], ValueError, r"gather: index should have as many axes as the input .* got \(2,\) \(input \(3, 4\)\)"),
+    (1, [0, 1], ValueError, r"gather: index should have as many axes as the input, .* got \(2,\) \(input \(3, 4\)\)"),
     (1, np.zeros((4, 1), int), ValueError, r"gather: index .* no longer than it except along axis 1, got \(4, 1\)"),
     (1, [[4]], IndexError, r"gather: index from 4 to 4, expected 0 to 3 \(input \(3, 4\), axis 1\)"),
     (0, [[0, -1]], IndexError, "gather: index from -1 to 0, expected 0 to 2"),

@@ -50,6 +50,7 @@ class GAN:
         # Every step needs these, and finding them takes a walk through the network: so it is done once.
         self.g_parameters = generator.parameters()
         self.d_parameters = discriminator.parameters()
+        # The modules whose running statistics a player's own update changes:
         self.g_identities = nn.identities(generator)
         self.d_identities = nn.identities(discriminator)
         self.keys = KeyStream(key.fold("training"))

@@ -59,7 +59,8 @@ class VanillaGAN(GAN):
         self.label_smoothing = label_smoothing
         self.instance_noise = instance_noise
         self.couples_examples = batches.couples_examples(discriminator)
-        self._first_step = FirstStep(type(self).__name__, discriminator, type(self).d_loss is VanillaGAN.d_loss)
+        takes_logits = type(self).d_loss is VanillaGAN.d_loss  # the loss of a subclass may take something else
+        self._first_step = FirstStep(type(self).__name__, discriminator, takes_logits)
 
     def step(self, real: npt.ArrayLike) -> Stats:
         """One round of Algorithm 1.
@@ -96,7 +97,7 @@ class VanillaGAN(GAN):
     def d_gradients(self, real: Any, z: Any) -> tuple[Tensor, list[Tensor], Any, Any]:
         """For real images (N, ...) and latent vectors z (M, latent_dim): the discriminator's loss, its gradients in the
         order of `discriminator.parameters()`, and the logits of the real and of the generated images."""
-        with override(recording=False, updating=frozenset()):  # the generator stays as it is
+        with override(recording=False, updating=frozenset()):  # no graph, and the running statistics stay as they are
             fake = self.generator(z)
         checks.check_shapes(type(self).__name__, real, fake)
         with override(updating=self.d_identities):
