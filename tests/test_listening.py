@@ -6,6 +6,7 @@ import itertools
 import sys
 import threading
 import time
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -231,3 +232,14 @@ def test_a_recording_makes_its_own_of_a_weight() -> None:
     assert make.calls == 3
     derived(weight.array, "sum", make)
     assert make.calls == 3
+
+
+def test_what_was_made_of_older_values_is_freed_before_the_new_is_made() -> None:
+    """Else the memory of the old results could not be used for the new ones."""
+    class Made:
+        pass
+
+    kept, alive = Derived(), []
+    old = weakref.ref(kept.get("key", 0, Made))
+    kept.get("key", 1, lambda: alive.append(old() is not None) or Made())
+    assert alive == [False]

@@ -28,7 +28,7 @@ class Derived:
         # Results from older values are dropped first, so that their memory is free for the new one.
         entries = list(self._kept.items())  # in one go, because another thread may add an entry
         self._kept = {k: other for k, other in entries if other[0] == count}
-        del kept
+        del kept, entries
         made = make()
         self._kept[key] = count, made
         return made
