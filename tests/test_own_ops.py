@@ -249,5 +249,5 @@ def test_static_arguments_are_told_to_the_vjp():
 
 
 def test_tinygans_own_ops_are_not_slowed_down():
-    assert not any(value.own for value in vars(tg).values() if isinstance(value, tg.Op))
-    assert cube.own
+    assert not any(value.user_defined for value in vars(tg).values() if isinstance(value, tg.Op))
+    assert cube.user_defined

@@ -3,7 +3,7 @@ returns."""
 from __future__ import annotations
 
 __all__ = ["as_output", "as_seed", "backend_for", "check_saves", "checked_gradients", "explained", "explained_rule",
-           "freed", "inspect_gradients", "inspect_node", "inspect_result", "is_own", "nodes", "note_inputs",
+           "freed", "inspect_gradients", "inspect_node", "inspect_result", "is_user_defined", "nodes", "note_inputs",
            "of_one_precision", "refuse_constant", "seeds", "two_devices", "users_line"]
 
 import inspect
@@ -28,7 +28,7 @@ _PACKAGE = __name__.partition(".")[0]
 # -- ops from outside tinygan ------------------------------------------------------------------------------------------
 
 
-def is_own(forward: Callable[..., Any]) -> bool:
+def is_user_defined(forward: Callable[..., Any]) -> bool:
     """Whether a user defined this forward function. Tests check tinygan's ops; a user's op is checked at every use."""
     return (getattr(forward, "__module__", None) or "").partition(".")[0] != _PACKAGE
 

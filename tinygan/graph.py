@@ -73,7 +73,7 @@ def apply(op: Op, *inputs: Any, **static: Any) -> Any:
     if backend is None:  # all inputs are numbers
         backend, arrays = cpu, [np.asarray(x, dtype=np.float32 if any_tensor else None) for x in arrays]
     rule = op.rule
-    if unusual and rule is not None and not op.view:
+    if unusual and rule is not None and not op.view:  # ops with a gradient compute in one precision
         arrays = checks.of_one_precision(op, arrays)
     # Compute the result, an array.
     try:
@@ -90,11 +90,13 @@ def apply(op: Op, *inputs: Any, **static: Any) -> Any:
     result = _new_tensor(Tensor)
     result.array = out
     result.node = result.version = None
+    # An input that may be overwritten has a version. A view of it gets the same version, and whoever records this step or
+    # this checkpoint is told that the input was used.
     if versioned and (op.view or context.listener is not None or context.reads is not None):
         note_uses(op, inputs, result)
     if tracked and context.recording:
         if rule is None:
-            if op.own:
+            if op.user_defined:
                 checks.refuse_constant(op, out)
             return result
         saves = op.saves
@@ -108,7 +110,7 @@ def apply(op: Op, *inputs: Any, **static: Any) -> Any:
                 if type(a) is not float and getattr(a, "shape", shape) != shape:
                     node.shapes = tuple([getattr(a, "shape", None) for a in arrays])
                     break
-        if op.own:
+        if op.user_defined:
             checks.note_inputs(node, arrays)
         if context.detect_anomaly:
             checks.inspect_node(node)
@@ -141,13 +143,13 @@ class Op:
         self.view = view
         self.integers = integers
         self.rule: Callable[..., Sequence[Any]] | None = None  # None: not differentiable
-        self.own = checks.is_own(forward)  # whether a user defined it; if so, it is checked at every use
-        if self.own:
+        self.user_defined = checks.is_user_defined(forward)  # if so, it is checked at every use
+        if self.user_defined:
             checks.check_saves(name, forward, saves)
 
     def vjp(self, rule: Callable[..., Sequence[Any]]) -> Callable[..., Sequence[Any]]:
         """Decorator: `rule` is this op's vector-Jacobian product."""
-        self.rule = checks.explained_rule(self, rule) if self.own else rule
+        self.rule = checks.explained_rule(self, rule) if self.user_defined else rule
         return rule
 
     def __repr__(self) -> str:
@@ -224,8 +226,8 @@ def walk(starts: Iterable[tuple[Node, Any]], ends: Collection[Node], create_grap
          detect_anomaly: bool = False, partial: bool = False) -> dict[Node, Any]:
     """The chain rule: from the gradients of `starts` to the gradients of those `ends` that they depend on.
 
-    With `create_graph` all gradients are Tensors, otherwise bare arrays. partial: compute partial derivatives. If one of
-    `ends` depends on another, that dependence then does not count.
+    With `create_graph` all gradients are Tensors, otherwise bare arrays. partial: compute partial derivatives, as `pullback`
+    wants them: for ends x and y = f(x), the gradient of y is not passed on to x.
     """
     if not ends:
         return {}
@@ -256,7 +258,7 @@ def walk(starts: Iterable[tuple[Node, Any]], ends: Collection[Node], create_grap
                 saved = tuple([_in_graph(node, i, value) for i, value in zip(op.saves, saved, strict=True)])  # type: ignore[arg-type]
             parts = op.rule(needs, g, *saved, **node.static)  # type: ignore[misc]
             shapes = node.shapes
-            if op.own:
+            if op.user_defined:
                 parts = checks.checked_gradients(node, needs, g, parts)
             for i, parent in enumerate(node.parents):
                 part = parts[i] if needs[i] else None
@@ -282,7 +284,7 @@ def reachable(starts: Iterable[Node], oldest: int, boundary: Collection[Node] = 
         if node in seen or node.order < oldest:
             continue
         seen.add(node)
-        if node.saved is None and node.order > oldest:  # (the parents of the oldest are not needed)
+        if node.saved is None and node.order > oldest:  # (of the oldest node nothing is needed, so it may have been freed)
             raise checks.freed(node)
         if node not in boundary:
             stack.extend([parent for parent in node.parents if parent is not None])

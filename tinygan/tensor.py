@@ -56,7 +56,7 @@ class Tensor(Methods):
     def __init__(self, array: Any, requires_grad: bool = False, dtype: Any = None) -> None:
         self.array = copied(array, dtype)
         self.node = None
-        self.version = None
+        self.version = None  # that of the Parameter or Buffer whose memory this is; None: nobody overwrites it
         if requires_grad:
             if self.array.dtype not in FLOATS:
                 raise TypeError(f"Tensor: requires_grad needs float32 or float64, got {self.array.dtype}")
@@ -209,7 +209,8 @@ class Tensor(Methods):
         gradient: weights for the elements, of this Tensor's shape. A Tensor of one element needs none."""
         start, = checks.nodes("backward", "", [self])
         seed, = checks.seeds("backward", [self], gradient if gradient is None else [gradient], False)
-        leaves: dict[Node, Leaf] = {node: node for node in graph.reachable([start], -1) if isinstance(node, graph.Leaf)}
+        below = graph.reachable([start], oldest=-1)  # however old
+        leaves: dict[Node, Leaf] = {node: node for node in below if isinstance(node, graph.Leaf)}
         detect_anomaly = CONTEXT.get().detect_anomaly
         with override(recording=False, detect_anomaly=False):
             for node, g in graph.walk([(start, seed)], leaves, False, retain_graph, detect_anomaly).items():
