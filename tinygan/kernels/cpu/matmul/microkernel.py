@@ -38,6 +38,8 @@ def make(real: Any, packing: bool = False) -> Any:
 
     packing: make the other micro-kernel, for the first block of rows. It reads B[p, j] at ahead + p * ahead_step + j, and
     also writes it to b + p * b_step + j, where the other blocks of rows will read it.
+
+    This function is long because it writes the loop's instructions one by one, unrolled over the rows.
     """
     size = real.bitwidth // 8
     lanes = VECTOR_BYTES // size
@@ -52,6 +54,7 @@ def make(real: Any, packing: bool = False) -> Any:
     def microkernel(typing: Any, k: Any, a: Any, row_stride: Any, step: Any, b: Any, b_step: Any, c: Any, c_stride: Any,
                     adding: Any, ahead: Any, ahead_step: Any, beside: Any, beside_step: Any) -> Any:
         def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            # (Long because it writes the loop's instructions one by one.)
             # The loop is a function of its own, called once for each block. Inside a task with its many variables, the
             # compiler would not keep all variables of the loop in registers.
             name = f"microkernel_{size}_{int(packing)}"
