@@ -122,9 +122,12 @@ def test_the_derivative_of_adam_at_huge_and_tiny_gradients(device, first):
     narrow = [to_device(a.astype(np.float32), device) for a in (weights, packed, gradient)]
     by_kernel = advance_grad(*narrow, optimizer=optimizer, count=3)
     by_definition = gradients_of_advance(optimizer, *narrow, 3)
-    for found in (to_numpy(by_kernel), to_numpy(by_definition)):
-        for row in range(4):
-            np.testing.assert_allclose(found[row], wide[row], rtol=2e-3, atol=max(2e-44, smallest(device, np.float32)))
+    counted = smallest(device, np.float32)
+    # The definition computes row 3 through row 2. Where row 2 counts as 0, row 3 lacks a part: only the kernel finds it.
+    rows_by_definition = 4 if np.abs(wide[2]).max() > counted else 3
+    for found, rows in ((to_numpy(by_kernel), 4), (to_numpy(by_definition), rows_by_definition)):
+        for row in range(rows):
+            np.testing.assert_allclose(found[row], wide[row], rtol=2e-3, atol=max(2e-44, counted))
 
 
 def test_a_gradient_beyond_the_limit_has_no_derivative(device):
