@@ -147,7 +147,7 @@ def test_under_a_changed_context_it_is_recorded_again(other_device, field):
 
 
 def test_each_field_of_the_context_decides_a_step_or_is_known_not_to():
-    assert set(CONTEXT.get()._fields) == {*CHANGES, "keys", "listener", "reads"}
+    assert set(CONTEXT.get()._fields) == {*CHANGES, "keys", "listener", "checkpoint_versions"}
 
 
 def test_players_that_were_moved_or_converted_are_recorded_again(other_device):

@@ -15,7 +15,7 @@ import numpy as np
 
 from tinygan.backends import Array, backend_of
 from tinygan.context import CONTEXT, override
-from tinygan.staleness import watched
+from tinygan.staleness import checksums
 from tinygan.tensor import FLOATS, Tensor, as_array, wrap
 
 if TYPE_CHECKING:
@@ -179,15 +179,15 @@ def inspect_result(op: Op, out: Array, arrays: list[Any], inputs: Any, static: A
     """Called after an op has run. Raises FloatingPointError if its result is not finite although its inputs are."""
     if out.dtype in FLOATS and not np.isfinite(out).all() and all(bool(np.isfinite(a).all()) for a in arrays):
         raise AnomalyError(op)
-    noted = CONTEXT.get().reads
+    noted = CONTEXT.get().checkpoint_versions
     if noted is not None:
-        noted.extend(watched((inputs, static)))
+        noted.extend(checksums((inputs, static)))
 
 
 def inspect_node(node: Node) -> None:
     """Called after a node was recorded. Notes the user's line, and a checksum of every saved array."""
     node.line = users_line()
-    node.versions += watched((node.saved, node.static))
+    node.saved_versions += checksums((node.saved, node.static))
 
 
 def inspect_gradients(node: Node, needs: list[bool], parts: Sequence[Any], g: Any, saved: Any,

@@ -44,12 +44,13 @@ class Context(NamedTuple):
     """Whether the fused ops of `tinygan.fusion` run in place of the definitions in `tinygan.ops` and `tinygan.nn`."""
     listener: Listener | None = None
     """The object that records what a training step does (see `tinygan.listening`); None: no step is being recorded."""
-    reads: list[Any] | None = None
-    """A list to which `apply` adds the versions of the Parameters and Buffers that it reads; None: it notes nothing."""
+    checkpoint_versions: list[Any] | None = None
+    """Inside `checkpoint`: a list to which `apply` adds the versions of the Parameters and Buffers that it uses. None: there
+    is no checkpoint to tell."""
 
     def what_decides_a_step(self) -> Context:
         """All fields that change what a step computes. When one of them changes, a captured step is recorded again."""
-        return self._replace(keys=None, listener=None, reads=None)
+        return self._replace(keys=None, listener=None, checkpoint_versions=None)
 
 
 CONTEXT: ContextVar[Context] = ContextVar("tinygan", default=Context())

@@ -22,7 +22,7 @@ import numpy as np
 from tinygan import checks
 from tinygan.backends import Array, backend_of, cpu
 from tinygan.context import CONTEXT, override
-from tinygan.staleness import Read, check_fresh, note_uses, reads
+from tinygan.staleness import UsedVersion, check_fresh, note_uses, used_versions
 from tinygan.tensor import FLOATS, Tensor, wrap
 
 OUT = -1  # in `Op.saves`: the op's own output
@@ -92,7 +92,7 @@ def apply(op: Op, *inputs: Any, **static: Any) -> Any:
     result.node = result.version = None
     # An input that may be overwritten has a version. A view of it gets the same version, and whoever records this step or
     # this checkpoint is told that the input was used.
-    if versioned and (op.view or context.listener is not None or context.reads is not None):
+    if versioned and (op.view or context.listener is not None or context.checkpoint_versions is not None):
         note_uses(op, inputs, result)
     if tracked and context.recording:
         if rule is None:
@@ -103,7 +103,7 @@ def apply(op: Op, *inputs: Any, **static: Any) -> Any:
         saved = tuple([out if i == OUT else arrays[i] for i in saves]) if saves else ()
         result.node = node = Node(op, tuple(parents), saved, static)
         if versioned:
-            node.versions = reads([inputs[i] for i in saves if i != OUT])
+            node.saved_versions = used_versions([inputs[i] for i in saves if i != OUT])
         if op.broadcasts:
             shape = out.shape
             for a in arrays:  # (the shapes are needed only if one of them differs)
@@ -167,7 +167,7 @@ class Node:
     """One recorded op. Its references lead to its parents only, never to its output Tensor. So there are no reference
     cycles, and a graph is freed as soon as nobody uses it."""
 
-    __slots__ = ("dtypes", "line", "op", "order", "parents", "saved", "shapes", "static", "versions")
+    __slots__ = ("dtypes", "line", "op", "order", "parents", "saved", "saved_versions", "shapes", "static")
 
     def __init__(self, op: Op | None, parents: tuple[Node | None, ...] = (), saved: tuple[Any, ...] = (),
                  static: dict[str, Any] = {}) -> None:  # noqa: B006  (never written to)
@@ -176,7 +176,7 @@ class Node:
         self.saved: tuple[Any, ...] | None = saved  # in the order of `op.saves`; None once the node has been freed
         self.static = static
         self.order = next(_ORDER)
-        self.versions: tuple[Read, ...] = ()  # the saved values that may be overwritten
+        self.saved_versions: tuple[UsedVersion, ...] = ()  # those of the saved values that may be overwritten
         self.shapes: tuple[Any, ...] | None = None  # the inputs' shapes, if they differ or a user defined the op
         self.dtypes: tuple[Any, ...]  # the inputs' dtypes; set only if a user defined the op
         self.line = ""  # the user's line, under `detect_anomaly`
@@ -252,7 +252,7 @@ def walk(starts: Iterable[tuple[Node, Any]], ends: Collection[Node], create_grap
         needs = [parent in needed for parent in node.parents]
         if True in needs:
             saved = node.saved
-            if node.versions:
+            if node.saved_versions:
                 check_fresh(node)
             if create_graph:
                 saved = tuple([_in_graph(node, i, value) for i, value in zip(op.saves, saved, strict=True)])  # type: ignore[arg-type]

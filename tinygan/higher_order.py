@@ -32,11 +32,11 @@ def checkpoint(fn: Callable[..., Any], *inputs: Any) -> Any:
         return fn(*inputs)
     keys = _Recorder(stream())
     start = Leaf()  # all nodes that the first run records are younger than this one
-    reads: list[Any] = []
-    with override(reads=reads, keys=keys):
+    versions: list[Any] = []
+    with override(checkpoint_versions=versions, keys=keys):
         result = fn(*[_detached(x) for x in inputs])
-    if context.reads is not None:
-        context.reads.extend(reads)
+    if context.checkpoint_versions is not None:
+        context.checkpoint_versions.extend(versions)
     many = not isinstance(result, Tensor)
     outputs = list(result) if many else [result]
     found = set(reachable([y.node for y in outputs if y.node], start.order))
@@ -64,7 +64,7 @@ def checkpoint(fn: Callable[..., Any], *inputs: Any) -> Any:
     joined = wrap(xp.concatenate([a.ravel() for a in arrays]) if many else arrays[0])
     if any(parents):
         joined.node = Node(op, tuple(parents), tuple([x.array if isinstance(x, Tensor) else x for x in inputs]))
-        joined.node.versions = tuple(reads)
+        joined.node.saved_versions = tuple(versions)
         if CONTEXT.get().detect_anomaly:
             joined.node.line = users_line()
     if not many:

@@ -1,8 +1,8 @@
-"""Values that an op has saved may be overwritten before its vjp runs. A node notes their versions, and `grad` checks
-them."""
+"""Values that an op has saved may be overwritten before its vjp runs. So a node notes their versions (the version of a
+piece of memory counts the writes to it), and `grad` raises an error if one of them has changed."""
 from __future__ import annotations
 
-__all__ = ["Checksum", "Read", "check_fresh", "note_uses", "reads", "watched"]
+__all__ = ["Checksum", "UsedVersion", "check_fresh", "checksums", "note_uses", "used_versions"]
 
 import zlib
 from collections.abc import Iterable
@@ -32,27 +32,27 @@ class Checksum:
         return zlib.crc32(self._backend.to_numpy(self._array).tobytes())
 
 
-class Read(NamedTuple):
-    """A note that an op has used the values of a Parameter or Buffer, or of a view of one, and at which version. Under
-    `detect_anomaly` there are such notes for all other arrays too."""
+class UsedVersion(NamedTuple):
+    """A note that an op has used the values of a Parameter or Buffer, or of a view of one: its version, and the count at
+    that time. Under `detect_anomaly` there are such notes for all other arrays too."""
 
     version: Version | Checksum
-    seen: int
+    used_count: int
     shape: tuple[int, ...]
 
 
-def reads(inputs: Iterable[Any]) -> tuple[Read, ...]:
+def used_versions(inputs: Iterable[Any]) -> tuple[UsedVersion, ...]:
     """Notes of the Parameters, Buffers and views of them among an op's inputs."""
-    return tuple([Read(x.version, x.version.count, x.shape) for x in inputs
+    return tuple([UsedVersion(x.version, x.version.count, x.shape) for x in inputs
                   if isinstance(x, Tensor) and x.version is not None])
 
 
-def watched(values: Any) -> tuple[Read, ...]:
+def checksums(values: Any) -> tuple[UsedVersion, ...]:
     """Notes of all arrays in `values`, which may be nested in lists, tuples and dicts, with their checksums."""
     if isinstance(values, dict):
         values = tuple(values.values())
     if isinstance(values, list | tuple):
-        return tuple([read for value in values for read in watched(value)])
+        return tuple([note for value in values for note in checksums(value)])
     try:
         backend = backend_of(values)
     except TypeError:
@@ -60,12 +60,12 @@ def watched(values: Any) -> tuple[Read, ...]:
     if isinstance(values, np.generic):
         return ()
     checksum = Checksum(values, backend)
-    return (Read(checksum, checksum.count, values.shape),)
+    return (UsedVersion(checksum, checksum.count, values.shape),)
 
 
 def note_uses(op: Op, inputs: Iterable[Any], result: Tensor) -> None:
-    """Called when an op has read Parameters or Buffers. A view of one gets its version, so it becomes stale at the same
-    time. Also tells the listener that records a step, and adds to `Context.reads`, which `checkpoint` uses."""
+    """Called when an op has used Parameters or Buffers. A view of one gets its version, so it becomes stale at the same
+    time. Also tells the listener that records a step, and the `checkpoint` that this op runs in."""
     context = CONTEXT.get()
     for x in inputs:
         if isinstance(x, Tensor) and x.version is not None:
@@ -74,14 +74,14 @@ def note_uses(op: Op, inputs: Iterable[Any], result: Tensor) -> None:
                 x.version.watch(result.array)
             if context.listener is not None:
                 context.listener.uses(x)
-    if context.reads is not None:
-        context.reads.extend(reads(inputs))
+    if context.checkpoint_versions is not None:
+        context.checkpoint_versions.extend(used_versions(inputs))
 
 
 def check_fresh(node: Node) -> None:
     """Raise RuntimeError if a value that the node saved has been overwritten."""
-    for version, seen, shape in node.versions:
-        if version.count == seen:
+    for version, used_count, shape in node.saved_versions:
+        if version.count == used_count:
             continue
         if isinstance(version, Checksum):
             raise RuntimeError(f"grad: {node.op} needs the values that an array of shape {shape} had when it ran, and they "
