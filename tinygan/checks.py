@@ -212,7 +212,7 @@ def _inner_op(node: Node, needs: list[bool], g: Any, saved: Any) -> str:
     """The op inside a vjp where its first NaN or infinity arises. To find it, the vjp runs again with every op checked."""
     with override(recording=False, detect_anomaly=True), np.errstate(all="ignore"):
         try:
-            node.op.rule(needs, as_array(g), *map(as_array, saved), **node.static)  # type: ignore[union-attr, misc]
+            node.op.vjp_rule(needs, as_array(g), *map(as_array, saved), **node.static)  # type: ignore[union-attr, misc]
         except AnomalyError as anomaly:
             return anomaly.op.name
     return ""  # no op: a saved value was infinite already

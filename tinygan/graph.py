@@ -6,7 +6,9 @@ inputs, newest first. It calls each op's vjp ("vector-Jacobian product"), which 
 gradients of the inputs. A vjp is written in ops. On bare arrays these ops only compute. With `create_graph=True` they get
 Tensors and record nodes of their own, so the gradient can be differentiated again.
 
-The texts of the errors are in `tinygan.checks`. `tinygan.staleness` finds saved values that have been overwritten.
+The values of a Parameter or Buffer may be overwritten between the two passes. So it has a version, which counts the writes.
+A node notes the versions of the values that it saves, and `grad` raises an error if one has changed (`tinygan.staleness`).
+The texts of the other errors are in `tinygan.checks`.
 """
 from __future__ import annotations
 
@@ -39,7 +41,8 @@ def apply(op: Op, *inputs: Any, **static: Any) -> Any:
     small network an op spends more time here than in its kernel. Only the rare cases are functions of their own.
     """
     context = CONTEXT.get()
-    # The inputs: collect their arrays and the nodes that computed them, and note what needs attention below.
+    # The inputs: collect their arrays and the nodes that computed them. Note whether one of them is a Tensor, requires a
+    # gradient (tracked), may be overwritten (versioned), or is not float32 (unusual).
     arrays: list[Any] = []
     parents: list[Node | None] = []
     backend = None
@@ -72,7 +75,7 @@ def apply(op: Op, *inputs: Any, **static: Any) -> Any:
             unusual = True
     if backend is None:  # all inputs are numbers
         backend, arrays = cpu, [np.asarray(x, dtype=np.float32 if any_tensor else None) for x in arrays]
-    rule = op.rule
+    rule = op.vjp_rule
     if unusual and rule is not None and not op.view:  # ops with a gradient compute in one precision
         arrays = checks.of_one_precision(op, arrays)
     # Compute the result, an array.
@@ -90,12 +93,12 @@ def apply(op: Op, *inputs: Any, **static: Any) -> Any:
     result = _new_tensor(Tensor)
     result.array = out
     result.node = result.version = None
-    # An input that may be overwritten has a version. A view of it gets the same version, and whoever records this step or
-    # this checkpoint is told that the input was used.
+    # A view of an input that may be overwritten gets the input's version. Whoever records this step or this checkpoint is
+    # told that the input was used.
     if versioned and (op.view or context.listener is not None or context.checkpoint_versions is not None):
         note_uses(op, inputs, result)
     if tracked and context.recording:
-        if rule is None:
+        if rule is None:  # no vjp: the result is a constant
             if op.user_defined:
                 checks.refuse_constant(op, out)
             return result
@@ -118,11 +121,12 @@ def apply(op: Op, *inputs: Any, **static: Any) -> Any:
 
 
 class Op:
-    """A function with a name, `forward`, and its gradient, `vjp`. The op is called like the function.
+    """A function with a name, `forward`, and its gradient, the vjp. The op is called like the function.
 
-    forward: `(backend, *arrays, **static) -> array`.
+    forward: `(backend, *arrays, **static) -> array`. static: the keyword arguments, such as an axis. No gradients.
     vjp: `(needs, g, *saved, **static) -> one gradient per input`, written in ops. `needs[i]` says whether input i needs a
         gradient; if it does not, its place in the result is ignored. None means that the output does not depend on an input.
+        The decorator `@name.vjp` stores it in `vjp_rule`. An op without one has results that are constants to `grad`.
     saves: which inputs (by position) the vjp gets as `saved`, in this order; `OUT` is the output.
     broadcasts: the inputs broadcast against each other. Gradients are then summed back to each input's shape.
     view: the output may share an input's memory. The input may have any dtype, because labels are indexed and reshaped too.
@@ -142,14 +146,14 @@ class Op:
         self.broadcasts = broadcasts
         self.view = view
         self.integers = integers
-        self.rule: Callable[..., Sequence[Any]] | None = None  # None: not differentiable
+        self.vjp_rule: Callable[..., Sequence[Any]] | None = None  # set by the decorator `vjp`; None: no gradient
         self.user_defined = checks.is_user_defined(forward)  # if so, it is checked at every use
         if self.user_defined:
             checks.check_saves(name, forward, saves)
 
     def vjp(self, rule: Callable[..., Sequence[Any]]) -> Callable[..., Sequence[Any]]:
-        """Decorator: `rule` is this op's vector-Jacobian product."""
-        self.rule = checks.explained_rule(self, rule) if self.user_defined else rule
+        """Decorator: `rule` is this op's vector-Jacobian product. It is kept in `vjp_rule`, for `walk`."""
+        self.vjp_rule = checks.explained_rule(self, rule) if self.user_defined else rule
         return rule
 
     def __repr__(self) -> str:
@@ -175,7 +179,7 @@ class Node:
         self.parents = parents
         self.saved: tuple[Any, ...] | None = saved  # in the order of `op.saves`; None once the node has been freed
         self.static = static
-        self.order = next(_ORDER)
+        self.order = next(_ORDER)  # its place in the order of creation: parents come before their children
         self.saved_versions: tuple[UsedVersion, ...] = ()  # those of the saved values that may be overwritten
         self.shapes: tuple[Any, ...] | None = None  # the inputs' shapes, if they differ or a user defined the op
         self.dtypes: tuple[Any, ...]  # the inputs' dtypes; set only if a user defined the op
@@ -248,7 +252,7 @@ def walk(starts: Iterable[tuple[Node, Any]], ends: Collection[Node], create_grap
         g = gradients.get(node) if node in wanted else gradients.pop(node, None)  # (popped: its memory is free again)
         op: Any = node.op
         if op is None or g is None or (partial and node in wanted):
-            continue
+            continue  # a leaf; or no gradient came here; or an end, if only partial derivatives are wanted
         needs = [parent in needed for parent in node.parents]
         if True in needs:
             saved = node.saved
@@ -256,19 +260,19 @@ def walk(starts: Iterable[tuple[Node, Any]], ends: Collection[Node], create_grap
                 check_fresh(node)
             if create_graph:
                 saved = tuple([_in_graph(node, i, value) for i, value in zip(op.saves, saved, strict=True)])  # type: ignore[arg-type]
-            parts = op.rule(needs, g, *saved, **node.static)  # type: ignore[misc]
+            parts = op.vjp_rule(needs, g, *saved, **node.static)  # type: ignore[misc]
             shapes = node.shapes
             if op.user_defined:
                 parts = checks.checked_gradients(node, needs, g, parts)
             for i, parent in enumerate(node.parents):
                 part = parts[i] if needs[i] else None
                 if part is not None:
-                    if shapes is not None and part.shape != shapes[i]:
+                    if shapes is not None and part.shape != shapes[i]:  # the input was broadcast
                         part = unbroadcast(part, shapes[i])
                     gradients[parent] = add(gradients[parent], part) if parent in gradients else part  # type: ignore[index]
             if detect_anomaly:
                 checks.inspect_gradients(node, needs, parts, g, saved, gradients)
-            if not retain_graph:
+            if not retain_graph:  # free what this node holds
                 node.saved = None
                 node.parents = ()
     return {node: gradients[node] for node in wanted if node in gradients}

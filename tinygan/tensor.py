@@ -2,7 +2,8 @@
 
 Its operators and methods are the ops of `tinygan.ops` (see `tinygan.ops.methods`). This file, `tinygan.graph` and
 `tinygan.ops` import each other: that is the one import cycle in tinygan. Parameter and Buffer, whose values may change, are
-in `tinygan.parameters`.
+in `tinygan.parameters`. Such a Tensor has a version, which counts the writes to its memory: so `grad` notices if values
+that it needs have been overwritten.
 """
 from __future__ import annotations
 
@@ -56,11 +57,11 @@ class Tensor(Methods):
     def __init__(self, array: Any, requires_grad: bool = False, dtype: Any = None) -> None:
         self.array = copied(array, dtype)
         self.node = None
-        self.version = None  # that of the Parameter or Buffer whose memory this is; None: nobody overwrites it
+        self.version = None  # counts the writes to this memory, a Parameter's or Buffer's; None: nobody overwrites it
         if requires_grad:
             if self.array.dtype not in FLOATS:
                 raise TypeError(f"Tensor: requires_grad needs float32 or float64, got {self.array.dtype}")
-            self.node = graph.Leaf()
+            self.node = graph.Leaf()  # (`graph` is imported at the end of this file)
 
     if not TYPE_CHECKING:  # (a type checker that saw this would accept every attribute)
         def __getattr__(self, name: str) -> Any:
@@ -126,7 +127,7 @@ class Tensor(Methods):
 
     def numpy(self) -> np.ndarray[Any, Any]:
         """The values as a read-only NumPy array: a view on the CPU, a copy from a GPU."""
-        read_by_host("numpy")
+        read_by_host("numpy")  # an error while `tinygan.capture` records a step: a replay could not react to the values
         view = backend_of(self.array).to_numpy(self.array).view()
         view.flags.writeable = False
         return view
@@ -207,13 +208,15 @@ class Tensor(Methods):
         """Compute this Tensor's gradient with respect to every leaf that requires one, and add it to the leaf's `.grad`.
 
         gradient: weights for the elements, of this Tensor's shape. A Tensor of one element needs none."""
-        start, = checks.nodes("backward", "", [self])
-        seed, = checks.seeds("backward", [self], gradient if gradient is None else [gradient], False)
+        start, = checks.nodes("backward", "", [self])  # this Tensor's node, or an error if it has none
+        seed, = checks.seeds("backward", [self], None if gradient is None else [gradient], create_graph=False)
         below = graph.reachable([start], oldest=-1)  # however old
         leaves: dict[Node, Leaf] = {node: node for node in below if isinstance(node, graph.Leaf)}
         detect_anomaly = CONTEXT.get().detect_anomaly
         with override(recording=False, detect_anomaly=False):
-            for node, g in graph.walk([(start, seed)], leaves, False, retain_graph, detect_anomaly).items():
+            found = graph.walk([(start, seed)], leaves, create_graph=False, retain_graph=retain_graph,
+                               detect_anomaly=detect_anomaly)
+            for node, g in found.items():  # (bare arrays, as there is no graph of them)
                 leaf = leaves[node]
                 leaf.grad = wrap(g if leaf.grad is None else leaf.grad.array + g)
 
