@@ -1,7 +1,18 @@
-"""The activations. Their formulas are in `kernels/activations.py`, each of them once.
+"""The activations. Each has one record of formulas in `kernels/activations.py`, from which all kernels are made:
 
-For a piecewise linear activation, the slope follows from the *output*. So backward keeps the output, and the input can be
-freed. For the others backward keeps the input: where tanh rounds to 1, its slope is small but not 0."""
+    Activation("leaky_relu", value="x * (1 if x > 0 else slope)", slope="1 if x > 0 else slope", curvature="0", fused=True)
+    Activation("softplus", value="max(x, 0) + log1p(decay(abs(x)))", slope="sigmoid(x)", curvature="sigmoid_slope(x)", ...)
+
+`value`, `slope` and `curvature` are f(x), f'(x) and f''(x); decay(t) is exp(-t), and sigmoid_slope is the sigmoid's f'. A
+record may also give f' in terms of the output y, as `slope_from_result`. Inside a formula, `slope` is the number that the
+user chooses: leaky_relu's slope for x < 0, or elu's alpha. Three tables come from the records:
+
+    BY_NAME             all records, by the activation's name
+    FUSED               those that matrix products and convolutions apply themselves: now identity, relu, leaky_relu
+    PIECEWISE_LINEAR    those of FUSED whose f'' is 0
+
+A fused activation has a slope that follows from the *output*. So backward keeps the output, and the input can be freed. For
+the others backward keeps the input: where tanh rounds to 1, its slope is small but not 0."""
 from __future__ import annotations
 
 __all__ = ["activation", "activation_grad", "elu", "leaky_relu", "relu", "sigmoid", "softplus", "tanh"]
@@ -36,12 +47,12 @@ def _activation(B: Any, x: Any, activation: str, slope: float) -> Any:
 KEEPS_OUTPUT = FUSED
 """The activations whose slope follows from their output. (Fused ops apply just these, because only the output is left.)"""
 
-_keeps_output: Op = op(saves=(OUT,))(_activation.forward)
-_OPS = {name: _keeps_output if name in KEEPS_OUTPUT else _activation for name in BY_NAME}
+_activation_keeping_output: Op = op(saves=(OUT,))(_activation.forward)
+_OPS = {name: _activation_keeping_output if name in KEEPS_OUTPUT else _activation for name in BY_NAME}
 
 
 @_activation.vjp
-@_keeps_output.vjp
+@_activation_keeping_output.vjp
 def _(needs: Any, g: Any, x: Any, activation: str, slope: float) -> Any:
     return (activation_grad(g, x, activation=activation, slope=slope),)
 
@@ -55,9 +66,9 @@ def activation_grad(B: Any, g: Any, x: Any, activation: str, slope: float) -> An
 
 @activation_grad.vjp
 def _(needs: Any, gg: Any, g: Any, x: Any, activation: str, slope: float) -> Any:
-    gx = None
-    if needs[1] and activation in KEEPS_OUTPUT and activation not in PIECEWISE_LINEAR:  # x is the output
-        slope_from_result = _formula(activation, "slope_from_result")
+    gx = None  # piecewise linear: the slope does not change with x
+    if needs[1] and activation in KEEPS_OUTPUT and activation not in PIECEWISE_LINEAR:  # x is the output (none so far)
+        slope_from_result = _formula(activation, "slope_from_result")  # (`pullback`: the vjp of a function written in ops)
         gx = pullback(lambda y: mul(g, slope_from_result(y, slope)), (x,), gg, (True,))[0]
     elif needs[1] and activation not in PIECEWISE_LINEAR:
         gx = mul(mul(gg, g), _formula(activation, "curvature")(x, slope))
@@ -67,7 +78,7 @@ def _(needs: Any, gg: Any, g: Any, x: Any, activation: str, slope: float) -> Any
 @cache
 def _formula(activation: str, which: str) -> Callable[[Any, float], Any]:
     """A formula of the activation's record as a function of (x, slope), written in ops: so it has derivatives of every
-    order."""
+    order. For example, "sigmoid_slope(x)" becomes mul(sigmoid(x), sigmoid(neg(x)))."""
     return in_calls(BY_NAME[activation].tree(which), (BY_NAME[activation].argument(which), "slope"), {
         "add": add, "subtract": sub, "multiply": mul, "divide": div, "negative": neg, "greater": greater, "less": less,
         "greater_equal": greater_equal, "less_equal": less_equal, "choose": where, "kind_of": lambda x: partial(_filled, x),
@@ -76,7 +87,7 @@ def _formula(activation: str, which: str) -> Callable[[Any, float], Any]:
 
 
 def _filled(x: Any, number: float) -> Any:
-    """An array like x, full of one number."""
+    """An array like x, full of one number of a formula."""
     array = as_array(x)
     return backend_of(array).xp.full_like(array, number)
 

@@ -14,9 +14,9 @@ R = TypeVar("R")
 
 
 class Composite(Generic[P, R]):
-    """Decorator for a function that is defined in ops. `@name.fused` then marks a faster function with the same arguments,
-    whose result is the same up to rounding. It runs instead of the definition while fusion is on. The faster functions are
-    in `tinygan.fusion`.
+    """Decorator for a function that is defined in ops. `@name.fused` then registers a faster function with the same
+    arguments, whose result is the same up to rounding. It runs instead of the definition while fusion is on (the default).
+    The faster functions are in `tinygan.fusion`. `tg.fusion(False)` runs the definitions.
     """
 
     __slots__ = ("__dict__", "_fused", "definition")

@@ -6,6 +6,9 @@
 
 For fixed sizes, sum(y * conv(x, w)) = sum(x * input_grad(y, w)) = sum(w * weight_grad(x, y)). So the gradients of these ops,
 of any order, need no other op. `Geometry` holds the sizes, because the shapes of two inputs do not determine them.
+
+`@Composite` marks the definition of a function, written in ops. `fusion/` may register a faster function that computes the
+same up to rounding, and then this one runs. With `tg.fusion(False)` the definition runs.
 """
 from __future__ import annotations
 
@@ -71,16 +74,16 @@ def _(needs: Any, g: Any, x: Any, y: Any, geometry: Geometry) -> Any:
 @Composite
 def convolution(x: Any, weight: Any, bias: Any, geometry: Geometry, activation: str, slope: float) -> Any:
     """activation(conv2d(x, weight) + bias); bias (K,) or None."""
-    return _finished(_conv2d(x, weight, geometry=geometry), bias, activation, slope)
+    return _with_bias_and_activation(_conv2d(x, weight, geometry=geometry), bias, activation, slope)
 
 
 @Composite
 def transposed_convolution(y: Any, weight: Any, bias: Any, geometry: Geometry, activation: str, slope: float) -> Any:
     """activation(conv2d_input_grad(y, weight) + bias); bias (C,) or None."""
-    return _finished(_conv2d_input_grad(y, weight, geometry=geometry), bias, activation, slope)
+    return _with_bias_and_activation(_conv2d_input_grad(y, weight, geometry=geometry), bias, activation, slope)
 
 
-def _finished(y: Any, bias: Any, activation: str, slope: float) -> Any:
+def _with_bias_and_activation(y: Any, bias: Any, activation: str, slope: float) -> Any:
     if bias is not None:
         y = add(y, reshape(bias, (1, -1, 1, 1)))
     return activate(y, activation, slope)

@@ -1,5 +1,9 @@
 """Elementwise mathematics with broadcasting: each forward with its gradient beside it.
 
+How to read an op: `@binary` or `@unary` makes it from its forward, which computes on arrays. The function under `@name.vjp`
+computes its gradient: g is the gradient of the output, and the values named by `saves` follow (0 and 1 are the inputs, OUT
+is the output). It returns one gradient per input. `needs[1] and neg(g)` computes input 1's only if it is needed.
+
 B is the backend. It has functions of its own where it is faster than the array library, such as `B.add`; `B.xp` is the array
 library, NumPy or CuPy.
 """
@@ -199,7 +203,7 @@ def _astype(B: Any, x: Any, dtype: Any, original: Any) -> Any:
 
 
 @_astype.vjp
-def _(needs: Any, g: Any, dtype: Any, original: Any) -> Any:
+def _(needs: Any, g: Any, dtype: Any, original: Any) -> Any:  # (original: the dtype of x)
     return (_astype(g, dtype=original, original=dtype),)
 
 

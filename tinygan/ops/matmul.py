@@ -1,4 +1,7 @@
-"""Matrix products: `matmul`, and `dense`, the fully connected layer."""
+"""Matrix products: `matmul`, and `dense`, the fully connected layer.
+
+`@Composite` marks the definition of a function, written in ops: `affine` is one. `fusion/` may register a faster function
+that computes the same up to rounding, and then this one runs. With `tg.fusion(False)` the definition runs."""
 from __future__ import annotations
 
 __all__ = ["dense", "matmul"]
@@ -22,7 +25,7 @@ def _matmul(B: Any, a: Any, b: Any) -> Any:
 
 
 @_matmul.vjp
-def _(needs: Any, g: Any, a: Any, b: Any) -> Any:
+def _(needs: Any, g: Any, a: Any, b: Any) -> Any:  # (swap_last transposes each matrix of a stack)
     return needs[0] and _matmul(g, swap_last(b)), needs[1] and _matmul(swap_last(a), g)
 
 

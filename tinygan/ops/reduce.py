@@ -1,4 +1,7 @@
-"""Reductions. `axis` is None (all axes), an integer or a tuple. `keepdims` keeps the reduced axes, with size 1."""
+"""Reductions. `axis` is None (all axes), an integer or a tuple. `keepdims` keeps the reduced axes, with size 1.
+
+Each public function checks its arguments and calls a private op. The op's `shape` is that of x. The forward does not use it,
+but the vjp does: it repeats the gradient to that shape (`_spread`)."""
 from __future__ import annotations
 
 __all__ = ["all", "any", "argmax", "argmin", "max", "mean", "min", "sum", "var"]
@@ -80,7 +83,7 @@ def _centred(B: Any, x: Any, axis: Axes) -> Any:
 
 @_centred.vjp
 def _(needs: Any, g: Any, axis: Axes) -> Any:
-    return (_centred(g, axis=axis),)
+    return (_centred(g, axis=axis),)  # (centring is linear, and its matrix is symmetric)
 
 
 def centred(caller: str, x: Any, axis: Axes) -> Any:
@@ -116,13 +119,14 @@ def _min(B: Any, x: Any, axis: Axes, keepdims: bool, shape: tuple[int, ...]) -> 
 @_max.vjp
 @_min.vjp
 def _(needs: Any, g: Any, x: Any, y: Any, axis: Axes, keepdims: bool, shape: tuple[int, ...]) -> Any:
-    chosen = _share(x, _spread(y, axis, keepdims, shape), axis=axis)
-    return (mul(_spread(g, axis, keepdims, shape), chosen),)
+    share = _share(x, _spread(y, axis, keepdims, shape), axis=axis)
+    return (mul(_spread(g, axis, keepdims, shape), share),)
 
 
 @op()
 def _share(B: Any, x: Any, y: Any, axis: Axes) -> Any:
-    """Which elements are extreme: 1 for the one, or 1/k for each of k equal ones. If there are NaNs, only they are."""
+    """Each element's share of the gradient, where y is the extreme value: 1 for the one element that equals it, or 1/k for
+    each of k. If there are NaNs, only they have shares."""
     ties = ((x == y) | (x != x)).astype(x.dtype)
     return ties / B.sum(ties, axis, True)
 
