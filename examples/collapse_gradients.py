@@ -44,7 +44,7 @@ def arrows_of(gan: tg.gans.UnrolledGAN, heap: np.ndarray, steps: int, mixture: t
     """Train the discriminator on the data and the heap. Returns the points' arrows: the directions in which the generator's
     cost falls."""
     for step in range(steps):
-        loss, *_ = gan.d_loss(gan.discriminator, gan.judged(mixture.sample(POINTS, key.fold(step)), heap))
+        loss, *_ = gan.d_loss(gan.discriminator, gan.discriminator_batch(mixture.sample(POINTS, key.fold(step)), heap))
         gan.d_optimizer.step(tg.grad(loss, gan.d_parameters))
     _, by_points = gan.look_ahead(mixture.sample(POINTS, key.fold(steps))).rematerialized(heap)
     return -POINTS * by_points  # the cost is a mean over the points

@@ -180,13 +180,13 @@ def test_truncation_stops_the_gradient_where_it_says(rematerialize):
     later = make(unroll_steps=0)
     fake = later.generator(z).detach()
     for _ in range(4):
-        later.d_optimizer.step(tg.grad(later.d_loss(later.discriminator, later.judged(real, fake))[0], later.d_parameters))
+        later.d_optimizer.step(tg.grad(later.d_loss(later.discriminator, later.discriminator_batch(real, fake))[0], later.d_parameters))
     close(gradients_of(none, real, z)[1], gradients_of(later, real, z)[1], 1e-12)
     # Two steps are those from the discriminator of two updates later.
     fake = two.generator(z).detach()
     later = make(unroll_steps=2)
     for _ in range(2):
-        later.d_optimizer.step(tg.grad(later.d_loss(later.discriminator, later.judged(real, fake))[0], later.d_parameters))
+        later.d_optimizer.step(tg.grad(later.d_loss(later.discriminator, later.discriminator_batch(real, fake))[0], later.d_parameters))
     close(gradients_of(two, real, z)[1], gradients_of(later, real, z)[1], 1e-12)
 
 

@@ -31,7 +31,7 @@ class Context(NamedTuple):
     training: dict[object, bool] | None = None
     """Train/eval overrides, by `Module._identity`."""
     updating: frozenset[object] | None = None
-    """The modules whose buffers may be updated; None: every module in training."""
+    """The modules whose buffers may be updated, by `Module._identity`; None: every module in training."""
     keys: KeyStream | None = None
     """The keys for dropout and for parameters that are drawn at first use; None: the process's default stream."""
     detect_anomaly: bool = False

@@ -1,4 +1,4 @@
-"""How the discriminator judges the real and generated images of an update: together in one pass if possible, else in two.
+"""How real and generated images go through the discriminator in an update: in one pass together if possible, else in two.
 
 One pass is faster: the weights are read once, and their gradient is computed once. It is right only if the discriminator's
 output for an image does not depend on the other images of the batch. Batch norm and minibatch discrimination couple the
@@ -6,7 +6,7 @@ images of a batch. With these layers, real and generated images stay two batches
 """
 from __future__ import annotations
 
-__all__ = ["Judged", "Logits", "couples_examples", "joined", "logits_of"]
+__all__ = ["DiscriminatorBatch", "Logits", "couples_examples", "discriminator_batch", "logits_of"]
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -16,12 +16,12 @@ from tinygan.backends import backend_of
 from tinygan.ops import binary_cross_entropy_with_logits, concatenate
 from tinygan.tensor import as_array
 
-Judged = Any
+DiscriminatorBatch = Any
 """The images of an update: either one array (2 * N, ...) with the real ones first, or a pair (real, generated)."""
 
 
 class Logits(NamedTuple):
-    """The discriminator's logits for real images (N, 1) and for generated images (M, 1). If they were judged in one pass,
+    """The discriminator's logits for real images (N, 1) and for generated images (M, 1). If they came from one pass,
     `both` holds all of them in one Tensor (2 * N, 1)."""
 
     real: Any
@@ -48,7 +48,7 @@ def couples_examples(discriminator: nn.Module) -> bool:
     return any(module.couples_examples for _, module in discriminator.named_modules())
 
 
-def joined(real: Any, fake: Any, couples: bool) -> Judged:
+def discriminator_batch(real: Any, fake: Any, couples: bool) -> DiscriminatorBatch:
     """Real images (N, ...) and generated images (M, ...) as one batch. They stay a pair if the discriminator `couples` the
     images of a batch, or if N and M differ."""
     if couples or fake.shape[0] != real.shape[0]:
@@ -56,9 +56,9 @@ def joined(real: Any, fake: Any, couples: bool) -> Judged:
     return concatenate([real, fake])
 
 
-def logits_of(caller: str, discriminator: Callable[[Any], Any], images: Judged) -> Logits:
-    """The discriminator's logits for images that `joined` returned. Raises ValueError unless there is one logit per
-    image."""
+def logits_of(caller: str, discriminator: Callable[[Any], Any], images: DiscriminatorBatch) -> Logits:
+    """The discriminator's logits for images that `discriminator_batch` returned. Raises ValueError unless there is one logit
+    per image."""
     if isinstance(images, tuple):
         real, fake = (_one_each(caller, discriminator(part), part.shape[0]) for part in images)
         return Logits(real, fake)

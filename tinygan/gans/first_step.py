@@ -2,7 +2,7 @@
 They find mistakes that would otherwise show only after hours of training."""
 from __future__ import annotations
 
-__all__ = ["FirstStep", "check_discriminator", "check_generator", "end_of_graph", "end_of_network"]
+__all__ = ["FirstStepChecks", "check_discriminator", "check_generator", "end_of_graph", "end_of_network"]
 
 import sys
 import warnings
@@ -23,7 +23,7 @@ _PROBABILITIES = ("sigmoid", "softmax")
 _KEEP = ("clip", "astype")  # ops that do not change most values
 
 
-class FirstStep:
+class FirstStepChecks:
     """The checks of one GAN, and what they have found so far. takes_logits: whether its losses take logits, as tinygan's do.
 
     A batch with values beyond `checks.LIMIT` (such as images from 0 to 255), NaN or infinity is refused before any weight
@@ -33,26 +33,26 @@ class FirstStep:
 
     def __init__(self, caller: str, discriminator: nn.Module, takes_logits: bool) -> None:
         self._caller = caller
-        self._knows_discriminator = not takes_logits or check_discriminator(caller, end_of_network(discriminator))
-        self._knows_data = False
-        self._range: tuple[float, float] | None = None
+        self._discriminator_is_checked = not takes_logits or check_discriminator(caller, end_of_network(discriminator))
+        self._batch_is_checked = False
+        self._range: tuple[float, float] | None = None  # of the first batch, until the generator has been checked
 
-    def batch(self, real: Array) -> None:
+    def check_batch(self, real: Array) -> None:
         """Raise ValueError for a batch (N, ...) that cannot be images in [-1, 1]."""
-        if not is_readable(real) or (self._knows_data and backend_of(real) is not cpu):
+        if not is_readable(real) or (self._batch_is_checked and backend_of(real) is not cpu):
             return
         low, high = checks.finite_range(real)
-        if not self._knows_data:
+        if not self._batch_is_checked:
             checks.check_range(low, high)
-            self._knows_data, self._range = True, (low, high)
+            self._batch_is_checked, self._range = True, (low, high)
 
-    def discriminator(self, logits: Any) -> None:
+    def check_logits(self, logits: Any) -> None:
         """At the first call: a ValueError or a warning if the discriminator ends in an activation that bounds its output."""
-        if not self._knows_discriminator:
+        if not self._discriminator_is_checked:
             check_discriminator(self._caller, end_of_graph(logits))
-            self._knows_discriminator = True
+            self._discriminator_is_checked = True
 
-    def generator(self, fake: Any) -> None:
+    def check_generated(self, fake: Any) -> None:
         """At the first call: a warning if the generator's last activation cannot give the values of the first batch."""
         if self._range is not None:
             check_generator(self._caller, end_of_graph(fake), *self._range)

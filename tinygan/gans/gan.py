@@ -36,7 +36,7 @@ class GAN:
     def __init__(self, generator: nn.Module, discriminator: nn.Module, latent_dim: int, *, noise: str = "normal",
                  g_optimizer: Optimizer | None = None, d_optimizer: Optimizer | None = None,
                  key: Key | None = None) -> None:
-        lookup(NOISES, "GAN", "noise", noise)
+        lookup(NOISES, "GAN", "noise", noise)  # an error if there is no such noise
         checks.check_players(generator, discriminator, latent_dim, g_optimizer, d_optimizer)
         key = as_key("GAN", key, Key(0))
         self._generator = generator.initialize(key.fold("generator"))
@@ -50,11 +50,11 @@ class GAN:
         # Every step needs these, and finding them takes a walk through the network: so it is done once.
         self.g_parameters = generator.parameters()
         self.d_parameters = discriminator.parameters()
-        # The modules whose running statistics a player's own update changes:
-        self.g_identities = nn.identities(generator)
-        self.d_identities = nn.identities(discriminator)
-        self.keys = KeyStream(key.fold("training"))
-        self._steps = Count()
+        # A player's own update changes the running statistics (of batch norm) of these modules only (`Context.updating`):
+        self.g_modules = nn.identities(generator)
+        self.d_modules = nn.identities(discriminator)
+        self.keys = KeyStream(key.fold("training"))  # all random numbers of the training are drawn from these keys
+        self._steps = Count()  # (a count that also advances when a captured step is replayed)
 
     @property
     def generator(self) -> nn.Module:

@@ -64,7 +64,7 @@ class Unrolling(NamedTuple):
     """The next `steps` updates that a discriminator's optimiser would make, and the generator's loss after them.
 
     A point is the state of the discriminator before or after an update: one array of all its parameters and its optimiser's
-    slots (see `Optimizer.pack`). parameters: a function that takes the parameters out of a point. judged: a function that
+    slots (see `Optimizer.pack`). parameters: a function that takes the parameters out of a point. d_batch: a function that
     makes, of generated images, the images for d_loss. (g_loss takes the generated images themselves.) truncate: the
     generator's gradient goes back through the last `truncate` updates only. The updates before count as constants (this is
     biased; Shaban et al. 2019).
@@ -72,39 +72,39 @@ class Unrolling(NamedTuple):
 
     d_loss: Loss
     g_loss: Loss
-    judged: Callable[[Any], Any]
+    d_batch: Callable[[Any], Any]
     parameters: Callable[[Any], Parameters]
     optimizer: Optimizer
     steps: int
     truncate: int
 
-    def advance(self, point: Any, judged: Any, step: int) -> Tensor:
+    def advance(self, point: Any, d_batch: Any, step: int) -> Tensor:
         """One update of the discriminator, recorded so that it can be differentiated."""
         parameters = self.parameters(point)
-        gradients = grad(self.d_loss(parameters, judged), parameters, create_graph=True)
+        gradients = grad(self.d_loss(parameters, d_batch), parameters, create_graph=True)
         return self.optimizer.advance(point, gradients, self.optimizer.count + step)
 
-    def advance_array(self, point: Array, judged: Any, step: int) -> Array:
+    def advance_array(self, point: Array, d_batch: Any, step: int) -> Array:
         """As `advance`, but without a graph."""
         parameters = [wrap(values, Leaf()) for values in self.parameters(point)]
-        gradients = grad(self.d_loss(parameters, judged), parameters)
+        gradients = grad(self.d_loss(parameters, d_batch), parameters)
         return self.optimizer.advance(point, [g.array for g in gradients], self.optimizer.count + step)
 
     def rematerialized(self, fake: Array) -> tuple[Tensor, Array]:
         """The generator's loss and its gradient with respect to the generated images. It is exact, and holds the graph of
         only one step at a time."""
-        points, judged = [self.optimizer.pack()], self.judged(fake)
+        points, d_batch = [self.optimizer.pack()], self.d_batch(fake)
         for step in range(self.steps):
-            points.append(self.advance_array(points[-1], judged, step))
+            points.append(self.advance_array(points[-1], d_batch, step))
             del points[:-1 - self.truncate]  # the gradient goes back no further
-        del judged
+        del d_batch
         last, images = wrap(points.pop(), Leaf()), wrap(fake, Leaf())
         loss = self.g_loss(self.parameters(last), images)
         cotangent, by_images = (g.array for g in grad(loss, [last, images]))
         del last, images
         for step in reversed(range(self.steps - self.truncate, self.steps)):
             point, images = wrap(points.pop(), Leaf()), wrap(fake, Leaf())
-            after = self.advance(point, self.judged(images), step)
+            after = self.advance(point, self.d_batch(images), step)
             cotangent, more = (g.array for g in grad(after, [point, images], cotangent))
             by_images = by_images + more
             del after, point, images, more  # free this step's graph before the next one is recorded
@@ -115,12 +115,12 @@ class Unrolling(NamedTuple):
         point: Any = self.optimizer.pack()
         constant = self.steps - self.truncate
         if constant:
-            judged = self.judged(fake.array)
+            d_batch = self.d_batch(fake.array)
             for step in range(constant):
-                point = self.advance_array(point, judged, step)
-        point, judged = wrap(point, Leaf()), self.judged(fake)
+                point = self.advance_array(point, d_batch, step)
+        point, d_batch = wrap(point, Leaf()), self.d_batch(fake)
         for step in range(constant, self.steps):
-            point = self.advance(point, judged, step)
+            point = self.advance(point, d_batch, step)
         return self.g_loss(self.parameters(point), fake)
 
 
@@ -183,9 +183,9 @@ class UnrolledGAN(VanillaGAN):
     def unrolled_gradients(self, real: Any, z: Any) -> tuple[Tensor, list[Tensor]]:
         """The generator's loss and its gradients in the order of `generator.parameters()`. real (N, ...): the images for the
         updates ahead. z (N, latent_dim): latent vectors."""
-        with override(updating=self.g_identities):
+        with override(updating=self.g_modules):
             fake = self.generator(z)
-        self._first_step.generator(fake)
+        self._first_step_checks.check_generated(fake)
         ahead = self.look_ahead(real)
         if self.rematerialize:
             loss, by_images = ahead.rematerialized(fake.array)
@@ -199,9 +199,9 @@ class UnrolledGAN(VanillaGAN):
         draws = self.keys.next_key()
         discriminator = as_function(self.discriminator)
 
-        def judged(images: Any) -> Any:
+        def d_batch(images: Any) -> Any:
             with use_key(KeyStream(draws.fold("d"))):
-                return self.judged(real, images)
+                return self.discriminator_batch(real, images)
 
         def d_loss(parameters: Parameters, images: Any) -> Tensor:
             with use_key(KeyStream(draws)), override(updating=frozenset()):
@@ -209,9 +209,9 @@ class UnrolledGAN(VanillaGAN):
 
         def g_loss(parameters: Parameters, images: Any) -> Tensor:
             with use_key(KeyStream(draws.fold("g"))):
-                seen = self.seen(images)
+                noisy = self.with_instance_noise(images)
             with use_key(KeyStream(draws)), override(updating=frozenset()):
-                return self.g_loss(discriminator(parameters)(seen))
+                return self.g_loss(discriminator(parameters)(noisy))
 
-        return Unrolling(d_loss, g_loss, judged, discriminator.parameters, self.d_optimizer, self.unroll_steps,
+        return Unrolling(d_loss, g_loss, d_batch, discriminator.parameters, self.d_optimizer, self.unroll_steps,
                          self.unroll_steps if self.truncate is None else self.truncate)

@@ -15,7 +15,7 @@ from tinygan.context import override
 from tinygan.devices import moved
 from tinygan.gans import batches, checks
 from tinygan.gans.costs import GENERATOR_COSTS
-from tinygan.gans.first_step import FirstStep
+from tinygan.gans.first_step import FirstStepChecks
 from tinygan.gans.gan import GAN
 from tinygan.gans.instance_noise import check_deviation, noisy
 from tinygan.gans.stats import Stats, mean_stats, number
@@ -58,9 +58,9 @@ class VanillaGAN(GAN):
         self.generator_cost = generator_cost
         self.label_smoothing = label_smoothing
         self.instance_noise = instance_noise
-        self.couples_examples = batches.couples_examples(discriminator)
+        self.couples_examples = batches.couples_examples(discriminator)  # as batch norm does: see `batches`
         takes_logits = type(self).d_loss is VanillaGAN.d_loss  # the loss of a subclass may take something else
-        self._first_step = FirstStep(type(self).__name__, discriminator, takes_logits)
+        self._first_step_checks = FirstStepChecks(type(self).__name__, discriminator, takes_logits)
 
     def step(self, real: npt.ArrayLike) -> Stats:
         """One round of Algorithm 1.
@@ -69,10 +69,10 @@ class VanillaGAN(GAN):
         a Tensor or one of PyTorch's tensors; it is converted to the weights' precision.
 
         Returns the losses and probabilities. Those of the discriminator are means over its updates. Raises an error before
-        any weight changes if the images cannot be right (see `FirstStep`).
+        any weight changes if the images cannot be right (see `FirstStepChecks`).
         """
         images = self._batch(real)
-        with use_key(self.keys):
+        with use_key(self.keys):  # dropout and instance noise draw from the training's keys too
             stats = self._update_discriminator(images)
             g_loss = self._update_generator(len(images) // self.d_steps)
         self._steps.advance()
@@ -85,7 +85,7 @@ class VanillaGAN(GAN):
             loss, gradients, real_logits, fake_logits = self.d_gradients(batch, self.latent(len(batch)))
             self.d_optimizer.step(gradients)
             d_real, d_fake = (number(mean(sigmoid(as_array(logits)))) for logits in (real_logits, fake_logits))
-            updates.append(Stats(number(loss), math.nan, d_real, d_fake))
+            updates.append(Stats(number(loss), math.nan, d_real, d_fake))  # (on a GPU `number` returns an array: no waiting)
         return mean_stats(updates)
 
     def _update_generator(self, n: int) -> Any:
@@ -100,24 +100,24 @@ class VanillaGAN(GAN):
         with override(recording=False, updating=frozenset()):  # no graph, and the running statistics stay as they are
             fake = self.generator(z)
         checks.check_shapes(type(self).__name__, real, fake)
-        with override(updating=self.d_identities):
-            loss, real_logits, fake_logits = self.d_loss(self.discriminator, self.judged(real, fake))
+        with override(updating=self.d_modules):  # only the discriminator's running statistics are updated
+            loss, real_logits, fake_logits = self.d_loss(self.discriminator, self.discriminator_batch(real, fake))
         return loss, grad(loss, self.d_parameters), real_logits, fake_logits
 
     def g_gradients(self, z: Any) -> tuple[Tensor, list[Tensor]]:
         """For latent vectors z (N, latent_dim): the generator's loss and its gradients in the order of
         `generator.parameters()`. `grad` goes back through the discriminator, but computes no gradients of its weights."""
-        with override(updating=self.g_identities):
+        with override(updating=self.g_modules):
             fake = self.generator(z)
-            self._first_step.generator(fake)
-            loss = self.g_loss(self.discriminator(self.seen(fake)))
+            self._first_step_checks.check_generated(fake)
+            loss = self.g_loss(self.discriminator(self.with_instance_noise(fake)))
         return loss, grad(loss, self.g_parameters)
 
-    def d_loss(self, discriminator: Callable[[Any], Any], images: batches.Judged) -> tuple[Tensor, Any, Any]:
-        """What the discriminator minimises, for images that `judged` returned, and its logits for the real and the generated
-        images."""
+    def d_loss(self, discriminator: Callable[[Any], Any], images: batches.DiscriminatorBatch) -> tuple[Tensor, Any, Any]:
+        """What the discriminator minimises, for images that `discriminator_batch` returned, and its logits for the real and
+        the generated images."""
         logits = batches.logits_of(type(self).__name__, discriminator, images)
-        self._first_step.discriminator(logits.returned)
+        self._first_step_checks.check_logits(logits.returned)
         # With targets of 1 and 0: -mean(log D(x)) - mean(log(1 - D(G(z))))
         loss = logits.cross_entropy(real_target=1.0 - self.label_smoothing, fake_target=0.0)
         return loss, logits.real, logits.fake
@@ -127,19 +127,21 @@ class VanillaGAN(GAN):
         loss: Tensor = lookup(GENERATOR_COSTS, type(self).__name__, "generator_cost", self.generator_cost).of_logits(logits)
         return loss
 
-    def judged(self, real: Any, fake: Any) -> batches.Judged:
-        """The real and generated images (N, ...) of an update, as the discriminator sees them."""
-        return batches.joined(self.seen(real), self.seen(fake), self.couples_examples)
+    def discriminator_batch(self, real: Any, fake: Any) -> batches.DiscriminatorBatch:
+        """The discriminator's input in an update: real and generated images (N, ...) with instance noise, as one array, or
+        as a pair if they must go through it in two passes (see `batches`)."""
+        real, fake = self.with_instance_noise(real), self.with_instance_noise(fake)
+        return batches.discriminator_batch(real, fake, self.couples_examples)
 
-    def seen(self, images: Any) -> Any:
-        """Images (N, ...) as the discriminator sees them: with instance noise, which is drawn from the context's key."""
+    def with_instance_noise(self, images: Any) -> Any:
+        """Images (N, ...) plus instance noise (if there is any), drawn from the key of `use_key`."""
         return noisy(images, self.instance_noise, self._steps)
 
     def _batch(self, real: Any) -> Any:
         """real as an array on the networks' device. Raises an error if it is not what `step` expects."""
         weight = self.g_parameters[0]
         images = checks.as_batch(real, weight.dtype, self.d_steps)
-        self._first_step.batch(images)
+        self._first_step_checks.check_batch(images)
         return moved(images, backend_of(weight.array))
 
 
