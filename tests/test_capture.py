@@ -82,9 +82,9 @@ def same(a, b):
 
 
 @pytest.mark.parametrize("name", GAMES)
-def test_captured_steps_are_the_same_to_the_last_bit(other_device, name):
-    plain, plain_stats = trained(name, 6, other_device, captured=False)
-    captured, captured_stats = trained(name, 6, other_device, captured=True)
+def test_captured_steps_are_the_same_to_the_last_bit(device, name):
+    plain, plain_stats = trained(name, 6, device, captured=False)
+    captured, captured_stats = trained(name, 6, device, captured=True)
     same(captured, plain)
     assert captured_stats == plain_stats
 
@@ -98,9 +98,9 @@ def test_the_cpu_trains_alike(other_device, name):
         np.testing.assert_allclose(there[key], value, rtol=1e-3, atol=1e-4, err_msg=key)
 
 
-def test_labels_are_told_anew_at_each_replay(other_device):
+def test_labels_are_told_anew_at_each_replay(device):
     def trained(captured):
-        table, classify, optimizer = nn.Embedding(3, 4).to(other_device), nn.Dense(4, 3).to(other_device), tg.optim.Adam(0.1)
+        table, classify, optimizer = nn.Embedding(3, 4).to(device), nn.Dense(4, 3).to(device), tg.optim.Adam(0.1)
         table.initialize(Key(1)), classify.initialize(Key(2))
         weights = [*table.parameters(), *classify.parameters()]
         optimizer.bind({str(i): weight for i, weight in enumerate(weights)})
@@ -111,7 +111,7 @@ def test_labels_are_told_anew_at_each_replay(other_device):
             return loss
 
         run = tg.capture(step) if captured else step
-        losses = [float(run(tg.to_device(Key(7).fold(i).integers(5, 0, 3), other_device))) for i in range(5)]
+        losses = [float(run(tg.to_device(Key(7).fold(i).integers(5, 0, 3), device))) for i in range(5)]
         return losses, [weight.numpy() for weight in weights]
 
     plain, captured = trained(False), trained(True)
@@ -120,11 +120,11 @@ def test_labels_are_told_anew_at_each_replay(other_device):
         np.testing.assert_array_equal(got, expected)
 
 
-def test_other_shapes_are_recorded_again(other_device):
-    plain, captured = GAMES["vanilla"]().to(other_device), GAMES["vanilla"]().to(other_device)
+def test_other_shapes_are_recorded_again(device):
+    plain, captured = GAMES["vanilla"]().to(device), GAMES["vanilla"]().to(device)
     step = tg.capture(captured.step)
     for n in (4, 4, 4, 2, 2, 2, 4, 4):
-        real = batches(plain, 1, other_device, n)[0]
+        real = batches(plain, 1, device, n)[0]
         expected = plain.step(real)
         assert [float(a) for a in step(real)] == [float(a) for a in expected]
     same(captured.state_dict(), plain.state_dict())
@@ -135,9 +135,9 @@ CHANGES = {"recording": False, "training": {}, "updating": frozenset(), "detect_
 
 
 @pytest.mark.parametrize("field", CHANGES)
-def test_under_a_changed_context_it_is_recorded_again(other_device, field):
+def test_under_a_changed_context_it_is_recorded_again(device, field):
     runs = []
-    step, x = tg.capture(lambda x: runs.append(1) or tg.mul(x, 2.0)), tg.to_device(np.ones(3, np.float32), other_device)
+    step, x = tg.capture(lambda x: runs.append(1) or tg.mul(x, 2.0)), tg.to_device(np.ones(3, np.float32), device)
     for _ in range(3):
         step(x)
     assert len(runs) == 2  # once as usual, once recorded
@@ -150,20 +150,20 @@ def test_each_field_of_the_context_decides_a_step_or_is_known_not_to():
     assert set(CONTEXT.get()._fields) == {*CHANGES, "keys", "listener", "checkpoint_versions"}
 
 
-def test_players_that_were_moved_or_converted_are_recorded_again(other_device):
-    games = [GAMES["vanilla"]().to(other_device) for _ in range(2)]
+def test_players_that_were_moved_or_converted_are_recorded_again(device):
+    games = [GAMES["vanilla"]().to(device) for _ in range(2)]
     step = tg.capture(games[1].step)
-    for real in batches(games[0], 6, other_device):
+    for real in batches(games[0], 6, device):
         games[0].step(real)
         step(real)
         for game in games:
-            game.to("cpu").to(other_device)
+            game.to("cpu").to(device)
     same(games[1].state_dict(), games[0].state_dict())
 
 
-def test_an_optimisers_first_step_inside_is_an_error(other_device):
+def test_an_optimisers_first_step_inside_is_an_error(device):
     weight = tg.Parameter(np.ones(3, np.float32))
-    weight.move(tg.devices.device(other_device))
+    weight.move(tg.devices.device(device))
     optimizer, calls = tg.optim.Adam(), []
     optimizer.bind({"weight": weight})
 
@@ -173,16 +173,16 @@ def test_an_optimisers_first_step_inside_is_an_error(other_device):
             optimizer.step([x])
         return x
 
-    captured, x = tg.capture(step), tg.to_device(np.ones(3, np.float32), other_device)
+    captured, x = tg.capture(step), tg.to_device(np.ones(3, np.float32), device)
     captured(x)
     with pytest.raises(RuntimeError, match="its first step cannot be captured"):
         captured(x)
 
 
-def test_a_state_loaded_in_between_counts(other_device):
-    game = GAMES["vanilla"]().to(other_device)
+def test_a_state_loaded_in_between_counts(device):
+    game = GAMES["vanilla"]().to(device)
     step = tg.capture(game.step)
-    reals = batches(game, 3, other_device)
+    reals = batches(game, 3, device)
     for real in reals:
         step(real)
     state = game.state_dict()
@@ -195,21 +195,21 @@ def test_a_state_loaded_in_between_counts(other_device):
     same(game.state_dict(), after)
 
 
-def test_what_is_sampled_between_replays_is_new(other_device):
-    game = GAMES["convolutions"]().to(other_device)
+def test_what_is_sampled_between_replays_is_new(device):
+    game = GAMES["convolutions"]().to(device)
     step = tg.capture(game.step)
     seen = []
-    for real in batches(game, 4, other_device):
+    for real in batches(game, 4, device):
         step(real)
-        twin = GAMES["convolutions"]().to(other_device)
+        twin = GAMES["convolutions"]().to(device)
         twin.load_state_dict(game.state_dict())
         seen.append(game.sample(4))
         np.testing.assert_array_equal(seen[-1], twin.sample(4))
     assert all((a != b).any() for a, b in itertools.pairwise(seen))
 
 
-def test_reading_inside_is_an_error(other_device):
-    weight = tg.to_device(np.ones(3, np.float32), other_device)
+def test_reading_inside_is_an_error(device):
+    weight = tg.to_device(np.ones(3, np.float32), device)
 
     def step(x):
         return tg.mul(x, float(tg.sum(tg.mul(x, weight))))
@@ -232,26 +232,27 @@ def test_uploading_inside_is_an_error(other_device):
         captured(x)
 
 
-def test_on_the_cpu_it_is_the_function():
+def test_the_function_runs_twice_and_is_then_replayed(device):
     calls = []
     step = tg.capture(lambda x: calls.append(1) or tg.mul(x, 2.0))
-    for _ in range(3):
-        np.testing.assert_array_equal(step(np.ones(2, np.float32)), [2, 2])
-    assert len(calls) == 3
+    for value in range(4):
+        found = step(tg.to_device(np.full(2, value, np.float32), device))
+        np.testing.assert_array_equal(tg.to_device(found, "cpu"), np.full(2, 2 * value))
+    assert len(calls) == 2
 
 
-def test_results_are_copies(other_device):
+def test_results_are_copies(device):
     step = tg.capture(lambda x: (tg.sum(x), [tg.mul(x, 3.0)]))
-    x = tg.to_device(np.ones((2, 2), np.float32), other_device)
+    x = tg.to_device(np.ones((2, 2), np.float32), device)
     first = [step(x) for _ in range(3)][-1]
     step(tg.mul(x, 5.0))
     assert float(first[0]) == 4
     np.testing.assert_array_equal(tg.to_device(first[1][0], "cpu"), np.full((2, 2), 3))
 
 
-def test_the_ops_beside_the_networks_are_captured(other_device):
+def test_the_ops_beside_the_networks_are_captured(device):
     """Values and second-order gradients of ops that are made of several calls on arrays."""
-    index = tg.to_device(np.array([[0, 2, 2], [1, 1, 0]]), other_device)
+    index = tg.to_device(np.array([[0, 2, 2], [1, 1, 0]]), device)
 
     def step(x):
         x = tg.Tensor(x, requires_grad=True)
@@ -263,6 +264,6 @@ def test_the_ops_beside_the_networks_are_captured(other_device):
     for dtype in (np.float32, np.float64):
         captured, rng = tg.capture(step), np.random.default_rng(0)
         for _ in range(4):
-            x = tg.to_device(rng.uniform(0.2, 2, (2, 3)).astype(dtype), other_device)
+            x = tg.to_device(rng.uniform(0.2, 2, (2, 3)).astype(dtype), device)
             for found, expected in zip(captured(x), step(x), strict=True):
                 np.testing.assert_array_equal(found.numpy(), expected.numpy())

@@ -18,6 +18,7 @@ FLOORS = (
     ("devices", "random"),
     ("checks", "graph", "interop", "making", "ops", "parameters", "pullback", "staleness", "tensor"),  # the engine
     ("bound", "capture", "gradcheck", "higher_order", "nn", "saving"),
+    ("profiling",),
     ("fusion",),  # which layers run as one op; neither ops nor layers know of it
     ("gradcheck_cases", "optim"),
     ("gans",),

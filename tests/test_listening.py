@@ -26,12 +26,17 @@ class Tape:
 
     def __init__(self) -> None:
         self.used: list[Any] = []
+        self.constants: list[Any] = []
         self.actions: list[Callable[[], None]] = []
         self.conditions: list[Callable[[], bool]] = []
         self.kept: dict[Version, Derived] = {}
 
     def uses(self, tensor: Any) -> None:
         self.used.append(tensor)
+
+    def constant(self, array: Any) -> Any:
+        self.constants.append(array)
+        return array
 
     def feed(self, value: Any) -> Any:
         return np.asarray(value() if callable(value) else value)

@@ -34,6 +34,7 @@ from tinygan.ops import (
 
 from tinygan.devices import DeviceError, matmul_precision, to_device
 from tinygan.capture import capture
+from tinygan.profiling import profile
 from tinygan.fusion import fusion
 
 from tinygan import data, gans, metrics, nn, optim, random, saving, training
@@ -61,7 +62,7 @@ __all__ = [
     "avg_pool2d", "max_pool2d", "upsample",
     "batch_norm", "batch_norm_inference", "dropout", "layer_norm", "minibatch_similarity",
     "binary_cross_entropy_with_logits", "mean_absolute_error", "mean_squared_error", "softmax_cross_entropy",
-    "DeviceError", "capture", "fusion", "matmul_precision", "to_device",
+    "DeviceError", "capture", "fusion", "matmul_precision", "profile", "to_device",
     "data", "gans", "metrics", "nn", "optim", "random", "saving", "training",
 ]
 

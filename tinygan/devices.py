@@ -2,16 +2,17 @@
 kernels slowly on the CPU, for tests."""
 from __future__ import annotations
 
-__all__ = ["DeviceError", "device", "is_readable", "matmul_precision", "moved", "to_device"]
+__all__ = ["DeviceError", "device", "inspect", "is_readable", "matmul_precision", "moved", "to_device"]
 
 import re
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Any
 
 from tinygan.backends import BACKENDS, Array, Backend, backend_of, cpu
-from tinygan.context import override
+from tinygan.context import CONTEXT, override
 from tinygan.errors import DeviceError
-from tinygan.listening import is_recording_step
+from tinygan.listening import advanced
 
 PRECISIONS = ("float32", "tf32")
 NAME = re.compile(r"auto|cpu|emulated|cuda(?::(\d+))?")
@@ -80,7 +81,18 @@ def moved(array: Array, backend: Backend) -> Array:
 
 def is_readable(array: Array) -> bool:
     """Whether the host may look at the array's values now. While a step is recorded, a GPU has not computed them yet."""
-    return backend_of(array) is cpu or not is_recording_step()
+    listener = CONTEXT.get().listener
+    return listener is None or listener.backend is not backend_of(array)
+
+
+def inspect(array: Array, check: Callable[[Array], None]) -> None:
+    """Call `check`, which looks at the values of an argument of a step. While the step is recorded on the CPU, the check
+    also comes at the start of every replay. On a GPU there is none then, because it would have to wait for the GPU."""
+    if is_readable(array):
+        check(array)
+    elif backend_of(array) is cpu:
+        check(cpu.device.plain(array))
+        advanced(lambda: check(array))
 
 
 def matmul_precision(name: str) -> AbstractContextManager[None]:

@@ -24,7 +24,7 @@ import numpy as np
 from tinygan import checks
 from tinygan.backends import Array, backend_of, cpu
 from tinygan.context import CONTEXT, override
-from tinygan.staleness import UsedVersion, check_fresh, note_uses, used_versions
+from tinygan.staleness import UsedVersion, check_fresh, note_uses, told_uses, used_versions
 from tinygan.tensor import FLOATS, Tensor, wrap
 
 OUT = -1  # in `Op.saves`: the op's own output
@@ -75,6 +75,8 @@ def apply(op: Op, *inputs: Any, **static: Any) -> Any:
             unusual = True
     if backend is None:  # all inputs are numbers
         backend, arrays = cpu, [np.asarray(x, dtype=np.float32 if any_tensor else None) for x in arrays]
+    if context.listener is not None:
+        arrays = told_uses(inputs, arrays)
     rule = op.vjp_rule
     if unusual and rule is not None and not op.view:  # ops with a gradient compute in one precision
         arrays = checks.of_one_precision(op, arrays)
@@ -93,9 +95,8 @@ def apply(op: Op, *inputs: Any, **static: Any) -> Any:
     result = _new_tensor(Tensor)
     result.array = out
     result.node = result.version = None
-    # A view of an input that may be overwritten gets the input's version. Whoever records this step or this checkpoint is
-    # told that the input was used.
-    if versioned and (op.view or context.listener is not None or context.checkpoint_versions is not None):
+    # A view of an input that may be overwritten gets the input's version. Whoever records a checkpoint is told of the input.
+    if versioned and (op.view or context.checkpoint_versions is not None):
         note_uses(op, inputs, result)
     if tracked and context.recording:
         if rule is None:  # no vjp: the result is a constant

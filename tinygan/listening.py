@@ -7,7 +7,7 @@ only listener is `tinygan.capture.Recording`.
 """
 from __future__ import annotations
 
-__all__ = ["Listener", "advanced", "is_recording_step", "read_by_host", "relies_on"]
+__all__ = ["Listener", "advanced", "is_recording_step", "read_by_host", "relies_on", "seen", "used"]
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol
@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from tinygan.context import CONTEXT
 
 if TYPE_CHECKING:
+    from tinygan.backends import Backend
     from tinygan.tensor import Tensor
     from tinygan.versions import Derived, Version
 
@@ -22,8 +23,15 @@ if TYPE_CHECKING:
 class Listener(Protocol):
     """The calls that the engine makes to the object that records a step."""
 
+    backend: Backend
+    """The device whose work is recorded."""
+
     def uses(self, tensor: Tensor) -> None:
         """The memory of a Parameter or Buffer is read or written. A replay will use the same memory."""
+
+    def constant(self, array: Any) -> Any:
+        """An op is about to read an array of the host that no op has computed. Returns it, or another array on its memory. A
+        replay will use the same memory."""
 
     def feed(self, value: Any) -> Any:
         """The host passes a value, or what a function returns, to the kernels. Returns an array that holds the value. A
@@ -40,6 +48,21 @@ class Listener(Protocol):
 
     def read_by_host(self, caller: str) -> None:
         """The host is about to read a value that the step computes. This is an error: a replay could not react to it."""
+
+
+def used(tensor: Tensor) -> None:
+    """The array of a Parameter or Buffer is about to be read or written. If a step is being recorded, read the tensor's
+    array only after this call: the recording may have exchanged it for one that tells of its uses."""
+    listener = CONTEXT.get().listener
+    if listener is not None:
+        listener.uses(tensor)
+
+
+def seen(array: Any) -> Any:
+    """The array, which lives on after the step, for a function that is not an op. If a step is being recorded, it is one on
+    the same memory that tells of its uses."""
+    listener = CONTEXT.get().listener
+    return array if listener is None else listener.backend.device.seen(array)
 
 
 def advanced(action: Callable[[], None]) -> None:

@@ -18,7 +18,7 @@ import numpy as np
 
 from tinygan.backends import Backend, cpu
 from tinygan.context import CONTEXT, Context, override
-from tinygan.listening import advanced, is_recording_step
+from tinygan.listening import advanced
 
 Shape = int | Sequence[int]
 
@@ -74,11 +74,12 @@ class Key:
     def _told(self, backend: Backend) -> Any:
         """The Key's words for a kernel. While a step is recorded, this is a function that returns them, because the Key
         changes at each replay."""
-        if not is_recording_step():
+        listener = CONTEXT.get().listener
+        if listener is None:
             return self.data
-        if backend is cpu:
-            raise RuntimeError("random numbers drawn on the CPU inside a capture would be the same at every replay: draw "
-                               "them with the device's backend, or before the step")
+        if listener.backend is not backend:
+            raise RuntimeError(f"random numbers drawn on {backend.name} inside a capture on {listener.backend.name} would "
+                               "be the same at every replay: draw them with the device's backend, or before the step")
         return lambda: self.data
 
     def split(self, n: int) -> list[Key]:

@@ -2,7 +2,7 @@
 piece of memory counts the writes to it), and `grad` raises an error if one of them has changed."""
 from __future__ import annotations
 
-__all__ = ["Checksum", "UsedVersion", "check_fresh", "checksums", "note_uses", "used_versions"]
+__all__ = ["Checksum", "UsedVersion", "check_fresh", "checksums", "note_uses", "told_uses", "used_versions"]
 
 import zlib
 from collections.abc import Iterable
@@ -63,17 +63,28 @@ def checksums(values: Any) -> tuple[UsedVersion, ...]:
     return (UsedVersion(checksum, checksum.count, values.shape),)
 
 
+def told_uses(inputs: Iterable[Any], arrays: list[Any]) -> list[Any]:
+    """Tell the listener that records a step which Parameters, Buffers and constants an op is about to read. Returns the op's
+    arrays: the listener may have put others in their place."""
+    listener = CONTEXT.get().listener
+    assert listener is not None
+    found = [listener.constant(array) if type(array) is np.ndarray else array for array in arrays]
+    for i, x in enumerate(inputs):
+        if isinstance(x, Tensor) and x.version is not None:
+            listener.uses(x)
+            found[i] = x.array
+    return found
+
+
 def note_uses(op: Op, inputs: Iterable[Any], result: Tensor) -> None:
     """Called when an op has used Parameters or Buffers. A view of one gets its version, so it becomes stale at the same
-    time. Also tells the listener that records a step, and the `checkpoint` that this op runs in."""
+    time. Also tells the `checkpoint` that this op runs in."""
     context = CONTEXT.get()
     for x in inputs:
-        if isinstance(x, Tensor) and x.version is not None:
-            if op.view and backend_of(result.array).xp.may_share_memory(result.array, x.array):
-                result.version = x.version
-                x.version.watch(result.array)
-            if context.listener is not None:
-                context.listener.uses(x)
+        if op.view and isinstance(x, Tensor) and x.version is not None and (
+                backend_of(result.array).xp.may_share_memory(result.array, x.array)):
+            result.version = x.version
+            x.version.watch(result.array)
     if context.checkpoint_versions is not None:
         context.checkpoint_versions.extend(used_versions(inputs))
 

@@ -19,7 +19,7 @@ from tinygan.context import CONTEXT, override
 from tinygan.devices import device as find_device
 from tinygan.devices import moved
 from tinygan.interop.numpy_functions import ArrayUfunc, array_function, copied
-from tinygan.listening import read_by_host
+from tinygan.listening import read_by_host, used
 
 if TYPE_CHECKING:
     from tinygan.graph import Leaf, Node
@@ -114,7 +114,8 @@ class Tensor(Methods):
         return (self[i] for i in range(len(self)))
 
     def __repr__(self) -> str:
-        values = np.array2string(self.numpy(), precision=4, threshold=20, edgeitems=2, separator=", ")
+        read_by_host("print or repr()")
+        values = np.array2string(self._values(), precision=4, threshold=20, edgeitems=2, separator=", ")
         if self.node is None:
             origin = ""
         elif self.node.op is None:
@@ -127,13 +128,17 @@ class Tensor(Methods):
 
     def numpy(self) -> np.ndarray[Any, Any]:
         """The values as a read-only NumPy array: a view on the CPU, a copy from a GPU."""
-        read_by_host("numpy")  # an error while `tinygan.capture` records a step: a replay could not react to the values
+        read_by_host("numpy()")  # an error while `tinygan.capture` records a step: a replay could not react to the values
+        return self._values()
+
+    def _values(self) -> np.ndarray[Any, Any]:
         view = backend_of(self.array).to_numpy(self.array).view()
         view.flags.writeable = False
         return view
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray[Any, Any]:
-        view = self.numpy()
+        read_by_host("np.asarray, or another function of NumPy,")
+        view = self._values()
         if dtype is not None and np.dtype(dtype) != view.dtype:
             if copy is False:
                 raise ValueError(f"np.asarray: {np.dtype(dtype)} of a Tensor of {view.dtype} needs a copy")
@@ -150,27 +155,30 @@ class Tensor(Methods):
 
     def item(self) -> Any:
         """The one element, as a Python number."""
+        return self._number("item()")
+
+    def _number(self, caller: str) -> Any:
         if self.size != 1:
             raise ValueError(f"item: needs one element, got shape {self.shape}")
-        read_by_host("item")
+        read_by_host(caller)
         return self.array.item()
 
     def __float__(self) -> float:
-        return float(self.item())
+        return float(self._number("float()"))
 
     def __int__(self) -> int:
-        return int(self.item())
+        return int(self._number("int()"))
 
     def __bool__(self) -> bool:
         if self.size != 1:
             raise ValueError(f"bool: a Tensor of shape {self.shape} is not one truth value: use tinygan.any or tinygan.all")
-        return bool(self.item())
+        return bool(self._number("a truth value (`if`, `and`, `max`, bool())"))
 
     def __format__(self, spec: str) -> str:
-        return format(self.item(), spec) if spec else repr(self)
+        return format(self._number("a number in a text"), spec) if spec else repr(self)
 
     def tolist(self) -> Any:
-        read_by_host("tolist")
+        read_by_host("tolist()")
         return self.array.tolist()
 
     def __copy__(self) -> Tensor:
@@ -243,7 +251,11 @@ def wrap(array: Array, node: Node | None = None, version: Version | None = None)
 
 def as_array(value: Any) -> Any:
     """The array inside a Tensor; anything else as it is."""
-    return value.array if isinstance(value, Tensor) else value
+    if not isinstance(value, Tensor):
+        return value
+    if value.version is not None:
+        used(value)
+    return value.array
 
 
 def shape_of(caller: str, value: Any) -> tuple[int, ...]:

@@ -22,7 +22,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from .capture import capture
 from .data import DataError, Dataset
 from .data.feeding import Feeder
 from .data.files import counted
@@ -37,6 +36,7 @@ from .runs.folder import RunFolder, refuse_moved_data, refuse_occupied
 from .runs.history import History, Row
 from .runs.opening import OpenedRun, open_run, own_networks, untrained
 from .runs.settings import Settings, add_flags, complete
+from .runs.stepping import step_of
 from .runs.trainable import TrainableGAN
 from .runs.variants import VARIANTS, DCGANSettings, MinibatchSettings, UnrolledSettings, VanillaSettings, Variant, find
 from .saving import CheckpointError
@@ -138,7 +138,7 @@ class _Run:
         backend = find_device(settings.device)
         self._feeder = Feeder(dataset, backend)
         self._waits = backend.name == "cpu"  # whether a step waits until its losses are computed
-        self._round = gan.step if self._waits else capture(gan.step)
+        self._round = step_of(gan, settings.capture, on_cpu=self._waits)
         self._unread: list[tuple[Any, float]] = []  # steps whose losses are still on the GPU
         self._read = 0.0
         self._progress = report.Progress(settings, self._per_step)

@@ -2,7 +2,7 @@
 write."""
 from __future__ import annotations
 
-__all__ = ["Derived", "Version", "derived"]
+__all__ = ["Derived", "Version", "derived", "forget_derived"]
 
 import weakref
 from collections.abc import Callable
@@ -77,6 +77,12 @@ def _forget(known: _Known) -> None:
 
 _VERSIONS: dict[int, _Known] = {}
 """The version of every array of a Parameter or Buffer, and of every view of one that an op has made, by the array's id."""
+
+
+def forget_derived() -> None:
+    """Forget all that kernels have computed from weights. It will be computed again when it is needed."""
+    for known in list(_VERSIONS.values()):
+        known.version.derived = Derived()
 
 
 def derived(array: Any, key: Any, make: Callable[[], Any]) -> Any:

@@ -6,11 +6,9 @@ names with the same arguments.
 """
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-import numpy as xp
 
 from tinygan.kernels.cpu.activations import activation, activation_grad
 from tinygan.kernels.cpu.arithmetic import add, multiply, subtract
@@ -31,10 +29,15 @@ from tinygan.kernels.cpu.optimizers import adam, adam_grad, rmsprop, sgd
 from tinygan.kernels.cpu.perceptron import mlp, mlp_grad, mlp_second
 from tinygan.kernels.cpu.random import random_bits, random_normal, random_uniform
 from tinygan.kernels.cpu.reductions import add_at, log_softmax, logsumexp, mean, softmax, sum, sums_along
+from tinygan.kernels.cpu.runtime.feeding import feed
+from tinygan.kernels.cpu.runtime.host import Host
+from tinygan.kernels.cpu.runtime.namespace import Namespace
 from tinygan.kernels.cpu.runtime.workspace import empty
 
 name = "cpu"
 array_type = np.ndarray
+xp = Namespace()
+device = Host()
 Array = np.ndarray[Any, Any]
 
 __all__ = [
@@ -63,10 +66,5 @@ def to_numpy(array: Array) -> Array:
 
 def asarray(array: Any) -> Array:
     """The array in this backend's memory."""
-    return np.asarray(array)
-
-
-def feed(value: Array | Callable[[], Array]) -> Array:
-    """The value, or the result of calling it. (While a step is recorded, the CUDA backend calls it before every replay.)"""
-    return value() if callable(value) else value
+    return xp.asarray(array)
 

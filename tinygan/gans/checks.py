@@ -2,7 +2,7 @@
 and what was given."""
 from __future__ import annotations
 
-__all__ = ["LIMIT", "as_batch", "as_count", "as_images", "as_latent", "check_players", "check_range", "check_shapes",
+__all__ = ["LIMIT", "as_batch", "as_count", "as_images", "as_latent", "check_players", "check_range", "check_shape",
            "finite_range"]
 
 from typing import Any
@@ -62,10 +62,10 @@ def as_images(real: Any, dtype: np.dtype[Any]) -> Array:
         return array.astype(dtype, copy=False)
 
 
-def check_shapes(caller: str, real: Any, fake: Any) -> None:
-    """Raise ValueError if real and generated images have different shapes."""
-    if real.shape[1:] != fake.shape[1:]:
-        raise ValueError(f"{caller}: the images have shape {real.shape[1:]}, the generator makes {fake.shape[1:]}")
+def check_shape(caller: str, real: Any, made: tuple[int, ...]) -> None:
+    """Raise ValueError if real images (N, ...) have another shape than those that the generator makes."""
+    if real.shape[1:] != made:
+        raise ValueError(f"{caller}: the images have shape {real.shape[1:]}, the generator makes {made}")
 
 
 def finite_range(real: Array) -> tuple[float, float]:

@@ -11,9 +11,9 @@ from typing import Any
 
 from tinygan import nn
 from tinygan.backends import Array, backend_of, cpu
-from tinygan.devices import is_readable
+from tinygan.devices import inspect, is_readable
 from tinygan.gans import checks
-from tinygan.tensor import Tensor
+from tinygan.tensor import Tensor, as_array
 
 _ROUNDING = 0.01  # images in [0, 1] may exceed it a little, if they were rounded or resized
 _SPREAD = 0.25  # if all values of a batch are nearly equal, their scale is unknown
@@ -37,10 +37,18 @@ class FirstStepChecks:
         self._batch_is_checked = False
         self._range: tuple[float, float] | None = None  # of the first batch, until the generator has been checked
 
-    def check_batch(self, real: Array) -> None:
-        """Raise ValueError for a batch (N, ...) that cannot be images in [-1, 1]."""
-        if not is_readable(real) or (self._batch_is_checked and backend_of(real) is not cpu):
+    def check_batch(self, real: Array, given: Any) -> None:
+        """Raise ValueError for a batch (N, ...) that cannot be images in [-1, 1]. given: the batch before it was converted
+        to the weights' precision."""
+        if self._batch_is_checked and backend_of(real) is not cpu:
             return
+        if is_readable(real):
+            self._check_values(real)
+        else:  # every replay looks at its own batch, which it has not converted yet
+            dtype = real.dtype
+            inspect(as_array(given), lambda given: self._check_values(checks.as_images(given, dtype)))
+
+    def _check_values(self, real: Array) -> None:
         low, high = checks.finite_range(real)
         if not self._batch_is_checked:
             checks.check_range(low, high)

@@ -13,6 +13,7 @@ import numpy as np
 
 from tinygan.backends import backend_of, cpu
 from tinygan.counting import Count
+from tinygan.devices import is_readable
 from tinygan.ops import add, mul
 from tinygan.optim import Schedule
 from tinygan.random import next_key
@@ -35,6 +36,6 @@ def noisy(images: Any, deviation: float | Schedule, steps: Count) -> Any:
     if callable(deviation):
         schedule = deviation
         now = backend.feed(lambda: np.array(schedule(steps.value), images.dtype))  # (every replay calls it again)
-        if backend is cpu and not now:  # (on a GPU, reading it would have to wait)
+        if backend is cpu and is_readable(now) and not now:  # (on a GPU, reading it would have to wait)
             return images
     return add(images, mul(key.normal(images.shape, images.dtype, backend=backend), now))

@@ -7,7 +7,10 @@ import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from tinygan.backends import backend_of
+import numpy as np
+
+from tinygan.backends import backend_of, cpu
+from tinygan.devices import is_readable
 from tinygan.tensor import as_array
 
 
@@ -23,9 +26,10 @@ class Stats(NamedTuple):
 
 
 def number(value: Any) -> Any:
-    """An array of one number as a float. On a GPU it stays an array, because reading it would have to wait for the step."""
+    """An array of one number as a float. On a GPU it stays an array, because reading it would have to wait for the step; and
+    while a step is recorded it cannot be read."""
     array = as_array(value)
-    return array if backend_of(array).name != "cpu" else float(array)
+    return float(array) if backend_of(array) is cpu and is_readable(array) else array
 
 
 def mean_stats(updates: Sequence[Stats]) -> Stats:
@@ -36,4 +40,5 @@ def mean_stats(updates: Sequence[Stats]) -> Stats:
 def _mean(values: Sequence[Any]) -> Any:
     if all(isinstance(value, float) for value in values):
         return math.fsum(values) / len(values)
-    return sum(values[1:], values[0]) / len(values)
+    wide = [value.astype(np.float64) for value in values]
+    return sum(wide[1:], wide[0]) / len(wide)

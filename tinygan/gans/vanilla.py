@@ -60,6 +60,7 @@ class VanillaGAN(GAN):
         self.instance_noise = instance_noise
         self.couples_examples = batches.couples_examples(discriminator)  # as batch norm does: see `batches`
         takes_logits = type(self).d_loss is VanillaGAN.d_loss  # the loss of a subclass may take something else
+        self._image_shape: tuple[int, ...] | None = None  # of a generated image
         self._first_step_checks = FirstStepChecks(type(self).__name__, discriminator, takes_logits)
 
     def step(self, real: npt.ArrayLike) -> Stats:
@@ -99,7 +100,8 @@ class VanillaGAN(GAN):
         order of `discriminator.parameters()`, and the logits of the real and of the generated images."""
         with override(recording=False, updating=frozenset()):  # no graph, and the running statistics stay as they are
             fake = self.generator(z)
-        checks.check_shapes(type(self).__name__, real, fake)
+        self._image_shape = fake.shape[1:]
+        checks.check_shape(type(self).__name__, real, self._image_shape)
         with override(updating=self.d_modules):  # only the discriminator's running statistics are updated
             loss, real_logits, fake_logits = self.d_loss(self.discriminator, self.discriminator_batch(real, fake))
         return loss, grad(loss, self.d_parameters), real_logits, fake_logits
@@ -141,7 +143,9 @@ class VanillaGAN(GAN):
         """real as an array on the networks' device. Raises an error if it is not what `step` expects."""
         weight = self.g_parameters[0]
         images = checks.as_batch(real, weight.dtype, self.d_steps)
-        self._first_step_checks.check_batch(images)
+        if self._image_shape is not None:  # known from the first step on
+            checks.check_shape(type(self).__name__, images, self._image_shape)
+        self._first_step_checks.check_batch(images, real)
         return moved(images, backend_of(weight.array))
 
 

@@ -35,6 +35,6 @@ def _on_host(label: str, value: Any) -> Array:
         if str(value.dtype).startswith(("torch.bfloat16", "torch.float8")):
             value = value.float()
     try:
-        return np.asarray(value)
+        return cpu.asarray(value)
     except (ValueError, TypeError, RuntimeError) as error:
         raise TypeError(f"{label} should be an array of real numbers, got {type(value).__name__}: {error}") from error

@@ -49,7 +49,8 @@ class BatchNorm(Module):
         for buffer, value in ((self.running_mean, mean), (self.running_var, variance * (count / (count - 1)))):
             running = buffer.writable()
             running += (value - running) * running.dtype.type(self.momentum)
-        self.num_batches_tracked.assign(self.num_batches_tracked.array + 1)
+        batches = self.num_batches_tracked.writable()
+        batches += 1
 
     def describe(self) -> str:
         return f"{self.weight.size}"

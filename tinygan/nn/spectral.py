@@ -12,6 +12,7 @@ import numpy as np
 
 from tinygan import ops
 from tinygan.backends import backend_of, cpu
+from tinygan.devices import is_readable
 from tinygan.nn.conv import ConvTranspose2d
 from tinygan.nn.initializers import Initializer
 from tinygan.nn.module import Module, members
@@ -73,9 +74,9 @@ class SpectralNorm(Module):
         """The weight divided by sigma, with the present u and v."""
         original = getattr(self, _ORIGINAL)
         # Copies, because u and v may change before the backward pass.
-        u, v = (getattr(self, path).array.astype(original.dtype) for path in (_U, _V))
+        u, v = (as_array(getattr(self, path)).astype(original.dtype) for path in (_U, _V))
         sigma = ops.sum(ops.mul(u, ops.matmul(_matrix(original, self._outputs), v)))
-        if backend_of(as_array(sigma)) is cpu and as_array(sigma) == 0:
+        if _may_check(as_array(sigma)) and as_array(sigma) == 0:
             raise ValueError(f"SpectralNorm: u^T W v is 0, and the weight (of shape {original.shape}) cannot be divided by "
                              "it: the weight is zeros, or the vectors u and v belong to another weight")
         return ops.div(original, sigma)
@@ -120,6 +121,12 @@ def _matrix(weight: Any, outputs: int) -> Any:
     return ops.reshape(weight, (weight.shape[0], -1))
 
 
+def _may_check(x: Any) -> bool:
+    """Whether x may be looked at. On a GPU that would have to wait; there the loss becomes NaN. A step that is being
+    recorded was checked when it ran for the first time."""
+    return backend_of(x) is cpu and is_readable(x)
+
+
 def _iterate(weight: Any, u: Buffer, v: Buffer, outputs: int, eps: float, count: int) -> None:
     """Make `count` power iterations, which move u and v towards the singular vectors of the largest singular value."""
     matrix = _matrix(weight, outputs)
@@ -128,12 +135,12 @@ def _iterate(weight: Any, u: Buffer, v: Buffer, outputs: int, eps: float, count:
     def unit(x: Any) -> Any:
         """x / |x|. It is divided by its largest magnitude first, so that no square overflows or vanishes."""
         largest = largest_magnitude(x)
-        if backend is cpu and largest == 0:  # (on a GPU the check would have to wait: there the loss becomes NaN)
+        if _may_check(largest) and largest == 0:
             raise ValueError(f"SpectralNorm: a weight of zeros has no singular vectors (weight {weight.shape})")
         x = x / largest
         return x / backend.xp.maximum(backend.xp.sqrt((x * x).sum()), eps)
 
-    right = v.array.astype(matrix.dtype)
+    right = as_array(v).astype(matrix.dtype)
     for _ in range(count):
         left = unit(backend.matmul(matrix, right[:, None])[:, 0])
         right = unit(backend.matmul(matrix.T, left[:, None])[:, 0])

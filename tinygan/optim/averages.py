@@ -14,6 +14,7 @@ from tinygan.bound import Bound
 from tinygan.nn import Module, SpectralNorm
 from tinygan.nn.state import check_state
 from tinygan.parameters import Buffer, Parameter
+from tinygan.tensor import as_array
 
 
 class ExponentialMovingAverage:
@@ -51,12 +52,12 @@ class ExponentialMovingAverage:
         following = {path for _, *vectors in self._spectral for path in vectors}
         for path, tensor, average in self._pairs():
             if tensor.dtype.kind != "f":
-                average.assign(tensor.array)
+                average.assign(tensor)
             elif path not in following:
                 array = average.writable()
-                array += (tensor.array - array) * array.dtype.type(1 - self.decay)
+                array += (as_array(tensor) - array) * array.dtype.type(1 - self.decay)
         for (weight, u, v), iterate in self._spectral.items():
-            iterate(self._averages[weight].array, self._averages[u], self._averages[v])
+            iterate(as_array(self._averages[weight]), self._averages[u], self._averages[v])
 
     @contextmanager
     def applied(self) -> Iterator[None]:

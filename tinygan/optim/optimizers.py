@@ -17,7 +17,7 @@ from tinygan.bound import Bound
 from tinygan.counting import Count
 from tinygan.devices import moved
 from tinygan.kernels.optimizer_settings import AdamSettings, RMSPropSettings, Settings, SGDSettings
-from tinygan.listening import is_recording_step, relies_on
+from tinygan.listening import is_recording_step, relies_on, seen
 from tinygan.nn import Module
 from tinygan.nn.state import check_state
 from tinygan.ops import pack, unpacked
@@ -221,8 +221,8 @@ class Optimizer:
             raise TypeError(f"{type(self).__name__}.pack: the parameters should have one dtype, got "
                             f"{', '.join(sorted({str(p.dtype) for p in parameters}))}")
         self._allocate(parameters)
-        xp = backend_of(parameters[0].array).xp
-        lists = [[p.array for p in parameters], *self._slots.values()]
+        lists = [[as_array(p) for p in parameters], *([seen(a) for a in slot] for slot in self._slots.values())]
+        xp = backend_of(lists[0][0]).xp
         return xp.stack([xp.concatenate([a.reshape(-1) for a in arrays]) for arrays in lists])
 
     def unpack(self, packed: Any) -> list[Any]:

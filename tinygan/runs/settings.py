@@ -119,6 +119,8 @@ class Settings:
     device: str = option("auto", "where to compute: auto, cpu, cuda, cuda:1, ...", device_name, resume=Resume.UNRECORDED)
     precision: str | None = option(None, "precision of products on a GPU (default: float32); tf32 is faster and less exact",
                                    str, PRECISIONS, younger=True)
+    capture: bool = option(True, "run every step in Python, instead of recording one and replaying it", bool,
+                           resume=Resume.UNRECORDED)
     run_dir: str = option("", "where the run's files go", path, resume=Resume.UNRECORDED)
     evaluate: int | None = option(None, "every N epochs, compare generated digits with real ones (quality.json)", count,
                                   resume=Resume.FREE)
@@ -160,10 +162,11 @@ def add_flags(parser: argparse.ArgumentParser, settings: type[Settings]) -> None
             continue
         flag, kind, choices = "--" + item.name.replace("_", "-"), item.metadata["kind"], item.metadata["choices"]
         text = item.metadata["help"]
-        if not (item.default is None or item.default is False or item.default == ""):
+        if kind is not bool and item.default is not None and item.default != "":
             text += f" (default: {item.default})"
         if kind is bool:
-            parser.add_argument(flag, action="store_true", default=argparse.SUPPRESS, help=text)
+            flag, action = (f"--no-{flag[2:]}", "store_false") if item.default else (flag, "store_true")
+            parser.add_argument(flag, dest=item.name, action=action, default=argparse.SUPPRESS, help=text)
         else:
             parser.add_argument(flag, type=kind, choices=choices, default=argparse.SUPPRESS, help=text,
                                 metavar=kind.metavar if isinstance(kind, Kind) else None)

@@ -14,6 +14,7 @@ from tinygan.kernels.cpu.batchnorm import small
 from tinygan.kernels.cpu.batchnorm.normalized import Array, Normalized
 from tinygan.kernels.cpu.layout import channels_last
 from tinygan.kernels.cpu.runtime.loading import loaded
+from tinygan.kernels.cpu.runtime.workspace import contiguous
 
 __all__ = ["batch_norm", "batch_norm_input_grad", "batch_norm_input_grad_vjp", "batch_norm_statistics", "batch_norm_sums",
            "batch_norm_sums_vjp"]
@@ -41,7 +42,7 @@ def _normalized(x: Array, weight: Array, bias: Array, eps: float, mean: Array, v
     """x and the layer as the kernels take them. Raises ValueError for an activation that is not piecewise linear."""
     if activation_name not in PIECEWISE_LINEAR:
         raise ValueError(f"batch_norm: activation {activation_name!r}, expected one of {', '.join(PIECEWISE_LINEAR)}")
-    mean, inverse, weight, bias = map(np.ascontiguousarray, (mean, 1 / np.sqrt(var + var.dtype.type(eps)), weight, bias))
+    mean, inverse, weight, bias = map(contiguous, (mean, 1 / np.sqrt(var + var.dtype.type(eps)), weight, bias))
     return Normalized(_rows(x), mean, inverse, weight, bias, activation_name, slope)
 
 
@@ -75,7 +76,7 @@ def batch_norm_sums_vjp(h: Array, g: Array, x: Array, sums: Array, *told: Any) -
     count, nothing, scale = len(n.x), np.zeros_like(h[0]), h[1] * n.inverse
     factors = [h[0], h[1], nothing, -scale * sums[0] / count, -scale * sums[1] / count, nothing, scale]
     rows = _rows(g)
-    by_g, by_x = _kernels(x).combine(rows, rows, n, np.array(factors, x.dtype))
+    by_g, by_x = _kernels(x).combine(rows, rows, n, np.stack(factors).astype(x.dtype, copy=False))
     return _images(by_g, x), _images(by_x, x)
 
 
@@ -95,6 +96,6 @@ def batch_norm_input_grad_vjp(h: Array, g: Array, x: Array, sums: Array, *told: 
     of_a = -r * c * sums[1] / count
     factors = [nothing, nothing, c, -of_a * total / count, -of_a * weighted / count - n.weight * of_u * r * r / count, of_a,
                nothing]
-    by_g, by_x = kernels.combine(rows_h, rows, n, np.array(factors, x.dtype))
-    by_sums = np.array([total, weighted]) * (-c / count)
+    by_g, by_x = kernels.combine(rows_h, rows, n, np.stack(factors).astype(x.dtype, copy=False))
+    by_sums = np.stack([total, weighted]) * (-c / count)
     return _images(by_g, x), _images(by_x, x), (r * of_u).astype(x.dtype), by_sums.astype(x.dtype)

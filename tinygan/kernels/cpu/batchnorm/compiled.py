@@ -20,7 +20,7 @@ from tinygan.kernels.cpu.runtime.arguments import task
 from tinygan.kernels.cpu.runtime.arrays import REALS, address
 from tinygan.kernels.cpu.runtime.compiling import inline
 from tinygan.kernels.cpu.runtime.pool import pool
-from tinygan.kernels.cpu.runtime.workspace import empty
+from tinygan.kernels.cpu.runtime.workspace import contiguous, empty
 
 
 class Normalization(NamedTuple):
@@ -289,7 +289,7 @@ def _run(task: str, x: Array, vectors: Sequence[Array], activation: str = "ident
         vectors = [v[None].repeat(folded, 0) for v in vectors]  # (np.tile is many times slower)
         factors = factors if factors is None else factors[:, None].repeat(folded, 1)
     mean, inverse, weight, bias = map(address, vectors)
-    sums = np.empty((parts, totals, folded * channels)) if totals else None
+    sums = empty((parts, totals, folded * channels), np.float64) if totals else None
     pool.run(getattr(make(REALS[x.dtype]), task), Normalization(
         x=address(x), gradient=_address(gradient), second=_address(second), out=_address(out), out_x=_address(out_x),
         mean=mean, inverse=inverse, weight=weight, bias=bias, factors=_address(factors),
@@ -321,7 +321,7 @@ def gradient_sums(g: Array, n: Normalized) -> Array:
 
 
 def input_gradient(g: Array, n: Normalized, sums: Array) -> Array:
-    out, means = empty(g.shape, g.dtype), np.ascontiguousarray(sums / g.dtype.type(len(g)))
+    out, means = empty(g.shape, g.dtype), contiguous(sums / g.dtype.type(len(g)))
     _run("input_gradient", n.x, n[1:5], n.activation, n.slope, gradient=g, out=out, factors=means)
     return out
 

@@ -38,7 +38,7 @@ def gradient_sums(g: Array, n: Normalized) -> Array:
     """The sums over the rows of the gradient of z, and of this gradient times the normalised x: (2, channels)."""
     normal = _normal(n)
     by_z = g * _slopes(n, normal)
-    return np.array([by_z.sum(0, dtype=np.float64), (by_z * normal).sum(0, dtype=np.float64)], g.dtype)
+    return np.stack([by_z.sum(0, dtype=np.float64), (by_z * normal).sum(0, dtype=np.float64)]).astype(g.dtype)
 
 
 def input_gradient(g: Array, n: Normalized, sums: Array) -> Array:
@@ -50,7 +50,7 @@ def input_gradient(g: Array, n: Normalized, sums: Array) -> Array:
 def second_sums(h: Array, g: Array, n: Normalized) -> Array:
     """The sums over the rows of h, of h times the normalised x, and of h times the gradient of z: (3, channels), float64."""
     normal, h = _normal(n), h.astype(np.float64)
-    return np.array([h.sum(0), (h * normal).sum(0), (h * (g * _slopes(n, normal))).sum(0)])
+    return np.stack([h.sum(0), (h * normal).sum(0), (h * (g * _slopes(n, normal))).sum(0)])
 
 
 def combine(h: Array, g: Array, n: Normalized, factors: Array) -> tuple[Array, Array]:

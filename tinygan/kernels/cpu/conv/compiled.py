@@ -5,7 +5,6 @@ Images and maps are channels-last here, (N, H, W, C). `g` is a Geometry (see `op
 """
 from __future__ import annotations
 
-import ctypes
 from functools import lru_cache
 from typing import Any
 
@@ -24,7 +23,7 @@ from tinygan.kernels.cpu.matmul import gemm, microkernel
 from tinygan.kernels.cpu.runtime.arrays import REALS, address
 from tinygan.kernels.cpu.runtime.pool import pool
 from tinygan.kernels.cpu.runtime.simd import VECTOR_BYTES
-from tinygan.kernels.cpu.runtime.workspace import Scratch, empty
+from tinygan.kernels.cpu.runtime.workspace import Scratch, at_address, contiguous, empty, kept
 from tinygan.kernels.winograd import DIRECT, Tile
 from tinygan.versions import derived
 
@@ -41,12 +40,12 @@ def _run(kernel: int, arguments: tuple[Any, ...]) -> None:
 
 def conv2d(x: Array, weight: Array, g: Any, bias: Array | None, activation: int, slope: float) -> Array:
     """activation(x * weight + bias). activation: the code of a fused activation."""
-    return _convolve(x, weight, g, False, None if bias is None else np.ascontiguousarray(bias), activation, slope)
+    return _convolve(x, weight, g, False, None if bias is None else contiguous(bias), activation, slope)
 
 
 def conv2d_input_grad(y: Array, weight: Array, g: Any, bias: Array | None = None) -> Array:
     """The adjoint in x, plus bias."""
-    return _convolve(y, weight, g, True, None if bias is None else np.ascontiguousarray(bias), IDENTITY, 0.0)
+    return _convolve(y, weight, g, True, None if bias is None else contiguous(bias), IDENTITY, 0.0)
 
 
 def _convolve(source: Array, weight: Array, g: Any, adjoint: bool, bias: Array | None, activation: int,
@@ -64,7 +63,7 @@ def _convolve(source: Array, weight: Array, g: Any, adjoint: bool, bias: Array |
     per_group, source_bytes, target_bytes = kernels // g.groups, sizes.source.channels * item, sizes.target.channels * item
     for i in range(g.groups):
         group = weight[i * per_group:(i + 1) * per_group]
-        kernel = np.ascontiguousarray(group) if plan.packs_as_needed else group
+        kernel = contiguous(group) if plan.packs_as_needed else group
         u = None if plan.packs_as_needed else _packed(weight, group, plan)
         with Scratch(*plan.memory) as (v, products, weights, elements, patch):
             if plan.shares_channels:
@@ -84,7 +83,7 @@ def _packed(whole: Array, weight: Array, plan: TiledPlan) -> Array:
     the packed weight is kept until the Parameter changes."""
     def pack() -> Array:
         u = empty((plan.packed_bytes,), np.uint8)
-        source = np.ascontiguousarray(weight)
+        source = contiguous(weight)
         with Scratch(pool.size * plan.sizes.patch_each) as (elements,):
             _run(make_pack(REALS[weight.dtype]), Pack(
                 weight=plan.sizes.weight, kernel=address(source), packed=address(u), elements=elements,
@@ -102,7 +101,7 @@ def _convolve_lanes(source: Array, weight: Array, g: Any, adjoint: bool, bias: A
     rows = weight.transpose(2, 3, 0, 1) if adjoint else weight.transpose(2, 3, 1, 0)
     if adjoint:  # sort the columns of the kernel by phase, and reverse each phase
         rows = rows[:, [tap for phase in range(g.stride[1]) for tap in reversed(range(phase, g.kernel[1], g.stride[1]))]]
-    rows = np.ascontiguousarray(rows)
+    rows = contiguous(rows)
     sizes = planner.plan_lanes(dtype, g, source.shape[0], channels, kernels, adjoint, pool.size)
     table_each = planner.table_bytes(g)
     with Scratch(*(pool.size * each for each in (sizes.ring_each, sizes.row_each, table_each))) as (ring, row, table):
@@ -187,7 +186,7 @@ def _add_direct_weight_grad(c: Convolution, tile: Tile, dtype: Any, x_row: int, 
             _multiply_pieces(dtype, y + k * item, c.map.pixel_bytes, v, x_row, products, plane, starts, some, depth,
                              memory, panels)
             if pieces > 1:
-                each = np.ctypeslib.as_array(_pointer(products, dtype), (pieces, plane // item))[:, :some * depth]
+                each = at_address(products, (pieces, plane // item), dtype)[:, :some * depth]
                 np.sum(each[1:], axis=0, out=each[1])
                 each[0] += each[1]
             _run(make_reorder(real), Reorder(
@@ -201,7 +200,7 @@ def _multiply_pieces(dtype: Any, y: int, y_row: int, v: int, v_row: int, product
     `starts` to the next. plane: the bytes from product to product. y, v, products and memory are addresses; y_row, v_row
     and memory_each count bytes."""
     item, pieces = dtype.itemsize, len(starts) - 1
-    table = np.zeros(pieces, gemm.PRODUCTS)
+    table = kept(np.zeros(pieces, gemm.PRODUCTS))
     table["a"], table["a_row"], table["a_step"] = y + starts[:-1] * y_row, 1, y_row // item
     table["b"], table["b_step"], table["b_column"] = v + starts[:-1] * v_row, v_row // item, 1
     table["c"], table["c_stride"] = products + np.arange(pieces) * plane, depth
@@ -231,14 +230,9 @@ def _weight_grad_lanes(x: Array, y: Array, g: Any) -> Array:
         _run(lanes.make_weight_grad(REALS[x.dtype]), lanes.WeightGradLanes(
             sizes=sizes, source=address(x), target=address(y), ring=ring, row=row, sums=sums, sums_each=height * plane,
             sums_plane=plane))
-        found = np.ctypeslib.as_array(_pointer(sums, x.dtype), (pool.size, height, rows, kernels, lane_count))
+        found = at_address(sums, (pool.size, height, rows, kernels, lane_count), x.dtype)
         gradient = found[:, :, :width * channels].sum((0, 4)).reshape(height, width, channels, kernels)
-    return np.ascontiguousarray(gradient.transpose(3, 2, 0, 1))
-
-
-def _pointer(place: int, dtype: Any) -> Any:
-    """A C pointer to elements of that type."""
-    return ctypes.cast(place, ctypes.POINTER(ctypes.c_float if dtype == np.float32 else ctypes.c_double))
+    return contiguous(gradient.transpose(3, 2, 0, 1))
 
 
 # Every training with convolutions needs these.

@@ -10,11 +10,13 @@ from typing import Any
 
 import numpy as np
 
+from tinygan.kernels.cpu.runtime.workspace import contiguous, zeros
+
 Array = np.ndarray[Any, Any]
 
 
 def _channels_last(x: Array) -> Array:
-    return np.ascontiguousarray(x.transpose(0, 2, 3, 1))
+    return contiguous(x.transpose(0, 2, 3, 1))
 
 
 def _padded_size(g: Any) -> tuple[int, int]:
@@ -25,12 +27,12 @@ def _patches(x: Array, g: Any) -> Array:
     """x (N, C, H, W) -> its patches (N, OH, OW, kH, kW, C), a view of the padded image."""
     n, c = x.shape[:2]
     (height, width), (top, left) = _padded_size(g), g.padding
-    padded = np.zeros((n, height, width, c), x.dtype)
+    padded = zeros((n, height, width, c), x.dtype)
     padded[:, top:top + g.input[0], left:left + g.input[1]] = x.transpose(0, 2, 3, 1)
     s0, s1, s2, s3 = padded.strides
     return np.lib.stride_tricks.as_strided(
         padded, (n, *g.output, *g.kernel, c),
-        (s0, s1 * g.stride[0], s2 * g.stride[1], s1 * g.dilation[0], s2 * g.dilation[1], s3), writeable=False)
+        (s0, s1 * g.stride[0], s2 * g.stride[1], s1 * g.dilation[0], s2 * g.dilation[1], s3), subok=True, writeable=False)
 
 
 def _rows(images: Array, groups: int) -> Array:
@@ -67,18 +69,18 @@ def conv2d_input_grad(y: Array, weight: Array, g: Any) -> Array:
     patches = np.moveaxis(rows.reshape(g.groups, n, *g.output, *g.kernel, weight.shape[1]), 0, 5)
     patches = patches.reshape(n, *g.output, *g.kernel, channels)
     (height, width), (top, left) = _padded_size(g), g.padding
-    padded = np.zeros((n, height, width, channels), y.dtype)
+    padded = zeros((n, height, width, channels), y.dtype)
     for i in range(g.kernel[0]):
         for j in range(g.kernel[1]):
             first, side = i * g.dilation[0], j * g.dilation[1]
             padded[:, first:first + (g.output[0] - 1) * g.stride[0] + 1:g.stride[0],
                    side:side + (g.output[1] - 1) * g.stride[1] + 1:g.stride[1]] += patches[:, :, :, i, j]
     x = padded[:, top:top + g.input[0], left:left + g.input[1]]
-    return np.ascontiguousarray(x).transpose(0, 3, 1, 2)
+    return contiguous(x).transpose(0, 3, 1, 2)
 
 
 def conv2d_weight_grad(x: Array, y: Array, g: Any) -> Array:
     """(N, C, H, W), (N, K, OH, OW) -> (K, C / groups, kH, kW)."""
     rows = np.matmul(_rows(_channels_last(y), g.groups).transpose(0, 2, 1), _patch_rows(x, g))
     size = x.shape[1] // g.groups
-    return np.ascontiguousarray(rows.reshape(y.shape[1], *g.kernel, size).transpose(0, 3, 1, 2))
+    return contiguous(rows.reshape(y.shape[1], *g.kernel, size).transpose(0, 3, 1, 2))

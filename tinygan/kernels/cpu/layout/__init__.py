@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from tinygan.kernels.cpu.runtime.loading import loaded
+from tinygan.kernels.cpu.runtime.workspace import contiguous
 
 __all__ = ["channels_last", "reshape"]
 
@@ -21,7 +22,7 @@ def channels_last(x: Array) -> Array:
         return last
     if x.size > COMPILED_ABOVE and x.flags.c_contiguous:
         return _transposed(x.reshape(*x.shape[:2], -1)).reshape(last.shape)
-    return np.ascontiguousarray(last)
+    return contiguous(last)
 
 
 def reshape(x: Array, shape: tuple[int, ...]) -> Array:

@@ -7,6 +7,7 @@ import numpy as np
 
 from tinygan.kernels.cpu.activations.in_numpy import sigmoid, sigmoid_slope
 from tinygan.kernels.cpu.runtime.loading import loaded
+from tinygan.kernels.cpu.runtime.workspace import of_dtype
 
 __all__ = ["bce_with_logits", "bce_with_logits_curvature", "bce_with_logits_grad"]
 
@@ -23,7 +24,7 @@ def bce_with_logits(logits: Array, targets: Any) -> Array:
     """
     if logits.size > COMPILED_ABOVE:
         return loaded(_COMPILED).bce_with_logits(logits, targets)
-    targets, sizes = np.asarray(targets, logits.dtype), np.abs(logits)
+    targets, sizes = of_dtype(targets, logits.dtype), np.abs(logits)
     factors = np.where(logits < 0, targets, 1 - targets)
     return np.mean(np.where(factors == 0, 0, sizes) * factors + np.log1p(np.exp(-sizes)))
 

@@ -11,6 +11,7 @@ from tinygan.kernels.cpu.activations.functions import function
 from tinygan.kernels.cpu.runtime.arguments import packer, task
 from tinygan.kernels.cpu.runtime.arrays import REALS, address, pointer_to
 from tinygan.kernels.cpu.runtime.pool import pool
+from tinygan.kernels.cpu.runtime.workspace import contiguous, empty, kept, of_dtype
 
 Array = np.ndarray[Any, Any]
 
@@ -86,19 +87,19 @@ def _tasks(dtype: Any) -> Tasks:
 def _filled(targets: Any, logits: Array) -> Array:
     """The targets as an array with the shape and dtype of the logits."""
     if isinstance(targets, np.ndarray) and targets.shape == logits.shape:
-        return np.ascontiguousarray(targets, logits.dtype)
-    filled = np.empty(logits.shape, logits.dtype)
+        return contiguous(of_dtype(targets, logits.dtype))
+    filled = empty(logits.shape, logits.dtype)
     filled[...] = targets
     return filled
 
 
 def bce_with_logits(logits: Array, targets: Any) -> Any:
     """mean(softplus(logits) - targets * logits), for an array of targets or one number."""
-    logits, mean = np.ascontiguousarray(logits), np.empty(1)
+    logits, mean = contiguous(logits), empty((1,), np.float64)
     targets = _filled(targets, logits)
     pool.run(_tasks(logits.dtype).loss, _packed(
         logits=address(logits), others=address(targets), g=0, out=address(mean), size=logits.size))
-    return logits.dtype.type(mean[0])
+    return mean[0].astype(logits.dtype)
 
 
 def bce_with_logits_grad(g: Array, logits: Array, targets: Any) -> Array:
@@ -108,11 +109,11 @@ def bce_with_logits_grad(g: Array, logits: Array, targets: Any) -> Array:
 
 def bce_with_logits_curvature(gg: Array, g: Array, logits: Array) -> Array:
     """gg * g / size * p * (1 - p), where p = sigmoid(logits); g is one number."""
-    return _elementwise(_tasks(logits.dtype).curvature, g, logits, np.ascontiguousarray(gg))
+    return _elementwise(_tasks(logits.dtype).curvature, g, logits, contiguous(gg))
 
 
 def _elementwise(kernel: int, g: Array, logits: Array, others: Array) -> Array:
-    logits, out, g = np.ascontiguousarray(logits), np.empty(logits.shape, logits.dtype), np.asarray(g, logits.dtype)
+    logits, out, g = contiguous(logits), empty(logits.shape, logits.dtype), kept(of_dtype(g, logits.dtype))
     pool.run(kernel, _packed(
         logits=address(logits), others=address(others), g=address(g), out=address(out), size=logits.size))
     return out

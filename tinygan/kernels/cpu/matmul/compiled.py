@@ -14,7 +14,7 @@ from tinygan.kernels.cpu.matmul.gemm import Product
 from tinygan.kernels.cpu.matmul.thin import ThinProduct
 from tinygan.kernels.cpu.runtime.arrays import REALS, address
 from tinygan.kernels.cpu.runtime.pool import pool
-from tinygan.kernels.cpu.runtime.workspace import Scratch, empty
+from tinygan.kernels.cpu.runtime.workspace import Scratch, contiguous, empty
 
 Array = np.ndarray[Any, Any]
 IDENTITY = CODES["identity"]
@@ -41,7 +41,7 @@ def _strides(x: Array) -> tuple[Array, int, int]:
     item = x.itemsize
     if (column == item or row == item) and row > 0 and column > 0 and not (row % item or column % item):
         return x, row // item, column // item
-    x = np.ascontiguousarray(x)
+    x = contiguous(x)
     return x, max(x.shape[1], 1), 1
 
 
@@ -105,8 +105,8 @@ def thin_product(a: Array, b: Array, out: Array | None = None, bias: Array | Non
     (m, k), n = a.shape, b.shape[1]
     if out is None:
         out = empty((m, n), a.dtype)
-    a, b = np.ascontiguousarray(a), np.ascontiguousarray(b)
-    bias = None if bias is None else np.ascontiguousarray(bias)
+    a, b = contiguous(a), contiguous(b)
+    bias = None if bias is None else contiguous(bias)
     pool.run(_thin(a.dtype), ThinProduct(
         a=address(a), b=address(b), bias=0 if bias is None else address(bias), out=address(out), m=m, k=k, n=n,
         activation=activation, slope=slope), pool.parts(m * n))

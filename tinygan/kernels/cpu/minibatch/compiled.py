@@ -24,7 +24,7 @@ from tinygan.kernels.cpu.runtime.arguments import task
 from tinygan.kernels.cpu.runtime.arrays import REALS, address, pointer_to
 from tinygan.kernels.cpu.runtime.compiling import inline
 from tinygan.kernels.cpu.runtime.pool import pool
-from tinygan.kernels.cpu.runtime.workspace import empty
+from tinygan.kernels.cpu.runtime.workspace import contiguous, empty
 
 Array = np.ndarray[Any, Any]
 
@@ -166,7 +166,7 @@ def _run(task: str, m: Array, g: Array | None = None, h: Array | None = None) ->
     both of them."""
     n, kernels, dimensions = m.shape
     parts = pool.parts(n * m.size)
-    inputs = [None if a is None else np.ascontiguousarray(np.moveaxis(a, 0, -1)) for a in (m, g, h)]
+    inputs = [None if a is None else contiguous(np.moveaxis(a, 0, -1)) for a in (m, g, h)]
     out, out_m, scratch = (empty(shape, m.dtype) for shape in ((kernels, n), (kernels, dimensions, n), (2 * parts, n)))
     at_m, at_g, at_h = (0 if a is None else address(a) for a in inputs)
     pool.run(getattr(make(REALS[m.dtype]), task), Pairs(

@@ -4,7 +4,7 @@ All arithmetic is in the precision of the arrays. `optim.rules` states the rules
 """
 from __future__ import annotations
 
-from functools import cache
+from functools import cache, partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,10 +13,11 @@ from numba import carray, types
 from tinygan.kernels.cpu.runtime.arguments import Arguments, packer, task
 from tinygan.kernels.cpu.runtime.arrays import REALS, address, pointer_to
 from tinygan.kernels.cpu.runtime.compiling import inline
+from tinygan.kernels.cpu.runtime.feeding import fed
 from tinygan.kernels.cpu.runtime.pool import pool
 from tinygan.kernels.cpu.runtime.shares import share
-from tinygan.kernels.cpu.runtime.workspace import empty
-from tinygan.kernels.optimizer_settings import HostSettings, fields, told
+from tinygan.kernels.cpu.runtime.workspace import contiguous, empty, kept
+from tinygan.kernels.optimizer_settings import HostSettings, fields
 from tinygan.kernels.squares import MARGIN, largest_square
 
 Array = np.ndarray[Any, Any]
@@ -29,24 +30,23 @@ two slots (arrays of state), and their size."""
 def step(rule: str, settings: HostSettings, parameters: list[Array], gradients: list[Array], *slots: list[Array]) -> None:
     """Update parameters and slots (the optimiser's state) in place. All are C-contiguous. One task updates all arrays of a
     dtype."""
-    numbers = told(settings)
-    gradients = [np.ascontiguousarray(g) for g in gradients]
+    gradients = [contiguous(g) for g in gradients]
     arrays = list(zip(parameters, gradients, slots[0], slots[-1], strict=True))  # a single slot fills both columns
     for dtype in {p.dtype for p in parameters}:
-        table = np.array([[address(p), address(g), address(a), address(b), p.size] for p, g, a, b in arrays
-                          if p.dtype == dtype], np.int64)
+        table = kept(np.array([[address(p), address(g), address(a), address(b), p.size] for p, g, a, b in arrays
+                               if p.dtype == dtype], np.int64))
         elements = sum([p.size for p in parameters if p.dtype == dtype])
-        pack = packer(arguments_of_step(rule))
-        pool.run(compile_step(rule, dtype), pack(address(table), len(table), elements, *numbers), pool.parts(elements))
+        pack = partial(packer(arguments_of_step(rule)), address(table), len(table), elements)
+        pool.run(compile_step(rule, dtype), fed(settings, pack), pool.parts(elements))
 
 
 def adam_grad(g: Array, packed: Array, gradient: Array, settings: HostSettings) -> Array:
     """See `adam_grad` in `__init__.py`."""
-    g, packed, gradient = np.ascontiguousarray(g), np.ascontiguousarray(packed), np.ascontiguousarray(gradient)
+    g, packed, gradient = contiguous(g), contiguous(packed), contiguous(gradient)
     out = empty((4, *packed.shape[1:]), packed.dtype)
-    pack = packer(arguments_of_adam_grad())
-    pool.run(_adam_grad(packed.dtype), pack(address(g), address(packed), address(gradient), address(out), gradient.size,
-                                            *told(settings)), pool.parts(gradient.size))
+    pack = partial(packer(arguments_of_adam_grad()), address(g), address(packed), address(gradient), address(out),
+                   gradient.size)
+    pool.run(_adam_grad(packed.dtype), fed(settings, pack), pool.parts(gradient.size))
     return out
 
 

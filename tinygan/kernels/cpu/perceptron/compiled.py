@@ -11,7 +11,7 @@ from tinygan.kernels.cpu.perceptron.kernels import Layer, Perceptron, Tasks, mak
 from tinygan.kernels.cpu.runtime.arguments import packer, records
 from tinygan.kernels.cpu.runtime.arrays import REALS, address
 from tinygan.kernels.cpu.runtime.pool import pool
-from tinygan.kernels.cpu.runtime.workspace import Scratch, empty
+from tinygan.kernels.cpu.runtime.workspace import Scratch, contiguous, empty
 
 Array = np.ndarray[Any, Any]
 _packed = packer(Perceptron)
@@ -66,18 +66,18 @@ def multilayer(task: str, x: Array, weights: Array, layers: tuple[Any, ...], out
     examples, dtype, plan = len(x), x.dtype, _plan(layers)
     size = plan.size
     parts = 1 if examples * size < SHARED_FROM_PRODUCTS else pool.size
-    x, weights, item = np.ascontiguousarray(x), np.ascontiguousarray(weights), dtype.itemsize
+    x, weights, item = contiguous(x), contiguous(weights), dtype.itemsize
     x_direction = direction = 0
     if g is not None:
-        g = np.ascontiguousarray(g)
+        g = contiguous(g)
     if directions is not None:
-        directions = np.ascontiguousarray(directions)
+        directions = contiguous(directions)
         x_direction = address(directions) if along[0] else 0
         direction = address(directions) + along[0] * x.size * item if along[1] else 0
     first = examples * layers[-1].outputs if outputs else 0
     last = first + x.size if by[0] else first
     out = empty((last + size if by[1] else last,), dtype)
-    partial = out[last:] if parts == 1 or not by[1] else np.empty((parts, size), dtype)
+    partial = out[last:] if parts == 1 or not by[1] else empty((parts, size), dtype)
     start, scratch_bytes = address(out), plan.scratch * item
     with Scratch(parts * scratch_bytes) as (memory,):
         out_x, out_weights = start + first * item if by[0] else 0, address(partial) if by[1] else 0

@@ -5,29 +5,31 @@ from typing import Any
 
 import numpy as np
 
+from tinygan.kernels.cpu.runtime.feeding import HostValue
 from tinygan.kernels.cpu.runtime.loading import loaded
+from tinygan.kernels.cpu.runtime.workspace import empty
 
 __all__ = ["random_bits", "random_normal", "random_uniform"]
 
 Array = np.ndarray[Any, Any]
 
 
-def random_bits(key: Array, out: Array) -> Array:
+def random_bits(key: HostValue, out: Array) -> Array:
     """Fill `out` with uniform uint32 words."""
     return loaded("tinygan.kernels.cpu.random.compiled").random_bits(key, out)
 
 
-def _unit(key: Array, shape: tuple[int, ...], dtype: Any) -> Array:
+def _unit(key: HostValue, shape: tuple[int, ...], dtype: Any) -> Array:
     """Uniform numbers in [0, 1), from 24 random bits each for float32 and 53 for float64."""
     if dtype == np.float32:
-        bits = random_bits(key, np.empty(shape, np.uint32)) >> np.uint32(8)
+        bits = random_bits(key, empty(shape, np.uint32)) >> np.uint32(8)
         return bits.astype(np.float32) * np.float32(2.0**-24)
-    words = random_bits(key, np.empty((*shape, 2), np.uint32)).astype(np.uint64)
+    words = random_bits(key, empty((*shape, 2), np.uint32)).astype(np.uint64)
     bits = (words[..., 0] << np.uint64(32) | words[..., 1]) >> np.uint64(11)
     return bits.astype(np.float64) * 2.0**-53
 
 
-def random_uniform(key: Array, out: Array, low: float, high: float) -> Array:
+def random_uniform(key: HostValue, out: Array, low: float, high: float) -> Array:
     """Fill `out` with uniform numbers in [low, high)."""
     kind = out.dtype.type
     np.multiply(_unit(key, out.shape, out.dtype), kind(high - low), out=out)
@@ -37,7 +39,7 @@ def random_uniform(key: Array, out: Array, low: float, high: float) -> Array:
     return out
 
 
-def random_normal(key: Array, out: Array) -> Array:
+def random_normal(key: HostValue, out: Array) -> Array:
     """Fill `out` with normal numbers of mean 0 and variance 1. Each pair is made from a pair of uniform numbers (Box, Muller
     1958)."""
     if out.dtype == np.float32 and out.flags.c_contiguous:

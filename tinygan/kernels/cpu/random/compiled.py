@@ -17,6 +17,7 @@ from numba.extending import intrinsic
 from tinygan.kernels.cpu.runtime.arguments import packer, task
 from tinygan.kernels.cpu.runtime.arrays import address, pointer_to
 from tinygan.kernels.cpu.runtime.compiling import inline
+from tinygan.kernels.cpu.runtime.feeding import HostValue, fed
 from tinygan.kernels.cpu.runtime.pool import pool
 from tinygan.kernels.cpu.runtime.shares import share
 from tinygan.kernels.cpu.runtime.workspace import empty
@@ -155,21 +156,21 @@ def make_normal() -> int:
     return normal
 
 
-def random_bits(key: Array, out: Array) -> Array:
+def random_bits(key: HostValue, out: Array) -> Array:
     """Fill a contiguous uint32 array with the random words that belong to a key."""
-    low, high = key.tolist()
-    pool.run(make_bits(), _packed(
-        key_low=low, key_high=high, out=address(out), size=out.size), pool.parts(COST_IN_ELEMENTS * out.size))
+    out_at, size = address(out), out.size
+    pool.run(make_bits(), fed(key, lambda low, high: _packed(key_low=low, key_high=high, out=out_at, size=size)),
+             pool.parts(COST_IN_ELEMENTS * size))
     return out
 
 
-def random_normal(key: Array, out: Array) -> Array:
+def random_normal(key: HostValue, out: Array) -> Array:
     """Fill a contiguous float32 array with normal numbers, made from the words that `random_bits` gives for the same key."""
     whole = -(-out.size // NUMBERS_AT_ONCE) * NUMBERS_AT_ONCE
     target = out if out.size == whole else empty((whole,), out.dtype)
-    low, high = key.tolist()
-    pool.run(make_normal(), _packed(
-        key_low=low, key_high=high, out=address(target), size=whole), pool.parts(COST_IN_ELEMENTS * whole))
+    target_at = address(target)
+    pool.run(make_normal(), fed(key, lambda low, high: _packed(key_low=low, key_high=high, out=target_at, size=whole)),
+             pool.parts(COST_IN_ELEMENTS * whole))
     if target is not out:
         out.reshape(-1)[...] = target[:out.size]
     return out

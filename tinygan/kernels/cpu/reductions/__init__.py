@@ -13,7 +13,7 @@ import numpy as np
 
 from tinygan.kernels import exponentials
 from tinygan.kernels.cpu.runtime.loading import loaded
-from tinygan.kernels.cpu.runtime.workspace import is_dense
+from tinygan.kernels.cpu.runtime.workspace import is_dense, zeros
 
 __all__ = ["add_at", "log_softmax", "logsumexp", "mean", "softmax", "sum", "sums_along"]
 
@@ -111,7 +111,7 @@ def add_at(out: Array, index: Any, g: Array) -> None:
     if out.dtype != np.float32 or g.size <= MOST_ADDED_IN_SEQUENCE:
         np.add.at(out, index, g)
     else:
-        wide = np.zeros(out.shape)
+        wide = zeros(out.shape, np.float64)
         np.add.at(wide, index, g.astype(np.float64))  # (with two different dtypes it would take five times as long)
         out += wide
 

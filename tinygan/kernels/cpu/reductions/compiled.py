@@ -11,6 +11,7 @@ from tinygan.kernels.cpu.runtime.arguments import packer, task
 from tinygan.kernels.cpu.runtime.arrays import REALS, address, pointer_to
 from tinygan.kernels.cpu.runtime.compiling import inline
 from tinygan.kernels.cpu.runtime.pool import pool
+from tinygan.kernels.cpu.runtime.workspace import empty
 
 Array = np.ndarray[Any, Any]
 SHORT_ROW = 32
@@ -107,7 +108,7 @@ def column_sums(x: Array) -> Array:
     """The sums of the columns of a C-contiguous matrix: (rows, columns) -> (columns,) in float64."""
     rows, columns = x.shape
     folded, parts = fold(rows, columns), pool.parts(x.size)
-    partial = np.empty((parts, 2, folded * columns))
+    partial = empty((parts, 2, folded * columns), np.float64)
     pool.run(make(REALS[x.dtype]), _packed(
         x=address(x), rows=rows // folded, columns=folded * columns, partial=address(partial)), parts)
     return unfolded(partial[:, :1], folded)[0]

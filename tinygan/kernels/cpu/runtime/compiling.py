@@ -260,9 +260,19 @@ def compiled(signature: Any, variant: str = "") -> Callable[[Callable[..., Any]]
             _cached(code, function)
             code.compile()
         _ALIVE.append(code)
+        NAMES[int(code.address or 0)] = _name(function)
         return int(code.address or 0)
 
     return compile_it
 
 
+def _name(function: Callable[..., Any]) -> str:
+    """A kernel's name for its users, such as "matmul.gemm" for `gemm` in `matmul/gemm.py`."""
+    parts = [*function.__module__.removeprefix("tinygan.kernels.cpu.").split("."), function.__name__]
+    return ".".join(part for part, after in zip(parts, [*parts[1:], ""], strict=True)
+                    if part not in ("compiled", "kernels", after))
+
+
+NAMES: dict[int, str] = {}
+"""The name of each compiled function, by its address: its room and its own name."""
 _ALIVE: list[Any] = []  # keeps the compiled functions alive: without its object the code at an address is freed

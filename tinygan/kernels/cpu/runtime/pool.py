@@ -26,7 +26,8 @@ from numba.extending import intrinsic
 
 from tinygan.kernels.cpu.runtime.arguments import packed
 from tinygan.kernels.cpu.runtime.arrays import address, array_at
-from tinygan.kernels.cpu.runtime.compiling import compiled, entry
+from tinygan.kernels.cpu.runtime.compiling import compiled, entry, inline
+from tinygan.kernels.cpu.runtime.recorded import ACTIVE
 
 # The indices of the words that caller and workers share. Each word is on a cache line of its own.
 TICKET, FUNCTION, ARGUMENTS, PARTS, DONE, STOP, BUSY, WORDS = 0, 8, 16, 24, 32, 40, 48, 56
@@ -136,14 +137,13 @@ def _take_parts(words: Any, once: Any) -> Any:
 _words_at = array_at(types.int64)
 
 
-@compiled(types.int64(types.int64, types.int64, types.int64, types.int64))
-def _shared(words_at: Any, function: Any, arguments: Any, parts: Any) -> Any:
+@inline
+def _share(words: Any, function: Any, arguments: Any, parts: Any) -> Any:
     """Publish a task, help with it, and return 1 when all of it is done. Return 0 if the workers are busy.
 
-    The workers are reserved and released inside this compiled function, because no exception from a signal handler can
-    interrupt it.
+    The workers are reserved and released inside compiled functions, because no exception from a signal handler can
+    interrupt them.
     """
-    words = _words_at(words_at, WORDS)
     if not replace(words, BUSY, 0, 1):
         return 0
     ticket = load(words, TICKET)
@@ -161,6 +161,24 @@ def _shared(words_at: Any, function: Any, arguments: Any, parts: Any) -> Any:
     return 1
 
 
+@compiled(types.int64(types.int64, types.int64, types.int64, types.int64))
+def _shared(words_at: Any, function: Any, arguments: Any, parts: Any) -> Any:
+    """`_share` for Python."""
+    return _share(_words_at(words_at, WORDS), function, arguments, parts)
+
+
+@compiled(types.void(types.int64, types.int64, types.int64, types.boolean))
+def _all(words_at: Any, table_at: Any, tasks: Any, share: Any) -> None:
+    """Run the tasks of a table one after another. A row of the table is a task: its address, that of its arguments, and its
+    number of parts. share: whether the workers may help."""
+    words, table = _words_at(words_at, WORDS), _words_at(table_at, 3 * tasks)
+    for task in range(tasks):
+        function, arguments, parts = table[3 * task], table[3 * task + 1], table[3 * task + 2]
+        if not (share and parts > 1 and _share(words, function, arguments, parts)):
+            for part in range(parts):
+                call(function, arguments, part, parts)
+
+
 @compiled(types.void(types.int64, types.int64, types.int64))
 def _alone(function: Any, arguments: Any, parts: Any) -> None:
     """Run all parts of a task in the calling thread."""
@@ -172,6 +190,7 @@ def _alone(function: Any, arguments: Any, parts: Any) -> None:
 _WORD, _BYTES = ctypes.c_int64, ctypes.c_char_p
 _run: Callable[[int, int, bytes, int], int] = ctypes.CFUNCTYPE(_WORD, _WORD, _WORD, _BYTES, _WORD)(_shared)
 _run_alone: Callable[[int, bytes, int], None] = ctypes.CFUNCTYPE(None, _WORD, _BYTES, _WORD)(_alone)
+_run_all: Callable[[int, int, int, bool], None] = ctypes.CFUNCTYPE(None, _WORD, _WORD, _WORD, ctypes.c_bool)(_all)
 
 
 class Pool:
@@ -197,21 +216,41 @@ class Pool:
         """Into how many parts to cut a simple loop over that many elements."""
         return 1 if elements < SHARED_FROM_ELEMENTS else self.size
 
-    def run(self, kernel: int, arguments: tuple[Any, ...] | bytes, parts: int = 1) -> None:
+    def run(self, kernel: int, arguments: tuple[Any, ...] | bytes | Callable[[], bytes], parts: int = 1) -> None:
         """Run all parts of a task and wait for them. kernel: the address of the task. arguments: a NamedTuple, or what
-        `packer` made of its values (see `arguments`). parts: see `Pool.parts`; a single part runs in the calling thread."""
-        task = arguments if isinstance(arguments, bytes) else packed(arguments)
+        `packer` made of its values (see `arguments`); or a function that returns these bytes and is called again before
+        every replay of a recorded step. parts: see `Pool.parts`; a single part runs in the calling thread."""
+        again = None
+        if callable(arguments):
+            again = arguments
+            task = arguments()
+        else:
+            task = arguments if isinstance(arguments, bytes) else packed(arguments)
+        if ACTIVE.recorder is not None:
+            ACTIVE.recorder.task(kernel, task, parts, again)
         if parts > 1 and self.size > 1:
-            if len(self._workers) < self.size - 1:
-                self._start()
-            if self._asleep:
-                with self._changing:
-                    sleepers, self._asleep = self._asleep, 0
-                for _ in range(sleepers):
-                    self._wake.release()
+            self._wake_up()
             if _run(self._words_at, kernel, task, parts):
                 return
         _run_alone(kernel, task, parts)  # also if another thread is using the workers
+
+    def run_all(self, table: int, tasks: int, share: bool) -> None:
+        """Run tasks one after another, in one call. table: the address of their table (see `_all`). share: whether one of
+        them has several parts."""
+        share = share and self.size > 1
+        if share:
+            self._wake_up()
+        _run_all(self._words_at, table, tasks, share)
+
+    def _wake_up(self) -> None:
+        """Start the workers, or wake those that sleep."""
+        if len(self._workers) < self.size - 1:
+            self._start()
+        if self._asleep:
+            with self._changing:
+                sleepers, self._asleep = self._asleep, 0
+            for _ in range(sleepers):
+                self._wake.release()
 
     def _start(self) -> None:
         with self._changing:

@@ -6,9 +6,12 @@ the next array of that size gets the buffer. Nobody has to free anything.
 """
 from __future__ import annotations
 
+import ctypes
 import math
 import sys
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -44,6 +47,10 @@ class _Buffers(threading.local):
         self.by_size: dict[int, list[_Buffer]] = {}
         self.clock = 0  # counts the arrays that got memory
         self.peak = 0  # the most bytes that were in use, the new buffer included, when one had to be made
+        # These differ while a step is recorded (see `private`).
+        self.reused_from = REUSED_FROM_BYTES
+        self.kind: type[Array] = np.ndarray
+        self.private: Private | None = None
 
 
 _BUFFERS = _Buffers()
@@ -53,18 +60,58 @@ def empty(shape: tuple[int, ...], dtype: Any) -> Array:
     """An uninitialised array. A large one is aligned to 64 bytes."""
     dtype = np.dtype(dtype)
     size = math.prod(shape) * dtype.itemsize
-    if size < REUSED_FROM_BYTES:
+    if size < _BUFFERS.reused_from:
         return np.empty(shape, dtype)
     for buffer in _BUFFERS.by_size.get(size, ()):
         if buffer.references() == REFERENCES_WHEN_FREE:
             break
     else:
-        _make_room(size)
+        if _BUFFERS.private is None:
+            _make_room(size)
         buffer = _Buffer(size)
         _BUFFERS.by_size.setdefault(size, []).append(buffer)
     _BUFFERS.clock += 1
     buffer.used = _BUFFERS.clock
-    return np.ndarray(shape, dtype, buffer.memory, buffer.offset)
+    return _BUFFERS.kind(shape, dtype, buffer.memory, buffer.offset)
+
+
+def zeros(shape: tuple[int, ...], dtype: Any) -> Array:
+    """An array of zeros."""
+    if _BUFFERS.private is None:
+        return np.zeros(shape, dtype)
+    x = empty(shape, dtype)
+    x[...] = 0
+    return x
+
+
+def contiguous(x: Array) -> Array:
+    """x, or a C-contiguous copy."""
+    return x if x.flags.c_contiguous else x.copy()
+
+
+def of_dtype(x: Any, dtype: Any) -> Array:
+    """x, an array or a number, as an array of that dtype."""
+    return x.astype(dtype, copy=False) if isinstance(x, np.ndarray) else np.asarray(x, dtype)
+
+
+def at_address(start: int, shape: tuple[int, ...], dtype: Any) -> Array:
+    """The C-contiguous array at an address. It does not keep the memory there alive."""
+    size = math.prod(shape) * np.dtype(dtype).itemsize
+    return _BUFFERS.kind(shape, dtype, (ctypes.c_char * size).from_address(start))
+
+
+def kept(table: Any) -> Any:
+    """A table of arguments, or a buffer, whose address a kernel gets. If a step is being recorded, the recording keeps it
+    alive."""
+    if _BUFFERS.private is not None:
+        _BUFFERS.private.kept.append(table)
+    return table
+
+
+def aligned(size: int) -> Array:
+    """An array of that many bytes, aligned to 64 bytes."""
+    buffer = _Buffer(size)
+    return buffer.memory[buffer.offset:buffer.offset + size]
 
 
 def is_dense(x: Array) -> bool:
@@ -78,6 +125,50 @@ def empty_like(x: Array) -> Array:
         return empty(x.shape, x.dtype)
     n, c, height, width = x.shape
     return empty((n, height, width, c), x.dtype).transpose(0, 3, 1, 2)
+
+
+class Private:
+    """The memory of one recorded step. It lives as long as this object."""
+
+    def __init__(self) -> None:
+        self.by_size: dict[int, list[_Buffer]] = {}
+        self.kept: list[Any] = []
+        for size, buffers in _BUFFERS.by_size.items():  # begin with what the thread does not need now
+            self.by_size[size] = [buffer for buffer in buffers if buffer.references() == REFERENCES_WHEN_FREE]
+            buffers[:] = [buffer for buffer in buffers if buffer.references() != REFERENCES_WHEN_FREE]
+            for buffer in self.by_size[size]:
+                buffer.used = 0
+
+    def end(self) -> None:
+        """Free what has not been used."""
+        for buffers in self.by_size.values():
+            buffers[:] = [buffer for buffer in buffers if buffer.used]
+
+    def owns(self, place: int) -> bool:
+        """Whether this address is in this memory."""
+        return any(0 <= place - buffer.start < max(size, 1) for size, buffers in self.by_size.items() for buffer in buffers)
+
+    @property
+    def bytes(self) -> int:
+        """The size of the memory."""
+        scratch = {id(buffer): buffer.size for buffer in self.kept if isinstance(buffer, _Buffer)}
+        return sum(size * len(buffers) for size, buffers in self.by_size.items()) + sum(scratch.values())
+
+
+@contextmanager
+def private(kind: type[Array]) -> Iterator[Private]:
+    """In the body, every array of this thread, small ones too, is of that type and gets memory that is used for nothing
+    else, also after the body. Only arrays of the body share it among themselves. It begins with the memory that earlier
+    arrays have left."""
+    before = vars(_BUFFERS).copy()
+    memory = Private()
+    vars(_BUFFERS).update(by_size=memory.by_size, reused_from=0, kind=kind, private=memory)
+    try:
+        yield memory
+    finally:
+        vars(_BUFFERS).update(before)
+        _KEPT.buffer = _NOTHING
+        memory.end()
 
 
 def _make_room(size: int) -> None:
@@ -122,6 +213,7 @@ class Scratch:
         if self._buffer.size < size:
             self._buffer = _NOTHING  # the old memory is freed before the new is allocated
             self._buffer = _Buffer(size)
+        kept(self._buffer)
         place = self._buffer.start
         addresses = []
         for size in self._sizes:
@@ -130,5 +222,6 @@ class Scratch:
         return addresses
 
     def __exit__(self, *_: object) -> None:
-        if _KEPT.buffer.size < self._buffer.size <= MOST_KEPT_BYTES:
+        most = MOST_KEPT_BYTES if _BUFFERS.private is None else math.inf
+        if _KEPT.buffer.size < self._buffer.size <= most:
             _KEPT.buffer = self._buffer

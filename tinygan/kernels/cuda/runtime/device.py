@@ -82,6 +82,22 @@ class Device:
         if count:
             self.launch(file, kernel, -(-count // THREADS), THREADS, *arguments, dtype=dtype, defines=defines)
 
+    def slot(self, array: Array) -> Array:
+        """A copy of an argument, which the recorded step reads."""
+        return self.xp.array(array)
+
+    def seen(self, array: Array) -> Array:
+        """The array as the recorded step uses it: as it is."""
+        return array
+
+    def plain(self, array: Array) -> Array:
+        """The array outside of the recording: as it is."""
+        return array
+
+    def twin(self, memory: np.ndarray[Any, Any]) -> Array:
+        """Memory on the device for the values that the host writes to `memory`."""
+        return self.xp.zeros(memory.nbytes, np.uint8)
+
     def empty(self, shape: tuple[int, ...], dtype: Any) -> Array:
         """An uninitialised C-contiguous array."""
         return self.xp.empty(shape, dtype)
