@@ -4,8 +4,11 @@ All subjects start from the same weights, examples and noise, and make one step.
 running statistics must agree in float64, and the losses in float32. The float32 gradients of each subject must be its own
 float64 gradients up to rounding. Adam's first update cannot be compared, because it is little more than the sign of the
 gradient. Instead, every parameter of both networks must have moved by about the learning rate after one step.
+
+A captured step of tinygan's must also leave the weights that the eager step leaves, to the last bit.
 """
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from harness import DifferentWorkError, Worker
@@ -52,6 +55,25 @@ def moved(before: tuple[Weights, Weights], after: tuple[Weights, Weights]) -> di
         for player, old, new in zip(("generator", "discriminator"), before, after, strict=True)
         for name in old
     }
+
+
+STEPS_WITH_REPLAYS = 4  # the first runs eagerly, the second is recorded, the others are replayed
+
+
+def check_replays(name: str, worker: Worker, variant: str, **arguments: Any) -> None:
+    """Raise DifferentWorkError unless the variant's step of tinygan's trains to the same bits as the eager one. arguments:
+    the subject's, besides the variant."""
+    trained = []
+    for way in (variant, f"{variant} eager"):
+        worker.call("create", variant=way, **arguments)
+        for _ in range(STEPS_WITH_REPLAYS):
+            worker.call("ask", method="step")
+        trained.append(worker.call("ask", method="weights"))
+    for player, ours, eager in zip(("generator", "discriminator"), *trained, strict=True):
+        for weight, expected in eager.items():
+            if not np.array_equal(ours[weight], expected, equal_nan=True):
+                raise DifferentWorkError(f"{name}: after {STEPS_WITH_REPLAYS} steps {player}.{weight} is not what the eager "
+                                         f"step makes of it; relative L2 {relative_l2(ours[weight], expected):.3g}")
 
 
 def check_rounding(evidence: Evidence) -> float:

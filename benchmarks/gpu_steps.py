@@ -58,20 +58,16 @@ class _OnDevice:
     gan: Any
     real: Any
 
-    def place(self, variant: str, device: str) -> None:
+    def place(self, device: str) -> None:
         self.gan.to(device)
         self.real = tg.to_device(self.real, device)
-        self.train: Callable[[Any], Any] = tg.capture(self.gan.step) if "captured" in variant.split() else self.gan.step
-
-    def step(self) -> None:
-        self.train(self.real)
 
 
 class Subject(_OnDevice, subject_tinygan.Subject):
     def __init__(self, model: Model, start: Start, variant: str, device: str) -> None:
         super().__init__(model, start, variant, 1)
         self.device = device
-        self.place(variant, device)
+        self.place(device)
 
     def gradients(self, d_noise: np.ndarray, g_noise: np.ndarray) -> Gradients:
         return super().gradients(*(tg.to_device(z, self.device) for z in (d_noise, g_noise)))
@@ -81,22 +77,14 @@ class Ring(_OnDevice, unrolled_tinygan.Subject):
     """The unrolled GAN, `recorded` or rematerialised."""
 
     def __init__(self, start: RingStart, steps: int, variant: str, device: str) -> None:
-        super().__init__(start, steps, "recorded" if "recorded" in variant.split() else "rematerialized", 1)
+        super().__init__(start, steps, variant, 1)
         self.device = device
-        self.place(variant, device)
+        self.place(device)
 
     def gradients(self, d_noise: np.ndarray, g_noise: np.ndarray) -> Gradients:
         """The generator's loss and gradients, after one update of the discriminator."""
         loss, found = super().gradients(*(tg.to_device(z, self.device) for z in (d_noise, g_noise)))
         return Gradients(0.0, loss, {}, {str(i): g for i, g in enumerate(found)})
-
-    def weights(self) -> tuple[Weights, Weights]:
-        """Copies of the weights: (generator, discriminator)."""
-        generator, discriminator = (
-            {str(i): p.numpy().copy() for i, p in enumerate(player.parameters())}
-            for player in (self.gan.generator, self.gan.discriminator)
-        )
-        return generator, discriminator
 
 
 def subject(card: Card, name: str, point: AnyStart, entry: Entry) -> Any:

@@ -19,6 +19,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+import jax_flags
+
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
 OVERRIDES = ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE")  # they replace OpenBLAS's own choice of kernels
@@ -67,11 +69,12 @@ class WorkerError(RuntimeError):
 
 class Worker:
     """A process with one subject. It runs only while it answers a call. checkout: a folder with the `tinygan` to import
-    instead of the installed one."""
+    instead of the installed one. extra: variables for its environment."""
 
-    def __init__(self, module: str, threads: int, checkout: str | None = None) -> None:
+    def __init__(self, module: str, threads: int, checkout: str | None = None,
+                 extra: Mapping[str, str] | None = None) -> None:
         self.module = module
-        environment = worker_environment(threads)
+        environment = {**worker_environment(threads), **(extra or {})}
         if checkout is not None:
             environment["PYTHONPATH"] = os.pathsep.join(filter(None, [checkout, environment.get("PYTHONPATH")]))
         self.process = subprocess.Popen(
@@ -150,11 +153,16 @@ def variants_of(variants: Mapping[str, list[str]], framework: str) -> list[str]:
     return variants["tinygan" if framework == BEFORE else framework]
 
 
-def worker(subject: str, framework: str, threads: int, before: str | None = None) -> Worker:
-    """A process that runs the module `subject`_`framework`. before: the checkout for the framework "before"."""
+def worker(subject: str, framework: str, threads: int, before: str | None = None, variant: str = "") -> Worker:
+    """A process that runs the module `subject`_`framework`. before: the checkout for the framework "before". variant: it may
+    have words of `jax_flags`. Raises WorkerError if JAX does not know such a flag."""
     if framework == BEFORE:
         return Worker(f"{subject}_tinygan", threads, before)
-    return Worker(f"{subject}_{framework}", threads)
+    try:
+        extra = jax_flags.environment(variant)
+    except ValueError as error:
+        raise WorkerError(str(error)) from error
+    return Worker(f"{subject}_{framework}", threads, extra=extra)
 
 
 def count(text: str) -> int:
@@ -229,7 +237,8 @@ def ratio_markdown(table: Mapping[str, Mapping[str, Mapping[str, float]]], ours:
     """A Markdown table of ratios for each peer."""
     parts = []
     for peer, rows in table.items():
-        names = {"row": f"{ours} / best of {peer}", **{column: column.replace("_", " and ") for column in rows["all"]}}
+        columns = dict.fromkeys(column for figures in rows.values() for column in figures)
+        names = {"row": f"{ours} / best of {peer}", **{column: column.replace("_", " and ") for column in columns}}
         parts.append(markdown([{"row": row, **figures} for row, figures in rows.items()], names))
     return "\n\n".join(parts)
 

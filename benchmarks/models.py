@@ -158,6 +158,22 @@ def dcgan64(channels: int = 3, latent_dim: int = 100, width: int = 64) -> Model:
     )  # fmt: skip
 
 
+def dcgan128(channels: int = 3, latent_dim: int = 100, width: int = 64) -> Model:
+    """DCGAN for 128 x 128: the one for 64 x 64 with one more stage. tinygan has no networks of this size of its own."""
+    w = width
+    return Model(
+        "dcgan128", latent_dim, (channels, 128, 128),
+        generator=(
+            Reshape((latent_dim, 1, 1)), *up(latent_dim, 16 * w, stride=1, padding=0), *up(16 * w, 8 * w),
+            *up(8 * w, 4 * w), *up(4 * w, 2 * w), *up(2 * w, w), ConvTranspose(w, channels, 4, 2, 1), Tanh(),
+        ),
+        discriminator=(
+            Conv(channels, w, 4, 2, 1), LeakyReLU(0.2), *down(w, 2 * w), *down(2 * w, 4 * w), *down(4 * w, 8 * w),
+            *down(8 * w, 16 * w), Conv(16 * w, 1, 4), Flatten(),
+        ),
+    )  # fmt: skip
+
+
 def up(inputs: int, outputs: int, stride: int = 2, padding: int = 1) -> Layers:
     """Layers that enlarge the images. There is no bias: batch norm would subtract it again, and its gradient would be
     noise."""

@@ -2,7 +2,8 @@
 
 forward: the time per op of a chain of ops, recorded for a gradient. forward_backward: the same with the gradients with
 respect to all inputs. single: one op and its gradients. The arrays are small, so most of the time goes into recording and
-walking the graph. `--before ../tinygan-of-yesterday` compares with the tinygan of another checkout.
+walking the graph. In the row "replayed" tinygan replays a captured function, as in training; the others do what they
+always do. `--before ../tinygan-of-yesterday` compares with the tinygan of another checkout.
 """
 import argparse
 import sys
@@ -78,7 +79,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     for (op, (framework, variant)), rounds in times.items():
         report = reports[framework, variant]
         row: Row = {"op": op, "framework": framework, "variant": variant}
-        for figure in FIGURES:
+        for figure in rounds[0]:
             spread = harness.spread((round_[figure] for round_ in rounds), "us")
             row[f"{figure}_us"] = spread["median_us"]
             row[f"{figure}_min_us"], row[f"{figure}_max_us"] = spread["min_us"], spread["max_us"]
@@ -91,11 +92,19 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def ratios(rows: list[Row]) -> dict[str, dict[str, dict[str, float]]]:
-    """By peer and op: tinygan's figure over that of the peer's best variant. "all": the geometric mean."""
-    return harness.ratio_table(
-        (op, figure, harness.ratios([row for row in rows if row["op"] == op], f"{figure}_us"))
-        for op in dict.fromkeys(row["op"] for row in rows) for figure in FIGURES
-    )  # fmt: skip
+    """By peer and op: tinygan's figure over that of the peer's best variant. "all": the geometric mean of the ops that have
+    all figures, which the replayed one has not."""
+    by_op: dict[str, list[Row]] = {}
+    for row in rows:
+        by_op.setdefault(row["op"], []).append(row)
+    found = [(op, figure, harness.ratios(of_op, f"{figure}_us")) for op, of_op in by_op.items() for figure in FIGURES
+             if f"{figure}_us" in of_op[0]]  # fmt: skip
+    whole = {op for op, of_op in by_op.items() if all(f"{figure}_us" in of_op[0] for figure in FIGURES)}
+    table = harness.ratio_table(cell for cell in found if cell[0] in whole)
+    for op, figure, by_peer in found:
+        for peer, ratio in by_peer.items():
+            table.setdefault(peer, {}).setdefault(op, {})[figure] = ratio
+    return table
 
 
 def show(result: dict[str, Any]) -> str:

@@ -26,12 +26,16 @@ class Library(Protocol):
 class Case:
     """`function(library, inputs, n)` computes n ops in a chain: each takes the result of the one before. Every input needs a
     gradient. An op that cannot be chained (the small network) is a chain of one.
+
+    replayed: the other inputs than the first are weights, which stay where they are. tinygan captures the function that
+    computes the result and all gradients from the first input, and replays it.
     """
 
     shapes: tuple[tuple[int, ...], ...]
     function: Callable[[Library, list[Any], int], Any]
     chained: bool = True
     scale: float = 1.0
+    replayed: bool = False
 
     def inputs(self) -> list[np.ndarray]:
         rng = np.random.default_rng(0)
@@ -61,6 +65,7 @@ def network(library: Library, inputs: list[Any], n: int) -> Any:
 
 
 SQUARE = (32, 32)
+NETWORK = ((32, 64), (64, 64), (64,), (64, 64), (64,), (10, 64), (10,))  # a batch, then weights and biases
 CASES = {
     "add": Case((SQUARE, SQUARE), repeat(lambda library, x, y: library.add(x, y))),
     "add, broadcast (32, 32) + (32,)": Case((SQUARE, (32,)), repeat(lambda library, x, y: library.add(x, y))),
@@ -71,7 +76,6 @@ CASES = {
     "tanh": Case((SQUARE,), repeat(lambda library, x: library.tanh(x))),
     "sum over rows, kept": Case((SQUARE,), repeat(lambda library, x: library.sum_rows(x))),
     "getitem [1:]": Case(((64, 32),), repeat(lambda library, x: library.tail(x))),
-    "network 64-64-64-10": Case(
-        ((32, 64), (64, 64), (64,), (64, 64), (64,), (10, 64), (10,)), network, chained=False, scale=0.2
-    ),
+    "network 64-64-64-10": Case(NETWORK, network, chained=False, scale=0.2),
+    "network 64-64-64-10, replayed": Case(NETWORK, network, chained=False, scale=0.2, replayed=True),
 }

@@ -7,6 +7,8 @@ import numpy as np
 from ops import CASES, CHAIN, Case
 
 Pull = Callable[[Any], list[Any]]  # from the gradient of a result to those of all inputs
+Step = Callable[[], tuple[Any, list[Any]]]  # computes a result and the gradients of all inputs
+BEFORE_A_REPLAY = 2  # calls: the second one is recorded
 
 
 class OpsSubject:
@@ -35,6 +37,16 @@ class OpsSubject:
     def pullback(self, function: Callable[[list[Any]], Any], inputs: list[Any]) -> tuple[Any, Pull]:
         raise NotImplementedError
 
+    def training(self, function: Callable[[list[Any]], Any], inputs: list[Any], seed: Any) -> Step:
+        """A function from the first input to the result and the gradients of all inputs. The other inputs stay the same."""
+        first, *weights = inputs
+
+        def step(x: Any) -> tuple[Any, list[Any]]:
+            result, pull = self.pullback(function, [x, *weights])
+            return result, pull(seed)
+
+        return lambda: step(first)
+
     def threads(self) -> int:
         return self.count
 
@@ -44,13 +56,23 @@ class OpsSubject:
     def values(self, name: str) -> tuple[np.ndarray, list[np.ndarray]]:
         """The result of a case and its gradients. The subjects are compared before they are timed."""
         function, inputs, seed = self._prepare(CASES[name], CHAIN)
-        result, pull = self.pullback(function, inputs)
-        return np.array(self.numpy(result)), [np.array(self.numpy(gradient)) for gradient in pull(seed)]
+        if CASES[name].replayed:
+            step = self.training(function, inputs, seed)
+            for _ in range(BEFORE_A_REPLAY):
+                step()
+            result, gradients = step()
+        else:
+            result, pull = self.pullback(function, inputs)
+            gradients = pull(seed)
+        return np.array(self.numpy(result)), [np.array(self.numpy(gradient)) for gradient in gradients]
 
     def microseconds(self, name: str, seconds: float) -> dict[str, float]:
-        """Microseconds per op: forward, forward and backward, and both for a single op instead of a chain."""
+        """Microseconds per op: forward, forward and backward, and both for a single op instead of a chain. A replayed case
+        has only the second one."""
         case = CASES[name]
         per_chain = CHAIN if case.chained else 1
+        if case.replayed:
+            return {"forward_backward": per_call(self.training(*self._prepare(case, 1)), seconds)}
         chain, chain_inputs, chain_seed = self._prepare(case, per_chain)
         single, single_inputs, single_seed = self._prepare(case, 1)
 

@@ -3,7 +3,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from ops_subject import OpsSubject, Pull
+from ops_subject import OpsSubject, Pull, Step
 
 import tinygan as tg
 
@@ -38,6 +38,19 @@ class Subject(OpsSubject):
     def pullback(self, function: Callable[[list[Any]], Any], inputs: list[Any]) -> tuple[Any, Pull]:
         result = function(inputs)
         return result, lambda seed: tg.grad(result, inputs, seed)
+
+    def training(self, function: Callable[[list[Any]], Any], inputs: list[Any], seed: Any) -> Step:
+        first, *values = inputs
+        weights = [tg.Parameter(np.array(value.numpy())) for value in values]
+
+        @tg.capture
+        def step(x: Any) -> tuple[Any, list[Any]]:
+            arrays = [tg.Tensor(x, requires_grad=True), *weights]
+            result = function(arrays)
+            return result, tg.grad(result, arrays, seed)
+
+        batch = first.numpy()
+        return lambda: step(batch)
 
     def blas(self) -> list[str]:
         return []

@@ -1,8 +1,9 @@
 """Where a training step of tinygan spends its time: `python benchmarks/profile_step.py --model dcgan28 --batch 64`. The
 model "ring" is the round of `unrolled_step.py` with K = 10, recorded.
 
-Each function of the CPU backend is timed. The rest of the step is recording the graph, walking back, and other Python. The
-table shows the time of each part per step. Convolutions are listed by the algorithm that computes them.
+Each function of the CPU backend is timed, so the step is the eager one. The rest of the step is recording the graph, walking
+back, and other Python. The table shows the time of each part per step. Convolutions are listed by the algorithm that
+computes them.
 """
 import argparse
 import sys
@@ -75,11 +76,11 @@ def build(options: argparse.Namespace) -> Any:
     if options.model == RING:
         import unrolled_tinygan
 
-        return unrolled_tinygan.Subject(ring_start(options.batch).astype("float32"), STEPS_AHEAD, "recorded", 0)
+        return unrolled_tinygan.Subject(ring_start(options.batch).astype("float32"), STEPS_AHEAD, "recorded eager", 0)
     import subject_tinygan
 
     model = MODELS[options.model]
-    return subject_tinygan.Subject(model, start(model, options.batch).astype("float32"), "default", 0)
+    return subject_tinygan.Subject(model, start(model, options.batch).astype("float32"), "eager", 0)
 
 
 def run(options: argparse.Namespace) -> dict[str, Any]:

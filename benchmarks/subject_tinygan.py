@@ -1,7 +1,28 @@
-"""The GAN's step as a user of tinygan writes it: `gan.step(real)`."""
+"""The GAN's step as users of tinygan have it. A variant is `captured`, as training does by itself: `tg.capture(gan.step)`,
+recorded once and replayed. Or it is `eager`: `gan.step(real)`, which runs in Python every time."""
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 from kernels_loaded import THREADS
-from models import Dense, Gradients, Layer, Layers, LeakyReLU, Model, Start, Tanh, Weights, running_statistics
+from models import (
+    BatchNorm,
+    Conv,
+    ConvTranspose,
+    Dense,
+    Flatten,
+    Gradients,
+    Layer,
+    Layers,
+    LeakyReLU,
+    Model,
+    ReLU,
+    Reshape,
+    Start,
+    Tanh,
+    Weights,
+    running_statistics,
+)
 
 import tinygan as tg
 from tinygan import nn
@@ -12,6 +33,18 @@ def build(layers: Layers) -> nn.Sequential:
         match layer:
             case Dense(inputs, outputs, bias):
                 return nn.Dense(inputs, outputs, bias)
+            case ConvTranspose(inputs, outputs, kernel, stride, padding, bias):
+                return nn.ConvTranspose2d(inputs, outputs, kernel, stride, padding, bias=bias)
+            case Conv(inputs, outputs, kernel, stride, padding, bias):
+                return nn.Conv2d(inputs, outputs, kernel, stride, padding, bias=bias)
+            case BatchNorm(channels, eps, momentum):
+                return nn.BatchNorm(channels, eps=eps, momentum=momentum)
+            case ReLU():
+                return nn.ReLU()
+            case Reshape(shape):
+                return nn.Reshape(*shape)
+            case Flatten():
+                return nn.Flatten()
             case LeakyReLU(slope):
                 return nn.LeakyReLU(slope)
             case Tanh():
@@ -22,7 +55,8 @@ def build(layers: Layers) -> nn.Sequential:
 
 
 def players(model: Model) -> tuple[nn.Sequential, nn.Sequential]:
-    """(generator, discriminator). For a DCGAN they are tinygan's own networks, so that users' training is measured."""
+    """(generator, discriminator). For a model with a `dcgan_width` they are tinygan's own networks, so that users' training
+    is measured."""
     if model.dcgan_width is None:
         return build(model.generator), build(model.discriminator)
     channels, height, width = model.image_shape
@@ -34,6 +68,11 @@ def start_from(network: nn.Sequential, weights: Weights) -> nn.Sequential:
     network.initialize(tg.random.Key(0)).astype(next(iter(weights.values())).dtype)
     buffers = {name: buffer.numpy() for name, buffer in network.named_buffers()}
     return network.load_state_dict({**buffers, **weights})
+
+
+def training_step(gan: Any, variant: str) -> Callable[[Any], Any]:
+    """The step of a variant."""
+    return gan.step if "eager" in variant.split() else tg.capture(gan.step)
 
 
 class Subject:
@@ -49,9 +88,10 @@ class Subject:
             d_optimizer=tg.optim.Adam(adam.lr, betas=adam.betas, eps=adam.eps),
             key=tg.random.Key(0),
         )
+        self.train = training_step(self.gan, variant)
 
     def step(self) -> None:
-        self.gan.step(self.real)
+        self.train(self.real)
 
     def gradients(self, d_noise: np.ndarray, g_noise: np.ndarray) -> Gradients:
         d_loss, d_gradients, *_ = self.gan.d_gradients(self.real, d_noise)

@@ -1,8 +1,9 @@
-"""The unrolled step on the ring in tinygan. `recorded` keeps the graphs of all steps, `rematerialized` one graph at a
-time."""
+"""The unrolled step on the ring in tinygan. A variant is made of words. `recorded` keeps the graphs of all steps,
+`rematerialized` one graph at a time. The step is captured, as in training, unless the variant is `eager` too."""
 import numpy as np
 from kernels_loaded import THREADS
 from models import Dense, Layers, Weights
+from subject_tinygan import training_step
 from unrolled_ring import ADAM, DISCRIMINATOR, GENERATOR, LATENT, RingStart
 
 import tinygan as tg
@@ -27,11 +28,12 @@ class Subject:
         }  # fmt: skip
         self.gan = tg.gans.UnrolledGAN(
             network(GENERATOR, start.generator), network(DISCRIMINATOR, start.discriminator), LATENT, unroll_steps=steps,
-            rematerialize=variant == "rematerialized", key=tg.random.Key(0), **optimisers,
+            rematerialize="recorded" not in variant.split(), key=tg.random.Key(0), **optimisers,
         )  # fmt: skip
+        self.train = training_step(self.gan, variant)
 
     def step(self) -> None:
-        self.gan.step(self.real)
+        self.train(self.real)
 
     def gradients(self, d_noise: np.ndarray, g_noise: np.ndarray) -> tuple[float, list[np.ndarray]]:
         """Make one update of the discriminator. Returns the generator's loss and gradients after it."""
@@ -39,6 +41,14 @@ class Subject:
         self.gan.d_optimizer.step(gradients)
         loss, found = self.gan.unrolled_gradients(self.real, g_noise)
         return loss.item(), [np.array(g) for g in found]
+
+    def weights(self) -> tuple[Weights, Weights]:
+        """Copies of the weights: (generator, discriminator)."""
+        generator, discriminator = (
+            {str(i): p.numpy().copy() for i, p in enumerate(player.parameters())}
+            for player in (self.gan.generator, self.gan.discriminator)
+        )
+        return generator, discriminator
 
     def threads(self) -> int:
         return THREADS

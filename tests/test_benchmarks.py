@@ -15,7 +15,8 @@ import tinygan as tg
 from tinygan import cli
 
 BENCHMARKS = Path(__file__).resolve().parent.parent / "benchmarks"
-MODULES = ("harness", "models", "equality", "train_step", "unrolled_step", "op_overhead", "ops", "conv", "conv_layers", "first_start")
+MODULES = ("harness", "models", "equality", "train_step", "unrolled_step", "op_overhead", "ops", "conv", "conv_layers", "first_start",
+           "floor", "floor_rates", "growth", "jax_flags")
 
 
 @pytest.fixture
@@ -198,15 +199,15 @@ def test_subjects_compute_the_gradients_that_differences_give(bench: Any, framew
 @pytest.mark.oracle
 def test_vanilla_step_is_the_same_work_in_torch(bench: Any) -> None:
     needs("torch")
-    chosen = [("tinygan", "default"), ("torch", "eager joined")]
+    chosen = [("tinygan", "captured"), ("torch", "eager joined")]
     model = bench.models.MODELS["vanilla"]
     results, failed = bench.train_step.check(model, bench.models.start(model, 4), chosen, 1)
     assert not failed
-    assert set(results) == {"tinygan default", "torch eager joined"}
+    assert set(results) == {"tinygan captured", "torch eager joined"}
 
 
 def small_dcgan(models: Any, side: int) -> Any:
-    return models.dcgan28(1, 3, 2) if side == 28 else models.dcgan64(3, 3, 1)
+    return {28: lambda: models.dcgan28(1, 3, 2), 64: lambda: models.dcgan64(3, 3, 1), 128: lambda: models.dcgan128(3, 3, 1)}[side]()
 
 
 @pytest.mark.parametrize("side", [28, 64])
@@ -220,11 +221,11 @@ def test_the_dcgan_that_is_compared_is_the_librarys(bench: Any, side: int) -> No
 
 
 @pytest.mark.oracle
-@pytest.mark.parametrize("side", [28, 64])
+@pytest.mark.parametrize("side", [28, 64, 128])
 def test_a_dcgan_step_is_the_same_work_in_torch(bench: Any, side: int) -> None:
     needs("torch")
     model = small_dcgan(bench.models, side)
-    chosen = [("tinygan", "default"), ("torch", "eager channels-last")]
+    chosen = [("tinygan", "captured"), ("torch", "eager channels-last")]
     results, failed = bench.train_step.check(model, bench.models.start(model, 4), chosen, 1)
     assert not failed
     assert {"generator_gradients", "running_statistics"} < set(results["torch eager channels-last"])
@@ -234,7 +235,7 @@ def test_a_dcgan_step_is_the_same_work_in_jax(bench: Any) -> None:
     needs("jax")
     model = small_dcgan(bench.models, 28)
     point, found = bench.models.start(model, 4), []
-    for framework, variant in (("tinygan", "default"), ("jax", "jit nhwc")):
+    for framework, variant in (("tinygan", "captured"), ("jax", "jit nhwc")):
         with bench.harness.Worker(f"subject_{framework}", 1) as worker:
             worker.call("create", model=model, start=point, variant=variant, threads=1)
             gradients = worker.call("ask", method="gradients", d_noise=point.d_noise, g_noise=point.g_noise)
@@ -242,19 +243,195 @@ def test_a_dcgan_step_is_the_same_work_in_jax(bench: Any) -> None:
     assert "running_statistics" in bench.equality.compare(*found)
 
 
-def test_train_step_end_to_end(bench: Any, tmp_path: Path, capsys: Any) -> None:
+@pytest.fixture
+def quick_floor(bench: Any, monkeypatch: Any) -> None:
+    """Rates of tinygan only, in no time."""
+    monkeypatch.setattr(bench.train_step, "LIBRARIES", ["tinygan"])
+    monkeypatch.setattr(bench.train_step, "RATE_SECONDS", 0.0)
+
+
+def test_train_step_end_to_end(bench: Any, quick_floor: None, tmp_path: Path, monkeypatch: Any, capsys: Any) -> None:
+    monkeypatch.setattr(bench.train_step, "check", lambda *_: ({}, []))  # tested on its own
     path = tmp_path / "new folder" / "step.json"
     flags = ["--batch", "4", "--against", "", "--rounds", "1", "--steps", "2", "--warm-up", "1", "--json", str(path)]
     assert bench.train_step.main(flags) == 0
     result = json.loads(path.read_text())
     assert {"machine", "settings", "rows", "ratio"} <= set(result)
-    (row,) = result["rows"]
-    assert {"framework", "variant", "median_ms", "min_ms", "max_ms", "peak_mib", "threads", "blas"} <= set(row)
-    assert row["framework"] == "tinygan"
-    assert 0 < row["min_ms"] <= row["median_ms"] <= row["max_ms"]
-    assert row["threads"] == len(bench.harness.cores())
+    assert [row["variant"] for row in result["rows"]] == ["captured", "eager"]
+    for row in result["rows"]:
+        assert {"framework", "variant", "median_ms", "min_ms", "max_ms", "peak_mib", "threads", "blas"} <= set(row)
+        assert row["framework"] == "tinygan"
+        assert 0 < row["min_ms"] <= row["median_ms"] <= row["max_ms"]
+        assert row["threads"] == len(bench.harness.cores())
+        assert row["over_floor"] == pytest.approx(row["median_ms"] / result["floor"]["ms"], abs=1e-3)
     assert result["ratio"] == {}
-    assert "| tinygan | default |" in capsys.readouterr().out
+    assert result["floor"]["gflops_by_library"]["tinygan"] > 0 and result["floor"]["copy_gb_per_s"] > 0
+    assert result["floor"]["gflop"] == pytest.approx(2.398 / 32, abs=1e-3)
+    out = capsys.readouterr().out
+    assert "| tinygan | captured |" in out and "the floor: 0.075 GFLOP" in out
+
+
+def test_the_floors_products_are_those_of_the_passes(bench: Any) -> None:
+    model = tiny_model(bench.models)  # generator 3-4-5: 12 and 20 weights, discriminator 5-4-1: 20 and 4
+    forward, weight = 2 * 32 + 3 * 24, 32 + 2 * 24
+    inputs = 20 + 2 * 4 + 24  # but none by the latent vectors, or by the images of the discriminator's own update
+    assert bench.floor.operations(model, 2) == {"forward": 4 * forward, "input": 4 * inputs, "weight": 4 * weight}
+    assert bench.floor.parameters(model) == 12 + 4 + 20 + 5 + 20 + 4 + 4 + 1
+    vanilla = bench.models.MODELS["vanilla"]
+    assert sum(bench.floor.operations(vanilla, 128).values()) / 1e9 == pytest.approx(2.40, abs=0.005)
+    assert bench.floor.ADAM_BYTES * bench.floor.parameters(vanilla) / 1e6 == pytest.approx(56.6, abs=0.05)
+
+
+@pytest.mark.parametrize("role", ["forward", "input", "weight"])
+def test_the_floor_counts_products_by_tiles(bench: Any, role: str) -> None:
+    """A tile of 7 x 7 outputs has 8 x 8 points. Stride 2 makes four phases."""
+    models, counted = bench.models, bench.floor.Counted
+    tiled = 2 * 64 * 8 * 8 * 4 * 64 * 128
+    assert counted(models.Conv(64, 128, 4, 2, 1), 14).operations(64, role) == tiled
+    assert counted(models.ConvTranspose(128, 64, 4, 2, 1), 7).operations(64, role) == tiled
+    direct = 2 * 64 * 14 * 14 * 4 * 4 * 64  # one channel: as the definition says
+    assert counted(models.Conv(1, 64, 4, 2, 1), 28).operations(64, role) == direct
+
+
+@pytest.mark.parametrize("name", ["dense", 28, 64])
+def test_a_step_executes_the_products_that_the_floor_counts(bench: Any, name: Any, monkeypatch: Any) -> None:
+    subject_tinygan = importlib.import_module("subject_tinygan")
+    from tinygan.backends import cpu
+
+    model = tiny_model(bench.models) if name == "dense" else small_dcgan(bench.models, name)
+    expected = bench.floor.operations(model, 3)
+    subject = subject_tinygan.Subject(model, bench.models.start(model, 3).astype("float32"), "eager", 1)
+    done = []
+    sizes = {
+        "matmul": lambda a, b, *_: a.size * b.shape[-1], "dense": lambda x, weight, *_: x.size * weight.shape[0],
+        "dense_parameter_grads": lambda x, y: x.size * y.shape[1],
+        "conv2d": lambda x, weight, g, *_: len(x) * math.prod(g.output) * weight.size,
+        "conv2d_input_grad": lambda y, weight, g, *_: len(y) * math.prod(g.output) * weight.size,
+        "conv2d_weight_grad": lambda x, y, g: y.size * x.shape[1] * math.prod(g.kernel),
+    }  # fmt: skip
+    def counting(original: Any, size: Any) -> Any:
+        def told(*args: Any, **options: Any) -> Any:
+            done.append(2 * size(*args))
+            return original(*args, **options)
+
+        return told
+
+    for function, size in sizes.items():
+        monkeypatch.setattr(cpu, function, counting(getattr(cpu, function), size))
+    subject.step()
+    assert sum(done) == sum(expected.values())
+
+
+def test_the_floor_is_the_products_at_the_best_rate_and_adam_at_the_copys(bench: Any) -> None:
+    found = bench.floor.floor({"forward": 3_000_000_000, "weight": 1_000_000_000}, 1_000_000,
+                              {"tinygan": [90.0, 100.0, 500.0], "numpy": [80.0]}, [14.0, 14.0, 7.0])
+    assert (found["library"], found["products_ms"], found["adam_ms"], found["ms"]) == ("tinygan", 40.0, 2.0, 42.0)
+    assert bench.floor.describe(found) == ("the floor: 4 GFLOP of products at 100 GFLOP/s (tinygan; numpy 80), 40 ms, + 28 MB "
+                                           "of Adam's at 14 GB/s, 2 ms = 42 ms")
+
+
+def test_rates_are_work_over_the_shortest_time(bench: Any, monkeypatch: Any) -> None:
+    monkeypatch.setattr(bench.floor_rates, "COPIED", 1000)
+    times = iter([0.0, 4.0, 0.0, 2.0, 0.0, 8.0])
+    subject = bench.floor_rates.Subject("copy", 2)
+    monkeypatch.setattr(bench.floor_rates.time, "perf_counter", lambda: next(times))
+    assert subject.rate(0.0) == pytest.approx(2 * 1000 / 1e9 / 2.0)
+
+
+class Drifting:
+    """A worker whose captured step moves a weight by `captured` each time, the eager one by 1."""
+
+    def __init__(self, captured: float) -> None:
+        self.captured = captured
+
+    def call(self, how: str, /, **arguments: Any) -> Any:
+        if how == "create":
+            self.move, self.weight = (1.0 if "eager" in arguments["variant"] else self.captured), np.zeros(2)
+        elif arguments["method"] == "step":
+            self.weight = self.weight + self.move
+        return {"0.weight": np.ones(2)}, {"2.bias": self.weight}
+
+
+def test_a_captured_step_must_train_to_the_bits_of_the_eager_one(bench: Any) -> None:
+    bench.equality.check_replays("x", Drifting(1.0), "captured")
+    with pytest.raises(bench.harness.DifferentWorkError, match=r"x: after 4 steps discriminator\.2\.bias is not what"):
+        bench.equality.check_replays("x", Drifting(1.0 + 1e-15), "captured")
+
+
+def test_only_a_captured_variant_is_replayed(bench: Any) -> None:
+    subject_tinygan = importlib.import_module("subject_tinygan")
+    model = tiny_model(bench.models)
+    start = bench.models.start(model, 4).astype("float32")
+    captured, eager = (subject_tinygan.Subject(model, start, variant, 1) for variant in ("captured", "eager"))
+    for subject in (captured, eager):
+        for _ in range(bench.train_step.LEAST_WARM_UP):
+            subject.step()
+    assert captured.train.program is not None
+    assert eager.train == eager.gan.step
+
+
+def test_jax_runs_with_and_without_a_flag_that_it_knows(bench: Any, monkeypatch: Any) -> None:
+    flags = bench.jax_flags
+    monkeypatch.setattr(flags, "FLAGS", {"odd": "--odd", "even": "--even"})
+    monkeypatch.setattr(flags, "TRIAL", "import os; raise SystemExit(os.environ['XLA_FLAGS'] != '--odd')")
+    assert flags.both_ways(["jit"]) == ["jit", "jit odd", "jit even"]
+    assert flags.environment("jit", {"XLA_FLAGS": "--mine"}) == {}
+    assert flags.environment("jit odd", {"XLA_FLAGS": "--mine"}) == {"XLA_FLAGS": "--mine --odd"}
+    with pytest.raises(bench.harness.WorkerError, match="does not run with the flag --even"):
+        bench.harness.worker("subject", "jax", 1, None, "jit even")
+    flags.is_known.cache_clear()
+
+
+def two_points(bench: Any) -> list[Any]:
+    model = tiny_model(bench.models)
+    return [bench.growth.Point("batch", "tiny", batch, model, batch) for batch in (4, 8)]
+
+
+def test_growth_measures_each_point_once_and_draws(bench: Any, tmp_path: Path, monkeypatch: Any, capsys: Any) -> None:
+    monkeypatch.setattr(bench.growth, "points", lambda: two_points(bench))
+    monkeypatch.setattr(bench.train_step, "check", lambda *_: ({}, []))  # tested on its own
+    path, figure = tmp_path / "growth.json", tmp_path / "growth.png"
+    flags = ["--against", "", "--seconds", "0", "--json", str(path), "--figure", str(figure)]
+    assert bench.growth.main([*flags, "--rounds", "1", "--at", "4"]) == 0
+    (first,) = json.loads(path.read_text())["rows"]
+    assert bench.growth.main([*flags, "--rounds", "1", "--only", "width"]) == 0
+    assert bench.growth.main([*flags, "--rounds", "1", "--only", "batch"]) == 0
+    rows = json.loads(path.read_text())["rows"]
+    assert rows[0] == first
+    assert [(row["value"], row["variant"]) for row in rows] == [(4, "captured"), (8, "captured")]
+    assert all(row["us_per_image"] == pytest.approx(row["median_ms"] * 1e3 / row["batch"], rel=1e-3) for row in rows)
+    assert figure.read_bytes().startswith(b"\x89PNG")
+    assert bench.growth.main([*flags, "--rounds", "2"]) == 1
+    assert "was measured with other settings" in capsys.readouterr().err
+
+
+def test_growth_leaves_out_what_compiles_too_slowly_or_not_at_all(bench: Any, monkeypatch: Any) -> None:
+    growth, asked = bench.growth, []
+    options = growth.arguments(["--compile-seconds", "5"])
+    point, dropped = two_points(bench)[0], {}
+
+    def measure(model: Any, start: Any, chosen: list[Any], *rest: Any) -> tuple[list[Any], Any]:
+        asked.append([variant for _, variant in chosen])
+        if broken and ("torch", "compiled") in chosen:
+            raise growth.WorkerError("no compiler")
+        return [{"framework": framework, "variant": variant, "start_s": 9.0} for framework, variant in chosen], {}
+
+    monkeypatch.setattr(bench.train_step, "measure", measure)
+    broken = False
+    assert len(growth.measured(point, options, dropped, {point.model})) == 5
+    assert set(dropped) == {"torch compiled", "torch compiled joined"} and "9 s" in dropped["torch compiled"]
+    assert len(growth.measured(point, options, dropped, {point.model})) == 3
+    broken, dropped = True, {}
+    growth.measured(point, options, dropped, {point.model})
+    assert asked[-1] == ["captured", "eager", "eager joined"] and dropped["torch compiled joined"] == "no compiler"
+
+
+def test_growth_reaches_from_small_to_large(bench: Any) -> None:
+    values = {axis: sorted({point.value for point in bench.growth.points() if point.axis == axis}) for axis in bench.growth.AXES}
+    assert values == {"batch": [16, 32, 64, 128, 256, 512, 1024], "width": [16, 32, 64, 128, 256], "size": [28, 64, 128]}
+    for point in bench.growth.points():
+        assert point.model.image_shape[-1] == (point.value if point.axis == "size" else point.model.image_shape[-1])
+        assert point.batch == (point.value if point.axis == "batch" else bench.growth.BATCH)
 
 
 def test_train_step_refuses_an_unknown_peer(bench: Any, capsys: Any) -> None:
@@ -268,7 +445,9 @@ def test_train_step_refuses_an_unknown_peer(bench: Any, capsys: Any) -> None:
     ("op_overhead", ["--ops", "relu", "--seconds", "0.01"]),
 ])
 def test_the_tinygan_of_another_checkout_is_a_peer(
-        bench: Any, name: str, flags: list[str], tmp_path: Path, capsys: Any) -> None:
+        bench: Any, quick_floor: None, name: str, flags: list[str], tmp_path: Path, monkeypatch: Any, capsys: Any) -> None:
+    monkeypatch.setitem(bench.train_step.DENSE, "tinygan", ["captured"])
+    monkeypatch.setitem(bench.unrolled_step.VARIANTS, "tinygan", ["recorded"])
     (tmp_path / "tinygan").symlink_to(bench.harness.ROOT / "tinygan")
     path = tmp_path / "result.json"
     benchmark = getattr(bench, name)
@@ -289,7 +468,18 @@ def test_op_overhead_end_to_end(bench: Any, tmp_path: Path, capsys: Any) -> None
     assert bench.op_overhead.main(flags) == 0
     rows = json.loads(path.read_text())["rows"]
     assert {row["op"] for row in rows} == {name for name in bench.ops.CASES if "mul" in name or "network" in name}
-    assert all(row[f"{figure}_us"] > 0 for row in rows for figure in bench.op_overhead.FIGURES)
+    for row in rows:
+        figures = [figure for figure in bench.op_overhead.FIGURES if f"{figure}_us" in row]
+        assert figures == (["forward_backward"] if "replayed" in row["op"] else list(bench.op_overhead.FIGURES))
+        assert all(row[f"{figure}_us"] > 0 for figure in figures)
+
+
+def test_the_replayed_network_is_the_network(bench: Any) -> None:
+    subject = importlib.import_module("ops_tinygan").Subject("default", 1)
+    (result, gradients), (expected, wanted) = (subject.values(f"network 64-64-64-10{more}") for more in (", replayed", ""))
+    assert result == expected and len(gradients) == 7
+    for got, want in zip(gradients, wanted, strict=True):
+        np.testing.assert_array_equal(got, want)
 
 
 def test_op_overhead_ratios_are_per_op_and_their_geometric_mean(bench: Any) -> None:
@@ -297,7 +487,10 @@ def test_op_overhead_ratios_are_per_op_and_their_geometric_mean(bench: Any) -> N
     times = [("a", "tinygan", 1.0), ("a", "torch", 2.0), ("b", "tinygan", 4.0), ("b", "torch", 2.0)]
     rows = [{"op": op, "framework": framework, **dict.fromkeys((f"{figure}_us" for figure in figures), time)}
             for op, framework, time in times]  # fmt: skip
+    rows += [{"op": "c, replayed", "framework": framework, "forward_backward_us": time}
+             for framework, time in (("tinygan", 1.0), ("torch", 4.0))]  # fmt: skip
     ratios = bench.op_overhead.ratios(rows)["torch"]
+    assert ratios["c, replayed"] == {"forward_backward": 0.25} and ratios["all"]["forward_backward"] == 1.0
     assert (ratios["a"]["single"], ratios["b"]["single"], ratios["all"]["single"]) == (0.5, 2.0, 1.0)
 
 
