@@ -225,7 +225,7 @@ class Captured:
 
     def __init__(self, function: Callable[..., Any]) -> None:
         self.function = function
-        self._seen: Any = None  # the shapes, dtypes and the context of the last call
+        self._seen: Any = None  # the shapes, dtypes, strides and the context of the last call
         self._context: Any = None
         self._deciding: Any = None
         self._graph: _Graph | None = None
@@ -269,7 +269,7 @@ class Captured:
             return self.function(*arrays)
         if context is not self._context:
             self._context, self._deciding = context, context.what_decides_a_step()
-        signature = (backend.name, self._deciding, *[(a.shape, a.dtype) for a in arrays])
+        signature = (backend.name, self._deciding, *[(a.shape, a.dtype, a.strides) for a in arrays])
         moved = self._graph is not None and not self._graph.holds()
         if signature != self._seen or moved:
             # Run it once without recording: this compiles the kernels and makes the optimisers' slots. If the call fails, it
@@ -302,15 +302,15 @@ def capture(function: Callable[..., Any]) -> Captured:
     usual, the second is recorded, and every further call replays the recording.
 
     A replay computes the same to the last bit, and returns copies. The function is recorded again for arguments of other
-    shapes, on another device or in another precision, after a module was moved or converted, and when the context has
-    changed (by `no_grad` or `nn.mode`, say). Under `detect_anomaly` every call runs as usual.
+    shapes or strides, on another device or in another precision, after a module was moved or converted, and when the
+    context has changed (by `no_grad` or `nn.mode`, say). Under `detect_anomaly` every call runs as usual.
 
-    The function may do all that training does: ops, `grad`, optimisers, keys. What changes from call to call must be an
-    argument: other arrays keep the values that they had. Reading a result (`float`, `item`, `if x > 0`) is an error. All
-    other work on the host is not replayed: `backward` into `.grad`, `train()` or `eval()` of a module, the value of a plain
-    attribute, random numbers of NumPy's. Nor is what NumPy makes of an argument without telling it: `np.array(x)`,
-    `np.asarray(x) + 1`, `np.eye(3)[x]`, `table[:] = x` for an array `table`. Use ops there, such as
-    `tg.embedding(np.eye(3), x)`. Threads that call it run one after another. After an error during the recording, counts
-    and keys are ahead of the weights: continue from a checkpoint.
+    The function may do all that training does: ops, `grad`, optimisers, keys. From the second call on it gets copies of its
+    arguments. What changes from call to call must be an argument: other arrays keep the values that they had. Reading a
+    result (`float`, `item`, `if x > 0`) is an error. All other work on the host is not replayed: `backward` into `.grad`,
+    `train()` or `eval()` of a module, the value of a plain attribute, random numbers of NumPy's. Nor is what NumPy makes of
+    an argument without telling it: `np.array(x)`, `np.asarray(x) + 1`, `np.eye(3)[x]`, `table[:] = x` for an array `table`.
+    Use ops there, such as `tg.embedding(np.eye(3), x)`. Threads that call it run one after another. After an error during
+    the recording, counts and keys are ahead of the weights: continue from a checkpoint.
     """
     return Captured(function)

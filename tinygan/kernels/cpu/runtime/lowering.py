@@ -31,6 +31,7 @@ from tinygan.kernels.cpu.runtime.pool import pool
 BINARY = {np.add: ADD, np.subtract: SUBTRACT, np.multiply: MULTIPLY, np.divide: DIVIDE}
 UNARY = {np.negative: NEGATE, np.sqrt: ROOT}
 SUMS = (np.add.reduce, np.ndarray.sum, np.sum)
+NUMBERS = (int, float, np.integer, np.floating, np.bool_)
 MOST_ROWS = 8  # of a matrix whose rows are added
 
 Made = tuple[int, bytes, int]
@@ -44,15 +45,15 @@ def lowered(function: Callable[..., Any], args: tuple[Any, ...], options: dict[s
     try:
         if function in BINARY and len(args) == 2 and not options:
             return _binary(BINARY[function], *args, out)
-        if function in UNARY and len(args) == 1 and not options:
+        if function in UNARY and len(args) == 1 and not options and isinstance(args[0], np.ndarray):
             return [_loop(UNARY[function], args[0], None, out)]
-        if function is np.copyto:
+        if function is np.copyto and not options:
             return [_copy(out, args[1])]
-        if function is np.concatenate:
+        if function is np.concatenate and set(options) <= {"axis"}:
             return [_copy(target, source) for target, source in _pieces(out, *args, **options)]
         if function is np.stack and len(args) == 1 and not options:
             return [_copy(out[i, ...], x) for i, x in enumerate(args[0])]
-        if function in SUMS:
+        if function in SUMS and set(options) <= {"axis", "keepdims", "dtype"}:
             return _sum(out, *args, **options)
     except NotLoweredError:
         return []
@@ -64,9 +65,9 @@ class NotLoweredError(Exception):
 
 
 def _copy(target: Array, source: Any) -> Made:
-    if not isinstance(source, np.ndarray):
+    if isinstance(source, NUMBERS):
         return _loop(FILL, None, None, target, float(source))
-    if source.dtype not in REALS or np.may_share_memory(source, target):
+    if not isinstance(source, np.ndarray) or source.dtype not in REALS or np.may_share_memory(source, target):
         raise NotLoweredError
     rows, columns, (outer, inner) = _as_matrices(target, source)
     arguments = Copy(source=address(source), source_row=outer[1], source_step=inner[1], target=address(target),
@@ -76,6 +77,8 @@ def _copy(target: Array, source: Any) -> Made:
 
 def _binary(operation: int, a: Any, b: Any, out: Array) -> list[Made]:
     before = []
+    if np.result_type(a, b) != out.dtype:  # NumPy computes in the type of a and b, and rounds at the end
+        raise NotLoweredError
     if (isinstance(b, np.ndarray) and b.dtype != out.dtype) or _same_place(b, out):
         a, b = b, a  # b is converted first, or b is overwritten
         if operation not in (ADD, MULTIPLY):
@@ -96,15 +99,19 @@ def _binary(operation: int, a: Any, b: Any, out: Array) -> list[Made]:
 
 
 def _sum(out: Array, x: Array, axis: Any = None, *others: Any, **options: Any) -> list[Made]:
-    """The sum over the first axis, or over one of size 1. NumPy adds the rows of a matrix one after another."""
+    """The sum over the first axis, or over one of size 1. NumPy adds the rows of a matrix one after another, and a sum of
+    -0.0 alone is 0.0."""
     axis = axis[0] if isinstance(axis, tuple) and len(axis) == 1 else axis
-    if others or any(options.values()) or not isinstance(axis, int) or x.dtype != out.dtype:
+    if others or any(options.values()) or not isinstance(axis, int) or not isinstance(x, np.ndarray) or x.dtype != out.dtype:
+        raise NotLoweredError
+    if np.may_share_memory(x, out):  # a row might be overwritten before it is added
         raise NotLoweredError
     if x.shape[axis] == 1:
-        return [_copy(out, x.reshape(out.shape))]
+        return [_loop(ADD, np.squeeze(x, axis) if out.ndim < x.ndim else x, None, out, 0.0)]
     if axis != 0 or not 2 <= len(x) <= MOST_ROWS or out.size == 1 or x.strides[0] < max(x.strides):
         raise NotLoweredError
-    return [_loop(ADD, x[0] if i == 1 else out, x[i], out) for i in range(1, len(x))]
+    made = [_loop(ADD, x[0] if i == 1 else out, x[i], out) for i in range(1, len(x))]
+    return [*made, _loop(ADD, out, None, out, 0.0)]
 
 
 def _loop(operation: int, a: Array | None, b: Array | None, out: Array, number: float = 0.0) -> Made:
@@ -153,6 +160,8 @@ def _as_matrices(out: Array, *arrays: Array) -> tuple[int, int, tuple[list[int],
 
 def _pieces(out: Array, arrays: Sequence[Array], axis: int | None = 0) -> Iterator[tuple[Array, Array]]:
     """The parts of `out` that `np.concatenate` fills, each with the array that it copies there."""
+    if not all(isinstance(x, np.ndarray) and (axis is not None or x.flags.c_contiguous) for x in arrays):
+        raise NotLoweredError  # (those that are not contiguous would be copied to be flat)
     if axis is None:
         arrays, axis = [x.reshape(-1) for x in arrays], 0
     start = 0

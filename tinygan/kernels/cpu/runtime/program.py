@@ -38,6 +38,10 @@ COPIES: frozenset[Any] = frozenset([np.array, np.ascontiguousarray, np.asarray, 
 """They copy their first argument."""
 FILLS: frozenset[Any] = frozenset([np.full, np.ones, np.zeros])
 """They fill an array with one number."""
+VIEWS: frozenset[Any] = frozenset([np.ndarray.reshape, np.ndarray.astype, np.ndarray.ravel, np.reshape, np.ravel,
+                                   np.transpose, np.moveaxis, np.swapaxes, np.squeeze, np.expand_dims, np.broadcast_to,
+                                   np.asarray, np.ascontiguousarray, np.array, getitem])
+"""They may return an argument itself, and write to none."""
 TAKE_OUT: frozenset[Any] = frozenset([np.concatenate, np.matmul, np.ndarray.sum, np.stack])
 """They write to an array `out`."""
 
@@ -139,7 +143,12 @@ class Recorder:
     def call(self, function: Callable[..., Any], args: tuple[Any, ...], options: dict[str, Any]) -> Any:
         """Call a function of NumPy on recorded arrays, and note it. Its results are recorded arrays."""
         _refuse_results_of_any_size(function, args, options)
+        if function is np.copyto and not args:
+            options = dict(options)
+            args = options.pop("dst"), options.pop("src")
         out = options.get("out")
+        if isinstance(out, tuple) and None in [x if x is None else 0 for x in out]:
+            raise RuntimeError(f"numpy.{_called(function)} inside a capture: give all arrays of `out`, or none")
         if function is np.empty or function is np.empty_like:
             return self._like(function(*host(args), **options))
         given = {name: host(value) for name, value in options.items()}
@@ -150,23 +159,28 @@ class Recorder:
             return out[0] if isinstance(out, tuple) and len(out) == 1 else out
         if isinstance(found, np.ndarray | np.generic):
             if isinstance(found, np.ndarray) and _is_view(found, (args, tuple(options.values()))):
+                if function not in VIEWS and any(_is_same(found, x) for x in _arrays((args, tuple(options.values())))):
+                    self._note(function, args, options)  # it may have written to an argument, which it returns
                 return found.view(RecordedArray)
             target = self._like(found)
             if function in COPIES:
                 self._note(np.copyto, (target, args[0]), {"casting": "unsafe"})
             elif function in FILLS:
-                self._note(np.copyto, (target, found.flat[0] if found.size else 0), {"casting": "unsafe"})
-            elif function in TAKE_OUT or isinstance(getattr(function, "__self__", function), np.ufunc):
+                given_arrays = [x for x in (*args, *options.values()) if isinstance(x, np.ndarray)]
+                number = found.flat[0] if found.size else 0
+                self._note(np.copyto, (target, given_arrays[0] if given_arrays else number), {"casting": "unsafe"})
+            elif _takes_out(function, options):
                 self._note(function, args, {**options, "out": target})
             else:
                 self._note(function, args, options, [target])
             return target
-        if isinstance(found, tuple | list) and all(isinstance(part, np.ndarray) for part in found):
-            if all(_is_view(part, (args,)) for part in found):
-                return type(found)(part.view(RecordedArray) for part in found)
+        if isinstance(found, tuple | list) and all(isinstance(part, np.ndarray | np.generic) for part in found):
+            make = getattr(found, "_make", type(found))  # (the results of linalg are named tuples)
+            if all(isinstance(part, np.ndarray) and (not part.size or _is_view(part, args)) for part in found):
+                return make(part.view(RecordedArray) for part in found)
             targets = [self._like(part) for part in found]
             self._note(function, args, options, targets)
-            return type(found)(targets)
+            return make(targets)
         name = getattr(function, "__name__", "")
         if name in ABOUT_ARRAYS:
             return found
@@ -270,6 +284,16 @@ def _at_places(x: Any) -> Any:
 
 def _tuple(x: Any) -> Any:
     return x if type(x) is tuple else (x,)
+
+
+def _takes_out(function: Callable[..., Any], options: dict[str, Any]) -> bool:
+    """Whether a replay can make the function write its result to its place."""
+    is_of_ufunc = isinstance(getattr(function, "__self__", function), np.ufunc)
+    return is_of_ufunc or (function in TAKE_OUT and "dtype" not in options)
+
+
+def _is_same(found: Array, x: Array) -> bool:
+    return _start(found) == _start(x) and found.shape == x.shape and found.strides == x.strides
 
 
 def _is_view(found: Array, x: Any) -> bool:

@@ -48,6 +48,8 @@ class RecordedArray(np.ndarray[Any, Any]):
     def __setitem__(self, index: Any, value: Any) -> None:
         if index is ... or _is_view(index):
             target = self if index is ... else self[index]
+            while isinstance(value, np.ndarray) and value.ndim > target.ndim and len(value) == 1:
+                value = value[0, ...]  # (an assignment allows what copyto does not)
             _told(np.copyto, (target, value), {"casting": "unsafe"})
         else:
             _told(setitem, (self, index, value), {})
@@ -85,6 +87,18 @@ class RecordedArray(np.ndarray[Any, Any]):
     @property
     def flat(self) -> Any:
         return read_by_host(self, "flat").flat
+
+    def setfield(self, *args: Any) -> None:
+        refuse_write(self, "setfield")
+        super().setfield(*args)
+
+    @property
+    def real(self) -> Any:
+        return _told(np.real, (self,), {})
+
+    @real.setter
+    def real(self, value: Any) -> None:
+        self[...] = value
 
     def fill(self, value: Any) -> None:
         self[...] = value
@@ -147,6 +161,12 @@ def read_by_host(array: Array, how: str) -> Array:
         raise RuntimeError(f"{how} inside a capture reads a value, and a replay could not react to it: return the array, "
                            "and read it after the step")
     return host(array)
+
+
+def refuse_write(array: Array, how: str) -> None:
+    """Raise RuntimeError while a step is recorded: a replay would not repeat this way of writing."""
+    if ACTIVE.recorder is not None:
+        raise RuntimeError(f"{how} inside a capture writes in a way that no replay would repeat: use x[...] = value")
 
 
 def _is_view(index: Any) -> bool:
