@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import harness
 import numpy as np
 import train_step
-from harness import Row, Worker, WorkerError, say
+from harness import DifferentWorkError, Row, Worker, WorkerError, say
 from models import MODELS, Model, dcgan28, dcgan64, dcgan128, start
 
 PACKAGES = ["tinygan", "numpy", "numba", "torch"]
@@ -144,7 +144,13 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
         if left_out or any(point.matches(row) for row in result["rows"]):
             continue
         say(f"{point.axis} {point.value}, {point.line}, batch {point.batch}")
-        for row in measured(point, options, result["dropped"], known):
+        try:
+            rows = measured(point, options, result["dropped"], known)
+        except DifferentWorkError as error:  # nobody's time counts at this point
+            say(f"left out: {error}")
+            result["dropped"][f"{point.axis} {point.value}"] = str(error)
+            continue
+        for row in rows:
             per_image = float(f"{row['median_ms'] * 1e3 / point.batch:.5g}")
             result["rows"].append({"axis": point.axis, "line": point.line, "value": point.value, "batch": point.batch,
                                    **row, "us_per_image": per_image})

@@ -405,6 +405,20 @@ def test_growth_measures_each_point_once_and_draws(bench: Any, tmp_path: Path, m
     assert "was measured with other settings" in capsys.readouterr().err
 
 
+def test_growth_leaves_out_a_point_of_different_work(bench: Any, tmp_path: Path, monkeypatch: Any, capsys: Any) -> None:
+    def measured(point: Any, *_: Any) -> list[Any]:
+        if point.value == 4:
+            raise bench.growth.DifferentWorkError("tinygan captured: its gradients differ")
+        return [{"framework": "tinygan", "variant": "captured", "median_ms": 1.0, "peak_mib": 1.0}]
+
+    monkeypatch.setattr(bench.growth, "points", lambda: two_points(bench))
+    monkeypatch.setattr(bench.growth, "measured", measured)
+    path = tmp_path / "growth.json"
+    assert bench.growth.main(["--json", str(path), "--figure", str(tmp_path / "growth.png")]) == 0
+    assert [row["value"] for row in json.loads(path.read_text())["rows"]] == [8]
+    assert "left out: batch 4: tinygan captured: its gradients differ" in capsys.readouterr().out
+
+
 def test_growth_leaves_out_what_compiles_too_slowly_or_not_at_all(bench: Any, monkeypatch: Any) -> None:
     growth, asked = bench.growth, []
     options = growth.arguments(["--compile-seconds", "5"])
