@@ -48,7 +48,7 @@ def test_every_part_runs_and_is_kept(whole):
             assert part["status"] == "done", part
             assert not part["result"].get("failed"), part
     assert {row["variant"] for row in result["rows"] if row["framework"] == "tinygan"} >= {"captured", "eager"}
-    assert {row["model"] for row in result["rows"]} == {"dcgan28", "vanilla", "unrolled ring"}
+    assert {row["model"] for row in result["rows"]} == {"dcgan64", "dcgan28", "vanilla", "unrolled ring"}
     assert all(row["median_ms"] > 0 for row in result["rows"])
     assert result["card"]["rates"].keys() == {"bytes", "float32", "tf32"}
 
