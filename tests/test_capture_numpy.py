@@ -3,6 +3,7 @@ import numpy as np
 import pytest
 
 import tinygan as tg
+from tinygan.backends import cpu
 
 MASK = np.array([True, False, True, True])
 FUNCTIONS = {
@@ -43,6 +44,9 @@ FUNCTIONS = {
     "nan_to_num in place": lambda x: _without_nan(x),
     "split": lambda x: _split(x),
     "full of a value": lambda x: np.full_like(x, x[0, 0]),
+    "full of a number of the step's": lambda x: cpu.xp.full(x.shape, x[0, 0]),
+    "full of a row": lambda x: cpu.xp.full(x.shape, x[0]),
+    "the real part": lambda x: _real_part(x),
     "a row of one": lambda x: _row_of_one(x),
     "joined as float64": lambda x: np.concatenate([x[0], x[1]], dtype=np.float64),
     "copyto by name": lambda x: _copied_by_name(x),
@@ -107,6 +111,12 @@ def _split(x):
     y = x.copy()
     np.split(y, [0, 2])[1][...] *= 2.0
     return y
+
+
+def _real_part(x):
+    y = x.copy()
+    y.real = x * 2.0
+    return y + y.real
 
 
 def _row_of_one(x):
