@@ -1,9 +1,9 @@
 """Where a training step of tinygan spends its time: `python benchmarks/profile_step.py --model dcgan28 --batch 64`. The
 model "ring" is the round of `unrolled_step.py` with K = 10, recorded.
 
-Each function of the CPU backend is timed, so the step is the eager one. The rest of the step is recording the graph, walking
-back, and other Python. The table shows the time of each part per step. Convolutions are listed by the algorithm that
-computes them.
+The step is captured, as in training, and each kernel of its program is timed (`tg.profile`). With `--eager`, the step runs
+without a capture and each function of the CPU backend is timed. What is left then is recording the graph, walking back, and
+other Python. `--layers` is the same with a row for every layer's convolutions.
 """
 import argparse
 import sys
@@ -18,6 +18,8 @@ from unrolled_ring import ring_start
 
 PACKAGES = ["tinygan", "numpy", "numba"]
 RING, STEPS_AHEAD = "ring", 10
+SMALL = 0.01  # of the step
+AROUND = "Python around the program: arguments, keys, counts, schedules, results"
 COLUMNS = {"part": "part", "calls": "calls", "ms": "ms", "share": "share of the step"}
 PARTS = {
     "conv2d": "convolutions", "conv2d_input_grad": "transposed convolutions, gradients by the input",
@@ -39,7 +41,8 @@ def arguments(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--model", choices=[*MODELS, RING], default="dcgan28")
     parser.add_argument("--batch", type=harness.count, default=64, help="examples in a batch")
     parser.add_argument("--steps", type=harness.count, default=20, help="timed steps")
-    parser.add_argument("--layers", action="store_true", help="a row for every layer's convolutions")
+    parser.add_argument("--eager", action="store_true", help="profile the step without a capture")
+    parser.add_argument("--layers", action="store_true", help="as --eager, with a row for every layer's convolutions")
     parser.add_argument("--json", help="write the result here")
     return parser.parse_args(argv)
 
@@ -87,6 +90,38 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     """Run the whole measurement. Returns the content of the JSON file."""
     info = harness.machine(PACKAGES)
     harness.announce(info)
+    eager = options.eager or options.layers
+    rows, total = (eager_rows if eager else captured_rows)(options)
+    settings = {"model": options.model, "batch": options.batch, "steps": options.steps, "step_ms": round(total, 2),
+                "captured": not eager}  # fmt: skip
+    return {"machine": info, "settings": settings, "rows": rows}
+
+
+def captured_rows(options: argparse.Namespace) -> tuple[list[harness.Row], float]:
+    """The kernels of the recorded step, and the milliseconds of a replay. Kernels that take less than a hundredth of the
+    step are one row."""
+    import tinygan as tg
+
+    subject = build(options)
+    profile = tg.profile(subject.gan.step, subject.real, rounds=options.steps)
+    large = [row for row in profile.rows if row.ms >= SMALL * profile.step_ms]
+    parts = [(row.name, row.calls, row.ms) for row in large]
+    for title, small in (
+        ("other kernels", [row for row in profile.rows if row not in large and not row.name.startswith("numpy.")]),
+        ("other functions of NumPy", [row for row in profile.rows if row not in large and row.name.startswith("numpy.")]),
+    ):
+        parts.append((title, sum(row.calls for row in small), sum(row.ms for row in small)))
+    around = profile.step_ms - profile.program_ms
+    whole = profile.parts_ms + around
+    parts.append((AROUND, "", around))
+    return [
+        {"part": part, "calls": calls, "ms": round(ms, 3), "share": f"{ms / whole:.0%}"}
+        for part, calls, ms in parts
+    ], profile.step_ms  # fmt: skip
+
+
+def eager_rows(options: argparse.Namespace) -> tuple[list[harness.Row], float]:
+    """The functions of the CPU backend in a step without a capture, and the step's milliseconds."""
     from tinygan.backends import cpu
     from tinygan.kernels.cpu.conv import planner
     from tinygan.kernels.winograd import DIRECT
@@ -121,8 +156,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
         {"part": part, "calls": calls.get(part, ""), "ms": round(ms, 2), "share": f"{ms / total:.0%}"}
         for part, ms in sorted(milliseconds.items(), key=lambda item: -item[1])
     ]  # fmt: skip
-    settings = {"model": options.model, "batch": options.batch, "steps": options.steps, "step_ms": round(total, 1)}
-    return {"machine": info, "settings": settings, "rows": rows}
+    return rows, total
 
 
 def show(result: dict[str, Any]) -> str:

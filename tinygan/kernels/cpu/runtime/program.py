@@ -19,9 +19,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from tinygan.kernels.cpu.runtime import workspace
-from tinygan.kernels.cpu.runtime.arrays import address
+from tinygan.kernels.cpu.runtime.arrays import REALS, address
 from tinygan.kernels.cpu.runtime.compiling import NAMES
-from tinygan.kernels.cpu.runtime.lowering import lowered
+from tinygan.kernels.cpu.runtime.lowering import BINARY, UNARY, lowered
 from tinygan.kernels.cpu.runtime.pool import pool
 from tinygan.kernels.cpu.runtime.recorded import ACTIVE, Array, RecordedArray, getitem, host
 
@@ -151,6 +151,10 @@ class Recorder:
             raise RuntimeError(f"numpy.{_called(function)} inside a capture: give all arrays of `out`, or none")
         if function is np.empty or function is np.empty_like:
             return self._like(function(*host(args), **options))
+        if not options and (target := self._target(function, args)) is not None:
+            function(*host(args), out=host(target))
+            self._note(function, args, {"out": target})
+            return target
         given = {name: host(value) for name, value in options.items()}
         found = function(*host(args), **given)
         if found is None or out is not None:  # it has written to an array
@@ -217,10 +221,23 @@ class Recorder:
     def _like(self, found: Any) -> Array:
         """A recorded array with the values and the order in memory of `found`."""
         found = np.asarray(found)
-        memory = workspace.empty((found.size,), found.dtype)
-        target = RecordedArray(found.shape, found.dtype, memory, 0, np.empty_like(found).strides)
+        target = self._empty_like(found)
         host(target)[...] = found
         return target
+
+    def _empty_like(self, x: Array) -> Array:
+        memory = workspace.empty((x.size,), x.dtype)
+        return RecordedArray(x.shape, x.dtype, memory, 0, np.empty_like(host(x)).strides)
+
+    def _target(self, function: Callable[..., Any], args: tuple[Any, ...]) -> Array | None:
+        """Memory for the result of simple arithmetic on arrays that are alike, so that NumPy need not make a large array
+        first; else None."""
+        if function not in BINARY and function not in UNARY:
+            return None
+        first, *others = [x for x in args if isinstance(x, np.ndarray)]
+        alike = all((x.shape, x.strides, x.dtype) == (first.shape, first.strides, first.dtype) for x in others)
+        numbers = all(type(x) in (int, float) for x in args if not isinstance(x, np.ndarray))
+        return self._empty_like(first) if alike and numbers and first.dtype in REALS else None
 
     def _places(self, x: Any) -> Any:
         """x with a Place for every array in the recording's memory."""
