@@ -1,4 +1,4 @@
-"""Convolution layers one by one: `python benchmarks/conv.py --layers dcgan28,dcgan64,dcgan5x5 --against torch`.
+"""Convolution layers one by one: `python benchmarks/conv.py --layers dcgan28,dcgan64,dcgan5x5,grouped --against torch`.
 
 Measures the forward pass and both gradients of each layer, on a batch in float32. GFLOP/s count the operations of the direct
 computation, for every algorithm. The error is the largest one, relative to the largest element of the result in float64.

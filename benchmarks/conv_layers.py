@@ -18,6 +18,7 @@ class Layer:
     name: str
     conv: Conv
     size: int  # of the input, pixels
+    groups: int = 1
 
     @property
     def output(self) -> int:
@@ -25,18 +26,21 @@ class Layer:
 
     def describe(self) -> str:
         c = self.conv
-        return f"{self.name}: {c.inputs} x {self.size}² to {c.outputs} x {self.output}², {c.kernel}x{c.kernel}/{c.stride}"
+        groups = f", {self.groups} groups" if self.groups > 1 else ""
+        return (f"{self.name}: {c.inputs} x {self.size}² to {c.outputs} x {self.output}², {c.kernel}x{c.kernel}/{c.stride}"
+                f"{groups}")
 
     def gflop(self, batch: int) -> float:
         """The billions of operations in any of the three maps, by the definition: one multiplication and one addition for
         each weight that is applied."""
-        return 2e-9 * batch * self.output**2 * self.conv.outputs * self.conv.inputs * self.conv.kernel**2
+        c = self.conv
+        return 2e-9 * batch * self.output**2 * c.outputs * c.inputs / self.groups * c.kernel**2
 
     def inputs(self, batch: int, dtype: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Images (N, C, H, W), weight (K, C, k, k) and the output's gradient (N, K, OH, OW); float32 values."""
+        """Images (N, C, H, W), weight (K, C / groups, k, k) and the output's gradient (N, K, OH, OW); float32 values."""
         c, rng = self.conv, np.random.default_rng(0)
         shapes = (
-            (batch, c.inputs, self.size, self.size), (c.outputs, c.inputs, c.kernel, c.kernel),
+            (batch, c.inputs, self.size, self.size), (c.outputs, c.inputs // self.groups, c.kernel, c.kernel),
             (batch, c.outputs, self.output, self.output),
         )  # fmt: skip
         x, weight, gradient = (rng.standard_normal(shape, np.float32).astype(dtype) for shape in shapes)
@@ -53,11 +57,16 @@ def of_discriminator(name: str, layers: tuple[Any, ...], size: int) -> list[Laye
 
 
 PAPER = tuple(Conv(inputs, outputs, 5, 2, 2) for inputs, outputs in ((3, 64), (64, 128), (128, 256), (256, 512)))
+GROUPED = ((96, 32, 6), (96, 32, 12), (96, 28, 12), (192, 16, 12), (192, 14, 24), (192, 8, 24), (192, 4, 12), (192, 4, 24),
+           (96, 16, 96))  # channels, size, groups
 LAYERS = {
     "dcgan28": of_discriminator("dcgan28", dcgan28().discriminator, 28),
     # The generator's convolutions are the transposes of the discriminator's, except for its first one.
     "dcgan64": [*of_discriminator("dcgan64", dcgan64().discriminator, 64), Layer("dcgan64 latent", Conv(512, 100, 4), 4)],
     "dcgan5x5": of_discriminator("dcgan5x5", PAPER, 64),
+    # 3x3, as in the residual blocks of R3GAN (Huang et al. 2024), and depthwise.
+    "grouped": [Layer(f"grouped {number}", Conv(channels, channels, 3, 1, 1), size, groups)
+                for number, (channels, size, groups) in enumerate(GROUPED, 1)],
 }
 
 

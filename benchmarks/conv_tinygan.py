@@ -7,11 +7,15 @@ from conv_layers import ConvSubject, Layer
 from kernels_loaded import THREADS
 
 import tinygan as tg
+from tinygan.kernels.cpu.runtime.workspace import empty
 
 
 class Subject(ConvSubject):
     def array(self, value: np.ndarray) -> np.ndarray:
-        return np.ascontiguousarray(value.transpose(0, 2, 3, 1)).transpose(0, 3, 1, 2)
+        """Images in memory of the engine, as activations are: channels-last, and at whole cache lines."""
+        found = empty((len(value), *value.shape[2:], value.shape[1]), value.dtype)
+        found[...] = value.transpose(0, 2, 3, 1)
+        return found.transpose(0, 3, 1, 2)
 
     def maps(self, layer: Layer, x: Any, weight: Any, gradient: Any) -> dict[str, Callable[[], Any]]:
         c = layer.conv
@@ -26,9 +30,9 @@ class Subject(ConvSubject):
             return call
 
         return {
-            "forward": run(tg.conv2d, x, weight, None, c.stride, c.padding),
-            "input gradient": run(tg.conv_transpose2d, gradient, weight, None, c.stride, c.padding, left_over),
-            "weight gradient": run(tg.conv2d_weight_grad, x, gradient, c.kernel, c.stride, c.padding),
+            "forward": run(tg.conv2d, x, weight, None, c.stride, c.padding, 1, layer.groups),
+            "input gradient": run(tg.conv_transpose2d, gradient, weight, None, c.stride, c.padding, left_over, layer.groups),
+            "weight gradient": run(tg.conv2d_weight_grad, x, gradient, c.kernel, c.stride, c.padding, 1, layer.groups),
         }
 
     def threads(self) -> int:

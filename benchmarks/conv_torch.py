@@ -25,11 +25,11 @@ class Subject(ConvSubject):
         def backward(index: int) -> Callable[[], Any]:
             wanted = [index == 0, index == 1, False]
             return lambda: torch.ops.aten.convolution_backward(
-                gradient, x, weight, None, [c.stride] * 2, [c.padding] * 2, [1, 1], False, [0, 0], 1, wanted
+                gradient, x, weight, None, [c.stride] * 2, [c.padding] * 2, [1, 1], False, [0, 0], layer.groups, wanted
             )[index]
 
         return {
-            "forward": lambda: torch.conv2d(x, weight, None, c.stride, c.padding),
+            "forward": lambda: torch.conv2d(x, weight, None, c.stride, c.padding, 1, layer.groups),
             "input gradient": backward(0),
             "weight gradient": backward(1),
         }

@@ -52,8 +52,8 @@ class TorchGAN:
     """
 
     def __init__(self, settings: DCGANSettings, image_shape: tuple[int, int, int]) -> None:
-        if settings.d_steps != 1 or settings.generator_cost != "non-saturating" or settings.label_smoothing:
-            raise RunError(f"{TorchSettings.title}: --d-steps, --generator-cost and --label-smoothing stay as they are")
+        if settings.d_steps != 1 or settings.cost != "non-saturating" or settings.label_smoothing:
+            raise RunError(f"{TorchSettings.title}: --d-steps, --cost and --label-smoothing stay as they are")
         self._twin: Any = build_dcgan(settings, image_shape)
         self.d_steps, self.noise, self.steps = 1, settings.noise, 0
         model = (dcgan28 if image_shape[1] == 28 else dcgan64)(image_shape[0], settings.latent_dim, settings.width)

@@ -7,6 +7,9 @@ and within a seed at the step where it was stopped. Rows of other methods go int
 real samples as if they were generated (for stacked MNIST, digits of the test set): no method can be better. At the end, a
 table of all rows is printed: mean and standard error, together with published figures. The settings were chosen on seeds
 from 1000 on (`--first-seed 1000`).
+
+The modes of stacked MNIST are counted by a classifier. Rows from different versions of it are kept apart: they have lines of
+their own in the table, and the same command with a newer version trains its seeds again.
 """
 import argparse
 import json
@@ -28,6 +31,7 @@ from tinygan.random import Key
 
 METHODS = ("vanilla", "minibatch", "unrolled", "data")
 AVERAGE = "average."
+VERSION = "classifier_version"
 SAVED_EVERY = 60.0  # at most so many seconds of training are lost if a seed is stopped
 
 
@@ -42,7 +46,7 @@ def arguments(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--steps", type=harness.count, help="training steps (default: the experiment's)")
     parser.add_argument("--batch", type=harness.count, help="(default: the experiment's)")
     parser.add_argument("--unroll-steps", type=int, default=10, help="K of the unrolled GAN")
-    parser.add_argument("--generator-cost", choices=tg.gans.GENERATOR_COSTS, help="(default: the experiment's)")
+    parser.add_argument("--cost", choices=tg.gans.COSTS, help="(default: the experiment's)")
     parser.add_argument("--learning-rate", type=float, help="initial rate of both Adams (default: the networks')")
     parser.add_argument("--g-learning-rate", type=float, help="that of the generator, if another")
     parser.add_argument("--decay", choices=("both", "generator"), help="whose learning rate falls to 0 along half a cosine")
@@ -61,7 +65,7 @@ def arguments(argv: list[str] | None = None) -> argparse.Namespace:
     options.steps = 0 if options.method == "data" else options.steps or task.steps
     options.batch = options.batch or task.batch
     options.networks = options.networks or task.networks[0]
-    options.generator_cost = options.generator_cost or task.cost
+    options.cost = options.cost or task.cost
     if options.networks not in task.networks:
         parser.error(f"--networks {options.networks}: {options.experiment} has {', '.join(task.networks)}")
     return options
@@ -71,7 +75,7 @@ def settings(options: argparse.Namespace) -> dict[str, Any]:
     """The settings, beside method and steps, that identify the configuration of a row."""
     if options.method == "data":
         return {}
-    found = {"networks": options.networks, "cost": options.generator_cost}
+    found = {"networks": options.networks, "cost": options.cost}
     if options.method == "unrolled":
         found["K"] = options.unroll_steps
     if options.learning_rate:
@@ -113,7 +117,7 @@ def build(options: argparse.Namespace, key: Key) -> tg.gans.VanillaGAN:
         return options.instance_noise * (end / options.instance_noise) ** done
 
     common: dict[str, Any] = {
-        "latent_dim": latent_dim, "noise": noise, "generator_cost": options.generator_cost, "key": key,
+        "latent_dim": latent_dim, "noise": noise, "cost": options.cost, "key": key,
         "instance_noise": falling_noise,
         "g_optimizer": adam(options.g_learning_rate or options.learning_rate or rates.g, options.decay is not None),
         "d_optimizer": adam(options.learning_rate or rates.d, options.decay == "both"),
@@ -129,11 +133,12 @@ def build(options: argparse.Namespace, key: Key) -> tg.gans.VanillaGAN:
 def train(options: argparse.Namespace, seed: int) -> Row:
     """Train with one seed and measure the modes. Returns one row."""
     task, key = tasks.TASKS[options.experiment], Key(seed)
+    version = {} if task.classifier is None else {VERSION: task.classifier}
     real, measure = task.open(options.batch, options.data_dir)
     if options.method == "data":
         unseen, _ = task.open(task.samples, options.data_dir, "test")
         found = rounded(measure(unseen(key.fold("data"))))
-        return {"method": "data", "settings": {}, "steps": 0, "seed": seed, **found, "seconds": 0.0, "trace": []}
+        return {"method": "data", "settings": {}, "steps": 0, "seed": seed, **version, **found, "seconds": 0.0, "trace": []}
     gan = build(options, key.fold("gan"))
     path = unfinished(options, seed)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -168,7 +173,7 @@ def train(options: argparse.Namespace, seed: int) -> Row:
     path.unlink(missing_ok=True)
     last = {name: value for name, value in trace[-1].items() if name != "step"}
     return {
-        "method": options.method, "settings": settings(options), "steps": options.steps, "seed": seed, **last,
+        "method": options.method, "settings": settings(options), "steps": options.steps, "seed": seed, **version, **last,
         "seconds": round(before + time.perf_counter() - begin, 1), "trace": trace,
     }  # fmt: skip
 
@@ -179,13 +184,21 @@ def rounded(values: dict[str, float]) -> dict[str, float]:
 
 def unfinished(options: argparse.Namespace, seed: int) -> Path:
     """The file that holds the state of an unfinished seed."""
+    version = tasks.TASKS[options.experiment].classifier
     told = "-".join([options.method, *(f"{name}={value}" for name, value in settings(options).items()),
-                     str(options.steps), str(seed)])  # fmt: skip
+                     str(options.steps), str(seed), *([] if version is None else [f"classifier={version}"])])  # fmt: skip
     return Path(options.json).with_suffix(f".{told}.safetensors")
 
 
 def same(row: Row, options: argparse.Namespace) -> bool:
-    return (row["method"], row["settings"], row["steps"]) == (options.method, settings(options), options.steps)
+    """Whether the row has this configuration, and was counted by the present version of the classifier."""
+    version = tasks.TASKS[options.experiment].classifier
+    return identity(row) == (options.method, settings(options), options.steps, version)
+
+
+def identity(row: Row) -> tuple[Any, ...]:
+    """What the rows of one configuration have in common."""
+    return row["method"], row["settings"], row["steps"], row.get(VERSION)
 
 
 def run(options: argparse.Namespace) -> dict[str, Any]:
@@ -206,6 +219,9 @@ def read(path: Path, experiment: str) -> dict[str, Any]:
     result: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     if result["experiment"] != experiment:
         raise RuntimeError(f"{path} has rows of {result['experiment']!r}, not of {experiment!r}")
+    if tasks.TASKS[experiment].classifier is not None:
+        for row in result["rows"]:
+            row.setdefault(VERSION, 1)  # the first version did not write its number
     return result
 
 
@@ -213,9 +229,11 @@ def summary(rows: list[Row], columns: list[str]) -> list[Row]:
     """A line for each configuration, with mean and standard error over its seeds."""
     groups: dict[str, list[Row]] = {}
     for row in rows:
-        groups.setdefault(json.dumps([row["method"], row["settings"], row["steps"]]), []).append(row)
+        groups.setdefault(json.dumps(identity(row)), []).append(row)
 
     def spread(found: list[Row], name: str) -> str:
+        if any(name not in row for row in found):
+            return ""  # a measure that did not exist when the rows were made
         values = [row[name] for row in found]
         if len(values) < 2:
             return f"{values[0]:.4g}"
@@ -224,8 +242,8 @@ def summary(rows: list[Row], columns: list[str]) -> list[Row]:
     return [
         {
             "method": found[0]["method"], "settings": ", ".join(f"{k} {v}" for k, v in found[0]["settings"].items()),
-            **{name: spread(found, name) for name in columns}, "seeds": len(found), "steps": found[0]["steps"],
-            "seconds": round(statistics.mean(row["seconds"] for row in found)),
+            **{name: spread(found, name) for name in columns}, VERSION: found[0].get(VERSION, ""), "seeds": len(found),
+            "steps": found[0]["steps"], "seconds": round(statistics.mean(row["seconds"] for row in found)),
         }
         for found in groups.values()
     ]  # fmt: skip
@@ -233,7 +251,8 @@ def summary(rows: list[Row], columns: list[str]) -> list[Row]:
 
 def show(result: dict[str, Any]) -> str:
     task = tasks.TASKS[result["experiment"]]
-    columns = {"method": "method", "settings": "settings", **task.columns, "seeds": "seeds", "steps": "steps",
+    version = {} if task.classifier is None else {VERSION: "version of the classifier"}
+    columns = {"method": "method", "settings": "settings", **task.columns, **version, "seeds": "seeds", "steps": "steps",
                "seconds": "seconds a seed"}
     return harness.markdown([*summary(result["rows"], list(task.columns)), *task.published], columns)
 

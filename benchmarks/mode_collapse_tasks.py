@@ -8,6 +8,7 @@ import numpy as np
 import tinygan as tg
 from tinygan import nn
 from tinygan.data import Mixture
+from tinygan.metrics import digits
 from tinygan.random import Key
 
 Measure = Callable[[np.ndarray], dict[str, float]]
@@ -26,7 +27,8 @@ class Rates:
 @dataclass(frozen=True)
 class Task:
     """An experiment. networks: the names of the pairs of networks to choose from. samples: how many samples are measured.
-    columns: the measures and their headings. published: rows with published results for the table."""
+    columns: the measures and their headings. published: rows with published results for the table. classifier: the version
+    of the classifier that the measures need, or None."""
 
     steps: int
     batch: int
@@ -41,6 +43,7 @@ class Task:
     samples, and from generated samples to the measures."""
     players: Callable[[str, str], tuple[nn.Module, nn.Module, int, Rates, str]] = field(repr=False)
     """(networks, method) -> (generator, discriminator, latent dimension, rates, noise)."""
+    classifier: int | None = None
 
 
 # -- mixtures in the plane -------------------------------------------------------------------------------------------
@@ -157,17 +160,19 @@ def stacked_players(networks: str, method: str) -> tuple[nn.Module, nn.Module, i
 
 
 def open_stacked(batch: int, data_dir: str | None, split: str = "train") -> tuple[Callable[[Key], np.ndarray], Measure]:
-    digits, test = (tg.data.load(data_dir, split=name) for name in ("train", "test"))
-    if digits.name != "mnist":
+    train, test = (tg.data.load(data_dir, split=name) for name in ("train", "test"))
+    if train.name != "mnist":
         raise RuntimeError("stacked MNIST needs MNIST: --data-dir, or the environment variable TINYGAN_DATA")
-    classifier = tg.metrics.digit_classifier(digits, test)
+    classifier = tg.metrics.digit_classifier(train, test)
 
     def measure(samples: np.ndarray) -> dict[str, float]:
-        found = tg.metrics.label_coverage(classifier.stacked_labels(samples), 1000)
-        return {"modes": found.modes, "kl": found.kl, "classifier": round(100 * classifier.accuracy, 2)}
+        found = classifier.coverage(samples)
+        assert found.confidence is not None
+        return {"modes": found.modes, "kl": found.kl, "confidence": found.confidence,
+                "classifier": round(100 * classifier.accuracy, 2)}
 
     def real(key: Key) -> np.ndarray:
-        return tg.data.stacked(digits if split == "train" else test, batch, key).batch(np.arange(batch))
+        return tg.data.stacked(train if split == "train" else test, batch, key).batch(np.arange(batch))
 
     return real, measure
 
@@ -195,7 +200,8 @@ TASKS = {
     )),
     "stacked_mnist": Task(
         steps=500_000, batch=128, looks=5, samples=26_000, networks=("quarter", "half", "dcgan16", "dcgan64"),
-        cost="non-saturating", columns={"modes": "modes", "kl": "KL", "classifier": "classifier, %"},
+        cost="non-saturating", classifier=digits.VERSION,
+        columns={"modes": "modes", "kl": "KL", "confidence": "confidence", "classifier": "classifier, %"},
         published=tuple(
             {"method": method, "modes": modes, "kl": kl}
             for method, modes, kl in (

@@ -37,7 +37,7 @@ def judge(key: Key, unroll_steps: int, truncate: int, pairs: bool) -> tg.gans.Un
         nn.Dense(2, HIDDEN), nn.ReLU(), nn.Dense(HIDDEN, HIDDEN), nn.ReLU(), *extra, nn.Dense(HIDDEN + KERNELS * pairs, 1))
     return tg.gans.UnrolledGAN(
         nn.Dense(2, 2), discriminator, latent_dim=2, unroll_steps=unroll_steps, truncate=truncate, key=key,
-        generator_cost="non-saturating", d_optimizer=tg.optim.Adam(1e-3, betas=(0.5, 0.999)))
+        cost="non-saturating", d_optimizer=tg.optim.Adam(1e-3, betas=(0.5, 0.999)))
 
 
 def arrows_of(gan: tg.gans.UnrolledGAN, heap: np.ndarray, steps: int, mixture: tg.data.Mixture, key: Key) -> np.ndarray:

@@ -18,15 +18,14 @@ def main(settings: tg.training.DCGANSettings) -> None:
     # of stride 2 make them fewer and larger, up to the image. It uses batch norm, ReLU, and tanh at the end. The
     # discriminator goes the opposite way, with strided convolutions and leaky ReLU, to one logit. There is no pooling.
     generator, discriminator = tg.gans.dcgan_networks(data.image_shape, settings.latent_dim, settings.width)
-    betas = (settings.beta1, 0.999)
 
     # The training step is the same as in vanilla_mnist.py: Algorithm 1 of Goodfellow et al. 2014, with other networks.
     gan = tg.gans.VanillaGAN(
         generator, discriminator, latent_dim=settings.latent_dim, d_steps=settings.d_steps,
-        generator_cost=settings.generator_cost, noise=settings.noise, label_smoothing=settings.label_smoothing,
-        g_optimizer=tg.optim.Adam(settings.g_learning_rate or settings.learning_rate, betas=betas),
-        d_optimizer=tg.optim.Adam(settings.learning_rate, betas=betas),
-        key=tg.random.Key(settings.seed),
+        cost=settings.cost, penalties=settings.penalties, noise=settings.noise, label_smoothing=settings.label_smoothing,
+        g_optimizer=tg.optim.Adam(settings.g_learning_rate or settings.learning_rate, betas=settings.betas),
+        d_optimizer=tg.optim.Adam(settings.learning_rate, betas=settings.betas),
+        ema=settings.ema, key=tg.random.Key(settings.seed),
     )
 
     # The run: every epoch shuffles the data and makes one step per batch. Losses, samples and a checkpoint are saved.

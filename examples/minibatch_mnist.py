@@ -18,16 +18,15 @@ def main(settings: tg.training.MinibatchSettings) -> None:
     # features. If the generator makes the same image again and again, the sums are large, and the discriminator notices.
     generator, discriminator = tg.gans.minibatch_networks(
         data.image_shape, settings.latent_dim, settings.kernels, settings.dimensions)
-    betas = (settings.beta1, 0.999)
 
     # The training step is Algorithm 1 of Goodfellow et al. 2014, as in vanilla_mnist.py. Real and generated images go
     # through the discriminator as two batches.
     gan = tg.gans.VanillaGAN(
         generator, discriminator, latent_dim=settings.latent_dim, d_steps=settings.d_steps,
-        generator_cost=settings.generator_cost, noise=settings.noise, label_smoothing=settings.label_smoothing,
-        g_optimizer=tg.optim.Adam(settings.g_learning_rate or settings.learning_rate, betas=betas),
-        d_optimizer=tg.optim.Adam(settings.learning_rate, betas=betas),
-        key=tg.random.Key(settings.seed),
+        cost=settings.cost, penalties=settings.penalties, noise=settings.noise, label_smoothing=settings.label_smoothing,
+        g_optimizer=tg.optim.Adam(settings.g_learning_rate or settings.learning_rate, betas=settings.betas),
+        d_optimizer=tg.optim.Adam(settings.learning_rate, betas=settings.betas),
+        ema=settings.ema, key=tg.random.Key(settings.seed),
     )
 
     # The run: every epoch shuffles the data and makes one step per batch. Losses, samples and a checkpoint are saved.

@@ -17,7 +17,6 @@ def main(settings: tg.training.UnrolledSettings) -> None:
     # The networks: those of vanilla_mnist.py, or of dcgan_mnist.py.
     networks = tg.gans.NETWORKS[settings.networks]
     generator, discriminator = networks(data.image_shape, settings.latent_dim)
-    betas = (settings.beta1, 0.999)
 
     # The training step: before the generator's update, a copy of the discriminator makes `unroll_steps` updates. The
     # generator minimises its cost after them, and the gradient goes back through all these updates, Adam included. So the
@@ -25,10 +24,10 @@ def main(settings: tg.training.UnrolledSettings) -> None:
     gan = tg.gans.UnrolledGAN(
         generator, discriminator, latent_dim=settings.latent_dim, unroll_steps=settings.unroll_steps,
         truncate=settings.truncate, order=settings.order, d_steps=settings.d_steps,
-        generator_cost=settings.generator_cost, noise=settings.noise, label_smoothing=settings.label_smoothing,
-        g_optimizer=tg.optim.Adam(settings.g_learning_rate or settings.learning_rate, betas=betas),
-        d_optimizer=tg.optim.Adam(settings.learning_rate, betas=betas),
-        key=tg.random.Key(settings.seed),
+        cost=settings.cost, penalties=settings.penalties, noise=settings.noise, label_smoothing=settings.label_smoothing,
+        g_optimizer=tg.optim.Adam(settings.g_learning_rate or settings.learning_rate, betas=settings.betas),
+        d_optimizer=tg.optim.Adam(settings.learning_rate, betas=settings.betas),
+        ema=settings.ema, key=tg.random.Key(settings.seed),
     )
 
     # The run: every epoch shuffles the data and makes one step per batch. Losses, samples and a checkpoint are saved.

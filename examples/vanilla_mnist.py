@@ -16,17 +16,16 @@ def main(settings: tg.training.VanillaSettings) -> None:
     # The networks. The generator turns a latent vector into an image: 100-256-512-1024-784, with leaky ReLU and tanh. The
     # discriminator turns an image into one logit: 784-512-256-1. D(x) = sigmoid(logit): "how likely is x real?"
     generator, discriminator = tg.gans.vanilla_networks(data.image_shape, settings.latent_dim)
-    betas = (settings.beta1, 0.999)
 
     # The GAN. gan.step(real) is one round of Algorithm 1:
     #   d_steps times: on new data x and new noise z, update the discriminator to increase log D(x) + log(1 - D(G(z)));
     #   then once: on new noise z, update the generator to increase log D(G(z)) (by default, the non-saturating cost).
     gan = tg.gans.VanillaGAN(
         generator, discriminator, latent_dim=settings.latent_dim, d_steps=settings.d_steps,
-        generator_cost=settings.generator_cost, noise=settings.noise, label_smoothing=settings.label_smoothing,
-        g_optimizer=tg.optim.Adam(settings.g_learning_rate or settings.learning_rate, betas=betas),
-        d_optimizer=tg.optim.Adam(settings.learning_rate, betas=betas),
-        key=tg.random.Key(settings.seed),
+        cost=settings.cost, penalties=settings.penalties, noise=settings.noise, label_smoothing=settings.label_smoothing,
+        g_optimizer=tg.optim.Adam(settings.g_learning_rate or settings.learning_rate, betas=settings.betas),
+        d_optimizer=tg.optim.Adam(settings.learning_rate, betas=settings.betas),
+        ema=settings.ema, key=tg.random.Key(settings.seed),
     )
 
     # The run: every epoch shuffles the data and makes one step per batch. Losses, samples and a checkpoint are saved.

@@ -1,6 +1,8 @@
 """Activations: values, slopes at 0 and at the extremes, gradients of both orders."""
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 from helpers import agree, check, check_both_modes, gradients, layouts, seeds, shapes, smallest, to_device, to_numpy, values
@@ -16,7 +18,15 @@ FORMULAS = {
     "tanh": np.tanh,
     "sigmoid": lambda x: 1 / (1 + np.exp(-x)),
     "softplus": lambda x: np.log(1 + np.exp(x)),
+    "silu": lambda x: x / (1 + np.exp(-x)),
+    "gelu": lambda x: x * (1 + np.vectorize(math.erf, otypes=[x.dtype])(x / np.sqrt(2))) / 2,
 }
+
+
+def gelu_tanh(x):
+    return tg.gelu(x, "tanh")
+
+
 
 
 @pytest.mark.parametrize("name", FORMULAS)
@@ -46,8 +56,15 @@ def test_slopes_against_torch(slope):
     agree(lambda x: tg.elu(x, slope), lambda x: torch.nn.functional.elu(x, float(slope)), a)
 
 
+@pytest.mark.oracle
+@given(shape=shapes(), layout=layouts, seed=seeds)
+def test_the_approximate_gelu_against_torch(device, shape, layout, seed):
+    torch = pytest.importorskip("torch")
+    agree(gelu_tanh, lambda x: torch.nn.functional.gelu(x, approximate="tanh"), values(seed, shape, -3, 3), device=device, layout=layout)
+
+
 @pytest.mark.parametrize("name, at_zero", [("relu", 0), ("leaky_relu", 0.2), ("elu", 1), ("tanh", 1), ("sigmoid", 0.25),
-                                           ("softplus", 0.5)])
+                                           ("softplus", 0.5), ("silu", 0.5), ("gelu", 0.5)])
 def test_slope_at_zero(name, at_zero):
     np.testing.assert_allclose(gradients(getattr(tg, name), [0.0, -0.0])[0], [at_zero] * 2, rtol=1e-15)
 
@@ -91,7 +108,7 @@ def test_leaky_relu_of_slope_0_at_0_behind_a_normalisation(device, dtype):
 @pytest.mark.parametrize("name, low, high, slope_low, slope_high", [
     ("relu", 0, 1e4, 0, 1), ("leaky_relu", -2e3, 1e4, 0.2, 1), ("elu", -1, 1e4, 0, 1), ("tanh", -1, 1, 0, 0),
     ("sigmoid", 0, 1, 0, 0),
-    ("softplus", 0, 1e4, 0, 1),
+    ("softplus", 0, 1e4, 0, 1), ("silu", 0, 1e4, 0, 1), ("gelu", 0, 1e4, 0, 1),
 ])
 def test_extremes_do_not_overflow(device, dtype, name, low, high, slope_low, slope_high):
     x = tg.Tensor(to_device(np.array([-1e4, 1e4], dtype), device), requires_grad=True)
@@ -135,6 +152,8 @@ SLOPES = {
     "sigmoid": (lambda x: sech2(x / 2) / 4, lambda x: -np.tanh(x / 2) * sech2(x / 2) / 4),
     "softplus": (logistic, lambda x: sech2(x / 2) / 4),
     "elu": (lambda x: np.exp(np.minimum(x, 0)), lambda x: np.where(x > 0, 0, np.exp(np.minimum(x, 0)))),
+    "silu": (lambda x: logistic(x) * (1 + x * logistic(-x)),
+             lambda x: logistic(x) * logistic(-x) * (2 + x * (logistic(-x) - logistic(x)))),
 }
 TAILS = np.array([0.4, 3, 5, 9, 10, 12, 17, 20, 38, 43, 60, 86, 88, 100])
 TAILS = np.concatenate([-TAILS, TAILS])
@@ -212,7 +231,7 @@ def test_gradients_of_both_orders_in_the_tails(name):
 
 
 @pytest.mark.oracle
-@pytest.mark.parametrize("name", SLOPES)
+@pytest.mark.parametrize("name", [*SLOPES, "gelu"])
 def test_third_derivatives_against_torch(name):
     torch = pytest.importorskip("torch")
     a = np.linspace(-8, 8, 32)
@@ -225,13 +244,24 @@ def test_third_derivatives_against_torch(name):
     np.testing.assert_allclose(ours.numpy(), theirs.detach().numpy(), rtol=1e-9, atol=1e-12)
 
 
-@pytest.mark.parametrize("name, low, high", [("tanh", 0, 0), ("sigmoid", 0, 0), ("softplus", 0, 1), ("elu", 0, 1)])
+@pytest.mark.parametrize("name, low, high", [("tanh", 0, 0), ("sigmoid", 0, 0), ("softplus", 0, 1), ("elu", 0, 1), ("silu", 0, 1),
+                                             ("gelu", 0, 1), ("gelu_tanh", 0, 1)])
 @pytest.mark.parametrize("size", [1, 300])
 def test_slopes_at_infinity(device, name, low, high, size):
     x = np.repeat(np.array([-np.inf, np.inf], np.float32), size)
-    first, second = slopes_of(getattr(tg, name), to_device(x, device))
+    first, second = slopes_of(lambda x: tg.activation(x, name, 1.0), to_device(x, device))
     np.testing.assert_array_equal(first[[0, -1]], [low, high])
     np.testing.assert_array_equal(second, 0)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("size", [1, 40])
+def test_gelu_keeps_its_tail(device, size, dtype):
+    """There it is -x times the area under the normal density, which 1 + erf(x / sqrt(2)) would round to 0."""
+    x = -np.array([3, 5.5, 8, 12], dtype)
+    found = to_numpy(tg.gelu(to_device(np.repeat(x, size), device)))[::size]
+    exact = [float(value) * math.erfc(-float(value) / math.sqrt(2)) / 2 for value in x]
+    np.testing.assert_allclose(found, exact, rtol=1e-5 if dtype == "float32" else 1e-13)
 
 
 def test_nan_stays_nan():
@@ -262,10 +292,22 @@ def test_negative_slopes_are_refused(call):
 
 
 def test_unknown_names_and_dtypes_are_refused():
-    with pytest.raises(ValueError, match="activation: unknown activation 'gelu', expected one of identity, relu"):
-        tg.activation(np.ones(3), "gelu")
+    with pytest.raises(ValueError, match="activation: unknown activation 'mish', expected one of identity, relu"):
+        tg.activation(np.ones(3), "mish")
+    with pytest.raises(ValueError, match="gelu: unknown approximate 'erf', expected one of none, tanh"):
+        tg.gelu(np.ones(3), "erf")
     for dtype in ("int64", "float16"):
         with pytest.raises(TypeError, match=f"needs float32 or float64, got {dtype}"):
             tg.relu(np.ones(3, dtype))
     with pytest.raises(TypeError, match="expected a Tensor, an array or a number, got list"):
         tg.tanh([1.0])
+
+
+def test_layers():
+    x = values(0, (2, 3))
+    for layer, expected, description in ((tg.nn.SiLU(), tg.silu(x), ""), (tg.nn.GELU(), tg.gelu(x), ""), (tg.nn.GELU("tanh"), gelu_tanh(x), "tanh")):
+        np.testing.assert_array_equal(layer(x), expected)
+        assert layer.describe() == description and not layer.couples_examples
+    assert np.abs(gelu_tanh(x) - tg.gelu(x)).max() > 1e-5
+    with pytest.raises(ValueError, match="gelu: unknown approximate 'no', expected one of none, tanh"):
+        tg.nn.GELU("no")

@@ -513,20 +513,24 @@ def test_conv_counts_direct_operations_and_knows_the_networks_layers(bench: Any)
     assert (first.output, second.output, second.conv.outputs) == (14, 7, 128)
     assert second.gflop(64) == pytest.approx(2 * 64 * 7 * 7 * 128 * 64 * 4 * 4 / 1e9)
     assert [layer.output for layer in bench.conv_layers.LAYERS["dcgan5x5"]] == [32, 16, 8, 4]
+    grouped = bench.conv_layers.LAYERS["grouped"][0]
+    assert grouped.gflop(64) == pytest.approx(2 * 64 * 32 * 32 * 96 * 16 * 3 * 3 / 1e9)
+    assert [a.shape for a in grouped.inputs(2, "float32")] == [(2, 96, 32, 32), (96, 16, 3, 3), (2, 96, 32, 32)]
 
 
 @pytest.mark.oracle
 def test_conv_end_to_end(bench: Any, tmp_path: Path, capsys: Any, monkeypatch: Any) -> None:
     needs("torch")
     layer = bench.conv_layers.Layer("odd", bench.models.Conv(2, 3, 4, 2, 1), 7)  # its stride passes over a row
-    monkeypatch.setitem(bench.conv_layers.LAYERS, "dcgan28", [layer])
+    grouped = bench.conv_layers.Layer("in groups", bench.models.Conv(4, 6, 3, 1, 1), 5, 2)
+    monkeypatch.setitem(bench.conv_layers.LAYERS, "dcgan28", [layer, grouped])
     path = tmp_path / "conv.json"
     flags = ["--layers", "dcgan28", "--batch", "2", "--rounds", "1", "--seconds", "0", "--json", str(path)]
     assert bench.conv.main(flags) == 0
     result = json.loads(path.read_text())
-    assert len(result["rows"]) == 5 * len(bench.conv_layers.MAPS)
+    assert len(result["rows"]) == 2 * 5 * len(bench.conv_layers.MAPS)
     assert all(row["median_ms"] > 0 and row["error"] < 1e-5 for row in result["rows"])
-    assert set(result["ratio"]["torch"]) == {layer.describe(), "all"}
+    assert set(result["ratio"]["torch"]) == {layer.describe(), grouped.describe(), "all"}
     assert "| forward | torch | channels-last |" in capsys.readouterr().out
 
 

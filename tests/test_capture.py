@@ -48,6 +48,13 @@ GAMES = {
     "schedules": lambda: tg.gans.VanillaGAN(
         *dense_players(), 3, key=Key(0), instance_noise=tg.optim.linear_decay(0.5, 0.0, 3),
         d_optimizer=tg.optim.RMSProp(tg.optim.step_decay(1e-3, 0.5, 2)), g_optimizer=tg.optim.SGD(tg.optim.warmup(1e-2, 5), 0.9)),
+    "relativistic, r1 and r2": lambda: tg.gans.VanillaGAN(
+        *conv_players(), 3, key=Key(0), cost="relativistic", d_steps=2,
+        penalties={"r1": 0.5, "r2": tg.optim.cosine_decay(1.0, 0.1, 4)}),
+    "wasserstein, gradient penalty": lambda: tg.gans.VanillaGAN(
+        *conv_players(), 3, key=Key(0), cost="wasserstein", d_steps=2, penalties={"gradient-penalty": 10.0}),
+    "unrolled, r2": lambda: tg.gans.UnrolledGAN(*dense_players(), 3, key=Key(0), unroll_steps=2, cost="relativistic",
+                                                penalties={"r2": tg.optim.linear_decay(1.0, 0.0, 4)}),
     "convolutions": lambda: tg.gans.VanillaGAN(*conv_players(), 3, key=Key(0)),
     "other layers": lambda: tg.gans.VanillaGAN(*layered_players(), 3, key=Key(0)),
     "tiles": lambda: tg.gans.VanillaGAN(*tile_players(), 3, key=Key(0), d_steps=2),

@@ -122,7 +122,7 @@ def test_architecture_draws_a_player(run, tmp_path, capsys, player):
 def test_info_shows_settings_progress_networks_and_files(run, capsys):
     assert cli.main(["info", str(run)]) == 0
     out = capsys.readouterr().out
-    for expected in ("vanilla on array:images.npy, 40 images of (1, 5, 4)", "generator_cost   non-saturating",
+    for expected in ("vanilla on array:images.npy, 40 images of (1, 5, 4)", "cost              non-saturating",
                      "epoch    2 of 2", "step     10 of 10", "Dense(100 -> 256)", "25,856", "losses.png",
                      "samples/epoch_0002.png", f"Kernels on the CPU\n  vectors    {simd.VECTOR_BYTES} bytes"):
         assert expected in out

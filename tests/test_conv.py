@@ -614,12 +614,6 @@ def test_a_convolution_within_another_has_memory_of_its_own(channels, monkeypatc
     assert seen
 
 
-def test_many_groups_are_computed_without_kernels_for_large_products(monkeypatch):
-    monkeypatch.setattr(conv, "_compiled", lambda: pytest.fail("each group is far too small"))
-    x, w = np.ones((8, 64, 16, 16), np.float32), np.ones((64, 1, 3, 3), np.float32)
-    assert tg.conv2d(x, w, groups=64).max() == 9
-
-
 @pytest.mark.parametrize("kept, packed, shared", [(0, 10**6, 0), (2**40, 0, 10**6), (2**40, 0, 0)],
                          ids=["packed as needed", "channels shared", "tiles shared"])
 @pytest.mark.parametrize("kernel, stride, padding", [(4, 2, 1), (5, 2, 2), (3, 1, 1), (2, 1, 0), (3, 3, 0), (1, 1, 0)])

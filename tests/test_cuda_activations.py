@@ -3,6 +3,7 @@ import numpy as np
 import pytest
 
 from tinygan.kernels import reference
+from tinygan.kernels.activations import KNOWN_FROM_RESULT
 from tinygan.kernels.cuda import activations
 from tinygan.kernels.cuda.emulator.device import emulated_device
 
@@ -19,7 +20,7 @@ def rand(*shape, dtype=np.float32, seed=0):
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("name", ["identity", "relu", "leaky_relu", "tanh", "sigmoid", "softplus", "elu"])
+@pytest.mark.parametrize("name", ["identity", "relu", "leaky_relu", "tanh", "sigmoid", "softplus", "elu", "silu", "gelu", "gelu_tanh"])
 def test_activations(name, dtype):
     x, g = rand(3, 5, 7, dtype=dtype), rand(3, 5, 7, dtype=dtype, seed=1)
     y = activations.activation(DEVICE, upload(x), name, 0.3)
@@ -28,5 +29,7 @@ def test_activations(name, dtype):
     expected = reference.activation_grad(g, x, name, 0.3)
     grad = activations.activation_grad(DEVICE, upload(g), upload(x), name, 0.3)
     np.testing.assert_allclose(grad.get(), expected, rtol=tolerance, atol=tolerance)
+    if name not in KNOWN_FROM_RESULT:
+        return
     grad = activations.activation_grad_from_result(DEVICE, upload(g), y, name, 0.3)
     np.testing.assert_allclose(grad.get(), expected, rtol=10 * tolerance, atol=tolerance)

@@ -4,7 +4,7 @@ import pytest
 
 import tinygan as tg
 from tinygan import nn
-from tinygan.random import Key, use_key
+from tinygan.random import Key, KeyStream, use_key
 
 LAYERS = {
     "Dense": (lambda: nn.Dense(6, 3), (4, 6)),
@@ -17,6 +17,15 @@ LAYERS = {
     "ConvTranspose2d and BatchNorm": (lambda: nn.Sequential(nn.ConvTranspose2d(3, 4, 4, 2, 1, bias=False), nn.BatchNorm(4)),
                                       (2, 3, 4, 5)),
     "LayerNorm": (lambda: nn.LayerNorm(6), (4, 6)),
+    "GroupNorm and PReLU": (lambda: nn.Sequential(nn.GroupNorm(2, 4), nn.PReLU(4)), (2, 4, 3, 2)),
+    "InstanceNorm2d and SiLU": (lambda: nn.Sequential(nn.Conv2d(3, 4, 3), nn.InstanceNorm2d(4, affine=True), nn.SiLU()), (2, 3, 5, 5)),
+    "PixelNorm and GELU": (lambda: nn.Sequential(nn.Conv2d(3, 4, 3), nn.GELU(), nn.PixelNorm(), nn.GELU("tanh")), (2, 3, 5, 5)),
+    "MinibatchStd": (lambda: nn.Sequential(nn.MinibatchStd(2), nn.Conv2d(4, 2, 3)), (4, 3, 4, 4)),
+    "Conv1d": (lambda: nn.Sequential(nn.ReflectionPad1d(2), nn.Conv1d(3, 4, 3, 2), nn.SiLU(), nn.ConvTranspose1d(4, 2, 4, 2, 1)), (2, 3, 7)),
+    "padding and pixel shuffle": (lambda: nn.Sequential(nn.ReplicationPad2d(1), nn.Conv2d(3, 4, 3), nn.PixelShuffle(2), nn.CircularPad2d(1),
+                                                        nn.PixelUnshuffle(2)), (2, 3, 4, 4)),
+    "twice and half the size": (lambda: nn.Sequential(nn.Upsample(scale_factor=2, mode="bilinear"), nn.Conv2d(3, 4, 3, padding=1),
+                                                      nn.Upsample(scale_factor=0.5, mode="bilinear")), (2, 3, 4, 4)),
     "Dropout": (lambda: nn.Dropout(0.4), (4, 6)),
     "MinibatchDiscrimination": (lambda: nn.MinibatchDiscrimination(6, 3, 2), (5, 6)),
     "SpectralNorm": (lambda: nn.SpectralNorm(nn.Conv2d(3, 4, 3)), (2, 3, 5, 5)),
@@ -66,10 +75,22 @@ def pairs():
 
 GAMES = {
     "dcgan": lambda: tg.gans.VanillaGAN(*dcgan(), 3, key=Key(0)),
-    "pairs": lambda: tg.gans.VanillaGAN(*pairs(), 3, key=Key(0), generator_cost="minimax"),
+    "pairs": lambda: tg.gans.VanillaGAN(*pairs(), 3, key=Key(0), cost="minimax"),
     "unrolled": lambda: tg.gans.UnrolledGAN(*pairs(), 3, key=Key(0), unroll_steps=2),
     "unrolled, recorded": lambda: tg.gans.UnrolledGAN(*pairs(), 3, key=Key(0), unroll_steps=2, rematerialize=False),
 }
+
+
+def small():
+    generator = nn.Sequential(nn.Dense(3, 4 * 4), nn.Reshape(4, 2, 2), nn.BatchNorm(4), nn.ReLU(), nn.ConvTranspose2d(4, 1, 4, 2, 1))
+    return generator, nn.Sequential(nn.Conv2d(1, 4, 4, 2, 1), nn.LeakyReLU(0.2), nn.Flatten(), nn.Dense(16, 1))
+
+
+PENALTIES = {"r1": 0.5, "gradient-penalty": 10.0, "r2": 1.0}
+GAMES |= {cost: lambda cost=cost: tg.gans.VanillaGAN(*small(), 3, key=Key(0), cost=cost, penalties=PENALTIES)
+          for cost in tg.gans.COSTS}
+GAMES["unrolled, relativistic"] = lambda: tg.gans.UnrolledGAN(*small(), 3, key=Key(0), unroll_steps=2, cost="relativistic",
+                                                              penalties=PENALTIES)
 
 
 def played(name, device):
@@ -80,8 +101,9 @@ def played(name, device):
     shape = gan.sample(1).shape[1:]
     real = tg.to_device(Key(5).uniform((4, *shape), -1.0, 1.0, np.float64), device)
     z = tg.to_device(Key(6).normal((4, 3), np.float64), device)
-    d_loss, by_d, *_ = gan.d_gradients(real, z)
-    g_loss, by_g = gan.unrolled_gradients(real, z) if hasattr(gan, "unrolled_gradients") else gan.g_gradients(z)
+    with use_key(KeyStream(Key(7))):
+        d_loss, by_d, *_ = gan.d_gradients(real, z)
+    g_loss, by_g = gan.unrolled_gradients(real, z) if hasattr(gan, "unrolled_gradients") else gan.g_gradients(z, real)
     return [d_loss, *by_d, g_loss, *by_g]
 
 

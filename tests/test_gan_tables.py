@@ -5,6 +5,7 @@ import ast
 import dataclasses
 import math
 import pathlib
+import re
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ import pytest
 import tinygan as tg
 from tinygan import cli, gans, nn, training
 from tinygan.gans import latent
+from tinygan.gans.batches import Logits
 from tinygan.random import Key
 from tinygan.runs.settings import Resume, Settings, complete
 from tinygan.runs.variants import VARIANTS, is_younger, on_resume
@@ -25,32 +27,58 @@ def players() -> tuple[nn.Sequential, nn.Sequential]:
 # -- costs ---------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", gans.GENERATOR_COSTS)
-def test_a_cost_is_its_formula(name: str) -> None:
-    """Every form that the formula gives, computed by Python's own mathematics."""
-    cost = gans.GENERATOR_COSTS[name]
-    l = np.array([[-3.0], [0.25], [2.0], [0.0]])  # noqa: E741 (as the formulas call it)
-    names = {"l": l, "D": 1 / (1 + np.exp(-l)), "mean": np.mean, "log": np.log, "exp": np.exp,
-             "softplus": np.vectorize(lambda x: math.log1p(math.exp(x)))}
-    found = float(cost.of_logits(tg.Tensor(l)).item())
-    forms = cost.formula.split(" = ")
-    assert cost.name == name and cost.source and forms
-    for form in forms:
-        assert eval(form.replace("log D", "log(D)"), {}, names) == pytest.approx(found, rel=1e-12), form
+REAL, FAKE = np.array([[-3.0], [0.25], [2.0], [0.0]]), np.array([[1.5], [-0.75], [0.5], [-2.5]])
 
 
-@pytest.mark.parametrize("name", gans.GENERATOR_COSTS)
+def forms(formula: str, **values: object) -> list[float]:
+    """The value of each form that a formula gives, computed by Python's own mathematics."""
+    def sigmoid(x: np.ndarray) -> np.ndarray:
+        return 1 / (1 + np.exp(-x))
+
+    names = {"r": REAL, "f": FAKE, "D": sigmoid, "x": REAL, "G": lambda z: z, "z": FAKE, "mean": np.mean, "log": np.log,
+             "exp": np.exp, "max": np.maximum, "softplus": np.vectorize(lambda x: math.log1p(math.exp(x))), **values}
+    return [float(eval(form, {}, names)) for form in formula.split(" = ")]
+
+
+@pytest.mark.parametrize("name", gans.COSTS)
+@pytest.mark.parametrize("together", [True, False], ids=["one pass", "two passes"])
+def test_a_cost_is_its_formulas(name: str, together: bool) -> None:
+    cost = gans.COSTS[name]
+    real, fake = tg.Tensor(REAL), tg.Tensor(FAKE)
+    logits = Logits(tg.concatenate([real, fake]) if together else (real, fake))
+    assert cost.name == name and cost.source
+    for target in (1.0, 0.9) if cost.targets else (1.0,):
+        found = cost.d_loss(logits, target).item()
+        for value in forms(cost.d_formula, t=target):
+            assert value == pytest.approx(found, rel=1e-12), cost.d_formula
+    found = cost.g_loss(fake, real if cost.pairs else None).item()
+    for value in forms(cost.g_formula):
+        assert value == pytest.approx(found, rel=1e-12), cost.g_formula
+    assert (" t" in cost.d_formula) == cost.targets and ("r" in re.findall(r"\b\w\b", cost.g_formula)) == cost.pairs
+
+
+@pytest.mark.parametrize("name", gans.PENALTIES)
+def test_a_penalty_is_its_formula(name: str) -> None:
+    penalty = gans.PENALTIES[name]
+    g = np.random.default_rng(0).standard_normal((4, 2, 3, 3))
+    length = np.sqrt(np.square(g.reshape(4, -1)).sum(1))  # |g|, the norm over all values of an image
+    expected = eval(penalty.formula.replace("|g|", "length"), {}, {"length": length, "mean": np.mean})
+    assert np.mean(penalty.of_gradients(g)) == pytest.approx(expected, rel=1e-12)
+    assert penalty.name == name and penalty.source and penalty.of_gradients(g).shape == (4,)
+
+
+@pytest.mark.parametrize("name", gans.COSTS)
 def test_a_gan_minimises_the_cost_that_it_names(name: str) -> None:
-    gan = gans.VanillaGAN(*players(), 3, generator_cost=name, key=Key(0))
-    logits = tg.Tensor(np.array([[-1.0], [0.5]], np.float32))
-    assert gan.g_loss(logits).item() == gans.GENERATOR_COSTS[name].of_logits(logits).item()
+    gan = gans.VanillaGAN(*players(), 3, cost=name, key=Key(0))
+    logits, real = tg.Tensor(np.array([[-1.0], [0.5]], np.float32)), tg.Tensor(np.array([[0.25], [2.0]], np.float32))
+    assert gan.g_loss(logits, real).item() == gans.COSTS[name].g_loss(logits, real).item()
 
 
 # -- names that are not there --------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("argument, table", [
-    ("generator_cost", gans.GENERATOR_COSTS), ("noise", gans.NOISES), ("order", gans.ORDERS)])
+    ("cost", gans.COSTS), ("noise", gans.NOISES), ("order", gans.ORDERS)])
 def test_an_unknown_name_is_an_error_with_all_names_whenever_it_is_given(argument: str, table: dict[str, object]) -> None:
     message = f"unknown {argument} 'pink', expected one of {', '.join(table)}"
     with pytest.raises(ValueError, match=message):
@@ -71,7 +99,7 @@ def test_what_is_no_name_is_unknown_too() -> None:
 
 
 @pytest.mark.parametrize("field, table", [
-    ("generator_cost", gans.GENERATOR_COSTS), ("noise", gans.NOISES), ("order", gans.ORDERS), ("networks", gans.NETWORKS)])
+    ("cost", gans.COSTS), ("noise", gans.NOISES), ("order", gans.ORDERS), ("networks", gans.NETWORKS)])
 def test_settings_and_command_line_offer_the_table(field: str, table: dict[str, object],
                                                    capsys: pytest.CaptureFixture[str]) -> None:
     for name in table:
@@ -101,7 +129,8 @@ def test_every_setting_says_whether_it_may_change() -> None:
                 **dict.fromkeys(("epochs", "evaluate"), Resume.FREE)}
     names = {item.name for variant in VARIANTS.values() for item in dataclasses.fields(variant.settings)}
     assert {name: on_resume(name) for name in names} == {name: expected.get(name, Resume.FIXED) for name in names}
-    assert {name for name in names if is_younger(name)} == {"precision", "g_learning_rate"}
+    assert {name for name in names if is_younger(name)} == {
+        "precision", "g_learning_rate", "gradient_penalty", "r1", "r2", "beta2", "ema"}
     assert on_resume("nobody's") is Resume.FIXED and not is_younger("nobody's")
 
 

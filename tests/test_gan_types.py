@@ -14,7 +14,7 @@ from tinygan import nn
 generator = nn.Sequential(nn.Dense(3, 8), nn.Tanh())
 discriminator = nn.Sequential(nn.Dense(8, 1))
 images = np.zeros((4, 8), np.float32)
-gan = tg.gans.VanillaGAN(generator, discriminator, 3, generator_cost="minimax", key=tg.random.Key(0)).to("cpu")
+gan = tg.gans.VanillaGAN(generator, discriminator, 3, cost="minimax", key=tg.random.Key(0)).to("cpu")
 loss: float = gan.step(images).d_loss
 gan.step(tg.Tensor(images)), gan.step([[0.0] * 8])
 mean: float = float(gan.sample(4).mean()) + gan.steps
@@ -28,7 +28,7 @@ gan.latent(3, 4)  # wrong: arg-type
 gan.step(images).loss  # wrong: attr-defined
 gan.to("cpu").unroll_steps  # wrong: attr-defined
 tg.gans.VanillaGAN(generator, discriminator)  # wrong: call-arg
-tg.gans.UnrolledGAN(generator, discriminator, 3, generator_costs="minimax")  # wrong: call-arg
+tg.gans.UnrolledGAN(generator, discriminator, 3, costs="minimax")  # wrong: call-arg
 tg.gans.UnrolledGAN(generator, discriminator, 3, d_steps="2")  # wrong: arg-type
 tg.training.VanillaSettings(epoch=3)  # wrong: call-arg
 '''

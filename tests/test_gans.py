@@ -90,7 +90,7 @@ def test_the_discriminators_gradients_are_pytorchs(norm, smoothing):
 @pytest.mark.parametrize("cost", COSTS)
 def test_the_generators_gradients_are_pytorchs(norm, cost):
     torch = pytest.importorskip("torch")
-    gan = make(norm, generator_cost=cost)
+    gan = make(norm, cost=cost)
     gan.generator.astype(np.float64), gan.discriminator.astype(np.float64)
     generator, discriminator = torch_players(torch, gan)
     z = Key(1).normal((6, 3), np.float64)
@@ -106,7 +106,7 @@ def test_the_generators_gradients_are_pytorchs(norm, cost):
 
 def test_costs_and_losses_are_finite_where_the_discriminator_is_sure():
     for cost in COSTS[:2]:
-        gan = make(False, generator_cost=cost)
+        gan = make(False, cost=cost)
         for sign in (1, -1):
             gan.discriminator[-1].bias.assign([sign * 200.0])
             loss, gradients = gan.g_gradients(gan.latent(4, Key(0)))
@@ -302,7 +302,7 @@ def test_samples():
     assert gan.generator.training
 
 
-@pytest.mark.parametrize("settings", [{}, {"d_steps": 2, "noise": "uniform", "generator_cost": "minimax"}])
+@pytest.mark.parametrize("settings", [{}, {"d_steps": 2, "noise": "uniform", "cost": "minimax"}])
 def test_a_restored_gan_continues_bit_for_bit(settings):
     gan = make(dropout=True, **settings)
     n = 4 * gan.d_steps
@@ -351,7 +351,7 @@ def test_a_state_that_does_not_fit_is_refused_and_changes_nothing():
 
 
 @pytest.mark.parametrize("settings, message", [
-    ({"generator_cost": "wasserstein"}, "VanillaGAN: unknown generator_cost 'wasserstein', expected one of minimax"),
+    ({"cost": "pink"}, "VanillaGAN: unknown cost 'pink', expected one of minimax"),
     ({"noise": "pink"}, "unknown noise 'pink', expected one of normal, uniform"),
     ({"d_steps": 0}, "d_steps should be at least 1, got 0"),
     ({"label_smoothing": 1.0}, r"label_smoothing should be in \[0, 1\), got 1.0"),

@@ -34,7 +34,9 @@ CONVOLUTIONS = {  # (images, channels, kernels) and the geometry
     "in lanes": ((32, 3, 8), STRIDED),
     "tiled": ((4, 64, 64), STRIDED._replace(algorithm="tiled")),
     "direct": ((4, 32, 40), STRIDED._replace(algorithm="direct")),
-    "direct, groups": ((4, 32, 32), STRIDED._replace(groups=2)),
+    "direct, groups": ((4, 80, 80), STRIDED._replace(groups=2)),
+    "grouped": ((4, 32, 32), STRIDED._replace(groups=4)),
+    "grouped 3x3": ((4, 32, 32), Geometry((8, 8), (3, 3), (8, 8), (1, 1), (1, 1), (1, 1), 2)),
     "direct, few tiles": ((1, 64, 256), Geometry((4, 4), (4, 4), (2, 2), (2, 2), (1, 1), (1, 1), 1, "direct")),
 }
 

@@ -27,7 +27,7 @@ from tinygan.kernels.cpu.runtime.pool import SHARED_FROM_ELEMENTS, Pool, core_co
 from tinygan.kernels.optimizer_settings import AdamSettings, RMSPropSettings, SGDSettings
 
 FLOATS = (np.float32, np.float64)
-ACTIVATIONS = ("identity", "relu", "leaky_relu", "elu", "tanh", "sigmoid", "softplus")
+ACTIVATIONS = ("identity", "relu", "leaky_relu", "elu", "tanh", "sigmoid", "softplus", "silu", "gelu", "gelu_tanh")
 SETTINGS = {
     "adam": [
         AdamSettings(learning_rate=2e-3, beta1=0.5, beta2=0.999, eps=1e-8, weight_decay=0.0, decoupled=False, correction1=0.5, correction2=1e-3),

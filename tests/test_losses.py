@@ -259,3 +259,116 @@ def test_other_types_are_refused(name):
 def test_softmax_cross_entropy_refuses(logits, labels, error, message):
     with pytest.raises(error, match=message):
         tg.softmax_cross_entropy(tg.Tensor(np.ones(logits)), labels)
+
+
+# Reductions, weights, label smoothing
+
+
+REDUCTIONS = ["mean", "sum", "none"]
+
+
+@pytest.mark.oracle
+@pytest.mark.parametrize("reduction", REDUCTIONS)
+@pytest.mark.parametrize("weight", [None, (), (3,), (4, 1), (4, 3)], ids=str)
+@pytest.mark.parametrize("pos_weight", [None, (), (3,)], ids=str)
+def test_weights_of_binary_cross_entropy_against_torch(device, reduction, weight, pos_weight):
+    torch = pytest.importorskip("torch")
+    extra = {name: values(i + 2, shape, 0.2, 3) for i, (name, shape) in enumerate((("weight", weight), ("pos_weight", pos_weight)))
+             if shape is not None}
+    x, t = values(0, (4, 3), -4, 4), values(1, (4, 3), 0.05, 0.95)
+    for dtype in ("float64", "float32"):  # (PyTorch takes the weights as constants)
+        ours = {name: to_device(a.astype(dtype), device) for name, a in extra.items()}
+        theirs = {name: torch.tensor(a.astype(dtype)) for name, a in extra.items()}
+        agree(lambda x, t, o=ours: BCE(x, t, reduction=reduction, **o),
+              lambda x, t, o=theirs: torch.nn.functional.binary_cross_entropy_with_logits(x, t, reduction=reduction, **o), x, t,
+              device=device, dtypes=[dtype])
+
+
+def test_gradients_by_the_weights_of_binary_cross_entropy():
+    x, t = values(0, (2, 3), -4, 4), values(1, (2, 3), 0.05, 0.95)
+    for reduction in REDUCTIONS:
+        check(lambda x, t, w, p, r=reduction: BCE(x, t, w, r, p), x, t, values(2, (2, 1), 0.2, 3), values(3, (3,), 0.2, 3))
+
+
+@pytest.mark.parametrize("target", [0, 1.0, 0.9, np.float32(0.25)])
+def test_numbers_as_targets_and_weights(device, target):
+    x = values(0, (4, 3), -4, 4)
+    p = 1 / (1 + np.exp(-x))
+    pairs = -float(target) * np.log(p), -(1 - float(target)) * np.log(1 - p)
+    for options, expected in (({}, sum(pairs)), ({"weight": 2.5}, 2.5 * sum(pairs)), ({"pos_weight": 3}, 3 * pairs[0] + pairs[1]),
+                              ({"weight": 0.5, "pos_weight": 2.0}, pairs[0] + pairs[1] / 2)):
+        for reduction, reduce in (("none", lambda a: a), ("sum", np.sum), ("mean", np.mean)):
+            check_both_modes(lambda x, o=options, r=reduction: BCE(x, target, reduction=r, **o), reduce(expected), x, device=device, rtol=1e-11)
+
+
+@pytest.mark.parametrize("logit, target, loss, slope", [
+    (-np.inf, 0, 0, 0), (np.inf, 1, 0, 0), (-np.inf, 1, np.inf, -2), (np.inf, 0, np.inf, 1), (-np.inf, 0.25, np.inf, -0.5),
+    (np.inf, 0.25, np.inf, 0.75), (1e30, 1, 0, 0), (40.0, 1, 2 * np.exp(-40.0), -2 * np.exp(-40.0)), (-40.0, 0, np.exp(-40.0), np.exp(-40.0)),
+])
+def test_infinite_and_sure_logits_with_weights(device, logit, target, loss, slope):
+    """Their limits, as without weights."""
+    x = tg.Tensor(to_device(np.array([logit], np.float32), device), requires_grad=True)
+    y = BCE(x, target, reduction="none", pos_weight=2.0)
+    np.testing.assert_allclose(to_numpy(y), [loss], rtol=1e-5)
+    g = tg.grad(y, x, tg.Tensor(to_device(np.ones(1, np.float32), device)), create_graph=True)
+    np.testing.assert_allclose(to_numpy(g), [slope], rtol=1e-5)
+    assert np.isfinite(to_numpy(tg.grad(g.sum(), x))).all()
+
+
+def test_a_nan_is_not_hidden_by_a_target_of_zero():
+    assert np.isnan(BCE(np.array([np.nan]), 0.0, reduction="none")).all()
+
+
+@pytest.mark.oracle
+@pytest.mark.parametrize("reduction", REDUCTIONS)
+@pytest.mark.parametrize("smoothing", [0.0, 0.1, 1.0])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_softmax_cross_entropy_with_weights_and_smoothing_against_torch(device, reduction, smoothing, weighted):
+    torch = pytest.importorskip("torch")
+    labels = np.array([0, 3, 3, 1])
+    extra = [np.array([0.5, 2.0, 3.0, 0.1, 1.0])] * weighted
+    # (PyTorch takes the weights as constants, so they get none here)
+    for name, dtype in (("float64", torch.float64), ("float32", torch.float32)):
+        ours = [to_device(a.astype(name), device) for a in extra]
+        theirs = [torch.tensor(a, dtype=dtype) for a in extra]
+        agree(lambda x, a=ours: tg.softmax_cross_entropy(x, labels, *a, reduction=reduction, label_smoothing=smoothing),
+              lambda x, a=theirs: torch.nn.functional.cross_entropy(x, torch.tensor(labels), *a, reduction=reduction, label_smoothing=smoothing),
+              values(0, (4, 5), -3, 3), device=device, dtypes=[name])
+
+
+def test_gradients_by_the_weights_of_classes():
+    labels = np.array([0, 3, 3, 1])
+    for reduction in REDUCTIONS:
+        check(lambda x, w, r=reduction: tg.softmax_cross_entropy(x, labels, w, r, 0.2), values(0, (4, 4)), values(1, (4,), 0.5, 2))
+
+
+def test_a_class_without_weight_and_without_probability_costs_nothing():
+    x = np.array([[0.0, 0.0, -np.inf]])
+    np.testing.assert_allclose(tg.softmax_cross_entropy(x, [0], np.array([1.0, 1, 0]), label_smoothing=0.3), np.log(2) * (0.7 + 0.2))
+
+
+@pytest.mark.parametrize("name", ["mean_squared_error", "mean_absolute_error"])
+def test_reductions_of_errors(name):
+    x, t = values(0, (3, 4)), values(1, (3, 4))
+    loss, errors = getattr(tg, name), (x - t)**2 if "squared" in name else np.abs(x - t)
+    for reduction, expected in (("none", errors), ("sum", errors.sum()), ("mean", errors.mean())):
+        check_both_modes(lambda x, t, r=reduction: loss(x, t, r), expected, x, t)
+        check(lambda x, t, r=reduction: loss(x, t, reduction=r), x, t)
+
+
+@pytest.mark.parametrize("call, message", [
+    (lambda x: BCE(x, 1.0, reduction="average"), "binary_cross_entropy_with_logits: unknown reduction 'average', expected one of mean, sum, none"),
+    (lambda x: BCE(x, 1.0, np.ones(2)), r"binary_cross_entropy_with_logits: weight should broadcast to the logits, got \(2,\) \(logits \(2, 3\)\)"),
+    (lambda x: BCE(x, 1.0, np.ones((1, 2, 3))), r"weight should broadcast to the logits, got \(1, 2, 3\)"),
+    (lambda x: BCE(x, 1.0, pos_weight=np.ones((2, 2))), r"pos_weight should broadcast to the logits, got \(2, 2\)"),
+    (lambda x: tg.mean_squared_error(x, x, "max"), "mean_squared_error: unknown reduction 'max'"),
+    (lambda x: tg.mean_absolute_error(x, x, ""), "mean_absolute_error: unknown reduction ''"),
+    (lambda x: tg.softmax_cross_entropy(x, [0, 1], reduction=None), "softmax_cross_entropy: unknown reduction None"),
+    (lambda x: tg.softmax_cross_entropy(x, [0, 1], np.ones(2)), r"softmax_cross_entropy: weight should be of shape \(3,\), got \(2,\) \(logits \(2, 3\)\)"),
+    (lambda x: tg.softmax_cross_entropy(x, [0, 1], label_smoothing=1.5), "softmax_cross_entropy: label_smoothing should be from 0 to 1, got 1.5"),
+    (lambda x: tg.softmax_cross_entropy(x, [0, 1], label_smoothing=np.nan), "label_smoothing should be from 0 to 1, got nan"),
+    (lambda x: tg.softmax_cross_entropy(x, [0, 1], np.array([0.0, 0, 1])), "softmax_cross_entropy: the weights of all labels are 0, so they have no mean"),
+])
+def test_options_that_are_refused(call, message):
+    with pytest.raises(ValueError, match=message):
+        call(np.ones((2, 3)))

@@ -2,7 +2,7 @@
 formula and PyTorch, and how the game uses it."""
 import numpy as np
 import pytest
-from helpers import check, share_all_tasks, use_compiled_kernels
+from helpers import LAYOUTS, agree, check, check_both_modes, share_all_tasks, use_compiled_kernels, values
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -132,3 +132,70 @@ def test_the_average_is_the_sum_over_the_others_divided_by_how_many_they_are():
     for many in (16, 2):
         np.testing.assert_allclose(mean(x[:many]).array[:, 8:], layer(x[:many]).array[:, 8:] / (many - 1), rtol=1e-6)
     assert np.array_equal(mean(x[:1]).array[:, 8:], np.zeros((1, 6)))
+
+
+# The minibatch standard deviation
+
+
+def in_groups(x, size):
+    """By the definition: in group i % (N / size) the standard deviations over examples, averaged."""
+    groups = len(x) // size
+    one = np.array([np.sqrt(x[i::groups].var(0) + 1e-8).mean() for i in range(groups)])
+    channel = np.tile(one, size).reshape(-1, *[1] * (x.ndim - 1))
+    return np.concatenate([x, np.broadcast_to(channel, (len(x), 1, *x.shape[2:]))], 1)
+
+
+@pytest.mark.parametrize("shape, size", [((4, 3, 2, 2), None), ((4, 3, 2, 2), 2), ((6, 5), 3), ((3, 2, 2), 8), ((1, 3), None), ((4, 2), 1)], ids=str)
+def test_minibatch_std_by_the_definition(device, shape, size):
+    x = values(0, shape)
+    expected = in_groups(x, min(size or len(x), len(x)))
+    check_both_modes(lambda x: tg.minibatch_std(x, size), expected, x, device=device, rtol=1e-10)
+    np.testing.assert_array_equal(nn.MinibatchStd(size)(x), tg.minibatch_std(x, size))
+
+
+@pytest.mark.parametrize("layout", LAYOUTS.values(), ids=LAYOUTS)
+def test_gradients_of_minibatch_std(layout):
+    check(lambda x: tg.minibatch_std(x, 2), values(0, (4, 2, 1, 2)), layout=layout)
+    check(tg.minibatch_std, values(1, (3, 2)), layout=layout)
+
+
+@pytest.mark.oracle
+def test_minibatch_std_against_the_papers_code_in_pytorch(device):
+    torch = pytest.importorskip("torch")
+
+    def theirs(x, group=2):
+        _, c, h, w = x.shape
+        y = x.reshape(group, -1, c, h, w)
+        y = torch.sqrt(((y - y.mean(0)) ** 2).mean(0) + 1e-8).mean((1, 2, 3), keepdim=True)
+        return torch.cat([x, y.repeat(group, 1, h, w)], 1)
+
+    agree(lambda x: tg.minibatch_std(x, 2), theirs, values(0, (6, 3, 2, 2)), device=device)
+
+
+def test_equal_examples_have_a_gradient():
+    x = tg.Tensor(np.ones((4, 2), np.float32), requires_grad=True)
+    y = tg.minibatch_std(x)
+    np.testing.assert_allclose(y.numpy()[:, 2], 1e-4, rtol=1e-5)
+    g = tg.grad(y.sum(), x, create_graph=True)
+    np.testing.assert_array_equal(g.numpy(), 1)
+    assert np.isfinite(tg.grad(g.sum(), x).numpy()).all()
+
+
+def test_minibatch_std_of_large_numbers():
+    x = np.array([[1e25, 0], [-1e25, 0]], np.float32)
+    np.testing.assert_allclose(tg.minibatch_std(x)[:, 2], 0.5e25, rtol=1e-6)
+
+
+@pytest.mark.parametrize("call, message", [
+    (lambda: tg.minibatch_std(np.ones((6, 3)), 4), r"minibatch_std: group_size should divide the batch, got 4 \(input \(6, 3\)\)"),
+    (lambda: tg.minibatch_std(np.ones((0, 3))), r"minibatch_std: expected input \(N, C, ...\) that is not empty, got \(0, 3\)"),
+    (lambda: tg.minibatch_std(np.ones(3)), r"minibatch_std: expected input \(N, C, ...\)"),
+    (lambda: nn.MinibatchStd(0), "minibatch_std: group_size should be a whole number, 1 or more, or None, got 0"),
+])
+def test_minibatch_std_refuses(call, message):
+    with pytest.raises(ValueError, match=message):
+        call()
+
+
+def test_minibatch_std_couples_examples():
+    assert nn.MinibatchStd().couples_examples and nn.MinibatchStd(4).describe() == "groups of 4"

@@ -85,6 +85,23 @@ def test_one_gradient_alone(name, by, other_device):
             np.testing.assert_allclose(a, b, rtol=0, atol=1e-11 * np.abs(b).max())
 
 
+def test_the_gradient_by_x_of_a_piecewise_linear_stack_does_not_change_with_x(device):
+    """So some of the third derivatives are zeros, as layer by layer."""
+    layers = [MLPLayer(3, 5, "leaky_relu", 0.2), MLPLayer(5, 1)]
+    x, weights = draw(layers, 7)
+
+    def third(fn):
+        given = [tg.Tensor(tg.to_device(a, device), requires_grad=True) for a in (x, weights)]
+        g = tg.grad(fn(*given).sum(), given[0], create_graph=True)
+        seconds = tg.grad((g * g).sum(), given, create_graph=True)
+        return [tg.to_device(t.array, "cpu") for t in tg.grad(sum((s * s).sum() for s in seconds), given)]
+
+    got, expected = third(lambda x, w: mlp(x, w, layers)), third(lambda x, w: one_by_one(x, w, layers))
+    for a, b in zip(got, expected, strict=True):
+        np.testing.assert_allclose(a, b, rtol=0, atol=1e-11 * max(1.0, np.abs(b).max()))
+    assert not got[0].any() and got[1].any()
+
+
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("wide", [False, True])
 def test_batches_that_are_cut_into_blocks_and_parts(wide, dtype):

@@ -1,4 +1,5 @@
 """The experiments on mode collapse, and the benchmarks of the unrolled GAN: what they promise, on tiny runs."""
+import dataclasses
 import importlib
 import importlib.util
 import json
@@ -12,6 +13,7 @@ import pytest
 
 import tinygan as tg
 from tinygan import nn, plotting
+from tinygan.metrics import digits
 from tinygan.random import Key
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -173,6 +175,53 @@ def test_mean_and_standard_error(bench):
     made = [{"method": "vanilla", "settings": {"K": 1}, "steps": 9, "modes": modes, "seconds": 2} for modes in (1, 2, 6)]
     (line,) = bench.mode_collapse.summary(made, ["modes"])
     assert line["modes"] == f"3 ± {math.sqrt(7 / 3):.2g}" and line["seeds"] == 3
+
+
+@pytest.fixture
+def stacked(bench, monkeypatch):
+    """The experiment with stacked MNIST, without MNIST: its images are noise, and each look finds the same."""
+    task = bench.mode_collapse_tasks.TASKS["stacked_mnist"]
+    found = {"modes": 7, "kl": 1.5, "confidence": 0.42, "classifier": 99.1}
+
+    def open_(batch, data_dir, split="train"):
+        return lambda key: key.uniform((batch, 3, 28, 28), -1, 1), lambda samples: found
+
+    small = dataclasses.replace(task, open=open_, samples=500, looks=1)
+    monkeypatch.setitem(bench.mode_collapse_tasks.TASKS, "stacked_mnist", small)
+    return lambda version: monkeypatch.setitem(
+        bench.mode_collapse_tasks.TASKS, "stacked_mnist", dataclasses.replace(small, classifier=version))
+
+
+def test_rows_of_another_version_of_the_classifier_are_kept_apart(bench, stacked, tmp_path, capsys, monkeypatch):
+    command = arguments(tmp_path, "--batch", "4", experiment="stacked_mnist", steps=1)
+    assert bench.mode_collapse.main(command) == 0
+    first = rows(tmp_path)
+    assert [row["classifier_version"] for row in first] == [digits.VERSION] * 2
+    old = [{name: value for name, value in row.items() if name not in ("classifier_version", "confidence")} for row in first]
+    (tmp_path / "rows.json").write_text(json.dumps({"experiment": "stacked_mnist", "rows": old}))
+    capsys.readouterr()
+    assert bench.mode_collapse.main(command) == 0  # the old rows are no reason not to train
+    assert [(row["seed"], row["classifier_version"]) for row in rows(tmp_path)] == [(0, 1), (1, 1), (0, digits.VERSION), (1, digits.VERSION)]
+    lines = [line for line in capsys.readouterr().out.splitlines() if "| vanilla |" in line]
+    assert ["| 0.42 ± 0 | " in line for line in lines] == [False, True]
+    assert [f"| {version} | 2 | 1 |" in line for version, line in zip((1, digits.VERSION), lines, strict=True)] == [True, True]
+    monkeypatch.setattr(bench.mode_collapse, "train", lambda *_: pytest.fail("trained again"))
+    assert bench.mode_collapse.main(command) == 0
+
+
+def test_an_unfinished_seed_is_not_continued_with_another_classifier(bench, stacked, tmp_path):
+    options = bench.mode_collapse.arguments(arguments(tmp_path, experiment="stacked_mnist"))
+    names = set()
+    for version in (1, 2):
+        stacked(version)
+        names.add(bench.mode_collapse.unfinished(options, 0).name)
+    assert len(names) == 2
+
+
+def test_the_published_rows_say_which_classifier_counted(bench):
+    found = json.loads((ROOT / "benchmarks" / "results" / "mode_collapse_stacked_mnist.json").read_text())
+    assert all("classifier_version" in row for row in found["rows"])
+    assert "version of the classifier" in bench.mode_collapse.show(found).splitlines()[0]
 
 
 def test_another_experiments_file_is_refused(bench, tmp_path, capsys):

@@ -111,6 +111,9 @@ def test_labels():
     skewed = rng.choice(10, 500, p=np.arange(1, 11) / 55)
     found = label_coverage(skewed, 12)
     assert found.kl == pytest.approx(stats.entropy(found.counts / 500, np.full(12, 1 / 12)))
+    assert found.confidence is None and label_coverage(skewed, 12, 0.75).confidence == 0.75
+    with pytest.raises(ValueError, match=r"label_coverage: confidence should be from 0 to 1, got 99\.4"):
+        label_coverage(skewed, 12, 99.4)
     with pytest.raises(ValueError, match=r"label_coverage: expected labels \(N,\) from 0 to 9, got"):
         label_coverage(np.array([10]), 10)
 

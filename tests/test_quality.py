@@ -15,7 +15,7 @@ import tinygan as tg
 from tests.tiny_run import tiny_data
 from tinygan import cli, metrics, saving, training
 from tinygan.data import DataError, Dataset
-from tinygan.metrics import digits
+from tinygan.metrics import changes, digits
 from tinygan.random import Key
 from tinygan.runs import evaluation
 
@@ -37,15 +37,22 @@ TRAIN, TEST = patterns(1280), patterns(300, 1)
 def cache(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setattr(digits, "EPOCHS", 2)
-    monkeypatch.setattr(digits, "_SHIFT", 0)  # the places are the classes
+    monkeypatch.setattr(changes, "SHIFT", 0)  # the places are the classes
     return tmp_path / "cache" / "tinygan"
 
 
 @pytest.fixture(scope="module")
 def classifier():
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(digits, "_SHIFT", 0)
-        return metrics.train_classifier(TRAIN, TEST, epochs=2)
+        patch.setattr(changes, "SHIFT", 0)
+        return metrics.train_classifier(TRAIN, TEST, epochs=6)
+
+
+def train_two(unfinished):
+    """Two epochs, in halves if `unfinished` is there."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(changes, "SHIFT", 0)
+        return metrics.train_classifier(TRAIN, TEST, 2, unfinished=unfinished)
 
 
 def real(dataset):
@@ -77,10 +84,35 @@ def test_stacked_digits_are_read_as_one_number(classifier):
 def test_it_is_kept_and_taken_from_the_cache(cache, monkeypatch, capsys):
     first = metrics.digit_classifier(TRAIN, TEST)
     assert "training the classifier of patterns: epoch 2 of 2" in capsys.readouterr().err
-    monkeypatch.setattr(digits, "train_classifier", lambda *_: pytest.fail("trained again"))
+    monkeypatch.setattr(digits, "train_classifier", lambda *_, **__: pytest.fail("trained again"))
     second = metrics.digit_classifier(TRAIN, TEST)
-    assert second.accuracy == first.accuracy
+    assert (second.accuracy, second.confidence, second.changed) == (first.accuracy, first.confidence, first.changed)
     np.testing.assert_array_equal(second(real(TEST)).probabilities, first(real(TEST)).probabilities)
+
+
+def test_a_training_that_was_stopped_goes_on_and_ends_the_same(cache, monkeypatch, capsys):
+    whole = metrics.digit_classifier(TRAIN, TEST)
+    (path,) = cache.glob("digits-*")
+    path.unlink()
+    with monkeypatch.context() as patch, pytest.raises(ZeroDivisionError):
+        patch.setattr(digits, "changed_sets", lambda *_: 1 / 0)  # after the last epoch
+        metrics.digit_classifier(TRAIN, TEST)
+    assert [found.suffix for found in cache.glob("digits-*")] == [".unfinished"]
+    assert metrics.digit_classifier(TRAIN, TEST).changed == whole.changed
+    assert [found.suffix for found in cache.glob("digits-*")] == [".safetensors"]
+    loss, calls = digits._loss, iter(range(15))
+    halves = cache.parent / "halves"
+    with monkeypatch.context() as patch, pytest.raises(StopIteration):
+        patch.setattr(digits, "_loss", lambda *given: (next(calls), loss(*given))[1])
+        train_two(halves)
+    capsys.readouterr()
+    again = train_two(halves)
+    assert "the training of the classifier goes on after epoch 1" in capsys.readouterr().err
+    for name, array in whole.body.state_dict().items():
+        np.testing.assert_array_equal(again.body.state_dict()[name], array)
+    halves.write_bytes(halves.read_bytes()[:-9])
+    train_two(halves)
+    assert "training the classifier from the start" in capsys.readouterr().err
 
 
 def test_a_damaged_cache_is_trained_anew(cache, capsys):
@@ -89,7 +121,55 @@ def test_a_damaged_cache_is_trained_anew(cache, capsys):
     path.write_bytes(path.read_bytes()[:-9])
     assert metrics.digit_classifier(TRAIN, TEST).accuracy > 0.9
     assert f"{path} cannot be used" in capsys.readouterr().err
-    assert float(saving.load(path)[1]["accuracy"]) > 0.9
+    accuracy, confidence, changed = json.loads(saving.load(path)[1]["measured"])
+    assert accuracy > 0.9 and 0.1 < confidence < 1 and set(changed) == {*changes.CHANGES, "all", "background"}
+
+
+def test_another_version_has_a_file_of_its_own(cache, monkeypatch):
+    metrics.digit_classifier(TRAIN, TEST)
+    monkeypatch.setattr(digits, "VERSION", digits.VERSION + 1)
+    assert metrics.digit_classifier(TRAIN, TEST).version == digits.VERSION
+    assert sorted(saving.load(path)[1]["version"] for path in cache.glob("digits-*")) == ["2", "3"]
+
+
+def test_changed_images_are_read_too_and_it_is_known_how_well(classifier):
+    for name, images in changes.changed_sets(real(TEST), Key(0).fold("test")):
+        assert classifier.changed[name] == np.mean(classifier(images).labels == TEST.labels) > 0.9, name
+    grey = np.maximum(real(TEST), -0.5)
+    assert np.mean(classifier(grey).labels == TEST.labels) > 0.95
+
+
+def test_confidence_is_the_mean_of_the_largest_probabilities(classifier, capsys):
+    seen = digits.Seen(np.zeros((2, 3)), np.array([[0.7, 0.1, 0.2], [0.0, 0.1, 0.9]]))
+    assert seen.confidence == pytest.approx(0.8)
+    seen.warn()
+    assert "mean confidence is 0.800, below 0.9. Its counts of digits and modes are uncertain" in capsys.readouterr().err
+    seen = classifier(real(TEST))
+    seen.warn()
+    assert classifier.confidence == seen.confidence > 0.9 and capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize("images", [
+    np.clip(Key(1).normal((60, 1, 28, 28)), -1, 1), Key(1).uniform((60, 1, 28, 28), -1, 1),
+    np.zeros((60, 1, 28, 28), np.float32), changes.without_digits(real(TEST)[:60], Key(2))])
+def test_it_is_unsure_of_images_without_a_digit(classifier, images):
+    assert classifier(images).confidence < 0.5
+
+
+def test_coverage_counts_digits_and_stacked_digits_with_the_confidence(classifier, capsys):
+    found = classifier.coverage(real(TEST))
+    labels = classifier(real(TEST)).labels
+    np.testing.assert_array_equal(found.counts, np.bincount(labels, minlength=10))
+    assert found.modes == 10 and found.confidence == classifier.confidence
+    stacked = real(tg.data.stacked(TEST, 100, Key(0)))
+    found = classifier.coverage(stacked)
+    np.testing.assert_array_equal(found.counts, np.bincount(classifier.stacked_labels(stacked), minlength=1000))
+    assert found.confidence == pytest.approx(classifier(stacked.reshape(300, 1, 28, 28)).confidence)
+    assert capsys.readouterr().err == ""
+    noise = classifier.coverage(Key(0).uniform((20, 3, 28, 28), -1, 1))
+    assert noise.confidence < 0.5 and "below 0.9" in capsys.readouterr().err
+    with pytest.raises(ValueError, match=r"coverage: expected images \(N, 1, 28, 28\) or \(N, 3, 28, 28\), got \(5, 2, 28, 28\)"):
+        classifier.coverage(np.zeros((5, 2, 28, 28), np.float32))
 
 
 def test_other_data_have_another_classifier(cache):
@@ -114,10 +194,12 @@ def test_the_weights_follow_from_the_key():
 # -- the judge -------------------------------------------------------------------------------------------------------
 
 
-def test_the_judge_tells_real_from_collapsed_from_noise(classifier):
+def test_the_judge_tells_real_from_collapsed_from_noise(classifier, capsys):
     judge = metrics.Judge(classifier, TRAIN)
     good, same = judge(real(TEST)), judge(real(TRAIN)[TRAIN.labels == 4][:100])
+    assert capsys.readouterr().err == ""
     noise = judge(np.random.default_rng(0).uniform(-1, 1, (300, 1, 28, 28)).astype(np.float32))
+    assert good.confidence > 0.9 > 0.5 > noise.confidence and capsys.readouterr().err.count("below 0.9") == 1
     assert good.modes == 10 and good.kl < 0.05 and good.precision > 0.8 and good.recall > 0.8 and good.score > 8
     assert same.modes <= 2 and same.kl > 2 and same.recall < 0.3 and same.score < 2
     assert good.frechet < 0.1 * min(same.frechet, noise.frechet) and good.kernel < 0.1 * min(same.kernel, noise.kernel)
@@ -180,6 +262,18 @@ def test_an_evaluation_that_a_kill_prevented_is_made_up_for_and_a_later_one_drop
     assert record(tmp_path / "run") == expected
 
 
+def test_evaluations_with_another_version_of_the_classifier_are_kept_apart(tmp_path, splits, capsys):
+    train(tmp_path / "run", epochs=2)
+    made = record(tmp_path / "run")
+    assert made["classifier_version"] == digits.VERSION
+    old = {**{name: value for name, value in made.items() if name != "classifier_version"}, "epochs": [{"epoch": 2, "modes": 3}]}
+    (tmp_path / "run" / "quality.json").write_text(json.dumps(old))  # the first version did not write its number
+    train(tmp_path / "run", resume=True)
+    assert [row["epoch"] for row in record(tmp_path / "run")["epochs"]] == [2, 4]
+    assert json.loads((tmp_path / "run" / "quality-classifier1.json").read_text()) == old
+    assert "the evaluations with version 1 of the classifier" in capsys.readouterr().err
+
+
 def test_what_has_no_test_images_is_refused(tmp_path, monkeypatch):
     np.save(tmp_path / "own.npy", real(TRAIN)[:64])
     with pytest.raises(DataError, match=r"patterns cannot be evaluated: .*own.npy.*holds no 'test' split"):
@@ -201,7 +295,7 @@ def test_what_cannot_be_evaluated_is_refused_before_anything_is_made(tmp_path, m
 
 
 def test_a_classifier_that_fails_leaves_no_run_behind(tmp_path, splits, monkeypatch):
-    monkeypatch.setattr(digits, "train_classifier", lambda *_: 1 / 0)
+    monkeypatch.setattr(digits, "train_classifier", lambda *_, **__: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         train(tmp_path / "run")
     monkeypatch.undo()
@@ -237,6 +331,21 @@ def test_the_command_evaluate_shows_bars(tmp_path, splits, capsys, monkeypatch):
 def trained_by_command(tmp_path, *flags):
     assert cli.main(["train", "vanilla", "--run-dir", str(tmp_path / "run"), "--epochs", "1", "--batch-size", "64",
                      "--limit-train", "128", *flags]) == 0
+
+
+def test_evaluate_looks_at_the_averaged_weights_unless_they_are_refused(tmp_path, splits, capsys, monkeypatch):
+    monkeypatch.setattr(digits, "EPOCHS", 1)
+    trained_by_command(tmp_path, "--ema", "0.9", "--evaluate", "1")
+    assert record(tmp_path / "run")["generator"] == "averaged weights"
+    gan, looked_at = training.open_run(tmp_path / "run").gan, []
+    judged = metrics.Judge.__call__
+    monkeypatch.setattr(metrics.Judge, "__call__", lambda judge, images: looked_at.append(images) or judged(judge, images))
+    for flags, weights in (([], "averaged"), (["--raw"], "present")):
+        capsys.readouterr()
+        assert cli.main(["evaluate", str(tmp_path / "run"), *flags]) == 0
+        assert capsys.readouterr().out.startswith(f"300 images of the generator's {weights} weights after 2 steps on patterns")
+        z = gan.latent(300, Key(0).fold("evaluation"))
+        np.testing.assert_array_equal(looked_at[-1], gan.sample(z=z, averaged=not flags))
 
 
 def test_evaluate_says_what_to_do_where_the_data_have_gone(tmp_path, splits, capsys, monkeypatch):
@@ -291,7 +400,9 @@ def test_photographs_are_not_evaluated_whatever_the_flags_they_were_read_with(tm
 
 def test_the_commands(tmp_path, splits, capsys):
     assert cli.main(["classifier"]) == 0
-    assert "of the 300 test images of patterns" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "of the 300 test images of patterns, with a mean confidence of 0." in out
+    assert all(f"\n| {name} | " in out for name in (*changes.CHANGES, "all", "background"))
     trained_by_command(tmp_path)
     capsys.readouterr()
     assert cli.main(["evaluate", str(tmp_path / "run")]) == 0

@@ -267,6 +267,7 @@ def test_saturation_and_collapse_are_said_with_what_to_try():
     real = rng.uniform(-1, 1, (64, 1, 8, 8)).astype(np.float32)
     healthy, won = (1.2, 0.9, 0.6, 0.4, 1.0), (0.001, 9.0, 0.999, 0.001, 1.0)
     assert report.warnings(history_of(won, won, healthy, healthy), real[::-1], real) == []
+    assert report.warnings(history_of(healthy, healthy, won, won), real[::-1], real, probabilities=False) == []  # scores
     (warning,) = report.warnings(history_of(healthy, healthy, won, won), real[::-1], real)
     assert "discriminator has won" in warning and "--label-smoothing" in warning
     alike = np.broadcast_to(real[:1], real.shape) + 0.01 * real

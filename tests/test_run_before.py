@@ -11,6 +11,7 @@ within a tolerance.
 from __future__ import annotations
 
 import csv
+import dataclasses
 import json
 import shutil
 from pathlib import Path
@@ -63,7 +64,8 @@ def test_the_command_line_resumes_it(dcgan: Path) -> None:
     np.testing.assert_allclose(found, losses(FIXTURES / "dcgan_after_two_epochs.csv"), rtol=1e-3)
     before, after = (json.loads((folder / "config.json").read_text()) for folder in (FIXTURES / "run_of_dcgan", dcgan))
     assert before["settings"].pop("epochs") == 1 and after["settings"].pop("epochs") == 2
-    assert before["settings"].items() <= after["settings"].items()
+    before["settings"]["cost"] = before["settings"].pop("generator_cost")  # its name then
+    assert before["settings"].items() <= after["settings"].items() and "generator_cost" not in after["settings"]
     assert (dcgan / "samples" / "epoch_0002.png").is_file()
 
 
@@ -96,3 +98,26 @@ def test_a_program_resumes_and_opens_its_own_networks(unrolled: Path) -> None:
                                rtol=1e-3)
     opened = training.open_run(unrolled, unrolled_gan())
     assert opened.gan.sample(4).shape == (4, 1, 4, 4) and len(opened.history["d_loss"]) == 8
+
+
+def test_settings_have_their_present_names_wherever_a_run_is_read(dcgan: Path) -> None:
+    opened = training.open_run(dcgan)
+    assert opened.config["settings"]["cost"] == "non-saturating" and "generator_cost" not in opened.config["settings"]
+    assert opened.gan.cost == "non-saturating"  # type: ignore[attr-defined]
+
+
+def test_another_cost_is_refused_for_an_old_run(dcgan: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["train", "dcgan", "--run-dir", str(dcgan), "--resume", "--cost", "minimax", *DATA]) == 2
+    assert "--cost was non-saturating, now minimax; it must stay the same" in capsys.readouterr().err
+    assert cli.main(["train", "dcgan", "--run-dir", str(dcgan), "--resume", "--beta2", "0.9", *DATA]) == 2
+    assert "--beta2 was None, now 0.9" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["generator_cost", "cost"])
+def test_a_programs_own_setting_of_such_a_name_keeps_it(name: str, tmp_path: Path) -> None:
+    kind = dataclasses.make_dataclass("Own", [(name, str, "mine")], bases=(training.Settings,), frozen=True, kw_only=True)
+    images = np.random.default_rng(0).integers(0, 256, (16, 1, 4, 4), dtype=np.uint8)
+    for epochs in (1, 2):
+        settings = kind(run_dir=str(tmp_path), epochs=epochs, batch_size=4, resume=epochs == 2, quiet=True)
+        training.train(unrolled_gan(), Dataset("noise", images, None, "sha256:noise-0"), settings)
+        assert json.loads((tmp_path / "config.json").read_text())["settings"][name] == "mine"

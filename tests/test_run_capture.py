@@ -136,7 +136,7 @@ def test_what_is_tinygans_own_is_captured(make):
     assert not isinstance(step_of(make(), captured=False, on_cpu=True), Captured)
 
 
-@pytest.mark.parametrize("variant", ["vanilla", "dcgan", "unrolled", "minibatch"])
+@pytest.mark.parametrize("variant", training.VARIANTS)
 def test_the_flag_is_explained(capsys, variant):
     with pytest.raises(SystemExit):
         cli.main(["train", variant, "--help"])

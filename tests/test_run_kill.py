@@ -32,7 +32,7 @@ def start(folder: Path, fatal_call: int | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         if fatal_call is not None:
             die_at(fatal_call)
-        tiny_train(folder, epochs=EPOCHS, resume=folder.is_dir())
+        tiny_train(folder, epochs=EPOCHS, resume=folder.is_dir(), ema=0.9)
         status = 0
     finally:
         os._exit(status)

@@ -17,7 +17,7 @@ ROOMS = {"tinygan": (tg, torch_names.TINYGAN), "nn": (nn, torch_names.NN), "opti
 
 
 @pytest.mark.parametrize("room, name, ours", [
-    (nn, "Linear", "nn.Dense"), (nn, "BatchNorm1d", "nn.BatchNorm"), (nn, "BatchNorm2d", "nn.BatchNorm"), (nn, "Conv1d", "nn.Conv2d"),
+    (nn, "Linear", "nn.Dense"), (nn, "BatchNorm1d", "nn.BatchNorm"), (nn, "BatchNorm2d", "nn.BatchNorm"), (nn, "InstanceNorm1d", "nn.GroupNorm"),
     (nn, "ReLU6", "tg.clip"), (nn, "functional", "tg.relu"), (nn, "Identity", "nn.Sequential"), (nn, "ModuleList", "a list or a dict"),
     (nn, "BCEWithLogitsLoss", "tg.binary_cross_entropy_with_logits"), (nn, "Parameter", "tg.Parameter"),
     (tg, "cat", "tg.concatenate"), (tg, "unsqueeze", "tg.expand_dims"), (tg, "from_numpy", "tg.Tensor"), (tg, "zeros", "np.zeros"),

@@ -117,7 +117,7 @@ def test_gradients_are_the_slopes_of_the_loss(players, optimizer, steps):
 @pytest.mark.parametrize("optimizer", ["sgd", "adam"])
 def test_gradients_are_pytorchs(optimizer, cost):
     torch = pytest.importorskip("torch")
-    gan = make(dense_players, optimizer, unroll_steps=4, generator_cost=cost)
+    gan = make(dense_players, optimizer, unroll_steps=4, cost=cost)
     for i in range(2):
         gan.step(images(gan, 6, i + 1))
     real, z = images(gan, 6), Key(1).normal((5, 3), np.float64)

@@ -20,7 +20,8 @@ def tiny_gan(settings: training.Settings, hidden: int = 8) -> tg.gans.VanillaGAN
                               nn.Reshape(*SHAPE))
     discriminator = nn.Sequential(nn.Flatten(), nn.Dense(16, 8), nn.LeakyReLU(0.2), nn.Dropout(0.2), nn.Dense(8, 1))
     key = tg.random.Key(settings.seed)
-    return tg.gans.VanillaGAN(generator, discriminator, latent_dim=3, d_steps=getattr(settings, "d_steps", 1), key=key)
+    return tg.gans.VanillaGAN(generator, discriminator, latent_dim=3, d_steps=getattr(settings, "d_steps", 1),
+                              ema=getattr(settings, "ema", None), key=key)
 
 
 def tiny_data(count: int = 43, seed: int = 0) -> Dataset:

@@ -16,7 +16,7 @@ from tinygan.ops import (
     sin, sqrt, sub, where,
 )
 from tinygan.ops import equal, greater, greater_equal, isfinite, less, less_equal, not_equal
-from tinygan.ops import activation, elu, leaky_relu, relu, sigmoid, softplus, tanh
+from tinygan.ops import activation, elu, gelu, leaky_relu, prelu, relu, sigmoid, silu, softplus, tanh
 from tinygan.ops import all, any, argmax, argmin, log_softmax, logsumexp, max, mean, min, norm, prod, softmax, std, sum, var
 from tinygan.ops import cumsum
 from tinygan.ops import (
@@ -25,9 +25,10 @@ from tinygan.ops import (
 )
 from tinygan.ops import embedding, gather, getitem, scatter_add
 from tinygan.ops import dense, einsum, matmul
-from tinygan.ops import conv2d, conv2d_weight_grad, conv_algorithm, conv_transpose2d
-from tinygan.ops import avg_pool2d, max_pool2d, upsample
-from tinygan.ops import batch_norm, batch_norm_inference, dropout, layer_norm, minibatch_similarity
+from tinygan.ops import conv1d, conv2d, conv2d_weight_grad, conv_algorithm, conv_transpose1d, conv_transpose2d
+from tinygan.ops import avg_pool2d, max_pool2d, pixel_shuffle, pixel_unshuffle, upsample
+from tinygan.ops import batch_norm, batch_norm_inference, group_norm, instance_norm, layer_norm, pixel_norm
+from tinygan.ops import dropout, minibatch_similarity, minibatch_std
 from tinygan.ops import (
     binary_cross_entropy_with_logits, mean_absolute_error, mean_squared_error, softmax_cross_entropy,
 )
@@ -50,7 +51,7 @@ __all__ = [
     "abs", "add", "astype", "ceil", "clip", "cos", "detach", "div", "exp", "floor", "log", "log1p", "maximum", "minimum",
     "mul", "neg", "pow", "round", "sign", "sin", "sqrt", "sub", "where",
     "equal", "greater", "greater_equal", "isfinite", "less", "less_equal", "not_equal",
-    "activation", "elu", "leaky_relu", "relu", "sigmoid", "softplus", "tanh",
+    "activation", "elu", "gelu", "leaky_relu", "prelu", "relu", "sigmoid", "silu", "softplus", "tanh",
     "all", "any", "argmax", "argmin", "log_softmax", "logsumexp", "max", "mean", "min", "norm", "prod", "softmax", "std",
     "sum", "var",
     "cumsum",
@@ -58,9 +59,10 @@ __all__ = [
     "sum_to", "transpose", "tril", "triu",
     "embedding", "gather", "getitem", "scatter_add",
     "dense", "einsum", "matmul",
-    "conv2d", "conv2d_weight_grad", "conv_algorithm", "conv_transpose2d",
-    "avg_pool2d", "max_pool2d", "upsample",
-    "batch_norm", "batch_norm_inference", "dropout", "layer_norm", "minibatch_similarity",
+    "conv1d", "conv2d", "conv2d_weight_grad", "conv_algorithm", "conv_transpose1d", "conv_transpose2d",
+    "avg_pool2d", "max_pool2d", "pixel_shuffle", "pixel_unshuffle", "upsample",
+    "batch_norm", "batch_norm_inference", "group_norm", "instance_norm", "layer_norm", "pixel_norm",
+    "dropout", "minibatch_similarity", "minibatch_std",
     "binary_cross_entropy_with_logits", "mean_absolute_error", "mean_squared_error", "softmax_cross_entropy",
     "DeviceError", "capture", "fusion", "matmul_precision", "profile", "to_device",
     "data", "gans", "metrics", "nn", "optim", "random", "saving", "training",

@@ -10,13 +10,17 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from .data import Dataset
 from .progress import chunks
-from .runs import advice, machine
+from .random import Key
+from .runs import advice, machine, previews
 from .runs.errors import RunError
 from .runs.folder import CHECKPOINT, read_checkpoint, refuse_moved_data
 from .runs.history import QUANTITIES
 from .runs.opening import is_own, no_checkpoint, open_run, run_config
+from .runs.previews import picture, translates
 from .runs.settings import Kind, complete, count, natural
+from .runs.trainable import TrainableGAN, sampler, weights_sampled
 from .runs.variants import VARIANTS, Variant, find
 from .tables import lookup
 from .training import guarded, train
@@ -54,6 +58,9 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--seed", type=natural, default=0, metavar="S", help="seed of the latent vectors (default: 0)")
     command.add_argument("--out", type=Path, metavar="FILE",
                          help="a .png grid, or .npy: float32 (N, C, H, W) in [-1, 1] (default: RUN/sample.png)")
+    command.add_argument("--data-dir", metavar="DIR", help="the images to translate, for a GAN that translates (default: "
+                         "those of the run)")
+    _add_raw(command)
     command.set_defaults(action=sample)
 
     command = commands.add_parser("interpolate", help="draw walks and sums in the space of a run's latent vectors")
@@ -66,6 +73,7 @@ def _parser() -> argparse.ArgumentParser:
                               "3,17,40 8,9,21 0,5,33 (default: groups of three similar images)")
     command.add_argument("--seed", type=natural, default=0, metavar="S", help="seed of the latent vectors (default: 0)")
     command.add_argument("--out", type=Path, metavar="DIR", help="where the three pictures go (default: RUN)")
+    _add_raw(command)
     command.set_defaults(action=interpolate)
 
     command = commands.add_parser("architecture", help="draw a run's generator or discriminator, layer by layer")
@@ -74,12 +82,14 @@ def _parser() -> argparse.ArgumentParser:
                          help="whose network (default: generator)")
     command.add_argument("--seed", type=natural, default=0, metavar="S", help="seed of the latent vector (default: 0)")
     command.add_argument("--out", type=Path, metavar="FILE", help="a .png, .pdf or .svg (default: RUN/PLAYER.png)")
+    command.add_argument("--data-dir", metavar="DIR", help="as for `tinygan sample`")
     command.set_defaults(action=architecture)
 
     command = commands.add_parser("evaluate", help="compare a run's images with real digits")
     command.add_argument("run", type=Path, metavar="RUN", help="the run's folder")
     command.add_argument("--data-dir", metavar="DIR", help="the digits (default: those of the run)")
     command.add_argument("--seed", type=natural, default=0, metavar="S", help="seed of the latent vectors (default: 0)")
+    _add_raw(command)
     command.set_defaults(action=evaluate)
 
     command = commands.add_parser("classifier", help="train the classifier of digits that `evaluate` uses")
@@ -96,10 +106,27 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _add_raw(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--raw", action="store_true", help="use the generator's present weights, not their average, if the "
+                         "run keeps one (--ema)")
+
+
+def _note_weights(gan: TrainableGAN, raw: bool) -> None:
+    """Say on standard error which weights made the images, if there is a choice."""
+    weights = weights_sampled(gan, not raw)
+    if weights:
+        other = "" if raw else "; --raw takes the present ones"
+        print(f"Note: the images are made by the generator's {weights}{other}.", file=sys.stderr)
+
+
+def _titled(*parts: str) -> str:
+    return ", ".join(filter(None, parts))
+
+
 def _train(variant: Variant, settings: Any) -> None:
     from . import data
 
-    dataset = data.load(settings.data_dir, **settings.reading())
+    dataset = settings.prepare(data.load(settings.data_dir, **settings.reading()))
     train(variant.build(settings, dataset.image_shape), dataset, settings)
 
 
@@ -110,23 +137,49 @@ def sample(parsed: argparse.Namespace) -> None:
     import numpy as np
 
     from .plotting import save_grid
-    from .random import Key
     from .saving import write_atomically
 
     out = parsed.out or parsed.run / "sample.png"
     if out.suffix not in (".png", ".npy"):
         raise RunError(f"--out {out}: expected a name that ends in .png or .npy")
     gan, config, history = open_run(parsed.run)
-    z = gan.latent(parsed.n, Key(parsed.seed).fold("sample"))
-    images = np.concatenate([gan.sample(z=z[part]) for part in chunks(parsed.n, _CHUNK, "sampling")])
+    z = _inputs(parsed, gan, config, parsed.n)
+    parts = chunks(parsed.n, _CHUNK, "sampling")
     if out.suffix == ".png":
+        found = [picture(gan, z[part], not parsed.raw) for part in parts]
         title = find(config["variant"]).settings.title
-        save_grid(out, images, title=f"{title} on {config['data']['name']}, step {len(history['d_loss'])}")
+        save_grid(out, np.concatenate([images for images, _, _ in found]), columns=found[0][1],
+                  title=_titled(f"{title} on {config['data']['name']}, step {len(history['d_loss'])}",
+                                weights_sampled(gan, not parsed.raw)) + found[0][2])
     else:
         buffer = io.BytesIO()
-        np.save(buffer, images)
+        draw = sampler(gan, not parsed.raw)
+        np.save(buffer, np.concatenate([draw(z=z[part]) for part in parts]))
         write_atomically(out, buffer.getbuffer())
     print(out)
+    _note_weights(gan, parsed.raw)
+
+
+def _inputs(parsed: argparse.Namespace, gan: TrainableGAN, config: dict[str, Any], n: int) -> Any:
+    """What n samples of a run are made from, drawn with --seed: latent vectors, or images of the run's data."""
+    key = Key(parsed.seed).fold("sample")
+    return previews.inputs(gan, _run_data(parsed, config), n, key) if translates(gan) else gan.latent(n, key)
+
+
+def _run_data(parsed: argparse.Namespace, config: dict[str, Any]) -> Dataset:
+    """The data set of a run, which are still at their place or where --data-dir says."""
+    from . import data
+
+    if parsed.data_dir is None:
+        refuse_moved_data(parsed.run, config["data"]["data_dir"])
+    data_dir = parsed.data_dir or config["data"]["data_dir"]
+    settings = complete(find(config["variant"]).settings, {"run_dir": str(parsed.run), "resume": True})
+    dataset = settings.prepare(data.load(data_dir, **settings.reading()))
+    if dataset.checksum != config["data"]["checksum"]:
+        found_at = data_dir or "found without --data-dir"
+        raise RunError(f"{parsed.run} was trained on {config['data']['name']}, not on {dataset.name} ({found_at}): "
+                       "say with --data-dir where the run's data are")
+    return dataset
 
 
 def _numbers(text: str) -> list[int]:
@@ -146,85 +199,82 @@ def interpolate(parsed: argparse.Namespace) -> None:
 
     from .gans import NOISES, latent
     from .plotting import save_arithmetic, save_candidates, save_grid
-    from .random import Key
 
     gan, config, history = open_run(parsed.run)
+    if translates(gan):
+        raise RunError(f"{parsed.run}: a {config['variant']} translates images and has no latent vectors to walk between")
     out = parsed.out or parsed.run
     out.mkdir(parents=True, exist_ok=True)
     key = Key(parsed.seed)
     settings = find(config["variant"]).settings
-    about = f"{settings.title} on {config['data']['name']}, step {len(history['d_loss'])}"
+    about = _titled(f"{settings.title} on {config['data']['name']}, step {len(history['d_loss'])}",
+                    weights_sampled(gan, not parsed.raw))
+    draw = sampler(gan, not parsed.raw)
 
     ends = gan.latent(2 * parsed.rows, key.fold("interpolation"))
     walks = latent.interpolate(ends[:parsed.rows], ends[parsed.rows:], parsed.steps, gan.noise)
     noise = lookup(NOISES, "interpolate", "noise", gan.noise)
     kind = "linear" if noise.straight else "spherical"
-    save_grid(out / "interpolation.png", gan.sample(z=walks.reshape(-1, ends.shape[1])), columns=parsed.steps,
+    save_grid(out / "interpolation.png", draw(z=walks.reshape(-1, ends.shape[1])), columns=parsed.steps,
               title=f"{about}: {kind} interpolation")
 
     z = gan.latent(_CANDIDATES, key.fold("candidates"))
-    images = gan.sample(z=z)
+    images = draw(z=z)
     save_candidates(out / "candidates.png", images, title=f"{about}: candidates, seed {parsed.seed}")
     groups = parsed.arithmetic or latent.alike(images, 3, 3)
     *means, total = latent.arithmetic(z, *groups)
     around = latent.neighbourhood(total, key.fold("neighbourhood"))
     a, b, c = (images[group].mean(axis=0) for group in groups)
-    save_arithmetic(out / "arithmetic.png", [images[group] for group in groups], gan.sample(z=np.stack(means)),
-                    gan.sample(z=around), a - b + c, title=f"{about}: A \N{MINUS SIGN} B + C",
+    save_arithmetic(out / "arithmetic.png", [images[group] for group in groups], draw(z=np.stack(means)),
+                    draw(z=around), a - b + c, title=f"{about}: A \N{MINUS SIGN} B + C",
                     names=[f"{name}: {', '.join(map(str, group))}" for name, group in zip("ABC", groups, strict=True)])
     print(f"{out / 'interpolation.png'}: {parsed.rows} walks of {parsed.steps} images, {kind}, since the latent vectors are "
           f"{noise.name}: {noise.why}")
     print(f"{out / 'candidates.png'}: {_CANDIDATES} numbered images to choose groups from")
     chosen = " ".join(",".join(map(str, group)) for group in groups)
     print(f"{out / 'arithmetic.png'}: --arithmetic {chosen}" + ("" if parsed.arithmetic else " (groups of similar images)"))
+    _note_weights(gan, parsed.raw)
 
 
 def architecture(parsed: argparse.Namespace) -> None:
     """`tinygan architecture RUN`: a figure of a network, drawn from the outputs of its layers for one latent vector."""
     from .plotting import FORMATS, save_architecture
-    from .random import Key
 
     out = parsed.out or parsed.run / f"{parsed.player}.png"
     if out.suffix.lower() not in FORMATS:
         raise RunError(f"--out {out}: expected a name that ends in {', '.join(FORMATS)}")
     gan, config, _ = open_run(parsed.run)
-    z = gan.latent(1, Key(parsed.seed).fold("sample"))
-    title = f"{find(config['variant']).settings.title} on {config['data']['name']}: the {parsed.player}"
+    z = _inputs(parsed, gan, config, 1)
     if parsed.player == "generator":
-        save_architecture(out, gan.generator, z, title=title, names=("z", "G(z)"))
+        network, x, names = getattr(gan, "sampled_generator", gan.generator), z, ("z", "G(z)")
     else:
-        save_architecture(out, gan.discriminator, gan.sample(z=z), title=title, names=("x", "logit"))
+        network, x, names = gan.discriminator, gan.sample(z=z), ("x", "logit")
+    if translates(gan):  # of its networks, G_AB or D_B is drawn
+        network, x, names = previews.drawn(network, x)
+    title = f"{find(config['variant']).settings.title} on {config['data']['name']}: the {parsed.player}"
+    save_architecture(out, network, x, title=title, names=names)
     print(out)
 
 
 def evaluate(parsed: argparse.Namespace) -> None:
     """`tinygan evaluate RUN`: a table in Markdown that compares the run's images with real ones."""
-    from . import data
-    from .random import Key
-    from .runs.evaluation import Examiner
-
     gan, config, history = open_run(parsed.run)
-    if parsed.data_dir is None:
-        refuse_moved_data(parsed.run, config["data"]["data_dir"])
-    data_dir = parsed.data_dir or config["data"]["data_dir"]
     settings = complete(find(config["variant"]).settings, {"run_dir": str(parsed.run), "resume": True})
-    train_images = data.load(data_dir, **settings.reading())
-    if train_images.checksum != config["data"]["checksum"]:
-        found_at = data_dir or "found without --data-dir"
-        raise RunError(f"{parsed.run} was trained on {config['data']['name']}, not on {train_images.name} ({found_at}): "
-                       "say with --data-dir where the run's data are")
-    examiner = Examiner(train_images, data_dir)
-    found = examiner.examine(gan, Key(parsed.seed).fold("evaluation"))
-    about = examiner.about
-    print(f"{about['images']:,} images after {len(history['d_loss']):,} steps on {about['data']}, beside its test images; "
-          f"the classifier's accuracy on those is {about['classifier_accuracy']:.2%}.\n")
+    examiner = settings.examiner(_run_data(parsed, config), parsed.data_dir or config["data"]["data_dir"])
+    found = examiner.examine(gan, Key(parsed.seed).fold("evaluation"), averaged=not parsed.raw)
+    about, weights = examiner.about, weights_sampled(gan, not parsed.raw)
+    made = f"images of the generator's {weights}" if weights else "images"
+    print(f"{about['images']:,} {made} after {len(history['d_loss']):,} steps on {about['data']}, beside its test images; "
+          f"the classifier's accuracy on those is {about['classifier_accuracy']:.2%} (its version "
+          f"{about['classifier_version']}).\n")
     print("| measure | generated | real test images |\n| --- | --- | --- |")
     for name, value in found.items():
         print(f"| {name} | {value:.4g} | {examiner.floor[name]:.4g} |")
 
 
 def classifier(parsed: argparse.Namespace) -> None:
-    """`tinygan classifier`: train the classifier if it is not in the cache, and print its accuracy."""
+    """`tinygan classifier`: train the classifier if it is not in the cache, and print its accuracy on the test images, as
+    they are and with changes."""
     from . import data
     from .metrics import digit_classifier
 
@@ -233,7 +283,11 @@ def classifier(parsed: argparse.Namespace) -> None:
         found = digit_classifier(digits, test)
     except ValueError as error:
         raise RunError(str(error)) from error
-    print(f"{found.accuracy:.2%} of the {len(test):,} test images of {test.name}")
+    print(f"{found.accuracy:.2%} of the {len(test):,} test images of {test.name}, with a mean confidence of "
+          f"{found.confidence:.3f} (version {found.version} of the classifier)\n")
+    print("| change | right |\n| --- | --- |")
+    for name, right in found.changed.items():
+        print(f"| {name} | {right:.2%} |")
 
 
 def info(parsed: argparse.Namespace) -> None:

@@ -1,7 +1,7 @@
 """`pullback` computes the vjp of a function that is written in ops. An op may use it in its own vjp."""
 from __future__ import annotations
 
-__all__ = ["pullback"]
+__all__ = ["alias", "pullback"]
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -24,7 +24,7 @@ def pullback(fn: Callable[..., Tensor], inputs: Sequence[Any], g: Any, needs: Se
     create_graph = any(isinstance(x, Tensor) for x in (g, *inputs))
     with override(recording=True):
         # Aliases, because one Tensor may be given as two inputs, and each of them has its own partial derivative.
-        aliases = [x if not need else _alias(x) if isinstance(x, Tensor) and x.node else wrap(as_array(x), Leaf())
+        aliases = [x if not need else alias(x) if isinstance(x, Tensor) and x.node else wrap(as_array(x), Leaf())
                    for x, need in zip(inputs, needs, strict=True)]
         y = fn(*aliases)
     if y.node is None:
@@ -38,10 +38,11 @@ def pullback(fn: Callable[..., Tensor], inputs: Sequence[Any], g: Any, needs: Se
 
 
 @op(view=True)
-def _alias(B: Any, x: Any) -> Any:
+def alias(B: Any, x: Any) -> Any:
+    """alias(x): x once more, with a node of its own. The gradient with respect to it leaves out all other uses of x."""
     return x
 
 
-@_alias.vjp
+@alias.vjp
 def _(needs: Any, g: Any) -> Any:
     return (g,)

@@ -27,6 +27,7 @@ from .data.feeding import Feeder
 from .data.files import counted
 from .devices import DeviceError, matmul_precision
 from .devices import device as find_device
+from .errors import SettingsError
 from .progress import hidden
 from .random import Key
 from .runs import advice, report
@@ -35,15 +36,26 @@ from .runs.evaluation import Evaluation, Examiner
 from .runs.folder import RunFolder, refuse_moved_data, refuse_occupied
 from .runs.history import History, Row
 from .runs.opening import OpenedRun, open_run, own_networks, untrained
+from .runs.previews import inputs, picture
 from .runs.settings import Settings, add_flags, complete
 from .runs.stepping import step_of
-from .runs.trainable import TrainableGAN
-from .runs.variants import VARIANTS, DCGANSettings, MinibatchSettings, UnrolledSettings, VanillaSettings, Variant, find
+from .runs.trainable import TrainableGAN, weights_sampled
+from .runs.variants import (
+    VARIANTS,
+    DCGANSettings,
+    DiscoGANSettings,
+    MinibatchSettings,
+    UnrolledSettings,
+    VanillaSettings,
+    Variant,
+    WGANGPSettings,
+    find,
+)
 from .saving import CheckpointError
 
-__all__ = ["DCGANSettings", "DivergedError", "History", "Interrupted", "MinibatchSettings", "OpenedRun", "RunError",
-           "Settings", "UnrolledSettings", "VARIANTS", "VanillaSettings", "Variant", "main", "open_run", "train",
-           "untrained"]
+__all__ = ["DCGANSettings", "DiscoGANSettings", "DivergedError", "History", "Interrupted", "MinibatchSettings", "OpenedRun",
+           "RunError", "Settings", "UnrolledSettings", "VARIANTS", "VanillaSettings", "Variant", "WGANGPSettings", "main",
+           "open_run", "train", "untrained"]
 
 _PREVIEWS = 64
 _SAVE_SECONDS = 600.0
@@ -79,7 +91,7 @@ def train(gan: TrainableGAN, dataset: Dataset, settings: Settings) -> History:
     gan.to(backend.name)
     if not settings.resume:
         _refuse_other_images(gan, dataset)
-    examiner = None if settings.evaluate is None else Examiner(whole, settings.data_dir)
+    examiner = None if settings.evaluate is None else settings.examiner(whole, settings.data_dir)
     own = {} if advice.origin().kind == "command" else own_networks(gan, settings, dataset.image_shape)
     # NumPy need not warn about overflow, because the loop checks every loss, and all weights before it saves them.
     with (RunFolder(settings, dataset, backend.name, steps, own) as folder, np.errstate(over="ignore", invalid="ignore"),
@@ -118,7 +130,7 @@ def _refuse_own_samples_as_data(settings: Settings, dataset: Dataset) -> None:
 def _refuse_other_images(gan: TrainableGAN, dataset: Dataset) -> None:
     """Refuse a generator whose images have another shape than the data. If the generator raises an error, it does so
     here."""
-    shape = gan.sample(z=gan.latent(2, Key(0))).shape[1:]
+    shape = gan.sample(z=inputs(gan, dataset, 2, Key(0))).shape[1:]
     if shape != dataset.image_shape:
         raise RunError(f"the generator makes images of shape {shape}, but those of {dataset.name} have shape "
                        f"{dataset.image_shape}")
@@ -131,7 +143,7 @@ class _Run:
                  examiner: Examiner | None = None, own: bool = False) -> None:
         key = Key(settings.seed)
         self._order = key.fold("data")
-        self._previews = gan.latent(_PREVIEWS, key.fold("preview"))
+        self._previews = inputs(gan, dataset, _PREVIEWS, key.fold("preview"))
         self._gan, self._dataset, self._settings = gan, dataset, settings
         self._history, self._folder, self._own = history, folder, own
         self._per_step = gan.d_steps * settings.batch_size
@@ -141,7 +153,7 @@ class _Run:
         self._round = step_of(gan, settings.capture, on_cpu=self._waits)
         self._unread: list[tuple[Any, float]] = []  # steps whose losses are still on the GPU
         self._read = 0.0
-        self._progress = report.Progress(settings, self._per_step)
+        self._progress = report.Progress(settings, self._per_step, report.gives_probabilities(gan))
         self._earlier, self._started = history.seconds, time.perf_counter()
         self._saved = self._drawn = self._started
         self._evaluation = None
@@ -238,7 +250,9 @@ class _Run:
     def _draw_samples(self, epoch: int) -> None:
         from .plotting import save_grid
 
-        save_grid(self._folder.sample_path(epoch), self._gan.sample(z=self._previews), title=self._title(epoch))
+        images, columns, note = picture(self._gan, self._previews)
+        title = ", ".join(filter(None, (self._title(epoch), weights_sampled(self._gan)))) + note
+        save_grid(self._folder.sample_path(epoch), images, title=title, columns=columns)
 
     def _draw_overview(self) -> None:
         """The figure of the losses, and the animation of the samples."""
@@ -257,7 +271,8 @@ class _Run:
         """Draw the figures, and print how the run ended and where its files are."""
         self._draw_overview()
         real = self._dataset.batch(np.arange(min(_PREVIEWS, len(self._dataset))))
-        for warning in report.warnings(self._history, self._gan.sample(z=self._previews), real):
+        probabilities = report.gives_probabilities(self._gan)
+        for warning in report.warnings(self._history, self._gan.sample(z=self._previews), real, probabilities):
             print(f"Warning: {warning}.", file=sys.stderr)
         folder = self._folder
         last = folder.sample_path(self._settings.epochs)
@@ -272,10 +287,12 @@ def _announce(gan: TrainableGAN, dataset: Dataset, settings: Settings, history: 
     left = len(dataset) - history.steps_per_epoch * size
     from_here = f", from step {len(history) + 1}" if len(history) else ""
     unused = f" ({counted(left, 'image')} left out, other ones in each epoch)" if left and not len(history) else ""
+    weights = weights_sampled(gan)
+    drawn = f"; samples from {weights}" if weights else ""
     print(f"{settings.title} on {dataset.name}: {len(dataset):,} images of {channels} x {height} x {width}; "
           f"{counted(settings.epochs, 'epoch')} of {counted(history.steps_per_epoch, 'step')} of "
           f"{counted(size, 'image')}{unused}"
-          f"{from_here}; everything goes to {settings.run_dir}", flush=True)
+          f"{from_here}{drawn}; everything goes to {settings.run_dir}", flush=True)
 
 
 class _Signals:
@@ -345,7 +362,7 @@ def guarded(action: Callable[[], object]) -> int:
     except BrokenPipeError:
         _discard_output()
         return 128 + 13  # the status of a process that SIGPIPE has ended
-    except (RunError, CheckpointError, DataError, DeviceError, OSError) as error:
+    except (RunError, SettingsError, CheckpointError, DataError, DeviceError, OSError) as error:
         message = (error.strerror if isinstance(error, OSError) and error.filename is None else None) or str(error)
         print(f"tinygan: error: {message}", file=sys.stderr)
         return getattr(error, "exit_status", 2)

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any, NamedTuple
 
+from tinygan.backends import backend_of
 from tinygan.graph import op
 from tinygan.kernels.activations import KNOWN_FROM_RESULT
 from tinygan.ops.activations import checked_activation
@@ -20,7 +21,7 @@ from tinygan.ops.matmul import dense
 from tinygan.ops.packing import cut, pack, unpacked
 from tinygan.ops.shape import reshape
 from tinygan.pullback import pullback
-from tinygan.tensor import shape_of
+from tinygan.tensor import as_array, shape_of
 
 
 class MLPLayer(NamedTuple):
@@ -89,9 +90,18 @@ def _(needs: Any, q: Any, h: Any, g: Any, x: Any, weights: Any, layers: Layers, 
         return pack([part for part, wanted in zip(found, by, strict=True) if wanted])
 
     def second(h: Any, g: Any, x: Any, weights: Any) -> Any:
-        return pack(pullback(gradient, (g, x, weights), h, (True, True, True)))
+        inputs = g, x, weights
+        found = pullback(gradient, inputs, h, (True, True, True))
+        return pack([_zeros(each) if part is None else part for each, part in zip(inputs, found, strict=True)])
 
     return pullback(second, (h, g, x, weights), q, needs)
+
+
+def _zeros(x: Any) -> Any:
+    """An array of zeros like x: the gradient with respect to an x that does not matter. (The gradient of a piecewise linear
+    network with respect to its input does not change with the input.)"""
+    array = as_array(x)
+    return backend_of(array).xp.zeros(array.shape, array.dtype)
 
 
 def mlp(x: Any, weights: Any, layers: Sequence[MLPLayer]) -> Any:

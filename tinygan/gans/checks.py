@@ -2,8 +2,8 @@
 and what was given."""
 from __future__ import annotations
 
-__all__ = ["LIMIT", "as_batch", "as_count", "as_images", "as_latent", "check_players", "check_range", "check_shape",
-           "finite_range"]
+__all__ = ["LIMIT", "as_batch", "as_count", "as_images", "as_latent", "check_ema", "check_players", "check_range",
+           "check_shape", "finite_range"]
 
 from typing import Any
 
@@ -18,10 +18,12 @@ LIMIT = 10.0
 """The largest magnitude that a first batch may hold. Images from 0 to 255 exceed it; toy data around [-1, 1] do not."""
 
 
-def check_players(generator: Any, discriminator: Any, latent_dim: Any, g_optimizer: Any, d_optimizer: Any) -> None:
+def check_players(generator: Any, discriminator: Any, latent_dim: Any, g_optimizer: Any, d_optimizer: Any,
+                  translates: bool = False) -> None:
     """Raise ValueError or TypeError unless the arguments are two different networks with parameters, a positive whole
-    number, and two optimisers or None."""
-    if isinstance(latent_dim, bool) or not isinstance(latent_dim, int | np.integer) or latent_dim < 1:
+    number, and two optimisers or None. translates: the generator has no latent vectors, so that no number is needed."""
+    whole = isinstance(latent_dim, int | np.integer) and not isinstance(latent_dim, bool)
+    if not translates and not (whole and latent_dim >= 1):
         raise ValueError(f"GAN: latent_dim should be a whole number of at least 1, got {latent_dim!r}")
     for name, network in (("generator", generator), ("discriminator", discriminator)):
         if not isinstance(network, nn.Module):
@@ -33,6 +35,16 @@ def check_players(generator: Any, discriminator: Any, latent_dim: Any, g_optimiz
         raise ValueError("GAN: generator and discriminator are the same network; they should be two different ones")
     if not generator.parameters() or not discriminator.parameters():
         raise ValueError("GAN: both networks should have parameters")
+
+
+def check_ema(ema: Any) -> None:
+    """Raise ValueError or TypeError unless `ema` is a decay in [0, 1), a schedule or None."""
+    if ema is None or callable(ema):
+        return
+    if isinstance(ema, bool) or not isinstance(ema, float | int | np.floating):
+        raise TypeError(f"GAN: ema should be a decay in [0, 1), a schedule of it, or None, got {_kind(ema)}")
+    if not 0 <= ema < 1:
+        raise ValueError(f"GAN: ema should be a decay in [0, 1), such as 0.999, got {ema}")
 
 
 def _kind(value: Any) -> str:

@@ -13,27 +13,32 @@ from tinygan import nn
 from tinygan.backends import Array, backend_of, cpu
 from tinygan.devices import inspect, is_readable
 from tinygan.gans import checks
+from tinygan.gans.batches import Logits
+from tinygan.gans.costs import Cost
 from tinygan.tensor import Tensor, as_array
 
 _ROUNDING = 0.01  # images in [0, 1] may exceed it a little, if they were rounded or resized
 _SPREAD = 0.25  # if all values of a batch are nearly equal, their scale is unknown
 _BOUNDS = {"sigmoid": "from 0 to 1", "tanh": "from -1 to 1", "relu": "from 0 up", "softplus": "from 0 up",
-           "elu": "from -alpha up", "softmax": "from 0 to 1"}
+           "elu": "from -alpha up", "softmax": "from 0 to 1", "silu": "from -0.28 up", "gelu": "from -0.17 up",
+           "gelu_tanh": "from -0.17 up"}
 _PROBABILITIES = ("sigmoid", "softmax")
 _KEEP = ("clip", "astype")  # ops that do not change most values
 
 
 class FirstStepChecks:
-    """The checks of one GAN, and what they have found so far. takes_logits: whether its losses take logits, as tinygan's do.
+    """The checks of one GAN, and what they have found so far. cost: what the players minimise; None if its losses are not
+    tinygan's, so that nothing is known of what they take from the discriminator.
 
     A batch with values beyond `checks.LIMIT` (such as images from 0 to 255), NaN or infinity is refused before any weight
     changes. NaN and infinity are looked for in every batch on the CPU, but only in the first batch on a GPU, because the
     check has to wait for the GPU.
     """
 
-    def __init__(self, caller: str, discriminator: nn.Module, takes_logits: bool) -> None:
+    def __init__(self, caller: str, discriminator: nn.Module, cost: Cost | None) -> None:
         self._caller = caller
-        self._discriminator_is_checked = not takes_logits or check_discriminator(caller, end_of_network(discriminator))
+        self._cost = cost
+        self._discriminator_is_checked = cost is None or check_discriminator(caller, end_of_network(discriminator), cost)
         self._batch_is_checked = False
         self._range: tuple[float, float] | None = None  # of the first batch, until the generator has been checked
 
@@ -54,10 +59,11 @@ class FirstStepChecks:
             checks.check_range(low, high)
             self._batch_is_checked, self._range = True, (low, high)
 
-    def check_logits(self, logits: Any) -> None:
+    def check_logits(self, logits: Logits) -> None:
         """At the first call: a ValueError or a warning if the discriminator ends in an activation that bounds its output."""
-        if not self._discriminator_is_checked:
-            check_discriminator(self._caller, end_of_graph(logits))
+        if not self._discriminator_is_checked and self._cost is not None:
+            output = logits.fake if logits.both is None else logits.both
+            check_discriminator(self._caller, end_of_graph(output), self._cost)
             self._discriminator_is_checked = True
 
     def check_generated(self, fake: Any) -> None:
@@ -100,16 +106,20 @@ def end_of_graph(y: Any) -> str | None:
     return None
 
 
-def check_discriminator(caller: str, end: str | None) -> bool:
-    """Whether the discriminator ends in an activation that bounds its output. The losses take logits, which may be any
-    numbers. Raises ValueError for probabilities: the losses would apply the sigmoid a second time, and could never fall
-    below 1.006. Warns about other bounds, which may be intended."""
+def check_discriminator(caller: str, end: str | None, cost: Cost) -> bool:
+    """Whether the discriminator ends in an activation that bounds its output. The losses take logits or scores, which may be
+    any numbers. Raises ValueError for probabilities: losses that take logits would apply the sigmoid a second time, and
+    could never fall below 1.006. Warns about other bounds, which may be intended."""
+    if end in _PROBABILITIES and not cost.log_odds:
+        raise ValueError(f"{caller}: the discriminator ends in a {end}, but the cost {cost.name!r} takes scores, which may "
+                         f"be any numbers and not only those from 0 to 1: remove its {end}")
     if end in _PROBABILITIES:
         raise ValueError(f"{caller}: the discriminator ends in a {end}, but the losses take logits and apply the sigmoid "
                          f"themselves: remove its {end}; tg.sigmoid(discriminator(images)) gives the probabilities")
     if end in _BOUNDS:
-        _warn(f"{caller}: the discriminator ends in {end}, so its logits are {_BOUNDS[end]} and it can never be sure: "
-              "remove that activation, because logits may be any numbers")
+        what, so = ("logits", "and it can never be sure") if cost.log_odds else ("scores", f"under the cost {cost.name!r}")
+        _warn(f"{caller}: the discriminator ends in {end}, so its {what} are {_BOUNDS[end]} {so}: "
+              f"remove that activation, because {what} may be any numbers")
     return end in _BOUNDS
 
 

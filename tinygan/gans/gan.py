@@ -4,7 +4,7 @@ from __future__ import annotations
 __all__ = ["GAN", "Stats"]
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -18,7 +18,7 @@ from tinygan.gans import checks
 from tinygan.gans.noises import NOISES
 from tinygan.gans.stats import Stats
 from tinygan.nn.state import check_state
-from tinygan.optim import Adam, Optimizer
+from tinygan.optim import Adam, ExponentialMovingAverage, Optimizer, Schedule
 from tinygan.random import Key, KeyStream, as_key
 from tinygan.tables import lookup
 from tinygan.tensor import as_array
@@ -31,17 +31,26 @@ class GAN:
     "bernoulli" (-1 or 1 with equal probability). Bernoulli vectors are the corners of a cube. The generator never gets a
     vector between two corners, so it can keep modes apart. Each optimiser is Adam(2e-4, betas=(0.5, 0.999)) by default.
     All random numbers of the training come from `key`. So do the parameters that are neither initialised nor loaded.
+
+    ema: keep an exponential moving average of the generator's state (`average`), from which `sample` draws. It is the decay
+    per step, a number in [0, 1) such as 0.999, or a schedule: the number of steps made -> the decay. `optim.half_life` makes
+    one of a half-life in images. Every step of training ends with an update of the average. It starts from the generator's
+    state when the GAN is made; if you load other weights after that, call `gan.average.reset()`.
     """
 
-    def __init__(self, generator: nn.Module, discriminator: nn.Module, latent_dim: int, *, noise: str = "normal",
+    translates: ClassVar[bool] = False
+    """Whether the generator translates images, instead of making them from latent vectors."""
+
+    def __init__(self, generator: nn.Module, discriminator: nn.Module, latent_dim: int | None, *, noise: str = "normal",
                  g_optimizer: Optimizer | None = None, d_optimizer: Optimizer | None = None,
-                 key: Key | None = None) -> None:
+                 ema: float | Schedule | None = None, key: Key | None = None) -> None:
         lookup(NOISES, "GAN", "noise", noise)  # an error if there is no such noise
-        checks.check_players(generator, discriminator, latent_dim, g_optimizer, d_optimizer)
+        checks.check_players(generator, discriminator, latent_dim, g_optimizer, d_optimizer, self.translates)
+        checks.check_ema(ema)
         key = as_key("GAN", key, Key(0))
         self._generator = generator.initialize(key.fold("generator"))
         self._discriminator = discriminator.initialize(key.fold("discriminator"))
-        self.latent_dim = latent_dim
+        self.latent_dim = latent_dim or 0
         self.noise = noise
         self.g_optimizer = g_optimizer or Adam()
         self.d_optimizer = d_optimizer or Adam()
@@ -54,6 +63,7 @@ class GAN:
         self.g_modules = nn.identities(generator)
         self.d_modules = nn.identities(discriminator)
         self.keys = KeyStream(key.fold("training"))  # all random numbers of the training are drawn from these keys
+        self.average = None if ema is None else ExponentialMovingAverage(generator, ema)
         self._steps = Count()  # (a count that also advances when a captured step is replayed)
 
     @property
@@ -65,6 +75,11 @@ class GAN:
     def discriminator(self) -> nn.Module:
         """Images -> logits (N, 1)."""
         return self._discriminator
+
+    @property
+    def sampled_generator(self) -> nn.Module:
+        """The generator that `sample` uses: the copy that holds the averages, or `generator` if the GAN has no `ema`."""
+        return self.generator if self.average is None else self.average.module
 
     @property
     def steps(self) -> int:
@@ -79,11 +94,19 @@ class GAN:
         """One round of training on a batch of real images."""
         raise TypeError(f"{type(self).__name__} does not define step")
 
+    def end_step(self) -> None:
+        """What every `step` ends with: the average of the generator is updated, and the step is counted."""
+        if self.average is not None:
+            self.average.update()
+        self._steps.advance()
+
     def to(self, device: str) -> Self:
-        """Move both networks to that device ("cpu", "cuda", "cuda:1"); their optimisers' state follows. Raises DeviceError
-        if there is no such device."""
+        """Move both networks to that device ("cpu", "cuda", "cuda:1"); their optimisers' state and the generator's average
+        follow. Raises DeviceError if there is no such device."""
         self.generator.to(device)
         self.discriminator.to(device)
+        if self.average is not None:
+            self.average.follow()
         return self
 
     def latent(self, n: int, key: Key | None = None) -> Any:
@@ -93,8 +116,11 @@ class GAN:
         noise = lookup(NOISES, type(self).__name__, "noise", self.noise)
         return noise.draw(key, (n, self.latent_dim), weight.dtype, backend_of(weight.array))
 
-    def sample(self, n: int = 64, z: npt.ArrayLike | None = None, key: Key | None = None) -> npt.NDArray[Any]:
+    def sample(self, n: int = 64, z: npt.ArrayLike | None = None, key: Key | None = None, *,
+               averaged: bool = True) -> npt.NDArray[Any]:
         """Generated images as a NumPy array. Training is not affected.
+
+        With `ema`, the average of the generator makes them, or with averaged=False the generator itself.
 
         They are made from the latent vectors z (n, latent_dim), if given; z may be anything that `np.asarray` takes, or an
         array on any device. Otherwise n latent vectors are drawn from `key`. The default key is fixed, so the same weights
@@ -104,12 +130,14 @@ class GAN:
             vectors = self.latent(checks.as_count(n), as_key("sample", key, Key(0).fold("sample")))
         else:
             vectors = moved(checks.as_latent(z, self.latent_dim, weight.dtype), backend_of(weight.array))
-        with no_grad(), nn.mode(self.generator, training=False):
-            images = as_array(self.generator(vectors))
+        generator = self.sampled_generator if averaged else self.generator
+        with no_grad(), nn.mode(generator, training=False):
+            images = as_array(generator(vectors))
         return np.array(backend_of(images).to_numpy(images), order="C")
 
     def state_dict(self) -> dict[str, npt.NDArray[Any]]:
-        """Everything that training changes: both networks, both optimisers, the key stream, the number of steps."""
+        """Everything that training changes: both networks, both optimisers, the generator's average (if there is one), the
+        key stream, the number of steps."""
         state: dict[str, npt.NDArray[Any]] = {
             "steps": np.array(self.steps, np.int64), "key": self.keys.key.data,
             "key_count": np.array(self.keys.count, np.int64),
@@ -120,14 +148,25 @@ class GAN:
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restore what `state_dict` returned. If an entry is missing, unexpected or of another shape, raises a ValueError
-        that names it, before anything changes."""
-        check_state(type(self).__name__, self.state_dict(), state)
-        for name, part in self._parts():
+        that names it, before anything changes.
+
+        If the state is of a GAN without `ema`, the average starts from the generator in it."""
+        own, parts, average = self.state_dict(), list(self._parts()), self.average
+        begins = average is not None and not any(str(name).startswith("average.") for name in state)
+        if begins:
+            own = {name: array for name, array in own.items() if not name.startswith("average.")}
+            parts = [(name, part) for name, part in parts if part is not average]
+        check_state(type(self).__name__, own, state)
+        for name, part in parts:
             part.load_state_dict({path.removeprefix(name + "."): array for path, array in state.items()
                                   if path.startswith(name + ".")})
         self.keys.restore(Key.from_data(state["key"]), int(state["key_count"]))
         self.steps = int(state["steps"])
+        if begins and average is not None:
+            average.reset()
+            average.count = self.steps
 
     def _parts(self) -> Sequence[tuple[str, Any]]:
-        return (("generator", self.generator), ("discriminator", self.discriminator),
-                ("g_optimizer", self.g_optimizer), ("d_optimizer", self.d_optimizer))
+        parts = (("generator", self.generator), ("discriminator", self.discriminator),
+                 ("g_optimizer", self.g_optimizer), ("d_optimizer", self.d_optimizer))
+        return parts if self.average is None else (*parts, ("average", self.average))

@@ -9,11 +9,10 @@ __all__ = ["check_deviation", "noisy"]
 
 from typing import Any
 
-import numpy as np
-
 from tinygan.backends import backend_of, cpu
 from tinygan.counting import Count
 from tinygan.devices import is_readable
+from tinygan.gans.scheduled import now
 from tinygan.ops import add, mul
 from tinygan.optim import Schedule
 from tinygan.random import next_key
@@ -32,10 +31,8 @@ def noisy(images: Any, deviation: float | Schedule, steps: Count) -> Any:
     if not callable(deviation) and not deviation:
         return images
     backend, key = backend_of(as_array(images)), next_key()
-    now: Any = deviation
-    if callable(deviation):
-        schedule = deviation
-        now = backend.feed(lambda: np.array(schedule(steps.value), images.dtype))  # (every replay calls it again)
-        if backend is cpu and is_readable(now) and not now:  # (on a GPU, reading it would have to wait)
-            return images
-    return add(images, mul(key.normal(images.shape, images.dtype, backend=backend), now))
+    scale = now(deviation, steps, images)
+    # (On a GPU, reading the schedule's value would have to wait.)
+    if callable(deviation) and backend is cpu and is_readable(scale) and not scale:
+        return images
+    return add(images, mul(key.normal(images.shape, images.dtype, backend=backend), scale))

@@ -15,9 +15,11 @@ from tinygan.tensor import as_array
 
 
 class Stats(NamedTuple):
-    """What one step reports: the losses of the discriminator and the generator, and the mean probability of being real that
-    the discriminator gave to real and to generated images before its update. On a GPU each is an array of one number, and
-    `float` waits until it is computed."""
+    """What one step reports: the losses of the discriminator (penalties included) and the generator, and what the
+    discriminator said of real (d_real) and of generated images (d_fake) before its update. With a cost of `log_odds` that is
+    the mean probability of being real. With any other cost (see `costs.COSTS`) there is no such probability, and it is the
+    mean output: then d_real - d_fake is the Wasserstein critic's estimate of the distance. On a GPU each is an array of one
+    number, and `float` waits until it is computed."""
 
     d_loss: float
     g_loss: float

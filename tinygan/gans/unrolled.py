@@ -25,7 +25,10 @@ from tinygan import nn
 from tinygan.backends import Array
 from tinygan.context import override
 from tinygan.fusion import as_function
+from tinygan.gans import batches
+from tinygan.gans.costs import check_pairs
 from tinygan.gans.dcgan import dcgan_networks
+from tinygan.gans.penalties import Weights
 from tinygan.gans.stats import Stats, number
 from tinygan.gans.vanilla import VanillaGAN, vanilla_networks
 from tinygan.graph import Leaf, grad
@@ -128,11 +131,13 @@ class VanillaSettings(TypedDict, total=False):
     """The arguments of VanillaGAN that UnrolledGAN passes on."""
 
     d_steps: int
+    penalties: Weights | None
     noise: str
     label_smoothing: float
     instance_noise: float | Schedule
     g_optimizer: Optimizer | None
     d_optimizer: Optimizer | None
+    ema: float | Schedule | None
     key: Key | None
 
 
@@ -143,7 +148,7 @@ class UnrolledGAN(VanillaGAN):
     of them use the same minibatch, latent vectors and dropout. They are made on a copy: the discriminator's weights and
     running statistics change only in its ordinary update.
 
-    generator_cost: the paper uses "minimax". order: one of `ORDERS`. Either one player is updated first
+    cost: the paper uses "minimax". order: one of `ORDERS`. Either one player is updated first
     ("discriminator-first", as in Algorithm 1, or "generator-first"), or the updates are "simultaneous": both start from the
     same parameters. truncate: see `Unrolling`. rematerialize: False records all K steps at once, which is faster if it fits
     into memory. The other arguments are those of VanillaGAN.
@@ -151,13 +156,13 @@ class UnrolledGAN(VanillaGAN):
 
     def __init__(self, generator: nn.Module, discriminator: nn.Module, latent_dim: int, *, unroll_steps: int = 5,
                  truncate: int | None = None, order: str = "discriminator-first", rematerialize: bool = True,
-                 generator_cost: str = "minimax", **settings: Unpack[VanillaSettings]) -> None:
+                 cost: str = "minimax", **settings: Unpack[VanillaSettings]) -> None:
         if not isinstance(unroll_steps, int | np.integer) or unroll_steps < 0:
             raise ValueError(f"UnrolledGAN: unroll_steps should be 0 or more, got {unroll_steps}")
         if truncate is not None and not (isinstance(truncate, int | np.integer) and 0 <= truncate <= unroll_steps):
             raise ValueError(f"UnrolledGAN: truncate should be from 0 to unroll_steps ({unroll_steps}), got {truncate}")
         lookup(ORDERS, "UnrolledGAN", "order", order)
-        super().__init__(generator, discriminator, latent_dim, generator_cost=generator_cost, **settings)
+        super().__init__(generator, discriminator, latent_dim, cost=cost, **settings)
         self.unroll_steps = unroll_steps
         self.truncate = truncate
         self.order = order
@@ -177,7 +182,7 @@ class UnrolledGAN(VanillaGAN):
                     loss, gradients = self.unrolled_gradients(images[-n:], self.latent(n))
                 else:
                     self.g_optimizer.step(gradients)
-        self._steps.advance()
+        self.end_step()
         return stats._replace(g_loss=number(loss))
 
     def unrolled_gradients(self, real: Any, z: Any) -> tuple[Tensor, list[Tensor]]:
@@ -210,8 +215,16 @@ class UnrolledGAN(VanillaGAN):
         def g_loss(parameters: Parameters, images: Any) -> Tensor:
             with use_key(KeyStream(draws.fold("g"))):
                 noisy = self.with_instance_noise(images)
+                compared = self.with_instance_noise(real) if self._game().pairs else None
             with use_key(KeyStream(draws)), override(updating=frozenset()):
-                return self.g_loss(discriminator(parameters)(noisy))
+                network = discriminator(parameters)
+                if compared is None:
+                    return self.g_loss(network(noisy))
+                check_pairs(type(self).__name__, f"the cost {self.cost!r}", compared, noisy)
+                # After the updates ahead, the outputs for the real images depend on the generator too.
+                batch = batches.discriminator_batch(compared, noisy, self.couples_examples)
+                logits = batches.logits_of(type(self).__name__, network, batch)
+                return self.g_loss(logits.fake, logits.real)
 
         return Unrolling(d_loss, g_loss, d_batch, discriminator.parameters, self.d_optimizer, self.unroll_steps,
                          self.unroll_steps if self.truncate is None else self.truncate)

@@ -14,10 +14,12 @@ from tinygan.backends import backend_of
 from tinygan.context import override
 from tinygan.devices import moved
 from tinygan.gans import batches, checks
-from tinygan.gans.costs import GENERATOR_COSTS
+from tinygan.gans.costs import COSTS, Cost, check_cost, check_pairs
 from tinygan.gans.first_step import FirstStepChecks
 from tinygan.gans.gan import GAN
 from tinygan.gans.instance_noise import check_deviation, noisy
+from tinygan.gans.penalties import Weights, check_penalties, lies_apart, penalties_of, total, watched
+from tinygan.gans.scheduled import now
 from tinygan.gans.stats import Stats, mean_stats, number
 from tinygan.graph import grad
 from tinygan.ops import mean, sigmoid, split
@@ -31,37 +33,47 @@ class VanillaGAN(GAN):
     """Algorithm 1: `d_steps` updates of the discriminator, each on new noise and new data, then one update of the
     generator on new noise.
 
-    The discriminator minimises -mean(log D(x)) - mean(log(1 - D(G(z)))), D = sigmoid(logits).
-    generator_cost: what the generator minimises, one of `costs.GENERATOR_COSTS`:
-        "minimax"             mean(log(1 - D(G(z)))): its gradient vanishes where the discriminator is sure
-        "non-saturating"      -mean(log D(G(z)))
-        "maximum-likelihood"  -mean(D(G(z)) / (1 - D(G(z)))): maximum likelihood, for an optimal discriminator
+    cost: what the two players minimise, one of `costs.COSTS`:
+        "minimax"             the discriminator D = sigmoid(logits) minimises -mean(log D(x)) - mean(log(1 - D(G(z)))); the
+                              generator mean(log(1 - D(G(z)))), whose gradient vanishes where the discriminator is sure
+        "non-saturating"      the same discriminator; the generator minimises -mean(log D(G(z)))
+        "maximum-likelihood"  the same discriminator; the generator minimises -mean(D(G(z)) / (1 - D(G(z)))): maximum
+                              likelihood, for an optimal discriminator
+        "least-squares"       distances to the targets 1 (real) and 0 (LSGAN)
+        "wasserstein"         a critic's mean scores; it needs a penalty, such as {"gradient-penalty": 10.0}
+        "hinge"               scores are moved beyond 1 (real) and -1
+        "relativistic"        each real image's score is compared with that of one generated image (RpGAN)
+    penalties: names of `penalties.PENALTIES` ("gradient-penalty", "r1", "r2") with weights. They are added to what the
+    discriminator minimises, in every update. A weight is a number of at least 0, or a function of the number of steps made,
+    such as a schedule of `optim`. The discriminator must not couple the images of a batch, as batch norm does.
     label_smoothing: the target of real images is 1 - label_smoothing, that of generated images stays 0 (one-sided; Salimans
-    et al. 2016, section 3.4). instance_noise: the standard deviation of normal noise that is added to all images before the
-    discriminator sees them (see `instance_noise.py`). It is a number, or a function of the number of steps made, such as a
-    schedule of `optim`. The other arguments are those of GAN.
+    et al. 2016, section 3.4). Only a cost with targets has it. instance_noise: the standard deviation of normal noise that
+    is added to all images before the discriminator sees them (see `instance_noise.py`). It is a number or a schedule, as the
+    weight of a penalty. The other arguments are those of GAN.
     """
 
-    def __init__(self, generator: nn.Module, discriminator: nn.Module, latent_dim: int, *, d_steps: int = 1,
-                 generator_cost: str = "non-saturating", noise: str = "normal", label_smoothing: float = 0.0,
-                 instance_noise: float | Schedule = 0.0, g_optimizer: Optimizer | None = None,
-                 d_optimizer: Optimizer | None = None, key: Key | None = None) -> None:
-        lookup(GENERATOR_COSTS, "VanillaGAN", "generator_cost", generator_cost)
+    def __init__(self, generator: nn.Module, discriminator: nn.Module, latent_dim: int | None, *, d_steps: int = 1,
+                 cost: str = "non-saturating", penalties: Weights | None = None, noise: str = "normal",
+                 label_smoothing: float = 0.0, instance_noise: float | Schedule = 0.0, g_optimizer: Optimizer | None = None,
+                 d_optimizer: Optimizer | None = None, ema: float | Schedule | None = None, key: Key | None = None) -> None:
+        game = lookup(COSTS, "VanillaGAN", "cost", cost)
         if not isinstance(d_steps, int) or d_steps < 1:
             raise ValueError(f"VanillaGAN: d_steps should be at least 1, got {d_steps}")
-        if not 0 <= label_smoothing < 1:
-            raise ValueError(f"VanillaGAN: label_smoothing should be in [0, 1), got {label_smoothing}")
+        check_cost("VanillaGAN", game, label_smoothing)
         check_deviation("VanillaGAN", instance_noise)
+        checks.check_players(generator, discriminator, latent_dim, g_optimizer, d_optimizer, self.translates)
+        check_penalties("VanillaGAN", penalties, discriminator)
         super().__init__(generator, discriminator, latent_dim, noise=noise, g_optimizer=g_optimizer,
-                         d_optimizer=d_optimizer, key=key)
+                         d_optimizer=d_optimizer, ema=ema, key=key)
         self.d_steps = d_steps
-        self.generator_cost = generator_cost
+        self.cost = cost
+        self.penalties = dict(penalties or {})
         self.label_smoothing = label_smoothing
         self.instance_noise = instance_noise
         self.couples_examples = batches.couples_examples(discriminator)  # as batch norm does: see `batches`
         takes_logits = type(self).d_loss is VanillaGAN.d_loss  # the loss of a subclass may take something else
         self._image_shape: tuple[int, ...] | None = None  # of a generated image
-        self._first_step_checks = FirstStepChecks(type(self).__name__, discriminator, takes_logits)
+        self._first_step_checks = FirstStepChecks(type(self).__name__, discriminator, game if takes_logits else None)
 
     def step(self, real: npt.ArrayLike) -> Stats:
         """One round of Algorithm 1.
@@ -69,29 +81,35 @@ class VanillaGAN(GAN):
         real: (d_steps * N, ...) images in [-1, 1], N for each update of the discriminator. Anything that `np.asarray` takes,
         a Tensor or one of PyTorch's tensors; it is converted to the weights' precision.
 
-        Returns the losses and probabilities. Those of the discriminator are means over its updates. Raises an error before
-        any weight changes if the images cannot be right (see `FirstStepChecks`).
+        Returns the losses and mean outputs of the discriminator (see `Stats`). Those of the discriminator are means over its
+        updates. Raises an error before any weight changes if the images cannot be right (see `FirstStepChecks`).
         """
         images = self._batch(real)
         with use_key(self.keys):  # dropout and instance noise draw from the training's keys too
             stats = self._update_discriminator(images)
-            g_loss = self._update_generator(len(images) // self.d_steps)
-        self._steps.advance()
+            g_loss = self._update_generator(images[-(len(images) // self.d_steps):])
+        self.end_step()
         return stats._replace(g_loss=g_loss)
 
     def _update_discriminator(self, real: Any) -> Stats:
         """Make `d_steps` updates, each on its part of `real`. Returns their mean statistics; the generator's loss is NaN."""
-        updates = []
+        updates, log_odds = [], self._game().log_odds
         for batch in split(real, self.d_steps):
-            loss, gradients, real_logits, fake_logits = self.d_gradients(batch, self.latent(len(batch)))
+            loss, gradients, real_logits, fake_logits = self.d_gradients(batch, self._inputs(batch))
             self.d_optimizer.step(gradients)
-            d_real, d_fake = (number(mean(sigmoid(as_array(logits)))) for logits in (real_logits, fake_logits))
+            outputs = map(as_array, (real_logits, fake_logits))
+            d_real, d_fake = (number(mean(sigmoid(output) if log_odds else output)) for output in outputs)
             updates.append(Stats(number(loss), math.nan, d_real, d_fake))  # (on a GPU `number` returns an array: no waiting)
         return mean_stats(updates)
 
-    def _update_generator(self, n: int) -> Any:
-        """Make one update, on n latent vectors. Returns the generator's loss."""
-        loss, gradients = self.g_gradients(self.latent(n))
+    def _inputs(self, real: Any) -> Any:
+        """What the generator gets in an update on the images `real` (N, ...): N new latent vectors."""
+        return self.latent(len(real))
+
+    def _update_generator(self, real: Any) -> Any:
+        """Make one update, on N latent vectors and, if it compares them, the N real images. Returns the loss."""
+        compared = (real,) if self.compares_images else ()
+        loss, gradients = self.g_gradients(self._inputs(real), *compared)
         self.g_optimizer.step(gradients)
         return number(loss)
 
@@ -106,34 +124,62 @@ class VanillaGAN(GAN):
             loss, real_logits, fake_logits = self.d_loss(self.discriminator, self.discriminator_batch(real, fake))
         return loss, grad(loss, self.d_parameters), real_logits, fake_logits
 
-    def g_gradients(self, z: Any) -> tuple[Tensor, list[Tensor]]:
+    def g_gradients(self, z: Any, real: Any = None) -> tuple[Tensor, list[Tensor]]:
         """For latent vectors z (N, latent_dim): the generator's loss and its gradients in the order of
-        `generator.parameters()`. `grad` goes back through the discriminator, but computes no gradients of its weights."""
+        `generator.parameters()`. `grad` goes back through the discriminator, but computes no gradients of its weights.
+        real (N, ...): real images, for a cost that pairs images."""
         with override(updating=self.g_modules):
             fake = self.generator(z)
             self._first_step_checks.check_generated(fake)
-            loss = self.g_loss(self.discriminator(self.with_instance_noise(fake)))
+            compared = (self._scores_of(real, fake, self.discriminator),) if self._game().pairs else ()
+            loss = self.g_loss(self.discriminator(self.with_instance_noise(fake)), *compared)
         return loss, grad(loss, self.g_parameters)
 
-    def d_loss(self, discriminator: Callable[[Any], Any], images: batches.DiscriminatorBatch) -> tuple[Tensor, Any, Any]:
-        """What the discriminator minimises, for images that `discriminator_batch` returned, and its logits for the real and
-        the generated images."""
-        logits = batches.logits_of(type(self).__name__, discriminator, images)
-        self._first_step_checks.check_logits(logits.returned)
-        # With targets of 1 and 0: -mean(log D(x)) - mean(log(1 - D(G(z))))
-        loss = logits.cross_entropy(real_target=1.0 - self.label_smoothing, fake_target=0.0)
-        return loss, logits.real, logits.fake
+    def _scores_of(self, real: Any, fake: Any, discriminator: nn.Module) -> Any:
+        """A discriminator's outputs for real images. They do not depend on the generator, so there is no graph."""
+        caller, what = type(self).__name__, f"the cost {self.cost!r}"
+        if real is None:
+            raise ValueError(f"{caller}: {what} compares generated images with real ones: give g_gradients real images too")
+        check_pairs(caller, what, real, fake)
+        with override(recording=False, updating=frozenset()):
+            return discriminator(self.with_instance_noise(real))
 
-    def g_loss(self, logits: Any) -> Tensor:
-        """What the generator minimises. logits (N, 1): what the discriminator says of the generated images."""
-        loss: Tensor = lookup(GENERATOR_COSTS, type(self).__name__, "generator_cost", self.generator_cost).of_logits(logits)
+    def d_loss(self, discriminator: Callable[[Any], Any], images: batches.DiscriminatorBatch) -> tuple[Tensor, Any, Any]:
+        """What the discriminator minimises, penalties included, for images that `discriminator_batch` returned, and arrays
+        of its logits for the real and the generated images."""
+        caller, game = type(self).__name__, self._game()
+        weighted = penalties_of(caller, self.penalties)
+        images = watched(images, weighted)
+        logits = batches.logits_of(caller, discriminator, images)
+        self._first_step_checks.check_logits(logits)
+        if game.pairs:
+            check_pairs(caller, f"the cost {game.name!r}", logits.real, logits.fake)
+        loss = game.d_loss(logits, 1.0 - self.label_smoothing)
+        if weighted:
+            weights = [(penalty, now(weight, self._steps, loss)) for penalty, weight in weighted]
+            loss = loss + total(caller, weights, discriminator, images, logits)
+        return loss, *logits.arrays()
+
+    def g_loss(self, logits: Any, real_logits: Any = None) -> Tensor:
+        """What the generator minimises. logits (N, 1): what the discriminator says of the generated images; real_logits: of
+        the real images, if the cost pairs images."""
+        loss: Tensor = self._game().g_loss(logits, real_logits)
         return loss
+
+    @property
+    def compares_images(self) -> bool:
+        """Whether `g_gradients` needs real images: so it is if the cost pairs images. A game of your own may say so too."""
+        return self._game().pairs
+
+    def _game(self) -> Cost:
+        return lookup(COSTS, type(self).__name__, "cost", self.cost)
 
     def discriminator_batch(self, real: Any, fake: Any) -> batches.DiscriminatorBatch:
         """The discriminator's input in an update: real and generated images (N, ...) with instance noise, as one array, or
-        as a pair if they must go through it in two passes (see `batches`)."""
+        as a pair if they must go through it in two passes (see `batches`), or if that is faster (`penalties.lies_apart`)."""
         real, fake = self.with_instance_noise(real), self.with_instance_noise(fake)
-        return batches.discriminator_batch(real, fake, self.couples_examples)
+        apart = self.couples_examples or lies_apart(penalties_of(type(self).__name__, self.penalties))
+        return batches.discriminator_batch(real, fake, apart)
 
     def with_instance_noise(self, images: Any) -> Any:
         """Images (N, ...) plus instance noise (if there is any), drawn from the key of `use_key`."""

@@ -73,6 +73,12 @@ class Activation:
         return bool(self.slope_from_result and self.curvature_from_result) or (self.fused and self.is_piecewise_linear)
 
 
+_V = "(1.5957691216057308 * limited(x) * (1 + 0.044715 * limited(x) * limited(x)))"
+_V1 = "(1.5957691216057308 * (1 + 0.134145 * limited(x) * limited(x)))"
+_V2 = "(0.4281288976351985 * limited(x))"
+"""v = 2 sqrt(2 / pi) (x + 0.044715 x^3), v' and v'': sigmoid(v) is near the normal distribution function (Hendrycks, Gimpel
+2016, section 2)."""
+
 RECORDS = (
     Activation("identity", value="x", slope="1", curvature="0", fused=True),
     Activation("relu", value="max(x, 0)", slope="1 if x > 0 else 0", curvature="0", fused=True),
@@ -87,6 +93,13 @@ RECORDS = (
     Activation("elu", value="x if x > 0 else slope * expm1(-abs(x))", slope="1 if x > 0 else slope * decay(abs(x))",
                curvature="0 if x > 0 else slope * decay(abs(x))",
                slope_from_result="1 if y > 0 else y + slope", curvature_from_result="0 if y > 0 else y + slope"),
+    Activation("silu", value="max(x, -800) * sigmoid(x)", slope="sigmoid(x) + limited(x) * sigmoid_slope(x)",
+               curvature="sigmoid_slope(x) * (2 - limited(x) * tanh(x / 2))"),
+    Activation("gelu", value="max(x, -800) * normal_cdf(x)", slope="normal_cdf(x) + limited(x) * normal_density(x)",
+               curvature="(2 - limited(x) * limited(x)) * normal_density(x)"),
+    Activation("gelu_tanh", value=f"max(x, -800) * sigmoid({_V})",
+               slope=f"sigmoid({_V}) + limited(x) * {_V1} * sigmoid_slope({_V})",
+               curvature=f"sigmoid_slope({_V}) * (2 * {_V1} + limited(x) * ({_V2} - {_V1} * {_V1} * tanh({_V} / 2)))"),
 )
 """The place of a record in this list is the activation's code, by which kernels know it."""
 

@@ -17,7 +17,7 @@ import ast
 import copy
 from collections import Counter
 from collections.abc import Callable, Iterable
-from functools import cache
+from functools import cache, reduce
 from typing import Any, NamedTuple
 
 FUNCTIONS = {
@@ -29,12 +29,33 @@ FUNCTIONS = {
     "tanh": "the hyperbolic tangent",
     "sigmoid": "1 / (1 + exp(-x)), without overflow, exact for very negative x",
     "sigmoid_slope": "the derivative of sigmoid, exact where p * (1 - p) would lose a small 1 - p",
+    "limited": "x between -800 and 800. Beyond, exp(-abs(x)) is 0 in float64, too, so inf times it becomes 0, not NaN",
+    "normal_density": "the density of the standard normal distribution, exp(-x * x / 2) / sqrt(2 * pi)",
+    "normal_cdf": "its distribution function, exact for very negative x",
+    "normal_tail": "normal_cdf(-x) for x >= 0",
+    "mills": "a polynomial: normal_tail(t) / normal_density(t) is s * mills(2 * s - 1), where s = 4 / (4 + t)",
 }
+POLYNOMIALS = {
+    "mills": (
+        -1.0582092821670057e-09, 8.003884308843899e-10, 1.006874161166981e-08, -1.2263433773102639e-08,
+        -4.9370301981818625e-08, 1.0166359900617224e-07, 1.6589726208738796e-07, -6.435668269541386e-07,
+        -3.916325358693878e-07, 3.711623252605653e-06, 4.4781049053492345e-07, -2.2024240150529743e-05,
+        -1.1954586693590822e-06, 0.00014481740162684159, 8.356109123478413e-05, -0.0010219639316197489,
+        -0.002180573812050009, 0.004725112716371126, 0.03784794057776185, 0.11688524074954684,
+        0.24260238871690443, 0.38094272770499626, 0.47330476582712133),
+}
+"""The coefficients of polynomials, the highest power first. `mills` was fitted at 66 Chebyshev nodes, in 60 digits. Its
+relative error is 7e-16 for every t >= 0."""
 DEFINITIONS = {
     "sigmoid": "(decay(abs(x)) if x < 0 else 1) / (1 + decay(abs(x)))",
     "sigmoid_slope": "decay(abs(x)) / ((1 + decay(abs(x))) * (1 + decay(abs(x))))",
+    "limited": "-max(-max(x, -800), -800)",
+    "normal_density": "0.3989422804014327 * decay(limited(x) * limited(x) / 2)",
+    **{name: reduce("({} * x + {})".format, map(str, coefficients)) for name, coefficients in POLYNOMIALS.items()},
+    "normal_tail": "normal_density(x) * (4 / (4 + x)) * mills(8 / (4 + x) - 1)",
+    "normal_cdf": "1 - normal_tail(abs(x)) if x > 0 else normal_tail(abs(x))",
 }
-"""Functions that are defined in the language itself, as expressions of x."""
+"""Functions that are defined in the language itself, as expressions of x. Each uses only those before it."""
 
 _SYMBOLS: dict[type[ast.AST], str] = {ast.Add: "+", ast.Sub: "-", ast.Mult: "*", ast.Div: "/", ast.Gt: ">", ast.Lt: "<",
                                       ast.GtE: ">=", ast.LtE: "<="}
@@ -59,14 +80,15 @@ def parsed(text: str, names: tuple[str, ...]) -> ast.expr:
 
 
 class _Expander(ast.NodeTransformer):
-    """Replaces calls of the functions in DEFINITIONS by their definitions."""
+    """Replaces calls of the functions in DEFINITIONS by their definitions. Polynomials stay."""
 
     def visit_Call(self, node: ast.Call) -> ast.AST:
         self.generic_visit(node)
         name = node.func.id if isinstance(node.func, ast.Name) else ""
-        if name not in DEFINITIONS:
+        if name not in DEFINITIONS or name in POLYNOMIALS:
             return node
-        return _Substitute(node.args[0]).visit(ast.parse(DEFINITIONS[name], mode="eval").body)
+        found: ast.AST = self.visit(_Substitute(node.args[0]).visit(ast.parse(DEFINITIONS[name], mode="eval").body))
+        return found
 
 
 class _Substitute(ast.NodeTransformer):
@@ -80,7 +102,7 @@ class _Substitute(ast.NodeTransformer):
 
 
 def expanded(tree: ast.expr) -> ast.expr:
-    """The expression with the functions in DEFINITIONS replaced by their definitions."""
+    """The expression with the functions in DEFINITIONS, but not the polynomials, replaced by their definitions."""
     found: ast.expr = _Expander().visit(copy.deepcopy(tree))
     return found
 

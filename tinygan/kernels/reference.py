@@ -141,6 +141,12 @@ def _activated(x: float, name: str, slope: float) -> float:
         return (1.0 if x >= 0 else small) / (1.0 + small)
     if name == "softplus":
         return max(x, 0.0) + math.log1p(math.exp(-abs(x)))
+    if name == "silu":
+        return x * _activated(x, "sigmoid", 0.0)
+    if name == "gelu":
+        return x * math.erfc(-x / math.sqrt(2)) / 2
+    if name == "gelu_tanh":
+        return x * _activated(2 * math.sqrt(2 / math.pi) * (x + 0.044715 * x**3), "sigmoid", 0.0)
     assert name == "elu"
     return x if x > 0 else slope * math.expm1(x)
 
@@ -161,6 +167,14 @@ def _slope_at(x: float, name: str, slope: float) -> float:
         return _activated(x, "sigmoid", 0.0) * _activated(-x, "sigmoid", 0.0)
     if name == "softplus":
         return _activated(x, "sigmoid", 0.0)
+    if name == "silu":
+        return _activated(x, "sigmoid", 0.0) + x * _slope_at(x, "sigmoid", 0.0)
+    if name == "gelu":
+        return math.erfc(-x / math.sqrt(2)) / 2 + x * math.exp(-x * x / 2) / math.sqrt(2 * math.pi)
+    if name == "gelu_tanh":
+        inner = math.sqrt(2 / math.pi) * (x + 0.044715 * x**3)
+        inner_slope = math.sqrt(2 / math.pi) * (1 + 3 * 0.044715 * x * x)
+        return _activated(2 * inner, "sigmoid", 0.0) + x / 2 * _slope_at(inner, "tanh", 0.0) * inner_slope
     assert name == "elu"
     return 1.0 if x > 0 else slope * math.exp(x)
 

@@ -22,11 +22,13 @@ class MixtureCoverage(NamedTuple):
 
 
 class LabelCoverage(NamedTuple):
-    """modes: how many labels occur. kl: KL(generated || uniform) over all labels, in nats. counts (labels,)."""
+    """modes: how many labels occur. kl: KL(generated || uniform) over all labels, in nats. counts (labels,). confidence: the
+    mean of the largest probabilities of the classifier that found the labels, or None if it is not known."""
 
     modes: int
     kl: float
     counts: Array
+    confidence: float | None = None
 
 
 def mixture_coverage(samples: Array, centres: Array, sigma: float) -> MixtureCoverage:
@@ -55,13 +57,15 @@ def mixture_coverage(samples: Array, centres: Array, sigma: float) -> MixtureCov
     return MixtureCoverage(len(np.unique(closest[good])), float(good.mean()), divergence_from_uniform(counts))
 
 
-def label_coverage(labels: Array, classes: int) -> LabelCoverage:
+def label_coverage(labels: Array, classes: int, confidence: float | None = None) -> LabelCoverage:
     """How labels (N,) cover the classes 0 to classes - 1, such as the 1,000 modes of stacked MNIST. Labels that are drawn
-    uniformly have a divergence of about (classes - 1) / (2 N)."""
+    uniformly have a divergence of about (classes - 1) / (2 N). confidence: that of the classifier, for the result."""
     if labels.ndim != 1 or not len(labels) or labels.min() < 0 or labels.max() >= classes:
         raise ValueError(f"label_coverage: expected labels (N,) from 0 to {classes - 1}, got shape {labels.shape}")
+    if confidence is not None and not 0 <= confidence <= 1:
+        raise ValueError(f"label_coverage: confidence should be from 0 to 1, got {confidence}")
     counts = np.bincount(labels, minlength=classes)
-    return LabelCoverage(int((counts > 0).sum()), divergence_from_uniform(counts), counts)
+    return LabelCoverage(int((counts > 0).sum()), divergence_from_uniform(counts), counts, confidence)
 
 
 def divergence_from_uniform(counts: Array) -> float:

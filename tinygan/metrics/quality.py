@@ -21,12 +21,13 @@ NEIGHBOUR = 3
 class Quality(NamedTuple):
     """The quality of a set of images, compared with the training images.
 
-    modes: the number of digits that occur. kl: the divergence of the digits from uniform, in nats. score: the inception
-    score, from 1 to 10. frechet, kernel: distances between features, which are scaled to variance 1 on the training images;
-    kernel is multiplied by 1,000. precision, recall: with the 3rd nearest neighbour. bins: how many of 100 bins have a
-    significantly different share."""
+    modes: the number of digits that occur. confidence: the classifier's mean confidence in them (`digits.Seen`). kl: the
+    divergence of the digits from uniform, in nats. score: the inception score, from 1 to 10. frechet, kernel: distances
+    between features, which are scaled to variance 1 on the training images; kernel is multiplied by 1,000. precision,
+    recall: with the 3rd nearest neighbour. bins: how many of 100 bins have a significantly different share."""
 
     modes: int
+    confidence: float
     kl: float
     score: float
     frechet: float
@@ -57,11 +58,12 @@ class Judge:
 
     def __call__(self, images: npt.NDArray[Any]) -> Quality:
         seen = self.classifier(images)
-        coverage = label_coverage(seen.labels, CLASSES)
+        seen.warn()
+        coverage = label_coverage(seen.labels, CLASSES, seen.confidence)
         features, some = seen.features / self._scale, self._features[self._order[:len(images)]]
         near = precision_recall(some, features, NEIGHBOUR)
         return Quality(
-            coverage.modes, coverage.kl, inception_score(seen.probabilities),
+            coverage.modes, seen.confidence, coverage.kl, inception_score(seen.probabilities),
             frechet_distance(self._features, features), 1000 * kernel_distance(some, features),
             near.precision, near.recall, self._bins.compare(images).different,
         )

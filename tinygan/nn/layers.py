@@ -1,7 +1,7 @@
-"""Dense layers, and layers for dropout, minibatch discrimination, shapes and embeddings. Each takes a Tensor or an array."""
+"""Dense layers, and layers for dropout, shapes and embeddings. Each takes a Tensor or an array."""
 from __future__ import annotations
 
-__all__ = ["Dense", "Dropout", "Embedding", "Flatten", "MinibatchDiscrimination", "Reshape"]
+__all__ = ["Dense", "Dropout", "Embedding", "Flatten", "Reshape"]
 
 import math
 from typing import Any
@@ -54,39 +54,6 @@ class Dropout(Module):
 
     def describe(self) -> str:
         return f"{self.rate:g}"
-
-
-class MinibatchDiscrimination(Module):
-    """Appends to each example's features how similar the example is to the others of its batch: (N, in_features) ->
-    (N, in_features + kernels). So a discriminator sees it when a generator always makes the same image (Salimans et al.
-    2016, section 3.2).
-
-    Each kernel projects the features to `dimensions` numbers and sums exp(-L1 distance) over the other examples. weight
-    (kernels * dimensions, in_features): T in the paper. average: take the mean over the others instead of the sum; it is at
-    most 1 for a batch of any size. The result depends on the whole batch, in evaluation too.
-    """
-
-    taken = -1, "features"
-
-    def __init__(self, in_features: int, kernels: int = 50, dimensions: int = 5,
-                 initializer: Initializer = initializers.normal(0.05), average: bool = False) -> None:  # noqa: B008
-        if kernels < 1 or dimensions < 1:
-            raise ValueError(f"MinibatchDiscrimination: kernels and dimensions should be at least 1, got {kernels} and "
-                             f"{dimensions}")
-        self.weight = Parameter(shape=(kernels * dimensions, in_features), initializer=initializer)
-        self.kernels = kernels
-        self.average = average
-
-    def forward(self, x: Any) -> Any:
-        projected = ops.dense(x, self.weight)
-        near = ops.minibatch_similarity(ops.reshape(projected, (x.shape[0], self.kernels, -1)))
-        if self.average:
-            near = ops.mul(near, 1 / max(x.shape[0] - 1, 1))
-        return ops.concatenate([x, near], 1)
-
-    def describe(self) -> str:
-        rows, in_features = self.weight.shape
-        return f"{in_features} -> {in_features + self.kernels}, {rows // self.kernels} dimensions"
 
 
 class Flatten(Module):

@@ -15,7 +15,7 @@ A fused activation has a slope that follows from the *output*. So backward keeps
 the others backward keeps the input: where tanh rounds to 1, its slope is small but not 0."""
 from __future__ import annotations
 
-__all__ = ["activation", "activation_grad", "elu", "leaky_relu", "relu", "sigmoid", "softplus", "tanh"]
+__all__ = ["activation", "activation_grad", "elu", "gelu", "leaky_relu", "relu", "sigmoid", "silu", "softplus", "tanh"]
 
 from collections.abc import Callable
 from functools import cache, partial
@@ -26,7 +26,7 @@ from tinygan.graph import OUT, Op, op
 from tinygan.kernels.activations import BY_NAME, FUSED, PIECEWISE_LINEAR
 from tinygan.kernels.expressions import in_calls
 from tinygan.making import X
-from tinygan.ops.choosing import greater, greater_equal, less, less_equal, maximum, where
+from tinygan.ops.choosing import clip, greater, greater_equal, less, less_equal, maximum, where
 from tinygan.ops.elementwise import abs, add, div, exp, log1p, mul, neg, sub
 from tinygan.pullback import pullback
 from tinygan.tensor import as_array
@@ -83,7 +83,13 @@ def _formula(activation: str, which: str) -> Callable[[Any, float], Any]:
         "add": add, "subtract": sub, "multiply": mul, "divide": div, "negative": neg, "greater": greater, "less": less,
         "greater_equal": greater_equal, "less_equal": less_equal, "choose": where, "kind_of": lambda x: partial(_filled, x),
         "abs": abs, "max": maximum, "decay": lambda t: exp(neg(t)), "log1p": log1p, "tanh": tanh, "sigmoid": sigmoid,
-        "sigmoid_slope": lambda x: mul(sigmoid(x), sigmoid(neg(x)))})
+        "sigmoid_slope": lambda x: mul(sigmoid(x), sigmoid(neg(x))), "limited": lambda x: clip(x, -800.0, 800.0),
+        "normal_density": _normal_density})
+
+
+def _normal_density(x: Any) -> Any:
+    x = clip(x, -800.0, 800.0)
+    return mul(exp(mul(mul(x, x), -0.5)), 0.3989422804014327)
 
 
 def _filled(x: Any, number: float) -> Any:
@@ -124,9 +130,27 @@ def softplus(x: X) -> X:
     return _OPS["softplus"](x, activation="softplus", slope=0.0)
 
 
+def silu(x: X) -> X:
+    """x * sigmoid(x), also known as swish (Hendrycks, Gimpel 2016; Elfwing et al. 2018)."""
+    return _OPS["silu"](x, activation="silu", slope=0.0)
+
+
+GELUS = {"none": "gelu", "tanh": "gelu_tanh"}
+"""The activations' names by the argument `approximate`."""
+
+
+def gelu(x: X, approximate: str = "none") -> X:
+    """x times the standard normal distribution function at x (Hendrycks, Gimpel 2016). approximate="tanh": an approximation
+    of it, x (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3))) / 2."""
+    name = GELUS.get(approximate)
+    if name is None:
+        raise ValueError(f"gelu: unknown approximate {approximate!r}, expected one of {', '.join(GELUS)}")
+    return _OPS[name](x, activation=name, slope=0.0)
+
+
 def activation(x: X, name: str, slope: float = 0.2) -> X:
-    """The activation of that name: identity, relu, leaky_relu, elu, tanh, sigmoid or softplus. slope: that of leaky_relu, or
-    alpha of elu."""
+    """The activation of that name: identity, relu, leaky_relu, elu, tanh, sigmoid, softplus, silu, gelu or gelu_tanh. slope:
+    that of leaky_relu, or alpha of elu."""
     checked_activation("activation", name, slope)
     if name == "identity":
         return x

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from tinygan.context import CONTEXT, override
-from tinygan.ops.shape import pad
+from tinygan.ops.padding import pad
 from tinygan.ops.windows import Pair, is_whole, pair, two
 from tinygan.tensor import shape_of
 

@@ -1,14 +1,15 @@
-"""Batch and layer normalisation, written in simple ops. Derivatives of every order take into account that the mean and the
-variance depend on the input."""
+"""Normalisation over the batch, an example, groups of channels or the channels of a pixel, written in simple ops.
+Derivatives of every order take into account that the mean and the variance depend on the input."""
 from __future__ import annotations
 
-__all__ = ["batch_norm", "batch_norm_inference", "batch_norm_with_statistics", "layer_norm"]
+__all__ = ["batch_norm", "batch_norm_inference", "batch_norm_with_statistics", "group_norm", "instance_norm", "layer_norm",
+           "pixel_norm", "root_mean_square"]
 
 import math
 from typing import Any
 
 from tinygan.graph import op
-from tinygan.making import weighted
+from tinygan.making import X, weighted
 from tinygan.ops.activations import activation as activate
 from tinygan.ops.activations import checked_activation
 from tinygan.ops.choosing import maximum
@@ -16,6 +17,7 @@ from tinygan.ops.composite import Composite
 from tinygan.ops.elementwise import add, div, mul, sqrt, sub
 from tinygan.ops.reduce import centred, largest_magnitude, mean
 from tinygan.ops.shape import reshape
+from tinygan.ops.windows import is_whole
 from tinygan.pullback import pullback
 from tinygan.tensor import as_array, shape_of
 
@@ -95,14 +97,83 @@ def layer_norm(x: Any, weight: Any, bias: Any, eps: float = 1e-5) -> Any:
     if not math.prod(weight.shape):
         raise ValueError(f"layer_norm: cannot normalise over axes of size 0 (input {x.shape})")
     axes = tuple(range(len(x.shape) - n, len(x.shape)))
-    deviation = centred("layer_norm", x, axes)
-    # Numerator and denominator are first divided by a scale, a constant, because the square of 1e20 is infinite in float32.
-    # The scale is at least sqrt(eps): so eps, divided by its square, is at most 1.
-    scale = maximum(largest_magnitude(deviation, axis=axes, keepdims=True), math.sqrt(eps))
-    deviation = div(deviation, scale)
-    variance = mean(mul(deviation, deviation), axes, keepdims=True)
+    return add(mul(_standardized("layer_norm", x, axes, eps), weight), bias)
+
+
+def group_norm(x: X, groups: int, weight: Any = None, bias: Any = None, eps: float = 1e-5) -> X:
+    """normalised x * weight + bias, where the channels of x (N, C, ...) form groups of C / groups neighbours, and each group
+    of each example is normalised over its channels and pixels (Wu, He 2018, section 3.1).
+
+    weight, bias: (C,), or None for 1 and 0. Raises ValueError if groups does not divide C, and for groups of one value."""
+    shape: tuple[int, ...] = _check_channels("group_norm", x, weight, bias)
+    eps = _check_eps("group_norm", eps)
+    if not is_whole(groups) or groups < 1 or shape[1] % groups or not shape[1]:
+        raise ValueError(f"group_norm: groups should divide the {shape[1]} channels, got {groups} (input {shape})")
+    _check_several("group_norm", shape[1] // groups * math.prod(shape[2:]), "group", shape)
+    split = reshape(x, (shape[0], groups, shape[1] // groups, *shape[2:]))  # (only one axis is split: nothing is copied)
+    normal = _standardized("group_norm", split, tuple(range(2, len(shape) + 1)), eps)
+    return _scaled_and_shifted(reshape(normal, shape), weight, bias)
+
+
+def instance_norm(x: X, weight: Any = None, bias: Any = None, eps: float = 1e-5) -> X:
+    """normalised x * weight + bias, where each channel of each example of x (N, C, ...) is normalised over its pixels
+    (Ulyanov et al. 2016, equation 4).
+
+    weight, bias: (C,), or None for 1 and 0. Raises ValueError for channels of one pixel, whose results would be 0."""
+    shape = _check_channels("instance_norm", x, weight, bias)
+    eps = _check_eps("instance_norm", eps)
+    _check_several("instance_norm", math.prod(shape[2:]), "channel of an example", shape)
+    return _scaled_and_shifted(_standardized("instance_norm", x, tuple(range(2, len(shape))), eps), weight, bias)
+
+
+def pixel_norm(x: X, eps: float = 1e-8) -> X:
+    """x / sqrt(the mean of x^2 over the channels + eps): x (N, C, ...) (Karras et al. 2018, "Progressive growing of GANs",
+    section 4.2). For latent vectors (N, C) that is one number an example."""
+    shape = _check_channels("pixel_norm", x)
+    eps = _check_eps("pixel_norm", eps)
+    if not shape[1]:
+        raise ValueError(f"pixel_norm: expected at least one channel, got input {shape}")
+    scaled, root, _ = root_mean_square(x, (1,), eps)
+    return div(scaled, root)
+
+
+def _standardized(caller: str, x: Any, axes: tuple[int, ...], eps: float) -> Any:
+    """(x - mean) / sqrt(variance + eps), over the axes."""
+    deviation, root, _ = root_mean_square(centred(caller, x, axes), axes, eps)
+    return div(deviation, root)
+
+
+def root_mean_square(x: Any, axes: tuple[int, ...], eps: float) -> tuple[Any, Any, Any]:
+    """(x / s, r / s, s) for r = sqrt(mean of x^2 over the axes + eps). The axes are kept, with size 1.
+
+    s is the largest |x|, a constant, because the square of 1e20 is infinite in float32. It is at least sqrt(eps): so eps,
+    divided by the square of s, is at most 1."""
+    scale = maximum(largest_magnitude(x, axis=axes, keepdims=True), math.sqrt(eps))
+    scaled = div(x, scale)
     share = div(math.sqrt(eps), scale)
-    return add(mul(div(deviation, sqrt(add(variance, mul(share, share)))), weight), bias)
+    return scaled, sqrt(add(mean(mul(scaled, scaled), axes, keepdims=True), mul(share, share))), scale
+
+
+def _scaled_and_shifted(x: Any, weight: Any, bias: Any) -> Any:
+    if weight is not None:
+        x = mul(x, per_channel(weight, x))
+    return x if bias is None else add(x, per_channel(bias, x))
+
+
+def _check_channels(caller: str, x: Any, weight: Any = None, bias: Any = None) -> tuple[int, ...]:
+    """The shape of x (N, C, ...). weight and bias are (C,) or None."""
+    shape = shape_of(caller, x)
+    if len(shape) < 2:
+        raise ValueError(f"{caller}: expected input (N, C, ...), got input {shape}")
+    for name, value in (("weight", weight), ("bias", bias)):
+        if value is not None and shape_of(caller, value) != shape[1:2]:
+            raise ValueError(f"{caller}: {name} should be of shape {shape[1:2]} or None, got {value.shape} (input {shape})")
+    return shape
+
+
+def _check_several(caller: str, count: int, what: str, shape: tuple[int, ...]) -> None:
+    if count < 2:
+        raise ValueError(f"{caller}: expected more than one value per {what}, got input {shape}")
 
 
 def check_batch(caller: str, eps: float, x: Any, weight: Any, bias: Any) -> float:

@@ -12,8 +12,9 @@ from tinygan.graph import op
 from tinygan.making import X
 from tinygan.ops.elementwise import mul
 from tinygan.ops.indexing import getitem
+from tinygan.ops.padding import pad
 from tinygan.ops.reduce import Axes, _checked
-from tinygan.ops.shape import checked_axis, pad, reshape, transpose
+from tinygan.ops.shape import checked_axis, reshape, transpose
 from tinygan.pullback import pullback
 from tinygan.tensor import Axis, shape_of
 

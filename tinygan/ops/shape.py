@@ -1,8 +1,8 @@
-"""Ops that change shapes, join, cut and pad arrays, and `broadcast_to` with its adjoint `sum_to`."""
+"""Ops that change shapes, join and cut arrays, and `broadcast_to` with its adjoint `sum_to`."""
 from __future__ import annotations
 
 __all__ = ["broadcast_to", "checked_axes", "checked_axis", "concatenate", "expand_dims", "flatten", "flip", "integers",
-           "pad", "reshape", "split", "squeeze", "stack", "sum_to", "swap_last", "transpose", "tril", "triu", "unbroadcast"]
+           "reshape", "split", "squeeze", "stack", "sum_to", "swap_last", "transpose", "tril", "triu", "unbroadcast"]
 
 import math
 import operator
@@ -236,36 +236,6 @@ def flip(x: X, axis: int | Sequence[int]) -> X:
     shape = shape_of("flip", x)
     axes = checked_axes("flip", axis, shape)
     return getitem(x, tuple([slice(None, None, -1 if i in axes else None) for i in range(len(shape))]))
-
-
-@op()
-def _pad(B: Any, x: Any, widths: tuple[tuple[int, int], ...], value: float) -> Any:
-    shape = tuple([before + n + after for n, (before, after) in zip(x.shape, widths, strict=True)])
-    padded = B.xp.full(shape, value, x.dtype)
-    padded[_inner(x.shape, widths)] = x
-    return padded
-
-
-@_pad.vjp
-def _(needs: Any, g: Any, widths: tuple[tuple[int, int], ...], value: float) -> Any:
-    from tinygan.ops.indexing import getitem
-
-    inner = tuple([n - before - after for n, (before, after) in zip(g.shape, widths, strict=True)])
-    return (getitem(g, _inner(inner, widths)),)
-
-
-def _inner(shape: Shape, widths: tuple[tuple[int, int], ...]) -> tuple[slice, ...]:
-    return tuple([slice(before, before + n) for n, (before, _) in zip(shape, widths, strict=True)])
-
-
-def pad(x: X, widths: Sequence[tuple[int, int]], value: float = 0.0) -> X:
-    """x surrounded by `value`. widths: (before, after) for every axis, none negative."""
-    shape = shape_of("pad", x)
-    pairs = tuple([integers("pad", "widths", pair) for pair in widths]) if isinstance(widths, Iterable) else ()
-    if len(pairs) != len(shape) or any(len(pair) != 2 or min(pair) < 0 for pair in pairs):
-        raise ValueError(f"pad: widths should be a pair (before, after), not negative, for each axis of the input, got "
-                         f"{widths} (input {shape})")
-    return _pad(x, widths=pairs, value=value)
 
 
 @op(integers=True)

@@ -1,6 +1,7 @@
 """Upsampling: images at another size. Along each axis, a new pixel is a weighted mean of the one or two nearest pixels.
 
-Each axis is resampled in turn. `_resample` and `_resample_grad` are each other's adjoint.
+Each axis is resampled in turn. `_resample` and `_resample_grad` are each other's adjoint. Twice and half the size, which
+networks mostly need, are sums of a few strided slices (`_moved`), whose adjoints are such sums too.
 """
 from __future__ import annotations
 
@@ -65,6 +66,47 @@ def _(needs: Any, g: Any, axis: int, taps: Taps) -> Any:
     return (_resample(g, axis=axis, taps=taps),)
 
 
+Moves = tuple[tuple[slice, slice, float], ...]
+"""A linear map along an axis: to each first slice of the result, the second slice of the input times the number is added."""
+
+
+@op()
+def _moved(B: Any, x: Any, axis: int, moves: Moves, size: int, original: int) -> Any:
+    """x (N, C, H, W), mapped along axis 2 or 3 (channels-last in memory), whose size becomes `size`. It was `original`."""
+    pixels = x.transpose(0, 2, 3, 1)
+    shape = list(pixels.shape)
+    shape[axis - 1] = size
+    out = B.xp.zeros(shape, x.dtype)
+    before = (slice(None),) * (axis - 1)
+    for target, source, factor in moves:
+        part = pixels[(*before, source)]
+        out[(*before, target)] += part if factor == 1 else part * x.dtype.type(factor)
+    return out.transpose(0, 3, 1, 2)
+
+
+@_moved.vjp
+def _(needs: Any, g: Any, axis: int, moves: Moves, size: int, original: int) -> Any:
+    back = tuple([(source, target, factor) for target, source, factor in moves])
+    return (_moved(g, axis=axis, moves=back, size=original, original=size),)
+
+
+def _moves(size: int, count: int, mode: str) -> Moves | None:
+    """The moves that double an axis of that size or halve it, where places are measured at the pixels' centres. None if
+    `count` is neither twice nor half the size."""
+    if count == 2 * size:
+        copies = [(slice(side, None, 2), slice(None), 1.0) for side in (0, 1)]
+        if mode == "nearest":
+            return tuple(copies)
+        # Beyond the edge, the pixel at the edge counts.
+        neighbours = [(slice(2, None, 2), slice(None, -1)), (slice(0, 1), slice(0, 1)),
+                      (slice(1, -1, 2), slice(1, None)), (slice(-1, None), slice(-1, None))]
+        return (*[(target, source, 0.75) for target, source, _ in copies],
+                *[(target, source, 0.25) for target, source in neighbours])
+    if 2 * count == size and mode == "bilinear":
+        return tuple([(slice(None), slice(side, None, 2), 0.5) for side in (0, 1)])
+    return None
+
+
 def _along(B: Any, values: Sequence[float], axis: int, dtype: Any) -> Any:
     """values in a shape that broadcasts along that axis of channels-last images."""
     return B.feed(np.array(values, dtype)).reshape((-1, 1, 1) if axis == 2 else (-1, 1))
@@ -77,7 +119,7 @@ def upsample(x: X, size: int | Sequence[int] | None = None, scale_factor: float 
     Give either size, (OH, OW), or scale_factor, with OH = floor(H scale_factor): one number or (vertical, horizontal).
     mode: for row i, "nearest" copies row floor(i H / OH). "bilinear" takes the weighted mean of the two rows around
     (i + 1/2) H / OH - 1/2, or with align_corners around i (H - 1) / (OH - 1), so that the corners keep their values. Columns
-    are treated in the same way.
+    are treated in the same way. So half the size, "bilinear", is the mean of four pixels, and a smaller size skips pixels.
     """
     name = "upsample"
     shape = image_shape(name, x)
@@ -93,7 +135,13 @@ def upsample(x: X, size: int | Sequence[int] | None = None, scale_factor: float 
     else:
         output, steps = _scaled(name, scale_factor, shape)
     for axis, count, step in zip((2, 3), output, steps, strict=True):
-        if count != shape[axis]:
+        if count == shape[axis]:
+            continue
+        even = mode == "nearest" or (not align_corners and step in (None, shape[axis] / count))
+        moves = _moves(shape[axis], count, mode) if even else None
+        if moves:
+            x = _moved(x, axis=axis, moves=moves, size=count, original=shape[axis])
+        else:
             taps = _nearest if mode == "nearest" else _bilinear
             x = _resample(x, axis=axis, taps=taps(shape[axis], count, step, align_corners))
     return x

@@ -1,4 +1,4 @@
-"""Optimisers, learning-rate schedules, gradient clipping and averages of weights.
+"""Optimisers, schedules, gradient clipping and averages of weights.
 
     optimizer = Adam(2e-4, betas=(0.5, 0.999))
     optimizer.bind(network)
@@ -10,14 +10,24 @@ keep the state, and apply the same rules in place by kernels.
 from __future__ import annotations
 
 __all__ = ["Optimizer", "SGD", "RMSProp", "Adam", "AdamW", "State", "Schedule", "step_decay", "exponential_decay",
-           "linear_decay", "cosine_decay", "warmup", "clip_by_value", "clip_by_norm", "ExponentialMovingAverage"]
+           "linear_decay", "cosine_decay", "warmup", "by_images", "half_life", "clip_by_value", "clip_by_norm",
+           "ExponentialMovingAverage"]
 
 from typing import TYPE_CHECKING
 
 from tinygan.optim.averages import ExponentialMovingAverage
 from tinygan.optim.clipping import clip_by_norm, clip_by_value
 from tinygan.optim.optimizers import SGD, Adam, AdamW, Optimizer, RMSProp, State
-from tinygan.optim.schedules import Schedule, cosine_decay, exponential_decay, linear_decay, step_decay, warmup
+from tinygan.optim.schedules import (
+    Schedule,
+    by_images,
+    cosine_decay,
+    exponential_decay,
+    half_life,
+    linear_decay,
+    step_decay,
+    warmup,
+)
 
 if not TYPE_CHECKING:
     def __getattr__(name: str) -> None:

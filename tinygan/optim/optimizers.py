@@ -27,6 +27,9 @@ from tinygan.optim.schedules import Schedule
 from tinygan.parameters import Parameter
 from tinygan.tensor import as_array
 
+Betas = tuple[float | Schedule, float | Schedule]
+"""beta1 and beta2 of Adam. Each is a number or a schedule."""
+
 
 class State(NamedTuple):
     """What an optimiser remembers: how many updates it has made, and by slot name an array for every parameter."""
@@ -96,6 +99,11 @@ class Optimizer:
     def learning_rate_at(self, count: int) -> float:
         """The learning rate of update number `count` (from 0)."""
         return float(self.learning_rate(count) if callable(self.learning_rate) else self.learning_rate)
+
+    @property
+    def _is_scheduled(self) -> bool:
+        """Whether a setting is a schedule."""
+        return callable(self.learning_rate)
 
     def settings_at(self, count: int) -> Settings:
         """The settings that the rule gets for update number `count` (from 0)."""
@@ -207,7 +215,7 @@ class Optimizer:
         """`settings_at(count)` for the rule in ops, which takes them as constants. Inside a capture, raises RuntimeError if
         they change from update to update, because every replay would use the same ones."""
         settings = self.settings_at(count)
-        if is_recording_step() and (callable(self.learning_rate) or self.settings_at(count + 1) != settings):
+        if is_recording_step() and (self._is_scheduled or self.settings_at(count + 1) != settings):
             raise RuntimeError(f"{type(self).__name__}.update inside a capture: its settings change from update to update, "
                                "but every replay would use the same ones; use step, or advance without weight decay")
         return settings
@@ -286,7 +294,9 @@ class Adam(Optimizer):
     m' = m / (1 - beta1^t) and v' = v / (1 - beta2^t) (Kingma, Ba 2015, algorithm 1). weight_decay adds weight_decay *
     parameter to g.
 
-    The defaults are those of the DCGAN paper (section 4).
+    betas: two numbers in [0, 1); each may also be a schedule, as the learning rate may. Then beta^t is the power of the
+    present beta, as in PyTorch when the betas of a parameter group are changed between updates. The defaults are those of
+    the DCGAN paper (section 4).
     """
 
     rule = rules.ADAM
@@ -294,18 +304,29 @@ class Adam(Optimizer):
     """Whether weight decay shrinks the parameter instead, as in AdamW."""
 
     def __init__(self, learning_rate: float | Schedule = rules.ADAM.defaults["learning_rate"],
-                 betas: tuple[float, float] = rules.ADAM.defaults["betas"], eps: float = rules.ADAM.defaults["eps"],
+                 betas: Betas = rules.ADAM.defaults["betas"], eps: float = rules.ADAM.defaults["eps"],
                  weight_decay: float = rules.ADAM.defaults["weight_decay"]) -> None:
         super().__init__(learning_rate, weight_decay)
-        if not isinstance(betas, Sequence) or len(betas) != 2 or not all(0 <= beta < 1 for beta in betas):
-            raise ValueError(f"{type(self).__name__}: betas should be two numbers in [0, 1), got {betas}")
+        if not isinstance(betas, Sequence) or len(betas) != 2 or not all(callable(b) or 0 <= b < 1 for b in betas):
+            raise ValueError(f"{type(self).__name__}: betas should be two numbers in [0, 1), or schedules, got {betas}")
         _check_positive(type(self).__name__, "eps", eps)
         self.betas = betas
         self.eps = eps
 
+    @property
+    def _is_scheduled(self) -> bool:
+        return super()._is_scheduled or any(map(callable, self.betas))
+
+    def betas_at(self, count: int) -> tuple[float, float]:
+        """beta1 and beta2 of update number `count` (from 0). Raises ValueError if a schedule gives one outside [0, 1)."""
+        beta1, beta2 = (float(beta(count) if callable(beta) else beta) for beta in self.betas)
+        if not (0 <= beta1 < 1 and 0 <= beta2 < 1):
+            raise ValueError(f"{type(self).__name__}: betas should be in [0, 1), got {beta1} and {beta2} at update {count}")
+        return beta1, beta2
+
     def settings_at(self, count: int) -> AdamSettings:
         """The settings of `rules.adam` for update number `count` (from 0). In the paper, t = count + 1."""
-        (beta1, beta2), t = self.betas, count + 1
+        (beta1, beta2), t = self.betas_at(count), count + 1
         return AdamSettings(
             learning_rate=self.learning_rate_at(count), beta1=beta1, beta2=beta2, eps=self.eps,
             weight_decay=self.weight_decay, decoupled=self.decoupled, correction1=1 - beta1**t, correction2=1 - beta2**t)
@@ -319,7 +340,7 @@ class AdamW(Adam):
     decoupled = True
 
     def __init__(self, learning_rate: float | Schedule = rules.ADAMW.defaults["learning_rate"],
-                 betas: tuple[float, float] = rules.ADAMW.defaults["betas"], eps: float = rules.ADAMW.defaults["eps"],
+                 betas: Betas = rules.ADAMW.defaults["betas"], eps: float = rules.ADAMW.defaults["eps"],
                  weight_decay: float = rules.ADAMW.defaults["weight_decay"]) -> None:
         super().__init__(learning_rate, betas, eps, weight_decay)
 

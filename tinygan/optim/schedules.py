@@ -1,13 +1,22 @@
-"""Learning-rate schedules: functions from the index of an update (0, 1, ...) to the learning rate."""
+"""Schedules: functions from the index of an update (0, 1, ...) to a learning rate, a beta of Adam, or another setting.
+
+A schedule may also be stated in images. `by_images` makes it one of updates:
+
+    burn_in = 2_000_000  # images
+    beta2 = by_images(cosine_decay(0.9, 0.99, burn_in), batch_size)
+    optimizer = Adam(2e-4, betas=(0.0, beta2))
+    ema = half_life(cosine_decay(0, 500_000, burn_in), batch_size)
+"""
 from __future__ import annotations
 
-__all__ = ["Schedule", "cosine_decay", "exponential_decay", "linear_decay", "step_decay", "warmup"]
+__all__ = ["Schedule", "by_images", "cosine_decay", "exponential_decay", "half_life", "linear_decay", "step_decay", "warmup"]
 
 import math
 from collections.abc import Callable
 
 Schedule = Callable[[int], float]
-"""The index of an update (0, 1, ...) -> the learning rate."""
+"""The index of an update (0, 1, ...) -> the learning rate, or another setting. It depends on nothing else, so that a resumed
+training computes the same."""
 
 
 def step_decay(start: float, factor: float, every: int) -> Schedule:
@@ -28,7 +37,8 @@ def linear_decay(start: float, end: float, updates: int) -> Schedule:
 
 
 def cosine_decay(start: float, end: float, updates: int) -> Schedule:
-    """From start to end along half a cosine over that many updates (at least 1), then end (Loshchilov, Hutter 2017)."""
+    """From start to end along half a cosine over that many updates (at least 1), then end (Loshchilov, Hutter 2017). The end
+    may be above the start, as in R3GAN's burn-in (Huang et al. 2024, table 9)."""
     _check_count("cosine_decay", "updates", updates)
     return lambda count: _between(start, end, (1 - math.cos(math.pi * min(count / updates, 1.0))) / 2)
 
@@ -37,6 +47,32 @@ def warmup(schedule: float | Schedule, updates: int) -> Schedule:
     """A straight line from near 0 up to `schedule` over the first `updates` updates (at least 1), then `schedule`."""
     _check_count("warmup", "updates", updates)
     return lambda count: (schedule(count) if callable(schedule) else schedule) * min((count + 1) / updates, 1.0)
+
+
+def by_images(schedule: Schedule, images: int) -> Schedule:
+    """`schedule`, a function of the number of images seen before an update, as a function of the update's index.
+
+    images: how many each update adds (at least 1): the batch size. For a generator that is updated once in `d_steps` updates
+    of the discriminator, d_steps * batch size."""
+    _check_count("by_images", "images", images)
+    return lambda count: schedule(count * images)
+
+
+def half_life(images: float | Schedule, batch_size: int) -> float | Schedule:
+    """The decay per step of an average whose half-life is stated in images, as in R3GAN (Huang et al. 2024, table 9): 0.5 **
+    (batch_size / images), and 0 if `images` is 0, so that the average equals the weights.
+
+    images: the half-life, a number of images of at least 0, or a schedule: the number of images seen -> the half-life.
+    batch_size: how many images each step takes (at least 1). Returns a number or a schedule, for
+    `ExponentialMovingAverage` and the `ema` of a GAN."""
+    _check_count("half_life", "batch_size", batch_size)
+
+    def decay(half: float) -> float:
+        if not 0 <= half < math.inf:
+            raise ValueError(f"half_life: images should be a number of at least 0, got {half}")
+        return float(0.5 ** (batch_size / half)) if half else 0.0
+
+    return by_images(lambda seen: decay(images(seen)), batch_size) if callable(images) else decay(images)
 
 
 def _between(start: float, end: float, share: float) -> float:

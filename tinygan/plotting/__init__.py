@@ -10,8 +10,8 @@ from .figures import FORMATS
 from .grids import animate, draw_grid, save_grid
 from .latent import save_arithmetic, save_candidates
 from .losses import save_losses
-from .mixtures import save_densities, save_pushes
+from .mixtures import save_densities, save_pushes, save_translations
 from .quality import save_quality
 
 __all__ = ["FORMATS", "animate", "draw_grid", "save_architecture", "save_arithmetic", "save_candidates", "save_densities",
-           "save_grid", "save_losses", "save_pushes", "save_quality"]
+           "save_grid", "save_losses", "save_pushes", "save_quality", "save_translations"]

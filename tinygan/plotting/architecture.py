@@ -162,7 +162,9 @@ def _patch(block: _Block, x: float, size: tuple[int, ...]) -> list[npt.NDArray[n
 
 
 _NAMES = {"Dense": "dense", "Conv2d": "convolution", "ConvTranspose2d": "transposed\nconvolution", "BatchNorm": "batch norm",
-          "LayerNorm": "layer norm", "LeakyReLU": "leaky ReLU", "Tanh": "tanh", "Sigmoid": "sigmoid", "Softplus": "softplus",
+          "LayerNorm": "layer norm", "GroupNorm": "group norm", "InstanceNorm2d": "instance norm", "PixelNorm": "pixel norm",
+          "MinibatchStd": "minibatch\nstandard deviation",
+          "LeakyReLU": "leaky ReLU", "Tanh": "tanh", "Sigmoid": "sigmoid", "Softplus": "softplus",
           "Reshape": "reshape", "Flatten": "flatten", "Dropout": "dropout"}
 
 

@@ -18,7 +18,7 @@ def save_losses(path: str | os.PathLike[str], d_loss: npt.ArrayLike, g_loss: npt
                 title: str) -> None:
     """Draw two panels: both losses at every step of the first epoch, and both losses over all epochs.
 
-    d_loss, g_loss: (steps,), in nats. The second panel shows the mean of each epoch, and a band that holds the middle 90 %
+    d_loss, g_loss: (steps,). The second panel shows the mean of each epoch, and a band that holds the middle 90 %
     of its steps.
     """
     from matplotlib.figure import Figure

@@ -1,7 +1,7 @@
-"""Figures of a generator's points in the plane, and of where its gradient moves them."""
+"""Figures of a generator's points in the plane, of where its gradient moves them, and of where they came from."""
 from __future__ import annotations
 
-__all__ = ["save_densities", "save_pushes"]
+__all__ = ["save_densities", "save_pushes", "save_translations"]
 
 import os
 from collections.abc import Mapping, Sequence
@@ -65,5 +65,22 @@ def save_pushes(path: str | os.PathLike[str], panels: Mapping[str, tuple[npt.NDA
                      yticks=[], aspect="equal")
         grid[0, column].set_title(name, fontsize=10)
         grid[1, column].set_xlabel(f"the points alone, {2 * reach:.2g} wide")
+    figure.suptitle(title, fontsize=11)
+    write_figure(path, figure, title, dpi=110)
+
+
+def save_translations(path: str | os.PathLike[str], panels: Mapping[str, tuple[npt.NDArray[Any], npt.NDArray[Any]]],
+                      centres: npt.NDArray[Any], *, title: str) -> None:
+    """Draw translated points (N, 2) in the colours of the modes (N,) that they were translated from, with a panel for each
+    name (Kim et al. 2017, figure 4). Crosses mark the centres (M, 2) of the domain that they should lie in."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(3.6 * len(panels), 3.9), layout="constrained")
+    radius = 1.3 * float(np.abs(centres).max())
+    for axes, (name, (points, modes)) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels.items(), strict=True):
+        axes.scatter(*centres.T, s=70, color="black", marker="x", linewidths=1)
+        axes.scatter(*points.T, s=5, c=modes, cmap="tab10", vmin=0, vmax=9, alpha=0.7, linewidths=0)
+        axes.set(xlim=(-radius, radius), ylim=(-radius, radius), xticks=[], yticks=[], aspect="equal")
+        axes.set_title(name, fontsize=10)
     figure.suptitle(title, fontsize=11)
     write_figure(path, figure, title, dpi=110)

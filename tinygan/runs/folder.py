@@ -22,7 +22,7 @@ from .errors import RunError
 from .history import History
 from .lock import NAME as LOCK_NAME
 from .lock import FolderLock
-from .settings import CONFIG, Resume, Settings, read_config
+from .settings import CONFIG, Resume, Settings, first_names, read_config
 from .trainable import TrainableGAN
 from .variants import is_younger, on_resume
 
@@ -230,6 +230,7 @@ def digest(config: dict[str, Any]) -> str:
     """A SHA-256 of everything that must stay the same when a run is resumed."""
     settings = {name: value for name, value in config["settings"].items()
                 if on_resume(name) is Resume.FIXED and not (is_younger(name) and value is None)}
+    settings = first_names(settings)
     data = {name: value for name, value in config["data"].items() if name not in ("data_dir", "bad_files")}
     return hashlib.sha256(json.dumps([config["variant"], settings, data], sort_keys=True).encode()).hexdigest()
 

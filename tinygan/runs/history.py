@@ -12,7 +12,8 @@ import numpy.typing as npt
 
 
 class Row(NamedTuple):
-    """One step: the losses in nats, the discriminator's mean probabilities, and the seconds of training so far."""
+    """One step: the losses, what the discriminator said of real and of generated images (see `gans.Stats`), and the seconds
+    of training so far."""
 
     d_loss: float
     g_loss: float

@@ -1,7 +1,7 @@
 """What a run prints: a progress bar, a line for each epoch, warnings at its end, and a summary."""
 from __future__ import annotations
 
-__all__ = ["Progress", "mean_distance", "summary", "warnings"]
+__all__ = ["Progress", "gives_probabilities", "mean_distance", "summary", "warnings"]
 
 import sys
 import time
@@ -11,9 +11,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from tinygan.gans import COSTS
+
 from . import advice
 from .history import History, Row
 from .settings import Settings
+from .trainable import TrainableGAN
 
 _SATURATED_REAL, _SATURATED_FAKE = 0.99, 0.01
 _COLLAPSED = 0.3
@@ -21,9 +24,11 @@ _LEARNT = 1000  # before this step, similar samples mean nothing (see `warnings`
 
 
 class Progress:
-    """Shows the progress of a run: on a terminal a bar for each epoch, and everywhere a line at its end."""
+    """Shows the progress of a run: on a terminal a bar for each epoch, and everywhere a line at its end. probabilities: see
+    `gives_probabilities`."""
 
-    def __init__(self, settings: Settings, images_per_step: int) -> None:
+    def __init__(self, settings: Settings, images_per_step: int, probabilities: bool = True) -> None:
+        self._probabilities = probabilities
         self._epochs = settings.epochs
         self._images_per_step = images_per_step
         self._barred = not settings.quiet and sys.stderr.isatty()
@@ -49,7 +54,7 @@ class Progress:
             now = time.perf_counter()
             if now - self._shown > 0.1:
                 self._shown = now
-                self._bar.set_postfix_str(_losses(row._asdict()), refresh=False)
+                self._bar.set_postfix_str(_losses(row._asdict(), self._probabilities), refresh=False)
             self._bar.update(self._images_per_step)
 
     def stop(self) -> None:
@@ -66,12 +71,21 @@ class Progress:
         remaining = (self._epochs - epoch) * history.steps_per_epoch * float(np.mean(self._seconds_per_step[-5:]))
         eta = f", {_duration(remaining)} to go" if epoch < self._epochs else ""
         speed = self._steps * self._images_per_step / max(seconds, 1e-9)
-        print(f"epoch {epoch}/{self._epochs}  {_losses(history.mean(epoch))}  {speed:,.0f} images/s{eta}", flush=True)
+        losses = _losses(history.mean(epoch), self._probabilities)
+        print(f"epoch {epoch}/{self._epochs}  {losses}  {speed:,.0f} images/s{eta}", flush=True)
 
 
-def _losses(values: dict[str, float]) -> str:
+def _losses(values: dict[str, float], probabilities: bool) -> str:
+    name = "D" if probabilities else "score"
     return (f"d_loss {values['d_loss']:.3f}  g_loss {values['g_loss']:.3f}  "
-            f"D(real) {values['d_real']:.2f}  D(fake) {values['d_fake']:.2f}")
+            f"{name}(real) {values['d_real']:.2f}  {name}(fake) {values['d_fake']:.2f}")
+
+
+def gives_probabilities(gan: TrainableGAN) -> bool:
+    """Whether the d_real and d_fake of a GAN's steps are probabilities. They are scores if its cost is one that takes
+    scores (see `gans.COSTS`)."""
+    cost = getattr(gan, "cost", None)
+    return not (isinstance(cost, str) and cost in COSTS) or COSTS[cost].log_odds
 
 
 def _duration(seconds: float) -> str:
@@ -80,19 +94,21 @@ def _duration(seconds: float) -> str:
     return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {whole % 60:02d} s" if minutes else f"{whole} s"
 
 
-def warnings(history: History, samples: npt.NDArray[np.float32], real: npt.NDArray[np.float32]) -> list[str]:
+def warnings(history: History, samples: npt.NDArray[np.float32], real: npt.NDArray[np.float32],
+             probabilities: bool = True) -> list[str]:
     """Warnings at the end of a run, and what to try: about a saturated discriminator, and about samples that are all alike.
 
-    samples, real: (N, C, H, W), about 64 of each. An untrained generator makes nearly the same image from every vector, so
+    samples, real: (N, C, H, W), about 64 of each. probabilities: see `gives_probabilities`; scores tell nothing about
+    saturation. An untrained generator makes nearly the same image from every vector, so
     similar samples mean nothing after a short run. On MNIST the differences between the vanilla GAN's samples, relative to
     those between the data, are 0.06 after one step, 0.10 after 300 steps and 0.67 after 600.
     """
     found = []
     last = history.mean(-(-len(history) // history.steps_per_epoch))
-    if last["d_real"] > _SATURATED_REAL and last["d_fake"] < _SATURATED_FAKE:
+    if probabilities and last["d_real"] > _SATURATED_REAL and last["d_fake"] < _SATURATED_FAKE:
         found.append(f"the discriminator has won (D(real) {last['d_real']:.3f}, D(fake) {last['d_fake']:.3f}): the "
                      "generator learns hardly anything from it now. Try --label-smoothing 0.1, --d-steps 1, a lower "
-                     "--learning-rate, or --generator-cost non-saturating")
+                     "--learning-rate, or --cost non-saturating")
     spread = mean_distance(samples) / max(mean_distance(real), 1e-12)
     if len(samples) > 1 and spread < _COLLAPSED and len(history) >= _LEARNT:
         found.append(f"the samples are nearly alike (they differ {spread:.0%} as much as the data do): the generator has "

@@ -2,7 +2,7 @@
 when a run is resumed. The flags of the command line are made from the fields."""
 from __future__ import annotations
 
-__all__ = ["Kind", "Resume", "Settings", "add_flags", "complete", "option", "read_config", "with_default"]
+__all__ = ["Kind", "Resume", "Settings", "add_flags", "complete", "first_names", "option", "read_config", "with_default"]
 
 import argparse
 import json
@@ -15,6 +15,7 @@ from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 
+from tinygan.data import Dataset
 from tinygan.devices import NAME, PRECISIONS
 from tinygan.tables import lookup
 
@@ -64,6 +65,7 @@ def _is_colour(text: str) -> bool:
 
 count = Kind(int, lambda value: value >= 1, "a whole number of at least 1", "N")
 natural = Kind(int, lambda value: value >= 0, "a whole number of at least 0", "N")
+weight = Kind(float, lambda value: 0 <= value < float("inf"), "a number of at least 0")
 positive = Kind(float, lambda value: 0 < value < float("inf"), "a positive number")
 fraction = Kind(float, lambda value: 0 <= value < 1, "a number of at least 0 and less than 1")
 grey_or_rgb = Kind(int, lambda value: value in (1, 3), "1 or 3", "N")
@@ -92,7 +94,7 @@ def with_default(settings: type[Settings], name: str, default: Any) -> Any:
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """The settings of every run. A variant adds its own (see `variants.py`).
+    """The settings of every run. A variant adds its own (see `variants`).
 
     `epochs` is the total number, including those before the run was resumed. An epoch is one pass over the data, in a new
     random order, in batches of `batch_size`. If the last images of an epoch do not fill a step, they are left out.
@@ -148,6 +150,16 @@ class Settings:
         return {"size": self.image_size, "channels": self.channels, "background": self.background,
                 "skip_bad_files": self.skip_bad_files}
 
+    def prepare(self, dataset: Dataset) -> Dataset:
+        """The data set that a run trains on, made from the one that was loaded: by default that one."""
+        return dataset
+
+    def examiner(self, dataset: Dataset, data_dir: str | None) -> Any:
+        """What measures the quality of a run's images. dataset: that of the run."""
+        from .evaluation import Examiner
+
+        return Examiner(dataset, data_dir)
+
     def deciding(self) -> dict[str, Any]:
         """All settings but the UNRECORDED ones: those that `config.json` keeps."""
         own = Settings.__dataclass_fields__
@@ -196,7 +208,8 @@ def complete(settings: type[S], given: dict[str, Any]) -> S:
 
 
 def read_config(folder: Path) -> dict[str, Any] | None:
-    """The content of `config.json` in a run folder; None if there is no such file."""
+    """The content of `config.json` in a run folder, with the present names of the settings; None if there is no such
+    file."""
     file = folder / CONFIG
     try:
         config = json.loads(file.read_text(encoding="utf-8"))
@@ -206,4 +219,22 @@ def read_config(folder: Path) -> dict[str, Any] | None:
         raise RunError(f"{file} is damaged: {error}") from error
     if not isinstance(config, dict) or not {"settings", "data", "variant"} <= config.keys():
         raise RunError(f"{file} is not the configuration of a tinygan run")
+    settings = config["settings"]
+    if _of_a_game(settings):
+        config["settings"] = {_RENAMED.get(name, name): value for name, value in settings.items()}
     return config
+
+
+_RENAMED = {"generator_cost": "cost"}
+"""Settings of a GAN whose name has changed: the first name, by which older run folders know them, and the present one."""
+
+
+def _of_a_game(settings: Mapping[str, Any]) -> bool:
+    """Whether these are settings of a GAN of tinygan's. A user's program may have a setting of the same name."""
+    return {"latent_dim", "d_steps", "noise", "label_smoothing", "beta1"} <= settings.keys()
+
+
+def first_names(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings under the names that they had at first. So a checkpoint's digest stays the same when a name changes."""
+    first = {present: first for first, present in _RENAMED.items()} if _of_a_game(settings) else {}
+    return {first.get(name, name): value for name, value in settings.items()}

@@ -1,9 +1,10 @@
 """What the training loop needs of a GAN."""
 from __future__ import annotations
 
-__all__ = ["TrainableGAN"]
+__all__ = ["TrainableGAN", "sampler", "weights_sampled"]
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, Protocol
 
 import numpy.typing as npt
@@ -40,3 +41,19 @@ class TrainableGAN(Protocol):
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restore what `state_dict` returned."""
+
+
+def sampler(gan: TrainableGAN, averaged: bool = True) -> Callable[..., npt.NDArray[Any]]:
+    """`gan.sample`. averaged=False: by the generator's present weights, if the GAN keeps an average of them."""
+    sample: Callable[..., npt.NDArray[Any]] = gan.sample
+    return sample if averaged or not _has_average(gan) else partial(sample, averaged=False)
+
+
+def weights_sampled(gan: TrainableGAN, averaged: bool = True) -> str:
+    """Which weights of the generator make the images of `sampler(gan, averaged)`, for titles: "averaged weights" or "present
+    weights". It is "" if the GAN keeps no average, because then there is only one answer."""
+    return ("averaged weights" if averaged else "present weights") if _has_average(gan) else ""
+
+
+def _has_average(gan: TrainableGAN) -> bool:
+    return getattr(gan, "average", None) is not None  # (a class of a user's own need not have it)

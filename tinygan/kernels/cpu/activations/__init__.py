@@ -18,7 +18,8 @@ COMPILED_ABOVE = 4096  # elements: for more, the compiled loop is faster than Nu
 COMPILED_ABOVE_COSTLY = 32
 """The same for costly functions, for which NumPy computes exponentials in several passes. (For fewer elements the compiled
 loop is as fast, but NumPy needs no compiler.)"""
-COSTLY_VALUES = ("sigmoid",)  # the activations with costly values; all slopes that are not piecewise constant are costly
+COSTLY_VALUES = ("sigmoid", "silu", "gelu", "gelu_tanh")
+"""The activations with costly values. All slopes that are not piecewise constant are costly."""
 LEFT_TO_NUMPY = ("identity", "softplus", "elu")  # activations whose values NumPy computes at every size
 
 

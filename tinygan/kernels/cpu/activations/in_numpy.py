@@ -3,13 +3,23 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Callable
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import numpy as np
 
 from tinygan.kernels.activations import BY_NAME
-from tinygan.kernels.expressions import Body, FunctionalWriter, array_function, body, expanded, in_calls, is_number, parsed
+from tinygan.kernels.expressions import (
+    POLYNOMIALS,
+    Body,
+    FunctionalWriter,
+    array_function,
+    body,
+    expanded,
+    in_calls,
+    is_number,
+    parsed,
+)
 
 Array = np.ndarray[Any, Any]
 
@@ -22,12 +32,22 @@ def _choose(condition: Array, a: Any, b: Any, out: Array | None = None) -> Array
     return out
 
 
+def _polynomial(coefficients: tuple[float, ...], x: Array) -> Array:
+    """Horner's rule."""
+    found = x * coefficients[0]
+    for coefficient in coefficients[1:-1]:
+        found += coefficient
+        found *= x
+    return found + coefficients[-1]
+
+
 _FUNCTIONS: dict[str, Any] = {
     "abs": np.abs, "max": np.maximum, "exp": np.exp, "expm1": np.expm1, "log1p": np.log1p, "tanh": np.tanh,
     "choose": _choose, "kind_of": lambda x: x.dtype.type,
     "add": np.add, "subtract": np.subtract, "multiply": np.multiply, "divide": np.divide,
     "negative": np.negative, "positive": np.positive, "greater": np.greater, "greater_equal": np.greater_equal,
     "less": np.less, "less_equal": np.less_equal,
+    **{name: partial(_polynomial, coefficients) for name, coefficients in POLYNOMIALS.items()},
 }
 
 

@@ -2,7 +2,7 @@
 
     y[n, k, i, j] = sum over c, a, b of x[n, c, s i + a - p, s j + b - p] w[k, c, a, b]        stride s, padding p
 
-Four algorithms compute it.
+Five algorithms compute it.
 
 1. NumPy, for small convolutions. The patches of x become the rows of a matrix (im2col; Chellapilla, Puri, Simard 2006).
 2. One image in each lane of a vector register, for few channels. The sum is computed as written above, for many images at
@@ -10,6 +10,8 @@ Four algorithms compute it.
 3. Tiles of many pixels. The patches are transformed, there is a matrix product for each point, and its result is transformed
    back. This needs fewer multiplications than the sum (Winograd 1980; Lavin, Gray 2016).
 4. Tiles of one pixel, the direct algorithm. It is like 3, but the transforms do nothing.
+5. One channel in each lane, for groups of few channels. The sum is computed as written above, for all groups in a register
+   at once.
 
 The same code computes 3 and 4. Let U be the transformed weights. At each point
 
@@ -18,8 +20,8 @@ The same code computes 3 and 4. Let U be the transformed weights. At each point
 The modules, in the order in which to read them:
 
     im2col            algorithm 1
-    planner           chooses the algorithm, the tile and the shares of the threads; has all thresholds of algorithms 2 to 4
-    compiled          Python functions for algorithms 2 to 4: they provide memory and run the kernels
+    planner           chooses the algorithm, the tile and the shares of the threads; has all thresholds of algorithms 2 to 5
+    compiled          Python functions for algorithms 2 to 5: they provide memory and run the kernels
     tiled             kernel: the convolution by tiles, and its adjoint in the image
     patches           kernels: from patches of pixels to points (gather), from products back to pixels (scatter)
     weights           kernels: from weights to points, from products back to the gradient of weights
@@ -27,6 +29,8 @@ The modules, in the order in which to read them:
     tile_transforms   generated code: multiplies by the small constant matrices between pixels and points
     lanes             kernels: algorithm 2
     lane_products     generated code: the innermost loops of `lanes`
+    grouped           kernels: algorithm 5
+    grouped_products  generated code: the innermost loops of `grouped`
 
 `tinygan.kernels.winograd` explains tiles, points and phases, and has the matrices. `g` is a Geometry (see `ops.conv`).
 The caller's images have the axes (N, C, H, W). In memory the kernels want them channels-last, and the results are.
@@ -47,7 +51,8 @@ from tinygan.kernels.cpu.runtime.loading import loaded
 __all__ = ["conv2d", "conv2d_input_grad", "conv2d_weight_grad"]
 
 Array = np.ndarray[Any, Any]
-COMPILED_ABOVE = 2**18  # multiplications in a group: for more, the compiled kernels are faster than NumPy
+COMPILED_ABOVE = 2**18  # multiplications: for more, the compiled kernels are faster than NumPy
+COMPILED_ABOVE_IN_GROUPS = 2**15  # the same for several groups, whose matrices are small
 
 
 def conv2d(x: Array, weight: Array, g: Any, bias: Array | None = None, activation_name: str = "identity", slope: float = 0.0,
@@ -83,8 +88,9 @@ def conv2d_weight_grad(x: Array, y: Array, g: Any) -> Array:
 
 
 def _is_large(images: int, weight_size: int, g: Any) -> bool:
-    """Whether the compiled kernels are faster than NumPy. For them each group is a separate convolution."""
-    return images * g.output[0] * g.output[1] * (weight_size // g.groups) > COMPILED_ABOVE
+    """Whether the compiled kernels are faster than NumPy."""
+    least = COMPILED_ABOVE if g.groups == 1 else COMPILED_ABOVE_IN_GROUPS
+    return images * g.output[0] * g.output[1] * weight_size > least
 
 
 def _compiled() -> Any:

@@ -12,7 +12,7 @@ import numpy as np
 
 from tinygan.kernels.activations import CODES
 from tinygan.kernels.cpu.batchnorm import compiled as normalization
-from tinygan.kernels.cpu.conv import lanes, planner, tiled
+from tinygan.kernels.cpu.conv import grouped, lanes, planner, tiled
 from tinygan.kernels.cpu.conv.lane_products import ROWS_AT_ONCE
 from tinygan.kernels.cpu.conv.patches import LINE, Gather, make_gather
 from tinygan.kernels.cpu.conv.planner import Convolution, TiledPlan
@@ -54,6 +54,8 @@ def _convolve(source: Array, weight: Array, g: Any, adjoint: bool, bias: Array |
     kernels, channels, images = weight.shape[0], weight.shape[1] * g.groups, source.shape[0]
     if planner.suits_lanes(g, channels, kernels, source, adjoint):
         return _convolve_lanes(source, weight, g, adjoint, bias, activation, slope)
+    if planner.suits_groups(g, channels, kernels):
+        return _convolve_groups(source, weight, g, adjoint, bias, activation, slope)
     dtype, real, item = source.dtype, REALS[source.dtype], source.itemsize
     tile = planner.tile_on_cpu(g, channels, kernels)
     plan = planner.plan_tiles(dtype, g, tile, images, channels, kernels, adjoint, pool.size)
@@ -112,6 +114,27 @@ def _convolve_lanes(source: Array, weight: Array, g: Any, adjoint: bool, bias: A
     return target
 
 
+def _convolve_groups(source: Array, weight: Array, g: Any, adjoint: bool, bias: Array | None, activation: int,
+                     slope: float) -> Array:
+    """`_convolve` for groups of few channels, with one channel in each lane."""
+    dtype, kernels, channels = source.dtype, weight.shape[0], weight.shape[1] * g.groups
+    plan = planner.plan_groups(dtype, g, source.shape[0], channels, kernels, adjoint, False, pool.size)
+
+    def pack() -> Array:
+        packed, whole = empty((plan.packed_bytes,), np.uint8), contiguous(weight)
+        _run(grouped.make_pack(REALS[dtype], plan.slot),
+             plan.packing._replace(weight=address(whole), packed=address(packed)))
+        return packed
+
+    packed = derived(weight, (address(weight), weight.shape, weight.strides, plan.packing), pack)
+    target = empty((source.shape[0], *(g.input if adjoint else g.output), channels if adjoint else kernels), dtype)
+    with Scratch(pool.size * plan.sizes.source_each, pool.size * plan.sizes.target_each) as (image, out):
+        _run(grouped.make_convolve(REALS[dtype], plan.slot, plan.rows, plan.pixels, plan.taps), grouped.ConvolveGroups(
+            sizes=plan.sizes, source=address(source), target=address(target), weights=address(packed),
+            bias=0 if bias is None else address(bias), activation=activation, slope=slope, image=image, out=out))
+    return target
+
+
 # The gradient of the weight
 
 
@@ -120,6 +143,8 @@ def conv2d_weight_grad(x: Array, y: Array, g: Any) -> Array:
     images, channels, kernels, dtype, item = x.shape[0], x.shape[3], y.shape[3], x.dtype, x.itemsize
     if planner.suits_lanes(g, channels, kernels, x, False):
         return _weight_grad_lanes(x, y, g)
+    if planner.suits_groups(g, channels, kernels):
+        return _weight_grad_groups(x, y, g)
     tile = planner.tile_on_cpu(g, channels, kernels)
     c = planner.convolution(REALS[dtype], g, tile, images, channels, kernels)
     gradient = empty((kernels, c.weight.channels, *g.kernel), dtype)
@@ -233,6 +258,21 @@ def _weight_grad_lanes(x: Array, y: Array, g: Any) -> Array:
         found = at_address(sums, (pool.size, height, rows, kernels, lane_count), x.dtype)
         gradient = found[:, :, :width * channels].sum((0, 4)).reshape(height, width, channels, kernels)
     return contiguous(gradient.transpose(3, 2, 0, 1))
+
+
+def _weight_grad_groups(x: Array, y: Array, g: Any) -> Array:
+    """The gradient of the weight for groups of few channels, with one channel in each lane."""
+    channels, kernels, dtype = x.shape[3], y.shape[3], x.dtype
+    plan = planner.plan_groups(dtype, g, x.shape[0], channels, kernels, False, True, pool.size)
+    gradient = empty((kernels, channels // g.groups, *g.kernel), dtype)
+    each = (plan.sizes.source_each, plan.sizes.target_each, plan.sums_each)
+    with Scratch(*(pool.size * size for size in each)) as (image, maps, sums):
+        _run(grouped.make_weight_grad(REALS[dtype], plan.slot, g.kernel[0], plan.taps), grouped.WeightGradGroups(
+            sizes=plan.sizes, source=address(x), target=address(y), image=image, map=maps, sums=sums,
+            sums_each=plan.sums_each, kernels=plan.packing.depth))
+        _run(grouped.make_pack(REALS[dtype], plan.slot), plan.packing._replace(
+            weight=address(gradient), packed=sums, packed_each=plan.sums_each))
+    return gradient
 
 
 # Every training with convolutions needs these.

@@ -1,0 +1,49 @@
+"""What a run's samples are made from, and the pictures of them."""
+from __future__ import annotations
+
+__all__ = ["drawn", "inputs", "picture", "translates"]
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from tinygan.data import Dataset
+from tinygan.random import Key
+
+from .trainable import TrainableGAN, sampler
+
+_PAIRS_IN_A_ROW = 3
+CYCLES = "each six: a, B from a, back to A; b, A from b, back to B"
+
+
+def translates(gan: TrainableGAN) -> bool:
+    """Whether the GAN translates images of the data set. Others make images from latent vectors."""
+    return bool(getattr(gan, "translates", False))
+
+
+def inputs(gan: TrainableGAN, dataset: Dataset, n: int, key: Key) -> Any:
+    """What n samples are made from: latent vectors, or images of `dataset` if the GAN translates."""
+    if translates(gan):
+        return dataset.batch(key.integers(n, 0, len(dataset)))
+    return gan.latent(n, key)
+
+
+def picture(gan: TrainableGAN, z: Any, averaged: bool = True) -> tuple[npt.NDArray[Any], int | None, str]:
+    """The images of a grid of samples, how many are in a row (None: as many as make it square), and a note for its title.
+    averaged: see `sampler`.
+
+    A GAN that translates shows six images of each pair: a, G_AB(a), G_BA(G_AB(a)), b, G_BA(b), G_AB(G_BA(b)).
+    """
+    if not translates(gan):
+        return sampler(gan, averaged)(z=z), None, ""
+    cycles: list[npt.NDArray[Any]] = gan.cycles(z, averaged=averaged)  # type: ignore[attr-defined]
+    shown = np.stack([np.repeat(images, 3, 1) if images.shape[1] == 1 else images[:, :3] for images in cycles], axis=1)
+    return shown.reshape(-1, *shown.shape[2:]), 6 * _PAIRS_IN_A_ROW, f"; {CYCLES}"
+
+
+def drawn(player: Any, pairs: Any) -> tuple[Any, Any, tuple[str, str]]:
+    """The network that a figure of a translating player shows, its images among `pairs`, and names for its input and its
+    output: G_AB or D_B."""
+    a, b = pairs[:, :player.channels], pairs[:, player.channels:]
+    return (player.ab, a, ("a", "G_AB(a)")) if hasattr(player, "ab") else (player.b, b, ("b", "logit"))

@@ -1,0 +1,48 @@
+"""The GANs that the command line knows. Each has a file with its settings and how to build it. `game` has what they
+share."""
+from __future__ import annotations
+
+__all__ = ["DCGANSettings", "DiscoGANSettings", "GameSettings", "MinibatchSettings", "UnrolledSettings", "VARIANTS",
+           "VanillaSettings", "Variant", "WGANGPSettings", "build_dcgan", "build_discogan", "build_minibatch",
+           "build_unrolled", "build_vanilla", "build_wgan_gp", "find", "is_younger", "on_resume"]
+
+from dataclasses import fields
+
+from ..errors import RunError
+from ..settings import Resume
+from .dcgan import DCGANSettings, build_dcgan
+from .discogan import DiscoGANSettings, build_discogan
+from .game import GameSettings, Variant
+from .minibatch import MinibatchSettings, build_minibatch
+from .unrolled import UnrolledSettings, build_unrolled
+from .vanilla import VanillaSettings, build_vanilla
+from .wgan_gp import WGANGPSettings, build_wgan_gp
+
+VARIANTS = {variant.name: variant for variant in (
+    Variant(VanillaSettings, build_vanilla),
+    Variant(DCGANSettings, build_dcgan),
+    Variant(MinibatchSettings, build_minibatch),
+    Variant(UnrolledSettings, build_unrolled),
+    Variant(WGANGPSettings, build_wgan_gp),
+    Variant(DiscoGANSettings, build_discogan),
+)}
+"""The GANs that the command line knows, by name."""
+
+_FIELDS = {item.name: item.metadata for variant in VARIANTS.values() for item in fields(variant.settings)}
+
+
+def on_resume(setting: str) -> Resume:
+    """Whether the setting with that name may change when a run is resumed. Settings of a user's program may not."""
+    return _FIELDS[setting]["resume"] if setting in _FIELDS else Resume.FIXED
+
+
+def is_younger(setting: str) -> bool:
+    """Whether there are run folders that are older than the setting with that name."""
+    return setting in _FIELDS and _FIELDS[setting]["younger"]
+
+
+def find(name: str) -> Variant:
+    """The variant called `name`."""
+    if name not in VARIANTS:
+        raise RunError(f"no variant is called {name!r}; there are {', '.join(sorted(VARIANTS))}")
+    return VARIANTS[name]
