@@ -75,7 +75,8 @@ class Counted:
         source = np.broadcast_to(np.float32(0), (images, 1, 1, 1))  # the planner looks at its length and its dtype
         if not convolutions._is_large(images, pairs * c.kernel**2, g):
             return by_definition  # in NumPy
-        if planner.suits_lanes(g, channels, kernels, source, adjoint):
+        if planner.suits_lanes(g, channels, kernels, source, adjoint) or (
+                not adjoint and planner.suits_thin(g, channels, kernels, source.dtype)):
             return by_definition
         tile = planner.tile_on_cpu(g, channels, kernels)
         return by_definition if tile == DIRECT else prod(tile.grid(g)) * tile.points * c.stride**2 * pairs

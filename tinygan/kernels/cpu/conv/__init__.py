@@ -2,7 +2,7 @@
 
     y[n, k, i, j] = sum over c, a, b of x[n, c, s i + a - p, s j + b - p] w[k, c, a, b]        stride s, padding p
 
-Five algorithms compute it.
+Six algorithms compute it.
 
 1. NumPy, for small convolutions. The patches of x become the rows of a matrix (im2col; Chellapilla, Puri, Simard 2006).
 2. One image in each lane of a vector register, for few channels. The sum is computed as written above, for many images at
@@ -12,6 +12,8 @@ Five algorithms compute it.
 4. Tiles of one pixel, the direct algorithm. It is like 3, but the transforms do nothing.
 5. One channel in each lane, for groups of few channels. The sum is computed as written above, for all groups in a register
    at once.
+6. One kernel in each lane, for few channels and many kernels. The sum is computed as written above. The rows of the image
+   are read as they lie in memory.
 
 The same code computes 3 and 4. Let U be the transformed weights. At each point
 
@@ -20,8 +22,8 @@ The same code computes 3 and 4. Let U be the transformed weights. At each point
 The modules, in the order in which to read them:
 
     im2col            algorithm 1
-    planner           chooses the algorithm, the tile and the shares of the threads; has all thresholds of algorithms 2 to 5
-    compiled          Python functions for algorithms 2 to 5: they provide memory and run the kernels
+    planner           chooses the algorithm, the tile and the shares of the threads; has all thresholds of algorithms 2 to 6
+    compiled          Python functions for algorithms 2 to 6: they provide memory and run the kernels
     tiled             kernel: the convolution by tiles, and its adjoint in the image
     patches           kernels: from patches of pixels to points (gather), from products back to pixels (scatter)
     weights           kernels: from weights to points, from products back to the gradient of weights
@@ -31,6 +33,8 @@ The modules, in the order in which to read them:
     lane_products     generated code: the innermost loops of `lanes`
     grouped           kernels: algorithm 5
     grouped_products  generated code: the innermost loops of `grouped`
+    thin              kernels: algorithm 6
+    thin_products     generated code: the innermost loops of `thin`
 
 `tinygan.kernels.winograd` explains tiles, points and phases, and has the matrices. `g` is a Geometry (see `ops.conv`).
 The caller's images have the axes (N, C, H, W). In memory the kernels want them channels-last, and the results are.

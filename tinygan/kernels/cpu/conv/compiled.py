@@ -12,7 +12,7 @@ import numpy as np
 
 from tinygan.kernels.activations import CODES
 from tinygan.kernels.cpu.batchnorm import compiled as normalization
-from tinygan.kernels.cpu.conv import grouped, lanes, planner, tiled
+from tinygan.kernels.cpu.conv import grouped, lanes, planner, thin, tiled
 from tinygan.kernels.cpu.conv.lane_products import ROWS_AT_ONCE
 from tinygan.kernels.cpu.conv.patches import LINE, Gather, make_gather
 from tinygan.kernels.cpu.conv.planner import Convolution, TiledPlan
@@ -52,6 +52,8 @@ def _convolve(source: Array, weight: Array, g: Any, adjoint: bool, bias: Array |
               slope: float) -> Array:
     """The map of an image. If `adjoint`: the image of a map."""
     kernels, channels, images = weight.shape[0], weight.shape[1] * g.groups, source.shape[0]
+    if not adjoint and planner.suits_thin(g, channels, kernels, source.dtype):
+        return _convolve_thin(source, weight, g, bias, activation, slope)
     if planner.suits_lanes(g, channels, kernels, source, adjoint):
         return _convolve_lanes(source, weight, g, adjoint, bias, activation, slope)
     if planner.suits_groups(g, channels, kernels):
@@ -114,6 +116,21 @@ def _convolve_lanes(source: Array, weight: Array, g: Any, adjoint: bool, bias: A
     return target
 
 
+def _convolve_thin(x: Array, weight: Array, g: Any, bias: Array | None, activation: int, slope: float) -> Array:
+    """The map of an image with few channels, with one kernel in each lane."""
+    dtype, item, (kernels, channels) = x.dtype, x.itemsize, weight.shape[:2]
+    y = empty((x.shape[0], *g.output, kernels), dtype)
+    sizes = planner.plan_thin(dtype, g, x.shape[0], channels, kernels, pool.size)
+    # (The weights are copied to where a cache line begins: vectors across two lines would take longer to read.)
+    with Scratch(weight.size * item, kernels * item, pool.size * sizes.copy_each) as (weights, shift, copy):
+        at_address(weights, (*g.kernel, channels, kernels), dtype)[...] = weight.transpose(2, 3, 1, 0)
+        at_address(shift, (kernels,), dtype)[...] = 0 if bias is None else bias
+        _run(thin.make_convolve(REALS[dtype]), thin.ConvolveThin(
+            sizes=sizes, source=address(x), target=address(y), weights=weights, bias=shift, activation=activation,
+            slope=slope, copy=copy))
+    return y
+
+
 def _convolve_groups(source: Array, weight: Array, g: Any, adjoint: bool, bias: Array | None, activation: int,
                      slope: float) -> Array:
     """`_convolve` for groups of few channels, with one channel in each lane."""
@@ -141,7 +158,9 @@ def _convolve_groups(source: Array, weight: Array, g: Any, adjoint: bool, bias: 
 def conv2d_weight_grad(x: Array, y: Array, g: Any) -> Array:
     """The adjoint in weight."""
     images, channels, kernels, dtype, item = x.shape[0], x.shape[3], y.shape[3], x.dtype, x.itemsize
-    if planner.suits_lanes(g, channels, kernels, x, False):
+    if planner.suits_thin(g, channels, kernels, dtype):
+        return _weight_grad_thin(x, y, g)
+    if planner.suits_lanes(g, channels, kernels, x, False) and not planner.is_product(g):
         return _weight_grad_lanes(x, y, g)
     if planner.suits_groups(g, channels, kernels):
         return _weight_grad_groups(x, y, g)
@@ -192,7 +211,10 @@ def _add_direct_weight_grad(c: Convolution, tile: Tile, dtype: Any, x_row: int, 
     the parts share."""
     item, real, kernels = dtype.itemsize, REALS[dtype], c.weight.kernels
     depth, count = c.phases * c.weight.channels, c.tiles.images * c.tiles.high * c.tiles.wide
-    v_plane, patch_each = planner.plane_bytes(count, x_row), planner.patch_bytes(c, tile, item)
+    in_place = (c.tiles.high, c.tiles.wide, c.image.height, c.image.width) == (1, 1, c.weight.height, c.weight.width)
+    if in_place:  # each kernel covers the whole image, which is a row of V as it lies in memory
+        x_row = c.image.height * c.image.width * c.image.pixel_bytes
+    v_plane, patch_each = 0 if in_place else planner.plane_bytes(count, x_row), planner.patch_bytes(c, tile, item)
     kernel_bytes = c.weight.channels * c.weight.height * c.weight.width * item
     pieces = max(1, count // planner.DIRECT_GRADIENT_LEAST_TERMS)
     passes = -(-kernels * pieces * depth * item // planner.DIRECT_GRADIENT_PRODUCTS_BYTES)
@@ -202,8 +224,11 @@ def _add_direct_weight_grad(c: Convolution, tile: Tile, dtype: Any, x_row: int, 
     longest = int(np.diff(starts).max())
     panels = planner.whole_lines(gemm.scratch_elements(at_once, depth, longest, False, False, dtype) * item)
     with Scratch(v_plane, products_bytes, pool.size * panels, pool.size * patch_each) as (v, products, memory, patch):
-        _run(make_gather(real), Gather(side=c.image, tiles=c.tiles, pixels=x, v=v, v_row=x_row, v_plane=v_plane, patch=patch,
-                                       patch_each=patch_each))
+        if in_place:
+            v = x
+        else:
+            _run(make_gather(real), Gather(side=c.image, tiles=c.tiles, pixels=x, v=v, v_row=x_row, v_plane=v_plane,
+                                           patch=patch, patch_each=patch_each))
         for k in range(0, kernels, at_once):
             some = min(at_once, kernels - k)
             plane = planner.plane_bytes(some, depth * item)
@@ -230,7 +255,7 @@ def _multiply_pieces(dtype: Any, y: int, y_row: int, v: int, v_row: int, product
     table["b"], table["b_step"], table["b_column"] = v + starts[:-1] * v_row, v_row // item, 1
     table["c"], table["c_stride"] = products + np.arange(pieces) * plane, depth
     table["m"], table["n"], table["k"] = kernels, depth, np.diff(starts)
-    table["split_rows"] = 1
+    table["split_rows"] = int(kernels >= pool.size * microkernel.ROWS)
     _run(gemm.make_batch(REALS[dtype]), gemm.Batch(
         products=address(table), size=pieces, shares=_shares(pieces, pool.size), scratch=memory,
         scratch_elements=memory_each // item))
@@ -258,6 +283,20 @@ def _weight_grad_lanes(x: Array, y: Array, g: Any) -> Array:
         found = at_address(sums, (pool.size, height, rows, kernels, lane_count), x.dtype)
         gradient = found[:, :, :width * channels].sum((0, 4)).reshape(height, width, channels, kernels)
     return contiguous(gradient.transpose(3, 2, 0, 1))
+
+
+def _weight_grad_thin(x: Array, y: Array, g: Any) -> Array:
+    """The gradient of the weight for few channels and many kernels, with one kernel in each lane."""
+    channels, kernels, (height, width) = x.shape[3], y.shape[3], g.kernel
+    sizes = planner.plan_thin(x.dtype, g, x.shape[0], channels, kernels, pool.size)
+    run = -(-sizes.run // sizes.taps) * sizes.taps
+    plane = run * kernels * x.itemsize
+    with Scratch(pool.size * sizes.copy_each, pool.size * height * plane) as (copy, sums):
+        _run(thin.make_weight_grad(REALS[x.dtype]), thin.WeightGradThin(
+            sizes=sizes, source=address(x), target=address(y), copy=copy, sums=sums, sums_each=height * plane,
+            sums_plane=plane))
+        found = at_address(sums, (pool.size, height, run, kernels), x.dtype).sum(0)
+    return contiguous(found[:, :sizes.run].reshape(height, width, channels, kernels).transpose(3, 2, 0, 1))
 
 
 def _weight_grad_groups(x: Array, y: Array, g: Any) -> Array:

@@ -13,10 +13,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from tinygan.kernels.cpu.conv import grouped, lanes
+from tinygan.kernels.cpu.conv import grouped, lanes, thin
 from tinygan.kernels.cpu.conv.grouped_products import kernels_at_once
 from tinygan.kernels.cpu.conv.lane_products import ENTRY_BYTES, PIXELS_AT_ONCE, ROWS_AT_ONCE
 from tinygan.kernels.cpu.conv.patches import LINE, Side, Tiles
+from tinygan.kernels.cpu.conv.thin_products import TAPS_AT_ONCE
 from tinygan.kernels.cpu.conv.tile_transforms import transform_by
 from tinygan.kernels.cpu.conv.tiled import Sizes
 from tinygan.kernels.cpu.conv.weights import Weight
@@ -45,6 +46,8 @@ MOST_PACKED_BYTES_TO_KEEP = 16 * 2**20  # larger packed weights are packed as ne
 V_BYTES = 256 * 1024  # the size of V, for the second-level cache
 LEAST_TILES_AT_ONCE = 36  # even if their V is larger
 MOST_TILES_AT_ONCE = 512  # even if their V is smaller
+THIN_BAND_BYTES = 128 * 1024  # the size of a band of the map, with one kernel in each lane
+THIN_LEAST_BANDS = 4  # for each part, so that the parts share them evenly
 GRADIENT_V_BYTES = 16 * 2**20  # the size of V of images and maps, for the gradient of a weight; at least one image is taken
 GRADIENT_PRODUCTS_BYTES = 512 * 1024  # the products of a part, for the second-level cache
 GRADIENT_PANELS_AT_ONCE = 4  # panels of a block, over all phases; a panel is as wide as the micro-kernel
@@ -63,6 +66,18 @@ def suits_lanes(g: Any, channels: int, kernels: int, source: np.ndarray[Any, Any
     if source.shape[0] < lanes_of(REALS[source.dtype]):
         return adjoint and channels <= MOST_CHANNELS_IN_LANES and source.shape[0] > 1
     return channels * kernels <= MOST_CHANNEL_PAIRS_IN_LANES or min(channels, kernels) <= MOST_CHANNELS_IN_LANES
+
+
+def suits_thin(g: Any, channels: int, kernels: int, dtype: Any) -> bool:
+    """Whether one kernel in each lane is the fastest algorithm for the map of an image, or the gradient of the weight."""
+    if g.groups != 1 or g.dilation[1] != 1 or g.algorithm == "tiled":
+        return False
+    return channels <= MOST_CHANNELS_IN_LANES and kernels % lanes_of(REALS[dtype]) == 0
+
+
+def is_product(g: Any) -> bool:
+    """Whether each kernel covers the whole image once, so that the image in memory is the row of a matrix product."""
+    return g.output == (1, 1) and g.kernel == g.input and g.padding == (0, 0) and g.groups == 1
 
 
 def suits_groups(g: Any, channels: int, kernels: int) -> bool:
@@ -272,6 +287,25 @@ def plan_lanes(dtype: Any, g: Any, images: int, channels: int, kernels: int, adj
 def table_bytes(g: Any) -> int:
     """The bytes of the table with one entry for each row of the kernel."""
     return whole_lines(ENTRY_BYTES * g.kernel[0])
+
+
+# With one kernel in each lane
+
+
+@lru_cache(1024)
+def plan_thin(dtype: Any, g: Any, images: int, channels: int, kernels: int, parts: int) -> thin.ThinSizes:
+    """The sizes of a convolution as the kernels in `thin` take them."""
+    item, run = dtype.itemsize, g.kernel[1] * channels
+    taps = min(TAPS_AT_ONCE, key=lambda taps: -(-run // taps) * taps)
+    band = max(1, min(g.output[0], THIN_BAND_BYTES // (g.output[1] * kernels * item)))
+    band = min(band, max(1, images * g.output[0] // (THIN_LEAST_BANDS * parts)))
+    columns = max(g.padding[1] + g.input[1], (g.output[1] - 1) * g.stride[1] + g.kernel[1])
+    row, rows = columns * channels * item, (band - 1) * g.stride[0] + (g.kernel[0] - 1) * g.dilation[0] + 1
+    return thin.ThinSizes(
+        images=images, height=g.input[0], width=g.input[1], channels=channels, map_height=g.output[0], map_width=g.output[1],
+        kernels=kernels, stride_high=g.stride[0], stride_wide=g.stride[1], top=g.padding[0], left=g.padding[1],
+        dilation=g.dilation[0], kernel_height=g.kernel[0], run=run, band=band, row=row,
+        copy_each=whole_lines(rows * row + taps * item), taps=taps)
 
 
 # In groups, with a channel in each lane

@@ -139,9 +139,10 @@ def make_reorder(real: Any) -> int:
         weight, channels, phases = t.weight, t.weight.channels, t.weight.phases_high * t.weight.phases_wide
         products, plane, gradient, patch = t.products, t.products_plane, t.gradient, t.patch + part * t.patch_each
         accumulate = t.accumulate != 0
-        for k in range(t.kernels * part // parts, t.kernels * (part + 1) // parts):
-            for c in range(0, channels, lanes):
-                write_gradient(weight, products + (k * phases * channels + c) * item, channels * item, plane, gradient, k, c,
-                               accumulate, patch)
+        blocks = (channels + lanes - 1) // lanes
+        for unit in range(t.kernels * blocks * part // parts, t.kernels * blocks * (part + 1) // parts):
+            k, c = unit // blocks, unit % blocks * lanes
+            write_gradient(weight, products + (k * phases * channels + c) * item, channels * item, plane, gradient, k, c,
+                           accumulate, patch)
 
     return reorder
