@@ -52,7 +52,7 @@ def train_two(unfinished):
     """Two epochs, in halves if `unfinished` is there."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(changes, "SHIFT", 0)
-        return metrics.train_classifier(TRAIN, TEST, 2, unfinished=unfinished)
+        return metrics.train_classifier(TRAIN.limit(384), TEST, 2, unfinished=unfinished)
 
 
 def real(dataset):
@@ -91,16 +91,16 @@ def test_it_is_kept_and_taken_from_the_cache(cache, monkeypatch, capsys):
 
 
 def test_a_training_that_was_stopped_goes_on_and_ends_the_same(cache, monkeypatch, capsys):
-    whole = metrics.digit_classifier(TRAIN, TEST)
+    whole = metrics.digit_classifier(TRAIN.limit(384), TEST)
     (path,) = cache.glob("digits-*")
     path.unlink()
     with monkeypatch.context() as patch, pytest.raises(ZeroDivisionError):
         patch.setattr(digits, "changed_sets", lambda *_: 1 / 0)  # after the last epoch
-        metrics.digit_classifier(TRAIN, TEST)
+        metrics.digit_classifier(TRAIN.limit(384), TEST)
     assert [found.suffix for found in cache.glob("digits-*")] == [".unfinished"]
-    assert metrics.digit_classifier(TRAIN, TEST).changed == whole.changed
+    assert metrics.digit_classifier(TRAIN.limit(384), TEST).changed == whole.changed
     assert [found.suffix for found in cache.glob("digits-*")] == [".safetensors"]
-    loss, calls = digits._loss, iter(range(15))
+    loss, calls = digits._loss, iter(range(4))  # three batches an epoch
     halves = cache.parent / "halves"
     with monkeypatch.context() as patch, pytest.raises(StopIteration):
         patch.setattr(digits, "_loss", lambda *given: (next(calls), loss(*given))[1])
