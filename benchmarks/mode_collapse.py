@@ -219,7 +219,7 @@ def read(path: Path, experiment: str) -> dict[str, Any]:
     result: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     if result["experiment"] != experiment:
         raise RuntimeError(f"{path} has rows of {result['experiment']!r}, not of {experiment!r}")
-    if tasks.TASKS[experiment].classifier is not None:
+    if experiment in tasks.TASKS and tasks.TASKS[experiment].classifier is not None:
         for row in result["rows"]:
             row.setdefault(VERSION, 1)  # the first version did not write its number
     return result

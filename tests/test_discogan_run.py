@@ -136,6 +136,7 @@ def test_the_share_of_kept_classes_of_real_digits(tmp_path, monkeypatch, capsys)
 
     class Knows(tuple):
         accuracy = 0.75
+        version = 2
 
         def __call__(self, images):
             known = whole["test"].batch(np.arange(30)).reshape(30, -1)
