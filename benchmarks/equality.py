@@ -18,6 +18,7 @@ GRADIENT_TOLERANCE = 1e-8  # relative L2, float64, parameter by parameter
 LOSS_TOLERANCE = 1e-4  # relative, float32
 ROUNDING_TOLERANCE = 1e-2  # relative L2, float32 against float64, parameter by parameter
 MOVE_TOLERANCE = 1e-2  # of the learning rate
+VANISHING = 1e-12  # relative to the network's largest gradient, float64: a critic's last bias has no influence
 GROUPS = {
     "discriminator": "discriminator gradients", "generator": "generator gradients", "statistics": "running statistics",
 }  # fmt: skip
@@ -80,7 +81,9 @@ def check_rounding(evidence: Evidence) -> float:
     """The largest relative L2 error of a float32 gradient, compared with the subject's own float64 gradient."""
     worst = 0.0
     for player in ("discriminator", "generator"):
-        for name, exact in getattr(evidence.double, player).items():
+        gradients = getattr(evidence.double, player)
+        for name in gradients.keys() - vanishing(gradients):
+            exact = gradients[name]
             error = relative_l2(getattr(evidence.single, player)[name], exact)
             if not error <= ROUNDING_TOLERANCE:
                 raise DifferentWorkError(
@@ -93,8 +96,10 @@ def check_rounding(evidence: Evidence) -> float:
 
 def check_moves(evidence: Evidence, learning_rate: float) -> None:
     """Raise DifferentWorkError unless Adam's first update has moved the parameters by about the learning rate."""
+    still = {f"{player}.{name}" for player in ("generator", "discriminator")
+             for name in vanishing(getattr(evidence.double, player))}
     for name, move in evidence.moves.items():
-        if not abs(move / learning_rate - 1) <= MOVE_TOLERANCE:
+        if name not in still and not abs(move / learning_rate - 1) <= MOVE_TOLERANCE:
             raise DifferentWorkError(
                 f"{evidence.name}: its first training step moved {name} by {move:.3g} (median); Adam moves it by the "
                 f"learning rate, {learning_rate:g}"
@@ -118,7 +123,11 @@ def compare(reference: Evidence, other: Evidence) -> dict[str, float]:
                 raise DifferentWorkError(f"{pair}: of the float64 {what}, {name} came as {value.dtype}")
         if not expected:
             continue  # a model without batch norm has no statistics
-        errors = {name: relative_l2(got[name], expected[name]) for name in expected}
+        zeros = vanishing(expected) if group != "statistics" else set()
+        if group != "statistics" and zeros != vanishing(got):
+            raise DifferentWorkError(f"{pair} disagree about the {what}: zero is that of {sorted(vanishing(got))} and of "
+                                     f"{sorted(zeros)}")
+        errors = {name: 0.0 if name in zeros else relative_l2(got[name], expected[name]) for name in expected}
         worst = max(errors, key=lambda name: np.inf if np.isnan(errors[name]) else errors[name])
         if not errors[worst] <= GRADIENT_TOLERANCE:
             raise DifferentWorkError(
@@ -136,6 +145,13 @@ def compare(reference: Evidence, other: Evidence) -> dict[str, float]:
             )
         result[loss] = error
     return result
+
+
+def vanishing(gradients: Weights) -> set[str]:
+    """The names of the gradients that are zero but for rounding."""
+    sizes = {name: float(np.linalg.norm(gradient)) for name, gradient in gradients.items()}
+    largest = max(sizes.values(), default=0.0)
+    return {name for name, size in sizes.items() if size <= VANISHING * largest}
 
 
 def relative_l2(got: np.ndarray, expected: np.ndarray) -> float:

@@ -4,6 +4,9 @@ It is the time of the step's matrix products, as tinygan's algorithms execute th
 for a product of 1024 x 1024 x 1024, plus the time that the bytes of Adam's pass take at the rate of a large copy. Everything
 else (activations, batch norm, noise, losses, moving what the products read and write) counts as nothing.
 
+With penalties, a discriminator of piecewise linear layers has two passes more, and the products of its slopes count: see
+`passes`. Interpolation between sizes counts as nothing.
+
 A step is one round of Algorithm 1 (Goodfellow et al. 2014): an update of the discriminator on N real and N generated images,
 then one of the generator on N images.
 """
@@ -15,7 +18,19 @@ from dataclasses import dataclass
 from math import prod
 from typing import Any, NamedTuple
 
-from models import BatchNorm, Conv, ConvTranspose, Dense, Layer, Layers, Model, Reshape
+from models import (
+    Basis,
+    Bilinear,
+    Conv,
+    ConvTranspose,
+    Dense,
+    Layers,
+    Model,
+    Projection,
+    Reshape,
+    Residual,
+    with_parameters,
+)
 
 ADAM_BYTES = 28  # for each parameter in float32: reads it, its gradient and both moments, and writes all but the gradient
 
@@ -29,15 +44,31 @@ class Pass(NamedTuple):
     weight_gradients: bool
     input_gradients: str
     """Of which layers the gradient by the input is computed: "none", "all", or all "but the first" one."""
+    forward: str = "all"
+    """Which layers are computed forward: "none", "all", or all "but the last" one."""
 
 
-PASSES = (
-    Pass("generator", 1, False, "none"),  # the generated images for the discriminator's update
-    Pass("discriminator", 2, True, "but the first"),
-    Pass("generator", 1, True, "but the first"),
-    Pass("discriminator", 1, False, "all"),  # on the way back to the generator
-)
-"""All passes of a training step."""
+def slopes(batches: int) -> tuple[Pass, ...]:
+    """What the slopes of so many batches of images cost that have been through the discriminator: the gradients by its
+    inputs, whose own way back is a pass forward, with gradients of the weights. (The scores are not needed again.)"""
+    return (Pass("discriminator", batches, False, "all", forward="none"),
+            Pass("discriminator", batches, True, "none", forward="but the last"))
+
+
+def passes(model: Model) -> tuple[Pass, ...]:
+    """All passes of a training step. Where nothing but the slopes is wanted, the first pass is only forward: leaky ReLU has
+    no second derivative."""
+    penalties = dict(model.penalties)
+    both = penalties.keys() & {"r1", "r2"}
+    return (
+        Pass("generator", 1, False, "none"),  # the generated images for the discriminator's update
+        Pass("discriminator", 2, True, "but the first"),
+        Pass("generator", 1, True, "but the first"),
+        Pass("discriminator", 1, False, "all"),  # on the way back to the generator
+        *([Pass("discriminator", 1, False, "none")] if model.cost == "relativistic" else []),  # real images beside them
+        *(slopes(len(both)) if both else ()),
+        *([Pass("discriminator", 1, False, "none"), *slopes(1)] if "gradient-penalty" in penalties else []),
+    )
 
 
 @dataclass(frozen=True)
@@ -69,9 +100,11 @@ class Counted:
         if isinstance(c, ConvTranspose):
             larger, smaller, channels, kernels = smaller, larger, kernels, channels
         g = Geometry((larger,) * 2, (c.kernel,) * 2, (smaller,) * 2, (c.stride,) * 2, (c.padding,) * 2, (1, 1), 1)
-        pairs = channels * kernels
+        pairs = channels * kernels // c.groups
         by_definition = smaller**2 * c.kernel**2 * pairs
         adjoint = role == ("forward" if isinstance(c, ConvTranspose) else "input")
+        if c.groups > 1:
+            return by_definition
         source = np.broadcast_to(np.float32(0), (images, 1, 1, 1))  # the planner looks at its length and its dtype
         if not convolutions._is_large(images, pairs * c.kernel**2, g):
             return by_definition  # in NumPy
@@ -93,6 +126,15 @@ def counted(layers: Layers, size: int) -> Iterator[Counted]:
     for layer in layers:
         if isinstance(layer, Reshape):
             size = layer.shape[1]
+        elif isinstance(layer, Residual):
+            yield from counted(layer.block, size)
+        elif isinstance(layer, Bilinear):
+            size = int(size * layer.scale)
+        elif isinstance(layer, Basis):
+            yield Counted(Dense(layer.inputs, layer.channels, False), size)
+            size = layer.size
+        elif isinstance(layer, Projection):
+            yield Counted(Dense(layer.channels, 1, False), size)
         elif isinstance(layer, Dense):
             yield Counted(layer, size)
         elif isinstance(layer, Conv):
@@ -106,21 +148,20 @@ def operations(model: Model, batch: int) -> dict[str, int]:
     players: dict[str, Layers] = {"generator": model.generator, "discriminator": model.discriminator}
     side = model.image_shape[-1] if model.convolutional else 1
     found = dict.fromkeys(("forward", "input", "weight"), 0)
-    for way in PASSES:
-        for number, layer in enumerate(counted(players[way.player], side)):
+    for way in passes(model):
+        layers = list(counted(players[way.player], side))
+        for number, layer in enumerate(layers):
+            ahead = way.forward == "all" or (way.forward == "but the last" and number + 1 < len(layers))
             back = way.input_gradients == "all" or (way.input_gradients == "but the first" and number > 0)
-            for role, happens in (("forward", True), ("input", back), ("weight", way.weight_gradients)):
+            for role, happens in (("forward", ahead), ("input", back), ("weight", way.weight_gradients)):
                 found[role] += happens * way.batches * layer.operations(batch, role)
     return found
 
 
 def parameters(model: Model) -> int:
     """The number of parameters of both networks."""
-
-    def of(layer: Layer) -> int:
-        return sum(map(prod, layer.parameter_shapes().values())) if isinstance(layer, Dense | Conv | BatchNorm) else 0
-
-    return sum(map(of, (*model.generator, *model.discriminator)))
+    return sum(prod(shape) for layers in (model.generator, model.discriminator) for _, layer in with_parameters(layers)
+               for shape in layer.parameter_shapes().values())
 
 
 def floor(counts: Mapping[str, int], parameters: int, products: Mapping[str, list[float]],

@@ -4,6 +4,7 @@ A variant is made of words. `jit`: always there. `nhwc` or `nchw`: the layout of
 real and generated examples as one batch. `rbg`: the noise is drawn with XLA's bit generator instead of JAX's default,
 threefry.
 """
+from collections.abc import Iterator
 from functools import partial
 
 import jax
@@ -12,7 +13,9 @@ import numpy as np
 from jax.nn import softplus
 from models import (
     Adam,
+    Basis,
     BatchNorm,
+    Bilinear,
     Conv,
     ConvTranspose,
     Dense,
@@ -22,12 +25,15 @@ from models import (
     Layers,
     LeakyReLU,
     Model,
+    Projection,
     ReLU,
     Reshape,
+    Residual,
     Start,
     Tanh,
     Weights,
     running_statistics,
+    with_parameters,
 )
 
 Parameters = dict[str, jax.Array]
@@ -57,7 +63,12 @@ def from_numpy(layers: Layers, weights: Weights, images: str) -> Parameters:
         value = value[:, :, ::-1, ::-1] if isinstance(layer, ConvTranspose) else value
         return jnp.array(value.transpose(axes))
 
-    return {name: convert(layers[int(name.split(".")[0])], value) for name, value in weights.items()}
+    return {name: convert(layer, weights[name]) for name, layer in layers_of(layers)}
+
+
+def layers_of(layers: Layers) -> Iterator[tuple[str, Layer]]:
+    """The name of every parameter, with its layer."""
+    return ((prefix + name, layer) for prefix, layer in with_parameters(layers) for name in layer.parameter_shapes())
 
 
 def to_numpy(layers: Layers, parameters: Parameters, images: str) -> Weights:
@@ -68,7 +79,7 @@ def to_numpy(layers: Layers, parameters: Parameters, images: str) -> Weights:
         value = value.transpose(np.argsort(axes))
         return value[:, :, ::-1, ::-1] if isinstance(layer, ConvTranspose) else value
 
-    return {name: convert(layers[int(name.split(".")[0])], np.array(value)) for name, value in parameters.items()}
+    return {name: convert(layer, np.array(parameters[name])) for name, layer in layers_of(layers)}
 
 
 def initial_statistics(layers: Layers, dtype: np.dtype) -> Parameters:
@@ -87,17 +98,43 @@ def convolve(layer: Conv, weight: jax.Array, x: jax.Array, images: str) -> jax.A
         strides, gaps, padding = 1, layer.stride, layer.kernel - 1 - layer.padding
     return jax.lax.conv_general_dilated(
         x, weight, (strides, strides), [(padding, padding)] * 2, lhs_dilation=(gaps, gaps),
-        dimension_numbers=(images, kernel, images),
+        dimension_numbers=(images, kernel, images), feature_group_count=layer.groups,
     )  # fmt: skip
 
 
-def apply(layers: Layers, parameters: Parameters, statistics: Parameters, x: jax.Array,
-          images: str) -> tuple[jax.Array, Parameters]:
-    """The output in training mode, and the running statistics with this batch in them."""
+def resized(x: jax.Array, scale: float, images: str) -> jax.Array:
+    """Images at twice or half the size. (Half of it is the mean of 2 x 2 pixels.)"""
+    height, width = (x.shape[axis] for axis in (images.index("H"), images.index("W")))
+    if scale > 1:
+        shape = list(x.shape)
+        shape[images.index("H")], shape[images.index("W")] = 2 * height, 2 * width
+        return jax.image.resize(x, shape, "bilinear")
+    if images == "NHWC":
+        return x.reshape(len(x), height // 2, 2, width // 2, 2, -1).mean((2, 4))
+    return x.reshape(len(x), -1, height // 2, 2, width // 2, 2).mean((3, 5))
+
+
+def apply(layers: Layers, parameters: Parameters, statistics: Parameters, x: jax.Array, images: str,
+          prefix: str = "") -> tuple[jax.Array, Parameters]:
+    """The output in training mode, and the running statistics with this batch in them. prefix: what the names of the
+    parameters begin with."""
     statistics = dict(statistics)
     per_channel = (1, 1, 1, -1) if images == "NHWC" else (1, -1, 1, 1)
-    for i, layer in enumerate(layers):
+    for index, layer in enumerate(layers):
+        i = f"{prefix}{index}"
         match layer:
+            case Residual(block):
+                x = x + apply(block, parameters, statistics, x, images, f"{i}.block.")[0]
+            case Bilinear(scale):
+                x = resized(x, scale, images)
+            case Basis():
+                image, axes = parameters[f"{i}.image"], (1, 2, 0)
+                scales = (x @ parameters[f"{i}.scales.weight"].T).reshape(len(x), *per_channel[1:])
+                x = scales * (image.transpose(axes) if images == "NHWC" else image)
+            case Projection():
+                image = parameters[f"{i}.image"]
+                x = jnp.einsum("nhwc,chw->nc" if images == "NHWC" else "nchw,chw->nc", x, image)
+                x = x @ parameters[f"{i}.scores.weight"].T
             case Dense():
                 x = x @ parameters[f"{i}.weight"]
             case Conv():
@@ -149,13 +186,25 @@ def adam_state(parameters: Parameters) -> dict:
     return {"m": zeros(), "v": zeros(), "t": jnp.zeros(())}
 
 
+D_COSTS = {  # of the scores of real and of generated examples
+    "non-saturating": lambda r, f: softplus(-r).mean() + softplus(f).mean(),
+    "wasserstein": lambda r, f: f.mean() - r.mean(),
+    "relativistic": lambda r, f: softplus(f - r).mean(),
+}
+G_COSTS = {
+    "non-saturating": lambda r, f: softplus(-f).mean(),
+    "wasserstein": lambda r, f: -f.mean(),
+    "relativistic": lambda r, f: softplus(r - f).mean(),
+}
+
+
 class Subject:
     def __init__(self, model: Model, start: Start, variant: str, threads: int) -> None:
         jax.config.update("jax_enable_x64", start.real.dtype == np.float64)
         words = variant.split()
         self.model, self.count, self.joined = model, threads, "joined" in words
         self.images = "NHWC" if "nhwc" in words else "NCHW"
-        self.shape = start.d_noise.shape
+        self.shape, self.shares = start.d_noise.shape, jnp.array(start.shares)
         self.real = jnp.array(start.real.transpose(TO_NHWC) if model.convolutional and self.images == "NHWC" else start.real)
         g = from_numpy(model.generator, start.generator, self.images)
         d = from_numpy(model.discriminator, start.discriminator, self.images)
@@ -167,31 +216,60 @@ class Subject:
         }  # fmt: skip
         self.jitted = jax.jit(self._step, donate_argnums=0)
 
-    def _d_loss(self, d: Parameters, state: dict, real: jax.Array, z: jax.Array) -> tuple[jax.Array, Parameters]:
+    def _d_loss(self, d: Parameters, state: dict, real: jax.Array, z: jax.Array,
+                shares: jax.Array) -> tuple[jax.Array, Parameters]:
         """The loss, and the discriminator's statistics afterwards. Those of the generator do not change here."""
         discriminate = partial(apply, self.model.discriminator, d, images=self.images)
         fake, _ = apply(self.model.generator, state["g"], state["g_statistics"], z, self.images)
-        if self.joined:
-            logits, statistics = discriminate(state["d_statistics"], jnp.concatenate([real, fake]))
-            real_logits, fake_logits = logits[: len(real)], logits[len(real) :]
-        else:
-            real_logits, statistics = discriminate(state["d_statistics"], real)
-            fake_logits, statistics = discriminate(statistics, fake)
-        return softplus(-real_logits).mean() + softplus(fake_logits).mean(), statistics
+        statistics, penalties = state["d_statistics"], dict(self.model.penalties)
 
-    def _g_loss(self, g: Parameters, state: dict, z: jax.Array) -> tuple[jax.Array, Parameters]:
+        def with_slopes(x: jax.Array) -> tuple[jax.Array, jax.Array]:
+            """The scores of images, and the squared norm of the gradient of each score by its image."""
+            def total(x: jax.Array) -> tuple[jax.Array, jax.Array]:
+                scores, _ = discriminate(statistics, x)
+                return scores.sum(), scores
+
+            slopes, scores = jax.grad(total, has_aux=True)(x)
+            return scores, jnp.square(slopes).sum((1, 2, 3))
+
+        both = jnp.concatenate([real, fake]) if self.joined else None
+        squares = None
+        if "r1" in penalties and both is not None:
+            scores, squares = with_slopes(both)
+            r, f = scores[: len(real)], scores[len(real) :]
+            squares = squares[: len(real)], squares[len(real) :]
+        elif "r1" in penalties:
+            (r, of_real), (f, of_fake) = with_slopes(real), with_slopes(fake)
+            squares = of_real, of_fake
+        elif both is not None:
+            scores, statistics = discriminate(statistics, both)
+            r, f = scores[: len(real)], scores[len(real) :]
+        else:
+            r, statistics = discriminate(statistics, real)
+            f, statistics = discriminate(statistics, fake)
+        loss = D_COSTS[self.model.cost](r, f)
+        if squares is not None:
+            loss = loss + sum(penalties[name] / 2 * one.mean() for name, one in zip(("r1", "r2"), squares, strict=True))
+        elif penalties:
+            _, between = with_slopes(shares * real + (1 - shares) * fake)
+            loss = loss + penalties["gradient-penalty"] * jnp.square(jnp.sqrt(between) - 1).mean()
+        return loss, statistics
+
+    def _g_loss(self, g: Parameters, state: dict, z: jax.Array, real: jax.Array) -> tuple[jax.Array, Parameters]:
         """The loss, and the generator's statistics afterwards. Those of the discriminator do not change here."""
+        discriminate = partial(apply, self.model.discriminator, state["d"], state["d_statistics"], images=self.images)
         fake, statistics = apply(self.model.generator, g, state["g_statistics"], z, self.images)
-        logits, _ = apply(self.model.discriminator, state["d"], state["d_statistics"], fake, self.images)
-        return softplus(-logits).mean(), statistics
+        r = discriminate(real)[0] if self.model.cost == "relativistic" else None
+        return G_COSTS[self.model.cost](r, discriminate(fake)[0]), statistics
 
     def _step(self, state: dict, real: jax.Array) -> tuple[dict, tuple[jax.Array, jax.Array]]:
-        key, d_key, g_key = jax.random.split(state["key"], 3)
+        key, d_key, g_key, share_key = jax.random.split(state["key"], 4)
         state = {**state, "key": key}
         losses = []
         for player, loss, inputs in (
-            ("d", self._d_loss, (real, jax.random.normal(d_key, self.shape, real.dtype))),
-            ("g", self._g_loss, (jax.random.normal(g_key, self.shape, real.dtype),)),
+            ("d", self._d_loss, (real, jax.random.normal(d_key, self.shape, real.dtype),
+                                 jax.random.uniform(share_key, self.shares.shape, real.dtype))),
+            ("g", self._g_loss, (jax.random.normal(g_key, self.shape, real.dtype), real)),
         ):
             (value, statistics), gradients = jax.value_and_grad(loss, has_aux=True)(state[player], state, *inputs)
             parameters, moments = adam(state[player], gradients, state[f"{player}_adam"], self.model.optimiser)
@@ -206,8 +284,8 @@ class Subject:
     def gradients(self, d_noise: np.ndarray, g_noise: np.ndarray) -> Gradients:
         @jax.jit
         def both(state: dict, real: jax.Array, d_z: jax.Array, g_z: jax.Array) -> tuple:
-            of_d = jax.value_and_grad(self._d_loss, has_aux=True)(state["d"], state, real, d_z)
-            return of_d, jax.value_and_grad(self._g_loss, has_aux=True)(state["g"], state, g_z)
+            of_d = jax.value_and_grad(self._d_loss, has_aux=True)(state["d"], state, real, d_z, self.shares)
+            return of_d, jax.value_and_grad(self._g_loss, has_aux=True)(state["g"], state, g_z, real)
 
         of_d, of_g = both(self.state, self.real, jnp.array(d_noise), jnp.array(g_noise))
         ((d_value, d_statistics), d_gradients), ((g_value, g_statistics), g_gradients) = of_d, of_g

@@ -1,6 +1,7 @@
 """The GAN's step as users of tinygan have it. A variant is `captured`, as training does by itself: `tg.capture(gan.step)`,
 recorded once and replayed. Or it is `eager`: `gan.step(real)`, which runs in Python every time."""
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -26,6 +27,7 @@ from models import (
 
 import tinygan as tg
 from tinygan import nn
+from tinygan.gans import penalties
 
 
 def build(layers: Layers) -> nn.Sequential:
@@ -35,8 +37,8 @@ def build(layers: Layers) -> nn.Sequential:
                 return nn.Dense(inputs, outputs, bias)
             case ConvTranspose(inputs, outputs, kernel, stride, padding, bias):
                 return nn.ConvTranspose2d(inputs, outputs, kernel, stride, padding, bias=bias)
-            case Conv(inputs, outputs, kernel, stride, padding, bias):
-                return nn.Conv2d(inputs, outputs, kernel, stride, padding, bias=bias)
+            case Conv(inputs, outputs, kernel, stride, padding, bias, groups):
+                return nn.Conv2d(inputs, outputs, kernel, stride, padding, groups=groups, bias=bias)
             case BatchNorm(channels, eps, momentum):
                 return nn.BatchNorm(channels, eps=eps, momentum=momentum)
             case ReLU():
@@ -55,12 +57,12 @@ def build(layers: Layers) -> nn.Sequential:
 
 
 def players(model: Model) -> tuple[nn.Sequential, nn.Sequential]:
-    """(generator, discriminator). For a model with a `dcgan_width` they are tinygan's own networks, so that users' training
-    is measured."""
-    if model.dcgan_width is None:
+    """(generator, discriminator). If the model has the name of tinygan's own networks, they are those, so that users'
+    training is measured."""
+    if model.own is None:
         return build(model.generator), build(model.discriminator)
-    channels, height, width = model.image_shape
-    return tg.gans.dcgan_networks((channels, height, width), model.latent_dim, model.dcgan_width)
+    networks: Callable[..., tuple[nn.Sequential, nn.Sequential]] = getattr(tg.gans, model.own)
+    return networks(model.image_shape, model.latent_dim, model.width)
 
 
 def start_from(network: nn.Sequential, weights: Weights) -> nn.Sequential:
@@ -77,13 +79,15 @@ def training_step(gan: Any, variant: str) -> Callable[[Any], Any]:
 
 class Subject:
     def __init__(self, model: Model, start: Start, variant: str, threads: int) -> None:
-        self.real = start.real
+        self.real, self.shares = start.real, start.shares
         adam = model.optimiser
         generator, discriminator = players(model)
         self.gan = tg.gans.VanillaGAN(
             start_from(generator, start.generator),
             start_from(discriminator, start.discriminator),
             latent_dim=model.latent_dim,
+            cost=model.cost,
+            penalties=dict(model.penalties),
             g_optimizer=tg.optim.Adam(adam.lr, betas=adam.betas, eps=adam.eps),
             d_optimizer=tg.optim.Adam(adam.lr, betas=adam.betas, eps=adam.eps),
             key=tg.random.Key(0),
@@ -94,8 +98,8 @@ class Subject:
         self.train(self.real)
 
     def gradients(self, d_noise: np.ndarray, g_noise: np.ndarray) -> Gradients:
-        d_loss, d_gradients, *_ = self.gan.d_gradients(self.real, d_noise)
-        g_loss, g_gradients, *_ = self.gan.g_gradients(g_noise)
+        d_loss, d_gradients, *_ = self.with_shares(lambda: self.gan.d_gradients(self.real, d_noise))
+        g_loss, g_gradients, *_ = self.gan.g_gradients(g_noise, self.real)
         d_names, g_names = (
             [name for name, _ in network.named_parameters()] for network in (self.gan.discriminator, self.gan.generator)
         )
@@ -106,6 +110,15 @@ class Subject:
             {name: np.array(value) for name, value in zip(g_names, g_gradients, strict=True)},
             running_statistics(self.gan.generator.state_dict(), self.gan.discriminator.state_dict()),
         )
+
+    def with_shares(self, call: Callable[[], Any]) -> Any:
+        """The result of a call in which a gradient penalty takes the given shares, instead of drawing them."""
+        drawing = penalties.next_key
+        penalties.next_key = lambda: SimpleNamespace(uniform=lambda *_, **__: self.shares)
+        try:
+            return call()
+        finally:
+            penalties.next_key = drawing
 
     def weights(self) -> tuple[Weights, Weights]:
         """Copies of the weights: (generator, discriminator)."""

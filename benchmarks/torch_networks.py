@@ -3,8 +3,61 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
-from models import BatchNorm, Conv, ConvTranspose, Dense, Flatten, Layer, Layers, LeakyReLU, ReLU, Reshape, Tanh, Weights
+from models import (
+    Basis,
+    BatchNorm,
+    Bilinear,
+    Conv,
+    ConvTranspose,
+    Dense,
+    Flatten,
+    Layer,
+    Layers,
+    LeakyReLU,
+    Projection,
+    ReLU,
+    Reshape,
+    Residual,
+    Tanh,
+    Weights,
+)
 from torch import Tensor, nn
+
+
+class Sum(nn.Module):
+    """x + block(x)."""
+
+    def __init__(self, block: nn.Module) -> None:
+        super().__init__()
+        self.block = block
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.block(x)
+
+
+class Scaled(nn.Module):
+    """A learnt image times the outputs of a dense layer: see `models.Basis`."""
+
+    def __init__(self, inputs: int, channels: int, size: int) -> None:
+        super().__init__()
+        self.scales = nn.Linear(inputs, channels, bias=False)
+        self.image = nn.Parameter(torch.empty(channels, size, size))
+
+    def forward(self, z: Tensor) -> Tensor:
+        return self.scales(z)[:, :, None, None] * self.image
+
+
+class Projected(nn.Module):
+    """A dense layer of images times a learnt one, summed over pixels: see `models.Projection`."""
+
+    def __init__(self, channels: int, size: int) -> None:
+        super().__init__()
+        self.image = nn.Parameter(torch.empty(channels, size, size))
+        self.scores = nn.Linear(channels, 1, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        scores: Tensor = self.scores((x * self.image).sum((2, 3)))
+        return scores
 
 
 def build(layers: Layers, weights: Weights) -> nn.Sequential:
@@ -12,12 +65,20 @@ def build(layers: Layers, weights: Weights) -> nn.Sequential:
 
     def module(layer: Layer) -> nn.Module:
         match layer:
+            case Residual(block):
+                return Sum(nn.Sequential(*map(module, block)))
+            case Bilinear(scale):
+                return nn.Upsample(scale_factor=scale, mode="bilinear") if scale > 1 else nn.AvgPool2d(2)
+            case Basis(inputs, channels, size):
+                return Scaled(inputs, channels, size)
+            case Projection(channels, size):
+                return Projected(channels, size)
             case Dense(inputs, outputs, bias):
                 return nn.Linear(inputs, outputs, bias)
             case ConvTranspose(inputs, outputs, kernel, stride, padding, bias):
                 return nn.ConvTranspose2d(inputs, outputs, kernel, stride, padding, bias=bias)
-            case Conv(inputs, outputs, kernel, stride, padding, bias):
-                return nn.Conv2d(inputs, outputs, kernel, stride, padding, bias=bias)
+            case Conv(inputs, outputs, kernel, stride, padding, bias, groups):
+                return nn.Conv2d(inputs, outputs, kernel, stride, padding, groups=groups, bias=bias)
             case BatchNorm(channels, eps, momentum):
                 return nn.BatchNorm2d(channels, eps, momentum)
             case ReLU():

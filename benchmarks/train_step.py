@@ -2,9 +2,10 @@
 
     python benchmarks/train_step.py --model vanilla --batch 128 --against torch,jax --json result.json
 
-A step is one update of each network, with new noise for each; drawing the noise is included. Every variant of a framework
+A step is one update of each network, with new noise for each, and with the penalties of the model in the discriminator's;
+drawing the noise is included. Every variant of a framework
 has a process of its own. They take turns, with a few dozen steps in each round. The result is the median over the rounds of
-the median step in a round. Models: vanilla, dcgan28, dcgan64. See README.md in this folder.
+the median step in a round. Models: vanilla, dcgan28, dcgan64, wgan_gp, modern. See README.md in this folder.
 
     python benchmarks/train_step.py --model vanilla --against "" --before ../tinygan-of-yesterday
 
@@ -31,6 +32,15 @@ DENSE = {
     "tinygan": ["captured", "eager"],
     "torch": ["eager", "eager joined", "compiled", "compiled joined"],
     "jax": jax_flags.both_ways(["jit", "jit joined", "jit rbg", "jit joined rbg"]),
+}
+PENALISED = {  # convolutional, and nothing couples the examples of a batch
+    "tinygan": ["captured", "eager"],
+    "torch": [
+        "eager", "eager channels-last", "eager joined", "eager joined channels-last", "compiled joined",
+        "compiled functional", "compiled functional channels-last", "compiled functional joined",
+        "compiled functional joined channels-last",
+    ],
+    "jax": jax_flags.both_ways(["jit nchw", "jit nhwc", "jit joined nchw", "jit joined nhwc"]),
 }
 CONVOLUTIONAL = {  # their batch norm couples examples, so real and generated ones are not joined
     "tinygan": ["captured", "eager"],
@@ -66,7 +76,7 @@ def arguments(argv: list[str] | None = None) -> argparse.Namespace:
 
 def entries(model: Model, frameworks: list[str], only: list[str]) -> list[Entry]:
     """Every variant of every framework to run. tinygan's comes first, because the others are compared with it."""
-    variants = CONVOLUTIONAL if model.convolutional else DENSE
+    variants = DENSE if not model.convolutional else CONVOLUTIONAL if model.couples_examples else PENALISED
     return [
         (framework, variant)
         for framework in frameworks

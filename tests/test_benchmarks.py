@@ -1,4 +1,5 @@
 """The benchmarks' arithmetic and their equality check. Nothing here is about how fast anything is."""
+import dataclasses
 import importlib
 import importlib.util
 import json
@@ -210,11 +211,15 @@ def small_dcgan(models: Any, side: int) -> Any:
     return {28: lambda: models.dcgan28(1, 3, 2), 64: lambda: models.dcgan64(3, 3, 1), 128: lambda: models.dcgan128(3, 3, 1)}[side]()
 
 
-@pytest.mark.parametrize("side", [28, 64])
-def test_the_dcgan_that_is_compared_is_the_librarys(bench: Any, side: int) -> None:
-    model = small_dcgan(bench.models, side)
+def penalised(models: Any, name: str) -> Any:
+    return {"wgan_gp": lambda: models.wgan_gp(1, 3, 2), "modern": lambda: models.modern(1, 3, 16)}[name]()
+
+
+@pytest.mark.parametrize("name", [28, 64, "wgan_gp", "modern"])
+def test_the_networks_that_are_compared_are_the_librarys(bench: Any, name: Any) -> None:
+    model = small_dcgan(bench.models, name) if isinstance(name, int) else penalised(bench.models, name)
     point = bench.models.start(model, 1)
-    networks = tg.gans.dcgan_networks(model.image_shape, model.latent_dim, model.dcgan_width)
+    networks = getattr(tg.gans, model.own)(model.image_shape, model.latent_dim, model.width)
     for network, weights in zip(networks, (point.generator, point.discriminator), strict=True):
         shapes = {name: parameter.shape for name, parameter in network.named_parameters()}
         assert shapes == {name: value.shape for name, value in weights.items()}
@@ -231,16 +236,51 @@ def test_a_dcgan_step_is_the_same_work_in_torch(bench: Any, side: int) -> None:
     assert {"generator_gradients", "running_statistics"} < set(results["torch eager channels-last"])
 
 
-def test_a_dcgan_step_is_the_same_work_in_jax(bench: Any) -> None:
+@pytest.mark.oracle
+@pytest.mark.parametrize("name", ["wgan_gp", "modern"])
+def test_a_step_with_penalties_is_the_same_work_in_torch(bench: Any, name: str) -> None:
+    needs("torch")
+    model = penalised(bench.models, name)
+    assert set(bench.train_step.entries(model, ["torch"], [])) >= {("torch", "eager joined"), ("torch", "compiled functional")}
+    chosen = [("tinygan", "captured"), ("torch", "eager joined channels-last"), ("torch", "eager functional")]
+    results, failed = bench.train_step.check(model, bench.models.start(model, 4), chosen, 1)
+    assert not failed and len(results) == 3
+
+
+def test_a_penalty_of_another_weight_is_other_work(bench: Any) -> None:
+    subject_tinygan = importlib.import_module("subject_tinygan")
+    model = penalised(bench.models, "wgan_gp")
+    found = []
+    for weight in (10.0, 10.001):
+        other = dataclasses.replace(model, penalties=(("gradient-penalty", weight),))
+        point = bench.models.start(other, 4)
+        gradients = subject_tinygan.Subject(other, point, "eager", 1).gradients(point.d_noise, point.g_noise)
+        found.append(bench.equality.Evidence("x", gradients, gradients, {}))
+    with pytest.raises(bench.harness.DifferentWorkError, match="discriminator gradients"):
+        bench.equality.compare(*found)
+
+
+def test_a_gradient_that_vanishes_must_vanish_in_both_and_may_stand_still(bench: Any) -> None:
+    ours, theirs = evidence(bench, moves={"generator.0.bias": 0.0}), evidence(bench)
+    ours.double.generator["0.bias"][...] = 1e-17
+    with pytest.raises(bench.harness.DifferentWorkError, match=r"generator gradients: zero is that of \[\] and of \['0.bias'\]"):
+        bench.equality.compare(ours, theirs)
+    theirs.double.generator["0.bias"][...] = 0
+    assert bench.equality.compare(ours, theirs)["generator_gradients"] == 0
+    bench.equality.check_moves(ours, 2e-4)
+
+
+@pytest.mark.parametrize("name, variant", [(28, "jit nhwc"), ("wgan_gp", "jit nchw"), ("modern", "jit joined nhwc")])
+def test_a_step_is_the_same_work_in_jax(bench: Any, name: Any, variant: str) -> None:
     needs("jax")
-    model = small_dcgan(bench.models, 28)
+    model = small_dcgan(bench.models, name) if isinstance(name, int) else penalised(bench.models, name)
     point, found = bench.models.start(model, 4), []
-    for framework, variant in (("tinygan", "captured"), ("jax", "jit nhwc")):
+    for framework, way in (("tinygan", "captured"), ("jax", variant)):
         with bench.harness.Worker(f"subject_{framework}", 1) as worker:
-            worker.call("create", model=model, start=point, variant=variant, threads=1)
+            worker.call("create", model=model, start=point, variant=way, threads=1)
             gradients = worker.call("ask", method="gradients", d_noise=point.d_noise, g_noise=point.g_noise)
             found.append(bench.equality.Evidence(framework, gradients, gradients, {}))
-    assert "running_statistics" in bench.equality.compare(*found)
+    assert {"generator_gradients", "discriminator_gradients"} < set(bench.equality.compare(*found))
 
 
 @pytest.fixture
@@ -293,12 +333,13 @@ def test_the_floor_counts_products_by_tiles(bench: Any, role: str) -> None:
     assert counted(models.Conv(1, 64, 4, 2, 1), 28).operations(64, role) == direct
 
 
-@pytest.mark.parametrize("name", ["dense", 28, 64])
+@pytest.mark.parametrize("name", ["dense", 28, 64, "wgan_gp", "modern"])
 def test_a_step_executes_the_products_that_the_floor_counts(bench: Any, name: Any, monkeypatch: Any) -> None:
     subject_tinygan = importlib.import_module("subject_tinygan")
     from tinygan.backends import cpu
 
-    model = tiny_model(bench.models) if name == "dense" else small_dcgan(bench.models, name)
+    model = small_dcgan(bench.models, name) if isinstance(name, int) else (
+        tiny_model(bench.models) if name == "dense" else penalised(bench.models, name))
     expected = bench.floor.operations(model, 3)
     subject = subject_tinygan.Subject(model, bench.models.start(model, 3).astype("float32"), "eager", 1)
     done = []
@@ -307,7 +348,7 @@ def test_a_step_executes_the_products_that_the_floor_counts(bench: Any, name: An
         "dense_parameter_grads": lambda x, y: x.size * y.shape[1],
         "conv2d": lambda x, weight, g, *_: len(x) * math.prod(g.output) * weight.size,
         "conv2d_input_grad": lambda y, weight, g, *_: len(y) * math.prod(g.output) * weight.size,
-        "conv2d_weight_grad": lambda x, y, g: y.size * x.shape[1] * math.prod(g.kernel),
+        "conv2d_weight_grad": lambda x, y, g: y.size * x.shape[1] // g.groups * math.prod(g.kernel),
     }  # fmt: skip
     def counting(original: Any, size: Any) -> Any:
         def told(*args: Any, **options: Any) -> Any:

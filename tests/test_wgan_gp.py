@@ -78,7 +78,7 @@ def test_a_run_on_a_device_is_that_of_the_cpu(other_device: str, tmp_path: Path)
 def test_the_example_and_the_command_are_the_same_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
                                                       capsys: pytest.CaptureFixture[str]) -> None:
     np.save(tmp_path / "images.npy", DATA.images[:, 0])
-    flags = ["--epochs", "1", "--width", "2", "--batch-size", "4", "--data-dir", str(tmp_path / "images.npy")]
+    flags = ["--epochs", "1", "--width", "2", "--batch-size", "4", "--ema", "0.9", "--data-dir", str(tmp_path / "images.npy")]
     monkeypatch.setattr(sys, "argv", [str(EXAMPLE), "--run-dir", str(tmp_path / "example"), *flags])
     with pytest.raises(SystemExit) as ended:
         runpy.run_path(str(EXAMPLE), run_name="__main__")

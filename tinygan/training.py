@@ -45,6 +45,7 @@ from .runs.variants import (
     DCGANSettings,
     DiscoGANSettings,
     MinibatchSettings,
+    ModernSettings,
     UnrolledSettings,
     VanillaSettings,
     Variant,
@@ -53,9 +54,9 @@ from .runs.variants import (
 )
 from .saving import CheckpointError
 
-__all__ = ["DCGANSettings", "DiscoGANSettings", "DivergedError", "History", "Interrupted", "MinibatchSettings", "OpenedRun",
-           "RunError", "Settings", "UnrolledSettings", "VARIANTS", "VanillaSettings", "Variant", "WGANGPSettings", "main",
-           "open_run", "train", "untrained"]
+__all__ = ["DCGANSettings", "DiscoGANSettings", "DivergedError", "History", "Interrupted", "MinibatchSettings",
+           "ModernSettings", "OpenedRun", "RunError", "Settings", "UnrolledSettings", "VARIANTS", "VanillaSettings",
+           "Variant", "WGANGPSettings", "main", "open_run", "train", "untrained"]
 
 _PREVIEWS = 64
 _SAVE_SECONDS = 600.0

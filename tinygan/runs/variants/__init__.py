@@ -2,9 +2,9 @@
 share."""
 from __future__ import annotations
 
-__all__ = ["DCGANSettings", "DiscoGANSettings", "GameSettings", "MinibatchSettings", "UnrolledSettings", "VARIANTS",
-           "VanillaSettings", "Variant", "WGANGPSettings", "build_dcgan", "build_discogan", "build_minibatch",
-           "build_unrolled", "build_vanilla", "build_wgan_gp", "find", "is_younger", "on_resume"]
+__all__ = ["DCGANSettings", "DiscoGANSettings", "GameSettings", "MinibatchSettings", "ModernSettings", "UnrolledSettings",
+           "VARIANTS", "VanillaSettings", "Variant", "WGANGPSettings", "build_dcgan", "build_discogan", "build_minibatch",
+           "build_modern", "build_unrolled", "build_vanilla", "build_wgan_gp", "find", "is_younger", "on_resume"]
 
 from dataclasses import fields
 
@@ -14,6 +14,7 @@ from .dcgan import DCGANSettings, build_dcgan
 from .discogan import DiscoGANSettings, build_discogan
 from .game import GameSettings, Variant
 from .minibatch import MinibatchSettings, build_minibatch
+from .modern import ModernSettings, build_modern
 from .unrolled import UnrolledSettings, build_unrolled
 from .vanilla import VanillaSettings, build_vanilla
 from .wgan_gp import WGANGPSettings, build_wgan_gp
@@ -25,6 +26,7 @@ VARIANTS = {variant.name: variant for variant in (
     Variant(UnrolledSettings, build_unrolled),
     Variant(WGANGPSettings, build_wgan_gp),
     Variant(DiscoGANSettings, build_discogan),
+    Variant(ModernSettings, build_modern),
 )}
 """The GANs that the command line knows, by name."""
 
