@@ -25,10 +25,28 @@ class Rates:
 
 
 @dataclass(frozen=True)
+class Game:
+    """What the players of a method minimise: a cost of `tg.gans.COSTS`, and the penalties on the discriminator."""
+
+    cost: str
+    penalties: tuple[str, ...]
+
+
+GAMES = {
+    "rpgan": Game("relativistic", ("r1", "r2")),
+    "gan-r1-r2": Game("non-saturating", ("r1", "r2")),
+    "rpgan-r1": Game("relativistic", ("r1",)),
+    "gan-r1": Game("non-saturating", ("r1",)),
+}
+"""The methods that Huang et al. 2024 compare in table 1: with and without relativistic pairing, and R2."""
+
+
+@dataclass(frozen=True)
 class Task:
-    """An experiment. networks: the names of the pairs of networks to choose from. samples: how many samples are measured.
-    columns: the measures and their headings. published: rows with published results for the table. classifier: the version
-    of the classifier that the measures need, or None."""
+    """An experiment. looks: how often the samples are measured during the training. networks: the names of the pairs of
+    networks to choose from. samples: how many samples are measured. columns: the measures and their headings. published:
+    rows with published results for the table. classifier: the version of the classifier that the measures need, or None.
+    gamma: the weight of the penalties of `GAMES`."""
 
     steps: int
     batch: int
@@ -44,6 +62,7 @@ class Task:
     players: Callable[[str, str], tuple[nn.Module, nn.Module, int, Rates, str]] = field(repr=False)
     """(networks, method) -> (generator, discriminator, latent dimension, rates, noise)."""
     classifier: int | None = None
+    gamma: float = 1.0
 
 
 # -- mixtures in the plane -------------------------------------------------------------------------------------------
@@ -75,7 +94,13 @@ def planar_players(networks: str, method: str) -> tuple[nn.Module, nn.Module, in
     "leaky": the same without batch norm, whose statistics change from batch to batch and so blur the modes.
     "corners": as "leaky", but with latent vectors of 16 random signs, the corners of a cube. A generator is a continuous
     function. If its latent vectors fill the plane, it must make points between the modes. There are no latent vectors
-    between the corners, so it need not make any."""
+    between the corners, so it need not make any.
+    "r3gan": 64-256-256-2 with ReLU and 2-256-256-1 with leaky ReLU 0.2, for RpGAN + R1 + R2 (Huang et al. 2024)."""
+    if networks == "r3gan":
+        generator = nn.Sequential(nn.Dense(64, 256), nn.ReLU(), nn.Dense(256, 256), nn.ReLU(), nn.Dense(256, 2))
+        leaky = nn.LeakyReLU(0.2)
+        discriminator = nn.Sequential(nn.Dense(2, 256), leaky, nn.Dense(256, 256), leaky, nn.Dense(256, 1))
+        return generator, discriminator, 64, Rates(2e-4, 2e-4, 0.0, 0.99), "normal"
     start = None if networks in ("normed", "leaky", "corners") else nn.initializers.orthogonal(0.8)
 
     def dense(inputs: int, outputs: int) -> nn.Dense:
@@ -112,7 +137,7 @@ def planar(mixture: Mixture, published: tuple[dict[str, str], ...]) -> Task:
         return lambda key: mixture.sample(batch, key), measure
 
     return Task(
-        steps=25_000, batch=512, looks=20, samples=2500, networks=("metz", "deep", "normed", "leaky", "corners"),
+        steps=25_000, batch=512, looks=20, samples=2500, networks=("metz", "deep", "normed", "leaky", "corners", "r3gan"),
         cost="minimax",
         columns={"modes": "modes", "high_quality": "high quality, %", "reverse_kl": "reverse KL"},
         published=published, open=open_, players=planar_players,
@@ -122,9 +147,28 @@ def planar(mixture: Mixture, published: tuple[dict[str, str], ...]) -> Task:
 # -- stacked MNIST ---------------------------------------------------------------------------------------------------
 
 
+def plain_players(width: int) -> tuple[nn.Module, nn.Module]:
+    """A generator and a discriminator of two convolutions, 4x4 with stride 2, between `width` and 2 * `width` channels, and
+    two dense layers with 256 values between them. The dense layers see a digit as a whole, convolutions only 10x10 pixels.
+    Leaky ReLU 0.2; no normalisation, as in R3GAN; the generator has no tanh at its end."""
+    generator = nn.Sequential(
+        nn.Dense(64, 256), nn.LeakyReLU(0.2),
+        nn.Dense(256, 2 * width * 7 * 7), nn.Reshape(2 * width, 7, 7), nn.LeakyReLU(0.2),
+        nn.ConvTranspose2d(2 * width, width, 4, 2, 1), nn.LeakyReLU(0.2), nn.ConvTranspose2d(width, 3, 4, 2, 1),
+    )  # fmt: skip
+    discriminator = nn.Sequential(
+        nn.Conv2d(3, width, 4, 2, 1), nn.LeakyReLU(0.2), nn.Conv2d(width, 2 * width, 4, 2, 1), nn.LeakyReLU(0.2),
+        nn.Flatten(), nn.Dense(2 * width * 7 * 7, 256), nn.LeakyReLU(0.2), nn.Dense(256, 1),
+    )  # fmt: skip
+    return generator, discriminator
+
+
 def stacked_players(networks: str, method: str) -> tuple[nn.Module, nn.Module, int, Rates, str]:
     """The networks with that name. "quarter" and "half": the small networks of Metz et al. as PacGAN implemented them, named
-    after the size of the discriminator. "dcgan": those of DCGAN, with a quarter of their width or all of it."""
+    after the size of the discriminator. "dcgan": those of DCGAN, with a quarter of their width or all of it. "plain": those
+    of `plain_players`, named after their width."""
+    if networks.startswith("plain"):
+        return *plain_players(int(networks.removeprefix("plain"))), 64, Rates(1e-3, 1e-3, 0.0, 0.99), "normal"
     if networks.startswith("dcgan"):
         width = int(networks.removeprefix("dcgan"))
         generator, discriminator = tg.gans.dcgan_networks((3, 28, 28), 100, width)
@@ -184,6 +228,25 @@ def found(method: str, *values: str) -> dict[str, str]:
     return dict(zip(("method", "modes", "high_quality", "reverse_kl"), (method, *values), strict=False))
 
 
+STACKED_PUBLISHED = (
+    ("K = 0, quarter, Metz et al.", "30.6 ± 20.7", "5.99 ± 0.42", "64 M"),
+    ("K = 10, quarter, Metz et al.", "327.2 ± 74.7", "4.66 ± 0.46", "64 M"),
+    ("K = 0, half, Metz et al.", "628.0 ± 140.9", "2.58 ± 0.75", "64 M"),
+    ("K = 10, half, Metz et al.", "817.4 ± 37.9", "1.43 ± 0.12", "64 M"),
+    ("K = 0, quarter, PacGAN's table", "78.5 ± 17.6", "5.21 ± 0.19", "64 M"),
+    ("K = 0, half, PacGAN's table", "487.7 ± 34.6", "2.24 ± 0.15", "64 M"),
+    ("DCGAN, PacGAN's table", "78.9 ± 6.5", "4.50", "6.4 M"), ("PacDCGAN2", "1000", "0.06", "6.4 M"),
+    ("DCGAN, VEEGAN's table", "99", "3.4"), ("VEEGAN", "150", "2.95"),
+    ("DCGAN, GDPP's table", "427", "3.163"), ("WGAN-GP, GDPP's table", "995", "0.148"), ("GDPP", "1000", "0.135"),
+    ("WGAN-GP, R3GAN's table", "959", "0.73"), ("StyleGAN2, R3GAN's table", "940", "0.42"), ("PresGAN", "1000", "0.12"),
+    ("VAEBM", "1000", "0.087"), ("DDGAN", "1000", "0.071"), ("MEG", "1000", "0.031"),
+    ("RpGAN + R1 + R2, R3GAN's table 1", "1000", "0.0781"), ("GAN + R1 + R2, R3GAN's table 1", "693", "0.9270"),
+    ("RpGAN + R1, R3GAN's table 1", "diverges"), ("GAN + R1, R3GAN's table 1", "diverges"),
+    ("R3GAN, config E, on eight GPUs", "1000", "0.029", "10 M", "20.7 M + 20.7 M"),
+    ("uniform labels (expected)", "1000", "0.019"),
+)
+"""Method, modes, KL and, where the source gives them, images seen and parameters of generator and discriminator."""
+
 TASKS = {
     "ring": planar(tg.data.gaussian_ring(), (
         found("GAN, VEEGAN's table (radius 1, sigma 0.01)", "1", "99.3"),
@@ -199,23 +262,13 @@ TASKS = {
         found("the mixture itself (closed form)", "25", "98.9", "0.005"),
     )),
     "stacked_mnist": Task(
-        steps=500_000, batch=128, looks=5, samples=26_000, networks=("quarter", "half", "dcgan16", "dcgan64"),
+        steps=500_000, batch=128, looks=15, samples=26_000,
+        networks=("quarter", "half", "dcgan16", "dcgan64", "plain32", "plain256"),
         cost="non-saturating", classifier=digits.VERSION,
         columns={"modes": "modes", "kl": "KL", "confidence": "confidence", "classifier": "classifier, %"},
         published=tuple(
-            {"method": method, "modes": modes, "kl": kl}
-            for method, modes, kl in (
-                ("K = 0, quarter, Metz et al.", "30.6 ± 20.7", "5.99 ± 0.42"),
-                ("K = 10, quarter, Metz et al.", "327.2 ± 74.7", "4.66 ± 0.46"),
-                ("K = 0, half, Metz et al.", "628.0 ± 140.9", "2.58 ± 0.75"),
-                ("K = 10, half, Metz et al.", "817.4 ± 37.9", "1.43 ± 0.12"),
-                ("K = 0, quarter, PacGAN's table", "78.5 ± 17.6", "5.21 ± 0.19"),
-                ("K = 0, half, PacGAN's table", "487.7 ± 34.6", "2.24 ± 0.15"),
-                ("DCGAN, PacGAN's table", "78.9 ± 6.5", "4.50"), ("DCGAN, VEEGAN's table", "99", "3.4"),
-                ("DCGAN, GDPP's table", "427", "3.163"), ("PacDCGAN2", "1000", "0.06"),
-                ("uniform labels (expected)", "1000", "0.019"),
-            )
+            dict(zip(("method", "modes", "kl", "images", "parameters"), row, strict=False)) for row in STACKED_PUBLISHED
         ),
-        open=open_stacked, players=stacked_players,
+        open=open_stacked, players=stacked_players, gamma=0.5,
     ),
 }  # fmt: skip
