@@ -80,6 +80,21 @@ def test_losses_are_drawn_in_two_panels(tmp_path, monkeypatch, steps, per_epoch)
         assert image.text["Title"] == "GAN on tiny"
 
 
+def test_what_else_a_gan_reports_has_a_third_panel(tmp_path, monkeypatch):
+    import matplotlib.figure
+
+    figures = []
+    original = matplotlib.figure.Figure.suptitle
+    monkeypatch.setattr(matplotlib.figure.Figure, "suptitle",
+                        lambda self, title: (figures.append(self), original(self, title))[1])
+    measures = {"first_nats": np.arange(6) / 3, "second_nats": -np.ones(6)}
+    plotting.save_losses(tmp_path / "l.png", np.ones(6), np.ones(6), steps_per_epoch=3, title="GAN", measures=measures)
+    _, every, more = figures[0].axes
+    assert [line.get_label() for line in more.lines] == list(measures)
+    np.testing.assert_allclose([line.get_ydata() for line in more.lines], [[1 / 3, 4 / 3], [-1, -1]])
+    assert more.get_xlim() == every.get_xlim()
+
+
 def test_drawing_leaves_matplotlibs_global_state_alone(tmp_path):
     script = f"""
 import sys

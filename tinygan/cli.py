@@ -1,7 +1,8 @@
-"""The command `tinygan`: train, sample, interpolate, architecture, evaluate, classifier, info, gradcheck."""
+"""The command `tinygan`: train, sample, interpolate, traverse, architecture, evaluate, classifier, info, gradcheck."""
 from __future__ import annotations
 
-__all__ = ["architecture", "classifier", "evaluate", "gradcheck", "info", "interpolate", "main", "sample"]
+__all__ = ["architecture", "classifier", "evaluate", "gradcheck", "info", "interpolate", "main", "sample",
+           "traverse"]
 
 import argparse
 import sys
@@ -19,7 +20,7 @@ from .runs.folder import CHECKPOINT, read_checkpoint, refuse_moved_data
 from .runs.history import QUANTITIES
 from .runs.opening import is_own, no_checkpoint, open_run, run_config
 from .runs.previews import picture, translates
-from .runs.settings import Kind, complete, count, natural
+from .runs.settings import Kind, complete, count, natural, positive
 from .runs.trainable import TrainableGAN, sampler, weights_sampled
 from .runs.variants import VARIANTS, Variant, find
 from .tables import lookup
@@ -75,6 +76,18 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--out", type=Path, metavar="DIR", help="where the three pictures go (default: RUN)")
     _add_raw(command)
     command.set_defaults(action=interpolate)
+
+    command = commands.add_parser("traverse", help="draw a run's codes (of an InfoGAN), one varied at a time")
+    command.add_argument("run", type=Path, metavar="RUN", help="the run's folder")
+    command.add_argument("--rows", type=count, default=10, metavar="N", help="rows, each of other noise (default: 10)")
+    command.add_argument("--steps", type=Kind(int, lambda n: n >= 2, "a whole number of at least 2"), default=10,
+                         metavar="N", help="values of a continuous code (default: 10)")
+    command.add_argument("--limit", type=positive, default=2.0, metavar="X", help="they go from -X to X; the training has "
+                         "-1 to 1 (default: 2, as in the paper)")
+    command.add_argument("--seed", type=natural, default=0, metavar="S", help="seed of the noise (default: 0)")
+    command.add_argument("--out", type=Path, metavar="DIR", help="where the pictures go, one a code (default: RUN)")
+    _add_raw(command)
+    command.set_defaults(action=traverse)
 
     command = commands.add_parser("architecture", help="draw a run's generator or discriminator, layer by layer")
     command.add_argument("run", type=Path, metavar="RUN", help="the run's folder")
@@ -236,6 +249,17 @@ def interpolate(parsed: argparse.Namespace) -> None:
     _note_weights(gan, parsed.raw)
 
 
+def traverse(parsed: argparse.Namespace) -> None:
+    """`tinygan traverse RUN`: traverse_CODE.png for every code (figure 2 of the InfoGAN paper)."""
+    gan, config, history = open_run(parsed.run)
+    about = _titled(f"{find(config['variant']).settings.title} on {config['data']['name']}, step {len(history['d_loss'])}",
+                    weights_sampled(gan, not parsed.raw))
+    for path in previews.draw_codes(gan, parsed.out or parsed.run, about, rows=parsed.rows, steps=parsed.steps,
+                                    limit=parsed.limit, key=Key(parsed.seed).fold("traverse"), averaged=not parsed.raw):
+        print(path)
+    _note_weights(gan, parsed.raw)
+
+
 def architecture(parsed: argparse.Namespace) -> None:
     """`tinygan architecture RUN`: a figure of a network, drawn from the outputs of its layers for one latent vector."""
     from .plotting import FORMATS, save_architecture
@@ -248,7 +272,7 @@ def architecture(parsed: argparse.Namespace) -> None:
     if parsed.player == "generator":
         network, x, names = getattr(gan, "sampled_generator", gan.generator), z, ("z", "G(z)")
     else:
-        network, x, names = gan.discriminator, gan.sample(z=z), ("x", "logit")
+        network, x, names = getattr(gan.discriminator, "in_a_row", gan.discriminator), gan.sample(z=z), ("x", "logit")
     if translates(gan):  # of its networks, G_AB or D_B is drawn
         network, x, names = previews.drawn(network, x)
     title = f"{find(config['variant']).settings.title} on {config['data']['name']}: the {parsed.player}"
@@ -333,7 +357,8 @@ def _progress(config: dict[str, Any], history: dict[str, Any]) -> dict[str, Any]
     per_epoch = config.get("steps_per_epoch") or (
         config["data"]["images"] // (settings.get("d_steps", 1) * settings["batch_size"]))
     recent = slice(max(0, steps - per_epoch), steps)
-    means = {name: f"{history[name][recent].mean(dtype='float64'):.4f}" for name in QUANTITIES} if steps else {}
+    names = [*QUANTITIES, *sorted(history.keys() - {*QUANTITIES, "seconds"})]
+    means = {name: f"{history[name][recent].mean(dtype='float64'):.4f}" for name in names} if steps else {}
     return {"epoch": f"{steps // per_epoch} of {settings['epochs']}", "step": f"{steps} of {per_epoch * settings['epochs']}",
             "seconds": f"{history['seconds'][-1]:.1f}" if steps else "0", **means}
 

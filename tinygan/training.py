@@ -44,6 +44,7 @@ from .runs.variants import (
     VARIANTS,
     DCGANSettings,
     DiscoGANSettings,
+    InfoGANSettings,
     MinibatchSettings,
     ModernSettings,
     UnrolledSettings,
@@ -54,9 +55,9 @@ from .runs.variants import (
 )
 from .saving import CheckpointError
 
-__all__ = ["DCGANSettings", "DiscoGANSettings", "DivergedError", "History", "Interrupted", "MinibatchSettings",
-           "ModernSettings", "OpenedRun", "RunError", "Settings", "UnrolledSettings", "VARIANTS", "VanillaSettings",
-           "Variant", "WGANGPSettings", "main", "open_run", "train", "untrained"]
+__all__ = ["DCGANSettings", "DiscoGANSettings", "DivergedError", "History", "InfoGANSettings", "Interrupted",
+           "MinibatchSettings", "ModernSettings", "OpenedRun", "RunError", "Settings", "UnrolledSettings", "VARIANTS",
+           "VanillaSettings", "Variant", "WGANGPSettings", "main", "open_run", "train", "untrained"]
 
 _PREVIEWS = 64
 _SAVE_SECONDS = 600.0
@@ -87,7 +88,7 @@ def train(gan: TrainableGAN, dataset: Dataset, settings: Settings) -> History:
     # All checks of the arguments come first, before the folder is made.
     refuse_occupied(settings)
     _refuse_own_samples_as_data(settings, dataset)
-    history = History(steps)
+    history = History(steps, getattr(gan, "measures", ()))  # (a class of a user's own need not have it)
     backend = find_device(settings.device)
     gan.to(backend.name)
     if not settings.resume:
@@ -210,7 +211,9 @@ class _Run:
         """Read the losses of all steps started so far. On a GPU this waits for them."""
         unread, self._unread = self._unread, []
         for stats, seconds in unread:
-            self._append(Row(float(stats.d_loss), float(stats.g_loss), float(stats.d_real), float(stats.d_fake), seconds))
+            measures = tuple(float(getattr(stats, name)) for name in self._history.measures)
+            self._append(Row(float(stats.d_loss), float(stats.g_loss), float(stats.d_real), float(stats.d_fake), seconds,
+                             measures))
         self._read = time.perf_counter()
 
     def _append(self, row: Row) -> None:
@@ -262,7 +265,8 @@ class _Run:
         history, folder = self._history, self._folder
         epoch = -(-len(history) // history.steps_per_epoch)
         save_losses(folder.losses, history["d_loss"], history["g_loss"], steps_per_epoch=history.steps_per_epoch,
-                    title=self._title(epoch) + f" of {self._settings.epochs}")
+                    title=self._title(epoch) + f" of {self._settings.epochs}",
+                    measures={name: history[name] for name in history.measures})
         pictures = [path for path in map(folder.sample_path, range(1, epoch + 1)) if path.is_file()]
         if pictures:
             animate(folder.animation, pictures)

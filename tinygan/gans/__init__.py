@@ -1,9 +1,11 @@
 """The GANs. `gan` has what they share, and each variant has a file of its own. The choices that have names are tables in
 `costs`, `penalties`, `noises` and `unrolled`."""
+from tinygan.gans.codes import Codes
 from tinygan.gans.costs import COSTS, Cost
 from tinygan.gans.dcgan import IMAGE_SIZES, dcgan_networks
 from tinygan.gans.discogan import RECONSTRUCTIONS, DiscoGAN, discogan_networks
 from tinygan.gans.gan import GAN, Stats
+from tinygan.gans.infogan import InfoGAN, InfoStats, infogan_networks
 from tinygan.gans.minibatch import minibatch_networks
 from tinygan.gans.modern import MODERN_SIZES, modern_networks
 from tinygan.gans.noises import NOISES
@@ -14,4 +16,5 @@ from tinygan.gans.wgan_gp import wgan_gp_networks
 
 __all__ = ["GAN", "Stats", "VanillaGAN", "vanilla_networks", "COSTS", "Cost", "PENALTIES", "Penalty", "NOISES",
            "dcgan_networks", "IMAGE_SIZES", "minibatch_networks", "wgan_gp_networks", "modern_networks",
-           "MODERN_SIZES", "UnrolledGAN", "ORDERS", "NETWORKS", "DiscoGAN", "RECONSTRUCTIONS", "discogan_networks"]
+           "MODERN_SIZES", "UnrolledGAN", "ORDERS", "NETWORKS", "DiscoGAN", "RECONSTRUCTIONS", "discogan_networks",
+           "InfoGAN", "InfoStats", "Codes", "infogan_networks"]

@@ -40,6 +40,8 @@ class GAN:
 
     translates: ClassVar[bool] = False
     """Whether the generator translates images, instead of making them from latent vectors."""
+    measures: ClassVar[tuple[str, ...]] = ()
+    """Names of what `step` reports beside the fields of `Stats`. A run keeps and draws them too."""
 
     def __init__(self, generator: nn.Module, discriminator: nn.Module, latent_dim: int | None, *, noise: str = "normal",
                  g_optimizer: Optimizer | None = None, d_optimizer: Optimizer | None = None,

@@ -1,7 +1,7 @@
 """What a step of training reports."""
 from __future__ import annotations
 
-__all__ = ["Stats", "mean_stats", "number"]
+__all__ = ["Stats", "mean_of", "mean_stats", "number"]
 
 import math
 from collections.abc import Sequence
@@ -36,10 +36,11 @@ def number(value: Any) -> Any:
 
 def mean_stats(updates: Sequence[Stats]) -> Stats:
     """The means of several updates' statistics."""
-    return Stats(*(_mean(values) for values in zip(*updates, strict=True)))
+    return Stats(*(mean_of(values) for values in zip(*updates, strict=True)))
 
 
-def _mean(values: Sequence[Any]) -> Any:
+def mean_of(values: Sequence[Any]) -> Any:
+    """The mean of numbers that `number` returned."""
     if all(isinstance(value, float) for value in values):
         return math.fsum(values) / len(values)
     wide = [value.astype(np.float64) for value in values]

@@ -1,7 +1,7 @@
 """The quality of a run's images over its epochs: `quality.json` and `quality.png`."""
 from __future__ import annotations
 
-__all__ = ["Evaluation", "Examiner", "TranslationExaminer"]
+__all__ = ["CodeExaminer", "Evaluation", "Examiner", "TranslationExaminer", "category_error"]
 
 import json
 from contextlib import suppress
@@ -75,6 +75,33 @@ class Examiner:
             found = _rounded(self._judge(images))
             move(1)
         return found
+
+
+class CodeExaminer(Examiner):
+    """Measures also how well the first categorical code of an InfoGAN tells the digits apart: `category_error`, the share of
+    test images whose most probable category is not matched with their digit (see `metrics.match_categories`). It is shown
+    beside the error of the classifier, which was trained with labels."""
+
+    def prepare(self) -> Examiner:
+        """Prepare all that `examine` needs. A second call does nothing."""
+        super().prepare()
+        self.floor["category_error"] = float(f"{1 - self.about['classifier_accuracy']:.5g}")
+        return self
+
+    def examine(self, gan: Any, key: Key, averaged: bool = True) -> dict[str, float]:
+        """The measures by name. The arguments are those of `Examiner.examine`."""
+        return {**super().examine(gan, key, averaged), "category_error": float(f"{category_error(gan, self.test):.5g}")}
+
+
+def category_error(gan: Any, test: Dataset) -> float:
+    """The share of the test images, from 0 to 1, that the first categorical code of an InfoGAN puts into another category
+    than the one that is matched with their digit. The matching is made with the labels of the same images, as in the
+    paper."""
+    from tinygan import metrics
+
+    assert test.labels is not None
+    probabilities = gan.read(test.batch(np.arange(len(test))))[0][0]
+    return metrics.match_categories(probabilities.argmax(1), test.labels, probabilities.shape[1]).error
 
 
 class TranslationExaminer:

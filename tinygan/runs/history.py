@@ -5,6 +5,7 @@ __all__ = ["History", "Row"]
 
 import math
 from array import array
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -12,14 +13,15 @@ import numpy.typing as npt
 
 
 class Row(NamedTuple):
-    """One step: the losses, what the discriminator said of real and of generated images (see `gans.Stats`), and the seconds
-    of training so far."""
+    """One step: the losses, what the discriminator said of real and of generated images (see `gans.Stats`), the seconds of
+    training so far, and what the GAN reports beside these (its `measures`)."""
 
     d_loss: float
     g_loss: float
     d_real: float
     d_fake: float
     seconds: float
+    measures: tuple[float, ...] = ()
 
     def broken(self) -> str | None:
         """A phrase that says which loss is not finite; None if both are."""
@@ -29,16 +31,17 @@ class Row(NamedTuple):
         return None
 
 
-QUANTITIES = Row._fields[:-1]  # without the seconds
-HEADER = ",".join(("epoch", "step", *Row._fields))
+QUANTITIES = Row._fields[:4]  # what every run keeps of a step, but for the seconds
 
 
 class History:
-    """The rows of all steps so far. They are kept as float32 columns (the seconds as float64)."""
+    """The rows of all steps so far. They are kept as float32 columns (the seconds as float64). measures: the names of what
+    the GAN reports beside the quantities of every run; they are columns of their own, before the seconds."""
 
-    def __init__(self, steps_per_epoch: int) -> None:
+    def __init__(self, steps_per_epoch: int, measures: Sequence[str] = ()) -> None:
         self.steps_per_epoch = steps_per_epoch
-        self._columns = {name: array("f") for name in QUANTITIES}
+        self.measures = tuple(measures)
+        self._columns = {name: array("f") for name in (*QUANTITIES, *self.measures)}
         self._seconds = array("d")
 
     def __len__(self) -> int:
@@ -51,8 +54,9 @@ class History:
 
     def append(self, row: Row) -> str:
         """Add a step; returns its line in the CSV."""
-        for name, value in zip(QUANTITIES, row, strict=False):
-            self._columns[name].append(value)
+        values = row.d_loss, row.g_loss, row.d_real, row.d_fake, *row.measures
+        for column, value in zip(self._columns.values(), values, strict=True):
+            column.append(value)
         self._seconds.append(round(row.seconds, 3))
         return self._line(len(self) - 1)
 
@@ -63,21 +67,22 @@ class History:
     def mean(self, epoch: int) -> dict[str, float]:
         """The means over the steps made so far in an epoch (from 1)."""
         rows = slice((epoch - 1) * self.steps_per_epoch, epoch * self.steps_per_epoch)
-        return {name: float(np.mean(self[name][rows], dtype=np.float64)) for name in QUANTITIES}
+        return {name: float(np.mean(self[name][rows], dtype=np.float64)) for name in self._columns}
 
     def csv(self) -> str:
         """The content of `metrics.csv`."""
-        return "\n".join([HEADER, *(self._line(i) for i in range(len(self)))]) + "\n"
+        header = ",".join(("epoch", "step", *self._columns, "seconds"))
+        return "\n".join([header, *(self._line(i) for i in range(len(self)))]) + "\n"
 
     def _line(self, i: int) -> str:
-        values = ",".join(f"{self._columns[name][i]:.9g}" for name in QUANTITIES)  # nine digits identify a float32
+        values = ",".join(f"{column[i]:.9g}" for column in self._columns.values())  # nine digits identify a float32
         return f"{i // self.steps_per_epoch + 1},{i + 1},{values},{self._seconds[i]:.3f}"
 
     def state(self) -> dict[str, npt.NDArray[Any]]:
         """The columns as arrays for a checkpoint."""
-        return {**{name: self[name] for name in QUANTITIES}, "seconds": np.array(self._seconds, dtype=np.float64)}
+        return {**{name: self[name] for name in self._columns}, "seconds": np.array(self._seconds, dtype=np.float64)}
 
     def load(self, state: dict[str, npt.NDArray[Any]]) -> None:
         """Load what `state` returned."""
-        self._columns = {name: array("f", state[name].astype(np.float32).tobytes()) for name in QUANTITIES}
+        self._columns = {name: array("f", state[name].astype(np.float32).tobytes()) for name in self._columns}
         self._seconds = array("d", state["seconds"].astype(np.float64).tobytes())

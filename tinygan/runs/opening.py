@@ -102,4 +102,5 @@ def own_networks(gan: TrainableGAN, settings: Settings, image_shape: tuple[int, 
 def _signature(gan: TrainableGAN) -> tuple[Any, ...]:
     methods = tuple(getattr(type(gan), name, None) for name in ("sample", "latent"))
     shapes = {name: array.shape for name, array in gan.state_dict().items()}
-    return str(gan.generator), str(gan.discriminator), getattr(gan, "latent_dim", None), gan.noise, methods, shapes
+    vectors = getattr(gan, "latent_dim", None), getattr(gan, "codes", None), gan.noise
+    return str(gan.generator), str(gan.discriminator), *vectors, methods, shapes

@@ -1,8 +1,10 @@
 """What a run's samples are made from, and the pictures of them."""
 from __future__ import annotations
 
-__all__ = ["drawn", "inputs", "picture", "translates"]
+__all__ = ["draw_codes", "drawn", "inputs", "picture", "translates"]
 
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,6 +13,7 @@ import numpy.typing as npt
 from tinygan.data import Dataset
 from tinygan.random import Key
 
+from .errors import RunError
 from .trainable import TrainableGAN, sampler
 
 _PAIRS_IN_A_ROW = 3
@@ -47,3 +50,23 @@ def drawn(player: Any, pairs: Any) -> tuple[Any, Any, tuple[str, str]]:
     output: G_AB or D_B."""
     a, b = pairs[:, :player.channels], pairs[:, player.channels:]
     return (player.ab, a, ("a", "G_AB(a)")) if hasattr(player, "ab") else (player.b, b, ("b", "logit"))
+
+
+def draw_codes(gan: TrainableGAN, folder: Path, about: str, *, rows: int, steps: int, limit: float, key: Key,
+               averaged: bool = True) -> Iterator[Path]:
+    """Draw every code of an InfoGAN, varied from column to column, as traverse_CODE.png; gives the paths (see
+    `InfoGAN.traverse`). about: the beginning of the titles. averaged: see `sampler`. Raises RunError for a GAN that has no
+    codes."""
+    from tinygan.plotting import save_grid
+
+    if not hasattr(gan, "traverse"):
+        raise RunError("only an InfoGAN (tinygan train infogan) has codes to vary; `tinygan interpolate` draws walks "
+                       "between any latent vectors")
+    folder.mkdir(parents=True, exist_ok=True)
+    draw = sampler(gan, averaged)
+    for name, z in gan.traverse(rows, steps, limit, key).items():
+        path = folder / f"traverse_{name}.png"
+        what = "each class" if name.startswith("categorical") else f"from {-limit:g} to {limit:g}"
+        save_grid(path, draw(z=z.reshape(-1, z.shape[2])), columns=z.shape[1],
+                  title=f"{about}: {name.replace('_', ' code ')}, {what}")
+        yield path

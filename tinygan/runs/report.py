@@ -14,7 +14,7 @@ import numpy.typing as npt
 from tinygan.gans import COSTS
 
 from . import advice
-from .history import History, Row
+from .history import QUANTITIES, History, Row
 from .settings import Settings
 from .trainable import TrainableGAN
 
@@ -54,7 +54,8 @@ class Progress:
             now = time.perf_counter()
             if now - self._shown > 0.1:
                 self._shown = now
-                self._bar.set_postfix_str(_losses(row._asdict(), self._probabilities), refresh=False)
+                values = {name: getattr(row, name) for name in QUANTITIES}
+                self._bar.set_postfix_str(_losses(values, self._probabilities), refresh=False)
             self._bar.update(self._images_per_step)
 
     def stop(self) -> None:
@@ -77,8 +78,9 @@ class Progress:
 
 def _losses(values: dict[str, float], probabilities: bool) -> str:
     name = "D" if probabilities else "score"
+    measures = "".join(f"  {measure} {value:.3f}" for measure, value in values.items() if measure not in QUANTITIES)
     return (f"d_loss {values['d_loss']:.3f}  g_loss {values['g_loss']:.3f}  "
-            f"{name}(real) {values['d_real']:.2f}  {name}(fake) {values['d_fake']:.2f}")
+            f"{name}(real) {values['d_real']:.2f}  {name}(fake) {values['d_fake']:.2f}{measures}")
 
 
 def gives_probabilities(gan: TrainableGAN) -> bool:

@@ -2,9 +2,10 @@
 share."""
 from __future__ import annotations
 
-__all__ = ["DCGANSettings", "DiscoGANSettings", "GameSettings", "MinibatchSettings", "ModernSettings", "UnrolledSettings",
-           "VARIANTS", "VanillaSettings", "Variant", "WGANGPSettings", "build_dcgan", "build_discogan", "build_minibatch",
-           "build_modern", "build_unrolled", "build_vanilla", "build_wgan_gp", "find", "is_younger", "on_resume"]
+__all__ = ["DCGANSettings", "DiscoGANSettings", "GameSettings", "InfoGANSettings", "MinibatchSettings", "ModernSettings",
+           "UnrolledSettings", "VARIANTS", "VanillaSettings", "Variant", "WGANGPSettings", "build_dcgan", "build_discogan",
+           "build_infogan", "build_minibatch", "build_modern", "build_unrolled", "build_vanilla", "build_wgan_gp", "find",
+           "is_younger", "on_resume"]
 
 from dataclasses import fields
 
@@ -13,6 +14,7 @@ from ..settings import Resume
 from .dcgan import DCGANSettings, build_dcgan
 from .discogan import DiscoGANSettings, build_discogan
 from .game import GameSettings, Variant
+from .infogan import InfoGANSettings, build_infogan
 from .minibatch import MinibatchSettings, build_minibatch
 from .modern import ModernSettings, build_modern
 from .unrolled import UnrolledSettings, build_unrolled
@@ -27,6 +29,7 @@ VARIANTS = {variant.name: variant for variant in (
     Variant(WGANGPSettings, build_wgan_gp),
     Variant(DiscoGANSettings, build_discogan),
     Variant(ModernSettings, build_modern),
+    Variant(InfoGANSettings, build_infogan),
 )}
 """The GANs that the command line knows, by name."""
 
