@@ -31,7 +31,7 @@ def main(settings: tg.training.DiscoGANSettings) -> None:
         label_smoothing=settings.label_smoothing,
         g_optimizer=tg.optim.Adam(settings.g_learning_rate or settings.learning_rate, betas=settings.betas),
         d_optimizer=tg.optim.Adam(settings.learning_rate, betas=settings.betas),
-        key=tg.random.Key(settings.seed),
+        ema=settings.ema, key=tg.random.Key(settings.seed),
     )
 
     # The run: every epoch shuffles the data and makes one step per batch. Losses, samples and a checkpoint are saved.

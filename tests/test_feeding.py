@@ -32,3 +32,24 @@ def test_batches_are_those_of_the_data_set(device, kind, resident, monkeypatch):
         np.testing.assert_array_equal(backend.to_numpy(batch), data.batch(order[3 * i:3 * i + 3]))
     assert list(feeder.batches(order[:2], 3)) == []
     np.testing.assert_array_equal(tg.to_device(found[0], "cpu"), data.batch(order[:3]))
+
+
+@pytest.mark.parametrize("resident", [True, False])
+def test_labels_come_with_their_images(device, resident, monkeypatch):
+    if not resident:
+        monkeypatch.setattr(feeding, "SHARE", 0.0)
+    backend, images = devices.device(device), dataset("uint8").images
+    data = Dataset("own", images, np.arange(11) * 3 % 7, "sha256:0")
+    order = Key(4).permutation(11)
+    found = list(feeding.Feeder(data, backend, labelled=True).arguments(order, 3))
+    assert len(found) == 3
+    for i, (batch, labels) in enumerate(found):
+        chosen = order[3 * i:3 * i + 3]
+        assert type(labels) is backend.array_type and labels.dtype == np.int64
+        np.testing.assert_array_equal(backend.to_numpy(labels), data.labels[chosen])
+        np.testing.assert_array_equal(backend.to_numpy(batch), data.batch(chosen))
+    plain = list(feeding.Feeder(data, backend).arguments(order, 3))
+    assert all(len(arguments) == 1 for arguments in plain)
+    np.testing.assert_array_equal(backend.to_numpy(plain[0][0]), data.batch(order[:3]))
+    with pytest.raises(ValueError, match="own has no labels"):
+        feeding.Feeder(dataset("uint8"), backend, labelled=True)

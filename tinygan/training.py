@@ -35,6 +35,7 @@ from .runs.errors import DivergedError, Interrupted, RunError
 from .runs.evaluation import Evaluation, Examiner
 from .runs.folder import RunFolder, refuse_moved_data, refuse_occupied
 from .runs.history import History, Row
+from .runs.labels import refuse_labels, takes_labels
 from .runs.opening import OpenedRun, open_run, own_networks, untrained
 from .runs.previews import inputs, picture
 from .runs.settings import Settings, add_flags, complete
@@ -42,6 +43,7 @@ from .runs.stepping import step_of
 from .runs.trainable import TrainableGAN, weights_sampled
 from .runs.variants import (
     VARIANTS,
+    ConditionalSettings,
     DCGANSettings,
     DiscoGANSettings,
     InfoGANSettings,
@@ -55,9 +57,9 @@ from .runs.variants import (
 )
 from .saving import CheckpointError
 
-__all__ = ["DCGANSettings", "DiscoGANSettings", "DivergedError", "History", "InfoGANSettings", "Interrupted",
-           "MinibatchSettings", "ModernSettings", "OpenedRun", "RunError", "Settings", "UnrolledSettings", "VARIANTS",
-           "VanillaSettings", "Variant", "WGANGPSettings", "main", "open_run", "train", "untrained"]
+__all__ = ["ConditionalSettings", "DCGANSettings", "DiscoGANSettings", "DivergedError", "History", "InfoGANSettings",
+           "Interrupted", "MinibatchSettings", "ModernSettings", "OpenedRun", "RunError", "Settings", "UnrolledSettings",
+           "VARIANTS", "VanillaSettings", "Variant", "WGANGPSettings", "main", "open_run", "train", "untrained"]
 
 _PREVIEWS = 64
 _SAVE_SECONDS = 600.0
@@ -85,6 +87,7 @@ def train(gan: TrainableGAN, dataset: Dataset, settings: Settings) -> History:
     if steps == 0:
         raise RunError(f"{dataset.name} has {len(dataset)} images, a step takes {per_step} (d_steps {gan.d_steps} * "
                        f"batch size {settings.batch_size}): lower --batch-size")
+    settings = settings.suited(whole)
     # All checks of the arguments come first, before the folder is made.
     refuse_occupied(settings)
     _refuse_own_samples_as_data(settings, dataset)
@@ -93,6 +96,7 @@ def train(gan: TrainableGAN, dataset: Dataset, settings: Settings) -> History:
     gan.to(backend.name)
     if not settings.resume:
         _refuse_other_images(gan, dataset)
+    refuse_labels(gan, dataset)
     examiner = None if settings.evaluate is None else settings.examiner(whole, settings.data_dir)
     own = {} if advice.origin().kind == "command" else own_networks(gan, settings, dataset.image_shape)
     # NumPy need not warn about overflow, because the loop checks every loss, and all weights before it saves them.
@@ -150,7 +154,7 @@ class _Run:
         self._history, self._folder, self._own = history, folder, own
         self._per_step = gan.d_steps * settings.batch_size
         backend = find_device(settings.device)
-        self._feeder = Feeder(dataset, backend)
+        self._feeder = Feeder(dataset, backend, takes_labels(gan))
         self._waits = backend.name == "cpu"  # whether a step waits until its losses are computed
         self._round = step_of(gan, settings.capture, on_cpu=self._waits)
         self._unread: list[tuple[Any, float]] = []  # steps whose losses are still on the GPU
@@ -172,8 +176,8 @@ class _Run:
         self._saved = time.perf_counter()
         self._progress.start_epoch(epoch + 1, done, steps)
         try:
-            for i, real in enumerate(self._feeder.batches(order[done * self._per_step:], self._per_step), start=done):
-                self._step(real)
+            for i, batch in enumerate(self._feeder.arguments(order[done * self._per_step:], self._per_step), start=done):
+                self._step(*batch)
                 last = i == steps - 1
                 if signals.caught is not None and not last:
                     self._settle()
@@ -201,8 +205,8 @@ class _Run:
         if self._evaluation is not None and epoch and not more and epoch % (self._settings.evaluate or 1) == 0:
             self._evaluation.add(self._gan, epoch)
 
-    def _step(self, real: Any) -> None:
-        stats, now = self._round(real), time.perf_counter()
+    def _step(self, *batch: Any) -> None:
+        stats, now = self._round(*batch), time.perf_counter()
         self._unread.append((stats, self._earlier + now - self._started))
         if self._waits or now - self._read > _READ_SECONDS or len(self._unread) >= _READ_STEPS:
             self._settle()

@@ -25,7 +25,8 @@ class Dataset:
 
     `name`: "mnist", "glyphs", "idx:FOLDER", "images:FOLDER" or "array:FILE". `images` `(N, C, H, W)`: uint8, or float32 in
     [-1, 1]. `labels`: int64 `(N,)`, or None. `checksum` ("sha256:...") identifies the whole content, before any `limit`.
-    `bad_files`: how many files were left out because they could not be read.
+    `bad_files`: how many files were left out because they could not be read. `class_names`: the names of the labels 0, 1,
+    ..., or None.
     """
 
     name: str
@@ -33,6 +34,7 @@ class Dataset:
     labels: npt.NDArray[np.int64] | None
     checksum: str
     bad_files: int = 0
+    class_names: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
         if self.images.ndim != 4 or self.images.dtype not in (np.uint8, np.float32) or len(self.images) == 0:
@@ -41,6 +43,14 @@ class Dataset:
         if self.labels is not None and self.labels.shape != (len(self.images),):
             raise ValueError(f"Dataset {self.name}: {len(self.images)} images, but labels have shape "
                              f"{self.labels.shape}; expected ({len(self.images)},)")
+
+    @property
+    def classes(self) -> int:
+        """How many classes there are: one more than the largest label, or as many as have names. 0 if there are no
+        labels."""
+        if self.labels is None:
+            return 0
+        return len(self.class_names) if self.class_names else int(self.labels.max()) + 1
 
     def __len__(self) -> int:
         return len(self.images)

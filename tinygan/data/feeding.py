@@ -3,7 +3,8 @@ from __future__ import annotations
 
 __all__ = ["Feeder"]
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
+from contextlib import closing
 from typing import Any
 
 import numpy as np
@@ -17,10 +18,15 @@ SHARE = 0.5  # how much of a GPU's free memory a data set may take
 class Feeder:
     """Reads a data set in batches on a backend's device. If the data set fits into the GPU's memory, it is uploaded once, as
     it is (bytes stay bytes), and the GPU gathers the batches. Otherwise each batch is uploaded while the GPU works on the
-    one before."""
+    one before. labelled: whether the labels of the images come with them; then the data set must have labels."""
 
-    def __init__(self, dataset: Dataset, backend: Backend) -> None:
+    def __init__(self, dataset: Dataset, backend: Backend, labelled: bool = False) -> None:
         self._dataset, self._backend = dataset, backend
+        self._labels: Any = None
+        if labelled:
+            if dataset.labels is None:
+                raise ValueError(f"Feeder: {dataset.name} has no labels")
+            self._labels = backend.asarray(dataset.labels)
         self._images: Any = None
         if backend.name != "cpu" and dataset.images.nbytes <= SHARE * backend.device.free_memory():
             self._images = backend.asarray(np.ascontiguousarray(dataset.images))
@@ -30,7 +36,17 @@ class Feeder:
         """Whether the whole data set is on the GPU."""
         return self._images is not None
 
-    def batches(self, order: Any, size: int) -> Iterator[Any]:
+    def arguments(self, order: Any, size: int) -> Iterator[tuple[Any, ...]]:
+        """What each step takes: the images of `batches`, and their labels, int64 (size,), if the feeder is `labelled`."""
+        with closing(self.batches(order, size)) as found:
+            if self._labels is None:
+                yield from ((images,) for images in found)
+            else:
+                places = self._backend.asarray(np.ascontiguousarray(order))
+                for i, images in enumerate(found):
+                    yield images, self._labels.take(places[i * size:(i + 1) * size])
+
+    def batches(self, order: Any, size: int) -> Generator[Any]:
         """The images at order[:size], order[size:2 * size], ... as float32 (size, C, H, W) in [-1, 1]. If the last batch
         would be smaller, it is left out."""
         starts = range(0, len(order) - size + 1, size)

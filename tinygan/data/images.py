@@ -68,6 +68,7 @@ def read(folder: Path, found: Found, size: int | None = None, channels: int | No
     `background`. A 16-bit grey value becomes value / 257, rounded. (Of 16-bit colours Pillow reads the upper byte.) Of a
     file with several frames or pages, the first is used. An image is turned as its EXIF block says, if that can be read.
     Labels: if every file is in a sub-folder, the sub-folders of `folder`, in alphabetical order, are the classes 0, 1, ...
+    Their names are those of the classes.
 
     Raises a `DataError` that names the files that cannot be read or do not fit, up to 20 of them. With `skip_bad_files`,
     files that cannot be read are left out, counted (`Dataset.bad_files`) and reported. An image of another size is still an
@@ -104,11 +105,12 @@ def read(folder: Path, found: Found, size: int | None = None, channels: int | No
             f"{_named(folder, bad)}")
     _tell(folder, found, notes)
     below = [path.relative_to(folder).parts for path in shapes]
-    labels = None
+    labels, names = None, None
     if all(len(parts) > 1 for parts in below):
-        labels = np.unique([parts[0] for parts in below], return_inverse=True)[1].astype(np.int64)
+        folders, places = np.unique([parts[0] for parts in below], return_inverse=True)
+        labels, names = places.astype(np.int64), tuple(map(str, folders))
     images = images[:used]
-    return Dataset(f"images:{folder.resolve().name}", images, labels, content_checksum(images, labels), len(bad))
+    return Dataset(f"images:{folder.resolve().name}", images, labels, content_checksum(images, labels), len(bad), names)
 
 
 def _complaint(folder: Path, found: Found, bad: list[tuple[Path, str]], others: list[Path],

@@ -170,7 +170,7 @@ class DiscoGAN(VanillaGAN):
         for side in lookup(RECONSTRUCTIONS, "DiscoGAN", "reconstruction", self.reconstruction).judged:
             yield side, getattr(self._d, side)
 
-    def _inputs(self, real: Any) -> Any:
+    def _inputs(self, real: Any, *conditions: Any) -> Any:
         return real
 
     def _sides(self, pairs: Any) -> dict[str, Any]:

@@ -42,6 +42,8 @@ class GAN:
     """Whether the generator translates images, instead of making them from latent vectors."""
     measures: ClassVar[tuple[str, ...]] = ()
     """Names of what `step` reports beside the fields of `Stats`. A run keeps and draws them too."""
+    takes_labels: ClassVar[bool] = False
+    """Whether a step needs the labels of its images: step(real, labels)."""
 
     def __init__(self, generator: nn.Module, discriminator: nn.Module, latent_dim: int | None, *, noise: str = "normal",
                  g_optimizer: Optimizer | None = None, d_optimizer: Optimizer | None = None,
@@ -92,6 +94,11 @@ class GAN:
     def steps(self, value: int) -> None:
         self._steps.value = value
 
+    @property
+    def input_dim(self) -> int:
+        """How many numbers the generator gets for an image: a latent vector, and what a subclass adds to it."""
+        return self.latent_dim
+
     def step(self, real: npt.ArrayLike) -> Stats:
         """One round of training on a batch of real images."""
         raise TypeError(f"{type(self).__name__} does not define step")
@@ -131,7 +138,7 @@ class GAN:
         if z is None:
             vectors = self.latent(checks.as_count(n), as_key("sample", key, Key(0).fold("sample")))
         else:
-            vectors = moved(checks.as_latent(z, self.latent_dim, weight.dtype), backend_of(weight.array))
+            vectors = moved(checks.as_latent(z, self.input_dim, weight.dtype), backend_of(weight.array))
         generator = self.sampled_generator if averaged else self.generator
         with no_grad(), nn.mode(generator, training=False):
             images = as_array(generator(vectors))

@@ -84,32 +84,37 @@ class VanillaGAN(GAN):
         Returns the losses and mean outputs of the discriminator (see `Stats`). Those of the discriminator are means over its
         updates. Raises an error before any weight changes if the images cannot be right (see `FirstStepChecks`).
         """
-        images = self._batch(real)
+        return self._round(self._batch(real))
+
+    def _round(self, images: Any, *conditions: Any) -> Stats:
+        """All updates of a step. images (d_steps * N, ...); conditions: arrays as long, if the GAN is told something of each
+        image, such as its label."""
+        last = slice(-(len(images) // self.d_steps), None)
         with use_key(self.keys):  # dropout and instance noise draw from the training's keys too
-            stats = self._update_discriminator(images)
-            g_loss = self._update_generator(images[-(len(images) // self.d_steps):])
+            stats = self._update_discriminator(images, *conditions)
+            g_loss = self._update_generator(images[last], *[condition[last] for condition in conditions])
         self.end_step()
         return stats._replace(g_loss=g_loss)
 
-    def _update_discriminator(self, real: Any) -> Stats:
+    def _update_discriminator(self, real: Any, *conditions: Any) -> Stats:
         """Make `d_steps` updates, each on its part of `real`. Returns their mean statistics; the generator's loss is NaN."""
         updates, log_odds = [], self._game().log_odds
-        for batch in split(real, self.d_steps):
-            loss, gradients, real_logits, fake_logits = self.d_gradients(batch, self._inputs(batch))
+        for batch, *given in zip(*[split(part, self.d_steps) for part in (real, *conditions)], strict=True):
+            loss, gradients, real_logits, fake_logits = self.d_gradients(batch, self._inputs(batch, *given))
             self.d_optimizer.step(gradients)
             outputs = map(as_array, (real_logits, fake_logits))
             d_real, d_fake = (number(mean(sigmoid(output) if log_odds else output)) for output in outputs)
             updates.append(Stats(number(loss), math.nan, d_real, d_fake))  # (on a GPU `number` returns an array: no waiting)
         return mean_stats(updates)
 
-    def _inputs(self, real: Any) -> Any:
+    def _inputs(self, real: Any, *conditions: Any) -> Any:
         """What the generator gets in an update on the images `real` (N, ...): N new latent vectors."""
         return self.latent(len(real))
 
-    def _update_generator(self, real: Any) -> Any:
+    def _update_generator(self, real: Any, *conditions: Any) -> Any:
         """Make one update, on N latent vectors and, if it compares them, the N real images. Returns the loss."""
         compared = (real,) if self.compares_images else ()
-        loss, gradients = self.g_gradients(self._inputs(real), *compared)
+        loss, gradients = self.g_gradients(self._inputs(real, *conditions), *compared)
         self.g_optimizer.step(gradients)
         return number(loss)
 
@@ -121,7 +126,7 @@ class VanillaGAN(GAN):
         self._image_shape = fake.shape[1:]
         checks.check_shape(type(self).__name__, real, self._image_shape)
         with override(updating=self.d_modules):  # only the discriminator's running statistics are updated
-            loss, real_logits, fake_logits = self.d_loss(self.discriminator, self.discriminator_batch(real, fake))
+            loss, real_logits, fake_logits = self.d_loss(self.judge(z), self.discriminator_batch(real, fake))
         return loss, grad(loss, self.d_parameters), real_logits, fake_logits
 
     def g_gradients(self, z: Any, real: Any = None) -> tuple[Tensor, list[Tensor]]:
@@ -131,11 +136,17 @@ class VanillaGAN(GAN):
         with override(updating=self.g_modules):
             fake = self.generator(z)
             self._first_step_checks.check_generated(fake)
-            compared = (self._scores_of(real, fake, self.discriminator),) if self._game().pairs else ()
-            loss = self.g_loss(self.discriminator(self.with_instance_noise(fake)), *compared)
+            judge = self.judge(z)
+            compared = (self._scores_of(real, fake, judge),) if self._game().pairs else ()
+            loss = self.g_loss(judge(self.with_instance_noise(fake)), *compared)
         return loss, grad(loss, self.g_parameters)
 
-    def _scores_of(self, real: Any, fake: Any, discriminator: nn.Module) -> Any:
+    def judge(self, z: Any) -> Callable[[Any], Any]:
+        """The discriminator, as a function of images alone, in an update on the generator's inputs z: one that is told more
+        than the images finds it in z."""
+        return self.discriminator
+
+    def _scores_of(self, real: Any, fake: Any, discriminator: Callable[[Any], Any]) -> Any:
         """A discriminator's outputs for real images. They do not depend on the generator, so there is no graph."""
         caller, what = type(self).__name__, f"the cost {self.cost!r}"
         if real is None:

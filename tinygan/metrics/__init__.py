@@ -17,11 +17,12 @@ from tinygan.metrics.images import (
 from tinygan.metrics.linear import LinearClassifier, balanced_subset, fit_classifier, select_classifier
 from tinygan.metrics.matching import Matching, match_categories
 from tinygan.metrics.modes import LabelCoverage, MixtureCoverage, label_coverage, mixture_coverage
+from tinygan.metrics.neighbours import nearest_neighbour_error
 from tinygan.metrics.quality import Judge, Quality
 from tinygan.metrics.translation import Kept, kept_classes
 
 __all__ = ["BinDifference", "Bins", "DigitClassifier", "Judge", "Kept", "LabelCoverage", "LinearClassifier", "Matching",
            "MixtureCoverage", "PrecisionRecall", "Quality", "adaptive_max_pool", "balanced_subset", "digit_classifier",
            "discriminator_features", "fit_bins", "fit_classifier", "frechet_distance", "inception_score", "kept_classes",
-           "kernel_distance", "label_coverage", "match_categories", "mixture_coverage", "precision_recall",
-           "select_classifier", "train_classifier"]
+           "kernel_distance", "label_coverage", "match_categories", "mixture_coverage", "nearest_neighbour_error",
+           "precision_recall", "select_classifier", "train_classifier"]

@@ -15,6 +15,7 @@ _LABELS = {
     "kernel": "1,000 kernel distances", "precision": "precision", "recall": "recall", "bins": "bins of 100 that differ",
     "a_to_b": "A to B: class kept", "b_to_a": "B to A: class kept", "a_home": "A to B to A: class kept",
     "b_home": "B to A to B: class kept", "category_error": "error of the category as the digit",
+    "asked": "read as the class asked for",
 }  # fmt: skip
 _COLUMNS = 3
 

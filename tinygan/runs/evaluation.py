@@ -1,7 +1,7 @@
 """The quality of a run's images over its epochs: `quality.json` and `quality.png`."""
 from __future__ import annotations
 
-__all__ = ["CodeExaminer", "Evaluation", "Examiner", "TranslationExaminer", "category_error"]
+__all__ = ["ClassExaminer", "CodeExaminer", "Evaluation", "Examiner", "TranslationExaminer", "category_error"]
 
 import json
 from contextlib import suppress
@@ -72,9 +72,28 @@ class Examiner:
             if not np.isfinite(images).all():
                 raise RunError("the generator makes images that are not finite")
             move(1)
-            found = _rounded(self._judge(images))
+            found = _rounded(self._judge(images)) | self._more(gan, z, images)
             move(1)
         return found
+
+    def _more(self, gan: Any, z: Any, images: Any) -> dict[str, float]:
+        """Further measures of the images of z."""
+        return {}
+
+
+class ClassExaminer(Examiner):
+    """An Examiner of a GAN that takes labels. It also measures `asked`: the share of images that the classifier reads as the
+    digit that was asked for. Every digit is asked for equally often."""
+
+    def prepare(self) -> ClassExaminer:
+        """Prepare all that `examine` needs. A second call does nothing."""
+        super().prepare()
+        self.floor.setdefault("asked", float(f"{self._judge.classifier.accuracy:.5g}"))
+        return self
+
+    def _more(self, gan: Any, z: Any, images: Any) -> dict[str, float]:
+        read = self._judge.classifier(images).labels
+        return {"asked": float(f"{(read == gan.labels_of(z)).mean():.5g}")}
 
 
 class CodeExaminer(Examiner):

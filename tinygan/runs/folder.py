@@ -28,6 +28,7 @@ from .variants import is_younger, on_resume
 
 CHECKPOINT = "checkpoint.safetensors"
 _FLUSH_SECONDS = 1.0
+_MAY_CHANGE = {"data_dir", "name", "bad_files", "classes"}  # of what is noted about the data
 
 
 class RunFolder:
@@ -231,7 +232,7 @@ def digest(config: dict[str, Any]) -> str:
     settings = {name: value for name, value in config["settings"].items()
                 if on_resume(name) is Resume.FIXED and not (is_younger(name) and value is None)}
     settings = first_names(settings)
-    data = {name: value for name, value in config["data"].items() if name not in ("data_dir", "bad_files")}
+    data = {name: value for name, value in config["data"].items() if name not in _MAY_CHANGE - {"name"}}
     return hashlib.sha256(json.dumps([config["variant"], settings, data], sort_keys=True).encode()).hexdigest()
 
 
@@ -243,7 +244,8 @@ def _configuration(settings: Settings, dataset: Any, device: str) -> dict[str, A
         "device": device,
         "data": {"name": dataset.name, "images": len(dataset), "image_shape": list(dataset.image_shape),
                  "checksum": dataset.checksum, "data_dir": data_dir,
-                 **({"bad_files": dataset.bad_files} if dataset.bad_files else {})},
+                 **({"bad_files": dataset.bad_files} if dataset.bad_files else {}),
+                 **({"classes": list(dataset.class_names)} if dataset.class_names else {})},
         **machine.describe(),
     }
 
@@ -267,7 +269,7 @@ def _changes(stored: dict[str, Any], new: dict[str, Any], settings: Settings) ->
 def _may_change(group: str, name: str, same_images: bool) -> bool:
     """Whether that setting, or that entry about the data, may change when a run is resumed."""
     if group == "data":
-        return name in ("data_dir", "name", "bad_files")
+        return name in _MAY_CHANGE
     rule = on_resume(name)
     return rule is Resume.FREE or (rule is Resume.SAME_IMAGES and same_images)
 

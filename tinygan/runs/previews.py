@@ -14,6 +14,7 @@ from tinygan.data import Dataset
 from tinygan.random import Key
 
 from .errors import RunError
+from .labels import columns_of, full_rows, labelled, takes_labels
 from .trainable import TrainableGAN, sampler
 
 _PAIRS_IN_A_ROW = 3
@@ -26,18 +27,22 @@ def translates(gan: TrainableGAN) -> bool:
 
 
 def inputs(gan: TrainableGAN, dataset: Dataset, n: int, key: Key) -> Any:
-    """What n samples are made from: latent vectors, or images of `dataset` if the GAN translates."""
+    """What n samples are made from: latent vectors, or images of `dataset` if the GAN translates. If the GAN takes labels,
+    there are as many of each class, one class after the other, and so perhaps more than n."""
     if translates(gan):
         return dataset.batch(key.integers(n, 0, len(dataset)))
-    return gan.latent(n, key)
+    return labelled(gan, full_rows(gan, n), key) if takes_labels(gan) else gan.latent(n, key)
 
 
 def picture(gan: TrainableGAN, z: Any, averaged: bool = True) -> tuple[npt.NDArray[Any], int | None, str]:
     """The images of a grid of samples, how many are in a row (None: as many as make it square), and a note for its title.
     averaged: see `sampler`.
 
-    A GAN that translates shows six images of each pair: a, G_AB(a), G_BA(G_AB(a)), b, G_BA(b), G_AB(G_BA(b)).
+    A GAN that takes labels shows a row for each class. A GAN that translates shows six images of each pair: a, G_AB(a),
+    G_BA(G_AB(a)), b, G_BA(b), G_AB(G_BA(b)).
     """
+    if takes_labels(gan):
+        return sampler(gan, averaged)(z=z), *columns_of(gan, z)
     if not translates(gan):
         return sampler(gan, averaged)(z=z), None, ""
     cycles: list[npt.NDArray[Any]] = gan.cycles(z, averaged=averaged)  # type: ignore[attr-defined]

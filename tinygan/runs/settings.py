@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from enum import Enum
 from pathlib import Path
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, Self, TypeVar
 
 import numpy as np
 
@@ -149,6 +149,10 @@ class Settings:
         """How the images of a folder are read: the arguments of `tinygan.data.load` other than `data_dir`."""
         return {"size": self.image_size, "channels": self.channels, "background": self.background,
                 "skip_bad_files": self.skip_bad_files}
+
+    def suited(self, dataset: Dataset) -> Self:
+        """The settings for that data set: what follows from the data, such as the number of classes, is filled in."""
+        return self
 
     def prepare(self, dataset: Dataset) -> Dataset:
         """The data set that a run trains on, made from the one that was loaded: by default that one."""

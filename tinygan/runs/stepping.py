@@ -12,7 +12,7 @@ from tinygan.nn import Module
 from .trainable import TrainableGAN
 
 
-def step_of(gan: TrainableGAN, captured: bool, on_cpu: bool) -> Callable[[Any], Any]:
+def step_of(gan: TrainableGAN, captured: bool, on_cpu: bool) -> Callable[..., Any]:
     """`gan.step`, captured (see `tinygan.capture`) if that is wanted and possible.
 
     A replay does not run Python code. So on the CPU, where nobody asked for it, a step with code of the user's own (a GAN, a

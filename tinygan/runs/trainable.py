@@ -28,7 +28,8 @@ class TrainableGAN(Protocol):
         """Move the networks to that device."""
 
     def step(self, real: Any) -> Any:
-        """One training step on (d_steps * N, C, H, W) images. Returns d_loss, g_loss, d_real and d_fake."""
+        """One training step on (d_steps * N, C, H, W) images. Returns d_loss, g_loss, d_real and d_fake. A
+        GAN that says `takes_labels`, as ConditionalGAN, gets step(real, labels), with whole numbers (d_steps * N,)."""
 
     def latent(self, n: int, key: Any = None) -> Any:
         """n latent vectors, which depend only on `key`."""

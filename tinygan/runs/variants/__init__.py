@@ -2,15 +2,16 @@
 share."""
 from __future__ import annotations
 
-__all__ = ["DCGANSettings", "DiscoGANSettings", "GameSettings", "InfoGANSettings", "MinibatchSettings", "ModernSettings",
-           "UnrolledSettings", "VARIANTS", "VanillaSettings", "Variant", "WGANGPSettings", "build_dcgan", "build_discogan",
-           "build_infogan", "build_minibatch", "build_modern", "build_unrolled", "build_vanilla", "build_wgan_gp", "find",
-           "is_younger", "on_resume"]
+__all__ = ["ConditionalSettings", "DCGANSettings", "DiscoGANSettings", "GameSettings", "InfoGANSettings",
+           "MinibatchSettings", "ModernSettings", "UnrolledSettings", "VARIANTS", "VanillaSettings", "Variant",
+           "WGANGPSettings", "build_conditional", "build_dcgan", "build_discogan", "build_infogan", "build_minibatch",
+           "build_modern", "build_unrolled", "build_vanilla", "build_wgan_gp", "find", "is_younger", "on_resume"]
 
 from dataclasses import fields
 
 from ..errors import RunError
 from ..settings import Resume
+from .conditional import ConditionalSettings, build_conditional
 from .dcgan import DCGANSettings, build_dcgan
 from .discogan import DiscoGANSettings, build_discogan
 from .game import GameSettings, Variant
@@ -30,6 +31,7 @@ VARIANTS = {variant.name: variant for variant in (
     Variant(DiscoGANSettings, build_discogan),
     Variant(ModernSettings, build_modern),
     Variant(InfoGANSettings, build_infogan),
+    Variant(ConditionalSettings, build_conditional),
 )}
 """The GANs that the command line knows, by name."""
 
