@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 from harness import DifferentWorkError, Worker
-from models import Gradients, Model, Start, Weights
+from models import Adam, Gradients, Model, Start, Weights
 
 GRADIENT_TOLERANCE = 1e-8  # relative L2, float64, parameter by parameter
 LOSS_TOLERANCE = 1e-4  # relative, float32
@@ -94,16 +94,20 @@ def check_rounding(evidence: Evidence) -> float:
     return worst
 
 
-def check_moves(evidence: Evidence, learning_rate: float) -> None:
-    """Raise DifferentWorkError unless Adam's first update has moved the parameters by about the learning rate."""
-    still = {f"{player}.{name}" for player in ("generator", "discriminator")
-             for name in vanishing(getattr(evidence.double, player))}
-    for name, move in evidence.moves.items():
-        if name not in still and not abs(move / learning_rate - 1) <= MOVE_TOLERANCE:
-            raise DifferentWorkError(
-                f"{evidence.name}: its first training step moved {name} by {move:.3g} (median); Adam moves it by the "
-                f"learning rate, {learning_rate:g}"
-            )
+def check_moves(evidence: Evidence, adam: Adam) -> None:
+    """Raise DifferentWorkError unless Adam's first update has moved the parameters as it should: a gradient g moves its
+    parameter by lr * |g| / (|g| + eps), which is the learning rate unless g is tiny. The update was made on other noise than
+    the gradients of `evidence`. So where eps makes it smaller, by how much may differ by as much again."""
+    for player in ("generator", "discriminator"):
+        still, gradients = vanishing(getattr(evidence.double, player)), getattr(evidence.single, player)
+        for name in gradients.keys() - still:
+            size = np.abs(gradients[name])
+            expected, move = adam.lr * float(np.median(size / (size + adam.eps))), evidence.moves[f"{player}.{name}"]
+            if not abs(move - expected) <= MOVE_TOLERANCE * adam.lr + (adam.lr - expected):
+                raise DifferentWorkError(
+                    f"{evidence.name}: its first training step moved {player}.{name} by {move:.3g} (median); Adam moves "
+                    f"it by {expected:.3g}"
+                )
 
 
 def compare(reference: Evidence, other: Evidence) -> dict[str, float]:

@@ -140,7 +140,7 @@ def same_work(card: Card, name: str) -> dict[str, Any]:
         with Precision(card, "float32"):
             evidence = equality.collect(label, worker, None, point, entry[1], 1)
         if name != RING:  # few of its points reach every weight
-            equality.check_moves(evidence, model_of(card, name).optimiser.lr)
+            equality.check_moves(evidence, model_of(card, name).optimiser)
         found[label] = {"float32_gradients": equality.check_rounding(evidence)}
         if reference is None:
             reference = evidence

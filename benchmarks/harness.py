@@ -218,7 +218,7 @@ def ratios(rows: Sequence[Row], figure: str = "median_ms", ours: str = "tinygan"
         best[row["framework"]] = min(row[figure], best.get(row["framework"], float("inf")))
     if ours not in best:
         return {}
-    return {peer: round(best[ours] / time, 3) for peer, time in best.items() if peer != ours}
+    return {peer: float(f"{best[ours] / time:.4g}") for peer, time in best.items() if peer != ours}
 
 
 def ratio_table(cells: Iterable[tuple[str, str, Mapping[str, float]]]) -> dict[str, dict[str, dict[str, float]]]:

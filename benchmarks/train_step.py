@@ -106,7 +106,7 @@ def check(model: Model, point: Start, chosen: list[Entry], threads: int,
             say(f"{name} does not run here: {error}\n{error.details}")
             failed.append({"framework": framework, "variant": variant, "error": str(error)})
             continue
-        equality.check_moves(evidence, model.optimiser.lr)
+        equality.check_moves(evidence, model.optimiser)
         results[name] = {"float32_gradients": equality.check_rounding(evidence)}
         if reference is None:
             reference = evidence

@@ -142,7 +142,7 @@ def evidence(bench: Any, **changes: Any) -> Any:
 
 def test_equality_check_accepts_the_same_work(bench: Any) -> None:
     assert set(bench.equality.compare(evidence(bench), evidence(bench)).values()) == {0.0}
-    bench.equality.check_moves(evidence(bench), 2e-4)
+    bench.equality.check_moves(evidence(bench), bench.models.Adam())
 
 
 @pytest.mark.parametrize("factor", [1 + 1e-7, math.nan])
@@ -159,7 +159,7 @@ def test_equality_check_names_a_loss_that_differs_and_a_player_that_stands_still
     with pytest.raises(bench.harness.DifferentWorkError, match="disagree about d_loss"):
         bench.equality.compare(ours, evidence(bench, single=other))
     with pytest.raises(bench.harness.DifferentWorkError, match=r"moved generator\.0\.weight by 0 "):
-        bench.equality.check_moves(evidence(bench, moves={"generator.0.weight": 0.0}), 2e-4)
+        bench.equality.check_moves(evidence(bench, moves={"generator.0.weight": 0.0}), bench.models.Adam())
 
 
 def test_equality_check_names_running_statistics_that_differ(bench: Any) -> None:
@@ -188,7 +188,7 @@ def test_subjects_compute_the_gradients_that_differences_give(bench: Any, framew
     variant = bench.train_step.DENSE[framework][0]
     with bench.harness.Worker(f"subject_{framework}", 1) as worker:
         found = bench.equality.collect(framework, worker, model, start, variant, 1)
-    bench.equality.check_moves(found, model.optimiser.lr)
+    bench.equality.check_moves(found, model.optimiser)
     expected = numpy_gradients(bench.models, model, start)
     assert found.double.d_loss == pytest.approx(expected.d_loss, rel=1e-12)
     assert found.double.g_loss == pytest.approx(expected.g_loss, rel=1e-12)
@@ -267,7 +267,7 @@ def test_a_gradient_that_vanishes_must_vanish_in_both_and_may_stand_still(bench:
         bench.equality.compare(ours, theirs)
     theirs.double.generator["0.bias"][...] = 0
     assert bench.equality.compare(ours, theirs)["generator_gradients"] == 0
-    bench.equality.check_moves(ours, 2e-4)
+    bench.equality.check_moves(ours, bench.models.Adam())
 
 
 @pytest.mark.parametrize("name, variant", [(28, "jit nhwc"), ("wgan_gp", "jit nchw"), ("modern", "jit joined nhwc")])

@@ -11,7 +11,7 @@ from PIL import Image
 from tiny_run import content
 
 import tinygan as tg
-from tinygan import cli, data, training
+from tinygan import cli, commands, data, training
 from tinygan.random import Key
 
 ROOT = Path(__file__).parents[1]
@@ -102,7 +102,7 @@ def test_pictures_have_a_row_for_each_class(run, tmp_path):
 
 
 def test_rows_of_more_than_a_chunk(run, tmp_path, monkeypatch):
-    monkeypatch.setattr(cli, "_CHUNK", 5)
+    monkeypatch.setattr(commands, "_CHUNK", 5)
     assert cli.main(["sample", str(run), "--n", "24", "--out", str(tmp_path / "x.png")]) == 0
     with Image.open(tmp_path / "x.png") as picture:
         assert picture.width == 2 * (6 * 29 + 1) and picture.info["Title"].endswith("; rows: classes 0 to 3")

@@ -27,6 +27,7 @@ FLOORS = (
     ("runs",),
     ("training",),
     ("__init__",),  # the table of contents
+    ("commands",),
     ("cli",),
 )
 """From the ground up. A room (a module or a package of tinygan) imports only from floors below its own. On one floor, the

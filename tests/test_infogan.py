@@ -273,7 +273,7 @@ def test_reading_takes_each_image_by_itself_and_in_parts(monkeypatch):
     np.testing.assert_allclose(gan.read(x)[0][0], three, rtol=1e-5)
     assert all(np.array_equal(value, state[name]) for name, value in gan.state_dict().items())
     assert gan.read(x[:0])[1].shape == (0, 2)
-    with pytest.raises(ValueError, match=r"InfoGAN.read: images should be \(N, 1, 8, 8\), got \(7, 1, 8\)"):
+    with pytest.raises(ValueError, match=r"InfoGAN.read: images should be \(N, 1, 8, 8\), got \(7, 8, 8\)"):
         gan.read(x[:, 0])
 
 

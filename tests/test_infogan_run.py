@@ -15,6 +15,7 @@ from tinygan import cli, data, training
 
 EXAMPLE = Path(__file__).parents[1] / "examples" / "infogan_mnist.py"
 FLAGS = ("--batch-size", "8", "--width", "2", "--hidden", "6", "--latent-dim", "3", "--quiet")
+VARIED = ("--epochs", 20, "--g-learning-rate", 0.01)  # long enough for images that differ visibly
 
 
 @pytest.fixture(scope="module")
@@ -33,6 +34,12 @@ def train(folder, pictures, *flags):
 def run(pictures):
     assert train(pictures.parent / "run", pictures, "--epochs", 2) == 0
     return pictures.parent / "run"
+
+
+@pytest.fixture(scope="module")
+def varied(pictures):
+    assert train(pictures.parent / "varied", pictures, *VARIED) == 0
+    return pictures.parent / "varied"
 
 
 def failure(capsys, *arguments):
@@ -87,24 +94,24 @@ def test_other_runs_keep_their_columns(pictures, tmp_path):
     assert (tmp_path / "metrics.csv").read_text().splitlines()[0] == "epoch,step,d_loss,g_loss,d_real,d_fake,seconds"
 
 
-def test_traverse_draws_a_picture_a_code(run, tmp_path, capsys):
+def test_traverse_draws_a_picture_a_code(varied, tmp_path, capsys):
     names = ["traverse_categorical_1.png", "traverse_continuous_1.png", "traverse_continuous_2.png"]
-    assert cli.main(["traverse", str(run), "--rows", "3", "--steps", "5", "--out", str(tmp_path / "a")]) == 0
+    assert cli.main(["traverse", str(varied), "--rows", "3", "--steps", "5", "--out", str(tmp_path / "a")]) == 0
     assert capsys.readouterr().out.split() == [str(tmp_path / "a" / name) for name in names]
     for name, columns in zip(names, (10, 5, 5), strict=True):
         with Image.open(tmp_path / "a" / name) as picture:
             scale = 64 // 8
             assert picture.size == (scale * (9 * columns + 1), scale * (9 * 3 + 1) + 18)
-            assert "InfoGAN on " in picture.info["Title"] and "step 4" in picture.info["Title"]
+            assert "InfoGAN on " in picture.info["Title"] and "step 40" in picture.info["Title"]
     for out, flags in (("b", ()), ("c", ("--seed", "1")), ("d", ("--limit", "1"))):
-        assert cli.main(["traverse", str(run), "--rows", "3", "--steps", "5", "--out", str(tmp_path / out), *flags]) == 0
+        assert cli.main(["traverse", str(varied), "--rows", "3", "--steps", "5", "--out", str(tmp_path / out), *flags]) == 0
     bytes_of = {out: [(tmp_path / out / name).read_bytes() for name in names] for out in "abcd"}
     assert bytes_of["a"] == bytes_of["b"] and bytes_of["a"][0] != bytes_of["c"][0]
     assert bytes_of["a"][0] == bytes_of["d"][0] and bytes_of["a"][1] != bytes_of["d"][1]
 
 
 def test_traverse_of_averaged_weights_says_so(pictures, tmp_path, capsys):
-    assert train(tmp_path / "run", pictures, "--epochs", 2, "--ema", 0.99) == 0
+    assert train(tmp_path / "run", pictures, *VARIED, "--ema", 0.99) == 0
     found = {}
     for flags in ((), ("--raw",)):
         capsys.readouterr()
