@@ -98,16 +98,15 @@ def check_moves(evidence: Evidence, adam: Adam) -> None:
     """Raise DifferentWorkError unless Adam's first update has moved the parameters as it should: a gradient g moves its
     parameter by lr * |g| / (|g| + eps), which is the learning rate unless g is tiny. The update was made on other noise than
     the gradients of `evidence`. So where eps makes it smaller, by how much may differ by as much again."""
-    for player in ("generator", "discriminator"):
-        still, gradients = vanishing(getattr(evidence.double, player)), getattr(evidence.single, player)
-        for name in gradients.keys() - still:
-            size = np.abs(gradients[name])
-            expected, move = adam.lr * float(np.median(size / (size + adam.eps))), evidence.moves[f"{player}.{name}"]
-            if not abs(move - expected) <= MOVE_TOLERANCE * adam.lr + (adam.lr - expected):
-                raise DifferentWorkError(
-                    f"{evidence.name}: its first training step moved {player}.{name} by {move:.3g} (median); Adam moves "
-                    f"it by {expected:.3g}"
-                )
+    for path, move in evidence.moves.items():
+        player, _, name = path.partition(".")
+        if name in vanishing(getattr(evidence.double, player)):
+            continue
+        size = np.abs(getattr(evidence.single, player)[name])
+        expected = adam.lr * float(np.median(size / (size + adam.eps)))
+        if not abs(move - expected) <= MOVE_TOLERANCE * adam.lr + (adam.lr - expected):
+            raise DifferentWorkError(f"{evidence.name}: its first training step moved {path} by {move:.3g} (median); Adam "
+                                     f"moves it by {expected:.3g}")
 
 
 def compare(reference: Evidence, other: Evidence) -> dict[str, float]:
