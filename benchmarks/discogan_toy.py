@@ -23,7 +23,7 @@ from typing import Any
 import harness
 import numpy as np
 from harness import Row, say
-from mode_collapse import read, rounded, summary
+from mode_collapse import rounded, summary
 
 import tinygan as tg
 from tinygan import nn
@@ -121,13 +121,10 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     path, info = Path(options.json), harness.machine(["tinygan", "numpy", "numba"])
     for seed in range(options.first_seed, options.first_seed + options.seeds):
         for method in options.methods:
-            rows = read(path, EXPERIMENT)["rows"]
+            rows = harness.read_rows(path, EXPERIMENT)["rows"]
             if not any((row["method"], row["seed"]) == (method, seed) and made(row, options) for row in rows):
-                row = {**train(options, method, seed), "commit": info["commit"]}
-                result = read(path, EXPERIMENT)  # read again, because another process may have added rows
-                result["rows"].append(row)
-                harness.write_json(path, result)
-    return read(path, EXPERIMENT)
+                harness.add_row(path, EXPERIMENT, {**train(options, method, seed), "commit": info["commit"]})
+    return harness.read_rows(path, EXPERIMENT)
 
 
 def draw(path: str, rows: list[Row], seed: int) -> None:

@@ -338,6 +338,25 @@ def write_json(path: str | Path, result: Mapping[str, Any]) -> None:
     temporary.replace(path)
 
 
+def read_rows(path: str | Path, experiment: str) -> dict[str, Any]:
+    """The result of an experiment whose rows come one by one: {"experiment", "rows"}. Without a file there are no rows yet.
+    Raises RuntimeError if the file belongs to another experiment."""
+    path = Path(path)
+    if not path.exists():
+        return {"experiment": experiment, "rows": []}
+    result: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    if result.get("experiment") != experiment:
+        raise RuntimeError(f"{path} has rows of {result.get('experiment')!r}, not of {experiment!r}")
+    return result
+
+
+def add_row(path: str | Path, experiment: str, row: Row) -> None:
+    """Add a row to the file. The file is read again, because another process may have added rows."""
+    result = read_rows(path, experiment)
+    result["rows"].append(row)
+    write_json(path, result)
+
+
 def say(text: str) -> None:
     """Progress goes to standard error, results to standard output."""
     print(text, file=sys.stderr, flush=True)

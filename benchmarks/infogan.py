@@ -14,7 +14,6 @@ none was chosen on these seeds. The paper makes 5,000 updates; the 11 epochs her
 - pairs: which digit each category is matched with.
 """
 import argparse
-import json
 import math
 import statistics
 import sys
@@ -30,16 +29,6 @@ from tinygan import cli, metrics, training
 EXPERIMENT = "infogan"
 PAPER = 5.0  # % of errors
 NATS = ("categorical_nats", "continuous_nats")
-
-
-def read(path: Path) -> dict[str, Any]:
-    """The file's rows so far. Raises RuntimeError if it belongs to another experiment."""
-    if not path.exists():
-        return {"experiment": EXPERIMENT, "rows": []}
-    result: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    if result.get("experiment") != EXPERIMENT:
-        raise RuntimeError(f"{path} has rows of {result.get('experiment')!r}, not of {EXPERIMENT!r}")
-    return result
 
 
 def settings(options: argparse.Namespace) -> dict[str, Any]:
@@ -83,13 +72,14 @@ def train(options: argparse.Namespace, seed: int) -> Row:
 
 def run(options: argparse.Namespace) -> list[Row]:
     path, info = Path(options.json), harness.machine(["tinygan", "numpy", "numba"])
+
+    def rows() -> list[Row]:
+        return [row for row in harness.read_rows(path, EXPERIMENT)["rows"] if row["settings"] == settings(options)]
+
     for seed in range(options.first_seed, options.first_seed + options.seeds):
-        if not any(row["seed"] == seed and row["settings"] == settings(options) for row in read(path)["rows"]):
-            row = {**train(options, seed), "commit": info["commit"]}
-            result = read(path)  # read again, because another process may have added rows
-            result["rows"].append(row)
-            harness.write_json(path, result)
-    return [row for row in read(path)["rows"] if row["settings"] == settings(options)]
+        if not any(row["seed"] == seed for row in rows()):
+            harness.add_row(path, EXPERIMENT, {**train(options, seed), "commit": info["commit"]})
+    return rows()
 
 
 def table(rows: list[Row]) -> str:

@@ -255,20 +255,13 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     path = Path(options.json)
     for seed in range(options.first_seed, options.first_seed + options.seeds):
         if not any(row["seed"] == seed and same(row, options) for row in read(path, options.experiment)["rows"]):
-            row = {**train(options, seed), "commit": info["commit"]}
-            result = read(path, options.experiment)  # read again, because another run may have added rows
-            result["rows"].append(row)
-            harness.write_json(path, result)
+            harness.add_row(path, options.experiment, {**train(options, seed), "commit": info["commit"]})
     return read(path, options.experiment)
 
 
 def read(path: Path, experiment: str) -> dict[str, Any]:
-    if not path.exists():
-        return {"experiment": experiment, "rows": []}
-    result: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    if result["experiment"] != experiment:
-        raise RuntimeError(f"{path} has rows of {result['experiment']!r}, not of {experiment!r}")
-    if experiment in tasks.TASKS and tasks.TASKS[experiment].classifier is not None:
+    result = harness.read_rows(path, experiment)
+    if tasks.TASKS[experiment].classifier is not None:
         for row in result["rows"]:
             row.setdefault(VERSION, 1)  # the first version did not write its number
     return result

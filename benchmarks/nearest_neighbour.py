@@ -9,7 +9,6 @@ and 6.28% with those of a conditional GAN. There is one row for each run, number
 complete; the same command again makes the missing ones.
 """
 import argparse
-import json
 import sys
 import time
 from pathlib import Path
@@ -75,15 +74,6 @@ def measure(source: Source, test: Dataset, n: int, seed: int) -> Row:
             "seconds": round(time.perf_counter() - begin, 1)}  # fmt: skip
 
 
-def read(path: Path) -> dict[str, Any]:
-    if not path.exists():
-        return {"experiment": EXPERIMENT, "rows": []}
-    result: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    if result["experiment"] != EXPERIMENT:
-        raise RunError(f"{path} has rows of {result['experiment']!r}, not of {EXPERIMENT!r}")
-    return result
-
-
 def made(row: Row, source: Source, n: int, seed: int) -> bool:
     about = {**source.about, "images": n, "draw": seed}
     return all(row.get(name) == value for name, value in about.items())
@@ -99,12 +89,9 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     for source in [Source(None, train), *(Source(run, train, not options.raw) for run in options.runs)]:
         for n in options.images:
             for seed in range(options.draws):
-                if not any(made(row, source, n, seed) for row in read(path)["rows"]):
-                    row = {**measure(source, test, n, seed), "commit": commit}
-                    result = read(path)  # read again, because another process may have added rows
-                    result["rows"].append(row)
-                    harness.write_json(path, result)
-    return read(path)
+                if not any(made(row, source, n, seed) for row in harness.read_rows(path, EXPERIMENT)["rows"]):
+                    harness.add_row(path, EXPERIMENT, {**measure(source, test, n, seed), "commit": commit})
+    return harness.read_rows(path, EXPERIMENT)
 
 
 def show(rows: list[Row]) -> str:
