@@ -2,7 +2,7 @@
 `grad`."""
 from __future__ import annotations
 
-__all__ = ["checkpoint", "hvp", "jvp"]
+__all__ = ["checkpoint", "hvp", "jvp", "with_slopes"]
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -14,6 +14,8 @@ from tinygan.checks import users_line
 from tinygan.context import CONTEXT, override
 from tinygan.graph import Leaf, Node, Op, grad, reachable
 from tinygan.ops import concatenate, reshape, split
+from tinygan.ops import sum as sum_over
+from tinygan.ops.composite import Composite
 from tinygan.pullback import pullback
 from tinygan.random import Key, KeyStream, stream
 from tinygan.tensor import Tensor, wrap
@@ -137,6 +139,15 @@ def hvp(fn: Callable[..., Tensor], inputs: Sequence[Any], vectors: Sequence[Any]
     gradients = grad(y, leaves, create_graph=True)
     pairs = [(gx, Tensor(v, dtype=gx.dtype)) for gx, v in zip(gradients, vectors, strict=True) if gx.node is not None]
     return grad([gx for gx, _ in pairs], leaves, [v for _, v in pairs]) if pairs else zeros
+
+
+@Composite
+def with_slopes(outputs: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
+    """The outputs of a network, one number for each example of x (N, ...), and the gradient of each output by its example,
+    (N, ...). Both can be differentiated again. No output may depend on another example: so the gradient of the sum has all
+    of these gradients. Use the outputs that are returned: `fusion/slopes.py` may have computed both as one op."""
+    slopes: Tensor = grad(sum_over(outputs), x, create_graph=True)
+    return outputs, slopes
 
 
 def _check_directions(caller: str, inputs: Sequence[Tensor], directions: Sequence[Any]) -> None:

@@ -13,7 +13,7 @@ from types import TracebackType
 from typing import Self
 
 from tinygan.context import CONTEXT
-from tinygan.fusion import batch_norm, conv, dense  # noqa: F401  (they register the fused ops)
+from tinygan.fusion import batch_norm, conv, dense, slopes  # noqa: F401  (they register the fused ops)
 from tinygan.fusion.networks import Function, as_function
 from tinygan.fusion.perceptron import MLPLayer, mlp
 from tinygan.fusion.table import TABLE, Row

@@ -25,14 +25,14 @@ from tinygan.ops.reduce import sum as sum_over
 # With bias and activation. `statistics`: two arrays (channels,) for the mean and the biased variance of the result, or None.
 
 
-@op(saves=(0, 1, OUT))
+@op(saves=(0, 1, 2, OUT))  # (the bias is for `slopes`)
 def _conv2d_fused(B: Any, x: Any, weight: Any, bias: Any, geometry: Geometry, activation: str, slope: float,
                   statistics: Any = None) -> Any:
     return B.conv2d(x, weight, geometry, bias, activation, slope, statistics)
 
 
 @_conv2d_fused.vjp
-def _(needs: Any, g: Any, x: Any, weight: Any, y: Any, geometry: Geometry, activation: str, slope: float,
+def _(needs: Any, g: Any, x: Any, weight: Any, bias: Any, y: Any, geometry: Geometry, activation: str, slope: float,
       statistics: Any = None) -> Any:
     if activation != "identity":
         g = activation_grad(g, y, activation=activation, slope=slope)

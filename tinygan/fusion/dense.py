@@ -16,13 +16,13 @@ from tinygan.ops.packing import unpacked
 from tinygan.ops.reduce import sum as sum_over
 
 
-@op(saves=(0, 1, OUT))
+@op(saves=(0, 1, 2, OUT))  # (the bias is for `slopes`)
 def _dense(B: Any, x: Any, weight: Any, bias: Any, activation: str, slope: float) -> Any:
     return B.dense(x, weight, bias, activation, slope)
 
 
 @_dense.vjp
-def _(needs: Any, g: Any, x: Any, weight: Any, y: Any, activation: str, slope: float) -> Any:
+def _(needs: Any, g: Any, x: Any, weight: Any, bias: Any, y: Any, activation: str, slope: float) -> Any:
     if activation != "identity":
         g = activation_grad(g, y, activation=activation, slope=slope)
     gx = needs[0] and _linear_input_grad(g, weight)

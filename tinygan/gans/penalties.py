@@ -7,7 +7,8 @@ derivatives, and the unrolled GAN's gradient third ones.
 """
 from __future__ import annotations
 
-__all__ = ["PENALTIES", "Penalty", "Place", "Weights", "check_penalties", "lies_apart", "penalties_of", "total", "watched"]
+__all__ = ["PENALTIES", "Penalty", "Place", "Weights", "check_penalties", "lies_apart",
+           "logits_with_slopes", "penalties_of", "total", "watched"]
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -22,6 +23,7 @@ from tinygan.errors import SettingsError
 from tinygan.gans.batches import DiscriminatorBatch, Logits, one_each
 from tinygan.gans.costs import check_pairs
 from tinygan.graph import Leaf, grad
+from tinygan.higher_order import with_slopes
 from tinygan.ops import add, mean, mul, norm, sub
 from tinygan.ops import sum as sum_over
 from tinygan.optim import Schedule
@@ -124,11 +126,25 @@ def watched(images: DiscriminatorBatch, weighted: Weighted) -> DiscriminatorBatc
     return _in_graph(images) if places & {Place.REAL, Place.GENERATED} else images
 
 
+def logits_with_slopes(images: DiscriminatorBatch, logits: Logits, weighted: Weighted) -> tuple[Logits, DiscriminatorBatch]:
+    """The logits, and the gradients of each by its image that the penalties take, in the form of `images`, which came from
+    `watched`. No further pass forward is needed. In place of gradients that no penalty takes there is None."""
+    places = {penalty.place for penalty, _ in weighted}
+    if not places & {Place.REAL, Place.GENERATED}:
+        return logits, None
+    if logits.both is not None:
+        outputs, slopes = with_slopes(logits.both, images)
+        return Logits(outputs), slopes
+    parts = [with_slopes(outputs, part) if place in places else (outputs, None)
+             for outputs, part, place in zip(logits.returned, images, (Place.REAL, Place.GENERATED), strict=True)]
+    return Logits(tuple(outputs for outputs, _ in parts)), tuple(slopes for _, slopes in parts)
+
+
 def total(caller: str, weighted: Sequence[tuple[Penalty, Any]], discriminator: Callable[[Any], Any],
-          images: DiscriminatorBatch, logits: Logits) -> Any:
-    """The sum of the penalties, each times its weight now. logits: what the discriminator returned for `images`, which came
-    from `watched`. So for real and generated images no further pass is needed. The points between them need one."""
-    values = _Values(caller, discriminator, images, logits)
+          images: DiscriminatorBatch, logits: Logits, slopes: DiscriminatorBatch) -> Any:
+    """The sum of the penalties, each times its weight now. logits, slopes: what `logits_with_slopes` returned for `images`.
+    The points between real and generated images need a pass of their own."""
+    values = _Values(caller, discriminator, images, logits, slopes)
     parts = [mul(mean(values.at(penalty)), weight) for penalty, weight in weighted]
     loss = parts[0]
     for part in parts[1:]:
@@ -140,9 +156,10 @@ class _Values:
     """The values (N,) of penalties in one pass. Penalties of the same formula at real and at generated images that went
     through the discriminator together are computed together."""
 
-    def __init__(self, caller: str, discriminator: Callable[[Any], Any], images: DiscriminatorBatch, logits: Logits) -> None:
+    def __init__(self, caller: str, discriminator: Callable[[Any], Any], images: DiscriminatorBatch, logits: Logits,
+                 slopes: DiscriminatorBatch) -> None:
         self._caller, self._discriminator, self._images, self._logits = caller, discriminator, images, logits
-        self._together: Any = None  # the gradients of both halves of one pass
+        self._slopes = slopes
         self._of_both: dict[Callable[[Any], Any], Any] = {}
 
     def at(self, penalty: Penalty) -> Any:
@@ -151,14 +168,13 @@ class _Values:
             between = self._between(penalty)
             with override(updating=frozenset()):  # running statistics belong to the pass over the images themselves
                 outputs = one_each(self._caller, self._discriminator(between), between.shape[0])
-            return measure(_gradient(outputs, between))
+            # (No cost is taken of these outputs, so there is nothing that `with_slopes` could save.)
+            return measure(grad(sum_over(outputs), between, create_graph=True))
         real = penalty.place is Place.REAL
         if logits.both is None:
-            return measure(_gradient(logits.real if real else logits.fake, self._images[0 if real else 1]))
-        if self._together is None:
-            self._together = _gradient(logits.both, self._images)
+            return measure(self._slopes[0 if real else 1])
         if measure not in self._of_both:
-            self._of_both[measure] = measure(self._together)
+            self._of_both[measure] = measure(self._slopes)
         n = len(logits.both) // 2
         return self._of_both[measure][:n] if real else self._of_both[measure][n:]
 
@@ -170,13 +186,6 @@ class _Values:
         like = as_array(real)
         e = next_key().uniform((n, *[1] * (like.ndim - 1)), dtype=like.dtype, backend=backend_of(like))
         return _in_graph(add(mul(real, e), mul(fake, 1.0 - e)))
-
-
-def _gradient(outputs: Any, images: Tensor) -> Tensor:
-    """The gradient of each output with respect to its image, as a Tensor that can be differentiated again. (The sum has all
-    of them, because no output depends on another image.)"""
-    found: Tensor = grad(sum_over(outputs), images, create_graph=True)
-    return found
 
 
 def _in_graph(images: Any) -> Tensor:

@@ -18,7 +18,15 @@ from tinygan.gans.costs import COSTS, Cost, check_cost, check_pairs
 from tinygan.gans.first_step import FirstStepChecks
 from tinygan.gans.gan import GAN
 from tinygan.gans.instance_noise import check_deviation, noisy
-from tinygan.gans.penalties import Weights, check_penalties, lies_apart, penalties_of, total, watched
+from tinygan.gans.penalties import (
+    Weights,
+    check_penalties,
+    lies_apart,
+    logits_with_slopes,
+    penalties_of,
+    total,
+    watched,
+)
 from tinygan.gans.scheduled import now
 from tinygan.gans.stats import Stats, mean_stats, number
 from tinygan.graph import grad
@@ -165,10 +173,11 @@ class VanillaGAN(GAN):
         self._first_step_checks.check_logits(logits)
         if game.pairs:
             check_pairs(caller, f"the cost {game.name!r}", logits.real, logits.fake)
+        logits, slopes = logits_with_slopes(images, logits, weighted)
         loss = game.d_loss(logits, 1.0 - self.label_smoothing)
         if weighted:
             weights = [(penalty, now(weight, self._steps, loss)) for penalty, weight in weighted]
-            loss = loss + total(caller, weights, discriminator, images, logits)
+            loss = loss + total(caller, weights, discriminator, images, logits, slopes)
         return loss, *logits.arrays()
 
     def g_loss(self, logits: Any, real_logits: Any = None) -> Tensor:
