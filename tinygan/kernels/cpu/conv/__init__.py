@@ -2,7 +2,7 @@
 
     y[n, k, i, j] = sum over c, a, b of x[n, c, s i + a - p, s j + b - p] w[k, c, a, b]        stride s, padding p
 
-Six algorithms compute it.
+Seven algorithms compute it.
 
 1. NumPy, for small convolutions. The patches of x become the rows of a matrix (im2col; Chellapilla, Puri, Simard 2006).
 2. One image in each lane of a vector register, for few channels. The sum is computed as written above, for many images at
@@ -14,6 +14,7 @@ Six algorithms compute it.
    at once.
 6. One kernel in each lane, for few channels and many kernels. The sum is computed as written above. The rows of the image
    are read as they lie in memory.
+7. One matrix product, for kernels of one pixel: the images in memory are a matrix, with a row for each pixel.
 
 The same code computes 3 and 4. Let U be the transformed weights. At each point
 
@@ -22,8 +23,8 @@ The same code computes 3 and 4. Let U be the transformed weights. At each point
 The modules, in the order in which to read them:
 
     im2col            algorithm 1
-    planner           chooses the algorithm, the tile and the shares of the threads; has all thresholds of algorithms 2 to 6
-    compiled          Python functions for algorithms 2 to 6: they provide memory and run the kernels
+    planner           chooses the algorithm, the tile and the shares of the threads; has all thresholds of algorithms 2 to 7
+    compiled          Python functions for algorithms 2 to 7: they provide memory and run the kernels
     tiled             kernel: the convolution by tiles, and its adjoint in the image
     patches           kernels: from patches of pixels to points (gather), from products back to pixels (scatter)
     weights           kernels: from weights to points, from products back to the gradient of weights

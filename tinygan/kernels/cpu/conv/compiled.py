@@ -19,6 +19,7 @@ from tinygan.kernels.cpu.conv.planner import Convolution, TiledPlan
 from tinygan.kernels.cpu.conv.weight_grad import Reorder, WeightGrad, make_reorder, make_weight_grad
 from tinygan.kernels.cpu.conv.weights import Pack, make_pack
 from tinygan.kernels.cpu.layout import compiled as layout
+from tinygan.kernels.cpu.matmul import compiled as product
 from tinygan.kernels.cpu.matmul import gemm, microkernel
 from tinygan.kernels.cpu.runtime.arrays import REALS, address
 from tinygan.kernels.cpu.runtime.pool import pool
@@ -58,6 +59,8 @@ def _convolve(source: Array, weight: Array, g: Any, adjoint: bool, bias: Array |
         return _convolve_lanes(source, weight, g, adjoint, bias, activation, slope)
     if planner.suits_groups(g, channels, kernels):
         return _convolve_groups(source, weight, g, adjoint, bias, activation, slope)
+    if planner.is_pixelwise(g):
+        return _convolve_pixels(source, weight, adjoint, bias, activation, slope)
     dtype, real, item = source.dtype, REALS[source.dtype], source.itemsize
     tile = planner.tile_on_cpu(g, channels, kernels)
     plan = planner.plan_tiles(dtype, g, tile, images, channels, kernels, adjoint, pool.size)
@@ -79,6 +82,16 @@ def _convolve(source: Array, weight: Array, g: Any, adjoint: bool, bias: Array |
                 kernel=address(kernel) if u is None else 0, weights=weights if u is None else address(u),
                 bias=0 if bias is None else address(bias) + i * target_bytes, activation=activation, slope=slope, v=v,
                 products=products, patch=patch, elements=elements))
+    return target
+
+
+def _convolve_pixels(source: Array, weight: Array, adjoint: bool, bias: Array | None, activation: int, slope: float) -> Array:
+    """`_convolve` for kernels of one pixel: one matrix product, with a row for each pixel."""
+    images, height, width, inputs = source.shape
+    matrix = weight.reshape(weight.shape[:2])
+    matrix = matrix if adjoint else matrix.T
+    target = empty((images, height, width, matrix.shape[1]), source.dtype)
+    product.rows_product(address(source), inputs, matrix, images * height * width, target, bias, activation, slope)
     return target
 
 
@@ -174,13 +187,13 @@ def conv2d_weight_grad(x: Array, y: Array, g: Any) -> Array:
     for group in range(g.groups):
         for chunk in range(chunks):
             begin, end = images * chunk // chunks, images * (chunk + 1) // chunks
-            add(c._replace(tiles=c.tiles._replace(images=end - begin)), tile, dtype, v_rows[0], v_rows[1],
+            add(g, c._replace(tiles=c.tiles._replace(images=end - begin)), tile, dtype, v_rows[0], v_rows[1],
                 address(x[begin:]) + group * c.image.channels * item, address(y[begin:]) + group * c.map.channels * item,
                 address(gradient) + group * c.weight.kernels * gradient.strides[0], chunk > 0)
     return gradient
 
 
-def _add_tiled_weight_grad(c: Convolution, tile: Tile, dtype: Any, x_row: int, y_row: int, x: int, y: int, gradient: int,
+def _add_tiled_weight_grad(g: Any, c: Convolution, tile: Tile, dtype: Any, x_row: int, y_row: int, x: int, y: int, gradient: int,
                            accumulate: bool) -> None:
     """Write the gradient from some images of a batch, or add it if `accumulate`. x_row, y_row: the bytes from row to row of
     V of the image and of the map. x, y, gradient: addresses."""
@@ -205,15 +218,17 @@ def _add_tiled_weight_grad(c: Convolution, tile: Tile, dtype: Any, x_row: int, y
             products_plane=products_plane, patch=patch, patch_each=patch_each))
 
 
-def _add_direct_weight_grad(c: Convolution, tile: Tile, dtype: Any, x_row: int, y_row: int, x: int, y: int, gradient: int,
+def _add_direct_weight_grad(g: Any, c: Convolution, tile: Tile, dtype: Any, x_row: int, y_row: int, x: int, y: int, gradient: int,
                             accumulate: bool) -> None:
     """The same for the direct algorithm. Nearly all its time goes into sums over pixels. So these are cut into pieces, which
     the parts share."""
     item, real, kernels = dtype.itemsize, REALS[dtype], c.weight.kernels
     depth, count = c.phases * c.weight.channels, c.tiles.images * c.tiles.high * c.tiles.wide
-    in_place = (c.tiles.high, c.tiles.wide, c.image.height, c.image.width) == (1, 1, c.weight.height, c.weight.width)
-    if in_place:  # each kernel covers the whole image, which is a row of V as it lies in memory
-        x_row = c.image.height * c.image.width * c.image.pixel_bytes
+    # V is the image as it lies in memory if each kernel covers the whole image, which is one row of V, or one pixel.
+    one_row = (c.tiles.high, c.tiles.wide, c.image.height, c.image.width) == (1, 1, c.weight.height, c.weight.width)
+    in_place = one_row or planner.is_pixelwise(g)
+    if in_place:
+        x_row = c.image.pixel_bytes * (c.image.height * c.image.width if one_row else 1)
     v_plane, patch_each = 0 if in_place else planner.plane_bytes(count, x_row), planner.patch_bytes(c, tile, item)
     kernel_bytes = c.weight.channels * c.weight.height * c.weight.width * item
     pieces = max(1, count // planner.DIRECT_GRADIENT_LEAST_TERMS)

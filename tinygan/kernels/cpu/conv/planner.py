@@ -80,6 +80,13 @@ def is_product(g: Any) -> bool:
     return g.output == (1, 1) and g.kernel == g.input and g.padding == (0, 0) and g.groups == 1
 
 
+def is_pixelwise(g: Any) -> bool:
+    """Whether the kernels cover one pixel and meet each pixel once, so that the images in memory are one matrix, with a row
+    for each pixel."""
+    sizes = g.kernel, g.stride, g.padding, g.groups
+    return sizes == ((1, 1), (1, 1), (0, 0), 1) and g.input == g.output and g.algorithm != "tiled"
+
+
 def suits_groups(g: Any, channels: int, kernels: int) -> bool:
     """Whether one channel in each lane is the fastest algorithm."""
     return g.groups > 1 and g.algorithm != "tiled" and max(channels, kernels) <= MOST_CHANNELS_IN_GROUPS * g.groups

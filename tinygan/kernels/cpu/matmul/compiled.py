@@ -79,6 +79,20 @@ def product(a: Array, b: Array, out: Array | None = None, bias: Array | None = N
     return out
 
 
+def rows_product(a: int, a_row: int, b: Array, rows: int, out: Array, bias: Array | None = None, activation: int = IDENTITY,
+                 slope: float = 0.0) -> None:
+    """Write activation(A @ b + bias) to `out` (rows, columns of b), which is C-contiguous. A has many rows, which lie at the
+    address a and a_row elements apart. b: a small array, or the transpose of one. bias: (columns of b,) or None."""
+    (k, n), (b, b_row, b_column) = b.shape, _strides(b)
+    elements = gemm.scratch_elements(rows, n, k, True, False, out.dtype)
+    parts = 1 if rows * n * k < SHARED_FROM_PRODUCTS else pool.size
+    with Scratch(parts * elements * out.itemsize) as (memory,):
+        pool.run(_gemm(out.dtype), Product(
+            a=a, a_row=a_row, a_step=1, b=address(b), b_step=b_row, b_column=b_column, c=address(out), c_stride=n, staged=0,
+            m=rows, n=n, k=k, split_rows=1, bias=0 if bias is None else address(bias), activation=activation, slope=slope,
+            scratch=memory, scratch_elements=elements), parts)
+
+
 def _long_product(a: Array, b: Array, out: Array | None, bias: Array | None, activation: int, slope: float) -> Array:
     """`product` for long sums, which are cut into parts of TERMS_OF_A_PART terms."""
     y = product(a[:, :TERMS_OF_A_PART], b[:TERMS_OF_A_PART], out)

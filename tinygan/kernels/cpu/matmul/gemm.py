@@ -58,7 +58,7 @@ class Product(NamedTuple):
     split_rows: int
     """1: the parts share the rows of C. 0: its columns."""
     bias: int = 0
-    """Address of m numbers, or 0 for none. Only if `staged`."""
+    """Address of one number for each row of C if `staged`, for each column of C otherwise. 0 for none."""
     activation: int = 0
     """The code of a fused activation. Only with a bias."""
     slope: float = 0.0
@@ -142,6 +142,28 @@ def _flusher(real: Any) -> Any:
                 out[i] = values[i]
 
     return flush
+
+
+@cache
+def _finisher(real: Any) -> Any:
+    """A function for kernels, (t, first row, end, first column, end): apply bias and activation to a block of C in its
+    place, whose rows are contiguous."""
+    pointer, item = pointer_to(real), real.bitwidth // 8
+
+    def finisher(name: str) -> Any:
+        value = formula(name, "value", real)
+
+        @inline
+        def finish(t: Any, i0: Any, i1: Any, j0: Any, j1: Any) -> None:
+            slope, bias = real(t.slope), carray(pointer(t.bias + j0 * item), (j1 - j0,))
+            for i in range(i0, i1):
+                out = carray(pointer(t.c + (i * t.c_stride + j0) * item), (j1 - j0,))
+                for j in range(out.size):
+                    out[j] = value(out[j] + bias[j], slope)
+
+        return finish
+
+    return chosen(FUSED, finisher)
 
 
 @cache
@@ -229,7 +251,8 @@ def _share(real: Any) -> Any:
     block = BLOCK_BYTES // item
     transpose = transposer(real)
     pack_columns, pack_transposed = packers(real)
-    pack_rows, multiply_rows, flush = _row_packer(real), _multiplier(real), _flusher(real)
+    pack_rows, multiply_rows = _row_packer(real), _multiplier(real)
+    flush, finish = _flusher(real), _finisher(real)
 
     @inline
     def cut(t: Any, part: Any, parts: Any) -> Any:
@@ -262,9 +285,14 @@ def _share(real: Any) -> Any:
                 pack_columns(t.b, t.b_step, j0 + whole, j1 - j0 - whole, k, panels + whole * k * item)
             else:
                 pack_transposed(t.b, t.b_column, j0, j1 - j0, k, panels)
-            for i0 in range(top, bottom, STRIP_ROWS if t.staged else ROWS):
-                i1 = min(i0 + (STRIP_ROWS if t.staged else ROWS), bottom)
+            rows_at_once = STRIP_ROWS if t.staged or t.bias else ROWS
+            for i0 in range(top, bottom, rows_at_once):
+                i1 = min(i0 + rows_at_once, bottom)
                 multiply_rows(t, i0, i1, top, bottom, j0, j1, direct, panels, packed, tile, strip)
+                if t.bias and not t.staged:
+                    # (The last block may have computed rows before i0 again.)
+                    again = min(i0, bottom - ROWS) if bottom - top >= ROWS else i0
+                    finish(t.activation, t, again, i1, j0, j1)
                 if t.staged:
                     for j in range(j0, j1, width):
                         transpose(strip + (j - j0) * STRIP_ROWS * item, np.int64(width), np.int64(STRIP_ROWS),
