@@ -34,7 +34,14 @@ def conv_players() -> tuple[nn.Sequential, nn.Sequential]:
     return generator, discriminator
 
 
-PLAYERS = {"dense": dense_players, "convolutions": conv_players}
+def piecewise_linear_players() -> tuple[nn.Sequential, nn.Sequential]:
+    """Scores and their slopes run as one op (`fusion/slopes.py`)."""
+    generator, _ = conv_players()
+    return generator, nn.Sequential(nn.Conv2d(2, 5, 4, 2, 1), nn.LeakyReLU(0.2), nn.Conv2d(5, 6, 4, 2, 1), nn.ReLU(), nn.Flatten(),
+                                    nn.Dense(6 * 2 * 2, 7), nn.LeakyReLU(0.2), nn.Dense(7, 1))
+
+
+PLAYERS = {"dense": dense_players, "convolutions": conv_players, "piecewise linear": piecewise_linear_players}
 
 
 def make(players: Callable[[], Any] = dense_players, kind: Any = tg.gans.VanillaGAN, dtype: Any = np.float64,

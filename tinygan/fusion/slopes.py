@@ -185,7 +185,7 @@ class _Layers:
 
     def go_back(self) -> bool:
         """Compute the slopes. Returns whether each layer keeps the examples apart, as its shapes show."""
-        gradients: dict[Node | None, Any] = {self.outputs.node: self._ones()}
+        gradients: dict[Node | None, Any] = {self.outputs.node: self._ones()}  # (bare arrays: nothing is recorded)
         inside = {self.x.node, *(node for node, _ in self.layers)}
         for node, rule in reversed(self.layers):
             a = rule.masked(node, gradients.pop(node))
@@ -243,11 +243,8 @@ def _for_each(c: Any, like: Any) -> Any:
 @with_slopes.fused
 def _(outputs: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
     layers = _Layers(outputs, x)
-    if CONTEXT.get().detect_anomaly or not layers.find():
+    if CONTEXT.get().detect_anomaly or not (layers.find() and layers.go_back()):
         return with_slopes.definition(outputs, x)
-    with override(recording=False):
-        if not layers.go_back():
-            return with_slopes.definition(outputs, x)
     n = outputs.size
 
     def gradients(needs: Sequence[bool], g: Any) -> list[Any]:

@@ -85,7 +85,8 @@ def _convolve(source: Array, weight: Array, g: Any, adjoint: bool, bias: Array |
     return target
 
 
-def _convolve_pixels(source: Array, weight: Array, adjoint: bool, bias: Array | None, activation: int, slope: float) -> Array:
+def _convolve_pixels(source: Array, weight: Array, adjoint: bool, bias: Array | None, activation: int,
+                     slope: float) -> Array:
     """`_convolve` for kernels of one pixel: one matrix product, with a row for each pixel."""
     images, height, width, inputs = source.shape
     matrix = weight.reshape(weight.shape[:2])
@@ -193,8 +194,8 @@ def conv2d_weight_grad(x: Array, y: Array, g: Any) -> Array:
     return gradient
 
 
-def _add_tiled_weight_grad(g: Any, c: Convolution, tile: Tile, dtype: Any, x_row: int, y_row: int, x: int, y: int, gradient: int,
-                           accumulate: bool) -> None:
+def _add_tiled_weight_grad(g: Any, c: Convolution, tile: Tile, dtype: Any, x_row: int, y_row: int, x: int, y: int,
+                           gradient: int, accumulate: bool) -> None:
     """Write the gradient from some images of a batch, or add it if `accumulate`. x_row, y_row: the bytes from row to row of
     V of the image and of the map. x, y, gradient: addresses."""
     real, item = REALS[dtype], dtype.itemsize
@@ -218,8 +219,8 @@ def _add_tiled_weight_grad(g: Any, c: Convolution, tile: Tile, dtype: Any, x_row
             products_plane=products_plane, patch=patch, patch_each=patch_each))
 
 
-def _add_direct_weight_grad(g: Any, c: Convolution, tile: Tile, dtype: Any, x_row: int, y_row: int, x: int, y: int, gradient: int,
-                            accumulate: bool) -> None:
+def _add_direct_weight_grad(g: Any, c: Convolution, tile: Tile, dtype: Any, x_row: int, y_row: int, x: int, y: int,
+                            gradient: int, accumulate: bool) -> None:
     """The same for the direct algorithm. Nearly all its time goes into sums over pixels. So these are cut into pieces, which
     the parts share."""
     item, real, kernels = dtype.itemsize, REALS[dtype], c.weight.kernels
