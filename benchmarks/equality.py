@@ -3,11 +3,12 @@
 All subjects start from the same weights, examples and noise, and make one step. The gradients of both networks and the
 running statistics must agree in float64, and the losses in float32. The float32 gradients of each subject must be its own
 float64 gradients up to rounding. Adam's first update cannot be compared, because it is little more than the sign of the
-gradient. Instead, every parameter of both networks must have moved by about the learning rate after one step.
+gradient. Instead, every parameter of both networks must have moved after one step as Adam moves it for that step's own
+gradient, whose size its second moments tell.
 
 A captured step of tinygan's must also leave the weights that the eager step leaves, to the last bit.
 """
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ GRADIENT_TOLERANCE = 1e-8  # relative L2, float64, parameter by parameter
 LOSS_TOLERANCE = 1e-4  # relative, float32
 ROUNDING_TOLERANCE = 1e-2  # relative L2, float32 against float64, parameter by parameter
 MOVE_TOLERANCE = 1e-2  # of the learning rate
+SIZE_TOLERANCE = 10.0  # a step's gradient has other noise: it may be so many times as large, or as small
 VANISHING = 1e-12  # relative to the network's largest gradient, float64: a critic's last bias has no influence
 GROUPS = {
     "discriminator": "discriminator gradients", "generator": "generator gradients", "statistics": "running statistics",
@@ -32,29 +34,38 @@ class Evidence:
     single: Gradients  # float32
     double: Gradients  # float64
     moves: dict[str, float]  # median |change| of each parameter in the first training step
+    moments: Weights = field(default_factory=dict)  # Adam's second moment of each parameter after that step
 
 
-def collect(name: str, worker: Worker, model: Model, start: Start, variant: str, threads: int) -> Evidence:
-    """Run one subject's step in both precisions. Do not time the same worker afterwards: its memory would not be
-    comparable."""
-    found = {}
+def collect(name: str, worker: Worker, model: Model, start: Start, variant: str, threads: int,
+            makes_step: bool = True) -> Evidence:
+    """Compute one subject's gradients in both precisions and, for `check_moves`, make one step. Do not time the same worker
+    afterwards: its memory would not be comparable."""
+    found, moves, moments = {}, {}, {}
     for dtype in ("float32", "float64"):
         point = start.astype(dtype)
         worker.call("create", model=model, start=point, variant=variant, threads=threads)
         found[dtype] = worker.call("ask", method="gradients", d_noise=point.d_noise, g_noise=point.g_noise)
-        if dtype == "float32":
+        if makes_step and dtype == "float32":
             before = worker.call("ask", method="weights")
             worker.call("ask", method="step")
             moves = moved(before, worker.call("ask", method="weights"))
-    return Evidence(name, found["float32"], found["float64"], moves)
+            moments = by_path(worker.call("ask", method="second_moments"))
+    return Evidence(name, found["float32"], found["float64"], moves, moments)
 
 
 def moved(before: tuple[Weights, Weights], after: tuple[Weights, Weights]) -> dict[str, float]:
     """The median absolute change of every parameter, by network and name."""
+    old, new = by_path(before), by_path(after)
+    return {path: float(np.median(np.abs(new[path] - old[path]))) for path in old}
+
+
+def by_path(players: tuple[Weights, Weights]) -> Weights:
+    """The arrays of (generator, discriminator), by network and name."""
     return {
-        f"{player}.{name}": float(np.median(np.abs(new[name] - old[name])))
-        for player, old, new in zip(("generator", "discriminator"), before, after, strict=True)
-        for name in old
+        f"{player}.{name}": value
+        for player, arrays in zip(("generator", "discriminator"), players, strict=True)
+        for name, value in arrays.items()
     }
 
 
@@ -96,15 +107,20 @@ def check_rounding(evidence: Evidence) -> float:
 
 def check_moves(evidence: Evidence, adam: Adam) -> None:
     """Raise DifferentWorkError unless Adam's first update has moved the parameters as it should: a gradient g moves its
-    parameter by lr * |g| / (|g| + eps), which is the learning rate unless g is tiny. The update was made on other noise than
-    the gradients of `evidence`. So where eps makes it smaller, by how much may differ by as much again."""
+    parameter by lr * |g| / (|g| + eps), which is the learning rate unless g is tiny. g is the gradient of the step itself,
+    whose second moment is (1 - b2) g^2. The step had other noise than the gradients of `evidence`, so g must be only about
+    as large as these."""
     for path, move in evidence.moves.items():
         player, _, name = path.partition(".")
         if name in vanishing(getattr(evidence.double, player)):
             continue
-        size = np.abs(getattr(evidence.single, player)[name])
-        expected = adam.lr * float(np.median(size / (size + adam.eps)))
-        if not abs(move - expected) <= MOVE_TOLERANCE * adam.lr + (adam.lr - expected):
+        sizes = np.sqrt(evidence.moments[path].astype(np.float64) / (1 - adam.betas[1]))
+        size, usual = (float(np.linalg.norm(g)) for g in (sizes, getattr(evidence.double, player)[name]))
+        if not usual / SIZE_TOLERANCE <= size <= usual * SIZE_TOLERANCE:
+            raise DifferentWorkError(f"{evidence.name}: the gradient of {path} in its first training step has the norm "
+                                     f"{size:.3g}; on other noise it has {usual:.3g}")
+        expected = adam.lr * float(np.median(sizes / (sizes + adam.eps)))
+        if not abs(move - expected) <= MOVE_TOLERANCE * adam.lr:
             raise DifferentWorkError(f"{evidence.name}: its first training step moved {path} by {move:.3g} (median); Adam "
                                      f"moves it by {expected:.3g}")
 

@@ -304,6 +304,11 @@ class Subject:
         generator = to_numpy(self.model.generator, self.state["g"], self.images)
         return generator, to_numpy(self.model.discriminator, self.state["d"], self.images)
 
+    def second_moments(self) -> tuple[Weights, Weights]:
+        """Copies of Adam's second moments: (generator, discriminator)."""
+        generator = to_numpy(self.model.generator, self.state["g_adam"]["v"], self.images)
+        return generator, to_numpy(self.model.discriminator, self.state["d_adam"]["v"], self.images)
+
     def threads(self) -> int:
         return self.count  # XLA's pool has one thread for each core that the worker may use
 

@@ -27,6 +27,7 @@ from models import (
 
 import tinygan as tg
 from tinygan import nn
+from tinygan.backends import backend_of
 from tinygan.gans import penalties
 
 
@@ -126,6 +127,17 @@ class Subject:
             {name: parameter.numpy().copy() for name, parameter in network.named_parameters()}
             for network in (self.gan.generator, self.gan.discriminator)
         )
+        return generator, discriminator
+
+    def second_moments(self) -> tuple[Weights, Weights]:
+        """Copies of Adam's second moments: (generator, discriminator)."""
+        generator, discriminator = (
+            {name: np.array(backend_of(moment).to_numpy(moment))
+             for (name, _), moment in zip(network.named_parameters(), optimizer.state().slots["v"], strict=True)}
+            for network, optimizer in (
+                (self.gan.generator, self.gan.g_optimizer), (self.gan.discriminator, self.gan.d_optimizer)
+            )
+        )  # fmt: skip
         return generator, discriminator
 
     def threads(self) -> int:

@@ -145,6 +145,14 @@ class Subject:
         """Copies of the weights: (generator, discriminator)."""
         return to_numpy(self.generator.named_parameters()), to_numpy(self.discriminator.named_parameters())
 
+    def second_moments(self) -> tuple[Weights, Weights]:
+        """Copies of Adam's second moments: (generator, discriminator)."""
+        generator, discriminator = (
+            to_numpy((name, optimiser.state[p]["exp_avg_sq"]) for name, p in network.named_parameters())
+            for network, optimiser in ((self.generator, self.g_optimiser), (self.discriminator, self.d_optimiser))
+        )
+        return generator, discriminator
+
     def threads(self) -> int:
         return torch.get_num_threads()
 

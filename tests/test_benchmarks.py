@@ -136,7 +136,8 @@ def test_vanilla_has_the_networks_that_the_benchmark_promises(bench: Any) -> Non
 def evidence(bench: Any, **changes: Any) -> Any:
     model = tiny_model(bench.models)
     gradients = numpy_gradients(bench.models, model, bench.models.start(model, 2))
-    parts = {"name": "x", "single": gradients, "double": gradients, "moves": {"generator.0.weight": 2e-4}}
+    parts = {"name": "x", "single": gradients, "double": gradients, "moves": {"generator.0.weight": 2e-4},
+             "moments": {f"generator.{name}": 1e-3 * g**2 for name, g in gradients.generator.items()}}
     return bench.equality.Evidence(**{**parts, **changes})
 
 
@@ -160,6 +161,24 @@ def test_equality_check_names_a_loss_that_differs_and_a_player_that_stands_still
         bench.equality.compare(ours, evidence(bench, single=other))
     with pytest.raises(bench.harness.DifferentWorkError, match=r"moved generator\.0\.weight by 0 "):
         bench.equality.check_moves(evidence(bench, moves={"generator.0.weight": 0.0}), bench.models.Adam())
+    with pytest.raises(bench.harness.DifferentWorkError, match=r"moved generator\.0\.weight by 0\.000194 "):
+        bench.equality.check_moves(evidence(bench, moves={"generator.0.weight": 0.97 * 2e-4}), bench.models.Adam())
+
+
+def test_equality_check_knows_how_far_a_tiny_gradient_moves_a_weight(bench: Any) -> None:
+    """A gradient of eps moves it by half of the learning rate, and neither by all of it nor by nothing."""
+    tiny = evidence(bench)
+    for gradient, moment in zip(tiny.double.generator.values(), tiny.moments.values(), strict=True):
+        gradient[...], moment[...] = 1e-8, 1e-3 * 1e-8**2
+    bench.equality.check_moves(evidence(bench, double=tiny.double, moments=tiny.moments, moves={"generator.0.weight": 1e-4}),
+                               bench.models.Adam())
+    for move in (0.0, 2e-4):
+        with pytest.raises(bench.harness.DifferentWorkError, match=r"Adam moves it by 0\.0001$"):
+            bench.equality.check_moves(
+                evidence(bench, double=tiny.double, moments=tiny.moments, moves={"generator.0.weight": move}), bench.models.Adam())
+    with pytest.raises(bench.harness.DifferentWorkError, match=r"gradient of generator\.0\.weight in its first .* norm 0; on"):
+        still = {path: np.zeros_like(g) for path, g in tiny.moments.items()}
+        bench.equality.check_moves(evidence(bench, moments=still, moves={"generator.0.weight": 0.0}), bench.models.Adam())
 
 
 def test_equality_check_names_running_statistics_that_differ(bench: Any) -> None:

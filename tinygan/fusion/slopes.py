@@ -200,7 +200,7 @@ class _Layers:
         return True
 
     def by_weights(self, wanted: Sequence[Node], c: Any, v: Any) -> dict[Node, Any]:
-        """The gradients by these weights, for the loss's derivatives by the outputs, c (N,), and by the slopes, v (N, ...)."""
+        """The gradients by these weights, for the loss's derivatives c (N,) by the outputs and v (N, ...) by the slopes."""
         found: dict[Node, Any] = {}
         children = Counter(parent for node, _ in self.layers for parent in node.parents)
         u: dict[Node | None, Any] = {self.x.node: add(v, mul(self.x.array, _for_each(c, v)))}
@@ -255,7 +255,7 @@ def _(outputs: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
             found = layers.in_graph(wanted, reshape(c, outputs.shape), v)
         else:
             found = layers.by_weights(wanted, c, v)
-            if needs[0] and x.node:
+            if needs[0] and x.node and layers.slopes is not None:
                 found[x.node] = mul(layers.slopes, _for_each(c, v))
         return [found.get(node) if node else None for node in nodes]
 
