@@ -1,9 +1,10 @@
 """The outputs of a piecewise linear network, and the gradient of each output by its example, as one op.
 
 Both depend on the weights, and a loss of both has to be differentiated by them: a cost of the discriminator's scores, and a
-penalty on their slopes. The definition (`higher_order.with_slopes`) goes through the network six times: forward; back, for
-the slopes; forward and back again, because the second pass is differentiated; and a second product for each weight's
-gradient. In a piecewise linear network that takes each example by itself, four are enough.
+penalty on their slopes. The definition (`higher_order.with_slopes`) goes forward through the network; back, for the slopes;
+then forward and back once more, because the pass back is differentiated too; and it takes two products for each weight's
+gradient. In a piecewise linear network that takes each example by itself, the second pass back and the second product are
+not needed.
 
 Take one example x with the output D(x), and a loss whose derivatives are c by D(x) and v by the slope dD/dx. Around x, each
 layer is y_l = m_l * (W_l x_l + b_l), with a mask m_l of the activation's slopes, which does not change with the weights. Let
@@ -15,8 +16,7 @@ a_l be dD by the layer's output; the slopes needed them all. The loss's gradient
     by W_l, the gradient of <v, dD/dx>        is  (m_l *   a_l) v_l^T
     so their sum                              is  (m_l *   a_l) u_l^T,    with u_l = c x_l + v_l
 
-and u_l is computed like x_l: u_0 = c x + v, u_(l+1) = m_l * (W_l u_l + c b_l). So there is one more pass forward and one
-product for each weight. By b_l the gradient is c m_l * a_l.
+and u_l is computed like x_l: u_0 = c x + v, u_(l+1) = m_l * (W_l u_l + c b_l). By b_l the gradient is c m_l * a_l.
 
 This file takes the network from the recorded graph. `RULES` has the ops that it knows. If the graph has another one, or one
 that may couple examples, the definition runs. So it does if the gradients will be differentiated again.
