@@ -3,6 +3,10 @@
 A variant is made of words. `jit`: always there. `nhwc` or `nchw`: the layout of images. `joined`: the discriminator gets
 real and generated examples as one batch. `rbg`: the noise is drawn with XLA's bit generator instead of JAX's default,
 threefry.
+
+The gradients that are penalised are taken by `jax.grad` inside the discriminator's loss, which `jax.value_and_grad`
+differentiates again; their pass forward is also the one that gives the scores. With R1 and R2, a `joined` batch has both
+penalties in one pass. All of it is compiled as one program.
 """
 from collections.abc import Iterator
 from functools import partial

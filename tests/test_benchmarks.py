@@ -283,6 +283,19 @@ def test_a_step_is_the_same_work_in_jax(bench: Any, name: Any, variant: str) -> 
     assert {"generator_gradients", "discriminator_gradients"} < set(bench.equality.compare(*found))
 
 
+@pytest.mark.parametrize("name, variant", [("wgan_gp", "jit joined nhwc"), ("modern", "jit nchw")])
+def test_a_step_with_penalties_passes_the_whole_check_in_jax(bench: Any, name: str, variant: str) -> None:
+    """In float32 too: rounding, losses, and what the first whole step changes."""
+    needs("jax")
+    model = penalised(bench.models, name)
+    assert {("jax", f"jit {joined}{layout}") for joined in ("", "joined ") for layout in ("nchw", "nhwc")} < set(
+        bench.train_step.entries(model, ["jax"], []))
+    chosen = [("tinygan", "captured"), ("jax", variant)]
+    results, failed = bench.train_step.check(model, bench.models.start(model, 4), chosen, 1)
+    assert not failed
+    assert {"generator_gradients", "discriminator_gradients", "d_loss", "g_loss"} < set(results[f"jax {variant}"])
+
+
 @pytest.fixture
 def quick_floor(bench: Any, monkeypatch: Any) -> None:
     """Rates of tinygan only, in no time."""
