@@ -95,7 +95,7 @@ def test_rows_of_more_than_a_chunk(run, tmp_path, monkeypatch):
 
 def test_sample_draws_the_class_that_is_asked_for(run, tmp_path, capsys):
     for label, raw in ((2, ()), (3, ("--raw",))):
-        check_sample(run, tmp_path, "--label", label, *raw, averaged={"averaged": not raw},
+        check_sample(run, tmp_path, "--label", label, *raw, averaged=not raw,
                      z=lambda gan, n, label=label: gan.latent(n, Key(0).fold("sample"), label))
     assert command("sample", run, "--label", 2, "--out", tmp_path / "twos.png") == 0
     with Image.open(tmp_path / "twos.png") as picture:

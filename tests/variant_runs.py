@@ -141,12 +141,12 @@ def info(run: Path, capsys: pytest.CaptureFixture[str]) -> str:
     return capsys.readouterr().out
 
 
-def check_sample(run: Path, scratch: Path, *flags: Any, averaged: dict[str, bool] | None = None,
-                 z: Callable[[Any, int], Any] = lambda gan, n: gan.latent(n, Key(0).fold("sample"))) -> None:
-    """`tinygan sample` with these flags makes the images of z(gan, n). averaged: the same for `gan.sample`."""
+def check_sample(run: Path, scratch: Path, *flags: Any, z: Callable[[Any, int], Any] = lambda gan, n: gan.latent(
+        n, Key(0).fold("sample")), **options: Any) -> None:
+    """`tinygan sample` with these flags draws what `gan.sample` makes of z(gan, n) with these options."""
     assert command("sample", run, "--n", 5, "--out", scratch / "five.npy", *flags) == 0
     gan = training.open_run(run).gan
-    np.testing.assert_array_equal(np.load(scratch / "five.npy"), gan.sample(z=z(gan, 5), **(averaged or {})))
+    np.testing.assert_array_equal(np.load(scratch / "five.npy"), gan.sample(z=z(gan, 5), **options))
 
 
 # -- what runs measure -----------------------------------------------------------------------------------------------------
