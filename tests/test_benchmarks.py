@@ -4,6 +4,7 @@ import importlib
 import importlib.util
 import json
 import math
+import subprocess
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -281,6 +282,24 @@ def test_a_step_is_the_same_work_in_jax(bench: Any, name: Any, variant: str) -> 
             gradients = worker.call("ask", method="gradients", d_noise=point.d_noise, g_noise=point.g_noise)
             found.append(bench.equality.Evidence(framework, gradients, gradients, {}))
     assert {"generator_gradients", "discriminator_gradients"} < set(bench.equality.compare(*found))
+
+
+def test_jaxs_convolution_in_groups_is_xlas(bench: Any) -> None:
+    """In a process beside: here JAX would object to later forks."""
+    needs("jax")
+    program = """
+import jax, models, numpy, subject_jax
+for stride, padding in ((1, 1), (2, 0)):
+    layer, rng = models.Conv(6, 9, 3, stride, padding, groups=3), numpy.random.default_rng(0)
+    x, w = rng.normal(size=(2, 6, 7, 5)).astype("f"), rng.normal(size=(9, 2, 3, 3)).astype("f")
+    theirs = jax.lax.conv_general_dilated(x, w, (stride, stride), [(padding, padding)] * 2, feature_group_count=3)
+    ours = subject_jax.convolve(layer, jax.numpy.array(w), jax.numpy.array(x), "NCHW")
+    nhwc = subject_jax.convolve(layer, jax.numpy.array(w.transpose(2, 3, 1, 0)), jax.numpy.array(x.transpose(0, 2, 3, 1)), "NHWC")
+    numpy.testing.assert_allclose(ours, theirs, atol=1e-4)
+    numpy.testing.assert_allclose(nhwc, theirs.transpose(0, 2, 3, 1), atol=1e-4)
+"""
+    done = subprocess.run([sys.executable, "-c", program], cwd=BENCHMARKS, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.parametrize("name, variant", [("wgan_gp", "jit joined nhwc"), ("modern", "jit nchw")])
