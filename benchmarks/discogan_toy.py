@@ -1,5 +1,5 @@
-"""DiscoGAN's toy experiment (Kim et al. 2017, section 3.1 and figure 4): translate between two mixtures of Gaussians in the
-plane, with all of its reconstruction, one side of it, or none:
+"""DiscoGAN's toy experiment (Kim et al. 2017): translate between two mixtures of Gaussians in the plane, with
+all of its reconstruction, one side of it, or none:
 
     python benchmarks/discogan_toy.py --json benchmarks/results/discogan_toy.json --figure docs/figures/discogan_toy.png
 

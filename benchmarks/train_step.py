@@ -3,9 +3,9 @@
     python benchmarks/train_step.py --model vanilla --batch 128 --against torch,jax --json result.json
 
 A step is one update of each network, with new noise for each, and with the penalties of the model in the discriminator's;
-drawing the noise is included. Every variant of a framework
-has a process of its own. They take turns, with a few dozen steps in each round. The result is the median over the rounds of
-the median step in a round. Models: vanilla, dcgan28, dcgan64, wgan_gp, modern. See README.md in this folder.
+drawing the noise is included. Every variant of a framework has a process of its own. They take turns, with a few dozen steps
+in each round. The result is the median over the rounds of the median step in a round. Models: vanilla, dcgan28, dcgan64, and
+with second derivatives wgan_gp and modern; PyTorch and JAX have all of them. See README.md in this folder.
 
     python benchmarks/train_step.py --model vanilla --against "" --before ../tinygan-of-yesterday
 

@@ -4,6 +4,7 @@ import importlib
 import importlib.util
 import json
 import math
+import subprocess
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -300,6 +301,37 @@ def test_a_step_is_the_same_work_in_jax(bench: Any, name: Any, variant: str) -> 
             gradients = worker.call("ask", method="gradients", d_noise=point.d_noise, g_noise=point.g_noise)
             found.append(bench.equality.Evidence(framework, gradients, gradients, {}))
     assert {"generator_gradients", "discriminator_gradients"} < set(bench.equality.compare(*found))
+
+
+def test_jaxs_convolution_in_groups_is_xlas(bench: Any) -> None:
+    """In a process beside: here JAX would object to later forks."""
+    needs("jax")
+    program = """
+import jax, models, numpy, subject_jax
+for stride, padding in ((1, 1), (2, 0)):
+    layer, rng = models.Conv(6, 9, 3, stride, padding, groups=3), numpy.random.default_rng(0)
+    x, w = rng.normal(size=(2, 6, 7, 5)).astype("f"), rng.normal(size=(9, 2, 3, 3)).astype("f")
+    theirs = jax.lax.conv_general_dilated(x, w, (stride, stride), [(padding, padding)] * 2, feature_group_count=3)
+    ours = subject_jax.convolve(layer, jax.numpy.array(w), jax.numpy.array(x), "NCHW")
+    nhwc = subject_jax.convolve(layer, jax.numpy.array(w.transpose(2, 3, 1, 0)), jax.numpy.array(x.transpose(0, 2, 3, 1)), "NHWC")
+    numpy.testing.assert_allclose(ours, theirs, atol=1e-4)
+    numpy.testing.assert_allclose(nhwc, theirs.transpose(0, 2, 3, 1), atol=1e-4)
+"""
+    done = subprocess.run([sys.executable, "-c", program], cwd=BENCHMARKS, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("name, variant", [("wgan_gp", "jit joined nhwc"), ("modern", "jit nchw")])
+def test_a_step_with_penalties_passes_the_whole_check_in_jax(bench: Any, name: str, variant: str) -> None:
+    """In float32 too: rounding, losses, and what the first whole step changes."""
+    needs("jax")
+    model = penalised(bench.models, name)
+    assert {("jax", f"jit {joined}{layout}") for joined in ("", "joined ") for layout in ("nchw", "nhwc")} < set(
+        bench.train_step.entries(model, ["jax"], []))
+    chosen = [("tinygan", "captured"), ("jax", variant)]
+    results, failed = bench.train_step.check(model, bench.models.start(model, 4), chosen, 1)
+    assert not failed
+    assert {"generator_gradients", "discriminator_gradients", "d_loss", "g_loss"} < set(results[f"jax {variant}"])
 
 
 @pytest.fixture

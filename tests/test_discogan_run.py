@@ -1,62 +1,49 @@
 """`tinygan train discogan` and the other commands on its runs."""
 import json
-import runpy
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
-from tiny_run import content
+from variant_runs import (
+    VariantRuns,
+    check_pictures_of_networks,
+    check_sample,
+    command,
+    evaluated,
+    failure,
+    grey_images,
+    info,
+    small_mnist,
+)
 
 import tinygan as tg
 from tinygan import cli, data, training
 
-EXAMPLE = Path(__file__).parents[1] / "examples" / "discogan_mnist.py"
 FLAGS = ("--batch-size", "8", "--width", "2", "--quiet")
 
 
 @pytest.fixture(scope="module")
-def digits(tmp_path_factory):
-    """A file of 41 grey images of 28 x 28: 20 pairs, and two steps an epoch."""
-    path = tmp_path_factory.mktemp("discogan") / "digits.npy"
-    np.save(path, np.random.default_rng(0).integers(0, 256, (41, 1, 28, 28), dtype=np.uint8))
-    return path
-
-
-def train(folder, digits, *flags):
-    return cli.main(["train", "discogan", "--run-dir", str(folder), "--data-dir", str(digits), *FLAGS, *map(str, flags)])
+def runs(tmp_path_factory):
+    """41 images are 20 pairs, and two steps an epoch."""
+    return VariantRuns("discogan", grey_images(tmp_path_factory.mktemp("discogan") / "digits.npy", 41), FLAGS, 2)
 
 
 @pytest.fixture(scope="module")
-def run(digits):
-    assert train(digits.parent / "run", digits, "--epochs", 2) == 0
-    return digits.parent / "run"
+def run(runs):
+    return runs.train(runs.data.parent / "run")
 
 
-def failure(capsys, *arguments):
-    assert cli.main([str(argument) for argument in arguments]) == 2
-    lines = capsys.readouterr().err.splitlines()
-    assert len(lines) == 1 and lines[0].startswith("tinygan: error: "), lines
-    return lines[0]
+def test_a_run_is_resumed_bit_for_bit(runs, run, tmp_path):
+    runs.check_resuming(run, tmp_path)
 
 
-def test_two_halves_and_a_run_without_capture_are_the_whole(run, digits, tmp_path):
-    assert train(tmp_path / "halves", digits, "--epochs", 1) == 0
-    assert cli.main(["train", "discogan", "--run-dir", str(tmp_path / "halves"), "--resume", "--epochs", "2", "--quiet"]) == 0
-    assert content(tmp_path / "halves") == content(run)
-    assert train(tmp_path / "eager", digits, "--epochs", 2, "--no-capture") == 0
-    assert content(tmp_path / "eager") == content(run)
+def test_the_example_and_the_command_are_the_same_run(runs, run, tmp_path, monkeypatch):
+    runs.check_example(run, tmp_path, monkeypatch)
 
 
-def test_the_example_and_the_command_are_the_same_run(run, digits, tmp_path, monkeypatch):
-    monkeypatch.setattr(sys, "argv", [str(EXAMPLE), "--run-dir", str(tmp_path / "run"), "--epochs", "2", *FLAGS,
-                                      "--data-dir", str(digits)])
-    with pytest.raises(SystemExit) as ended:
-        runpy.run_path(str(EXAMPLE), run_name="__main__")
-    assert ended.value.code == 0
-    assert content(tmp_path / "run") == content(run)
-    assert len(EXAMPLE.read_text().splitlines()) <= 60
+def test_a_run_on_another_device(other_device, runs, tmp_path):
+    runs.check_device(other_device, tmp_path, "--domains", "rotated", "--reconstruction", "one-sided", "--limit-train", 8,
+                      "--bottleneck", 4)  # one step an epoch
 
 
 def test_a_runs_pictures_show_whole_cycles(run):
@@ -68,33 +55,25 @@ def test_a_runs_pictures_show_whole_cycles(run):
 
 
 def test_sample_translates_images_of_the_runs_data(run, tmp_path, capsys):
-    assert cli.main(["sample", str(run), "--n", "5", "--out", str(tmp_path / "five.npy")]) == 0
-    found = np.load(tmp_path / "five.npy")
-    opened = training.open_run(run)
     whole = training.DiscoGANSettings().prepare(data.load(run.parent / "digits.npy"))
-    places = tg.random.Key(0).fold("sample").integers(5, 0, 20)
-    np.testing.assert_array_equal(found, opened.gan.sample(z=whole.batch(places)))
-    assert cli.main(["sample", str(run), "--n", "5", "--seed", "1"]) == 0 and (run / "sample.png").is_file()
+    check_sample(run, tmp_path, z=lambda gan, n: whole.batch(tg.random.Key(0).fold("sample").integers(n, 0, 20)))
+    assert command("sample", run, "--n", 5, "--seed", 1) == 0 and (run / "sample.png").is_file()
     (run / "sample.png").unlink()
     other = tmp_path / "other.npy"
     np.save(other, np.zeros((41, 1, 28, 28), np.uint8))
-    capsys.readouterr()
     assert "say with --data-dir where the run's data are" in failure(capsys, "sample", run, "--data-dir", other)
 
 
 def test_info_and_architecture_show_the_networks(run, tmp_path, capsys):
-    assert cli.main(["info", str(run)]) == 0
-    told = capsys.readouterr().out
+    told = info(run, capsys)
     assert "discogan on " in told and "ab: Sequential" in told and "reconstruction" in told
-    for player in ("generator", "discriminator"):
-        assert cli.main(["architecture", str(run), "--player", player, "--out", str(tmp_path / f"{player}.png")]) == 0
-        assert (tmp_path / f"{player}.png").is_file()
+    check_pictures_of_networks(run, tmp_path)
 
 
-def test_commands_that_need_latent_vectors_or_digits_say_so(run, digits, tmp_path, capsys):
+def test_commands_that_need_latent_vectors_or_digits_say_so(runs, run, tmp_path, capsys):
     assert "has no latent vectors to walk between" in failure(capsys, "interpolate", run)
     assert "cannot be evaluated" in failure(capsys, "evaluate", run)
-    assert "cannot be evaluated" in failure(capsys, "train", "discogan", "--run-dir", tmp_path / "a", "--data-dir", digits,
+    assert "cannot be evaluated" in failure(capsys, "train", "discogan", "--run-dir", tmp_path / "a", "--data-dir", runs.data,
                                             "--evaluate", 1, *FLAGS)
     assert not (tmp_path / "a").exists()
 
@@ -120,19 +99,9 @@ def test_unknown_names_are_refused(capsys):
         assert "invalid choice: 'pink'" in told and all(name in told for name in names)
 
 
-def test_a_run_on_another_device(other_device, digits, tmp_path):
-    flags = ("--domains", "rotated", "--reconstruction", "one-sided", "--device", other_device,
-             "--limit-train", "8", "--bottleneck", "4")  # one step an epoch
-    assert train(tmp_path / "whole", digits, "--epochs", 2, *flags) == 0
-    assert train(tmp_path / "halves", digits, "--epochs", 1, *flags) == 0
-    assert train(tmp_path / "halves", digits, "--epochs", 2, "--resume", *flags) == 0
-    assert content(tmp_path / "halves") == content(tmp_path / "whole")
-
-
 def test_the_share_of_kept_classes_of_real_digits(tmp_path, monkeypatch, capsys):
     """`evaluate` and `--evaluate`, with a classifier that knows every digit: it finds it among the data."""
-    whole = {split: data.Dataset("mnist", np.random.default_rng(i).integers(0, 256, (n, 1, 28, 28), dtype=np.uint8),
-                                 np.arange(n) % 10, f"sha256:{split}") for i, (split, n) in enumerate((("train", 40), ("test", 30)))}
+    whole = small_mnist(monkeypatch)
 
     class Knows(tuple):
         accuracy = 0.75
@@ -143,15 +112,9 @@ def test_the_share_of_kept_classes_of_real_digits(tmp_path, monkeypatch, capsys)
             nearest = ((images.reshape(len(images), 1, -1) - known) ** 2).sum(-1).argmin(1)
             return tg.metrics.digits.Seen(images, np.eye(10)[whole["test"].labels[nearest]])
 
-    monkeypatch.setattr(data, "load", lambda path=None, split="train", **_: whole[split])
-    monkeypatch.setattr("tinygan.runs.evaluation.load", lambda path=None, split="train", **_: whole[split])
     monkeypatch.setattr(tg.metrics, "digit_classifier", lambda *_: Knows())
-    assert cli.main(["train", "discogan", "--run-dir", str(tmp_path / "run"), "--epochs", "1", "--evaluate", "1", *FLAGS]) == 0
-    record = json.loads((tmp_path / "run" / "quality.json").read_text())
+    record, told = evaluated("discogan", tmp_path / "run", capsys, *FLAGS)
     assert record["images"] == 15 and record["floor"] == dict.fromkeys(("a_to_b", "b_to_a", "a_home", "b_home"), 1.0)
-    assert 0 <= record["epochs"][0]["a_to_b"] < 0.6 and (tmp_path / "run" / "quality.png").is_file()
-    capsys.readouterr()
-    assert cli.main(["evaluate", str(tmp_path / "run")]) == 0
-    told = capsys.readouterr().out
+    assert 0 <= record["epochs"][0]["a_to_b"] < 0.6
     assert "15 images after 2 steps on mnist and coloured" in told
     assert f"| a_to_b | {record['epochs'][0]['a_to_b']:.4g} | 1 |" in told

@@ -1,48 +1,34 @@
 """R3GAN: the paper's networks and settings, a step against PyTorch's, and its runs."""
 from __future__ import annotations
 
-import json
 import math
-import runpy
-import signal
-import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from tiny_run import content
+from variant_runs import (
+    VariantRuns,
+    check_evaluation,
+    check_pictures_of_networks,
+    check_sample,
+    command,
+    failure,
+    grey_images,
+    info,
+)
 
 import tinygan as tg
-from tinygan import cli, devices, nn, training
-from tinygan.data import Dataset
+from tinygan import nn, training
 from tinygan.gans.modern import Basis, Projection, Residual
 from tinygan.random import Key
 
-EXAMPLE = Path(__file__).parents[1] / "examples" / "modern_mnist.py"
-DATA = Dataset("tiny", np.random.default_rng(0).integers(0, 256, (25, 1, 28, 28), dtype=np.uint8), None, "sha256:tiny")
+SMALL = {"batch_size": 4, "width": 4, "latent_dim": 5, "burn_in": 32, "half_life": 8}
+FLAGS = [word for name, value in SMALL.items() for word in ("--" + name.replace("_", "-"), value)] + ["--quiet"]
 
 
-def settings(folder: Path | str = "", **changes: Any) -> training.ModernSettings:
-    """Six steps an epoch, whose schedules end in the second epoch."""
-    return training.ModernSettings(**{"run_dir": str(folder), "epochs": 2, "batch_size": 4, "width": 4, "latent_dim": 5,
-                                      "burn_in": 32, "half_life": 8, "quiet": True, **changes})
-
-
-def run(folder: Path, interrupt_at: int | None = None, **changes: Any) -> training.History:
-    chosen = settings(folder, **changes)
-    gan: Any = training.find("modern").build(chosen, DATA.image_shape)
-    step = gan.step
-
-    def interrupted(real: Any) -> Any:
-        stats = step(real)
-        if gan.steps == interrupt_at:
-            signal.raise_signal(signal.SIGINT)
-        return stats
-
-    if interrupt_at is not None:
-        gan.step = interrupted
-    return training.train(gan, DATA, chosen)
+def settings(**changes: Any) -> training.ModernSettings:
+    return training.ModernSettings(**{**SMALL, **changes})
 
 
 # -- the networks --------------------------------------------------------------------------------------------------------
@@ -229,47 +215,44 @@ def test_ema_replaces_the_half_life_and_penalties_of_0_are_left_out() -> None:
     assert gan.average is None
 
 
-def test_interrupted_and_resumed_equals_the_whole(tmp_path: Path) -> None:
-    run(tmp_path / "whole")
-    run(tmp_path / "eager", capture=False)
-    with pytest.raises(training.Interrupted):
-        run(tmp_path / "halves", interrupt_at=5)
-    assert len(run(tmp_path / "halves", resume=True)) == 12
-    assert content(tmp_path / "halves") == content(tmp_path / "whole") == content(tmp_path / "eager")
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> VariantRuns:
+    """Six steps an epoch, whose schedules end in the second epoch."""
+    return VariantRuns("modern", grey_images(tmp_path_factory.mktemp("modern") / "images.npy", 25), tuple(FLAGS), 6)
 
 
-def test_a_run_on_a_device_is_that_of_the_cpu(other_device: str, tmp_path: Path) -> None:
-    here = run(tmp_path / "here", epochs=1)
-    there = run(tmp_path / "there", epochs=1, device=other_device)
-    for name in ("d_loss", "g_loss", "d_real", "d_fake"):
-        np.testing.assert_allclose(there[name], here[name], rtol=1e-3, atol=1e-3)
-    assert json.loads((tmp_path / "there" / "config.json").read_text())["device"] == devices.device(other_device).name
+@pytest.fixture(scope="module")
+def run(runs: VariantRuns) -> Path:
+    return runs.train(runs.data.parent / "run")
 
 
-def test_the_example_and_the_commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
-                                      capsys: pytest.CaptureFixture[str]) -> None:
-    np.save(tmp_path / "images.npy", DATA.images[:, 0])
-    flags = ["--epochs", "1", "--width", "4", "--batch-size", "8", "--burn-in", "16", "--half-life", "8",
-             "--data-dir", str(tmp_path / "images.npy")]
-    monkeypatch.setattr(sys, "argv", [str(EXAMPLE), "--run-dir", str(tmp_path / "example"), *flags])
-    with pytest.raises(SystemExit) as ended:
-        runpy.run_path(str(EXAMPLE), run_name="__main__")
-    assert ended.value.code == 0
-    folder = tmp_path / "command"
-    assert cli.main(["train", "modern", "--run-dir", str(folder), *flags]) == 0
-    assert content(tmp_path / "example") == content(folder)
-    assert len(EXAMPLE.read_text().splitlines()) <= 60
-    capsys.readouterr()
-    for command in ("info", "sample", "interpolate", "architecture"):
-        assert cli.main([command, str(folder)]) == 0
-    out = capsys.readouterr().out
-    assert ": modern on array:images.npy" in out and "burn_in" in out and "Residual(16 -> 32 -> 16, groups 2)" in out
+def test_a_run_is_resumed_bit_for_bit(runs: VariantRuns, run: Path, tmp_path: Path) -> None:
+    runs.check_resuming(run, tmp_path, at=5)
+
+
+def test_a_run_on_a_device_is_that_of_the_cpu(other_device: str, runs: VariantRuns, tmp_path: Path) -> None:
+    runs.check_device(other_device, tmp_path, "--limit-train", 12)  # three steps an epoch
+
+
+def test_the_example_and_the_command_are_the_same_run(runs: VariantRuns, run: Path, tmp_path: Path,
+                                                      monkeypatch: pytest.MonkeyPatch) -> None:
+    runs.check_example(run, tmp_path, monkeypatch)
+
+
+def test_the_other_commands(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    told = info(run, capsys)
+    assert ": modern on array:images.npy" in told and "burn_in" in told and "Residual(16 -> 32 -> 16, groups 2)" in told
+    check_sample(run, tmp_path)
+    check_pictures_of_networks(run, tmp_path)
+    assert command("interpolate", run, "--out", tmp_path) == 0
+
+
+def test_a_run_is_evaluated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    check_evaluation("modern", tmp_path / "run", monkeypatch, capsys, *FLAGS, steps=10)
 
 
 def test_a_wrong_size_is_one_line_before_training(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    np.save(tmp_path / "images.npy", np.zeros((20, 30, 30), np.uint8))
-    flags = ["--run-dir", str(tmp_path / "run"), "--data-dir", str(tmp_path / "images.npy")]
-    assert cli.main(["train", "modern", *flags]) == 2
-    (line,) = capsys.readouterr().err.splitlines()
-    assert "R3GAN makes images of 28 or 32 or 64 pixels per side, but the data are 30 x 30" in line
+    images = grey_images(tmp_path / "images.npy", 20, 30)
+    assert "R3GAN makes images of 28 or 32 or 64 pixels per side, but the data are 30 x 30" in failure(
+        capsys, "train", "modern", "--run-dir", tmp_path / "run", "--data-dir", images)
     assert not (tmp_path / "run").exists()

@@ -2,39 +2,36 @@
 from __future__ import annotations
 
 import json
-import runpy
-import signal
-import sys
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
-from tiny_run import content
+from variant_runs import (
+    VariantRuns,
+    check_evaluation,
+    check_pictures_of_networks,
+    check_sample,
+    command,
+    failure,
+    grey_images,
+    info,
+)
 
 import tinygan as tg
-from tinygan import cli, devices, nn, training
-from tinygan.data import Dataset
+from tinygan import cli, nn, training
 
-EXAMPLE = Path(__file__).parents[1] / "examples" / "wgan_gp_mnist.py"
-DATA = Dataset("tiny", np.random.default_rng(0).integers(0, 256, (25, 1, 28, 28), dtype=np.uint8), None, "sha256:tiny")
+FLAGS = ("--batch-size", 4, "--d-steps", 2, "--width", 2, "--latent-dim", 4)
 
 
-def run(folder: Path, interrupt_at: int | None = None, **changes: Any) -> training.History:
-    settings = training.WGANGPSettings(**{"run_dir": str(folder), "epochs": 2, "batch_size": 4, "d_steps": 2, "width": 2,
-                                          "latent_dim": 4, "quiet": True, **changes})
-    gan: Any = training.find("wgan_gp").build(settings, DATA.image_shape)
-    step = gan.step
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> VariantRuns:
+    """Three steps an epoch."""
+    return VariantRuns("wgan_gp", grey_images(tmp_path_factory.mktemp("wgan_gp") / "images.npy", 25), (*FLAGS, "--quiet"), 3)
 
-    def interrupted(real: Any) -> Any:
-        stats = step(real)
-        if gan.steps == interrupt_at:
-            signal.raise_signal(signal.SIGINT)
-        return stats
 
-    if interrupt_at is not None:
-        gan.step = interrupted
-    return training.train(gan, DATA, settings)
+@pytest.fixture(scope="module")
+def run(runs: VariantRuns) -> Path:
+    return runs.train(runs.data.parent / "run")
 
 
 def test_the_defaults_are_the_papers() -> None:
@@ -58,39 +55,35 @@ def test_the_networks_are_dcgans_without_batch_norm_in_the_critic(shape: tuple[i
     assert not any(module.couples_examples for _, module in critic.named_modules())
 
 
-def test_interrupted_and_resumed_equals_the_whole(tmp_path: Path) -> None:
-    run(tmp_path / "whole")
-    run(tmp_path / "eager", capture=False)
-    with pytest.raises(training.Interrupted):
-        run(tmp_path / "halves", interrupt_at=2)
-    assert len(run(tmp_path / "halves", resume=True)) == 6
-    assert content(tmp_path / "halves") == content(tmp_path / "whole") == content(tmp_path / "eager")
+def test_a_run_is_resumed_bit_for_bit(runs: VariantRuns, run: Path, tmp_path: Path) -> None:
+    runs.check_resuming(run, tmp_path, at=5)
 
 
-def test_a_run_on_a_device_is_that_of_the_cpu(other_device: str, tmp_path: Path) -> None:
-    here = run(tmp_path / "here", epochs=1)
-    there = run(tmp_path / "there", epochs=1, device=other_device)
-    for name in ("d_loss", "g_loss", "d_real", "d_fake"):
-        np.testing.assert_allclose(there[name], here[name], rtol=1e-3, atol=1e-3)
-    assert json.loads((tmp_path / "there" / "config.json").read_text())["device"] == devices.device(other_device).name
+def test_a_run_on_a_device_is_that_of_the_cpu(other_device: str, runs: VariantRuns, tmp_path: Path) -> None:
+    runs.check_device(other_device, tmp_path, "--limit-train", 16)  # two steps an epoch
 
 
-def test_the_example_and_the_command_are_the_same_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
-                                                      capsys: pytest.CaptureFixture[str]) -> None:
-    np.save(tmp_path / "images.npy", DATA.images[:, 0])
-    flags = ["--epochs", "1", "--width", "2", "--batch-size", "4", "--ema", "0.9", "--data-dir", str(tmp_path / "images.npy")]
-    monkeypatch.setattr(sys, "argv", [str(EXAMPLE), "--run-dir", str(tmp_path / "example"), *flags])
-    with pytest.raises(SystemExit) as ended:
-        runpy.run_path(str(EXAMPLE), run_name="__main__")
-    assert ended.value.code == 0
-    assert cli.main(["train", "wgan_gp", "--run-dir", str(tmp_path / "command"), *flags]) == 0
-    assert content(tmp_path / "example") == content(tmp_path / "command")
-    assert len(EXAMPLE.read_text().splitlines()) <= 60
+def test_the_example_and_the_command_are_the_same_run(runs: VariantRuns, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    averaged = runs.train(tmp_path / "command", "--ema", 0.9)
+    runs.check_example(averaged, tmp_path, monkeypatch, "--ema", 0.9)
+
+
+def test_the_other_commands(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "gradient_penalty  10.0" in info(run, capsys)
+    check_sample(run, tmp_path)
+    check_pictures_of_networks(run, tmp_path)
+
+
+def test_a_run_with_five_updates_of_the_critic_prints_scores(runs: VariantRuns, tmp_path: Path,
+                                                             capsys: pytest.CaptureFixture[str]) -> None:
+    assert command("train", "wgan_gp", "--run-dir", tmp_path, "--data-dir", runs.data, "--epochs", 1, "--batch-size", 4,
+                   "--width", 2) == 0
     out = capsys.readouterr().out
     assert "score(real)" in out and "score(fake)" in out and "D(real)" not in out
-    for command in ("info", "sample"):
-        assert cli.main([command, str(tmp_path / "command")]) == 0
-    assert "gradient_penalty  10.0" in capsys.readouterr().out
+
+
+def test_a_run_is_evaluated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    check_evaluation("wgan_gp", tmp_path / "run", monkeypatch, capsys, *FLAGS, steps=5)
 
 
 @pytest.mark.parametrize("flags, message", [
@@ -98,23 +91,19 @@ def test_the_example_and_the_command_are_the_same_run(tmp_path: Path, monkeypatc
     (["dcgan", "--r1", "1"], "the penalty 'r1' is about the output for each image alone, but in the discriminator its layer 3 (BatchNorm)"),
     (["minibatch", "--gradient-penalty", "10"], "(MinibatchDiscrimination) lets the images of a batch depend on each other"),
     (["unrolled", "--networks", "dcgan", "--r2", "1"], "the penalty 'r2' is about the output for each image alone")])
-def test_what_does_not_go_together_is_one_line_before_training(flags: list[str], message: str, tmp_path: Path,
-                                                              capsys: pytest.CaptureFixture[str]) -> None:
-    np.save(tmp_path / "images.npy", DATA.images[:, 0])
-    assert cli.main(["train", *flags, "--run-dir", str(tmp_path / "run"), "--data-dir", str(tmp_path / "images.npy")]) == 2
-    (line,) = capsys.readouterr().err.splitlines()
-    assert message in line and not (tmp_path / "run").exists()
+def test_what_does_not_go_together_is_one_line_before_training(flags: list[str], message: str, runs: VariantRuns,
+                                                              tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert message in failure(capsys, "train", *flags, "--run-dir", tmp_path / "run", "--data-dir", runs.data)
+    assert not (tmp_path / "run").exists()
 
 
-def test_flags_of_penalties(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    np.save(tmp_path / "images.npy", DATA.images[:, 0])
-    flags = ["--cost", "relativistic", "--r1", "0.5", "--r2", "1", "--epochs", "1", "--batch-size", "8"]
-    where = ["--run-dir", str(tmp_path / "run"), "--data-dir", str(tmp_path / "images.npy")]
-    assert cli.main(["train", "vanilla", *flags, *where]) == 0
+def test_flags_of_penalties(runs: VariantRuns, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    vanilla = ("train", "vanilla", "--run-dir", tmp_path / "run", "--data-dir", runs.data)
+    flags = ("--cost", "relativistic", "--r1", 0.5, "--r2", 1, "--epochs", 1, "--batch-size", 8)
+    assert command(*vanilla, *flags) == 0
     stored = json.loads((tmp_path / "run" / "config.json").read_text())["settings"]
     assert (stored["cost"], stored["r1"], stored["r2"], stored["gradient_penalty"]) == ("relativistic", 0.5, 1.0, None)
-    assert cli.main(["train", "vanilla", *where, "--resume", "--epochs", "2", "--r1", "1"]) == 2
-    assert "--r1 was 0.5, now 1.0; it must stay the same" in capsys.readouterr().err
+    assert "--r1 was 0.5, now 1.0; it must stay the same" in failure(capsys, *vanilla, "--resume", "--epochs", 2, "--r1", 1)
     with pytest.raises(SystemExit):
         cli.main(["train", "vanilla", "--r1", "-1"])
     assert "--r1: expected a number of at least 0, got '-1'" in capsys.readouterr().err

@@ -72,7 +72,7 @@ def save_pushes(path: str | os.PathLike[str], panels: Mapping[str, tuple[npt.NDA
 def save_translations(path: str | os.PathLike[str], panels: Mapping[str, tuple[npt.NDArray[Any], npt.NDArray[Any]]],
                       centres: npt.NDArray[Any], *, title: str) -> None:
     """Draw translated points (N, 2) in the colours of the modes (N,) that they were translated from, with a panel for each
-    name (Kim et al. 2017, figure 4). Crosses mark the centres (M, 2) of the domain that they should lie in."""
+    name (Kim et al. 2017, toy experiment). Crosses mark the centres (M, 2) of the domain that they should lie in."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(3.6 * len(panels), 3.9), layout="constrained")
