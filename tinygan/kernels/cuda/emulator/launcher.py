@@ -82,8 +82,9 @@ class Emulator:
 
     def _built(self, file: str, real: str, defines: tuple[str, ...]) -> Path:
         # The C library's check of longjmp (_FORTIFY_SOURCE) takes a jump to another fibre's stack for an error.
-        flags = ["-std=c++17", "-O1", "-U_FORTIFY_SOURCE", "-fPIC", "-shared", "-fno-gnu-unique", "-ffp-contract=off", "-Wall",
-                 "-Wno-unknown-pragmas", "-Wno-unused-function", "-Werror", f"-DREAL={real}", *(f"-D{define}" for define in defines)]
+        flags = ["-std=c++17", "-O1", "-U_FORTIFY_SOURCE", "-fPIC", "-shared", "-fno-gnu-unique", "-ffp-contract=off",
+                 "-Wall", "-Wno-unknown-pragmas", "-Wno-unused-function", "-Werror", f"-DREAL={real}",
+                 *(f"-D{define}" for define in defines)]
         if self.sanitize:
             flags += ["-g", f"-fsanitize={self.sanitize}"]
         if self.sanitize == "thread":
