@@ -42,14 +42,14 @@ OPTIONS = {"error_model": "numpy", "fastmath": FAST, "boundscheck": False}
 
 @cache
 def fingerprint() -> str:
-    """A hash of the source of the CPU's kernels, the processor that they are compiled for, and the versions of the compiler."""
+    """A hash of the source of the CPU's kernels, their processor, and the versions of the compiler."""
     told = f"{numba.__version__} {llvmlite.__version__} {target()} {hash_of_sources(Path(__file__).parents[2])}"
     return hashlib.sha256(told.encode()).hexdigest()[:16]
 
 
 def hash_of_sources(folder: Path) -> str:
-    """A hash of the Python files in a folder and in all folders below it: their paths and contents. The folder `cuda` is left
-    out, because nothing in it is compiled for the CPU."""
+    """A hash of the Python files in a folder and in all folders below it: their paths and contents. The folder `cuda` is
+    left out, because nothing in it is compiled for the CPU."""
     digest = hashlib.sha256()
     for path in sorted(folder.rglob("*.py")):
         if path.is_relative_to(folder / "cuda"):
