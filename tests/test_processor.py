@@ -58,7 +58,7 @@ add_up(np.ones(3, np.float32))
 print(json.dumps({
     "bytes": simd.VECTOR_BYTES, "lanes": simd.lanes_of(types.float64),
     "targets": sorted({code._library.codegen.magic_tuple()[1] for code in ours}),
-    "assembly": "".join(code._library.get_asm_str() for code in ours),
+    "assembly": "" if "from the cache" in sys.argv else "".join(code._library.get_asm_str() for code in ours),
     "folder": compiling.cache_folder().name,
     "right": bool(np.array_equal(product, a @ b)),
     "users": [add_up.overloads[add_up.signatures[0]].library.codegen.magic_tuple()[1], numba.config.CPU_NAME],
@@ -93,7 +93,7 @@ def test_kernels_are_compiled_for_it_and_the_users_functions_are_not(vectors, tm
     assert [path.name for path in (tmp_path / "tinygan" / "kernels").iterdir()] == [found["folder"]]
     assert (found["folder"] == folder_of_this_process()) is (size == simd.VECTOR_BYTES)
     if vectors is None:  # the processor's own size, when it is asked for, is no other target
-        again, same = compiled(tmp_path, OWN, "no activations")
+        again, same = compiled(tmp_path, OWN, "no activations", "from the cache")
         names = ("bytes", "lanes", "targets", "folder", "right", "users", "environment")
         assert files and same == files and [again[name] for name in names] == [found[name] for name in names]
 
