@@ -597,7 +597,16 @@ def test_importing_tinygan_compiles_nothing(tmp_path):
 
 
 def test_the_message_appears_only_when_something_is_compiled(tmp_path):
-    code = "import numpy as np, tinygan as tg; a = np.ones((100, 100), np.float32); tg.matmul(a, a)"
+    # The group's other kernels take most of the time, and a product of matrices does not call them.
+    code = f"""
+import sys
+from types import SimpleNamespace
+for name in {[name for name in loading.EVERY_TRAINING.modules if "matmul" not in name]}:
+    sys.modules[name] = SimpleNamespace(activation_forward=None)
+import numpy as np, tinygan as tg
+a = np.ones((100, 100), np.float32)
+assert (np.asarray(tg.matmul(a, a)) == 100).all()
+"""
     _, first = python(code, tmp_path)
     assert "compiling kernels" in first and str(tmp_path) in first
     _, second = python(code, tmp_path)
@@ -650,6 +659,8 @@ def test_the_cache_is_keyed_by_the_files_of_every_room(file, tmp_path):
     root = tmp_path / "kernels"
     shutil.copytree(Path(tinygan.__file__).parent / "kernels", root, ignore=shutil.ignore_patterns("__pycache__"))
     before = compiling.hash_of_sources(root)
+    with open(root / "cuda" / "optimizers.py", "a") as edited:
+        edited.write("# for a GPU\n")
     assert compiling.hash_of_sources(root) == before
     (root / file).parent.mkdir(exist_ok=True)
     with open(root / file, "a") as edited:

@@ -3,7 +3,7 @@
 `compiled` compiles a function that other compiled code calls by its address. Every task of the pool is such a function (see
 `arguments`). `entry` compiles a function that Python calls. `inline` compiles a helper that such functions call.
 
-The code is kept in a sub-folder of the user's cache folder. Its name is a hash of all kernel files and the processor.
+The code is kept in a sub-folder of the user's cache folder. Its name is a hash of the CPU's kernel files and the processor.
 Numba's own cache notices only a change in the file of the compiled function itself. After an edit of a helper in another
 file it would still use the old code.
 """
@@ -42,15 +42,18 @@ OPTIONS = {"error_model": "numpy", "fastmath": FAST, "boundscheck": False}
 
 @cache
 def fingerprint() -> str:
-    """A hash of the source of all kernels, the processor that they are compiled for, and the versions of the compiler."""
+    """A hash of the source of the CPU's kernels, their processor, and the versions of the compiler."""
     told = f"{numba.__version__} {llvmlite.__version__} {target()} {hash_of_sources(Path(__file__).parents[2])}"
     return hashlib.sha256(told.encode()).hexdigest()[:16]
 
 
 def hash_of_sources(folder: Path) -> str:
-    """A hash of the Python files in a folder and in all folders below it: their paths and contents."""
+    """A hash of the Python files in a folder and in all folders below it: their paths and contents. The folder `cuda` is
+    left out, because nothing in it is compiled for the CPU."""
     digest = hashlib.sha256()
     for path in sorted(folder.rglob("*.py")):
+        if path.is_relative_to(folder / "cuda"):
+            continue
         digest.update(f"{path.relative_to(folder).as_posix()}\0{path.stat().st_size}\0".encode())
         digest.update(path.read_bytes())
     return digest.hexdigest()

@@ -1,23 +1,27 @@
 // The CUDA thread model on a CPU, for tests without a GPU. g++ includes this file before a kernel file.
 //
-// Blocks run one after another. The threads of a block are fibres (ucontext) on one host thread. __syncthreads and warp shuffles
-// switch to the next fibre until all have arrived. A barrier that not all threads reach is an error. With -DHOST_THREADS the
-// threads are host threads, and barriers are those of C++20. This is slow, but ThreadSanitizer can find races.
+// Blocks run one after another. The threads of a block are fibres on one host thread. __syncthreads and warp shuffles switch to
+// the next fibre until all have arrived. A barrier that not all threads reach is an error. With -DHOST_THREADS the threads are
+// host threads, and barriers are those of C++20. This is slow, but ThreadSanitizer can find races.
 #pragma once
 
-#include <atomic>
-#include <barrier>
+// Few headers, because they take longer to compile than most kernels.
 #include <cmath>
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
-#include <memory>
-#include <thread>
 #include <tuple>
 #include <utility>
 #include <vector>
+#if defined(HOST_THREADS)
+#include <barrier>
+#include <memory>
+#include <thread>
+#else
+#include <csetjmp>
 #include <ucontext.h>
+#endif
 #if defined(__SANITIZE_ADDRESS__)
 #include <dlfcn.h>
 #include <sanitizer/asan_interface.h>
@@ -65,7 +69,12 @@ namespace emulator {
 constexpr int WARP = 32;
 constexpr std::size_t STACK = 128 * 1024;
 
-inline thread_local uint3 thread_index, block_index;
+#if defined(HOST_THREADS)
+#define OF_EACH_THREAD thread_local
+#else
+#define OF_EACH_THREAD  // (a fibre may go on in another host thread, and must not keep an address of the first one's)
+#endif
+inline OF_EACH_THREAD uint3 thread_index, block_index;
 inline dim3 block_size, grid_size;
 inline std::vector<unsigned char> dynamic_shared;
 
@@ -109,43 +118,53 @@ template <class Body> void run_block(uint3 block, const Body& body) {
 
 #else
 
+// A fibre runs one thread of each block. Between blocks it waits, so it is never deleted.
 struct Fibre {
     ucontext_t context;
-    std::unique_ptr<unsigned char[]> stack{new unsigned char[STACK]};
-    bool done = true;
+#if !defined(__SANITIZE_ADDRESS__)
+    std::jmp_buf place;
+#endif
+    unsigned char* stack = new unsigned char[STACK];
+    bool done = true, begun = false;
 };
-inline std::vector<std::unique_ptr<Fibre>> fibres;
+inline std::vector<Fibre*> fibres;
 inline ucontext_t scheduler;
 inline int current, alive;
 inline bool moved;  // whether any fibre has made progress in this round
 struct Barrier { int expected = 0, arrived = 0; unsigned generation = 0; };
 inline Barrier of_block;
 inline std::vector<Barrier> of_warp;
+inline void (*run_body)();  // the kernel, with its arguments
 
 #if defined(__SANITIZE_ADDRESS__)
 inline const void* scheduler_stack; inline std::size_t scheduler_size;
 // swapcontext of the C library. The sanitizer's version forgets the bounds of local arrays on the other stack.
 inline const auto swap = reinterpret_cast<int (*)(ucontext_t*, const ucontext_t*)>(
     dlsym(dlopen("libc.so.6", RTLD_LAZY), "swapcontext"));
-// Switches from one stack to another, and tells the sanitizer. last: this fibre will never run again.
-inline void go(ucontext_t& from, const ucontext_t& to, const void* stack, std::size_t size, bool last) {
+// Switches from one stack to another, and tells the sanitizer.
+inline void go(ucontext_t& from, const ucontext_t& to, const void* stack, std::size_t size) {
     void* fake = nullptr;
-    __sanitizer_start_switch_fiber(last ? nullptr : &fake, stack, size);
+    __sanitizer_start_switch_fiber(&fake, stack, size);
     swap(&from, &to);
-    __sanitizer_finish_switch_fiber(fake, nullptr, nullptr);
+    __sanitizer_finish_switch_fiber(fake, &scheduler_stack, &scheduler_size);
 }
-inline void enter(Fibre& f) { go(scheduler, f.context, f.stack.get(), STACK, false); }
-inline void yield() {
-    Fibre& self = *fibres[current];
-    go(self.context, scheduler, scheduler_stack, scheduler_size, self.done);
-}
+inline void enter(Fibre& f) { go(scheduler, f.context, f.stack, STACK); }
+inline void yield() { go(fibres[current]->context, scheduler, scheduler_stack, scheduler_size); }
 inline void begin() { __sanitizer_finish_switch_fiber(nullptr, &scheduler_stack, &scheduler_size); }
-inline void clear(Fibre& f) { __asan_unpoison_memory_region(f.stack.get(), STACK); }  // forget its previous use
 #else
-inline void enter(Fibre& f) { swapcontext(&scheduler, &f.context); }
-inline void yield() { swapcontext(&fibres[current]->context, &scheduler); }
+inline std::jmp_buf scheduler_place;
+// swapcontext would call the operating system at every switch, for the signal mask, and take ten times as long. So a fibre's
+// context is used only the first time.
+inline void enter(Fibre& f) {
+    if (_setjmp(scheduler_place)) return;
+    if (f.begun) _longjmp(f.place, 1);
+    f.begun = true;
+    setcontext(&f.context);
+}
+inline void yield() {
+    if (!_setjmp(fibres[current]->place)) _longjmp(scheduler_place, 1);
+}
 inline void begin() {}
-inline void clear(Fibre&) {}
 #endif
 
 inline void release(Barrier& b) {
@@ -164,35 +183,39 @@ inline void sync_warp() { wait(of_warp[linear() / WARP]); }
 
 template <class Body> struct Running { static inline const Body* body; };
 
-template <class Body> void fibre_main() {
+inline void fibre_main() {
     begin();
-    (*Running<Body>::body)();
-    Fibre& self = *fibres[current];
-    self.done = moved = true;
-    alive--;
-    Barrier& warp = of_warp[linear() / WARP];
-    of_block.expected--; warp.expected--;  // nobody waits for threads that have returned
-    release(of_block); release(warp);
-    yield();
+    for (;;) {
+        run_body();
+        fibres[current]->done = moved = true;
+        alive--;
+        Barrier& warp = of_warp[linear() / WARP];
+        of_block.expected--; warp.expected--;  // nobody waits for threads that have returned
+        release(of_block); release(warp);
+        yield();
+    }
+}
+
+inline void add_fibre() {
+    Fibre& f = *fibres.emplace_back(new Fibre);
+    getcontext(&f.context);
+    f.context.uc_stack.ss_sp = f.stack;
+    f.context.uc_stack.ss_size = STACK;
+    f.context.uc_link = nullptr;
+    makecontext(&f.context, fibre_main, 0);
 }
 
 template <class Body> void run_block(uint3 block, const Body& body) {
     int n = threads();
     block_index = block;
     Running<Body>::body = &body;
-    while (int(fibres.size()) < n) fibres.push_back(std::make_unique<Fibre>());
+    run_body = [] { (*Running<Body>::body)(); };
+    while (int(fibres.size()) < n) add_fibre();
     of_block = {n};
     of_warp.assign((n + WARP - 1) / WARP, {});
     for (int i = 0; i < n; i++) {
         of_warp[i / WARP].expected++;
-        Fibre& f = *fibres[i];
-        f.done = false;
-        clear(f);
-        getcontext(&f.context);
-        f.context.uc_stack.ss_sp = f.stack.get();
-        f.context.uc_stack.ss_size = STACK;
-        f.context.uc_link = &scheduler;
-        makecontext(&f.context, (void (*)())fibre_main<Body>, 0);
+        fibres[i]->done = false;
     }
     for (alive = n; alive;) {
         moved = false;

@@ -81,14 +81,19 @@ class Emulator:
         return self._libraries[key]
 
     def _built(self, file: str, real: str, defines: tuple[str, ...]) -> Path:
-        flags = ["-std=c++20", "-O1", "-g", "-fPIC", "-shared", "-fno-gnu-unique", "-ffp-contract=off", "-Wall",
-                 "-Wno-unknown-pragmas", "-Wno-unused-function", "-Werror", f"-I{FOLDER}", f"-I{self.folder}",
-                 f"-DREAL={real}", *(f"-D{define}" for define in defines)]
+        # The C library's check of longjmp (_FORTIFY_SOURCE) takes a jump to another fibre's stack for an error.
+        flags = ["-std=c++17", "-O1", "-U_FORTIFY_SOURCE", "-fPIC", "-shared", "-fno-gnu-unique", "-ffp-contract=off",
+                 "-Wall", "-Wno-unknown-pragmas", "-Wno-unused-function", "-Werror", f"-DREAL={real}",
+                 *(f"-D{define}" for define in defines)]
         if self.sanitize:
-            flags += [f"-fsanitize={self.sanitize}"] + (["-DHOST_THREADS"] if self.sanitize == "thread" else [])
+            flags += ["-g", f"-fsanitize={self.sanitize}"]
+        if self.sanitize == "thread":
+            flags += ["-DHOST_THREADS", "-std=c++20"]
         source = source_of(file, self.folder)
-        headers = sorted({*self.folder.rglob("*.cuh"), *FOLDER.rglob("*.cuh"), _HEADER})
-        key = repr((flags, source, [path.read_bytes() for path in headers]))
+        # Not the paths of the folders: all copies of tinygan with the same kernels share the cache.
+        headers = [[(path.relative_to(folder).as_posix(), path.read_bytes()) for path in sorted(folder.rglob("*.cuh"))]
+                   for folder in dict.fromkeys((FOLDER, self.folder))]
+        key = repr((flags, source, headers, _HEADER.read_bytes()))
         told = hashlib.blake2b(key.encode(), digest_size=12).hexdigest()
         target = cache_folder() / "emulator" / f"{file.replace('/', '-')}-{told}.so"
         if not target.exists():
@@ -98,7 +103,8 @@ class Emulator:
             target.parent.mkdir(parents=True, exist_ok=True)
             handle, part = tempfile.mkstemp(dir=target.parent, suffix=".so")
             os.close(handle)
-            command = [compiler, *flags, "-include", str(_HEADER), "-x", "c++", "-", "-o", part]
+            command = [compiler, *flags, f"-I{FOLDER}", f"-I{self.folder}", "-include", str(_HEADER), "-x", "c++", "-", "-o",
+                       part]
             preload = {"LD_PRELOAD": ""} if self.sanitize else {}  # the sanitizer must not check the compiler itself
             done = subprocess.run(command, input=source, capture_output=True, text=True, check=False,
                                   env={**os.environ, **preload})
