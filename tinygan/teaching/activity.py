@@ -12,6 +12,7 @@ from tinygan.context import override
 from tinygan.graph import Leaf, Node
 from tinygan.random import Key
 from tinygan.tensor import Tensor
+from tinygan.watching import Watcher, watching
 
 from .players import Players, as_update, host
 from .updates import PLAYERS
@@ -23,8 +24,8 @@ _BOUNDED = {"tanh": (-1.0, 1.0), "sigmoid": (0.0, 1.0)}
 _CAN_BE_IDLE = ("relu",)
 
 
-class Activity:
-    """A watcher (see `tinygan.context`) that measures every activation of a network as it is computed.
+class Activity(Watcher):
+    """A watcher (see `tinygan.watching`) that measures every activation of a network as it is computed.
 
     layers: their names, such as "6 tanh": the path of the layer before, whose parameters were used last, and the function.
     dead: the share of units that are 0 for the whole batch; of images, a unit is a channel. saturated: the share of outputs
@@ -37,9 +38,6 @@ class Activity:
         self._owner: dict[Node | None, str] = {
             p.node: path.rpartition(".")[0] for path, p in network.named_parameters()}
 
-    def computed(self, op: Any, out: Any, arrays: Any, inputs: Any, static: Any) -> None:
-        """Nothing: `recorded` comes with the node."""
-
     def recorded(self, node: Node, result: Tensor) -> None:
         parents = [parent for parent in node.parents if parent is not None]
         own = [self._owner[p] for p in parents if type(p) is Leaf and p in self._owner]
@@ -49,9 +47,6 @@ class Activity:
         if name != "identity" and node.op is not None:
             self.layers.append(f"{layer} {name}".strip())
             self._found.append(measured(name, host(result)))
-
-    def walked(self, *arguments: Any) -> None:
-        """Nothing: no gradients are computed."""
 
     def arrays(self) -> dict[str, npt.NDArray[np.float32]]:
         """dead, saturated and std, each float32 (activations,)."""
@@ -80,6 +75,6 @@ def activities(shown: Players, key: Key) -> dict[str, Activity]:
         images = None
         for letter in reversed(PLAYERS):  # the generator first
             activity = found[letter] = Activity(shown.generator if letter == "g" else shown.discriminator)
-            with override(watcher=activity):
+            with watching(activity):
                 images = shown.generator(shown.taken).detach() if letter == "g" else shown.judge(images)
     return found
