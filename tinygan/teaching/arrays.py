@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-_TYPES = {"u8": np.dtype(np.uint8), "f16": np.dtype("<f2"), "f32": np.dtype("<f4")}
+_TYPES: dict[str, np.dtype[Any]] = {"u8": np.dtype(np.uint8), "f16": np.dtype("<f2"), "f32": np.dtype("<f4")}
 
 
 def packed(array: npt.NDArray[Any], dtype: str) -> dict[str, Any]:
@@ -22,7 +22,9 @@ def packed(array: npt.NDArray[Any], dtype: str) -> dict[str, Any]:
 
 def unpacked(found: dict[str, Any]) -> npt.NDArray[Any]:
     """The array that `packed` made JSON of."""
-    return np.frombuffer(base64.b64decode(found["data"]), _TYPES[found["dtype"]]).reshape(found["shape"])
+    content, kind = base64.b64decode(found["data"]), _TYPES[found["dtype"]]
+    array: npt.NDArray[Any] = np.frombuffer(content, dtype=kind).reshape(found["shape"])
+    return array
 
 
 def numbers(values: Any, digits: int = 5) -> Any:

@@ -93,6 +93,7 @@ class Run:
 
     def __init__(self, path: str | os.PathLike[str], gan: Any = None) -> None:
         self.path = Path(path).expanduser()
+        self.gan: Any
         self.gan, self.config, self.history = open_run(self.path, gan)
         self.records = read_records(self.path / "recording")
         self.settings: Settings | None = None

@@ -31,7 +31,8 @@ def build(run: Run) -> dict[str, Any] | Absent:
     section: dict[str, Any] = {
         "steps": [position.step for position in found], "epochs": numbers([position.epoch for position in found]),
         "cost": first.about["cost"], "formula": COSTS[first.about["cost"]].g_formula, "coupled": first.about["coupled"],
-        "images": packed(_all(found, "images"), "f32" if points else "u8"), "gradient": packed(_all(found, "gradient"), "f16"),
+        "images": packed(_all(found, "images"), "f32" if points else "u8"),
+        "gradient": packed(_all(found, "gradient"), "f16"),
         "scale": packed(_all(found, "gradient_scale"), "f32"), "logits": packed(_all(found, "logits"), "f32"),
         "costs": list(SIDE_BY_SIDE) if compared else None,
         "norms": packed(_all(found, "norms"), "f32") if compared else None,
@@ -54,15 +55,15 @@ def _text(found: list[Position]) -> str:
     cost, n = last.about["cost"], len(logits)
     if "norms" not in last.arrays:
         return (f"At {moment(last)}, the discriminator's scores of these {n} images go from {short(logits.min())} to "
-                f"{short(logits.max())}. Blue and orange show how each pixel should change to lower the generator's cost; the "
-                f"largest entry is {short(float(last.arrays['gradient_scale'].max()))}.")
+                f"{short(logits.max())}. The maps show the gradient of its cost: a pixel lowers the cost by moving "
+                f"against it. The largest entry is {short(float(last.arrays['gradient_scale'].max()))}.")
     real = 1 / (1 + np.exp(-logits))
     ratios = [_mean(position, "non-saturating") / max(_mean(position, "minimax"), 1e-300) for position in found]
     widest = int(np.nanargmax(ratios)) if np.isfinite(ratios).any() else -1
     return (f"At {moment(last)}, the discriminator gives these {n} images probabilities of being real from "
             f"{percent(real.min())} to {percent(real.max())}. The {cost} cost passes back gradients of mean length "
-            f"{short(_mean(last, cost) if cost in SIDE_BY_SIDE else np.nan)}. At {moment(found[widest])}, minimax would have "
-            f"passed back {short(ratios[widest])} times less than non-saturating: that is saturation.")
+            f"{short(_mean(last, cost) if cost in SIDE_BY_SIDE else np.nan)}. At {moment(found[widest])}, minimax would "
+            f"have passed back {short(ratios[widest])} times less than non-saturating: that is saturation.")
 
 
 def _mean(position: Position, cost: str) -> float:
@@ -74,5 +75,5 @@ def _alt(last: Position) -> str:
     logits = ", ".join(f"{logit:.1f}" for logit in last.arrays["logits"])
     scale = last.arrays["gradient_scale"]
     return (f"{len(scale)} generated images at {moment(last)} with the gradient of the generator's cost beneath each. The "
-            f"discriminator's outputs: {logits}. The largest entries of the gradients go from {short(float(scale.min()))} to "
-            f"{short(float(scale.max()))}.")
+            f"discriminator's outputs: {logits}. The largest entries of the gradients go from "
+            f"{short(float(scale.min()))} to {short(float(scale.max()))}.")
