@@ -93,6 +93,11 @@ def _parser() -> argparse.ArgumentParser:
     _add_raw(command)
     command.set_defaults(action=actions.evaluate)
 
+    command = commands.add_parser("explain", help="write a page that shows how a run learnt")
+    command.add_argument("run", type=Path, metavar="RUN", help="the run's folder")
+    command.add_argument("--out", type=Path, metavar="FILE", help="an .html file (default: RUN/explain.html)")
+    command.set_defaults(action=actions.explain)
+
     command = commands.add_parser("classifier", help="train the classifier of digits that `evaluate` uses")
     command.add_argument("--data-dir", metavar="DIR", help="the digits (default: as in training)")
     command.set_defaults(action=actions.classifier)

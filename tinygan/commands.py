@@ -1,7 +1,7 @@
 """What the commands of `tinygan` do, each given its parsed flags. (`cli.py` has the flags; `training.py` trains.)"""
 from __future__ import annotations
 
-__all__ = ["CANDIDATES", "architecture", "classifier", "evaluate", "gradcheck", "info", "interpolate", "sample", "traverse"]
+__all__ = ["CANDIDATES", "architecture", "classifier", "evaluate", "explain", "gradcheck", "info", "interpolate", "sample", "traverse"]
 
 import argparse
 import sys
@@ -164,6 +164,19 @@ def evaluate(parsed: argparse.Namespace) -> None:
     print("| measure | generated | real test images |\n| --- | --- | --- |")
     for name, value in found.items():
         print(f"| {name} | {value:.4g} | {examiner.floor[name]:.4g} |")
+
+
+def explain(parsed: argparse.Namespace) -> None:
+    """`tinygan explain RUN`: one HTML page that shows how the run learnt."""
+    from .teaching.page import explain as write_page
+
+    out = parsed.out or parsed.run / "explain.html"
+    if out.suffix.lower() not in (".html", ".htm"):
+        raise RunError(f"--out {out}: expected a name that ends in .html")
+    written = write_page(parsed.run, out)
+    print(f"{written}: {written.stat().st_size / 1e6:.1f} MB, open it in a browser")
+    if not any((parsed.run / "recording").glob("*.safetensors")):
+        print("Note: this run was trained without --record, so the page shows its last state only.", file=sys.stderr)
 
 
 def classifier(parsed: argparse.Namespace) -> None:

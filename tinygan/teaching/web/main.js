@@ -1,0 +1,9 @@
+"use strict";
+/* Read the page's data, and draw each section that is there. */
+(function () {
+  const data = JSON.parse(document.getElementById("data").textContent);
+  for (const [name, section] of Object.entries(data.sections)) {
+    if (!section.absent) Explain.figures[name](section);
+  }
+  document.documentElement.dataset.drawn = "true";
+})();
