@@ -63,6 +63,8 @@ const Explain = {figures: {}};
     const [mantissa, exponent] = size.toExponential(Math.max(digits - 2, 0)).split("e");
     return `${sign}${mantissa}×10${Explain.raised(Number(exponent))}`;
   };
+  /* A logit, with as many decimals as matter: −0.27, −12.4. */
+  Explain.logit = f => Number.isFinite(f) ? f.toFixed(Math.abs(f) < 9.95 ? 2 : Math.abs(f) < 999.5 ? 1 : 0).replace("-", "−") : Explain.number(f);
   Explain.percent = x => (x > 0 && x < 0.01 ? "<1" : String(Math.round(100 * x))) + " %";
   Explain.sigmoid = x => 1 / (1 + Math.exp(-x));
   Explain.softplus = x => Math.max(x, 0) + Math.log1p(Math.exp(-Math.abs(x)));

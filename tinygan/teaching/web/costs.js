@@ -62,28 +62,26 @@
   /* How long the gradient at each image is under the three costs: a row for each, on one logarithmic scale. */
   function strip(state) {
     const names = state.section.costs, [low, high] = Explain.decades(state.norms.values, 14);
-    const width = 720, row = 44, top = 8, left = 150, right = 80, height = top + row * names.length + 34;
-    const x = Explain.log(low, high, left, width - right), every = Math.ceil(Math.log10(high / low) / 6), rows = names.map(() => svg("g", {}));
-    const powers = [];
+    const width = 480, height = 34, x = Explain.log(low, high, 12, width - 12), every = Math.ceil(Math.log10(high / low) / 6), powers = [];
     for (let p = Math.log10(low); p <= Math.log10(high) + 1e-9; p += every) powers.push(10 ** p);
-    const picture = chart(width, height, "",
-      powers.map(p => [svg("line", {class: "axis", x1: x(p), x2: x(p), y1: top, y2: height - 26}),
-        svg("text", {class: "quiet", x: x(p), y: height - 10, "font-size": 13, "text-anchor": "middle"}, Explain.power(p))]),
-      names.map((name, k) => svg("text", {x: 0, y: top + row * (k + 0.5) + 5, "font-size": 14, "font-weight": name === state.section.cost ? 600 : 400}, name)),
-      rows);
-    const scroller = html("div", {class: "strip"}, picture);
-    scroller.show = function (r, chosen) {
-      const medians = names.map(function (name, k) {
-        const values = Array.from(part(state.norms, r, k).values), median = Explain.median(values), y = top + row * (k + 0.5);
-        rows[k].replaceChildren(svg("line", {class: "curve", x1: x(median), x2: x(median), y1: y - 13, y2: y + 13}),
-          ...values.map((v, i) => svg("circle", {class: i === chosen ? "dot chosen" : "dot", cx: x(v), cy: y, r: i === chosen ? 5 : 4, "data-norm": v})),
-          svg("text", {x: width, y: y + 5, "font-size": 14, "text-anchor": "end", "font-weight": 600}, number(median, 2)));
+    const lines = () => powers.map(p => svg("line", {class: "axis", x1: x(p), x2: x(p), y1: 0, y2: height}));
+    const rows = names.map(function (name) {
+      const marks = svg("g", {}), picture = chart(width, height, "", lines(), marks), value = html("b", {"data-median": name});
+      return {marks, picture, value, name: html("span", {style: name === state.section.cost ? "font-weight: 600" : ""}, name)};
+    });
+    const axis = svg("svg", {viewBox: `0 0 ${width} 18`, "aria-hidden": "true"}, powers.map(p => svg("text", {class: "quiet", x: x(p), y: 12, "font-size": 12, "text-anchor": "middle"}, Explain.power(p))));
+    const whole = html("div", {class: "strip"}, rows.map(row => [row.name, row.picture, row.value]), html("span", {class: "scale-only"}), axis, html("span", {class: "scale-only"}));
+    whole.show = function (r, chosen) {
+      return names.map(function (name, k) {
+        const values = Array.from(part(state.norms, r, k).values), median = Explain.median(values), y = height / 2, row = rows[k];
+        row.marks.replaceChildren(svg("line", {class: "curve", x1: x(median), x2: x(median), y1: y - 13, y2: y + 13}),
+          ...values.map((v, i) => svg("circle", {class: i === chosen ? "dot chosen" : "dot", cx: x(v), cy: y, r: i === chosen ? 5 : 4, "data-norm": v})));
+        row.value.textContent = number(median, 2);
+        row.picture.setAttribute("aria-label", `${name}: the length of the gradient at an image, median ${number(median, 2)}`);
         return median;
       });
-      picture.setAttribute("aria-label", "Median length of the gradient at an image: " + names.map((name, k) => `${name} ${number(medians[k], 2)}`).join(", "));
-      return medians;
     };
-    return scroller;
+    return whole;
   }
 
   Explain.costs = function (state) {
@@ -99,7 +97,7 @@
       panels.forEach((one, k) => one.show(r, chosen, k));
       const medians = pulls.show(r, chosen), names = state.section.costs;
       const ratio = medians[names.indexOf("non-saturating")] / medians[names.indexOf("minimax")];
-      told.replaceChildren("The length of ∂L/∂x at each of the same images, on a logarithmic scale; the stroke and the number are the median. ",
+      told.replaceChildren("The length of ∂L/∂x at each of the same images, on a logarithmic scale. The stroke and the number are the median. ",
         html("b", {}, Number.isFinite(ratio) ? `Here non-saturating pulls ${number(ratio, 2)} times as hard as minimax.` : "Here minimax does not pull at all."));
     };
     return whole;

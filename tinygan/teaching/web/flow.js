@@ -1,8 +1,8 @@
 "use strict";
 /* (b) Where gradients flow: a row for each layer, with its gradient's norm and its update ratio over time. */
 (function () {
-  const {html, svg, chart, number} = Explain;
-  const WIDTH = 240, HEIGHT = 62, LEFT = 4, RIGHT = 58, TOP = 6, BOTTOM = 6;
+  const {html, svg, number} = Explain;
+  const WIDTH = 240, HEIGHT = 48, LEFT = 3, RIGHT = 3, TOP = 4, BOTTOM = 4;
   const PLAYERS = {discriminator: "The discriminator, in its own updates", generator: "The generator, in its own updates"};
   const last = values => values.reduce((found, v) => (v === null ? found : v), null);
 
@@ -21,23 +21,23 @@
     }).join("");
   }
 
+  /* A small picture that fills its cell: lines keep their width, and words stand beside it as text of the page. */
+  function cell(words, marks, labels) {
+    const picture = svg("svg", {viewBox: `0 0 ${WIDTH} ${HEIGHT}`, preserveAspectRatio: "none", role: "img", "aria-label": words}, marks);
+    return html("div", {class: "cell"}, picture, html("div", {class: "values", "aria-hidden": "true"}, labels));
+  }
+  const rule = (name, at) => svg("line", {class: name, x1: 0, x2: WIDTH, y1: at, y2: at});
+
   /* The curves of a layer: its matrix strong, its bias or shift thin. */
   function small(section, x, y, curves, words, guides) {
-    const marks = guides.map(g => svg("line", {class: g.strong ? "guide" : "axis", x1: LEFT, x2: WIDTH - RIGHT, y1: y(g.at), y2: y(g.at)}));
-    const labels = [];
-    curves.forEach(function (curve, k) {
-      const value = last(curve.values);
-      marks.push(svg("path", {class: k ? "thin" : "curve", d: path(x, y, curve.values)}));
-      const single = curve.values.filter(v => v !== null).length === 1, r = curve.values.findIndex(v => v !== null);
-      if (single) marks.push(svg("circle", {class: "dot", cx: x(r), cy: y(value), r: 2.5}));
-      if (value !== null) labels.push({y: y(value) + 4, text: number(value, 2), quiet: k > 0});
+    const marks = guides.map(at => rule("guide", y(at))), labels = [];
+    curves.slice().reverse().forEach(function (curve, k) {
+      const strong = k === curves.length - 1, known = curve.values.filter(v => v !== null).length, r = curve.values.findIndex(v => v !== null);
+      if (known === 1) marks.push(svg("path", {class: strong ? "point" : "point pale", d: `M${x(r)},${y(curve.values[r])}h0`}));
+      else marks.push(svg("path", {class: strong ? "curve" : "thin", d: path(x, y, curve.values)}));
     });
-    labels.sort((a, b) => a.y - b.y);
-    for (let k = 1; k < labels.length; k++) labels[k].y = Math.max(labels[k].y, labels[k - 1].y + 12);
-    const over = labels.length ? labels[labels.length - 1].y - (HEIGHT - 1) : 0;
-    if (over > 0) labels.forEach(label => { label.y -= over; });
-    marks.push(...labels.map(l => svg("text", {x: WIDTH - RIGHT + 5, y: l.y, "font-size": 11, class: l.quiet ? "quiet" : ""}, l.text)));
-    return chart(WIDTH, HEIGHT, words, marks);
+    for (const [k, curve] of curves.entries()) labels.push(html(k ? "span" : "b", {}, number(last(curve.values), 2)));
+    return cell(words, [rule("axis", HEIGHT - 0.5), ...marks], labels.slice(0, 2));
   }
 
   const GREEK = {weight: "weights", bias: "biases"};
@@ -60,7 +60,7 @@
       for (const metric of ["gradient_norm", "update_ratio"]) {
         const curves = arrays.map(a => ({what: a.what, values: player[metric][a.i]}));
         const words = `${name}.${layer}, ${metric.replace("_", " ")}: ` + curves.map(c => `${c.what} from ${number(c.values.find(v => v !== null), 2)} to ${number(last(c.values), 2)}`).join("; ");
-        const guides = metric === "update_ratio" ? [{at: 1e-3, strong: true}] : [];
+        const guides = metric === "update_ratio" ? [1e-3] : [];
         rows.push(small(section, x, scales[metric], curves, words, guides));
       }
     }
@@ -70,10 +70,8 @@
   function axis(section, x, limits, guided) {
     const end = section.steps.length - 1, epoch = section.epochs && section.epochs[end];
     const words = epoch ? `epoch ${Number(epoch.toFixed(1))}` : `step ${section.steps[end].toLocaleString("en")}`;
-    return chart(WIDTH, 30, "", svg("line", {class: "axis", x1: LEFT, x2: WIDTH - RIGHT, y1: 1, y2: 1}),
-      svg("text", {class: "quiet", x: LEFT, y: 13, "font-size": 10.5}, "start"),
-      svg("text", {class: "quiet", x: WIDTH - RIGHT, y: 13, "font-size": 10.5, "text-anchor": "end"}, words),
-      svg("text", {class: "quiet", x: LEFT, y: 27, "font-size": 10.5}, `height: ${Explain.power(limits[0])} to ${Explain.power(limits[1])}` + (guided ? ", dashes at 1/1000" : "")));
+    return html("div", {class: "axis-words"}, html("span", {}, "start"), html("span", {}, words),
+      html("p", {}, `Height: ${Explain.power(limits[0])} to ${Explain.power(limits[1])}` + (guided ? "; dashes: 1/1000" : "")));
   }
 
   /* How active the units are: dead and saturated shares as areas from 0 to 100 %, the spread as a curve. */
@@ -87,9 +85,8 @@
         const values = found[kind][i], value = last(values), known = values.map((v, r) => [v, r]).filter(([v]) => v !== null);
         const words = `${name}.${layer}, ${kind}: ${value === null ? "does not apply" : Explain.percent(value)}`;
         const area = known.length ? `M${x(known[0][1])},${share(0)}` + known.map(([v, r]) => `L${x(r).toFixed(1)},${share(v).toFixed(1)}`).join("") + `L${x(known[known.length - 1][1])},${share(0)}Z` : "";
-        rows.push(chart(WIDTH, HEIGHT, words, svg("line", {class: "axis", x1: LEFT, x2: WIDTH - RIGHT, y1: share(0), y2: share(0)}),
-          svg("line", {class: "axis", x1: LEFT, x2: WIDTH - RIGHT, y1: share(1), y2: share(1)}),
-          value === null ? null : [svg("path", {class: "area", d: area}), svg("text", {x: WIDTH - RIGHT + 5, y: Math.min(share(value) + 4, HEIGHT - 3), "font-size": 11, class: value > 0.1 ? "" : "quiet"}, Explain.percent(value))]));
+        rows.push(value === null ? html("div", {class: "cell quiet"}, "–") : cell(words, [rule("axis", share(0)), rule("axis", share(1)), svg("path", {class: "area", d: area})],
+          [html(value > 0.1 ? "b" : "span", {}, Explain.percent(value))]));
       }
       rows.push(small(section, x, spread.scale, [{values: found.std[i]}], `${name}.${layer}, standard deviation: ${number(last(found.std[i]), 2)}`, []));
     });

@@ -6,9 +6,9 @@
   const LIGHT = {zero: [246, 244, 239], negative: [20, 84, 160], positive: [190, 82, 0]};
   const DARK = {zero: [30, 32, 35], negative: [120, 186, 255], positive: [255, 166, 77]};
 
-  /* The colour [r, g, b] of a signed value from -1 to 1. */
+  /* The colour [r, g, b] of a signed value from -1 to 1. It grows with |value|^0.7, so that small values can be seen. */
   Explain.signed = function (value, palette = dark() ? DARK : LIGHT) {
-    const t = Math.min(Math.abs(value), 1), end = value < 0 ? palette.negative : palette.positive;
+    const t = Math.min(Math.abs(value), 1) ** 0.7, end = value < 0 ? palette.negative : palette.positive;
     return palette.zero.map((z, i) => Math.round(z + (end[i] - z) * t));
   };
   /* The colour of a size from 0 to 1: from paper to ink. */

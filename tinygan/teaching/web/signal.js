@@ -33,12 +33,12 @@
       Explain.paintSigned(canvases[1], gradient);
       Explain.paintStep(canvases[2], image, gradient, STEP);
       scale.textContent = number(size, 2);
-      logit.textContent = number(f, 2);
+      logit.textContent = Explain.logit(f);
       logit.className = `logit ${f < 0 ? "neg" : "pos"}`;
       real.textContent = state.costs ? percent(sigmoid(f)) : "";
       line.show(f);
       button.dataset.logit = f; button.dataset.scale = size;
-      button.setAttribute("aria-label", `Sample ${i + 1}: logit ${number(f, 2)}` +
+      button.setAttribute("aria-label", `Sample ${i + 1}: logit ${Explain.logit(f)}` +
         (state.costs ? `, ${percent(sigmoid(f))} real` : "") + `, largest gradient ${number(size, 2)}`);
     };
     return button;
@@ -51,7 +51,7 @@
       html("span", {class: "k2"}, html("b", {}, "∂L/∂x"), " its gradient, and the largest entry"),
       html("span", {class: "k3"}, html("b", {}, "one step"), " against it"),
       html("span", {class: "k4"}, html("b", {}, "logit"), state.costs ? " and D(x)" : ""));
-    const whole = html("div", {class: "gallery", style: `--side: ${state.images.shape[4] > 32 ? 96 : 60}px`}, key, ...cells);
+    const whole = html("div", {class: n > 8 ? "gallery" : "gallery few", style: `--side: ${state.images.shape[4] > 32 ? 96 : 60}px`}, key, ...cells);
     whole.show = r => cells.forEach(one => one.show(r));
     whole.choose = i => cells.forEach((one, j) => one.setAttribute("aria-pressed", String(j === i)));
     return whole;
@@ -73,7 +73,7 @@
         const f = part(state.logits, r).values[state.chosen];
         told.textContent = short(state.section, r);
         scale.textContent = number(part(state.scale, r).values[state.chosen], 2);
-        frame.setAttribute("aria-label", `Go to ${words}: logit ${number(f, 2)}`);
+        frame.setAttribute("aria-label", `Go to ${words}: logit ${Explain.logit(f)}`);
       };
       frame.at = r;
       return frame;
@@ -108,7 +108,7 @@
       if (strip) strip.at(r);
       if (compared) compared.show(r, state.chosen);
       const logits = Array.from(part(state.logits, r).values), mean = Explain.mean(logits);
-      if (!quiet) live.textContent = `${Explain.when(section, r)}: mean logit ${number(mean, 2)}` + (section.costs ?
+      if (!quiet) live.textContent = `${Explain.when(section, r)}: mean logit ${Explain.logit(mean)}` + (section.costs ?
         `; the discriminator takes ${logits.filter(f => f > 0).length} of ${logits.length} for real.` : ".");
     };
     state.choose = function (i) {
