@@ -19,7 +19,22 @@ from tinygan.optim.packed import gradients_of_advance
 
 from . import slopes
 from .tape import Entry, Trace, Visit
-from .terms import BAR, Call, Factor, Place, Term, Terms, elementwise, labelled, linear, of_images, of_matrices, place_in, triangle
+from .terms import (
+    BAR,
+    Call,
+    Factor,
+    Place,
+    Term,
+    Terms,
+    barred,
+    elementwise,
+    labelled,
+    linear,
+    of_images,
+    of_matrices,
+    place_in,
+    triangle,
+)
 
 MINUS = "\N{MINUS SIGN}"
 _SHOWN = 2  # of the products of a sum; the others are added up
@@ -159,8 +174,13 @@ def _advance(call: Call, i: int, at: Place) -> Iterator[Term]:
         yield Term((call.arrived((row, at[-1])), Factor(f"slope of {out} after, by {name} before", float(slope))))
 
 
-_PART = "{index}"
-_MATRICES = (triangle, of_matrices)
+_SUBSCRIPTS = str.maketrans("0123456789", "₀₁₂₃₄₅₆₇₈₉")
+
+
+def _numbered(count: int) -> tuple[str, ...]:
+    """The names x₁, x₂, ... of many inputs."""
+    return tuple([f"x{i}".translate(_SUBSCRIPTS) for i in range(1, count + 1)])
+
 
 FORMULAS = {formula.name: formula for formula in (
     Formula("add", "y = a + b", f"a{BAR} = y{BAR}, b{BAR} = y{BAR}", linear, ("a", "b")),
@@ -195,7 +215,7 @@ FORMULAS = {formula.name: formula for formula in (
             f"G{BAR} = Y{BAR} ⋆ W, W{BAR} = Y{BAR} ⋆ G (over the batch)", triangle(of_images, ("y", "w"), "x"), ("g", "w")),
     Formula("conv2d_weight_grad", "Y = X ⋆ G (over the batch), stride {stride}, padding {padding}",
             f"X{BAR} = G ⋆ᵀ Y{BAR} (transposed), G{BAR} = X ⋆ Y{BAR}", triangle(of_images, ("x", "y"), "w"), ("x", "g")),
-    Formula("bce_with_logits", "y = {weight} · mean(log(1 + eˣ) − t x)",
+    Formula("bce_with_logits", "y = {times}mean(log(1 + eˣ) − t x)",
             f"x{BAR} = y{BAR} · {{weight}} / n · (p {MINUS} t), p = 1 / (1 + e⁻ˣ)", _bce, ("x", "t")),
     Formula("bce_grad", "y = g · {weight} / n · (p − t), p = 1 / (1 + e⁻ˣ)",
             f"x{BAR} = y{BAR} · g · {{weight}} / n · p (1 {MINUS} p), g{BAR} = Σ y{BAR} · {{weight}} / n · (p {MINUS} t)",
@@ -216,7 +236,7 @@ FORMULAS = {formula.name: formula for formula in (
     Formula("broadcast_to", "y = x, repeated to {shape}", f"x{BAR} = Σ y{BAR} over the repetitions", linear),
     Formula("sum_to", "y = Σ x, down to {shape}", f"x{BAR} = y{BAR}, repeated", linear),
     Formula("concatenate", "y = the inputs one after the other, along axis {axis}", f"each input gets its part of y{BAR}",
-            linear, tuple(f"x{i}" for i in range(1, 100))),
+            linear, _numbered(100)),
     Formula("getitem", "y = a part of x", f"x{BAR} = y{BAR} in its place, else 0", linear),
     Formula("scatter_add", "y = g in its place, else 0", f"g{BAR} = the part of y{BAR}", linear, ("g",)),
     Formula("part", "y = a part of x", "no gradient: x is a constant"),
@@ -228,7 +248,7 @@ FORMULAS = {formula.name: formula for formula in (
     Formula("means", "y = means over windows of x", f"x{BAR} = y{BAR} / n, added over the windows", linear),
     Formula("means_grad", "y = g / n, added over the windows", f"g{BAR} = means over windows of y{BAR}", linear, ("g",)),
     Formula("pack", "y = all inputs in one row", f"each input gets its part of y{BAR}", linear,
-            tuple(f"x{i}" for i in range(1, 1000))),
+            _numbered(1000)),
     Formula("unpacked", "y = a part of x, in the shape {shape}", f"x{BAR} = y{BAR} in its place, else 0", linear),
     Formula("placed", "y = g in its place, else 0", f"g{BAR} = the part of y{BAR}", linear, ("g",)),
     Formula("advance", "y = x after one update by {optimizer}: weights and the optimiser's slots",
@@ -251,6 +271,8 @@ def formula_of(entry: Entry) -> Formula | None:
     elif "axis" in entry.static and found.name != "concatenate":
         axes = np.atleast_1d(entry.static["axis"])
         words["axis"] = f"{'axis' if len(axes) == 1 else 'axes'} {', '.join(map(str, axes))}"
+    if "weight" in words:
+        words["times"] = "" if entry.static["weight"] == 1 else f"{words['weight']} · "
     geometry = entry.static.get("geometry")
     if geometry is not None:
         words |= {"stride": _in_words(geometry.stride), "padding": _in_words(geometry.padding)}
@@ -300,7 +322,7 @@ def work_out(traced: Trace, visit: Visit) -> list[Worked]:
         mine = _summed(part.astype(np.float64), x[i].shape)
         at = tuple(map(int, np.unravel_index(int(np.abs(mine).argmax()), mine.shape)))
         terms = list(formula.terms(call, i, at))
-        name = labelled(f"{formula.names[i]}{BAR}", at)
+        name = labelled(barred(formula.names[i]), at)
         total = math.fsum(term.value for term in terms)
         found.append(Worked(i, at, len(terms), total, _text(name, terms, total)))
     return found

@@ -88,10 +88,10 @@ def trace_round(gan: Any, real: Any, labels: Any = None) -> list[Round]:
     networks = {"generator": gan.generator, "discriminator": gan.discriminator}
     rounds: list[Round] = []
     changed = _shortened(gan)
+    changed |= {name: _traced(gan, name, networks, rounds, _note(gan, changed, player))
+                for name, player in _UPDATES.items() if hasattr(gan, name)}
     with unchanged(gan), override(recording=True), _attributes(gan, changed):
-        with _attributes(gan, {name: _traced(gan, name, networks, rounds, _note(gan, changed, player))
-                               for name, player in _UPDATES.items() if hasattr(gan, name)}):
-            gan.step(batch, *([np.array(labels[:BATCH])] if gan.takes_labels else []))
+        gan.step(batch, *([np.array(labels[:BATCH])] if gan.takes_labels else []))
     return rounds
 
 

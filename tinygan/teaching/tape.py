@@ -27,6 +27,8 @@ from tinygan.backends import backend_of
 from tinygan.context import override
 from tinygan.graph import Leaf, Node, Op
 from tinygan.nn import Module
+from tinygan.plotting.graphs import in_short
+from tinygan.plotting.layout import Box
 from tinygan.tensor import Tensor, as_array
 from tinygan.watching import Watcher, watching
 
@@ -140,6 +142,19 @@ class Trace:
     def inputs_of(self, entry: Entry) -> list[Array | float]:
         """The values of the op's inputs."""
         return [x.number if x.id is None else self.entries[x.id].value for x in entry.inputs]  # type: ignore[misc]
+
+    def boxes(self) -> list[Box]:
+        """The entries as `tinygan.plotting.draw_graph` draws them."""
+        return [self._box(entry) for entry in self.entries]
+
+    def _box(self, entry: Entry) -> Box:
+        title = str(entry.static["activation"]) if entry.name == "activation" else entry.name or entry.kind
+        g = self.gradient(entry)
+        lines = [title, in_short(entry.value), *([f"gradient {in_short(g)}"] if g is not None else [])]
+        cut = frozenset(x.id for x in entry.inputs if x.id is not None and not x.tracked)
+        kind = "constant" if entry.kind == "op" and entry.constant else entry.kind
+        return Box(entry.id, tuple(lines), tuple(x.id for x in entry.inputs if x.id is not None), entry.place.layer,
+                   entry.place.call, kind, cut)
 
     def __repr__(self) -> str:
         lines = []

@@ -6,7 +6,8 @@ float64, and do not call the engine's vjps: so a test can compare the two.
 """
 from __future__ import annotations
 
-__all__ = ["BAR", "Call", "Factor", "Place", "Term", "Terms", "elementwise", "linear", "labelled", "triangle"]
+__all__ = ["BAR", "Call", "Factor", "Place", "Term", "Terms", "barred", "elementwise", "labelled", "linear", "of_images",
+           "of_matrices", "place_in", "triangle"]
 
 import math
 from collections.abc import Callable, Iterator, Sequence
@@ -72,6 +73,11 @@ class Term(NamedTuple):
 
 Terms = Callable[[Call, int, Place], Iterator[Term]]
 """The products whose sum is the entry `at` of the gradient of input i."""
+
+
+def barred(name: str) -> str:
+    """The name of a gradient: a bar over the first letter."""
+    return name[0] + BAR + name[1:]
 
 
 def labelled(name: str, at: Place) -> str:
