@@ -34,7 +34,8 @@ _STYLE = """
   --edge: #3a4653; --op: #22354d; --op-line: #7fa8da; --own: #41310f; --own-line: #dca23a; --fixed: #24282e;
   --fixed-line: #7c8590; --back: #ffb066; } }
 .tg-graph text { fill: var(--ink); text-anchor: middle; } .tg-graph .title { font-weight: 600; }
-.tg-graph .gradient { fill: var(--back); } .tg-graph .name { fill: var(--soft); text-anchor: start; font-size: 11px; }
+.tg-graph .gradient { fill: var(--back); } .tg-graph .name { fill: var(--soft); text-anchor: start; font-size: 11px;
+  paint-order: stroke; stroke: var(--frame); stroke-width: 5px; stroke-linejoin: round; }
 .tg-graph .frame { fill: var(--frame); stroke: var(--edge); } .tg-graph .box { stroke-width: 1.3; }
 .tg-graph .op { fill: var(--op); stroke: var(--op-line); }
 .tg-graph .parameter, .tg-graph .input { fill: var(--own); stroke: var(--own-line); stroke-width: 2; }
@@ -212,7 +213,9 @@ def _title(name: str, static: dict[str, Any]) -> str:
 
 def shape_text(shape: tuple[int, ...]) -> str:
     """(2, 3) -> "2 × 3"."""
-    return " \N{MULTIPLICATION SIGN} ".join(map(str, shape)) or "a number"
+    if len(shape) < 2:
+        return f"{shape[0]:,} numbers" if shape and shape[0] != 1 else "one number"
+    return " \N{MULTIPLICATION SIGN} ".join(map(str, shape))
 
 
 def in_short(value: Any) -> str:
@@ -233,11 +236,12 @@ def _picture(boxes: Sequence[Box], layout: Layout, about: str) -> str:
              '<path class="tip" d="M0 0 L8 4 L0 8 z"/></marker></defs>']
     for frame in layout.frames:
         parts.append(f'<rect class="frame" x="{frame.x:.1f}" y="{frame.y:.1f}" width="{frame.width:.1f}" '
-                     f'height="{frame.height:.1f}" rx="8"/><text class="name" x="{frame.x + 8:.1f}" '
-                     f'y="{frame.y + 15:.1f}">{escape(frame.title)}</text>')
+                     f'height="{frame.height:.1f}" rx="8"/>')
     cuts = {(parent, box.key) for box in boxes for parent in box.cut}
     for edge, points in layout.routes.items():
         parts.append(f'<path class="way{" cut" if edge in cuts else ""}" marker-end="url(#tg-tip)" d="{_curve(points)}"/>')
+    for frame in layout.frames:  # (above the edges, so that they can be read)
+        parts.append(f'<text class="name" x="{frame.x + 8:.1f}" y="{frame.y + 15:.1f}">{escape(frame.title)}</text>')
     for box in boxes:
         parts.append(_drawn(box, layout.centers[box.key]))
     return "".join([*parts, "</svg>"])

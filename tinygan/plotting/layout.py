@@ -62,20 +62,49 @@ class Layout(NamedTuple):
 
 
 class _Block:
-    """Something to be placed in a rank: a group of boxes, a single one, or the lane of an edge (no boxes)."""
+    """Something to be placed in a rank: a group of boxes, a single box, or the lane of an edge (neither)."""
 
-    def __init__(self, title: str = "") -> None:
+    def __init__(self, title: str = "", size: Point = (_LANE, 0.0)) -> None:
         self.title = title
         self.boxes: list[Box] = []
-        self.inside: dict[int, Point] = {}  # centres, from the block's own upper left corner
-        self.width, self.height = _LANE, 0.0
+        self.inside: dict[int, Point] = {}  # centres of the boxes, from the block's own upper left corner
+        self.lanes: dict[tuple[int, int], list[Point]] = {}  # the points inside, of an edge that leaves or enters
+        self.width, self.height = size
         self.rank = 0
         self.center = 0.0
         self.before: list[_Block] = []
         self.after: list[_Block] = []
 
-    def arrange(self) -> None:
-        """Lay out the boxes inside."""
+    def join(self, below: _Block) -> None:
+        """Note that an edge leads from here to a block below."""
+        if self not in below.before:
+            below.before.append(self)
+            self.after.append(below)
+
+    def arrange(self, leaving: set[int]) -> None:
+        """Lay out the boxes inside. leaving: the boxes that others outside depend on. Their edges get lanes to the lower
+        side, and edges from outside get lanes from the upper one."""
+        ranks = self._ranks()
+        rows: list[list[_Block]] = [[] for _ in range(max(ranks.values()) + 1)]
+        block_of: dict[int, _Block] = {}
+        for box in self.boxes:
+            block = block_of[box.key] = _Block(size=box.size)
+            rows[ranks[box.key]].append(block)
+        lanes: dict[tuple[int, int], list[_Block]] = {}
+        for box in self.boxes:
+            for parent in dict.fromkeys(box.parents):
+                if parent in block_of:
+                    lanes[parent, box.key] = self._lane(block_of[parent], block_of[box.key], ranks[parent] + 1,
+                                                        ranks[box.key], rows)
+                elif ranks[box.key]:
+                    lanes[parent, box.key] = self._lane(None, block_of[box.key], 0, ranks[box.key], rows)
+            if box.key in leaving and ranks[box.key] + 1 < len(rows):
+                lanes[box.key, box.key] = self._lane(block_of[box.key], None, ranks[box.key] + 1, len(rows), rows)
+        _order(rows)
+        _straighten(rows)
+        self._place(rows, block_of, lanes)
+
+    def _ranks(self) -> dict[int, int]:
         keys = {box.key for box in self.boxes}
         ranks: dict[int, int] = {}
         for box in self.boxes:  # (parents come first)
@@ -83,33 +112,47 @@ class _Block:
         for box in reversed(self.boxes):  # what nothing leads to stands right above its first use
             if not keys & set(box.parents):
                 uses = [ranks[other.key] for other in self.boxes if box.key in other.parents]
-                ranks[box.key] = min(uses, default=1) - 1
+                ranks[box.key] = min(uses, default=ranks[box.key] + 1) - 1
         lowest = min(ranks.values())
-        rows: list[list[Box]] = [[] for _ in range(max(ranks.values()) - lowest + 1)]
-        for box in self.boxes:
-            rows[ranks[box.key] - lowest].append(box)
-        place: dict[int, float] = {}
-        for row in rows:
-            row.sort(key=lambda box: _mean([place[p] for p in box.parents if p in place], 0.5))
-            place.update({box.key: (i + 0.5) / len(row) for i, box in enumerate(row)})
+        return {key: rank - lowest for key, rank in ranks.items()}
+
+    @staticmethod
+    def _lane(top: _Block | None, bottom: _Block | None, first: int, end: int, rows: list[list[_Block]]) -> list[_Block]:
+        """New lanes in the rows from `first` to before `end`, between two blocks."""
+        lanes = [_Block() for _ in range(first, end)]
+        for row, lane in zip(rows[first:end], lanes, strict=True):
+            row.append(lane)
+        chain = [block for block in (top, *lanes, bottom) if block is not None]
+        for one, other in zip(chain, chain[1:], strict=False):
+            one.join(other)
+        return lanes
+
+    def _place(self, rows: list[list[_Block]], block_of: dict[int, _Block], lanes: dict[tuple[int, int], list[_Block]]) -> None:
         margin, top = (_FRAME, _TITLE) if self.title else (0.0, 0.0)
-        widths = [sum(box.size[0] + GAP_X for box in row) - GAP_X for row in rows]
-        self.width = max([*widths, _LETTER * len(self.title) if self.title else 0.0]) + 2 * margin
-        y = margin + top
-        for row, width in zip(rows, widths, strict=True):
-            x, height = (self.width - width) / 2, max(box.size[1] for box in row)
-            for box in row:
-                self.inside[box.key] = x + box.size[0] / 2, y + height / 2
-                x += box.size[0] + GAP_X
+        blocks = [block for row in rows for block in row]
+        left = min(block.center - block.width / 2 for block in blocks)
+        across = max(block.center + block.width / 2 for block in blocks) - left
+        self.width = max(across, _LETTER * len(self.title)) + 2 * margin
+        shift = (self.width - across) / 2 - left
+        y, spans = margin + top, {}
+        for row in rows:
+            height = max(block.height for block in row)
+            spans.update({id(block): (y, y + height) for block in row})
             y += height + GAP_Y
         self.height = y - GAP_Y + margin
+        for key, block in block_of.items():
+            low, high = spans[id(block)]
+            self.inside[key] = block.center + shift, (low + high) / 2
+        self.lanes = {edge: [(lane.center + shift, side) for lane in path for side in spans[id(lane)]]
+                      for edge, path in lanes.items()}
 
 
 def arrange(boxes: Sequence[Box]) -> Layout:
     """Lay out a graph without cycles. boxes: parents before their children."""
     blocks, of = _blocks(boxes)
+    leaving = {p for box in boxes for p in box.parents if p in of and of[p] is not of[box.key]}
     for block in blocks:
-        block.arrange()
+        block.arrange(leaving)
     ranks: list[list[_Block]] = [[] for _ in range(max((block.rank for block in blocks), default=-1) + 1)]
     for block in blocks:
         ranks[block.rank].append(block)
@@ -156,9 +199,7 @@ def _lanes(boxes: Sequence[Box], of: dict[int, _Block], ranks: list[list[_Block]
                 path.append(lane)
             path.append(of[box.key])
             for one, other in zip(path, path[1:], strict=False):
-                if one not in other.before:
-                    other.before.append(one)
-                    one.after.append(other)
+                one.join(other)
             lanes[parent, box.key] = path[1:-1]
     return lanes
 
@@ -221,24 +262,32 @@ def _placed(boxes: Sequence[Box], blocks: list[_Block], of: dict[int, _Block], r
         y += max((block.height for block in rank), default=0.0) + 1.4 * GAP_Y
     bottoms = [top + max((block.height for block in rank), default=0.0) for top, rank in zip(tops, ranks, strict=True)]
     right = max((block.center + block.width / 2 for rank in ranks for block in rank), default=0.0) - left + GAP_X
-    frames, centers = [], {}
+    frames, centers, corners = [], {}, {}
     for block in blocks:
-        x = block.center - block.width / 2 - left
-        y0 = tops[block.rank] + (bottoms[block.rank] - tops[block.rank] - block.height) / 2
+        corner = (block.center - block.width / 2 - left,
+                  tops[block.rank] + (bottoms[block.rank] - tops[block.rank] - block.height) / 2)
+        corners[id(block)] = corner
         if block.title:
-            frames.append(Frame(block.title, x, y0, block.width, block.height))
-        centers.update({key: (x + cx, y0 + cy) for key, (cx, cy) in block.inside.items()})
+            frames.append(Frame(block.title, *corner, block.width, block.height))
+        centers.update({key: (corner[0] + x, corner[1] + y) for key, (x, y) in block.inside.items()})
     sizes = {box.key: box.size for box in boxes}
     routes = {}
     for box in boxes:
         for parent in dict.fromkeys(box.parents):
             if parent in centers:
                 path = [(centers[parent][0], centers[parent][1] + sizes[parent][1] / 2)]
-                for lane in lanes.get((parent, box.key), []):
-                    path += [(lane.center - left, tops[lane.rank] - GAP_Y / 2), (lane.center - left, bottoms[lane.rank])]
+                if of[parent] is not of[box.key]:
+                    path += _moved(of[parent].lanes.get((parent, parent), []), corners[id(of[parent])])
+                    for lane in lanes.get((parent, box.key), []):
+                        path += [(lane.center - left, tops[lane.rank] - GAP_Y / 2), (lane.center - left, bottoms[lane.rank])]
+                path += _moved(of[box.key].lanes.get((parent, box.key), []), corners[id(of[box.key])])
                 path.append((centers[box.key][0], centers[box.key][1] - box.size[1] / 2))
                 routes[parent, box.key] = path
     return Layout(centers, frames, routes, (right, y - 1.4 * GAP_Y + GAP_X))
+
+
+def _moved(points: list[Point], corner: Point) -> list[Point]:
+    return [(x + corner[0], y + corner[1]) for x, y in points]
 
 
 def _mean(values: Sequence[float], default: float) -> float:

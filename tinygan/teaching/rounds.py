@@ -4,7 +4,7 @@ The GAN makes a real step, as in training, on few images; `unchanged` puts its s
 """
 from __future__ import annotations
 
-__all__ = ["BATCH", "Round", "trace_round", "unchanged"]
+__all__ = ["BATCH", "Round", "trace_round"]
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,9 +14,11 @@ from typing import Any
 import numpy as np
 
 from tinygan.context import override
-from tinygan.gans import GAN, UnrolledGAN
+from tinygan.gans import UnrolledGAN
+from tinygan.runs.labels import takes_labels
 
 from .tape import Entry, Pass, Trace, trace
+from .updates import unchanged
 
 BATCH = 2
 """How many images a traced update has: few, so that a reader can follow their numbers."""
@@ -56,24 +58,15 @@ class Round:
         return [(f"{player}.{path}", player, f"{player}.{path}" in filled)
                 for player, network in self.networks.items() for path, _ in network.named_parameters()]
 
+    def made(self) -> list[Entry]:
+        """What the generator made that others use: its images."""
+        inside = {entry.id for entry in self.traced if entry.place.player == "generator"}
+        used = {id_ for entry in self.traced.used() if entry.id not in inside for id_ in entry.parents}
+        return [entry for entry in self.traced if entry.kind == "op" and entry.id in inside & used]
+
     def taken_as_constants(self) -> list[Entry]:
-        """The results of the generator that `grad` cannot go back through: in the update of D, the generated images."""
-        last: dict[int, Entry] = {}
-        for entry in self.traced:
-            if entry.place.player == "generator" and entry.kind == "op" and entry.constant:
-                last[entry.id] = entry
-        used_inside = {x.id for entry in last.values() for x in entry.inputs}
-        return [entry for id_, entry in last.items() if id_ not in used_inside]
-
-
-@contextmanager
-def unchanged(gan: GAN) -> Iterator[None]:
-    """Whatever the body does to the GAN (its weights, optimisers, keys, counts), afterwards it is as before."""
-    state = gan.state_dict()
-    try:
-        yield
-    finally:
-        gan.load_state_dict(state)
+        """The generated images that `grad` cannot go back through, as in the update of D."""
+        return [entry for entry in self.made() if entry.constant]
 
 
 def trace_round(gan: Any, real: Any, labels: Any = None) -> list[Round]:
@@ -91,7 +84,7 @@ def trace_round(gan: Any, real: Any, labels: Any = None) -> list[Round]:
     changed |= {name: _traced(gan, name, networks, rounds, _note(gan, changed, player))
                 for name, player in _UPDATES.items() if hasattr(gan, name)}
     with unchanged(gan), override(recording=True), _attributes(gan, changed):
-        gan.step(batch, *([np.array(labels[:BATCH])] if gan.takes_labels else []))
+        gan.step(batch, *([np.array(labels[:BATCH])] if takes_labels(gan) else []))
     return rounds
 
 

@@ -143,9 +143,18 @@ class Trace:
         """The values of the op's inputs."""
         return [x.number if x.id is None else self.entries[x.id].value for x in entry.inputs]  # type: ignore[misc]
 
+    def used(self) -> list[Entry]:
+        """The entries that some pass back began from or that led there, and what it recorded: without results that are only
+        reported. All entries, if there was no pass back."""
+        wanted = {id for back in self.passes for id in (*back.starts, *back.ends, *back.gradients)}
+        for entry in reversed(self.entries):
+            if entry.id in wanted:
+                wanted.update(id for id in entry.parents if id is not None)
+        return [entry for entry in self.entries if entry.id in wanted or not self.passes]
+
     def boxes(self) -> list[Box]:
-        """The entries as `tinygan.plotting.draw_graph` draws them."""
-        return [self._box(entry) for entry in self.entries]
+        """The used entries as `tinygan.plotting.draw_graph` draws them."""
+        return [self._box(entry) for entry in self.used()]
 
     def _box(self, entry: Entry) -> Box:
         title = str(entry.static["activation"]) if entry.name == "activation" else entry.name or entry.kind
@@ -324,6 +333,9 @@ class _Tape(Watcher):
                                 [self._id(node) for node in ends]))
         for node, g in seeds:
             self.passes[-1].gradients[self._id(node)] = _host(g)
+            array = as_array(g)
+            self._names.setdefault(id(array), "start of grad")
+            self._alive.append(array)
         return _Inside(self, len(self.passes) - 1) if create_graph else None
 
     def _id(self, node: Node) -> int:
@@ -357,7 +369,7 @@ class _Inside(Watcher):
 
     def computed(self, op: Op, out: Any, arrays: list[Any], inputs: Sequence[Any], static: dict[str, Any]) -> None:
         tape = self._tape
-        self._tape.add(op, out, inputs, static, Place(layer="gradient", call=tape._stay[1]), self._number)
+        self._tape.add(op, out, inputs, static, Place(layer="gradient, recorded", call=tape._stay[1]), self._number)
 
     def recorded(self, node: Node, result: Tensor) -> None:
         self._tape.recorded(node, result)
