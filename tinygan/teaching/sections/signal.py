@@ -16,6 +16,9 @@ from ..records import Absent, Run
 from .positions import Position, moment, percent, positions, short, thinned
 
 MOST_POSITIONS = 30
+SATURATES = 10
+"""So many times smaller is minimax's gradient than the non-saturating one's where a discriminator gives generated images a
+probability of 9% and less."""
 MOST_BYTES = 2_600_000  # of images and gradients: base64 makes 3.5 MB of them, and the whole page should stay below 5 MB
 
 
@@ -60,10 +63,13 @@ def _text(found: list[Position]) -> str:
     real = 1 / (1 + np.exp(-logits))
     ratios = [_mean(position, "non-saturating") / max(_mean(position, "minimax"), 1e-300) for position in found]
     widest = int(np.nanargmax(ratios)) if np.isfinite(ratios).any() else -1
+    times, when = short(ratios[widest]), moment(found[widest])
+    told = (f"At {when}, minimax passes back {times} times less than non-saturating, from the same logits: it saturates."
+            if ratios[widest] >= SATURATES else
+            f"Minimax never passes back less than 1/{times} of what non-saturating does: nothing saturates here.")
     return (f"At {moment(last)}, the discriminator gives these {n} images probabilities of being real from "
             f"{percent(real.min())} to {percent(real.max())}. The {cost} cost passes back gradients of mean length "
-            f"{short(_mean(last, cost) if cost in SIDE_BY_SIDE else np.nan)}. At {moment(found[widest])}, minimax would "
-            f"have passed back {short(ratios[widest])} times less than non-saturating: that is saturation.")
+            f"{short(_mean(last, cost))}. {told}")
 
 
 def _mean(position: Position, cost: str) -> float:
