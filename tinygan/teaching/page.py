@@ -21,7 +21,7 @@ from tinygan.gans.costs import COSTS
 from tinygan.saving import write_atomically
 
 from .records import Absent, Run
-from .sections import ahead, coupling, flow, signal
+from .sections import ahead, coupling, flow, signal, tape
 
 LARGEST = 5_000_000  # bytes of a page
 
@@ -37,6 +37,7 @@ class Section(NamedTuple):
 SECTIONS = (
     Section("signal", "What does the discriminator tell the generator?", signal.build),
     Section("flow", "Where do the gradients flow, and where do they stop?", flow.build),
+    Section("tape", "What happens in one round, op by op?", tape.build),
     Section("ahead", "What changes if the generator looks ahead?", ahead.build),
     Section("coupling", "Which images talk to each other?", coupling.build),
 )

@@ -56,7 +56,8 @@
     rows.push(html("div", {class: "head"}), html("div", {class: "head"}, html("b", {}, "Gradient"), " ‖∂L/∂W‖"),
       html("div", {class: "head"}, html("b", {}, "Update"), " relative to the weights"));
     for (const [layer, arrays] of layersOf(player)) {
-      rows.push(html("div", {class: "layer"}, html("b", {}, layer), html("span", {}, arrays.map(a => a.what).join(", "))));
+      const kind = Explain.layers[`${name}.${layer}`];
+      rows.push(html("div", {class: "layer"}, html("b", {}, kind ? `${layer} ${kind}` : layer), " ", html("span", {}, arrays.map(a => a.what).join(", "))));
       for (const metric of ["gradient_norm", "update_ratio"]) {
         const curves = arrays.map(a => ({what: a.what, values: player[metric][a.i]}));
         const words = `${name}.${layer}, ${metric.replace("_", " ")}: ` + curves.map(c => `${c.what} from ${number(c.values.find(v => v !== null), 2)} to ${number(last(c.values), 2)}`).join("; ");

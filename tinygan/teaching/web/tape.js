@@ -4,25 +4,32 @@
   const {html, svg, array, part, number} = Explain;
   const ROW = 30, HEAD = 46;
   const pathOf = layer => (layer || "").split(" ")[0];
+  const isOp = node => node.kind === undefined || node.kind === "op";
   const nameOf = layer => (layer || "").split(" ").slice(1).join(" ") || layer;
 
   /* The rows of a round in runs of the same layer. */
   function groupsOf(round) {
     const groups = [];
     round.nodes.forEach(function (node, r) {
-      const title = node.layer || (node.player && node.player !== node.layer ? node.player : "") || "loss";
-      const previous = groups[groups.length - 1];
+      const title = node.layer || "", previous = groups[groups.length - 1];
       if (previous && previous.title === title) previous.rows.push(r);
       else groups.push({title, rows: [r]});
     });
-    for (const group of groups) {
+    groups.forEach(function (group, g) {
+      const outside = group.title === "", given = group.rows.every(r => !isOp(round.nodes[r]));
+      if (outside) {
+        const names = [...new Set(group.rows.map(r => round.nodes[r]).filter(isOp).map(node => node.op))];
+        group.title = g === groups.length - 1 ? "the loss" : given ? "given" : names.slice(0, 2).join(", ") + (names.length > 2 ? " …" : "");
+      }
+      group.network = !outside;
       const path = pathOf(group.title);
       group.leaves = round.leaves.filter(leaf => leaf.name.startsWith(path + "."));
       const nodes = group.rows.map(r => round.nodes[r]);
       group.reached = nodes.some(node => node.gradient);
       group.filled = group.leaves.some(leaf => leaf.gets_gradient);
+      group.cut = nodes.some(node => (round.taken_as_constants || []).includes(node.id));
       group.player = path.split(".")[0];
-    }
+    });
     return groups;
   }
 
@@ -32,19 +39,20 @@
     const seen = new Map();
     for (const group of groupsOf(round)) {
       const known = seen.get(group.title);
-      if (known) { known.reached = known.reached || group.reached; known.filled = known.filled || group.filled; } else seen.set(group.title, {...group});
+      if (known) { known.reached = known.reached || group.reached; known.filled = known.filled || group.filled; known.cut = known.cut || group.cut; } else seen.set(group.title, {...group});
     }
-    const chips = [...seen.values()].map(function (group) {
+    const chips = [...seen.values()].flatMap(function (group) {
       const state = group.filled ? "filled" : group.reached ? "open" : "constant";
       const words = group.filled ? "its weights get a gradient" : !group.reached ? "a constant: no gradient comes here"
         : group.leaves.length ? "the gradient passes, its weights get none" : "the gradient passes";
       const network = group.player === "generator" ? "G" : group.player === "discriminator" ? "D" : "";
-      return html("li", {class: `chip ${state}`, "aria-label": `${group.title}: ${words}`},
-        html("small", {}, network ? `${network}.${pathOf(group.title).split(".").slice(1).join(".")}` : "\u00a0"), html("span", {}, nameOf(group.title)));
+      const chip = html("li", {class: `chip ${state}`, "aria-label": `${group.title}: ${words}`},
+        html("small", {}, network ? `${network}.${pathOf(group.title).split(".").slice(1).join(".")}` : "\u00a0"), html("span", {}, group.network ? nameOf(group.title) : group.title));
+      return group.cut ? [chip, html("li", {class: "cut"}, "images, taken as constants")] : [chip];
     });
     const got = round.leaves.filter(leaf => leaf.gets_gradient), players = [...new Set(round.leaves.map(leaf => leaf.player))];
-    const counts = players.map(player => `${got.filter(leaf => leaf.player === player).length} of the ${round.leaves.filter(leaf => leaf.player === player).length} arrays of the ${player}`);
-    return html("div", {class: "overview"}, html("h4", {}, round.name[0].toUpperCase() + round.name.slice(1), " ", html("small", {}, `gradients for ${counts.join(" and ")}`)),
+    const counts = players.map(player => `${got.filter(leaf => leaf.player === player).length} of the ${player}'s ${round.leaves.filter(leaf => leaf.player === player).length} arrays of weights`);
+    return html("div", {class: "overview"}, html("h4", {}, round.name[0].toUpperCase() + round.name.slice(1), " ", html("small", {}, `gives gradients to ${counts.join(" and ")}`)),
       html("ol", {class: "chips"}, ...chips), round.note ? html("p", {class: "caption"}, round.note) : null);
   }
 
@@ -59,11 +67,12 @@
     if (value.kind === "image" || value.kind === "summary") {
       inside.push(html("p", {class: "caption"}, ["mean", "std", "min", "max"].filter(name => value[name] !== undefined).map(name => `${name} ${number(value[name], 3)}`).join(" · ")));
     }
-    return html("div", {"data-kind": value.kind}, html("h4", {}, title), ...inside);
+    const broad = value.kind === "small" && [value.values].flat(Infinity).length > 2 * (value.values.length || 1);
+    return html("div", {"data-kind": value.kind, class: broad ? "broad" : ""}, html("h4", {}, title), ...inside);
   }
   function table(values) {
     const rows = Array.isArray(values) ? (Array.isArray(values[0]) ? values : [values]) : [[values]];
-    return html("div", {class: "scroll"}, html("table", {class: "small"}, html("tbody", {}, ...rows.map(row => html("tr", {}, ...[row].flat(Infinity).map(v => html("td", {"data-value": v, class: v < 0 ? "neg" : v > 0 ? "pos" : ""}, number(v, 3))))))));
+    return html("div", {class: "scroll"}, html("table", {class: "small"}, html("tbody", {}, ...rows.map(row => html("tr", {}, ...[row].flat(Infinity).map(v => html("td", {"data-value": v, class: v < 0 ? "neg" : v > 0 ? "pos" : ""}, number(v, 2))))))));
   }
   function pictures(value, signed) {
     const images = array(value.images), most = Math.min(images.shape[0], 4), largest = Math.max(Math.abs(value.min), Math.abs(value.max)) || 1;
@@ -88,19 +97,23 @@
 
   function panel(node, back) {
     const size = node.shape.length ? node.shape.join(" × ") : "one number", formula = node.formula || {};
+    const kinds = {parameter: "a weight", constant: "given", input: "an input"}, kind = kinds[node.kind];
     const line = (title, text) => text ? [html("h4", {}, title), html("p", {class: "formula"}, text)] : null;
-    return [html("p", {class: "where"}, node.layer || node.player || "", node.constant ? html("em", {}, " · a constant to grad") : null), html("h3", {}, node.op || node.name || "", " ", html("small", {}, size)),
+    return [html("p", {class: "where"}, [node.layer, kind, node.constant ? "a constant to grad" : null].filter(Boolean).join(" · ")), html("h3", {}, node.op, " ", html("small", {}, size)),
       html("div", {class: "sides"}, shown(node.value, "Value y", false), shown(back ? node.gradient : null, "Gradient ȳ = ∂L/∂y", true, node.gradient ? "Not known yet: it comes on the way back." : "None: no gradient comes here.")),
       line("Forward", formula.forward), line("Backward, the vjp", formula.vjp), line("In this run", formula.with_numbers),
-      node.file ? html("p", {class: "caption"}, html("code", {}, `${node.file}:${node.line}`)) : null];
+      node.file ? html("p", {class: "caption"}, "Computed in ", html("code", {}, `${node.file}:${node.line}`), node.vjp_file ? [", its vjp in ", html("code", {}, `${node.vjp_file}:${node.vjp_line}`)] : null) : null];
   }
 
-  /* The stepper of a round. Places 0 ... n - 1 are ops forward, the rest are visits backward. */
+  /* The stepper of a round. The first places are the ops, forward; the rest are the visits of the pass back. */
   function stepper(round) {
     const nodes = round.nodes, row = new Map(nodes.map((node, r) => [node.id, r])), groups = groupsOf(round);
     const rows = nodes.map(node => ({parents: (node.parents || []).filter(p => row.has(p)).map(p => row.get(p))}));
-    const visits = nodes.map((node, r) => r).filter(r => nodes[r].visited !== null && nodes[r].visited !== undefined).sort((a, b) => nodes[a].visited - nodes[b].visited);
-    const places = [...nodes.map((_, r) => ({r, back: false})), ...visits.map(r => ({r, back: true}))];
+    const every = nodes.map((_, r) => r), ops = every.filter(r => isOp(nodes[r]));
+    const visits = every.filter(r => nodes[r].visited !== null && nodes[r].visited !== undefined).sort((a, b) => nodes[a].visited - nodes[b].visited);
+    const order = new Map(visits.map((r, k) => [r, k])), arrives = new Map(order);
+    for (const r of visits) for (const p of rows[r].parents) if (!order.has(p) && nodes[p].gradient && !arrives.has(p)) arrives.set(p, order.get(r));
+    const places = [...ops.map(r => ({r, back: false})), ...visits.map(r => ({r, back: true}))];
     const tops = [], items = [];
     let height = 0;
     groups.forEach(function (group, g) {
@@ -111,8 +124,8 @@
       for (const r of group.rows) {
         tops[r] = height + ROW / 2; height += ROW;
         const node = nodes[r];
-        items.push(html("div", {class: "op", id: `${round.key}-${r}`, role: "option", "aria-selected": "false", style: `height: ${ROW}px`, "data-row": r, onclick: () => go(current.back && node.visited !== null ? nodes.length + visits.indexOf(r) : r)},
-          html("span", {}, node.op || node.name), html("small", {}, node.shape.join(" × "))));
+        items.push(html("div", {class: "op", id: `${round.key}-${r}`, role: "option", "aria-selected": "false", style: `height: ${ROW}px`, "data-row": r, onclick: () => look(r)},
+          html("span", {}, node.op), html("small", {}, node.shape.join(" × "))));
       }
     });
     const lines = Explain.tapeLines(rows, Explain.lanes(rows), tops, height);
@@ -120,34 +133,41 @@
     const side = html("div", {class: "panel"}), state = html("p", {class: "state", "aria-live": "polite"});
     let at = 0, current = places[0];
     const button = (text, to, label) => html("button", {type: "button", "aria-label": label, onclick: () => go(to())}, text);
-    const lossAt = nodes.length - 1;
+    const lossAt = ops.length - 1;
     const buttons = [button("⇤ start", () => 0, "To the first op"), button("← one op back", () => at - 1, "One op back"), button("one op on →", () => at + 1, "One op on"), button("at the loss", () => lossAt, "To the loss"), button("end ⇥", () => places.length - 1, "To the last visit of the backward pass")];
     const range = html("input", {type: "range", min: 0, max: places.length - 1, value: 0, "aria-label": `Place on the tape of the ${round.name}`, oninput: event => go(+event.target.value)});
     const options = new Map(items.filter(item => item.dataset.row !== undefined).map(item => [+item.dataset.row, item]));
 
-    function go(to) {
+    /* What a click on a row does: go where its op runs or is visited. Weights and data are no ops; they are shown where
+       their gradient arrives, or where they are used. */
+    function look(r) {
+      if (arrives.has(r) && (current.back || !isOp(nodes[r]))) return go(ops.length + arrives.get(r), r);
+      const user = isOp(nodes[r]) ? r : every.find(other => rows[other].parents.includes(r) && isOp(nodes[other]));
+      go(Math.max(ops.indexOf(user), 0), r);
+    }
+    function go(to, showing) {
       at = Math.min(Math.max(to, 0), places.length - 1);
       current = places[at];
-      const done = current.back ? at - nodes.length : -1, order = new Map(visits.map((r, k) => [r, k]));
+      const done = current.back ? at - ops.length : -1, here = showing === undefined ? current.r : showing;
       nodes.forEach(function (node, r) {
-        const computed = current.back || r <= current.r, visited = order.has(r) && order.get(r) <= done;
-        lines.dots[r].setAttribute("class", `node${node.constant ? " constant" : ""}${computed ? " computed" : ""}${visited ? " visited" : ""}${r === current.r ? " here" : ""}`);
-        options.get(r).className = `op${computed ? " computed" : ""}${r === current.r ? " here" : ""}${node.constant ? " constant" : ""}`;
-        options.get(r).setAttribute("aria-selected", String(r === current.r));
+        const computed = current.back || r <= current.r || !isOp(node), visited = arrives.has(r) && arrives.get(r) <= done;
+        lines.dots[r].setAttribute("class", `node${node.constant ? " constant" : ""}${computed ? " computed" : ""}${visited ? " visited" : ""}${r === here ? " here" : ""}`);
+        options.get(r).className = `op${computed ? " computed" : ""}${r === here ? " here" : ""}${isOp(node) ? "" : " given"}`;
+        options.get(r).setAttribute("aria-selected", String(r === here));
       });
       lines.edges.forEach(function (edge) {
         const passed = order.has(edge.to) && order.get(edge.to) <= done && nodes[edge.from].gradient;
         edge.setAttribute("class", `edge${nodes[edge.from].constant ? " constant" : ""}${current.back || edge.to <= current.r ? " computed" : ""}${passed ? " passed" : ""}`);
       });
       range.value = at;
-      const node = nodes[current.r], words = `${current.back ? `Backward, visit ${done + 1} of ${visits.length}` : `Forward, op ${current.r + 1} of ${nodes.length}`}: ${node.op || node.name}${node.layer ? ` in ${node.layer}` : ""}`;
+      const node = nodes[current.r], words = `${current.back ? `Backward, visit ${done + 1} of ${visits.length}` : `Forward, op ${at + 1} of ${ops.length}`}: ${node.op}${node.layer ? ` in ${node.layer}` : ""}`;
       state.textContent = words + ".";
       range.setAttribute("aria-valuetext", words);
       buttons[0].disabled = buttons[1].disabled = at === 0;
       buttons[2].disabled = buttons[4].disabled = at === places.length - 1;
-      list.setAttribute("aria-activedescendant", `${round.key}-${current.r}`);
-      side.replaceChildren(...panel(node, current.back).flat().filter(Boolean));
-      const top = tops[current.r];
+      list.setAttribute("aria-activedescendant", `${round.key}-${here}`);
+      side.replaceChildren(...panel(nodes[here], current.back).flat().filter(Boolean));
+      const top = tops[here];
       if (top < list.scrollTop + HEAD || top > list.scrollTop + list.clientHeight - HEAD) list.scrollTop = top - list.clientHeight / 2;
     }
     list.addEventListener("keydown", function (event) {
@@ -155,7 +175,7 @@
       if (move) { event.preventDefault(); go(at + move); }
     });
     const whole = html("div", {class: "stepper"}, html("div", {class: "buttons"}, ...buttons), range, state, html("div", {class: "tape-two"}, list, side));
-    whole.start = () => go(visits.length ? nodes.length + Math.min(2, visits.length - 1) : 0);
+    whole.start = () => go(visits.length ? ops.length + Math.min(3, visits.length - 1) : 0);
     return whole;
   }
 
