@@ -119,7 +119,7 @@ def _section(letter: str, section: Section, found: dict[str, Any], about: dict[s
                 f"<p>{html.escape(found['absent'])}</p>\n</section>")
     cost = COSTS.get(about["cost"])
     body = _filled(_web(f"{section.name}.html"), {
-        "text": html.escape(found["text"]), "alt": html.escape(found["alt"]), "cost": html.escape(about["cost"]),
+        "text": html.escape(found["text"].replace(" %", "\N{NO-BREAK SPACE}%")), "alt": html.escape(found["alt"]), "cost": html.escape(about["cost"]),
         "g_formula": html.escape(cost.g_formula if cost else ""), "d_formula": html.escape(cost.d_formula if cost else "")})
     return (f'<section id="{section.name}" aria-labelledby="{section.name}-heading">\n{heading}\n{_with_code(body)}\n'
             "</section>")

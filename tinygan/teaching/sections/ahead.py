@@ -14,7 +14,7 @@ from tinygan.fusion import as_function
 from tinygan.gans import UnrolledGAN
 from tinygan.graph import Leaf, grad
 from tinygan.random import Key, KeyStream, use_key
-from tinygan.tensor import wrap
+from tinygan.tensor import as_array, wrap
 
 from ..arrays import numbers, packed
 from ..messages import SURFACE, couples_in_evaluation
@@ -49,7 +49,7 @@ def look_ahead(gan: UnrolledGAN, real: Any, z: Any, key: Key, limits: Any = None
     real, z = on_device(gan, real), on_device(gan, z)
     with unchanged(gan), use_key(KeyStream(key)), override(updating=frozenset()), np.errstate(all="ignore"):
         with no_grad():
-            fake = gan.generator(z)
+            fake = as_array(gan.generator(z))
         ahead = gan.look_ahead(real)
         points, batch = [ahead.optimizer.pack()], ahead.d_batch(fake)
         for step in range(ahead.steps):

@@ -41,7 +41,7 @@
     const n = state.points.shape[0];
     return html("div", {}, html("h3", {}, "The generator's gradient at its images, without and with the path through the updates"),
       html("p", {class: "caption"}, "Both maps of an image share one scale; the number below a map is the gradient's length. The angle says how far the two directions differ: at 0° looking ahead only changes the size of a step, at 90° it moves the image somewhere else altogether."),
-      html("div", {class: "gallery ahead", style: "--side: 60px"},
+      html("div", {class: "gallery ahead"},
         html("div", {class: "key", "aria-hidden": "true"}, html("span", {class: "k1"}, html("b", {}, "G(z)"), " the image"), html("span", {class: "k2"}, html("b", {}, "without"), " D after K updates is a constant"),
           html("span", {class: "k3"}, html("b", {}, "with"), " the path through the updates"), html("span", {class: "k4"}, html("b", {}, "angle"))),
         ...Array.from({length: n}, (_, i) => pair(state, i))));

@@ -68,10 +68,6 @@ const Explain = {figures: {}};
   Explain.percent = x => (x > 0 && x < 0.01 ? "<1" : String(Math.round(100 * x))) + " %";
   Explain.sigmoid = x => 1 / (1 + Math.exp(-x));
   Explain.softplus = x => Math.max(x, 0) + Math.log1p(Math.exp(-Math.abs(x)));
-  Explain.median = function (values) {
-    const sorted = Array.from(values).sort((a, b) => a - b), n = sorted.length;
-    return n % 2 ? sorted[(n - 1) / 2] : (sorted[n / 2 - 1] + sorted[n / 2]) / 2;
-  };
   Explain.mean = values => Array.from(values).reduce((a, b) => a + b, 0) / values.length;
 
   /* Scales. A logarithmic one puts zeros at its lower end. */

@@ -49,12 +49,12 @@
         return svg("line", {class: "tangent", x1: cx - dx, x2: cx + dx, y1: cy - dy, y2: cy + dy});
       }), ...logits.map((f, i) => svg("circle", {class: i === chosen ? "dot chosen" : "dot", r: i === chosen ? 4.4 : 3.4,
         cx: Math.min(Math.max(x(f), LEFT), WIDTH - RIGHT), cy: Math.min(Math.max(y(cost.value(f)), TOP), HEIGHT - BOTTOM)})));
-      const typical = Explain.median(slopes.map(Math.abs));
-      told.replaceChildren("Slope at the median image: ", html("b", {}, number(typical === 0 ? 0 : -typical, 2)),
+      const typical = Explain.mean(slopes.map(Math.abs));
+      told.replaceChildren("Mean slope: ", html("b", {}, number(typical === 0 ? 0 : -typical, 2)),
         typical < 0.05 ? ". Nearly flat: the message is lost." : typical > 0.5 ? ". Steep: the message gets through." : ".");
       told.dataset.slope = typical;
       picture.setAttribute("aria-label", `The ${name} cost over the logit, with ${n} samples at logits from ${number(Math.min(...logits), 2)} to ` +
-        `${number(Math.max(...logits), 2)}; median slope ${number(-typical, 2)}.`);
+        `${number(Math.max(...logits), 2)}; mean slope ${number(-typical, 2)}.`);
     };
     return whole;
   }
@@ -66,19 +66,19 @@
     for (let p = Math.log10(low); p <= Math.log10(high) + 1e-9; p += every) powers.push(10 ** p);
     const lines = () => powers.map(p => svg("line", {class: "axis", x1: x(p), x2: x(p), y1: 0, y2: height}));
     const rows = names.map(function (name) {
-      const marks = svg("g", {}), picture = chart(width, height, "", lines(), marks), value = html("b", {"data-median": name});
+      const marks = svg("g", {}), picture = chart(width, height, "", lines(), marks), value = html("b", {"data-mean": name});
       return {marks, picture, value, name: html("span", {style: name === state.section.cost ? "font-weight: 600" : ""}, name)};
     });
     const axis = svg("svg", {viewBox: `0 0 ${width} 18`, "aria-hidden": "true"}, powers.map(p => svg("text", {class: "quiet", x: x(p), y: 12, "font-size": 12, "text-anchor": "middle"}, Explain.power(p))));
     const whole = html("div", {class: "strip"}, rows.map(row => [row.name, row.picture, row.value]), html("span", {class: "scale-only"}), axis, html("span", {class: "scale-only"}));
     whole.show = function (r, chosen) {
       return names.map(function (name, k) {
-        const values = Array.from(part(state.norms, r, k).values), median = Explain.median(values), y = height / 2, row = rows[k];
-        row.marks.replaceChildren(svg("line", {class: "curve", x1: x(median), x2: x(median), y1: y - 13, y2: y + 13}),
+        const values = Array.from(part(state.norms, r, k).values), mean = Explain.mean(values), y = height / 2, row = rows[k];
+        row.marks.replaceChildren(svg("line", {class: "curve", x1: x(mean), x2: x(mean), y1: y - 13, y2: y + 13}),
           ...values.map((v, i) => svg("circle", {class: i === chosen ? "dot chosen" : "dot", cx: x(v), cy: y, r: i === chosen ? 5 : 4, "data-norm": v})));
-        row.value.textContent = number(median, 2);
-        row.picture.setAttribute("aria-label", `${name}: the length of the gradient at an image, median ${number(median, 2)}`);
-        return median;
+        row.value.textContent = number(mean, 2);
+        row.picture.setAttribute("aria-label", `${name}: the length of the gradient at an image, mean ${number(mean, 2)}`);
+        return mean;
       });
     };
     return whole;
@@ -95,9 +95,9 @@
       html("h3", {}, "How hard each cost pulls at the images"), told, pulls);
     whole.show = function (r, chosen) {
       panels.forEach((one, k) => one.show(r, chosen, k));
-      const medians = pulls.show(r, chosen), names = state.section.costs;
-      const ratio = medians[names.indexOf("non-saturating")] / medians[names.indexOf("minimax")];
-      told.replaceChildren("The length of ∂L/∂x at each of the same images, on a logarithmic scale. The stroke and the number are the median. ",
+      const means = pulls.show(r, chosen), names = state.section.costs;
+      const ratio = means[names.indexOf("non-saturating")] / means[names.indexOf("minimax")];
+      told.replaceChildren("The length of ∂L/∂x at each of the same images, on a logarithmic scale. The stroke and the number are the mean. ",
         html("b", {}, Number.isFinite(ratio) ? `Here non-saturating pulls ${number(ratio, 2)} times as hard as minimax.` : "Here minimax does not pull at all."));
     };
     return whole;

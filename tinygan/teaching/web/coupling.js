@@ -2,11 +2,10 @@
 /* (e) Who talks to whom: the matrix of |d logit_i / d x_j|, and what it is without the layer that couples the images. */
 (function () {
   const {html, array, part, number} = Explain;
-  const RANGE = 1000; // squares below 1/1000 of the largest are as pale as 0
 
-  function matrix(title, values, images, largest, say) {
+  /* scale: from a value to a shade, 0 to 1. */
+  function matrix(title, values, images, scale, say) {
     const n = values.shape[0], at = {i: 0, j: 0};
-    const shade = v => v > 0 ? Math.max(0, 1 + Math.log10(v / largest) / Math.log10(RANGE)) : 0;
     const squares = Explain.canvas(n, n, {"aria-hidden": "true"});
     const mark = html("div", {class: "mark"}), board = html("div", {class: "board", tabindex: 0, role: "application", "aria-roledescription": "matrix",
       "aria-label": `${title}: ${n} by ${n}. The arrow keys choose a square.`}, squares, mark);
@@ -34,7 +33,7 @@
     };
     board.addEventListener("pointermove", point);
     board.addEventListener("click", point);
-    Explain.redrawn(() => squares.paint((i, j) => Explain.shade(shade(values.values[i * n + j]))));
+    Explain.redrawn(() => squares.paint((i, j) => Explain.shade(scale(values.values[i * n + j]))));
     const rows = html("div", {class: "rows"}, ...Array.from({length: n}, (_, k) => thumb(k))), columns = html("div", {class: "columns"}, ...Array.from({length: n}, (_, k) => thumb(k)));
     const whole = html("div", {}, html("h4", {}, title), html("div", {class: "matrix", style: `--n: ${n}`}, html("div", {}), columns, rows, board));
     choose(0, 0);
@@ -43,10 +42,13 @@
 
   Explain.figures.coupling = function (section) {
     const values = array(section.matrix), images = array(section.images), without = array(section.without);
-    const live = document.getElementById("coupling-state"), largest = Explain.largest(values) || 1, layers = section.layers || ["the layer"];
+    const live = document.getElementById("coupling-state"), positive = [values, without].filter(Boolean).flatMap(m => Array.from(m.values)).filter(v => v > 0), layers = section.layers || ["the layer"];
+    const high = Math.max(...positive, 1e-30), low = Math.max(Math.min(...positive, high) / 1.6, high / 1e5);
+    const log = Explain.log(low, high * 1.0001, 0, 1), scale = v => v > 0 ? log(v) : 0;
+    document.getElementById("coupling-scale").textContent = `from ${number(low, 2)} to ${number(high, 2)}; empty is 0`;
     const say = text => { live.textContent = text; };
     document.getElementById("coupling-matrices").append(...[
-      without && matrix(`If what ${layers.join(" and ")} sees were constant`, without, images, largest, say),
-      matrix(`With ${layers.join(" and ")}`, values, images, largest, say)].filter(Boolean).reverse());
+      without && matrix(`If what ${layers.join(" and ")} sees were constant`, without, images, scale, say),
+      matrix(`With ${layers.join(" and ")}`, values, images, scale, say)].filter(Boolean).reverse());
   };
 })();

@@ -57,7 +57,8 @@
       html("div", {class: "head"}, html("b", {}, "Update"), " relative to the weights"));
     for (const [layer, arrays] of layersOf(player)) {
       const kind = Explain.layers[`${name}.${layer}`];
-      rows.push(html("div", {class: "layer"}, html("b", {}, kind ? `${layer} ${kind}` : layer), " ", html("span", {}, arrays.map(a => a.what).join(", "))));
+      rows.push(html("div", {class: "layer"}, html("b", {}, kind ? `${layer} ${kind.split("(")[0].replace(/([a-z])([A-Z])/g, "$1\u200b$2")}` : layer), " ",
+        html("span", {}, kind && kind.includes("(") ? kind.slice(kind.indexOf("(") + 1, -1) : arrays.map(a => a.what).join(", "))));
       for (const metric of ["gradient_norm", "update_ratio"]) {
         const curves = arrays.map(a => ({what: a.what, values: player[metric][a.i]}));
         const words = `${name}.${layer}, ${metric.replace("_", " ")}: ` + curves.map(c => `${c.what} from ${number(c.values.find(v => v !== null), 2)} to ${number(last(c.values), 2)}`).join("; ");
@@ -112,8 +113,7 @@
     }
     const spreads = Explain.decades(Object.values(section.activations).flatMap(found => found.std.flat()), 8);
     const spread = {limits: spreads, scale: Explain.log(...spreads, HEIGHT - BOTTOM, TOP)};
-    document.getElementById("flow-findings").append(...(section.findings.length ? section.findings : [{sentence: "No layer vanishes, explodes, dies or saturates."}])
-      .map(finding => html("li", {}, finding.sentence)));
+    document.getElementById("flow-findings").append(...section.findings.map(finding => html("li", {}, finding.sentence)));
     const box = document.getElementById("flow-layers"), names = ["generator", "discriminator"].filter(name => section.players[name]);
     box.append(html("p", {class: "caption"}, "A row is a layer, from input to output. Left the length of its gradient, right how far one step moved it. All heights of a column share one logarithmic " +
       "scale, so rows can be compared. Time doubles from tick to tick. A strong line is the weights, thin ones are the rest; the number is the last value."),

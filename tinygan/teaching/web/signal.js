@@ -51,7 +51,7 @@
       html("span", {class: "k2"}, html("b", {}, "∂L/∂x"), " its gradient, and the largest entry"),
       html("span", {class: "k3"}, html("b", {}, "one step"), " against it"),
       html("span", {class: "k4"}, html("b", {}, "logit"), state.costs ? " and D(x)" : ""));
-    const whole = html("div", {class: n > 8 ? "gallery" : "gallery few", style: `--side: ${state.images.shape[4] > 32 ? 96 : 60}px`}, key, ...cells);
+    const whole = html("div", {class: n > 8 ? "gallery" : "gallery few"}, key, ...cells);
     whole.show = r => cells.forEach(one => one.show(r));
     whole.choose = i => cells.forEach((one, j) => one.setAttribute("aria-pressed", String(j === i)));
     return whole;
@@ -80,7 +80,7 @@
     });
     const title = html("h3", {});
     const whole = html("div", {}, title, html("div", {class: "caption"}, "Its gradient is the message that it got at that time. Each map is drawn relative to its own largest entry, the number below it."),
-      html("div", {class: "film"}, ...frames));
+      html("div", {class: "film", style: `--frames: ${Math.max(frames.length, 8)}`}, ...frames));
     whole.show = () => { title.textContent = `Sample ${state.chosen + 1} over the training`; frames.forEach(frame => frame.show()); };
     whole.at = r => frames.forEach(frame => frame.setAttribute("aria-pressed", String(frame.at === r)));
     return whole;

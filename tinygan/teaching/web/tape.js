@@ -5,7 +5,7 @@
   const ROW = 30, HEAD = 46;
   const pathOf = layer => (layer || "").split(" ")[0];
   const isOp = node => node.kind === undefined || node.kind === "op";
-  const nameOf = layer => (layer || "").split(" ").slice(1).join(" ") || layer;
+  const nameOf = layer => ((layer || "").split(" ").slice(1).join(" ") || layer).replace("->", "→").replace("()", "");
 
   /* The rows of a round in runs of the same layer. */
   function groupsOf(round) {
@@ -99,7 +99,7 @@
     const size = node.shape.length ? node.shape.join(" × ") : "one number", formula = node.formula || {};
     const kinds = {parameter: "a weight", constant: "given", input: "an input"}, kind = kinds[node.kind];
     const line = (title, text) => text ? [html("h4", {}, title), html("p", {class: "formula"}, text)] : null;
-    return [html("p", {class: "where"}, [node.layer, kind, node.constant ? "a constant to grad" : null].filter(Boolean).join(" · ")), html("h3", {}, node.op, " ", html("small", {}, size)),
+    return [html("p", {class: "where"}, [(node.layer || "").replace("->", "→"), kind, node.constant ? "a constant to grad" : null].filter(Boolean).join(" · ")), html("h3", {}, node.op, " ", html("small", {}, size)),
       html("div", {class: "sides"}, shown(node.value, "Value y", false), shown(back ? node.gradient : null, "Gradient ȳ = ∂L/∂y", true, node.gradient ? "Not known yet: it comes on the way back." : "None: no gradient comes here.")),
       line("Forward", formula.forward), line("Backward, the vjp", formula.vjp), line("In this run", formula.with_numbers),
       node.file ? html("p", {class: "caption"}, "Computed in ", html("code", {}, `${node.file}:${node.line}`), node.vjp_file ? [", its vjp in ", html("code", {}, `${node.vjp_file}:${node.vjp_line}`)] : null) : null];
@@ -119,7 +119,7 @@
     groups.forEach(function (group, g) {
       const pills = group.leaves.map(leaf => html("span", {class: leaf.gets_gradient ? "pill filled" : "pill", title: leaf.gets_gradient ? "gets a gradient" : "gets no gradient"},
         leaf.name.slice(pathOf(group.title).length + 1), html("span", {class: "hidden"}, leaf.gets_gradient ? " gets a gradient" : " gets no gradient")));
-      items.push(html("div", {class: "group", style: `height: ${HEAD}px`, role: "presentation"}, html("b", {}, group.title), html("span", {class: "pills"}, ...pills)));
+      items.push(html("div", {class: "group", style: `height: ${HEAD}px`, role: "presentation"}, html("b", {}, group.title.replace("->", "→")), html("span", {class: "pills"}, ...pills)));
       height += HEAD;
       for (const r of group.rows) {
         tops[r] = height + ROW / 2; height += ROW;
