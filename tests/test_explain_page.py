@@ -266,6 +266,7 @@ def test_the_slider_and_the_film(pages, opened):
     view.locator("#signal .sample").nth(3).click()
     assert view.locator("#signal .sample").nth(3).get_attribute("aria-pressed") == "true"
     assert view.locator("#signal-film h3").inner_text().startswith("Sample 4")
+    slider.scroll_into_view_if_needed()
     box = slider.bounding_box()
     view.mouse.click(box["x"] + box["width"] - 3, box["y"] + box["height"] / 2)
     assert float(sample.get_attribute("data-logit")) == pytest.approx(float(logits[-1, 0]))
@@ -374,6 +375,6 @@ def test_the_colours_follow_the_system(pages, opened):
     pixel = "document.querySelectorAll('#signal .sample canvas')[1].toDataURL()"
     light = view.evaluate(pixel)
     view.emulate_media(color_scheme="dark")
-    assert view.evaluate(pixel) != light
+    view.wait_for_function("light => document.querySelectorAll('#signal .sample canvas')[1].toDataURL() !== light", arg=light)
     view.emulate_media(color_scheme="light")
-    assert view.evaluate(pixel) == light
+    view.wait_for_function("light => document.querySelectorAll('#signal .sample canvas')[1].toDataURL() === light", arg=light)

@@ -60,7 +60,7 @@ const Explain = {figures: {}};
       const text = Number(size.toPrecision(digits));
       return sign + (size >= 1000 ? Math.round(size).toLocaleString("en") : String(text));
     }
-    const [mantissa, exponent] = size.toExponential(Math.max(digits - 2, 0)).split("e");
+    const [mantissa, exponent] = size.toExponential(Math.max(digits - 1, 0)).split("e");
     return `${sign}${mantissa}×10${Explain.raised(Number(exponent))}`;
   };
   /* A logit, with as many decimals as matter: −0.27, −12.4. */
@@ -109,7 +109,7 @@ const Explain = {figures: {}};
   };
 
   /* Whatever depends on the colours is drawn again when the reader's system goes dark or light. */
-  const redraws = [];
+  const redraws = [], dark = matchMedia("(prefers-color-scheme: dark)");
   Explain.redrawn = function (draw) { redraws.push(draw); draw(); };
-  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => redraws.forEach(draw => draw()));
+  dark.addEventListener("change", () => redraws.forEach(draw => draw()));
 })();
