@@ -43,6 +43,8 @@ _STYLE = """
 .tg-graph .way { fill: none; stroke: var(--soft); stroke-width: 1.2; } .tg-graph .cut { stroke-dasharray: 3 4; }
 .tg-graph .tip { fill: var(--soft); }
 """
+_TIP = ('<defs><marker id="tg-tip" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="7" markerHeight="7" orient="auto">'
+        '<path class="tip" d="M0 0 L8 4 L0 8 z"/></marker></defs>')
 
 
 class Drawing:
@@ -232,10 +234,9 @@ def in_short(value: Any) -> str:
 
 def _picture(boxes: Sequence[Box], layout: Layout, about: str) -> str:
     width, height = layout.size
-    parts = [f'<svg xmlns="http://www.w3.org/2000/svg" class="tg-graph" role="img" width="{width:.0f}" '
-             f'height="{height:.0f}" viewBox="0 0 {width:.0f} {height:.0f}"><title>{escape(about)}</title><style>{_STYLE}</style>',
-             '<defs><marker id="tg-tip" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="7" markerHeight="7" orient="auto">'
-             '<path class="tip" d="M0 0 L8 4 L0 8 z"/></marker></defs>']
+    box = f'width="{width:.0f}" height="{height:.0f}" viewBox="0 0 {width:.0f} {height:.0f}"'
+    parts = [f'<svg xmlns="http://www.w3.org/2000/svg" class="tg-graph" role="img" {box}><title>{escape(about)}</title>',
+             f"<style>{_STYLE}</style>{_TIP}"]
     for frame in layout.frames:
         x, y, across, down = (f"{value:.1f}" for value in frame[1:])
         parts.append(f'<rect class="frame" x="{x}" y="{y}" width="{across}" height="{down}" rx="8"/>')

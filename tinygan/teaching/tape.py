@@ -22,7 +22,6 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-import tinygan
 from tinygan.backends import backend_of
 from tinygan.context import override
 from tinygan.graph import Leaf, Node, Op
@@ -33,7 +32,7 @@ from tinygan.tensor import Tensor, as_array
 from tinygan.watching import Watcher, watching
 
 Array = npt.NDArray[Any]
-_ROOT = Path(tinygan.__file__).parent.parent
+_ROOT = Path(__file__).parents[2]
 
 
 class Place(NamedTuple):
