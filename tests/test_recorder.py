@@ -320,7 +320,7 @@ def test_idle_and_saturated_units_are_counted():
     generator[0].bias.assign(bias)
     discriminator[1].bias.assign(np.array([-1e3, 1, 1, 1, 1, 1], np.float32))
     generator[2].weight.assign(3 * generator[2].weight.numpy())
-    discriminator[4].weight.assign(3 * discriminator[4].weight.numpy())
+    discriminator[4].weight.assign(12 * discriminator[4].weight.numpy())
     z = KEY.normal((32, 3))
     found = activities(players(gan, z), KEY)
     h = np.maximum(z @ generator[0].weight.numpy().T + bias, 0)
