@@ -100,6 +100,17 @@ def test_records_after_the_checkpoint_are_made_again(tmp_path, whole):
     assert content(tmp_path) == content(whole) and recorded(tmp_path) == recorded(whole)
 
 
+def test_a_run_that_is_killed_before_its_first_checkpoint_begins_again(tmp_path, whole):
+    tiny_train(tmp_path / "run", epochs=1, record=True)
+    for path in tmp_path.glob("run/*"):
+        if path.name in ("checkpoint.safetensors", "losses.png", "samples.gif"):
+            path.unlink()
+    for record in read_records(tmp_path / "run" / "recording")[1:]:
+        record.path.unlink()
+    tiny_train(tmp_path / "run", resume=True, record=True)
+    assert content(tmp_path / "run") == content(whole) and recorded(tmp_path / "run") == recorded(whole)
+
+
 def test_recording_may_begin_later(tmp_path, whole):
     tiny_train(tmp_path, epochs=2)
     assert not (tmp_path / "recording").exists()
