@@ -9,7 +9,8 @@ from __future__ import annotations
 __all__ = ["FORMULAS", "Formula", "Worked", "formula_of", "spoken", "work_out"]
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -306,9 +307,9 @@ class Worked(NamedTuple):
     text: str
 
 
-def work_out(traced: Trace, visit: Visit) -> list[Worked]:
-    """For each input that got a gradient in this visit: its largest entry, worked out with the numbers of this run. Empty
-    for an op that the table does not have."""
+def work_out(traced: Trace, visit: Visit, places: Mapping[int, Place] = MappingProxyType({})) -> list[Worked]:
+    """For each input that got a gradient in this visit: one entry of it, worked out with the numbers of this run. Empty for
+    an op that the table does not have. places: of the entry, by the input's number; by default the largest one's."""
     entry = traced[visit.id]
     formula = FORMULAS.get(entry.name) if entry.kind == "op" else None
     if formula is None or formula.terms is None:
@@ -321,7 +322,8 @@ def work_out(traced: Trace, visit: Visit) -> list[Worked]:
         if part is None or not part.size:
             continue
         mine = _summed(part.astype(np.float64), x[i].shape)
-        at = tuple(map(int, np.unravel_index(int(np.abs(mine).argmax()), mine.shape)))
+        largest = tuple(map(int, np.unravel_index(int(np.abs(mine).argmax()), mine.shape)))
+        at = places.get(i, largest)
         terms = list(formula.terms(call, i, at))
         name = labelled(barred(formula.names[i]), at)
         total = math.fsum(term.value for term in terms)

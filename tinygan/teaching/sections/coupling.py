@@ -109,8 +109,8 @@ def _text(matrix: Array, without: Array | None, layers: str) -> str:
     apart = matrix * (1 - np.eye(len(matrix)))
     i, j = np.unravel_index(apart.argmax(), apart.shape)
     told = "" if without is None else " Without that path the matrix is diagonal."
-    means = ("So a generator that repeats an image gets a gradient that drives the copies apart." if "minibatch" in layers
-             else "So an image's gradient depends on the batch that it happens to be in.")
+    means = ("So the discriminator notices images that are alike, and its gradient tells the generator."
+             if "minibatch" in layers else "So an image's gradient depends on the batch that it happens to be in.")
     return (f"Row i shows which images move logit i. Through {layers}, {percent(_share(matrix))} of it comes from other "
             f"images; image {j + 1} moves logit {i + 1} most. {means}{told}")
 

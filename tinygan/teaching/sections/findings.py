@@ -117,12 +117,14 @@ def _activations(moments: Sequence[Position], curves: Curves) -> list[dict[str, 
     return found
 
 
-def _stretch(moments: Sequence[Position], curves: Curves, layer: str, what: str, holds: Any, known: Array,
+def _stretch(moments: Sequence[Position], curves: Curves, layer: str, what: str, holds: Any, known: Any,
              sentences: Sequence[str]) -> list[dict[str, Any]]:
     """The finding, if it holds to the end of the run, or else held for at least two records in a row. known: at which
     records it can be said. sentences: what to say,
     with the numbers of each record."""
     places = np.flatnonzero(known)
+    if not places.size:
+        return []
     stretches: list[list[int]] = []
     for before, place in zip([-1, *places[:-1]], places, strict=True):
         if holds[place]:

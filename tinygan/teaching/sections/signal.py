@@ -11,17 +11,22 @@ import numpy.typing as npt
 from tinygan.gans.costs import COSTS
 
 from ..arrays import numbers, packed
-from ..messages import SIDE_BY_SIDE
+from ..messages import SIDE_BY_SIDE, lengths
 from ..records import Absent, Run
 from .positions import Position, moment, percent, positions, short, thinned
 
 MOST_POSITIONS = 30
+SATURATES = 10
+"""So many times smaller is minimax's gradient than the non-saturating one's where a discriminator gives generated images a
+probability of 9% and less."""
+BEGINS_TO_SATURATE = 3
+"""... and so many times where it gives them 25%."""
 MOST_BYTES = 2_600_000  # of images and gradients: base64 makes 3.5 MB of them, and the whole page should stay below 5 MB
 
 
 def build(run: Run) -> dict[str, Any] | Absent:
-    """The section's JSON: see `docs`; arrays are (positions, images, ...). "surface" and "limits" are there for data in the
-    plane."""
+    """The section's JSON. Arrays are (positions, images, ...), norms and slopes (positions, costs, images). For data in the
+    plane there are "surface" and "limits", too."""
     found = positions(run)
     if isinstance(found, Absent):
         return found
@@ -60,15 +65,25 @@ def _text(found: list[Position]) -> str:
     real = 1 / (1 + np.exp(-logits))
     ratios = [_mean(position, "non-saturating") / max(_mean(position, "minimax"), 1e-300) for position in found]
     widest = int(np.nanargmax(ratios)) if np.isfinite(ratios).any() else -1
+    times, when = short(max(ratios[widest], 1.0)), moment(found[widest])
+    told = (f"Minimax passes back {times} times less than non-saturating at most, so nothing saturates here."
+            if ratios[widest] < BEGINS_TO_SATURATE else
+            f"At {when}, minimax passes back {times} times less than non-saturating, from the same logits: it "
+            f"{'saturates' if ratios[widest] >= SATURATES else 'begins to saturate'}.")
     return (f"At {moment(last)}, the discriminator gives these {n} images probabilities of being real from "
             f"{percent(real.min())} to {percent(real.max())}. The {cost} cost passes back gradients of mean length "
-            f"{short(_mean(last, cost) if cost in SIDE_BY_SIDE else np.nan)}. At {moment(found[widest])}, minimax would "
-            f"have passed back {short(ratios[widest])} times less than non-saturating: that is saturation.")
+            f"{short(_own(last))}. {told}")
 
 
 def _mean(position: Position, cost: str) -> float:
     """The mean length of a cost's gradient over the images."""
     return float(np.mean(position.arrays["norms"][SIDE_BY_SIDE.index(cost)], dtype=np.float64))
+
+
+def _own(position: Position) -> float:
+    """The mean length of the gradient of the run's own cost."""
+    scale = position.arrays["gradient_scale"].astype(np.float64)
+    return float((lengths(position.arrays["gradient"]) * scale).mean())
 
 
 def _alt(last: Position) -> str:
