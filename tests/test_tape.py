@@ -283,3 +283,15 @@ def test_after_an_error_the_gan_is_as_before():
 def test_too_few_images():
     with pytest.raises(ValueError, match="expected at least 2 images, got 1"):
         trace_round(game(), REAL[:1])
+
+
+def test_a_round_on_each_device(device):
+    gan = game().to(device)
+    of_d, of_g = trace_round(gan, REAL)
+    on_cpu = trace_round(game(), REAL)
+    for one, other in zip((of_d, of_g), on_cpu, strict=True):
+        assert [entry.name for entry in one.traced] == [entry.name for entry in other.traced]
+        for id_, gradient in other.back.gradients.items():
+            found = one.back.gradients[id_]
+            assert type(found) is np.ndarray
+            np.testing.assert_allclose(found, gradient, rtol=1e-4, atol=1e-6)
