@@ -78,7 +78,7 @@ def test_an_interrupted_run_has_them_too(tmp_path, whole):
     import signal
 
     with pytest.raises(Interrupted):
-        train_until(tmp_path, 7, lambda stats: os.kill(os.getpid(), signal.SIGINT), record=True)
+        train_until(tmp_path, 7, lambda stats: os.kill(os.getpid(), signal.SIGTERM), record=True)
     assert [record.step for record in read_records(tmp_path / "recording")] == [0, 1, 2, 4]
     tiny_train(tmp_path, resume=True, record=True)
     assert content(tmp_path) == content(whole) and recorded(tmp_path) == recorded(whole)
@@ -98,6 +98,17 @@ def test_records_after_the_checkpoint_are_made_again(tmp_path, whole):
     assert not list(tmp_path.rglob("*.tmp"))
     tiny_train(tmp_path, resume=True, record=True)
     assert content(tmp_path) == content(whole) and recorded(tmp_path) == recorded(whole)
+
+
+def test_a_run_that_is_killed_before_its_first_checkpoint_begins_again(tmp_path, whole):
+    tiny_train(tmp_path / "run", epochs=1, record=True)
+    for path in tmp_path.glob("run/*"):
+        if path.name in ("checkpoint.safetensors", "losses.png", "samples.gif"):
+            path.unlink()
+    for record in read_records(tmp_path / "run" / "recording")[1:]:
+        record.path.unlink()
+    tiny_train(tmp_path / "run", resume=True, record=True)
+    assert content(tmp_path / "run") == content(whole) and recorded(tmp_path / "run") == recorded(whole)
 
 
 def test_recording_may_begin_later(tmp_path, whole):
@@ -313,21 +324,25 @@ def test_tiny_gradients_do_not_underflow():
 
 def test_idle_and_saturated_units_are_counted():
     generator = nn.Sequential(nn.Dense(3, 8), nn.ReLU(), nn.Dense(8, 4), nn.Tanh())
-    discriminator = nn.Sequential(nn.Reshape(1, 2, 2), nn.Conv2d(1, 6, 2), nn.ReLU(), nn.Flatten(), nn.Dense(6, 1), nn.Sigmoid())
-    gan = tg.gans.VanillaGAN(generator, discriminator, 3, cost="least-squares", key=Key(0))
-    bias = np.array([-1e3] * 6 + [1e3] * 2, np.float32)  # 6 of 8 units are dead
+    discriminator = nn.Sequential(nn.Reshape(1, 2, 2), nn.Conv2d(1, 6, 2), nn.ReLU(), nn.Flatten(), nn.Dense(6, 3),
+                                  nn.Sigmoid(), nn.Dense(3, 1))
+    gan = tg.gans.VanillaGAN(generator, discriminator, 3, key=Key(0))
+    bias = np.array([-1e3] * 6 + [1.0] * 2, np.float32)  # 6 of 8 units are dead
     generator[0].bias.assign(bias)
-    discriminator[1].bias.assign(np.array([-1e3, 1e3, 1e3, 1e3, 1e3, 1e3], np.float32))
+    discriminator[1].bias.assign(np.array([-1e3, 1, 1, 1, 1, 1], np.float32))
+    generator[2].weight.assign(3 * generator[2].weight.numpy())
+    discriminator[4].weight.assign(12 * discriminator[4].weight.numpy())
     z = KEY.normal((32, 3))
     found = activities(players(gan, z), KEY)
     h = np.maximum(z @ generator[0].weight.numpy().T + bias, 0)
     y = np.tanh(h @ generator[2].weight.numpy().T + generator[2].bias.numpy())
-    logits = host(discriminator(y))
+    inner = host(discriminator[:6](y))
     assert found["g"].layers == ["0 relu", "2 tanh"] and found["d"].layers == ["1 relu", "4 sigmoid"]
     g, d = found["g"].arrays(), found["d"].arrays()
     assert g["dead"].tolist() == [0.75, 0] and d["dead"].tolist() == pytest.approx([1 / 6, 0])
     np.testing.assert_allclose(g["saturated"], [0, (np.abs(y) > 0.97).mean()])
-    np.testing.assert_allclose(d["saturated"], [0, (np.abs(2 * logits - 1) > 0.97).mean()])
+    np.testing.assert_allclose(d["saturated"], [0, (np.abs(2 * inner - 1) > 0.97).mean()])
+    assert 0 < g["saturated"][1] < 1 and 0 < d["saturated"][1] < 1
     np.testing.assert_allclose(g["std"], [h.std(dtype=np.float64), y.std()], rtol=1e-5)
 
 

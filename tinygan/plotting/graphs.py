@@ -43,6 +43,8 @@ _STYLE = """
 .tg-graph .way { fill: none; stroke: var(--soft); stroke-width: 1.2; } .tg-graph .cut { stroke-dasharray: 3 4; }
 .tg-graph .tip { fill: var(--soft); }
 """
+_TIP = ('<defs><marker id="tg-tip" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="7" markerHeight="7" orient="auto">'
+        '<path class="tip" d="M0 0 L8 4 L0 8 z"/></marker></defs>')
 
 
 class Drawing:
@@ -123,6 +125,8 @@ class _OfTensor:
     """The boxes of a Tensor's graph."""
 
     def __init__(self, tensor: Tensor, nodes: list[Node], gradients: bool, names: Mapping[str, Any]) -> None:
+        assert tensor.node is not None
+        self._end: Node = tensor.node
         self._nodes = nodes
         self._parents = {node: node.parents for node in nodes}  # (`grad` takes them from the nodes when it frees the graph)
         self._names: dict[Node, str] = {}
@@ -152,16 +156,16 @@ class _OfTensor:
         watcher = _Gradients()
         try:
             with override(recording=False, watcher=None):
-                found = walk([(tensor.node, seed)], leaves, False, True, watcher)  # type: ignore[list-item]
+                found = walk([(self._end, seed)], leaves, False, True, watcher)
         except RuntimeError:  # a value was overwritten since
             if must:
                 raise
             return {}
-        return watcher.found | found | {tensor.node: seed}  # type: ignore[dict-item]
+        return watcher.found | found | {self._end: seed}
 
     def _known(self, tensor: Tensor) -> dict[Node, Any]:
         """The values that the graph holds: nodes save some of their inputs and results."""
-        found: dict[Node, Any] = {tensor.node: tensor.array}  # type: ignore[dict-item]
+        found: dict[Node, Any] = {self._end: tensor.array}
         for node in self._nodes:
             for position, value in zip(node.op.saves if node.op else (), node.saved or (), strict=False):
                 of = node if position < 0 else node.parents[position]
@@ -175,15 +179,15 @@ class _OfTensor:
         found: dict[Node, tuple[str, int]] = {}
         for node in self._nodes:
             parents = self._parents[node]
-            own = [parent for parent in parents if parent in self._layers]
+            own = [parent for parent in parents if parent is not None and parent in self._layers]
             before = [found[parent] for parent in parents if parent in found and parent not in self._layers]
             if own:
-                layer = self._layers[own[0]]  # type: ignore[index]
+                layer = self._layers[own[0]]
                 inherited = [group for group in before if group[0] == layer]
                 group = inherited[-1] if inherited else (layer, node.order)
                 found[node] = group
                 for parent in own:
-                    found.setdefault(parent, group)  # type: ignore[arg-type]
+                    found.setdefault(parent, group)
             elif len(parents) == len(before) == 1 and node.op is not None:
                 found[node] = before[0]
         return found
@@ -212,7 +216,7 @@ def _title(name: str, static: dict[str, Any]) -> str:
 
 
 def shape_text(shape: tuple[int, ...]) -> str:
-    """(2, 3) -> "2 × 3"."""
+    """The shape in words, such as "64 numbers"."""
     if len(shape) < 2:
         return f"{shape[0]:,} numbers" if shape and shape[0] != 1 else "one number"
     return " \N{MULTIPLICATION SIGN} ".join(map(str, shape))
@@ -230,27 +234,25 @@ def in_short(value: Any) -> str:
 
 def _picture(boxes: Sequence[Box], layout: Layout, about: str) -> str:
     width, height = layout.size
-    parts = [f'<svg xmlns="http://www.w3.org/2000/svg" class="tg-graph" role="img" width="{width:.0f}" height="{height:.0f}" '
-             f'viewBox="0 0 {width:.0f} {height:.0f}"><title>{escape(about)}</title><style>{_STYLE}</style>',
-             '<defs><marker id="tg-tip" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="7" markerHeight="7" orient="auto">'
-             '<path class="tip" d="M0 0 L8 4 L0 8 z"/></marker></defs>']
+    box = f'width="{width:.0f}" height="{height:.0f}" viewBox="0 0 {width:.0f} {height:.0f}"'
+    parts = [f'<svg xmlns="http://www.w3.org/2000/svg" class="tg-graph" role="img" {box}><title>{escape(about)}</title>',
+             f"<style>{_STYLE}</style>{_TIP}"]
     for frame in layout.frames:
-        parts.append(f'<rect class="frame" x="{frame.x:.1f}" y="{frame.y:.1f}" width="{frame.width:.1f}" '
-                     f'height="{frame.height:.1f}" rx="8"/>')
+        x, y, across, down = (f"{value:.1f}" for value in frame[1:])
+        parts.append(f'<rect class="frame" x="{x}" y="{y}" width="{across}" height="{down}" rx="8"/>')
     cuts = {(parent, box.key) for box in boxes for parent in box.cut}
-    for edge, points in layout.routes.items():
-        parts.append(f'<path class="way{" cut" if edge in cuts else ""}" marker-end="url(#tg-tip)" d="{_curve(points)}"/>')
-    for frame in layout.frames:  # (above the edges, so that they can be read)
-        parts.append(f'<text class="name" x="{frame.x + 8:.1f}" y="{frame.y + 15:.1f}">{escape(frame.title)}</text>')
-    for box in boxes:
-        parts.append(_drawn(box, layout.centers[box.key]))
-    return "".join([*parts, "</svg>"])
+    parts += [f'<path class="way{" cut" if edge in cuts else ""}" marker-end="url(#tg-tip)" d="{_curve(points)}"/>'
+              for edge, points in layout.routes.items()]
+    names = [f'<text class="name" x="{frame.x + 8:.1f}" y="{frame.y + 15:.1f}">{escape(frame.title)}</text>'
+             for frame in layout.frames]  # (above the edges, so that they can be read)
+    return "".join([*parts, *names, *[_drawn(box, layout.centers[box.key]) for box in boxes], "</svg>"])
 
 
 def _drawn(box: Box, center: Point) -> str:
     (x, y), (width, height) = center, box.size
+    round_ = 0 if box.kind == "parameter" else 6
     parts = [f'<g><title>{escape("; ".join(box.lines))}</title><rect class="box {box.kind}" x="{x - width / 2:.1f}" '
-             f'y="{y - height / 2:.1f}" width="{width:.1f}" height="{height:.1f}" rx="{0 if box.kind == "parameter" else 6}"/>']
+             f'y="{y - height / 2:.1f}" width="{width:.1f}" height="{height:.1f}" rx="{round_}"/>']
     for i, line in enumerate(box.lines):
         kind = "title" if not i else "gradient" if line.startswith("gradient ") else "value"
         parts.append(f'<text class="{kind}" x="{x:.1f}" y="{y - height / 2 + 17 + 16 * i:.1f}">{escape(line)}</text>')

@@ -10,6 +10,7 @@ from __future__ import annotations
 __all__ = ["Box", "Frame", "Layout", "arrange"]
 
 from collections.abc import Callable, Hashable, Sequence
+from itertools import pairwise
 from typing import NamedTuple
 
 GAP_X, GAP_Y = 18.0, 26.0
@@ -123,11 +124,12 @@ class _Block:
         for row, lane in zip(rows[first:end], lanes, strict=True):
             row.append(lane)
         chain = [block for block in (top, *lanes, bottom) if block is not None]
-        for one, other in zip(chain, chain[1:], strict=False):
+        for one, other in pairwise(chain):
             one.join(other)
         return lanes
 
-    def _place(self, rows: list[list[_Block]], block_of: dict[int, _Block], lanes: dict[tuple[int, int], list[_Block]]) -> None:
+    def _place(self, rows: list[list[_Block]], block_of: dict[int, _Block],
+               lanes: dict[tuple[int, int], list[_Block]]) -> None:
         margin, top = (_FRAME, _TITLE) if self.title else (0.0, 0.0)
         blocks = [block for row in rows for block in row]
         left = min(block.center - block.width / 2 for block in blocks)
@@ -198,7 +200,7 @@ def _lanes(boxes: Sequence[Box], of: dict[int, _Block], ranks: list[list[_Block]
                     ranks[rank].append(lane)
                 path.append(lane)
             path.append(of[box.key])
-            for one, other in zip(path, path[1:], strict=False):
+            for one, other in pairwise(path):
                 one.join(other)
             lanes[parent, box.key] = path[1:-1]
     return lanes

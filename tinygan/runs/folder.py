@@ -278,7 +278,7 @@ def _may_change(group: str, name: str, same_images: bool) -> bool:
 def _is_vacant(folder: Path) -> bool:
     """Whether the folder is empty, or holds only remains of a run that was killed before it wrote its settings."""
     for path in folder.iterdir():
-        if path.name == "samples" and path.is_dir():
+        if path.name in ("samples", "recording") and path.is_dir():
             if not _is_vacant(path):
                 return False
         elif path.name != LOCK_NAME and not path.name.endswith(".tmp"):

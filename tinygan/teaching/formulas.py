@@ -1,7 +1,7 @@
 """One table: each op's forward and vjp as short formulas, and one entry of the vjp with the numbers of a run put in.
 
-In the formulas x, a, b are inputs, y is the result, and a bar means a gradient of the loss: x\N{COMBINING MACRON} is that with
-respect to x. Capitals are matrices or images, and W\N{MODIFIER LETTER CAPITAL T} is W transposed. `spoken` writes a formula
+In the formulas x, a, b are inputs, y is the result, and a bar over a letter means the gradient of the loss with respect to
+it. Capitals are matrices or images, and W\N{MODIFIER LETTER CAPITAL T} is W transposed. `spoken` writes a formula
 without bars, for a screen reader.
 """
 from __future__ import annotations
@@ -9,7 +9,8 @@ from __future__ import annotations
 __all__ = ["FORMULAS", "Formula", "Worked", "formula_of", "spoken", "work_out"]
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -111,6 +112,7 @@ def _bce_grad(call: Call, i: int, at: Place) -> Iterator[Term]:
         if place_in(call.x[i].shape, place) != at:
             continue
         p, t = _sigmoid(float(call.x[1][place])), float(call.x[2][place_in(call.x[2].shape, place)])
+        factors: tuple[Factor, ...]
         if i == 0:
             factors, sign = (Factor(f"({labelled('p', place)} {MINUS} {labelled('t', place)})", p - t),), 1
         elif i == 1:
@@ -241,8 +243,8 @@ FORMULAS = {formula.name: formula for formula in (
     Formula("scatter_add", "y = g in its place, else 0", f"g{BAR} = the part of y{BAR}", linear, ("g",)),
     Formula("part", "y = a part of x", "no gradient: x is a constant"),
     Formula("alias", "y = x", f"x{BAR} = y{BAR}", linear),
-    Formula("where", "y = a where a condition is true, else b", f"a{BAR} = y{BAR} where it is true, b{BAR} = y{BAR} elsewhere",
-            linear, ("a", "b")),
+    Formula("where", "y = a where a condition is true, else b",
+            f"a{BAR} = y{BAR} where it is true, b{BAR} = y{BAR} elsewhere", linear, ("a", "b")),
     Formula("moved", "y = x at another size: sums of neighbouring pixels", f"x{BAR} = y{BAR} through the transposed map",
             linear),
     Formula("means", "y = means over windows of x", f"x{BAR} = y{BAR} / n, added over the windows", linear),
@@ -285,7 +287,7 @@ def formula_of(entry: Entry) -> Formula | None:
 
 def spoken(formula: str) -> str:
     """A formula without bars: "x\N{COMBINING MACRON} = ..." becomes "gradient of x = ..."."""
-    out = []
+    out: list[str] = []
     for i, letter in enumerate(formula):
         if letter == BAR:
             out[-1] = f"gradient of {formula[i - 1]}"
@@ -305,9 +307,9 @@ class Worked(NamedTuple):
     text: str
 
 
-def work_out(traced: Trace, visit: Visit) -> list[Worked]:
-    """For each input that got a gradient in this visit: its largest entry, worked out with the numbers of this run. Empty
-    for an op that the table does not have."""
+def work_out(traced: Trace, visit: Visit, places: Mapping[int, Place] = MappingProxyType({})) -> list[Worked]:
+    """For each input that got a gradient in this visit: one entry of it, worked out with the numbers of this run. Empty for
+    an op that the table does not have. places: of the entry, by the input's number; by default the largest one's."""
     entry = traced[visit.id]
     formula = FORMULAS.get(entry.name) if entry.kind == "op" else None
     if formula is None or formula.terms is None:
@@ -320,7 +322,8 @@ def work_out(traced: Trace, visit: Visit) -> list[Worked]:
         if part is None or not part.size:
             continue
         mine = _summed(part.astype(np.float64), x[i].shape)
-        at = tuple(map(int, np.unravel_index(int(np.abs(mine).argmax()), mine.shape)))
+        largest = tuple(map(int, np.unravel_index(int(np.abs(mine).argmax()), mine.shape)))
+        at = places.get(i, largest)
         terms = list(formula.terms(call, i, at))
         name = labelled(barred(formula.names[i]), at)
         total = math.fsum(term.value for term in terms)

@@ -112,7 +112,7 @@ class Recorder:
     def _write(self, updates: dict[str, Updates] | None) -> None:
         arrays, about = record(self._gan, self._fixed, self._more, updates, self._key)
         about |= {"step": self._done, "epoch": self._done / self._steps_per_epoch if self._steps_per_epoch else None}
-        if not read_records(self.folder):
+        if not any(earlier.step < self._done for earlier in read_records(self.folder)):
             arrays |= self._fixed
         save(record_path(self.folder, self._done), arrays, {"record": json.dumps(about)})
 

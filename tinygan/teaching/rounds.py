@@ -71,7 +71,7 @@ class Round:
 
 def trace_round(gan: Any, real: Any, labels: Any = None) -> list[Round]:
     """One round of training on the first images of `real` (N, ...), N at least `BATCH`, traced: the update of the
-    discriminator (one, if `d_steps` are more) and that of the generator, in the order of the GAN. Nothing of the GAN changes.
+    discriminator (one, if `d_steps` are more) and that of the generator, in the GAN's order. Nothing of the GAN changes.
 
     labels: those of the images, for a GAN whose `step` takes labels. Raises ValueError for too few images.
     """

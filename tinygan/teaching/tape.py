@@ -22,7 +22,6 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-import tinygan
 from tinygan.backends import backend_of
 from tinygan.context import override
 from tinygan.graph import Leaf, Node, Op
@@ -33,7 +32,7 @@ from tinygan.tensor import Tensor, as_array
 from tinygan.watching import Watcher, watching
 
 Array = npt.NDArray[Any]
-_ROOT = Path(tinygan.__file__).parent.parent
+_ROOT = Path(__file__).parents[2]
 
 
 class Place(NamedTuple):
@@ -43,6 +42,9 @@ class Place(NamedTuple):
     player: str = ""
     layer: str = ""
     call: int = 0
+
+
+NOWHERE = Place()
 
 
 class Input(NamedTuple):
@@ -65,7 +67,7 @@ class Entry:
     """The op's name, the path of a parameter such as "generator.3.weight", or the name of an argument, if it has one."""
     value: Array
     """A copy on the host, as it was then."""
-    place: Place = Place()
+    place: Place = NOWHERE
     op: Op | None = None
     inputs: tuple[Input, ...] = ()
     static: dict[str, Any] = field(default_factory=dict)
@@ -203,6 +205,14 @@ def _host(value: Any) -> Array:
     return np.array(backend_of(array).to_numpy(array), order="C")
 
 
+def _lies_in(part: Any, whole: Any) -> bool:
+    """Whether the memory of one array is within that of another."""
+    if type(part) is not np.ndarray or type(whole) is not np.ndarray or not part.size or part.base is None:
+        return False
+    (low, high), (start, end) = np.lib.array_utils.byte_bounds(part), np.lib.array_utils.byte_bounds(whole)
+    return start <= low and high <= end
+
+
 class _Tape(Watcher):
     """The watcher of `trace`."""
 
@@ -241,6 +251,8 @@ class _Tape(Watcher):
                 array = value.array if isinstance(value, Tensor) else value
                 self._names[id(array)] = names[i] if i < len(names) else f"argument {i}"
                 self._alive.append(array)
+                if isinstance(value, Tensor) and value.node is not None:
+                    self._tensor(value, NOWHERE)
 
     # -- forward ---------------------------------------------------------------------------------------------------------
 
@@ -251,13 +263,13 @@ class _Tape(Watcher):
             during: int | None = None) -> int:
         """An entry for the result of an op. Returns its id."""
         taken = tuple([self._input(x, place) for x in inputs])
-        return self._new(out, kind="op", name=op.name, value=_host(out), place=place, op=op, inputs=taken, static=dict(static),
-                         during=during)
+        return self._new(out, kind="op", name=op.name, value=_host(out), place=place, op=op, inputs=taken,
+                         static=dict(static), during=during)
 
     def recorded(self, node: Node, result: Tensor) -> None:
         id_ = self._by_array.get(id(result.array))
-        if id_ is None or id_ != len(self.entries) - 1:  # not from `apply`: a checkpoint
-            inputs = tuple([Input(self._by_node.get(parent), tracked=True) for parent in node.parents if parent is not None])
+        if id_ is None or self.entries[id_].op is not node.op:  # not from `apply`: a checkpoint
+            inputs = tuple([Input(self._id(parent), tracked=True) for parent in node.parents if parent is not None])
             id_ = self._new(result.array, kind="op", name=node.op.name if node.op else "", value=_host(result),
                             place=self._place(), op=node.op, inputs=inputs)
         self._by_node[node] = id_
@@ -281,7 +293,7 @@ class _Tape(Watcher):
         node = x.node
         if node is None:
             return self._array(x.array, place)
-        if x.version is not None and isinstance(node, Leaf):  # its values change in place: what was written later is another entry
+        if x.version is not None and isinstance(node, Leaf):  # (what is written to it later is another entry)
             key = node, x.version.count
             if key not in self._written:
                 player, path = self._parameters.get(node, ("", self._names.get(id(x.array), "")))
@@ -301,9 +313,7 @@ class _Tape(Watcher):
     def _array(self, x: Any, place: Place) -> int:
         if id(x) in self._by_array:
             return self._by_array[id(x)]
-        whole = getattr(x, "base", None)
-        while whole is not None and id(whole) not in self._by_array and id(whole) not in self._names:
-            whole = getattr(whole, "base", None)
+        whole = next((known for known in reversed(self._alive) if id(x) not in self._names and _lies_in(x, known)), None)
         if whole is not None:  # NumPy's own slice of an array that is known
             return self._new(x, kind="op", name="part", value=_host(x), place=Place(call=place.call),
                              inputs=(Input(self._array(whole, place)),))

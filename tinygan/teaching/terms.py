@@ -125,7 +125,8 @@ def linear(call: Call, i: int, at: Place) -> Iterator[Term]:
         yield Term((call.arrived(place),), float(column[place]))
 
 
-Triples = Callable[[dict[str, tuple[int, ...]], dict[str, Any], str, Place], Iterator[dict[str, Place]]]
+Shapes = dict[str, tuple[int, ...]]
+Triples = Callable[[Shapes, dict[str, Any], str, Place], Iterator[dict[str, Place]]]
 """For a bilinear function: which places of its three arrays meet in a product, given the place in one of them."""
 
 
@@ -141,7 +142,7 @@ def triangle(triples: Triples, inputs: tuple[str, str], output: str) -> Terms:
     return terms
 
 
-def of_matrices(shapes: dict[str, tuple[int, ...]], static: dict[str, Any], role: str, at: Place) -> Iterator[dict[str, Place]]:
+def of_matrices(shapes: Shapes, static: dict[str, Any], role: str, at: Place) -> Iterator[dict[str, Place]]:
     """y = x W transposed: x (N, in), W (out, in), y (N, out)."""
     # Each pair of roles shares one index; the third index runs.
     if role == "x":
@@ -152,7 +153,7 @@ def of_matrices(shapes: dict[str, tuple[int, ...]], static: dict[str, Any], role
         yield from ({"w": at, "x": (n, at[1]), "y": (n, at[0])} for n in range(shapes["x"][0]))
 
 
-def of_images(shapes: dict[str, tuple[int, ...]], static: dict[str, Any], role: str, at: Place) -> Iterator[dict[str, Place]]:
+def of_images(shapes: Shapes, static: dict[str, Any], role: str, at: Place) -> Iterator[dict[str, Place]]:
     """The convolution: image x (N, C, H, W), weights w (K, C / groups, kH, kW), image y (N, K, OH, OW). Pixel p of y meets
     pixel stride p - padding + dilation a of x through the weight at a."""
     g = static["geometry"]

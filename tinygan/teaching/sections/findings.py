@@ -123,6 +123,8 @@ def _stretch(moments: Sequence[Position], curves: Curves, layer: str, what: str,
     records it can be said. sentences: what to say,
     with the numbers of each record."""
     places = np.flatnonzero(known)
+    if not places.size:
+        return []
     stretches: list[list[int]] = []
     for before, place in zip([-1, *places[:-1]], places, strict=True):
         if holds[place]:

@@ -119,7 +119,7 @@ def short(value: float) -> str:
     if not np.isfinite(value):
         return "not finite"
     if value and not 1e-4 <= abs(value) < 1e7:
-        return f"{value:.1e}"
+        return f"{value:.2g}"
     rounded = float(f"{value:.2g}")
     return f"{rounded:,.0f}" if abs(rounded) >= 100 else f"{rounded:.4g}"
 

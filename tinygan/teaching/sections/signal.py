@@ -19,6 +19,8 @@ MOST_POSITIONS = 30
 SATURATES = 10
 """So many times smaller is minimax's gradient than the non-saturating one's where a discriminator gives generated images a
 probability of 9% and less."""
+BEGINS_TO_SATURATE = 3
+"""... and so many times where it gives them 25%."""
 MOST_BYTES = 2_600_000  # of images and gradients: base64 makes 3.5 MB of them, and the whole page should stay below 5 MB
 
 
@@ -64,9 +66,10 @@ def _text(found: list[Position]) -> str:
     ratios = [_mean(position, "non-saturating") / max(_mean(position, "minimax"), 1e-300) for position in found]
     widest = int(np.nanargmax(ratios)) if np.isfinite(ratios).any() else -1
     times, when = short(max(ratios[widest], 1.0)), moment(found[widest])
-    told = (f"At {when}, minimax passes back {times} times less than non-saturating, from the same logits: it saturates."
-            if ratios[widest] >= SATURATES else
-            f"Minimax passes back {times} times less than non-saturating at most, so nothing saturates here.")
+    told = (f"Minimax passes back {times} times less than non-saturating at most, so nothing saturates here."
+            if ratios[widest] < BEGINS_TO_SATURATE else
+            f"At {when}, minimax passes back {times} times less than non-saturating, from the same logits: it "
+            f"{'saturates' if ratios[widest] >= SATURATES else 'begins to saturate'}.")
     return (f"At {moment(last)}, the discriminator gives these {n} images probabilities of being real from "
             f"{percent(real.min())} to {percent(real.max())}. The {cost} cost passes back gradients of mean length "
             f"{short(_own(last))}. {told}")

@@ -67,7 +67,8 @@ def _node(one: Round, entry: Entry, visited: int | None, visit: Visit | None) ->
     gradient = one.back.gradients.get(entry.id)
     return {
         "id": entry.id, "kind": entry.kind, "op": entry.name or entry.kind, "layer": entry.place.layer,
-        "player": entry.place.player, "parents": entry.parents, "shape": list(entry.value.shape), "dtype": str(entry.value.dtype),
+        "player": entry.place.player, "parents": entry.parents, "shape": list(entry.value.shape),
+        "dtype": str(entry.value.dtype),
         "inputs": [{"id": x.id, "number": numbers(x.number, _DIGITS), "tracked": x.tracked} for x in entry.inputs],
         "static": {name: str(value) for name, value in entry.static.items() if isinstance(value, str | int | float | tuple)},
         "value": shown(entry.value), "gradient": None if gradient is None else shown(gradient, signed=True),
@@ -132,8 +133,8 @@ def _text(rounds: Sequence[Round]) -> str:
     """What to see in this run, in at most 60 words."""
     d, g = (next(one for one in rounds if one.player == player) for player in ("discriminator", "generator"))
     others = sum(player == "discriminator" for _, player, _ in g.leaves)
-    return (f"One round on {BATCH} images. The update of D fills {_filled(d)} gradients, all of D's; the generated images come in "
-            f"as constants. The update of G goes back through {_through(g, 'discriminator')} ops of D and "
+    return (f"One round on {BATCH} images. The update of D fills {_filled(d)} gradients, all of D's; the generated images "
+            f"come in as constants. The update of G goes back through {_through(g, 'discriminator')} ops of D and "
             f"{_through(g, 'generator')} of G: it fills G's {_filled(g)} gradients and none of D's {others}. "
             f"{_arriving(g)}").strip()
 
@@ -150,7 +151,7 @@ def _alt(rounds: Sequence[Round]) -> str:
         loss = one.traced[one.back.starts[0]].value
         value = f" The loss is {float(loss):.4g}." if loss.size == 1 else ""
         names = ", ".join(dict.fromkeys(entry.place.layer for entry in one.traced.used() if entry.place.player))
-        parts.append(f"Graph of the {one.name}: {len(one.traced.used())} nodes in these layers, from top to bottom: {names}. "
+        parts.append(f"Graph of the {one.name}: {len(one.traced.used())} nodes. Layers from top to bottom: {names}. "
                      f"grad visits {len(one.back.visits)} of them and fills {_filled(one)} gradients of the {one.player}."
                      f"{value}")
     return " ".join(parts)
