@@ -24,8 +24,8 @@ from tinygan.teaching.records import Absent, Run
 from tinygan.teaching.sections import ahead
 from tinygan.teaching.sections.positions import fixed_inputs
 
-FLAGS = ("--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
-         "--disable-component-update --disable-sync").split()
+FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
+         "--disable-component-update", "--disable-sync"]
 WIDTHS = 360, 800, 1600
 
 
@@ -72,7 +72,7 @@ def test_every_variant_has_a_page(pages, name):
     for section in page.SECTIONS:
         told = found["sections"][section.name]
         assert f'<section id="{section.name}"' in text
-        assert told.get("absent") or len(told["text"].split()) <= 60 and told["alt"]
+        assert told.get("absent") or (len(told["text"].split()) <= 60 and told["alt"])
     assert "{{" not in text.partition("<script")[0]  # all names of the templates were filled in
     assert not re.search(r'(src|href)="(?!#)', text)  # nothing is loaded
 
@@ -205,9 +205,9 @@ def opened(browser: Any) -> Iterator[Any]:
 
 
 def number(text: str) -> float:
-    """A number as the page writes it: −0.27, 3.1×10⁻⁵."""
-    raised = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁻−", "0123456789--")
-    return float(text.translate(raised).replace("×10", "e").replace(",", ""))
+    """A number as the page writes it, with a minus sign and raised digits."""
+    raised = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁻\N{MINUS SIGN}", "0123456789--")
+    return float(text.translate(raised).replace("\N{MULTIPLICATION SIGN}10", "e").replace(",", ""))
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

@@ -1,7 +1,8 @@
 """What the commands of `tinygan` do, each given its parsed flags. (`cli.py` has the flags; `training.py` trains.)"""
 from __future__ import annotations
 
-__all__ = ["CANDIDATES", "architecture", "classifier", "evaluate", "explain", "gradcheck", "info", "interpolate", "sample", "traverse"]
+__all__ = ["CANDIDATES", "architecture", "classifier", "evaluate", "explain", "gradcheck", "info", "interpolate", "sample",
+           "traverse"]
 
 import argparse
 import sys

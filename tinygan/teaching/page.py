@@ -23,6 +23,7 @@ from tinygan.saving import write_atomically
 from .records import Absent, Run
 from .sections import ahead, coupling, flow, signal, tape
 
+_RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 LARGEST = 5_000_000  # bytes of a page
 
 
@@ -55,7 +56,7 @@ def explain(run: str | os.PathLike[str], out: str | os.PathLike[str] | None = No
     """
     opened = Run(run, gan)
     target = opened.path / "explain.html" if out is None else Path(out).expanduser()
-    sections = {}
+    sections: dict[str, Any] = {}
     for section in SECTIONS:
         found = section.build(opened)
         sections[section.name] = {"absent": found.reason} if isinstance(found, Absent) else found
@@ -92,7 +93,7 @@ def render(about: dict[str, Any], sections: dict[str, Any]) -> str:
 
 
 def _facts(about: dict[str, Any]) -> str:
-    epochs = "" if about["epochs"] is None else f", {about['epochs']:.3g} epochs"
+    epochs = "" if about["epochs"] is None else f", {about['epochs']:.3g} epoch{'' if about['epochs'] == 1 else 's'}"
     shape = " x ".join(map(str, about["image_shape"][1:]))
     batches = "" if about["batch_size"] is None else f" · batches of {about['batch_size']}"
     records = f"{about['records']} records" if about["records"] else "not recorded: its last state only"
@@ -101,8 +102,8 @@ def _facts(about: dict[str, Any]) -> str:
 
 
 def _foot(about: dict[str, Any]) -> str:
-    return (f"Made by tinygan explain {about['run']} (tinygan {about['version']}). Every number was computed by the engine on "
-            "this run's networks; nothing is illustrative. The page is one file and loads nothing.")
+    return (f"Made by tinygan explain {about['run']} (tinygan {about['version']}). Every number was computed by the engine "
+            "on this run's networks; nothing is illustrative. The page is one file and loads nothing.")
 
 
 def _entry(letter: str, section: Section, found: dict[str, Any]) -> str:
@@ -119,10 +120,19 @@ def _section(letter: str, section: Section, found: dict[str, Any], about: dict[s
                 f"<p>{html.escape(found['absent'])}</p>\n</section>")
     cost = COSTS.get(about["cost"])
     body = _filled(_web(f"{section.name}.html"), {
-        "text": html.escape(found["text"].replace(" %", "\N{NO-BREAK SPACE}%")), "alt": html.escape(found["alt"]), "cost": html.escape(about["cost"]),
+        "text": html.escape(_set(found["text"])), "alt": html.escape(_set(found["alt"])), "cost": html.escape(about["cost"]),
         "g_formula": html.escape(cost.g_formula if cost else ""), "d_formula": html.escape(cost.d_formula if cost else "")})
     return (f'<section id="{section.name}" aria-labelledby="{section.name}-heading">\n{heading}\n{_with_code(body)}\n'
             "</section>")
+
+
+def _set(text: str) -> str:
+    """Numbers in a text as a printer sets them: a minus sign, powers of ten, and no line break before a percent sign."""
+    def raised(found: re.Match[str]) -> str:
+        return f"{found[1]}\N{MULTIPLICATION SIGN}10{str(int(found[2])).translate(_RAISED)}"
+
+    text = re.sub(r"(\d)e([+-]\d+)", raised, text)
+    return re.sub(r"(?<!\S)-(?=\d)", "\N{MINUS SIGN}", text).replace(" %", "\N{NO-BREAK SPACE}%")
 
 
 def _filled(template: str, values: dict[str, str]) -> str:

@@ -1,4 +1,4 @@
-"""Section (d): looking ahead. The discriminator after 0 to K more updates, and what that does to the generator's gradient."""
+"""Section (d): looking ahead. The discriminator after 0 to K more updates, and the generator's gradient there."""
 from __future__ import annotations
 
 __all__ = ["Ahead", "build", "look_ahead"]
@@ -136,5 +136,5 @@ def _alt(found: Ahead, shown: int) -> str:
     lengths, cosines = compared(found)
     logits = ", ".join(f"k = {k}: {values[:shown].mean():.3g}" for k, values in enumerate(found.logits))
     return (f"Mean logits of {shown} images after k updates ahead: {logits}. Cosines of the gradients with and without the "
-            f"path through the updates go from {cosines[:shown].min():.2g} to {cosines[:shown].max():.2g}; the median length "
-            f"is {np.median(lengths[0, :shown]):.2g} with it and {np.median(lengths[1, :shown]):.2g} without.")
+            f"path through the updates go from {cosines[:shown].min():.2g} to {cosines[:shown].max():.2g}; the median "
+            f"length is {np.median(lengths[0, :shown]):.2g} with it and {np.median(lengths[1, :shown]):.2g} without.")

@@ -2,7 +2,7 @@
 /* (d) Looking ahead: logits after 0 to K updates of the discriminator, and the generator's gradient with and without them. */
 (function () {
   const {html, svg, chart, array, part, number} = Explain;
-  const WIDTH = 560, HEIGHT = 260, LEFT = 44, RIGHT = 110, TOP = 14, BOTTOM = 40;
+  const WIDTH = Explain.narrow() ? 350 : 560, HEIGHT = 260, LEFT = 44, RIGHT = 95, TOP = 14, BOTTOM = 40;
 
   /* A line for each image over k, and the mean as a strong one. */
   function logitsOverK(section, logits) {
@@ -10,7 +10,7 @@
     const x = Explain.linear(0, count - 1, LEFT, WIDTH - RIGHT), y = Explain.linear(low, high, HEIGHT - BOTTOM, TOP);
     const line = value => Array.from({length: count}, (_, k) => `${k ? "L" : "M"}${x(k).toFixed(1)},${y(value(k)).toFixed(1)}`).join("");
     const means = Array.from({length: count}, (_, k) => Explain.mean(part(logits, k).values));
-    const every = Math.ceil(count / 12);
+    const every = Math.ceil(count / 11);
     return chart(WIDTH, HEIGHT, "Mean logit after k updates ahead: " + means.map((m, k) => `${k}: ${number(m, 3)}`).join(", "),
       low < 0 && high > 0 ? svg("line", {class: "guide", x1: LEFT, x2: WIDTH - RIGHT, y1: y(0), y2: y(0)}) : null,
       svg("line", {class: "axis", x1: LEFT, x2: WIDTH - RIGHT, y1: HEIGHT - BOTTOM + 6, y2: HEIGHT - BOTTOM + 6}),

@@ -20,6 +20,9 @@ const Explain = {figures: {}};
   Explain.chart = (width, height, label, ...children) =>
     Explain.svg("svg", {viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": label}, ...children);
 
+  /* Whether the page is as narrow as a telephone: some charts have fewer units then, so that their words stay readable. */
+  Explain.narrow = () => matchMedia("(max-width: 34rem)").matches;
+
   /* Arrays: {shape, dtype, data: base64, little endian} -> {shape, values}. */
   function half(bits) {
     const sign = bits & 0x8000 ? -1 : 1, exponent = (bits >> 10) & 31, fraction = bits & 1023;
@@ -63,6 +66,8 @@ const Explain = {figures: {}};
     const [mantissa, exponent] = size.toExponential(Math.max(digits - 1, 0)).split("e");
     return `${sign}${mantissa}×10${Explain.raised(Number(exponent))}`;
   };
+  /* A sentence with its numbers set like those of the page: 1.2×10⁻⁵, and no line break before a percent sign. */
+  Explain.set = text => text.replace(/(\d)e([+-]\d+)/g, (_, digit, power) => `${digit}×10${Explain.raised(Number(power))}`).replace(/ %/g, "\u00a0%");
   /* A logit, with as many decimals as matter: −0.27, −12.4. */
   Explain.logit = f => Number.isFinite(f) ? f.toFixed(Math.abs(f) < 9.95 ? 2 : Math.abs(f) < 999.5 ? 1 : 0).replace("-", "−") : Explain.number(f);
   Explain.percent = x => (x > 0 && x < 0.01 ? "<1" : String(Math.round(100 * x))) + " %";

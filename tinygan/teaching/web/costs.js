@@ -62,7 +62,7 @@
   /* How long the gradient at each image is under the three costs: a row for each, on one logarithmic scale. */
   function strip(state) {
     const names = state.section.costs, [low, high] = Explain.decades(state.norms.values, 14);
-    const width = 480, height = 34, x = Explain.log(low, high, 12, width - 12), every = Math.ceil(Math.log10(high / low) / 6), powers = [];
+    const width = Explain.narrow() ? 330 : 480, height = 34, x = Explain.log(low, high, 12, width - 12), every = Math.ceil(Math.log10(high / low) / (width / 80)), powers = [];
     for (let p = Math.log10(low); p <= Math.log10(high) + 1e-9; p += every) powers.push(10 ** p);
     const lines = () => powers.map(p => svg("line", {class: "axis", x1: x(p), x2: x(p), y1: 0, y2: height}));
     const rows = names.map(function (name) {

@@ -113,7 +113,7 @@
     }
     const spreads = Explain.decades(Object.values(section.activations).flatMap(found => found.std.flat()), 8);
     const spread = {limits: spreads, scale: Explain.log(...spreads, HEIGHT - BOTTOM, TOP)};
-    document.getElementById("flow-findings").append(...section.findings.map(finding => html("li", {}, finding.sentence)));
+    document.getElementById("flow-findings").append(...section.findings.map(finding => html("li", {}, Explain.set(finding.sentence))));
     const box = document.getElementById("flow-layers"), names = ["generator", "discriminator"].filter(name => section.players[name]);
     box.append(html("p", {class: "caption"}, "A row is a layer, from input to output. Left the length of its gradient, right how far one step moved it. All heights of a column share one logarithmic " +
       "scale, so rows can be compared. Time doubles from tick to tick. A strong line is the weights, thin ones are the rest; the number is the last value."),

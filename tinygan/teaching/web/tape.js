@@ -19,9 +19,9 @@
       const outside = group.title === "", given = group.rows.every(r => !isOp(round.nodes[r]));
       if (outside) {
         const names = [...new Set(group.rows.map(r => round.nodes[r]).filter(isOp).map(node => node.op))];
-        group.title = g === groups.length - 1 ? "the loss" : given ? "given" : names.slice(0, 2).join(", ") + (names.length > 2 ? " …" : "");
+        group.title = g === groups.length - 1 ? "the loss" : given ? "given" : names.includes("advance") ? "D's update ahead" : names.slice(0, 2).join(", ") + (names.length > 2 ? " …" : "");
       }
-      group.network = !outside;
+      group.network = /^\w+\.\S+ \S/.test(group.title); // "generator.3 Dense(512 -> 1024)"
       const path = pathOf(group.title);
       group.leaves = round.leaves.filter(leaf => leaf.name.startsWith(path + "."));
       const nodes = group.rows.map(r => round.nodes[r]);
@@ -43,7 +43,7 @@
     }
     const chips = [...seen.values()].flatMap(function (group) {
       const state = group.filled ? "filled" : group.reached ? "open" : "constant";
-      const words = group.filled ? "its weights get a gradient" : !group.reached ? "a constant: no gradient comes here"
+      const words = group.filled ? "its weights get a gradient" : !group.reached ? "no gradient comes here"
         : group.leaves.length ? "the gradient passes, its weights get none" : "the gradient passes";
       const network = group.player === "generator" ? "G" : group.player === "discriminator" ? "D" : "";
       const chip = html("li", {class: `chip ${state}`, "aria-label": `${group.title}: ${words}`},
@@ -182,7 +182,7 @@
   Explain.figures.tape = function (section) {
     section.rounds.forEach((round, k) => { round.key = `round-${k}`; });
     document.getElementById("tape-overview").append(html("p", {class: "caption"}, html("span", {class: "chip filled sampler"}, "filled"), " the layer's weights get a gradient. ",
-      html("span", {class: "chip open sampler"}, "open"), " the gradient passes through, but no weights get one. ", html("span", {class: "chip constant sampler"}, "dashed"), " a constant: no gradient comes here. The line under the layers is how far the gradient goes back from the loss, which stands last."),
+      html("span", {class: "chip open sampler"}, "open"), " the gradient passes through, but no weights get one. ", html("span", {class: "chip constant sampler"}, "dashed"), " no gradient comes here. The line under the layers is how far the gradient goes back from the loss, which stands last."),
       ...section.rounds.map(overview));
     const box = document.getElementById("tape-stepper"), whole = section.rounds.map(stepper);
     const tabs = section.rounds.map((round, k) => html("button", {type: "button", "aria-pressed": "false", onclick: () => choose(k)}, round.name[0].toUpperCase() + round.name.slice(1)));
