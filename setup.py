@@ -17,7 +17,8 @@ setup(
     license_files=["LICENSE"],
     python_requires=">=3.11",
     packages=find_packages(include=["tinygan", "tinygan.*"]),
-    package_data={"tinygan": ["py.typed", "kernels/cuda/**/*.cu", "kernels/cuda/**/*.cuh", "kernels/cuda/**/*.hpp"]},
+    package_data={"tinygan": ["py.typed", "kernels/cuda/**/*.cu", "kernels/cuda/**/*.cuh", "kernels/cuda/**/*.hpp",
+                              "teaching/web/*"]},
     install_requires=[
         "numpy>=2.0",
         "numba>=0.61",

@@ -8,6 +8,7 @@ import tinygan as tg
 from tinygan import nn
 from tinygan.context import CONTEXT, override
 from tinygan.random import Key
+from tinygan.watching import Watcher
 
 
 def dense_players(dropout=0.0):
@@ -137,7 +138,7 @@ def test_other_shapes_are_recorded_again(device):
     same(captured.state_dict(), plain.state_dict())
 
 
-CHANGES = {"recording": False, "training": {}, "updating": frozenset(), "detect_anomaly": True, "conv_algorithm": "direct",
+CHANGES = {"recording": False, "training": {}, "updating": frozenset(), "watcher": Watcher(), "conv_algorithm": "direct",
            "matmul_precision": "tf32", "fusion": not CONTEXT.get().fusion}
 
 

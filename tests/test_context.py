@@ -52,12 +52,12 @@ def test_two_threads_do_not_see_each_others_modes():
             assert not records() and not tg.is_recording()
             assert probe(None) == (False, False)
             yield
-            assert CONTEXT.get().detect_anomaly and CONTEXT.get().keys.key == key
+            assert CONTEXT.get().watcher and CONTEXT.get().keys.key == key
 
     def default():
         yield
         assert records() and probe(None) == (True, True)
-        assert CONTEXT.get().keys is None and not CONTEXT.get().detect_anomaly
+        assert CONTEXT.get().keys is None and CONTEXT.get().watcher is None
         with nn.mode(probe, training=True), nn.update_buffers_of(probe):
             yield
             assert records() and probe(None) == (True, True)

@@ -11,12 +11,12 @@ ROOT = Path(__file__).parent.parent / "tinygan"
 
 FLOORS = (
     ("cache", "context", "errors", "progress", "tables"),  # know nobody
-    ("listening", "versions"),  # what is said while a step is recorded; how often a weight was written to
+    ("listening", "versions", "watching"),  # what is said while a step is recorded or watched; how often a weight was written to
     ("counting",),
     ("kernels",),  # on arrays
     ("backends",),  # tables of kernels: the CPU's and the GPU's
     ("devices", "random"),
-    ("checks", "graph", "interop", "making", "ops", "parameters", "pullback", "staleness", "tensor"),  # the engine
+    ("anomalies", "checks", "graph", "interop", "making", "ops", "parameters", "pullback", "staleness", "tensor"),  # engine
     ("bound", "capture", "gradcheck", "higher_order", "nn", "saving"),
     ("profiling",),
     ("fusion",),  # which layers run as one op; neither ops nor layers know of it
@@ -25,6 +25,7 @@ FLOORS = (
     ("data",),
     ("metrics", "plotting"),
     ("runs",),
+    ("teaching",),
     ("training",),
     ("__init__",),  # the table of contents
     ("commands",),

@@ -16,7 +16,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from tiny_run import content, tiny_train
+from tiny_run import content, recorded, tiny_train
 
 EPOCHS = 30
 KILLS = 24
@@ -32,7 +32,7 @@ def start(folder: Path, fatal_call: int | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         if fatal_call is not None:
             die_at(fatal_call)
-        tiny_train(folder, epochs=EPOCHS, resume=folder.is_dir(), ema=0.9)
+        tiny_train(folder, epochs=EPOCHS, resume=folder.is_dir(), ema=0.9, record=True)
         status = 0
     finally:
         os._exit(status)
@@ -85,13 +85,14 @@ def main(root: Path) -> None:
 
     tiny_train(root / "warm", epochs=1)
     assert wait(start(root / "whole"))
-    expected = content(root / "whole")
+    expected = content(root / "whole"), recorded(root / "whole")
+    assert len(expected[1]) > 8
     chance = random.Random(0)
     moments: set[int] = set()
     runs = kills = 0
 
     def check(folder: Path) -> None:
-        assert content(folder) == expected, folder
+        assert (content(folder), recorded(folder)) == expected, folder
         strays = list(folder.rglob("*.tmp"))
         assert not strays, strays
 

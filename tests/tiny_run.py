@@ -60,3 +60,12 @@ def content(folder: Path) -> tuple[dict[str, bytes], list[str], dict[str, bytes]
     rows = [line.rpartition(",")[0] for line in (folder / "metrics.csv").read_text().splitlines()]
     grids = {path.name: path.read_bytes() for path in sorted((folder / "samples").iterdir())}
     return {name: array.tobytes() for name, array in arrays.items()}, rows, grids
+
+
+def recorded(folder: Path, name: str = "recording") -> dict[str, dict[str, Any]]:
+    """What all records hold: the bytes of the arrays, and the notes."""
+    found = {}
+    for path in sorted((folder / name).glob("step_*")):
+        arrays, notes = saving.load(path)
+        found[path.name] = {**notes, **{name: array.tobytes() for name, array in arrays.items()}}
+    return found

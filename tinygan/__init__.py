@@ -6,8 +6,9 @@ import typing as _typing
 
 from tinygan.tensor import Tensor
 from tinygan.parameters import Buffer, Parameter
-from tinygan.context import detect_anomaly, enable_grad, is_recording, no_grad
+from tinygan.context import enable_grad, is_recording, no_grad
 from tinygan.graph import Op, grad, op
+from tinygan.anomalies import detect_anomaly
 from tinygan.higher_order import checkpoint, hvp, jvp
 from tinygan.gradcheck import GradientError, check_gradients
 

@@ -265,7 +265,7 @@ class Captured:
         if is_recording_step():
             raise RuntimeError("capture: a captured step cannot run inside another captured step")
         context = CONTEXT.get()
-        if context.detect_anomaly:  # it looks at every value
+        if context.watcher is not None:  # it looks at every value
             return self.function(*arrays)
         if context is not self._context:
             self._context, self._deciding = context, context.what_decides_a_step()
@@ -303,7 +303,7 @@ def capture(function: Callable[..., Any]) -> Captured:
 
     A replay computes the same to the last bit, and returns copies. The function is recorded again for arguments of other
     shapes or strides, on another device or in another precision, after a module was moved or converted, and when the
-    context has changed (by `no_grad` or `nn.mode`, say). Under `detect_anomaly` every call runs as usual.
+    context has changed (by `no_grad` or `nn.mode`, say). Under `detect_anomaly` or another watcher every call runs as usual.
 
     The function may do all that training does: ops, `grad`, optimisers, keys. From the second call on it gets copies of its
     arguments. What changes from call to call must be an argument: other arrays keep the values that they had. Reading a

@@ -3,8 +3,8 @@ returns."""
 from __future__ import annotations
 
 __all__ = ["as_output", "as_seed", "backend_for", "check_saves", "checked_gradients", "explained", "explained_rule",
-           "freed", "inspect_gradients", "inspect_node", "inspect_result", "is_user_defined", "nodes", "note_inputs",
-           "of_one_precision", "refuse_constant", "seeds", "two_devices", "users_line"]
+           "freed", "is_user_defined", "nodes", "note_inputs", "of_one_precision", "refuse_constant", "seeds",
+           "two_devices", "users_line"]
 
 import inspect
 import sys
@@ -14,8 +14,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tinygan.backends import Array, backend_of
-from tinygan.context import CONTEXT, override
-from tinygan.staleness import checksums
 from tinygan.tensor import FLOATS, Tensor, as_array, wrap
 
 if TYPE_CHECKING:
@@ -170,60 +168,6 @@ def of_one_precision(op: Op, arrays: list[Any]) -> list[Any]:
         raise TypeError(f"{op.name}: inputs of different precision ({', '.join(map(str, dtypes))}); convert one with "
                         "tinygan.astype first")
     return [a.astype(dtypes[0]) if getattr(a, "dtype", None) == _BOOL else a for a in arrays] if masks else arrays
-
-
-# -- under `detect_anomaly` ----------------------------------------------------------------------------------------------
-
-
-def inspect_result(op: Op, out: Array, arrays: list[Any], inputs: Any, static: Any) -> None:
-    """Called after an op has run. Raises FloatingPointError if its result is not finite although its inputs are."""
-    if out.dtype in FLOATS and not np.isfinite(out).all() and all(bool(np.isfinite(a).all()) for a in arrays):
-        raise AnomalyError(op)
-    noted = CONTEXT.get().checkpoint_versions
-    if noted is not None:
-        noted.extend(checksums((inputs, static)))
-
-
-def inspect_node(node: Node) -> None:
-    """Called after a node was recorded. Notes the user's line, and a checksum of every saved array."""
-    node.line = users_line()
-    node.saved_versions += checksums((node.saved, node.static))
-
-
-def inspect_gradients(node: Node, needs: list[bool], parts: Sequence[Any], g: Any, saved: Any,
-                      gradients: dict[Node, Any]) -> None:
-    """Called after a vjp has run. Raises FloatingPointError if one of the gradients that it returned is not finite, or
-    becomes infinite when it is added to other gradients or summed over broadcast axes."""
-    line = f"the op was called from {node.line or 'a line outside detect_anomaly'}"
-    for i, need in enumerate(needs):
-        part = parts[i] if need else None
-        if part is not None and not np.isfinite(as_array(part)).all():
-            inner = _inner_op(node, needs, g, saved)
-            where = f" (in {inner}, which its vjp calls)" if inner else ""
-            raise FloatingPointError(f"{node.op}: the gradient of input {i} is where the first NaN or infinity appears"
-                                     f"{where}; {line}")
-    for i, parent in enumerate(node.parents):
-        if parent in gradients and not np.isfinite(as_array(gradients[parent])).all():
-            raise FloatingPointError(f"{node.op}: the first NaN or infinity appears where the gradient of input {i} is "
-                                     f"added up; {line}")
-
-
-def _inner_op(node: Node, needs: list[bool], g: Any, saved: Any) -> str:
-    """The op inside a vjp where its first NaN or infinity arises. To find it, the vjp runs again with every op checked."""
-    with override(recording=False, detect_anomaly=True), np.errstate(all="ignore"):
-        try:
-            node.op.vjp_rule(needs, as_array(g), *map(as_array, saved), **node.static)  # type: ignore[union-attr, misc]
-        except AnomalyError as anomaly:
-            return anomaly.op.name
-    return ""  # no op: a saved value was infinite already
-
-
-class AnomalyError(FloatingPointError):
-    """The first NaN or infinity of a computation, and the op that made it."""
-
-    def __init__(self, op: Op) -> None:
-        super().__init__(f"{op.name}: the first NaN or infinity appears here, called from {users_line()}")
-        self.op = op
 
 
 def users_line() -> str:

@@ -86,12 +86,23 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--data-dir", metavar="DIR", help="as for `tinygan sample`")
     command.set_defaults(action=actions.architecture)
 
+    _add_commands_that_look(commands)
+    return parser
+
+
+def _add_commands_that_look(commands: Any) -> None:
+    """Those that look at a run, or at tinygan itself, and draw no images."""
     command = commands.add_parser("evaluate", help="compare a run's images with real digits")
     command.add_argument("run", type=Path, metavar="RUN", help="the run's folder")
     command.add_argument("--data-dir", metavar="DIR", help="the digits (default: those of the run)")
     command.add_argument("--seed", type=natural, default=0, metavar="S", help="seed of the latent vectors (default: 0)")
     _add_raw(command)
     command.set_defaults(action=actions.evaluate)
+
+    command = commands.add_parser("explain", help="write a page that shows how a run learnt")
+    command.add_argument("run", type=Path, metavar="RUN", help="the run's folder")
+    command.add_argument("--out", type=Path, metavar="FILE", help="an .html file (default: RUN/explain.html)")
+    command.set_defaults(action=actions.explain)
 
     command = commands.add_parser("classifier", help="train the classifier of digits that `evaluate` uses")
     command.add_argument("--data-dir", metavar="DIR", help="the digits (default: as in training)")
@@ -104,7 +115,6 @@ def _parser() -> argparse.ArgumentParser:
 
     command = commands.add_parser("gradcheck", help="check the gradients of the ops, first and second order")
     command.set_defaults(action=actions.gradcheck)
-    return parser
 
 
 def _add_label(command: argparse.ArgumentParser, default: str) -> None:

@@ -1,7 +1,8 @@
 """What the commands of `tinygan` do, each given its parsed flags. (`cli.py` has the flags; `training.py` trains.)"""
 from __future__ import annotations
 
-__all__ = ["CANDIDATES", "architecture", "classifier", "evaluate", "gradcheck", "info", "interpolate", "sample", "traverse"]
+__all__ = ["CANDIDATES", "architecture", "classifier", "evaluate", "explain", "gradcheck", "info", "interpolate", "sample",
+           "traverse"]
 
 import argparse
 import sys
@@ -9,15 +10,14 @@ import time
 from pathlib import Path
 from typing import Any
 
-from .data import Dataset
 from .progress import chunks
 from .random import Key
 from .runs import advice, machine, previews
 from .runs.errors import RunError
-from .runs.folder import CHECKPOINT, read_checkpoint, refuse_moved_data
+from .runs.folder import CHECKPOINT, read_checkpoint
 from .runs.history import QUANTITIES
 from .runs.labels import class_of, columns_of, full_rows, labelled, named, seen, takes_labels, within_class
-from .runs.opening import is_own, no_checkpoint, open_run, run_config
+from .runs.opening import is_own, no_checkpoint, open_run, run_config, run_data
 from .runs.previews import picture, translates
 from .runs.settings import complete
 from .runs.trainable import TrainableGAN, sampler, weights_sampled
@@ -66,23 +66,9 @@ def _inputs(parsed: argparse.Namespace, gan: TrainableGAN, config: dict[str, Any
     key = Key(parsed.seed).fold("sample")
     if takes_labels(gan):
         return labelled(gan, n, key, label)
-    return previews.inputs(gan, _run_data(parsed, config), n, key) if translates(gan) else gan.latent(n, key)
-
-
-def _run_data(parsed: argparse.Namespace, config: dict[str, Any]) -> Dataset:
-    """The data set of a run, which are still at their place or where --data-dir says."""
-    from . import data
-
-    if parsed.data_dir is None:
-        refuse_moved_data(parsed.run, config["data"]["data_dir"])
-    data_dir = parsed.data_dir or config["data"]["data_dir"]
-    settings = complete(find(config["variant"]).settings, {"run_dir": str(parsed.run), "resume": True})
-    dataset = settings.prepare(data.load(data_dir, **settings.reading()))
-    if dataset.checksum != config["data"]["checksum"]:
-        found_at = data_dir or "found without --data-dir"
-        raise RunError(f"{parsed.run} was trained on {config['data']['name']}, not on {dataset.name} ({found_at}): "
-                       "say with --data-dir where the run's data are")
-    return dataset
+    if not translates(gan):
+        return gan.latent(n, key)
+    return previews.inputs(gan, run_data(parsed.run, config, parsed.data_dir), n, key)
 
 
 def interpolate(parsed: argparse.Namespace) -> None:
@@ -168,7 +154,8 @@ def evaluate(parsed: argparse.Namespace) -> None:
     """`tinygan evaluate RUN`: a table in Markdown that compares the run's images with real ones."""
     gan, config, history = open_run(parsed.run)
     settings = complete(find(config["variant"]).settings, {"run_dir": str(parsed.run), "resume": True})
-    examiner = settings.examiner(_run_data(parsed, config), parsed.data_dir or config["data"]["data_dir"])
+    dataset = run_data(parsed.run, config, parsed.data_dir)
+    examiner = settings.examiner(dataset, parsed.data_dir or config["data"]["data_dir"])
     found = examiner.examine(gan, Key(parsed.seed).fold("evaluation"), averaged=not parsed.raw)
     about, weights = examiner.about, weights_sampled(gan, not parsed.raw)
     made = f"images of the generator's {weights}" if weights else "images"
@@ -178,6 +165,19 @@ def evaluate(parsed: argparse.Namespace) -> None:
     print("| measure | generated | real test images |\n| --- | --- | --- |")
     for name, value in found.items():
         print(f"| {name} | {value:.4g} | {examiner.floor[name]:.4g} |")
+
+
+def explain(parsed: argparse.Namespace) -> None:
+    """`tinygan explain RUN`: one HTML page that shows how the run learnt."""
+    from .teaching.page import explain as write_page
+
+    out = parsed.out or parsed.run / "explain.html"
+    if out.suffix.lower() not in (".html", ".htm"):
+        raise RunError(f"--out {out}: expected a name that ends in .html")
+    written = write_page(parsed.run, out)
+    print(f"{written}: {written.stat().st_size / 1e6:.1f} MB, open it in a browser")
+    if not any((parsed.run / "recording").glob("*.safetensors")):
+        print("Note: this run was trained without --record, so the page shows its last state only.", file=sys.stderr)
 
 
 def classifier(parsed: argparse.Namespace) -> None:

@@ -5,7 +5,7 @@ One `ContextVar` holds one immutable `Context`. A new thread starts with the def
 """
 from __future__ import annotations
 
-__all__ = ["detect_anomaly", "enable_grad", "is_recording", "no_grad", "override"]
+__all__ = ["enable_grad", "is_recording", "no_grad", "override"]
 
 import os
 from collections.abc import Iterator
@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 if TYPE_CHECKING:
     from tinygan.listening import Listener
     from tinygan.random import KeyStream
+    from tinygan.watching import Watcher
 
 
 def _fusion_at_start() -> bool:
@@ -34,8 +35,9 @@ class Context(NamedTuple):
     """The modules whose buffers may be updated, by `Module._identity`; None: every module in training."""
     keys: KeyStream | None = None
     """The keys for dropout and for parameters that are drawn at first use; None: the process's default stream."""
-    detect_anomaly: bool = False
-    """Whether the first NaN or infinity raises an error that names the op and the user's line."""
+    watcher: Watcher | None = None
+    """The object that is told of every op, forward and backward (see `tinygan.watching`), such as that of `detect_anomaly`.
+    None: nobody watches."""
     conv_algorithm: str = "auto"
     """How convolutions are computed: "auto", "direct" or "tiled"."""
     matmul_precision: str = "float32"
@@ -74,15 +76,6 @@ def no_grad() -> Any:
 def enable_grad() -> Any:
     """`with enable_grad():` records again inside a `no_grad`."""
     return override(recording=True)
-
-
-def detect_anomaly() -> Any:
-    """`with detect_anomaly():` raises `FloatingPointError` at the first NaN or infinity, forward or backward.
-
-    The error names the op and the line of the user's code that called it. If the op's vjp calls several ops, the error also
-    names the one that failed. If an array is overwritten after an op saved it, `grad` raises a `RuntimeError` that names the
-    op and the line. Every result is checked and every saved array is summed, so expect half the speed."""
-    return override(detect_anomaly=True)
 
 
 def is_recording() -> bool:

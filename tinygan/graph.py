@@ -12,12 +12,12 @@ The texts of the other errors are in `tinygan.checks`.
 """
 from __future__ import annotations
 
-__all__ = ["Leaf", "Node", "Op", "apply", "grad", "op", "reachable", "walk"]
+__all__ = ["Leaf", "Node", "Op", "apply", "grad", "op", "reachable", "walk", "watched_walk"]
 
 import itertools
 from collections.abc import Callable, Collection, Iterable, Sequence
 from types import MethodType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -26,6 +26,9 @@ from tinygan.backends import Array, backend_of, cpu
 from tinygan.context import CONTEXT, override
 from tinygan.staleness import UsedVersion, check_fresh, note_uses, told_uses, used_versions
 from tinygan.tensor import FLOATS, Tensor, wrap
+
+if TYPE_CHECKING:
+    from tinygan.watching import Watcher
 
 OUT = -1  # in `Op.saves`: the op's own output
 _FLOAT32 = FLOATS[0]
@@ -87,8 +90,8 @@ def apply(op: Op, *inputs: Any, **static: Any) -> Any:
         raise checks.explained(op, arrays, error) from None
     if type(out) is not backend.array_type:
         out = checks.as_output(op, backend, out)
-    if context.detect_anomaly:
-        checks.inspect_result(op, out, arrays, inputs, static)
+    if context.watcher is not None:
+        context.watcher.computed(op, out, arrays, inputs, static)
     if not any_tensor:
         return out
     # Wrap it in a Tensor, with a node if an input requires a gradient.
@@ -116,8 +119,8 @@ def apply(op: Op, *inputs: Any, **static: Any) -> Any:
                     break
         if op.user_defined:
             checks.note_inputs(node, arrays)
-        if context.detect_anomaly:
-            checks.inspect_node(node)
+        if context.watcher is not None:
+            context.watcher.recorded(node, result)
     return result
 
 
@@ -215,9 +218,7 @@ def grad(outputs: Tensor | Sequence[Tensor], inputs: Any, grad_outputs: Any = No
     starts, ends = checks.nodes("grad", "outputs", outputs), checks.nodes("grad", "inputs", wanted)
     seeds = checks.seeds("grad", outputs, grad_outputs, create_graph)
     retain_graph = create_graph if retain_graph is None else retain_graph
-    detect_anomaly = CONTEXT.get().detect_anomaly
-    with override(recording=create_graph, detect_anomaly=False):
-        found = walk(zip(starts, seeds, strict=True), ends, create_graph, retain_graph, detect_anomaly)
+    found = watched_walk(zip(starts, seeds, strict=True), ends, create_graph, retain_graph)
     gradients = []
     for tensor, node in zip(wanted, ends, strict=True):
         g = found.get(node)
@@ -227,12 +228,23 @@ def grad(outputs: Tensor | Sequence[Tensor], inputs: Any, grad_outputs: Any = No
     return gradients[0] if isinstance(inputs, Tensor) else gradients
 
 
+def watched_walk(starts: Iterable[tuple[Node, Any]], ends: Collection[Node], create_graph: bool,
+                 retain_graph: bool) -> dict[Node, Any]:
+    """`walk`, of which the context's watcher is told. The ops of the vjps are recorded if `create_graph` says so."""
+    watcher, inner = CONTEXT.get().watcher, None
+    if watcher is not None:
+        starts = list(starts)
+        inner = watcher.starts(starts, ends, create_graph)
+    with override(recording=create_graph, watcher=inner):
+        return walk(starts, ends, create_graph, retain_graph, watcher)
+
+
 def walk(starts: Iterable[tuple[Node, Any]], ends: Collection[Node], create_graph: bool, retain_graph: bool,
-         detect_anomaly: bool = False, partial: bool = False) -> dict[Node, Any]:
+         watcher: Watcher | None = None, partial: bool = False) -> dict[Node, Any]:
     """The chain rule: from the gradients of `starts` to the gradients of those `ends` that they depend on.
 
     With `create_graph` all gradients are Tensors, otherwise bare arrays. partial: compute partial derivatives, as `pullback`
-    wants them: for ends x and y = f(x), the gradient of y is not passed on to x.
+    wants them: for ends x and y = f(x), the gradient of y is not passed on to x. watcher: is told of every vjp.
     """
     if not ends:
         return {}
@@ -271,8 +283,8 @@ def walk(starts: Iterable[tuple[Node, Any]], ends: Collection[Node], create_grap
                     if shapes is not None and part.shape != shapes[i]:  # the input was broadcast
                         part = unbroadcast(part, shapes[i])
                     gradients[parent] = add(gradients[parent], part) if parent in gradients else part  # type: ignore[index]
-            if detect_anomaly:
-                checks.inspect_gradients(node, needs, parts, g, saved, gradients)
+            if watcher is not None:
+                watcher.walked(node, needs, parts, g, saved, gradients)
             if not retain_graph:  # free what this node holds
                 node.saved = None
                 node.parents = ()

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 
 from tinygan.backends import backend_of
-from tinygan.checks import users_line
 from tinygan.context import CONTEXT, override
 from tinygan.graph import Leaf, Node, Op, grad, reachable
 from tinygan.ops import concatenate, reshape, split
@@ -67,8 +66,8 @@ def checkpoint(fn: Callable[..., Any], *inputs: Any) -> Any:
     if any(parents):
         joined.node = Node(op, tuple(parents), tuple([x.array if isinstance(x, Tensor) else x for x in inputs]))
         joined.node.saved_versions = tuple(versions)
-        if CONTEXT.get().detect_anomaly:
-            joined.node.line = users_line()
+        if (watcher := CONTEXT.get().watcher) is not None:
+            watcher.recorded(joined.node, joined)
     if not many:
         return joined
     parts = split(joined, [a.size for a in arrays])

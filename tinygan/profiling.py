@@ -73,7 +73,7 @@ def profile(step: Callable[..., Any], *arguments: Any, rounds: int = 10) -> Prof
         captured(*arguments)
     program = captured.program
     if program is None:
-        raise RuntimeError("profile: the step could not be recorded: switch off detect_anomaly")
+        raise RuntimeError("profile: the step could not be recorded: switch off detect_anomaly (or what else watches it)")
     if not hasattr(program, "times"):  # a CUDA graph
         raise RuntimeError("profile: it times the CPU's kernels, and this step runs on a GPU: use CUDA's profiler (`nsys "
                            "profile python your_script.py`), or move the networks to the CPU: gan.to('cpu')")

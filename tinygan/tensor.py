@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import numpy as np
 
 from tinygan.backends import Array, backend_of
-from tinygan.context import CONTEXT, override
 from tinygan.devices import device as find_device
 from tinygan.devices import moved
 from tinygan.interop.numpy_functions import ArrayUfunc, array_function, copied
@@ -220,13 +219,10 @@ class Tensor(Methods):
         seed, = checks.seeds("backward", [self], None if gradient is None else [gradient], create_graph=False)
         below = graph.reachable([start], oldest=-1)  # however old
         leaves: dict[Node, Leaf] = {node: node for node in below if isinstance(node, graph.Leaf)}
-        detect_anomaly = CONTEXT.get().detect_anomaly
-        with override(recording=False, detect_anomaly=False):
-            found = graph.walk([(start, seed)], leaves, create_graph=False, retain_graph=retain_graph,
-                               detect_anomaly=detect_anomaly)
-            for node, g in found.items():  # (bare arrays, as there is no graph of them)
-                leaf = leaves[node]
-                leaf.grad = wrap(g if leaf.grad is None else leaf.grad.array + g)
+        found = graph.watched_walk([(start, seed)], leaves, create_graph=False, retain_graph=retain_graph)
+        for node, g in found.items():  # (bare arrays, as there is no graph of them)
+            leaf = leaves[node]
+            leaf.grad = wrap(g if leaf.grad is None else leaf.grad.array + g)
 
     def detach(self) -> Tensor:
         """The same values (the same memory) as a constant to `grad`."""

@@ -10,13 +10,10 @@ from __future__ import annotations
 import argparse
 import contextlib
 import os
-import signal
 import sys
-import threading
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from types import FrameType, TracebackType
 from typing import Any
 
 import numpy as np
@@ -39,6 +36,7 @@ from .runs.labels import refuse_labels, takes_labels
 from .runs.opening import OpenedRun, open_run, own_networks, untrained
 from .runs.previews import inputs, picture
 from .runs.settings import Settings, add_flags, complete
+from .runs.signals import Signals
 from .runs.stepping import step_of
 from .runs.trainable import TrainableGAN, weights_sampled
 from .runs.variants import (
@@ -56,10 +54,14 @@ from .runs.variants import (
     find,
 )
 from .saving import CheckpointError
+from .teaching import Recorder
+from .teaching.recorder import recorder_of_run
+from .teaching.records import discard_after
 
 __all__ = ["ConditionalSettings", "DCGANSettings", "DiscoGANSettings", "DivergedError", "History", "InfoGANSettings",
-           "Interrupted", "MinibatchSettings", "ModernSettings", "OpenedRun", "RunError", "Settings", "UnrolledSettings",
-           "VARIANTS", "VanillaSettings", "Variant", "WGANGPSettings", "main", "open_run", "train", "untrained"]
+           "Interrupted", "MinibatchSettings", "ModernSettings", "OpenedRun", "Recorder", "RunError", "Settings",
+           "UnrolledSettings", "VARIANTS", "VanillaSettings", "Variant", "WGANGPSettings", "main", "open_run",
+           "train", "untrained"]
 
 _PREVIEWS = 64
 _SAVE_SECONDS = 600.0
@@ -105,8 +107,9 @@ def train(gan: TrainableGAN, dataset: Dataset, settings: Settings) -> History:
         try:
             if examiner is not None:
                 examiner.prepare()
-            with _Signals() as signals:
+            with Signals() as signals:
                 folder.load(gan, history)
+                discard_after(folder.recording, len(history))
                 folder.start_metrics(history)
                 for note in folder.notes:
                     print(f"Note: {note}.", file=sys.stderr)
@@ -157,6 +160,9 @@ class _Run:
         self._feeder = Feeder(dataset, backend, takes_labels(gan))
         self._waits = backend.name == "cpu"  # whether a step waits until its losses are computed
         self._round = step_of(gan, settings.capture, on_cpu=self._waits)
+        if settings.record:
+            self._round = recorder_of_run(folder.recording, gan, dataset, self._round, key, history.steps_per_epoch,
+                                          len(history))
         self._unread: list[tuple[Any, float]] = []  # steps whose losses are still on the GPU
         self._read = 0.0
         self._progress = report.Progress(settings, self._per_step, report.gives_probabilities(gan))
@@ -168,7 +174,7 @@ class _Run:
             self._evaluation = Evaluation(folder.quality, examiner, key.fold("evaluation"), title,
                                           len(history) // history.steps_per_epoch)
 
-    def epoch(self, signals: _Signals) -> None:
+    def epoch(self, signals: Signals) -> None:
         """Make the rest of the current epoch, then its samples and the checkpoint."""
         history, steps = self._history, self._history.steps_per_epoch
         epoch, done = divmod(len(history), steps)
@@ -302,36 +308,6 @@ def _announce(gan: TrainableGAN, dataset: Dataset, settings: Settings, history: 
           f"{counted(settings.epochs, 'epoch')} of {counted(history.steps_per_epoch, 'step')} of "
           f"{counted(size, 'image')}{unused}"
           f"{from_here}{drawn}; everything goes to {settings.run_dir}", flush=True)
-
-
-class _Signals:
-    """Inside `with`, the first Ctrl-C or SIGTERM is only noted in `caught`. A second one ends the process as usual.
-
-    Python delivers signals to the main thread alone, so in any other thread this does nothing.
-    """
-
-    def __init__(self) -> None:
-        self.caught: int | None = None
-        self._before: dict[int, Any] = {}
-
-    def __enter__(self) -> _Signals:
-        if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM):
-                before = signal.getsignal(number)
-                if before not in (None, signal.SIG_IGN):  # nohup ignores Ctrl-C, and so must the run
-                    self._before[number] = signal.signal(number, self._catch)
-        return self
-
-    def _catch(self, number: int, frame: FrameType | None) -> None:
-        self.caught = number
-        self._restore()
-
-    def _restore(self) -> None:
-        while self._before:
-            signal.signal(*self._before.popitem())
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self._restore()
 
 
 def main(body: Callable[[Any], object], variant: str, arguments: Sequence[str] | None = None, *,

@@ -47,6 +47,7 @@ class RunFolder:
         self.losses = self.path / "losses.png"
         self.quality = self.path / "quality.json"
         self.animation = self.path / "samples.gif"
+        self.recording = self.path / "recording"
         self.notes: list[str] = []
         self._settings = settings
         self._config = {**_configuration(settings, dataset, device), "steps_per_epoch": steps_per_epoch,
@@ -66,7 +67,7 @@ class RunFolder:
         with ExitStack() as opening:
             opening.enter_context(FolderLock(self.path))
             refuse_occupied(self._settings)  # checked again: now, with the lock, no other run can write there
-            for folder in (self.path, self.path / "samples"):
+            for folder in (self.path, self.path / "samples", self.recording):
                 remove_strays(folder)
             stored = read_config(self.path)
             self._fresh = stored is None
@@ -94,7 +95,7 @@ class RunFolder:
             if self._csv is not None:
                 self._csv.close()
                 self._csv = None
-            for path in (self.metrics, self.path / CONFIG):
+            for path in (self.metrics, self.path / CONFIG, *self.recording.glob("step_*.safetensors")):
                 path.unlink(missing_ok=True)
 
     def _agree_with(self, stored: dict[str, Any]) -> None:
@@ -277,7 +278,7 @@ def _may_change(group: str, name: str, same_images: bool) -> bool:
 def _is_vacant(folder: Path) -> bool:
     """Whether the folder is empty, or holds only remains of a run that was killed before it wrote its settings."""
     for path in folder.iterdir():
-        if path.name == "samples" and path.is_dir():
+        if path.name in ("samples", "recording") and path.is_dir():
             if not _is_vacant(path):
                 return False
         elif path.name != LOCK_NAME and not path.name.endswith(".tmp"):

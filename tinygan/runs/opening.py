@@ -1,19 +1,21 @@
 """Open a run to sample from it or to look at it."""
 from __future__ import annotations
 
-__all__ = ["OpenedRun", "open_run", "run_config", "untrained"]
+__all__ = ["OpenedRun", "open_run", "run_config", "run_data", "untrained"]
 
 import os
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from tinygan.data import Dataset, load
+
 from . import advice
 from .errors import RunError
-from .folder import CHECKPOINT, read_checkpoint
+from .folder import CHECKPOINT, read_checkpoint, refuse_moved_data
 from .lock import in_use
 from .settings import Settings, complete, read_config
 from .trainable import TrainableGAN
-from .variants import VARIANTS
+from .variants import VARIANTS, find
 
 
 class OpenedRun(NamedTuple):
@@ -81,6 +83,20 @@ def run_config(run: str | os.PathLike[str]) -> dict[str, Any]:
     if config is None:
         raise RunError(f"{run} is not a run folder: it has no config.json" if run.is_dir() else f"{run} is not a folder")
     return config
+
+
+def run_data(run: Path, config: dict[str, Any], data_dir: str | None = None) -> Dataset:
+    """The data set of a run, which are still at their place or at `data_dir`. Raises RunError if they are other data."""
+    if data_dir is None:
+        refuse_moved_data(run, config["data"]["data_dir"])
+    data_dir = data_dir or config["data"]["data_dir"]
+    settings = complete(find(config["variant"]).settings, {"run_dir": str(run), "resume": True})
+    dataset = settings.prepare(load(data_dir, **settings.reading()))
+    if dataset.checksum != config["data"]["checksum"]:
+        found_at = data_dir or "found without --data-dir"
+        raise RunError(f"{run} was trained on {config['data']['name']}, not on {dataset.name} ({found_at}): say with "
+                       "--data-dir where the run's data are")
+    return dataset
 
 
 def own_networks(gan: TrainableGAN, settings: Settings, image_shape: tuple[int, int, int]) -> dict[str, str]:

@@ -126,6 +126,8 @@ class Settings:
     run_dir: str = option("", "where the run's files go", path, resume=Resume.UNRECORDED)
     evaluate: int | None = option(None, "every N epochs, compare generated digits with real ones (quality.json)", count,
                                   resume=Resume.FREE)
+    record: bool = option(False, "record what `tinygan explain` shows of the training, in RUN/recording", bool,
+                          resume=Resume.FREE)
     resume: bool = option(False, "continue the run in --run-dir", bool, resume=Resume.UNRECORDED)
     limit_train: int | None = option(None, "use only the first N images", count)
     quiet: bool = option(False, "no progress bar, only a line per epoch", bool, resume=Resume.UNRECORDED)

@@ -1,0 +1,19 @@
+"""What a run shows of its own training: recordings, the tape of a computation, and the sections of the page that explains a
+run."""
+from __future__ import annotations
+
+__all__ = ["Recorder", "Trace", "explain", "trace"]
+
+import os
+from pathlib import Path
+from typing import Any
+
+from .recorder import Recorder
+from .tape import Trace, trace
+
+
+def explain(run: str | os.PathLike[str], out: str | os.PathLike[str] | None = None, gan: Any = None) -> Path:
+    """Write the page that explains a run: see `teaching.page`, which is loaded at the first use."""
+    from . import page
+
+    return page.explain(run, out, gan)

@@ -1,0 +1,158 @@
+"""`explain`: a run as one HTML page that needs neither a network nor a server. The sections are in `sections/`, what draws
+them in `web/`."""
+from __future__ import annotations
+
+__all__ = ["explain", "render"]
+
+import html
+import importlib
+import inspect
+import json
+import os
+import re
+import textwrap
+from collections.abc import Callable
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from tinygan import __version__
+from tinygan.gans.costs import COSTS
+from tinygan.saving import write_atomically
+
+from .records import Absent, Run
+from .sections import ahead, coupling, flow, signal, tape
+
+_RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+LARGEST = 5_000_000  # bytes of a page
+
+
+class Section(NamedTuple):
+    """name: in the JSON and in the names of its files in `web/`. heading: a question or a claim."""
+
+    name: str
+    heading: str
+    build: Callable[[Run], dict[str, Any] | Absent]
+
+
+SECTIONS = (
+    Section("signal", "What does the discriminator tell the generator?", signal.build),
+    Section("flow", "Where do the gradients flow, and where do they stop?", flow.build),
+    Section("tape", "What happens in one round, op by op?", tape.build),
+    Section("ahead", "What changes if the generator looks ahead?", ahead.build),
+    Section("coupling", "Which images talk to each other?", coupling.build),
+)
+"""The page's sections, from top to bottom."""
+
+SCRIPTS = ("core", "pictures", "plane", "signal", "costs", "flow", "graph", "tape", "ahead", "coupling", "main")
+"""The files of `web/` that draw, in the order in which they are loaded."""
+
+
+def explain(run: str | os.PathLike[str], out: str | os.PathLike[str] | None = None, gan: Any = None) -> Path:
+    """Write the page that explains the run in that folder. Returns its path.
+
+    out: the page (default: `explain.html` in the run's folder). gan: as for `training.open_run`. Raises RunError if the run
+    cannot be opened. Nothing of the run changes.
+    """
+    opened = Run(run, gan)
+    target = opened.path / "explain.html" if out is None else Path(out).expanduser()
+    sections: dict[str, Any] = {}
+    for section in SECTIONS:
+        found = section.build(opened)
+        sections[section.name] = {"absent": found.reason} if isinstance(found, Absent) else found
+    write_atomically(target, render(about(opened), sections).encode())
+    return target
+
+
+def about(run: Run) -> dict[str, Any]:
+    """What the page's first lines say of the run."""
+    config = run.config
+    settings, data = config["settings"], config["data"]
+    return {"run": run.path.name, "variant": config["variant"],
+            "title": run.settings.title if run.settings is not None else config["variant"],
+            "data": data["name"], "images": data["images"], "image_shape": list(data["image_shape"]), "steps": run.step,
+            "epochs": run.epoch, "cost": run.gan.cost, "d_steps": run.gan.d_steps, "batch_size": settings.get("batch_size"),
+            "records": len(run.records), "version": __version__}
+
+
+def render(about: dict[str, Any], sections: dict[str, Any]) -> str:
+    """The page. about: see `about`. sections: the JSON of each, or {"absent": reason}, by name."""
+    content = json.dumps({"about": about, "sections": sections}, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    shown = [section for section in SECTIONS if section.name in sections]
+    title = f"How this {about['title']} learnt"
+    return _filled(_web("page.html"), {
+        "title": html.escape(title), "facts": html.escape(_facts(about)), "foot": html.escape(_foot(about)),
+        "style": "\n".join(_web(f"{name}.css") for name in ("style", "figures")),
+        "contents": "\n".join(_entry(letter, section, sections[section.name])
+                              for letter, section in zip("abcdefgh", shown, strict=False)),
+        "sections": "\n".join(_section(letter, section, sections[section.name], about)
+                              for letter, section in zip("abcdefgh", shown, strict=False)),
+        "data": content.replace("<", "\\u003c"),  # so that no text can end the element
+        "scripts": "\n".join(_web(f"{name}.js") for name in SCRIPTS),
+    })
+
+
+def _facts(about: dict[str, Any]) -> str:
+    epochs = "" if about["epochs"] is None else f", {about['epochs']:.3g} epoch{'' if about['epochs'] == 1 else 's'}"
+    shape = " x ".join(map(str, about["image_shape"][1:]))
+    batches = "" if about["batch_size"] is None else f" · batches of {about['batch_size']}"
+    records = f"{about['records']} records" if about["records"] else "not recorded: its last state only"
+    return (f"{about['data']}, {about['images']:,} images of {shape} · {about['steps']:,} steps{epochs} · "
+            f"{about['cost']} cost{batches} · {records}")
+
+
+def _foot(about: dict[str, Any]) -> str:
+    return (f"Made by tinygan explain {about['run']} (tinygan {about['version']}). Every number was computed by the engine "
+            "on this run's networks; nothing is illustrative. The page is one file and loads nothing.")
+
+
+def _entry(letter: str, section: Section, found: dict[str, Any]) -> str:
+    missing = ' class="missing"' if "absent" in found else ""
+    note = " (not in this run)" if "absent" in found else ""
+    return (f'<li><a href="#{section.name}"{missing}><b>{letter}</b><span>{html.escape(section.heading)}{note}</span></a>'
+            "</li>")
+
+
+def _section(letter: str, section: Section, found: dict[str, Any], about: dict[str, Any]) -> str:
+    heading = f'<p class="letter">{letter}</p>\n<h2 id="{section.name}-heading">{html.escape(section.heading)}</h2>'
+    if "absent" in found:
+        return (f'<section id="{section.name}" class="absent" aria-labelledby="{section.name}-heading">\n{heading}\n'
+                f"<p>{html.escape(found['absent'])}</p>\n</section>")
+    cost = COSTS.get(about["cost"])
+    body = _filled(_web(f"{section.name}.html"), {
+        "text": html.escape(_set(found["text"])), "alt": html.escape(_set(found["alt"])), "cost": html.escape(about["cost"]),
+        "g_formula": html.escape(cost.g_formula if cost else ""), "d_formula": html.escape(cost.d_formula if cost else "")})
+    return (f'<section id="{section.name}" aria-labelledby="{section.name}-heading">\n{heading}\n{_with_code(body)}\n'
+            "</section>")
+
+
+def _set(text: str) -> str:
+    """Numbers in a text as a printer sets them: a minus sign, powers of ten, and no line break before a percent sign."""
+    def raised(found: re.Match[str]) -> str:
+        return f"{found[1]}\N{MULTIPLICATION SIGN}10{str(int(found[2])).translate(_RAISED)}"
+
+    text = re.sub(r"(\d)e([+-]\d+)", raised, text)
+    return re.sub(r"(?<!\S)-(?=\d)", "\N{MINUS SIGN}", text).replace(" %", "\N{NO-BREAK SPACE}%")
+
+
+def _filled(template: str, values: dict[str, str]) -> str:
+    """The template with {{name}} replaced. A name without a value stays an error, and values are not read again."""
+    return re.sub(r"\{\{(\w+)\}\}", lambda found: values[found[1]], template)
+
+
+def _with_code(text: str) -> str:
+    """Replace {{code MODULE NAME}} by the source of a function or class of tinygan, with its file and line."""
+    return re.sub(r"\{\{code (\S+) (\S+)\}\}", lambda found: _source(found[1], found[2]), text)
+
+
+def _source(module: str, name: str) -> str:
+    found: Any = importlib.import_module(f"tinygan.{module}")
+    for part in name.split("."):
+        found = getattr(found, part)
+    lines, start = inspect.getsourcelines(found)
+    return (f'<figure class="source"><figcaption>tinygan/{module.replace(".", "/")}.py, line {start}</figcaption>'
+            f'<pre tabindex="0"><code>{html.escape(textwrap.dedent("".join(lines)))}</code></pre></figure>')
+
+
+def _web(name: str) -> str:
+    return (files("tinygan.teaching") / "web" / name).read_text(encoding="utf-8").strip()

@@ -1,0 +1,148 @@
+"""What the curves of section (b) show, in words: layers that vanish, explode, die or saturate, and since when."""
+from __future__ import annotations
+
+__all__ = ["Curves", "findings"]
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from ..activity import SATURATED
+from .positions import Position, moment, percent, short
+
+Array = npt.NDArray[Any]
+
+VANISHED = 1e-3
+"""A gradient counts as vanished below this share of another one. Gradient descent would then move a layer a thousand times
+less than its neighbour: it stands still while the others learn. (Layers of one network differ by 10 to 100 in healthy
+runs.)"""
+
+EXPLODED = 1e2
+"""A gradient counts as exploding above this multiple of its median over the first steps: in a healthy run it stays within a
+factor of about 10 of that."""
+
+FIRST_STEPS = 16
+"""The steps whose median gradient is the reference for explosions: before them, nothing has had the time to grow."""
+
+STANDS_STILL = 1e-6
+"""An update smaller than this share of the weights: a thousand of them move a layer by 0.1%, and float32 begins to round
+them off (its numbers are 6e-8 apart)."""
+
+MOSTLY = 0.5
+"""The share of saturated outputs that is worth a word: the layer passes on less than half of its gradient."""
+
+DEAD = 0.1
+"""The share of dead units that is worth a word. A healthy layer has nearly none, and they do not come back by themselves,
+because no gradient passes through them."""
+
+
+class Curves(NamedTuple):
+    """The curves of one player: arrays (records, layers). layers, activations: the names without the player's. matrix:
+    which of the layers are matrices or kernels of convolutions, (layers,). own: the share of the data's values that are
+    beyond `SATURATED`, for the end of a generator; None if it is not known."""
+
+    player: str
+    layers: list[str]
+    activations: list[str]
+    arrays: dict[str, Array]
+    matrix: Array
+    own: float | None = None
+
+
+def findings(moments: Sequence[Position], curves: Curves) -> list[dict[str, Any]]:
+    """All findings about one player: {"layer", "player", "what", "since_epoch", "sentence"}. since_epoch is the epoch in
+    which it began, or None if there are no epochs. What lasts to the end of the run comes first."""
+    found = [*_whole(moments, curves), *_gradients(moments, curves), *_activations(moments, curves)]
+    return sorted(found, key=lambda finding: not finding.pop("lasts"))
+
+
+def _whole(moments: Sequence[Position], curves: Curves) -> list[dict[str, Any]]:
+    """About all layers of the player together."""
+    gradients, ratios = (curves.arrays[name] for name in ("gradient_norm", "update_ratio"))
+    total, found = np.sqrt(np.square(gradients, dtype=np.float64).sum(1)), []
+    made = ~np.isnan(total)  # records without an update, such as the first
+    finite = total[np.isfinite(total)]
+    if finite.size and finite.max() > 0:
+        shares = total / finite.max()
+        found += _stretch(moments, curves, "", "vanishing gradients", shares < VANISHED, made, [
+            f"{curves.player}: all its gradients together are {short(share)} of what they were at their largest"
+            for share in shares])
+    if curves.matrix.any():
+        largest = np.nan_to_num(ratios[:, curves.matrix], nan=0.0).max(1)
+        found += _stretch(moments, curves, "", "stands still", largest < STANDS_STILL, made, [
+            f"{curves.player}: a step moves its weights by {short(ratio)} of their length at most" for ratio in largest])
+    broken = np.isinf(gradients).any(1)
+    return found + _stretch(moments, curves, "", "not finite", broken, np.ones(len(moments), bool),
+                            [f"{curves.player}: its gradients are not finite"] * len(moments))
+
+
+def _gradients(moments: Sequence[Position], curves: Curves) -> list[dict[str, Any]]:
+    """About the gradients of single layers."""
+    weights = [i for i, matrix in enumerate(curves.matrix) if matrix]
+    if not weights:
+        return []
+    gradients, found = curves.arrays["gradient_norm"][:, weights].astype(np.float64), []
+    names = [f"{curves.player}.{curves.layers[i].removesuffix('.weight')}" for i in weights]
+    made = ~np.isnan(gradients).all(1)
+    early = made & np.array([position.step <= FIRST_STEPS for position in moments])
+    strongest = np.nan_to_num(gradients).argmax(1)
+    most = gradients[np.arange(len(gradients)), strongest]
+    for layer, name in enumerate(names):
+        own = gradients[:, layer]
+        shares = own / np.where(most > 0, most, np.nan)
+        usual = float(np.median(own[early])) if early.any() else np.nan
+        times = own / (usual if usual > 0 else np.nan)
+        short_name = name.partition(".")[2]
+        found += _stretch(moments, curves, short_name, "vanishing gradient", shares < VANISHED, made, [
+            f"the gradient of {name} is {short(share)} of that of {names[other]}"
+            for share, other in zip(shares, strongest, strict=True)])
+        found += _stretch(moments, curves, short_name, "exploding gradient", times > EXPLODED, made, [
+            f"the gradient of {name} is {short(ratio)} times what it was in the first steps" for ratio in times])
+    return found
+
+
+def _activations(moments: Sequence[Position], curves: Curves) -> list[dict[str, Any]]:
+    found, every = [], np.ones(len(moments), bool)
+    for i, layer in enumerate(curves.activations):
+        dead, saturated = (curves.arrays[kind][:, i] for kind in ("dead", "saturated"))
+        own = curves.own if i == len(curves.activations) - 1 else None
+        needed = "" if own is None else f" ({percent(own)} of the data's values are, too)"
+        found += _stretch(moments, curves, layer, "dead units", dead > DEAD, every, [
+            f"{curves.player}.{layer}: {percent(share)} of its units are 0 for every image" for share in dead])
+        found += _stretch(moments, curves, layer, "saturated", saturated > MOSTLY, every, [
+            f"{curves.player}.{layer}: {percent(share)} of its outputs are beyond {SATURATED}{needed}"
+            for share in saturated])
+    return found
+
+
+def _stretch(moments: Sequence[Position], curves: Curves, layer: str, what: str, holds: Any, known: Any,
+             sentences: Sequence[str]) -> list[dict[str, Any]]:
+    """The finding, if it holds to the end of the run, or else held for at least two records in a row. known: at which
+    records it can be said. sentences: what to say,
+    with the numbers of each record."""
+    places = np.flatnonzero(known)
+    if not places.size:
+        return []
+    stretches: list[list[int]] = []
+    for before, place in zip([-1, *places[:-1]], places, strict=True):
+        if holds[place]:
+            if before >= 0 and holds[before] and stretches:
+                stretches[-1].append(int(place))
+            else:
+                stretches.append([int(place)])
+    if not stretches:
+        return []
+    lasts = stretches[-1][-1] == places[-1]
+    longest = stretches[-1] if lasts else max(stretches, key=len)
+    if len(longest) < 2 and not (lasts and len(places) == 1):
+        return []
+    start, end = longest[0], longest[-1]
+    began = moment(moments[start])
+    when = f"since {began}" if lasts else f"from {began} to {moment(moments[end])}"
+    if lasts and start == places[0]:
+        when = "at every record of the run" if len(places) > 1 else f"at {began}"
+    epoch = moments[start].epoch
+    return [{"layer": layer, "player": curves.player, "what": what, "lasts": lasts, "sentence": f"{sentences[end]} {when}.",
+             "since_epoch": None if epoch is None else int(np.ceil(epoch - 1e-9))}]

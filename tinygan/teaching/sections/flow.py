@@ -1,0 +1,87 @@
+"""Section (b): where gradients flow. Norms and update ratios by layer over time, and how active the units are."""
+from __future__ import annotations
+
+__all__ = ["build"]
+
+from typing import Any
+
+import numpy as np
+
+from ..activity import SATURATED
+from ..arrays import numbers
+from ..records import Absent, Run
+from ..updates import PLAYERS
+from .findings import Curves, findings
+from .positions import Position, moment, positions, short
+
+_CURVES = ("gradient_norm", "update_ratio", "weight_norm")
+_ACTIVITY = ("dead", "saturated", "std")
+_DATA_IMAGES = 1000  # from which the share of the data's saturated values is counted
+RULE_OF_THUMB = 1e-3
+"""The update-to-weight ratio that practice aims at: much less learns slowly, much more is unstable."""
+
+
+def build(run: Run) -> dict[str, Any] | Absent:
+    """The section's JSON. Curves are lists (layers) of lists (records); None where nothing was measured."""
+    found = positions(run, updates=True)
+    if isinstance(found, Absent):
+        return found
+    section: dict[str, Any] = {"steps": [position.step for position in found],
+                               "epochs": numbers([position.epoch for position in found]), "players": {}, "activations": {}}
+    told, curves = [], {}
+    for letter in reversed(PLAYERS):
+        player = PLAYERS[letter]
+        about = found[-1].about[player]
+        arrays = {name: np.stack([position.arrays[f"{letter}.{name}"] for position in found])
+                  for name in (*_CURVES, *_ACTIVITY)}
+        section["players"][player] = {"layers": about["parameters"], **{name: numbers(arrays[name].T) for name in _CURVES}}
+        section["activations"][player] = {"layers": about["activations"],
+                                          **{name: numbers(arrays[name].T) for name in _ACTIVITY}}
+        shapes = dict(getattr(run.gan, player).named_parameters())
+        matrix = np.array([shapes[name].ndim > 1 for name in about["parameters"]], bool)
+        curves[player] = Curves(player, about["parameters"], about["activations"], arrays, matrix,
+                                _saturated_share(run) if letter == "g" else None)
+        told += findings(found, curves[player])
+    section["findings"] = told
+    return {**section, "text": _text(found, curves, told), "alt": _alt(found, curves)}
+
+
+def _saturated_share(run: Run) -> float | None:
+    """The share of the data's values that are beyond `SATURATED`: so many of a generator's have to be, too."""
+    data = run.batch(_DATA_IMAGES)
+    return None if isinstance(data, Absent) else float((np.abs(data) > SATURATED).mean())
+
+
+def _latest(curves: Curves, name: str) -> Any:
+    """The last curve values that were measured, of the layers that are matrices."""
+    values = curves.arrays[name][:, curves.matrix]
+    made = np.flatnonzero(~np.isnan(values).all(1))
+    return values[made[-1]] if len(made) else np.full(max(values.shape[1], 1), np.nan)
+
+
+def _text(found: list[Position], curves: dict[str, Curves], told: list[dict[str, Any]]) -> str:
+    """What to see in this run, in at most 60 words."""
+    if np.isnan(_latest(curves["generator"], "gradient_norm")).all():
+        start = (f"At {moment(found[-1])}: how active both networks are. Train with --record, or give the run's data, to "
+                 "see its gradients too.")
+    else:
+        spans = [f"the {player}'s weights get gradients of {short(np.nanmin(sizes))} to {short(np.nanmax(sizes))}"
+                 for player, sizes in ((player, _latest(one, "gradient_norm")) for player, one in curves.items())]
+        ratios = {player: float(np.nanmedian(_latest(one, "update_ratio"))) for player, one in curves.items()}
+        start = (f"At {moment(found[-1])}, {' and '.join(spans)}. A step moves them by {short(ratios['generator'])} and "
+                 f"{short(ratios['discriminator'])} of their length (rule of thumb: {RULE_OF_THUMB:g}).")
+    count = len(told)
+    return start + (" No layer vanishes, explodes, dies or saturates." if not count else
+                    f" {'One finding' if count == 1 else f'{count} findings'} below.")
+
+
+def _alt(found: list[Position], curves: dict[str, Curves]) -> str:
+    parts = []
+    for player, one in curves.items():
+        names = [name for name, matrix in zip(one.layers, one.matrix, strict=True) if matrix]
+        sizes, ratios = _latest(one, "gradient_norm"), _latest(one, "update_ratio")
+        told = "; ".join(f"{name.removesuffix('.weight')} {short(size)}, {short(ratio)}"
+                         for name, size, ratio in zip(names, sizes, ratios, strict=False))
+        parts.append(f"{player}: {told}")
+    return (f"Curves by layer over {len(found)} records. At the last one, the gradient's norm and the update-to-weight "
+            f"ratio of each layer: {'. '.join(parts)}.")

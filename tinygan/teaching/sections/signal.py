@@ -1,0 +1,94 @@
+"""Section (a): what the discriminator tells the generator."""
+from __future__ import annotations
+
+__all__ = ["build"]
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from tinygan.gans.costs import COSTS
+
+from ..arrays import numbers, packed
+from ..messages import SIDE_BY_SIDE, lengths
+from ..records import Absent, Run
+from .positions import Position, moment, percent, positions, short, thinned
+
+MOST_POSITIONS = 30
+SATURATES = 10
+"""So many times smaller is minimax's gradient than the non-saturating one's where a discriminator gives generated images a
+probability of 9% and less."""
+BEGINS_TO_SATURATE = 3
+"""... and so many times where it gives them 25%."""
+MOST_BYTES = 2_600_000  # of images and gradients: base64 makes 3.5 MB of them, and the whole page should stay below 5 MB
+
+
+def build(run: Run) -> dict[str, Any] | Absent:
+    """The section's JSON. Arrays are (positions, images, ...), norms and slopes (positions, costs, images). For data in the
+    plane there are "surface" and "limits", too."""
+    found = positions(run)
+    if isinstance(found, Absent):
+        return found
+    found = thinned(found, min(MOST_POSITIONS, max(2, MOST_BYTES // (3 * found[0].arrays["images"].size))))
+    first, points = found[0], found[0].arrays["images"].ndim == 2
+    compared = "slopes" in first.arrays
+    section: dict[str, Any] = {
+        "steps": [position.step for position in found], "epochs": numbers([position.epoch for position in found]),
+        "cost": first.about["cost"], "formula": COSTS[first.about["cost"]].g_formula, "coupled": first.about["coupled"],
+        "images": packed(_all(found, "images"), "f32" if points else "u8"),
+        "gradient": packed(_all(found, "gradient"), "f16"),
+        "scale": packed(_all(found, "gradient_scale"), "f32"), "logits": packed(_all(found, "logits"), "f32"),
+        "costs": list(SIDE_BY_SIDE) if compared else None,
+        "norms": packed(_all(found, "norms"), "f32") if compared else None,
+        "slopes": packed(_all(found, "slopes"), "f32") if compared else None,
+        "text": _text(found), "alt": _alt(found[-1]),
+    }
+    if "surface" in first.arrays:
+        section |= {"surface": packed(_all(found, "surface"), "f16"), "limits": numbers(run.records[0]["limits"])}
+    return section
+
+
+def _all(found: list[Position], name: str) -> npt.NDArray[Any]:
+    return np.stack([position.arrays[name] for position in found])
+
+
+def _text(found: list[Position]) -> str:
+    """What to see in this run, in at most 60 words."""
+    last = found[-1]
+    logits = last.arrays["logits"].astype(np.float64)
+    cost, n = last.about["cost"], len(logits)
+    if "norms" not in last.arrays:
+        return (f"At {moment(last)}, the discriminator's scores of these {n} images go from {short(logits.min())} to "
+                f"{short(logits.max())}. The maps show the gradient of its cost: a pixel lowers the cost by moving "
+                f"against it. The largest entry is {short(float(last.arrays['gradient_scale'].max()))}.")
+    real = 1 / (1 + np.exp(-logits))
+    ratios = [_mean(position, "non-saturating") / max(_mean(position, "minimax"), 1e-300) for position in found]
+    widest = int(np.nanargmax(ratios)) if np.isfinite(ratios).any() else -1
+    times, when = short(max(ratios[widest], 1.0)), moment(found[widest])
+    told = (f"Minimax passes back {times} times less than non-saturating at most, so nothing saturates here."
+            if ratios[widest] < BEGINS_TO_SATURATE else
+            f"At {when}, minimax passes back {times} times less than non-saturating, from the same logits: it "
+            f"{'saturates' if ratios[widest] >= SATURATES else 'begins to saturate'}.")
+    return (f"At {moment(last)}, the discriminator gives these {n} images probabilities of being real from "
+            f"{percent(real.min())} to {percent(real.max())}. The {cost} cost passes back gradients of mean length "
+            f"{short(_own(last))}. {told}")
+
+
+def _mean(position: Position, cost: str) -> float:
+    """The mean length of a cost's gradient over the images."""
+    return float(np.mean(position.arrays["norms"][SIDE_BY_SIDE.index(cost)], dtype=np.float64))
+
+
+def _own(position: Position) -> float:
+    """The mean length of the gradient of the run's own cost."""
+    scale = position.arrays["gradient_scale"].astype(np.float64)
+    return float((lengths(position.arrays["gradient"]) * scale).mean())
+
+
+def _alt(last: Position) -> str:
+    logits = ", ".join(f"{logit:.1f}" for logit in last.arrays["logits"])
+    scale = last.arrays["gradient_scale"]
+    return (f"{len(scale)} generated images at {moment(last)} with the gradient of the generator's cost beneath each. The "
+            f"discriminator's outputs: {logits}. The largest entries of the gradients go from "
+            f"{short(float(scale.min()))} to {short(float(scale.max()))}.")
