@@ -324,14 +324,16 @@ def test_tiny_gradients_do_not_underflow():
 
 def test_idle_and_saturated_units_are_counted():
     generator = nn.Sequential(nn.Dense(3, 8), nn.ReLU(), nn.Dense(8, 4), nn.Tanh())
-    discriminator = nn.Sequential(nn.Reshape(1, 2, 2), nn.Conv2d(1, 6, 2), nn.ReLU(), nn.Flatten(), nn.Dense(6, 3),
+    discriminator = nn.Sequential(nn.Reshape(1, 2, 2), nn.Conv2d(1, 6, 1), nn.ReLU(), nn.Flatten(), nn.Dense(24, 3),
                                   nn.Sigmoid(), nn.Dense(3, 1))
     gan = tg.gans.VanillaGAN(generator, discriminator, 3, key=Key(0))
     bias = np.array([-1e3] * 6 + [1.0] * 2, np.float32)  # 6 of 8 units are dead
     generator[0].bias.assign(bias)
-    discriminator[1].bias.assign(np.array([-1e3, 1, 1, 1, 1, 1], np.float32))
+    generator[2].bias.assign(np.array([-20, 0, 0, 0], np.float32))  # the first pixel is always -1, where all channels are 0,
+    discriminator[1].weight.assign(np.ones((6, 1, 1, 1)))  # but only one channel is 0 everywhere
+    discriminator[1].bias.assign(np.array([-1e3, 0.5, 0.5, 0.5, 0.5, 0.5], np.float32))
     generator[2].weight.assign(3 * generator[2].weight.numpy())
-    discriminator[4].weight.assign(12 * discriminator[4].weight.numpy())
+    discriminator[4].weight.assign(8 * discriminator[4].weight.numpy())
     z = KEY.normal((32, 3))
     found = activities(players(gan, z), KEY)
     h = np.maximum(z @ generator[0].weight.numpy().T + bias, 0)
