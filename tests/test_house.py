@@ -25,6 +25,7 @@ FLOORS = (
     ("data",),
     ("metrics", "plotting"),
     ("runs",),
+    ("teaching",),
     ("training",),
     ("__init__",),  # the table of contents
     ("commands",),

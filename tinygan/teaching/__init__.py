@@ -1,0 +1,1 @@
+"""Seeing backpropagation at work: the lessons (`lessons/`)."""
