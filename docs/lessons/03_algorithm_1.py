@@ -134,8 +134,10 @@ for axes, (step, (points, d)) in zip(panels, moments.items(), strict=True):
 panels[0].legend()
 save(drawing, "lesson-3-densities")
 
-points = moments[2000][0]
+points, d = moments[2000]
 print(f"generated: mean {points.mean():.2f}, standard deviation {points.std():.2f} (real: 2.00 and 0.50)")
+print(f"D(x) is between {d[density > 0.2].min():.2f} and {d[density > 0.2].max():.2f} where most data are")
+assert np.abs(d[density > 0.2] - 0.5).max() < 0.2
 assert abs(points.mean() - 2) < 0.15 and abs(points.std() - 0.5) < 0.15
 
 # %% [markdown]
@@ -203,7 +205,8 @@ assert np.abs(learned - best)[somewhere].max() < 0.1
 # ## What you know now
 # - Algorithm 1 is two updates in turn. In the first one the generated data are constants. In the second one D is fixed, but the
 #   gradient goes through it.
-# - At the end D says 1/2, and the losses are 2 log 2 and log 2. A loss alone does not tell whether a GAN is good.
+# - At the end D says about 1/2 where the data are, and the losses are near 2 log 2 and log 2. A loss alone does not tell
+#   whether a GAN is good.
 #
 # Next: lesson 4 looks closely at the gradients of both updates.
 
