@@ -3,12 +3,13 @@
 #
 # *About 20 minutes. You need: derivatives, the chain rule, a little Python and NumPy.*
 #
-# A network learns by small changes of its weights. To know which changes make the loss smaller, we need the derivative of
-# the loss with respect to every weight. Backpropagation computes all of them. In this lesson you do it by hand for one
-# neuron, and then compare with tinygan.
+# A network learns by small changes of its weights. To know which changes make the loss smaller, we need the
+# derivative of the loss with respect to every weight. Backpropagation computes all of them. In this lesson
+# you do it by hand for one neuron, and then compare with tinygan.
 #
-# Run this file as a script (`python 01_one_neuron.py my-folder`), or cell by cell in an editor or notebook. The figures go
-# into the folder that you name, or into `lesson-output`. Every claim in the text is tested by an `assert` below it.
+# Run this file as a script (`python 01_one_neuron.py my-folder`), or cell by cell in an editor or notebook.
+# The figures go into the folder that you name, or into `lesson-output`. Every claim in the text is tested by
+# an `assert` below it.
 
 # %%
 import numpy as np
@@ -18,8 +19,8 @@ from tinygan.teaching.lessons import figure, save
 
 # %% [markdown]
 # ## The neuron
-# It has one input x, one weight w and one bias b. Its output is y = tanh(w x + b). We want the output t (the "target"), so
-# the loss is L = (y - t)^2 / 2. We compute L in five small steps:
+# It has one input x, one weight w and one bias b. Its output is y = tanh(w x + b). We want the output t (the
+# "target"), so the loss is L = (y - t)^2 / 2. We compute L in five small steps:
 #
 # | step | formula |
 # | --- | --- |
@@ -41,9 +42,10 @@ print(f"p = {p:.4f}, a = {a:.4f}, y = {y:.4f}, e = {e:.4f}, L = {L:.4f}")
 
 # %% [markdown]
 # ## Backwards
-# We go through the steps again, from the last to the first. At each step we know one number: the derivative of L with
-# respect to the *result* of the step. From it we compute the derivative of L with respect to the *inputs* of the step. This
-# function is called the **vjp** of the step ("vector-Jacobian product"). It is the chain rule for one step.
+# We go through the steps again, from the last to the first. At each step we know one number: the derivative
+# of L with respect to the *result* of the step. From it we compute the derivative of L with respect to the
+# *inputs* of the step. This function is called the **vjp** of the step ("vector-Jacobian product"). It is the
+# chain rule for one step.
 #
 # We write g for the derivative with respect to the result. The five vjps are:
 #
@@ -55,8 +57,8 @@ print(f"p = {p:.4f}, a = {a:.4f}, y = {y:.4f}, e = {e:.4f}, L = {L:.4f}")
 # | 2 | a = p + b | p gets g, and b gets g |
 # | 1 | p = w x | w gets g x, and x gets g w |
 #
-# Step 3 uses that the derivative of tanh(a) is 1 - tanh(a)^2. We already know tanh(a): it is y. So the forward pass should
-# keep y for the backward pass. Step 1 needs w and x. A step keeps what its vjp will need.
+# Step 3 uses that the derivative of tanh(a) is 1 - tanh(a)^2. We already know tanh(a): it is y. So the
+# forward pass should keep y for the backward pass. Step 1 needs w and x. A step keeps what its vjp will need.
 
 # %%
 g_L = 1.0  # the derivative of L with respect to L itself
@@ -69,8 +71,8 @@ print(f"by hand:    dL/dw = {g_w:.6f}, dL/dx = {g_x:.6f}, dL/db = {g_b:.6f}")
 
 # %% [markdown]
 # ## The same by `tg.grad`
-# tinygan does the same two passes. Each operation on Tensors notes its inputs and its vjp. `tg.grad` then goes back. It
-# returns the derivatives, and it changes nothing.
+# tinygan does the same two passes. Each operation on Tensors notes its inputs and its vjp. `tg.grad` then
+# goes back. It returns the derivatives, and it changes nothing.
 
 # %%
 W, X, B = (tg.Tensor(value, requires_grad=True, dtype=np.float64) for value in (w, x, b))
@@ -82,13 +84,14 @@ np.testing.assert_allclose(found, [g_w, g_x, g_b], rtol=1e-12)
 
 # %% [markdown]
 # ## Who tells us that both are right?
-# Two computations can contain the same mistake. A third way uses no vjp at all. We change w by a small number h in both
-# directions, and look how L changes. This is the *central difference*
-# (L(w + h) - L(w - h)) / (2 h).
+# Two computations can contain the same mistake. A third way uses no vjp at all. We change w by a small number
+# h in both directions, and look how L changes. This is the *central difference* (L(w + h) - L(w - h)) / (2
+# h).
 #
-# How small should h be? The figure shows the error for many values of h. If h is large, the loss is not a straight line over
-# the distance h. Then the error falls with h^2. If h is tiny, both losses agree in almost all their digits, and their
-# difference is mostly rounding. So the best h lies between the two, near 1e-5 in float64.
+# How small should h be? The figure shows the error for many values of h. If h is large, the loss is not a
+# straight line over the distance h. Then the error falls with h^2. If h is tiny, both losses agree in almost
+# all their digits, and their difference is mostly rounding. So the best h lies between the two, near 1e-5 in
+# float64.
 
 
 # %%
@@ -111,10 +114,11 @@ assert errors[0] > 100 * errors.min() and errors[-1] > 100 * errors.min()
 
 # %% [markdown]
 # ## The slope of tanh decides how much the neuron learns
-# In step 3 the gradient is multiplied by 1 - y^2. This number is at most 1. Where tanh is flat, it is almost 0, and then w
-# and b get almost no gradient, however wrong the output is. We say that the neuron is *saturated*. The right half of
-# the figure shows |dL/dw| for many values of a, with the target -0.5. It is 0 where the output is right (near a = -0.55). But
-# at a = 6 the output is wrong by 1.5, and yet the gradient is tiny.
+# In step 3 the gradient is multiplied by 1 - y^2. This number is at most 1. Where tanh is flat, it is almost
+# 0, and then w and b get almost no gradient, however wrong the output is. We say that the neuron is
+# *saturated*. The right half of the figure shows |dL/dw| for many values of a, with the target -0.5. It is 0
+# where the output is right (near a = -0.55). But at a = 6 the output is wrong by 1.5, and yet the gradient is
+# tiny.
 
 # %%
 inputs = np.linspace(-6, 6, 241)
@@ -136,8 +140,8 @@ assert abs(np.arctanh(t) + 0.55) < 0.01 and abs(outputs[-1] - t) > 1.49 and abs(
 
 # %% [markdown]
 # ## Learning
-# Now we repeat: compute the gradient, and move w and b a little against it. This is *gradient descent*. We do it twice: with
-# our own five vjps, and with `tg.grad`. The two curves lie on each other.
+# Now we repeat: compute the gradient, and move w and b a little against it. This is *gradient descent*. We do
+# it twice: with our own five vjps, and with `tg.grad`. The two curves lie on each other.
 
 
 # %%
@@ -177,9 +181,9 @@ assert curves["by hand"][-1] < 1e-6 * curves["by hand"][0]
 
 # %% [markdown]
 # ## A value that is used twice
-# Let z = v tanh(v). Here v goes into two steps: into tanh, and into the product. A small change of v changes z in both ways,
-# and the two effects add up. So in the backward pass v gets two numbers, and **they are added**. This rule, together with
-# the vjps, is all of backpropagation.
+# Let z = v tanh(v). Here v goes into two steps: into tanh, and into the product. A small change of v changes
+# z in both ways, and the two effects add up. So in the backward pass v gets two numbers, and **they are
+# added**. This rule, together with the vjps, is all of backpropagation.
 
 # %%
 v = 0.7
@@ -202,10 +206,12 @@ assert abs(from_product + from_tanh - total) < 1e-12
 # ## Exercises
 # Write a file `my_answer.py` with three functions. Use NumPy only: the point is to do it by hand.
 #
-# 1. `sigmoid_vjp(g, y)`: the vjp of y = sigmoid(a) = 1 / (1 + exp(-a)). You get g, the gradient of the result, and y, the
-#    result itself. Return the gradient of a. (Express the derivative of the sigmoid by y alone, as we did for tanh.)
-# 2. `neuron_gradients(w, x, b, t)`: a neuron with two inputs. w and x are arrays of two numbers, y = sigmoid(w[0] x[0] +
-#    w[1] x[1] + b), and L = (y - t)^2 / 2. Return the tuple (dL/dw, dL/dx, dL/db); the first two are arrays.
+# 1. `sigmoid_vjp(g, y)`: the vjp of y = sigmoid(a) = 1 / (1 + exp(-a)). You get g, the gradient of the
+#    result, and y, the result itself. Return the gradient of a. (Express the derivative of the sigmoid by y
+#    alone, as we did for tanh.)
+# 2. `neuron_gradients(w, x, b, t)`: a neuron with two inputs. w and x are arrays of two numbers, y =
+#    sigmoid(w[0] x[0] + w[1] x[1] + b), and L = (y - t)^2 / 2. Return the tuple (dL/dw, dL/dx, dL/db); the
+#    first two are arrays.
 # 3. `twice(w, x)`: let z = tanh(w tanh(w x)). The weight w is used in two places. Return dz/dw, a number.
 #
 # Then run `tinygan lesson check 1 my_answer.py`.

@@ -3,8 +3,9 @@
 #
 # *About 25 minutes. You need: lesson 1, and second derivatives.*
 #
-# tinygan has no arctangent. In this lesson you add one. An operation, or **op**, consists of two functions: its forward, which
-# computes the result, and its vjp. Then we test the op, and look at two mistakes that are easy to make in a vjp.
+# tinygan has no arctangent. In this lesson you add one. An operation, or **op**, consists of two functions:
+# its forward, which computes the result, and its vjp. Then we test the op, and look at two mistakes that are
+# easy to make in a vjp.
 
 # %%
 import numpy as np
@@ -14,15 +15,16 @@ from tinygan.teaching.lessons import figure, save
 
 # %% [markdown]
 # ## Two functions
-# The forward gets `B`, the place where it computes (`B.xp` is NumPy here, and CuPy on a GPU), and a bare array. It returns
-# an array.
+# The forward gets `B`, the place where it computes (`B.xp` is NumPy here, and CuPy on a GPU), and a bare
+# array. It returns an array.
 #
 # The vjp gets
 # - `needs`: for each input, whether its gradient is wanted. With one input we may ignore it;
 # - `g`: the gradient of the result;
 # - what the op saved in the forward pass. `saves=(0,)` says: keep input 0.
 #
-# It returns a tuple with one gradient for each input. The derivative of arctan(x) is 1 / (1 + x^2), so x gets g / (1 + x^2).
+# It returns a tuple with one gradient for each input. The derivative of arctan(x) is 1 / (1 + x^2), so x gets
+# g / (1 + x^2).
 
 
 # %%
@@ -43,12 +45,13 @@ np.testing.assert_allclose(tg.grad(tg.sum(arctan(x)), x).numpy(), [0.5, 1.0, 0.2
 
 # %% [markdown]
 # ## Why the vjp is written in ops
-# The vjp uses `tg.div`, `tg.add` and `tg.mul`, and not NumPy's functions. Thus the backward pass consists of ops, too. With
-# `create_graph=True`, `tg.grad` records it. Then the gradient is a Tensor with a graph of its own, and we can differentiate
-# it again. GANs need this: gradient penalties and unrolled GANs contain gradients of gradients (lesson 9).
+# The vjp uses `tg.div`, `tg.add` and `tg.mul`, and not NumPy's functions. Thus the backward pass consists of
+# ops, too. With `create_graph=True`, `tg.grad` records it. Then the gradient is a Tensor with a graph of its
+# own, and we can differentiate it again. GANs need this: gradient penalties and unrolled GANs contain
+# gradients of gradients (lesson 9).
 #
-# We wrote only the first derivative. tinygan finds the second and the third from it, because it knows the derivatives of div,
-# add and mul. The figure compares with the formulas that one finds in a book:
+# We wrote only the first derivative. tinygan finds the second and the third from it, because it knows the
+# derivatives of div, add and mul. The figure compares with the formulas that one finds in a book:
 #
 # | derivative | formula |
 # | --- | --- |
@@ -77,9 +80,9 @@ save(drawing, "lesson-2-derivatives")
 
 # %% [markdown]
 # ## The check
-# `tg.check_gradients(f, x, order=2)` compares with central differences, as you did in lesson 1. It checks the gradient, and
-# then the gradient of the gradient. It raises an error if they disagree, and otherwise returns the largest difference. Use it for
-# every op that you write.
+# `tg.check_gradients(f, x, order=2)` compares with central differences, as you did in lesson 1. It checks the
+# gradient, and then the gradient of the gradient. It raises an error if they disagree, and otherwise returns
+# the largest difference. Use it for every op that you write.
 
 # %%
 worst = tg.check_gradients(arctan, np.array([-1.5, 0.3, 2.0]), order=2)
@@ -111,11 +114,12 @@ assert "the gradient with respect to input 0" in message
 
 # %% [markdown]
 # ## Mistake 2: a constant that is none
-# This one is harder to find. The first derivative is right. But `tg.detach` makes a constant of the slope: `tg.grad` does not go
-# back through it. So for the second derivative, tinygan believes that the slope does not depend on x. It finds 0 everywhere.
+# This one is harder to find. The first derivative is right. But `tg.detach` makes a constant of the slope:
+# `tg.grad` does not go back through it. So for the second derivative, tinygan believes that the slope does
+# not depend on x. It finds 0 everywhere.
 #
-# A check of the first order does not notice. A training with a gradient penalty would run without an error, and learn from
-# wrong gradients. So check the second order, too.
+# A check of the first order does not notice. A training with a gradient penalty would run without an error,
+# and learn from wrong gradients. So check the second order, too.
 
 
 # %%
@@ -159,9 +163,10 @@ save(drawing, "lesson-2-second-order")
 
 # %% [markdown]
 # ## Large numbers
-# A formula can be right and still fail on a computer. softplus(x) = log(1 + exp(x)) is nearly x for large x. But exp(1000) is
-# infinity in floating-point numbers. The same function, written max(x, 0) + log(1 + exp(-|x|)), never takes the exponential
-# of a positive number. It has no problem. Logits of a discriminator can be large, so the losses of a GAN need such formulas.
+# A formula can be right and still fail on a computer. softplus(x) = log(1 + exp(x)) is nearly x for large x.
+# But exp(1000) is infinity in floating-point numbers. The same function, written max(x, 0) + log(1 +
+# exp(-|x|)), never takes the exponential of a positive number. It has no problem. Logits of a discriminator
+# can be large, so the losses of a GAN need such formulas.
 
 # %%
 with np.errstate(over="ignore"):
@@ -181,12 +186,14 @@ assert np.isinf(plain) and stable == 1000.0 == tg.softplus(1000.0).item()
 # ## Exercises
 # Write a file `my_answer.py` that defines three ops with `@tg.op` and their vjps.
 #
-# 1. `log_cosh(x)`: log(cosh(x)), for a smooth loss that grows like |x|. It should be right for x = 800 as well, where cosh(x)
-#    is too large for a float64. (log(cosh(x)) = |x| + log(1 + exp(-2 |x|)) - log(2). Its derivative is tanh(x).)
-# 2. `distance(a, b)`: sqrt(a^2 + b^2), element by element, for two arrays of the same shape. It has two inputs, so its vjp
-#    returns two gradients. (`saves=(0, 1)` keeps both inputs. The vjp then gets `needs, g, a, b`.)
-# 3. `reverse(x)`: the forward returns x. The vjp returns -g. This is no true derivative, and it is used on purpose: the layers
-#    after the op minimise a loss, and the layers before it maximise the same loss (Ganin and Lempitsky 2015). You will
-#    need this idea in lesson 4.
+# 1. `log_cosh(x)`: log(cosh(x)), for a smooth loss that grows like |x|. It should be right for x = 800 as
+#    well, where cosh(x) is too large for a float64. (log(cosh(x)) = |x| + log(1 + exp(-2 |x|)) - log(2). Its
+#    derivative is tanh(x).)
+# 2. `distance(a, b)`: sqrt(a^2 + b^2), element by element, for two arrays of the same shape. It has two
+#    inputs, so its vjp returns two gradients. (`saves=(0, 1)` keeps both inputs. The vjp then gets `needs, g,
+#    a, b`.)
+# 3. `reverse(x)`: the forward returns x. The vjp returns -g. This is no true derivative, and it is used on
+#    purpose: the layers after the op minimise a loss, and the layers before it maximise the same loss (Ganin
+#    and Lempitsky 2015). You will need this idea in lesson 4.
 #
 # Then run `tinygan lesson check 2 my_answer.py`.

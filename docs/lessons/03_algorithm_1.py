@@ -3,10 +3,11 @@
 #
 # *About 30 minutes. You need: lesson 1, and densities of random numbers.*
 #
-# A generative adversarial network (GAN) is a game of two networks. The **generator** G turns random numbers z into data. The
-# **discriminator** D looks at data, and estimates the probability that they are real and not made by the generator. You
-# write the whole training yourself here, for data that are single numbers. So we can draw everything that happens.
-# (Goodfellow et al. 2014, "Generative adversarial nets"; the training is their Algorithm 1.)
+# A generative adversarial network (GAN) is a game of two networks. The **generator** G turns random numbers z
+# into data. The **discriminator** D looks at data, and estimates the probability that they are real and not
+# made by the generator. You write the whole training yourself here, for data that are single numbers. So we
+# can draw everything that happens. (Goodfellow et al. 2014, "Generative adversarial nets"; the training is
+# their Algorithm 1.)
 
 # %%
 import numpy as np
@@ -18,17 +19,17 @@ from tinygan.teaching.lessons import figure, save
 
 # %% [markdown]
 # ## The losses
-# D ends with one number f, the *logit*. The probability is D(x) = sigmoid(f) = 1 / (1 + exp(-f)). The discriminator should say
-# 1 for real data and 0 for generated data, so it minimises
+# D ends with one number f, the *logit*. The probability is D(x) = sigmoid(f) = 1 / (1 + exp(-f)). The
+# discriminator should say 1 for real data and 0 for generated data, so it minimises
 #
 #     L_D = -mean(log D(x)) - mean(log(1 - D(G(z))))
 #
-# The generator wants that D is wrong. It minimises L_G = -mean(log D(G(z))). (The paper has a second loss for the generator;
-# that is the subject of lesson 5.)
+# The generator wants that D is wrong. It minimises L_G = -mean(log D(G(z))). (The paper has a second loss for
+# the generator; that is the subject of lesson 5.)
 #
-# We compute both from logits: -log D = softplus(-f), and -log(1 - D) = softplus(f), with softplus(a) = log(1 + exp(a)). As
-# lesson 2 shows, a stable softplus has no problem with large logits. `log(sigmoid(f))` has one: for f = -1000 the sigmoid is 0,
-# and its logarithm is minus infinity.
+# We compute both from logits: -log D = softplus(-f), and -log(1 - D) = softplus(f), with softplus(a) = log(1
+# + exp(a)). As lesson 2 shows, a stable softplus has no problem with large logits. `log(sigmoid(f))` has one:
+# for f = -1000 the sigmoid is 0, and its logarithm is minus infinity.
 
 # %%
 with np.errstate(divide="ignore", over="ignore"):
@@ -38,10 +39,10 @@ assert tg.softplus(1000.0).item() == 1000.0
 # %% [markdown]
 # ## Algorithm 1
 # One round has two updates:
-# 1. **The discriminator.** Draw real data and noise. Make fake data *without a graph*, because G does not change now. Compute
-#    L_D, and its gradients with respect to D's weights. Update D.
-# 2. **The generator.** Draw new noise. Make fake data *with a graph*, and let D judge them. Compute L_G, and its gradients with
-#    respect to G's weights. They go through D, but D does not change. Update G.
+# 1. **The discriminator.** Draw real data and noise. Make fake data *without a graph*, because G does not
+#    change now. Compute L_D, and its gradients with respect to D's weights. Update D.
+# 2. **The generator.** Draw new noise. Make fake data *with a graph*, and let D judge them. Compute L_G, and
+#    its gradients with respect to G's weights. They go through D, but D does not change. Update G.
 #
 # A `Key` is a source of random numbers: the same key always gives the same numbers.
 
@@ -94,8 +95,9 @@ def train(G, D, steps, key, after_step, d_steps=1):
 # This is all. The rest of the lesson runs it and looks at it.
 #
 # ## The run
-# The real data are normal, with mean 2 and standard deviation 0.5. The generator does not know this. It never sees real data;
-# it only gets gradients through D. We draw the densities and D(x) at four moments, as in figure 1 of the paper.
+# The real data are normal, with mean 2 and standard deviation 0.5. The generator does not know this. It never
+# sees real data; it only gets gradients through D. We draw the densities and D(x) at four moments, as in
+# figure 1 of the paper.
 
 # %%
 key = Key(0)
@@ -142,12 +144,13 @@ assert abs(points.mean() - 2) < 0.15 and abs(points.std() - 0.5) < 0.15
 
 # %% [markdown]
 # ## What the losses tell
-# At the start D learns fast, because the generated numbers are far from the real ones: L_D falls. Then G follows, and L_D rises
-# again. If nobody can tell real from generated data, the best that D can do is to say 1/2 everywhere. Then L_D = -log(1/2) -
-# log(1/2) = 2 log 2 = 1.386, and L_G = log 2 = 0.693. The losses of the run end near these two numbers.
+# At the start D learns fast, because the generated numbers are far from the real ones: L_D falls. Then G
+# follows, and L_D rises again. If nobody can tell real from generated data, the best that D can do is to say
+# 1/2 everywhere. Then L_D = -log(1/2) - log(1/2) = 2 log 2 = 1.386, and L_G = log 2 = 0.693. The losses of
+# the run end near these two numbers.
 #
-# So **a GAN's loss does not fall as it learns.** In a usual training a falling loss means progress. Here each player's loss
-# depends on how good the other one is.
+# So **a GAN's loss does not fall as it learns.** In a usual training a falling loss means progress. Here each
+# player's loss depends on how good the other one is.
 
 # %%
 losses = np.array(losses)
@@ -167,13 +170,13 @@ assert smooth[0].min() < 1.0 and abs(last[0] - 2 * np.log(2)) < 0.05 and abs(las
 
 # %% [markdown]
 # ## The best discriminator
-# Let p(x) be the density of the real data, and q(x) that of the generated data. For a fixed generator, the paper proves
-# (proposition 1) that the best discriminator is
+# Let p(x) be the density of the real data, and q(x) that of the generated data. For a fixed generator, the
+# paper proves (proposition 1) that the best discriminator is
 #
 #     D*(x) = p(x) / (p(x) + q(x))
 #
-# We test this. The generator stays fixed and makes normal numbers with mean 3 and standard deviation 0.5. Only D learns. Its
-# curve comes close to the formula wherever there are data.
+# We test this. The generator stays fixed and makes normal numbers with mean 3 and standard deviation 0.5.
+# Only D learns. Its curve comes close to the formula wherever there are data.
 
 # %%
 _, D = networks(key.fold("best"))
@@ -203,10 +206,10 @@ assert np.abs(learned - best)[somewhere].max() < 0.1
 
 # %% [markdown]
 # ## What you know now
-# - Algorithm 1 is two updates in turn. In the first one the generated data are constants. In the second one D is fixed, but the
-#   gradient goes through it.
-# - At the end D says about 1/2 where the data are, and the losses are near 2 log 2 and log 2. A loss alone does not tell
-#   whether a GAN is good.
+# - Algorithm 1 is two updates in turn. In the first one the generated data are constants. In the second one D
+#   is fixed, but the gradient goes through it.
+# - At the end D says about 1/2 where the data are, and the losses are near 2 log 2 and log 2. A loss alone
+#   does not tell whether a GAN is good.
 #
 # Next: lesson 4 looks closely at the gradients of both updates.
 
@@ -214,14 +217,15 @@ assert np.abs(learned - best)[somewhere].max() < 0.1
 # ## Exercises
 # Write a file `my_answer.py` with three functions. Use tinygan.
 #
-# 1. `smoothed_loss(real_logits, fake_logits, target)`: the discriminator's loss, if real data have the target t instead of 1:
-#    L_D = -mean(t log D(x) + (1 - t) log(1 - D(x))) - mean(log(1 - D(G(z)))). You get logits as Tensors; return a Tensor. The loss
-#    should be right for logits such as 1000 and -1000 as well. (Salimans et al. 2016 use t = 0.9.)
-# 2. `one_round(G, D, g_optimizer, d_optimizer, reals, d_noises, g_noise)`: one round of Algorithm 1 with `len(reals)` updates of
-#    D, then one of G, with the losses of this lesson. `reals[i]` and `d_noises[i]` belong to update i of D. The optimisers
-#    are bound already. Return nothing.
-# 3. `best_discriminator(p, q, n_real, n_fake)`: suppose that L_D has *sums* over n_real real and n_fake generated examples, and
-#    not means. What is the best D(x) then? p and q are arrays of the densities at some points. Return an array. (Which D
-#    minimises -n_real p log D - n_fake q log(1 - D)?)
+# 1. `smoothed_loss(real_logits, fake_logits, target)`: the discriminator's loss, if real data have the target
+#    t instead of 1: L_D = -mean(t log D(x) + (1 - t) log(1 - D(x))) - mean(log(1 - D(G(z)))). You get logits
+#    as Tensors; return a Tensor. The loss should be right for logits such as 1000 and -1000 as well.
+#    (Salimans et al. 2016 use t = 0.9.)
+# 2. `one_round(G, D, g_optimizer, d_optimizer, reals, d_noises, g_noise)`: one round of Algorithm 1 with
+#    `len(reals)` updates of D, then one of G, with the losses of this lesson. `reals[i]` and `d_noises[i]`
+#    belong to update i of D. The optimisers are bound already. Return nothing.
+# 3. `best_discriminator(p, q, n_real, n_fake)`: suppose that L_D has *sums* over n_real real and n_fake
+#    generated examples, and not means. What is the best D(x) then? p and q are arrays of the densities at
+#    some points. Return an array. (Which D minimises -n_real p log D - n_fake q log(1 - D)?)
 #
 # Then run `tinygan lesson check 3 my_answer.py`.

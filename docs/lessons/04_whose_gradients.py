@@ -3,9 +3,10 @@
 #
 # *About 25 minutes. You need: lessons 1 to 3.*
 #
-# The generator's loss is computed by the discriminator. So the gradient for the generator has to go through the discriminator.
-# But the discriminator must not learn from this loss: it would learn to be fooled. In this lesson you see where gradients go in
-# both updates of Algorithm 1, and what happens if they go where they should not.
+# The generator's loss is computed by the discriminator. So the gradient for the generator has to go through
+# the discriminator. But the discriminator must not learn from this loss: it would learn to be fooled. In this
+# lesson you see where gradients go in both updates of Algorithm 1, and what happens if they go where they
+# should not.
 
 # %%
 import numpy as np
@@ -16,8 +17,8 @@ from tinygan.teaching.lessons import figure, save
 
 # %% [markdown]
 # ## A probe
-# We want to know which parts of the graph `tg.grad` visits. So we make an op that does nothing (see lesson 2), but its vjp
-# writes down its name. We put one at every weight, and one at the generated points.
+# We want to know which parts of the graph `tg.grad` visits. So we make an op that does nothing (see lesson
+# 2), but its vjp writes down its name. We put one at every weight, and one at the generated points.
 
 # %%
 visited = set()
@@ -36,8 +37,9 @@ def _(needs, g, name):
 
 # %% [markdown]
 # ## Two small networks
-# The data are points in the plane. G has the weights G1 and G2, and D has the weights D1 and D2. We write the networks as
-# functions of their weights, so that every step is visible. (All neurons have the fixed bias 0.5.)
+# The data are points in the plane. G has the weights G1 and G2, and D has the weights D1 and D2. We write the
+# networks as functions of their weights, so that every step is visible. (All neurons have the fixed bias
+# 0.5.)
 
 # %%
 key = Key(0)
@@ -78,7 +80,8 @@ real = 0.3 * key.fold("real").normal((64, 2)) + np.array([2, 1], np.float32)
 # ## Where gradients go
 # We look at five backward passes, and note which probes each one visits:
 #
-# 1. D's update: the points G(z) are constants, because they are made under `tg.no_grad()`. We ask for the gradients of D1 and D2.
+# 1. D's update: the points G(z) are constants, because they are made under `tg.no_grad()`. We ask for the
+#    gradients of D1 and D2.
 # 2. The same, but G(z) has a graph. We ask for D1 and D2 only.
 # 3. G's update: `tg.grad(L_G, [G1, G2])`.
 # 4. The same loss with `L_G.backward()`. It asks for the gradients of *all* weights in the graph.
@@ -124,19 +127,21 @@ assert not seen["5. G(z) detached"] and all(not g.numpy().any() for g in detache
 # %% [markdown]
 # Read the table:
 #
-# - **Pass 3** is the point of this lesson. The gradient goes *through* D: without the vjps of D's operations, nothing would come to
-#   G(z). But it does not go *into* D1 and D2: nobody asked for their gradients, so they are not computed. This also saves time.
-# - **Passes 1 and 2** give the same gradients. In pass 2 the graph of G is recorded and never used, which costs time and memory. So Algorithm
-#   1 makes the points as constants.
-# - **Pass 4** fills `.grad` of D's weights, too. Libraries that work in this way need a second step: set D's gradients to zero before
-#   D's next update. If you forget it, D learns from both losses. We try this below.
-# - **Pass 5** gives G gradients that are exactly 0. There is no error message: a constant is a legal input. The generator just never learns.
+# - **Pass 3** is the point of this lesson. The gradient goes *through* D: without the vjps of D's operations,
+#   nothing would come to G(z). But it does not go *into* D1 and D2: nobody asked for their gradients, so they
+#   are not computed. This also saves time.
+# - **Passes 1 and 2** give the same gradients. In pass 2 the graph of G is recorded and never used, which
+#   costs time and memory. So Algorithm 1 makes the points as constants.
+# - **Pass 4** fills `.grad` of D's weights, too. Libraries that work in this way need a second step: set D's
+#   gradients to zero before D's next update. If you forget it, D learns from both losses. We try this below.
+# - **Pass 5** gives G gradients that are exactly 0. There is no error message: a constant is a legal input.
+#   The generator just never learns.
 #
 # ## The generator sees only arrows
-# The gradient comes to G in two parts. First, dL_G/dG(z): for each generated point, an arrow in the plane that says where the
-# loss grows. It is computed by D alone. Second, G's own vjps turn these arrows into the gradients of G1 and G2. So we can cut
-# the computation at G(z), and get exactly the same result. The generator never sees a real point. All it knows about the data is in
-# these arrows.
+# The gradient comes to G in two parts. First, dL_G/dG(z): for each generated point, an arrow in the plane
+# that says where the loss grows. It is computed by D alone. Second, G's own vjps turn these arrows into the
+# gradients of G1 and G2. So we can cut the computation at G(z), and get exactly the same result. The
+# generator never sees a real point. All it knows about the data is in these arrows.
 
 # %%
 d_optimizer = tg.optim.Adam(5e-3, betas=(0.5, 0.999))
@@ -172,15 +177,19 @@ assert agree.mean() > 0.9
 
 # %% [markdown]
 # ## What happens if D learns from the generator's loss
-# The generated points stay where they are. Three discriminators start from the same weights and learn about these points:
+# The generated points stay where they are. Three discriminators start from the same weights and learn about
+# these points:
 #
 # 1. from L_D, as it should be;
-# 2. from L_D + L_G, as in pass 4 if nobody sets the gradients to zero. At a generated point L_D pushes the logit f down with the
-#    strength sigmoid(f), and L_G pushes it up with the strength 1 - sigmoid(f). At f = 0 both are 1/2, and they cancel;
+# 2. from L_D + L_G, as in pass 4 if nobody sets the gradients to zero. At a generated point L_D pushes the
+#    logit f down with the strength sigmoid(f), and L_G pushes it up with the strength 1 - sigmoid(f). At f =
+#    0 both are 1/2, and they cancel;
 # 3. from L_G alone, as if one optimiser had the weights of both players.
 #
-# The figure shows the mean of D(G(z)), the probability that the generated points are real. The first discriminator learns to say
-# 0. The second one goes to 1/2: it can never be sure that a point is generated. The third one says 1: it has learned to be fooled. Its
+# The figure shows the mean of D(G(z)), the probability that the generated points are real. The first
+# discriminator learns to say
+# 0. The second one goes to 1/2: it can never be sure that a point is generated. The third one says 1: it has
+#    learned to be fooled. Its
 # L_G is almost 0, which looks like a perfect generator, and yet no point has moved.
 
 # %%
@@ -211,7 +220,8 @@ assert said["L_D"][-1] < 0.1 and abs(said["L_D + L_G"][-1] - 0.5) < 0.05 and sai
 
 # %% [markdown]
 # ## What you know now
-# - A loss has gradients with respect to everything that it depends on. Which of them are *computed* depends on what you ask for.
+# - A loss has gradients with respect to everything that it depends on. Which of them are *computed* depends
+#   on what you ask for.
 # - G's update goes through D and asks for G's weights only. D's update takes generated points as constants.
 # - The generator learns from arrows, dL_G/dG(z), and from nothing else.
 #
@@ -219,13 +229,15 @@ assert said["L_D"][-1] < 0.1 and abs(said["L_D + L_G"][-1] - 0.5) < 0.05 and sai
 
 # %% [markdown]
 # ## Exercises
-# Write a file `my_answer.py` with three functions. G and D are modules: `G(z)`, `D(x)`, `G.parameters()`. Return gradients
-# as lists in the order of `parameters()`. Take L_D and L_G as in this lesson.
+# Write a file `my_answer.py` with three functions. G and D are modules: `G(z)`, `D(x)`, `G.parameters()`.
+# Return gradients as lists in the order of `parameters()`. Take L_D and L_G as in this lesson.
 #
-# 1. `generator_gradients(G, D, z)`: return the tuple (arrows, gradients): dL_G/dG(z), and the gradients of G's weights. Run G once,
-#    and leave `.grad` of all weights as it is.
-# 2. `discriminator_gradients(G, D, real, z)`: return the gradients of D's weights for L_D. G should run without a graph.
-# 3. `both_players(G, D, real, z)`: a game in which G minimises -L_D (the "minimax" game). Return the tuple (g_gradients,
-#    d_gradients). Run G only once, and go back through it only once. (Both players have the same loss, except for its sign.)
+# 1. `generator_gradients(G, D, z)`: return the tuple (arrows, gradients): dL_G/dG(z), and the gradients of
+#    G's weights. Run G once, and leave `.grad` of all weights as it is.
+# 2. `discriminator_gradients(G, D, real, z)`: return the gradients of D's weights for L_D. G should run
+#    without a graph.
+# 3. `both_players(G, D, real, z)`: a game in which G minimises -L_D (the "minimax" game). Return the tuple
+#    (g_gradients, d_gradients). Run G only once, and go back through it only once. (Both players have the
+#    same loss, except for its sign.)
 #
 # Then run `tinygan lesson check 4 my_answer.py`.

@@ -3,8 +3,9 @@
 #
 # *About 20 minutes. You need: lessons 3 and 4.*
 #
-# In lesson 4 you saw that the generator learns from arrows, the gradients dL_G/dG(z). Now we ask how long these arrows are. If
-# the discriminator is too good, they can become so short that the generator stops to learn. The choice of L_G decides this.
+# In lesson 4 you saw that the generator learns from arrows, the gradients dL_G/dG(z). Now we ask how long
+# these arrows are. If the discriminator is too good, they can become so short that the generator stops to
+# learn. The choice of L_G decides this.
 
 # %%
 import numpy as np
@@ -16,8 +17,9 @@ from tinygan.teaching.lessons import figure, save
 
 # %% [markdown]
 # ## Three costs
-# Let f be the logit of a generated example, and D = sigmoid(f) the probability that it is real, as the discriminator sees it. The
-# generator wants a large f. Three costs that it can minimise, all from Goodfellow's papers of 2014 and 2016:
+# Let f be the logit of a generated example, and D = sigmoid(f) the probability that it is real, as the
+# discriminator sees it. The generator wants a large f. Three costs that it can minimise, all from
+# Goodfellow's papers of 2014 and 2016:
 #
 # | cost | by D | by the logit f | slope: derivative with respect to f |
 # | --- | --- | --- | --- |
@@ -25,8 +27,8 @@ from tinygan.teaching.lessons import figure, save
 # | non-saturating | -log D | softplus(-f) | -(1 - D) |
 # | maximum likelihood | -D / (1 - D) | -exp(f) | -exp(f) |
 #
-# All three slopes are negative: a larger f is better for every one of them. Only the *sizes* of the slopes differ. We let `tg.grad`
-# confirm the table.
+# All three slopes are negative: a larger f is better for every one of them. Only the *sizes* of the slopes
+# differ. We let `tg.grad` confirm the table.
 
 # %%
 COSTS = {
@@ -54,17 +56,17 @@ right.legend()
 save(drawing, "lesson-5-costs")
 
 # %% [markdown]
-# The left end of the right picture is what happens early in a training: G is bad, and D knows it. There f is far below 0. The
-# minimax slope is almost 0: this cost is *saturated*. Also the maximum-likelihood slope is almost 0. The non-saturating slope is nearly
-# -1, its full size.
+# The left end of the right picture is what happens early in a training: G is bad, and D knows it. There f is
+# far below 0. The minimax slope is almost 0: this cost is *saturated*. Also the maximum-likelihood slope is
+# almost 0. The non-saturating slope is nearly -1, its full size.
 #
-# How much shorter is the minimax arrow? D / (1 - D) = exp(f). So at f = -6 it is exp(6), about 403 times shorter than the non-saturating
-# one.
+# How much shorter is the minimax arrow? D / (1 - D) = exp(f). So at f = -6 it is exp(6), about 403 times
+# shorter than the non-saturating one.
 #
 # ## Same direction, other length
-# By the chain rule, the arrow of one example x is (slope at f) times (df/dx). The second factor does not depend on the cost. So
-# **for a single example all three arrows have the same direction**, and only their lengths differ. We test it with a
-# discriminator of random weights.
+# By the chain rule, the arrow of one example x is (slope at f) times (df/dx). The second factor does not
+# depend on the cost. So **for a single example all three arrows have the same direction**, and only their
+# lengths differ. We test it with a discriminator of random weights.
 
 # %%
 key = Key(0)
@@ -90,15 +92,17 @@ np.testing.assert_allclose(arrows["minimax"], arrows["non-saturating"] * np.exp(
 np.testing.assert_allclose(arrows["maximum likelihood"], arrows["minimax"] * (1 + np.exp(logits)), rtol=1e-3, atol=1e-6)
 
 # %% [markdown]
-# The second line uses exp(f) = D (1 + exp(f)). It says: where D is sure that an example is generated, exp(f) is tiny, and the maximum-likelihood arrow is
-# the minimax arrow. Where D is fooled, the maximum-likelihood arrow is far longer.
+# The second line uses exp(f) = D (1 + exp(f)). It says: where D is sure that an example is generated, exp(f)
+# is tiny, and the maximum-likelihood arrow is the minimax arrow. Where D is fooled, the maximum-likelihood
+# arrow is far longer.
 #
 # ## Watch the generator's gradient vanish
-# Now a real discriminator. G has random weights and does not move. D learns to tell its points from the data. After each of D's updates
-# we compute the gradient of G's weights for all three costs, and draw its norm. L_G is the mean over 256 points.
+# Now a real discriminator. G has random weights and does not move. D learns to tell its points from the data.
+# After each of D's updates we compute the gradient of G's weights for all three costs, and draw its norm. L_G
+# is the mean over 256 points.
 #
-# At first all three grow: D(x) changes more and more from place to place, so df/dx grows. Then the logits of the generated points fall, and two of
-# the three gradients vanish.
+# At first all three grow: D(x) changes more and more from place to place, so df/dx grows. Then the logits of
+# the generated points fall, and two of the three gradients vanish.
 
 # %%
 G, D = generator(key.fold("G")), discriminator(key.fold("D"))
@@ -143,12 +147,14 @@ assert norms["non-saturating"][-1] > 100 * norms["minimax"][-1]
 
 # %% [markdown]
 # ## What it means for learning
-# We start from this moment: D had 300 updates more than G. Then both learn, with the minimax cost or with the non-saturating one. G
-# uses plain gradient descent (SGD), so a short arrow means a small step. The figure shows the distance between the means of the
-# generated and the real points. With the minimax cost G hardly moves at first.
+# We start from this moment: D had 300 updates more than G. Then both learn, with the minimax cost or with the
+# non-saturating one. G uses plain gradient descent (SGD), so a short arrow means a small step. The figure
+# shows the distance between the means of the generated and the real points. With the minimax cost G hardly
+# moves at first.
 #
-# An optimiser such as Adam divides the gradient by its own size. It hides a part of this problem, until the gradients are so small that
-# rounding and noise rule. It cannot change the *relative* weights of the examples in a batch, which are the next point.
+# An optimiser such as Adam divides the gradient by its own size. It hides a part of this problem, until the
+# gradients are so small that rounding and noise rule. It cannot change the *relative* weights of the examples
+# in a batch, which are the next point.
 
 # %%
 head_start = D.state_dict()
@@ -180,9 +186,10 @@ assert moved["non-saturating"] > 3 * abs(moved["minimax"])
 
 # %% [markdown]
 # ## Who is heard?
-# A batch has 256 points, and L_G is a mean. The slope at each point's logit is the weight of its vote. We compute the *effective
-# number* of points, (sum of weights)^2 / (sum of squared weights): it is 256 if all weights are equal, and 1 if one point decides alone. The
-# logits below are normal, with mean -2 and standard deviation 2.
+# A batch has 256 points, and L_G is a mean. The slope at each point's logit is the weight of its vote. We
+# compute the *effective number* of points, (sum of weights)^2 / (sum of squared weights): it is 256 if all
+# weights are equal, and 1 if one point decides alone. The logits below are normal, with mean -2 and standard
+# deviation 2.
 
 # %%
 f = tg.Tensor(-2 + 2 * key.fold("f").normal((256,), dtype=np.float64), requires_grad=True)
@@ -195,11 +202,12 @@ assert effective["maximum likelihood"] < effective["minimax"] < effective["non-s
 assert effective["maximum likelihood"] < 40 and effective["non-saturating"] > 200
 
 # %% [markdown]
-# With maximum likelihood, few points that already fool D get nearly all the weight. The non-saturating cost gives most weight to the points that
-# are worst. This is one reason why it is the usual choice.
+# With maximum likelihood, few points that already fool D get nearly all the weight. The non-saturating cost
+# gives most weight to the points that are worst. This is one reason why it is the usual choice.
 #
 # ## What you know now
-# - The costs give the same directions and different lengths. The ratio of non-saturating to minimax is exp(-f).
+# - The costs give the same directions and different lengths. The ratio of non-saturating to minimax is
+#   exp(-f).
 # - If D is far ahead, the minimax gradient vanishes, and so does that of maximum likelihood.
 #
 # Next: lesson 6, where the arrows are long enough and yet all point to the same place.
@@ -208,10 +216,13 @@ assert effective["maximum likelihood"] < 40 and effective["non-saturating"] > 20
 # ## Exercises
 # Write a file `my_answer.py` with three functions.
 #
-# 1. `slopes(f)`: the three derivatives at the logits f, a float64 array. Return a tuple of three arrays (minimax, non-saturating, maximum likelihood).
-#    Use NumPy only. The first two should be right for f = 800 and f = -800 as well, without a NaN.
-# 2. `logit_for_ratio(r)`: at which logit is the size of the non-saturating slope r times that of the minimax slope?
-# 3. `saturation(cost)`: `cost` takes a Tensor of logits and returns a Tensor of the same shape, as in this lesson. Return (size of the slope at
-#    f = -10) / (size of the slope at f = 0). Use `tg.grad`. It is nearly 0 for a cost that saturates.
+# 1. `slopes(f)`: the three derivatives at the logits f, a float64 array. Return a tuple of three arrays
+#    (minimax, non-saturating, maximum likelihood). Use NumPy only. The first two should be right for f = 800
+#    and f = -800 as well, without a NaN.
+# 2. `logit_for_ratio(r)`: at which logit is the size of the non-saturating slope r times that of the minimax
+#    slope?
+# 3. `saturation(cost)`: `cost` takes a Tensor of logits and returns a Tensor of the same shape, as in this
+#    lesson. Return (size of the slope at f = -10) / (size of the slope at f = 0). Use `tg.grad`. It is nearly
+#    0 for a cost that saturates.
 #
 # Then run `tinygan lesson check 5 my_answer.py`.

@@ -3,9 +3,9 @@
 #
 # *About 20 minutes. You need: lessons 3 to 5.*
 #
-# A generator is asked for data that its discriminator takes for real. Nobody asks it for *all* the data. In this lesson a generator
-# makes only one kind of point, then another kind, and so on. This is called **mode collapse**. You see it happen, and you find the reason
-# in the gradients.
+# A generator is asked for data that its discriminator takes for real. Nobody asks it for *all* the data. In
+# this lesson a generator makes only one kind of point, then another kind, and so on. This is called **mode
+# collapse**. You see it happen, and you find the reason in the gradients.
 
 # %%
 import numpy as np
@@ -17,12 +17,14 @@ from tinygan.teaching.lessons import figure, save
 
 # %% [markdown]
 # ## The data
-# Eight small clouds of points on a circle. Each cloud is one *mode* of the data, and all have the same number of points. With images, a mode
-# is a kind of image, such as the digit 7.
+# Eight small clouds of points on a circle. Each cloud is one *mode* of the data, and all have the same number
+# of points. With images, a mode is a kind of image, such as the digit 7.
 #
-# A usual way to count: a mode is covered if a generated point lies within three standard deviations of its centre. But then a single lucky point counts as much as
-# a thousand. So we also compute the **effective number of modes**. Each generated point is counted for the nearest centre. Let p_i be the share of points at
-# centre i. The effective number is exp(-sum p_i log p_i): 8 for equal shares, 1 if all points are at one centre.
+# A usual way to count: a mode is covered if a generated point lies within three standard deviations of its
+# centre. But then a single lucky point counts as much as a thousand. So we also compute the **effective
+# number of modes**. Each generated point is counted for the nearest centre. Let p_i be the share of points at
+# centre i. The effective number is exp(-sum p_i log p_i): 8 for equal shares, 1 if all points are at one
+# centre.
 
 # %%
 key = Key(0)
@@ -47,8 +49,9 @@ assert covered.modes == 8 and effective_modes(real) > 7.8
 
 # %% [markdown]
 # ## The game
-# We use the vanilla GAN with the non-saturating cost. The generator learns ten times as fast as the discriminator. This makes it easy to
-# see the collapse: the generator can run to the best place of the moment, before the discriminator has changed.
+# We use the vanilla GAN with the non-saturating cost. The generator learns ten times as fast as the
+# discriminator. This makes it easy to see the collapse: the generator can run to the best place of the
+# moment, before the discriminator has changed.
 
 # %%
 generator = nn.Sequential(nn.Dense(16, 64), nn.ReLU(), nn.Dense(64, 64), nn.ReLU(), nn.Dense(64, 2))
@@ -91,12 +94,14 @@ assert np.mean(modes[len(modes) // 2:]) < 4
 
 # %% [markdown]
 # ## It does not stay where it is
-# The points are in one or two heaps, and the heaps move on. As soon as the generator makes only one kind of point, the discriminator learns to refuse
-# this kind. Then another place becomes the best one, and the generator goes there. The game runs around in circles and does not end.
+# The points are in one or two heaps, and the heaps move on. As soon as the generator makes only one kind of
+# point, the discriminator learns to refuse this kind. Then another place becomes the best one, and the
+# generator goes there. The game runs around in circles and does not end.
 #
-# The upper picture shows the shares of the eight modes over time: one column is one moment. Below are the losses. In lesson 3 a perfect
-# generator had L_D = 2 log 2 = 1.386 and L_G = log 2 = 0.693. This generator makes one eighth of the data, and its losses are near the same two
-# numbers. **The losses do not show the collapse.** You have to look at the samples.
+# The upper picture shows the shares of the eight modes over time: one column is one moment. Below are the
+# losses. In lesson 3 a perfect generator had L_D = 2 log 2 = 1.386 and L_G = log 2 = 0.693. This generator
+# makes one eighth of the data, and its losses are near the same two numbers. **The losses do not show the
+# collapse.** You have to look at the samples.
 
 # %%
 drawing, (upper, lower) = figure(1, 2, width=7, height=2.8)
@@ -118,12 +123,14 @@ assert abs(late[0] - 2 * np.log(2)) < 0.15 and abs(late[1] - np.log(2)) < 0.15
 
 # %% [markdown]
 # ## The reason, seen in the gradients
-# During the run we kept the arrows -dL_G/dG(z) of lesson 4. The discriminator looks at each point alone, and its slope changes only slowly
-# from place to place. So points in one heap get similar arrows, and the heap moves as a whole. No arrow says "you are too many".
+# During the run we kept the arrows -dL_G/dG(z) of lesson 4. The discriminator looks at each point alone, and
+# its slope changes only slowly from place to place. So points in one heap get similar arrows, and the heap
+# moves as a whole. No arrow says "you are too many".
 #
-# We measure it. The *own part* of the arrows is what is left when the mean arrow is taken away. Its share is the norm of the own part divided by the norm of
-# all arrows: 0 if all arrows are equal, 1 if they cancel and their mean is 0. Arrows that push the points of a heap apart, into all directions, would have
-# a share near 1.
+# We measure it. The *own part* of the arrows is what is left when the mean arrow is taken away. Its share is
+# the norm of the own part divided by the norm of all arrows: 0 if all arrows are equal, 1 if they cancel and
+# their mean is 0. Arrows that push the points of a heap apart, into all directions, would have a share near
+# 1.
 
 
 # %%
@@ -149,9 +156,11 @@ save(drawing, "lesson-6-heap")
 
 # %% [markdown]
 # ## The best answer is one point
-# Suppose that D is fixed. Which points should the generator make, to get the smallest L_G = mean(-log D(G(z)))? A mean is smallest if every term is smallest. So
-# it should make the single point where D(x) is largest, again and again. **A collapsed generator is the right answer to the question that a fixed
-# discriminator asks.** Only the changes of D, on which the generator does not count, drive it on. Lesson 7 changes the question.
+# Suppose that D is fixed. Which points should the generator make, to get the smallest L_G = mean(-log
+# D(G(z)))? A mean is smallest if every term is smallest. So it should make the single point where D(x) is
+# largest, again and again. **A collapsed generator is the right answer to the question that a fixed
+# discriminator asks.** Only the changes of D, on which the generator does not count, drive it on. Lesson 7
+# changes the question.
 #
 # ## What you know now
 # - Mode collapse: few kinds of data at a time, and often it moves from one to the next.
@@ -162,12 +171,14 @@ save(drawing, "lesson-6-heap")
 # ## Exercises
 # Write a file `my_answer.py` with three functions. Use NumPy only.
 #
-# 1. `modes_covered(points, centres, sigma)`: points (N, 2), centres (M, 2). How many centres have at least one point within the distance 3 sigma? Return a
-#    whole number.
-# 2. `effective_modes(counts)`: how many points were counted for each mode, an array of whole numbers (some may be 0). Return exp(-sum p_i log p_i).
-# 3. `best_response(f, c)`: a generator may put its points on N places with the logits f (N,). It chooses the probabilities q (N,) of the places, so that
-#    L_G - c H(q) is smallest, where L_G = sum q_i softplus(-f_i), and H(q) = -sum q_i log q_i is larger if the points are spread more. Return q for a bonus
-#    c > 0, and for c = 0 as well. (At the minimum, the derivative with respect to each q_i is the same number, because the q_i
-#    add up to 1.)
+# 1. `modes_covered(points, centres, sigma)`: points (N, 2), centres (M, 2). How many centres have at least
+#    one point within the distance 3 sigma? Return a whole number.
+# 2. `effective_modes(counts)`: how many points were counted for each mode, an array of whole numbers (some
+#    may be 0). Return exp(-sum p_i log p_i).
+# 3. `best_response(f, c)`: a generator may put its points on N places with the logits f (N,). It chooses the
+#    probabilities q (N,) of the places, so that L_G - c H(q) is smallest, where L_G = sum q_i softplus(-f_i),
+#    and H(q) = -sum q_i log q_i is larger if the points are spread more. Return q for a bonus c > 0, and for
+#    c = 0 as well. (At the minimum, the derivative with respect to each q_i is the same number, because the
+#    q_i add up to 1.)
 #
 # Then run `tinygan lesson check 6 my_answer.py`.

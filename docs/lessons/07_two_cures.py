@@ -3,10 +3,11 @@
 #
 # *About 30 minutes. You need: lesson 6.*
 #
-# In lesson 6 a generator collapsed, and you saw why: the discriminator judges each point alone, and the generator does not count on the discriminator's
-# reaction. There is a cure for each of the two reasons:
+# In lesson 6 a generator collapsed, and you saw why: the discriminator judges each point alone, and the
+# generator does not count on the discriminator's reaction. There is a cure for each of the two reasons:
 #
-# 1. **Minibatch discrimination** (Salimans et al. 2016): the discriminator sees the other points of the batch, too.
+# 1. **Minibatch discrimination** (Salimans et al. 2016): the discriminator sees the other points of the
+#    batch, too.
 # 2. **Unrolling** (Metz et al. 2017): the generator looks a few of the discriminator's updates ahead.
 #
 # This lesson trains three GANs, which takes less than a minute.
@@ -21,11 +22,13 @@ from tinygan.teaching.lessons import figure, save
 
 # %% [markdown]
 # ## The same game three times
-# Data, generator, optimisers and learning rates are those of lesson 6. `UnrolledGAN` with `unroll_steps=0` is the plain GAN.
+# Data, generator, optimisers and learning rates are those of lesson 6. `UnrolledGAN` with `unroll_steps=0` is
+# the plain GAN.
 #
-# The layer `MinibatchDiscrimination` takes the features h_i of every point, and projects them to a few numbers m_i. It appends to h_i the mean over the other
-# points j of exp(-|m_i - m_j|), where |.| is the sum of absolute values. This number is near 1 if the others are near, and near 0 if they
-# are far away. It is done for several projections. So the discriminator can learn "many equal points: generated".
+# The layer `MinibatchDiscrimination` takes the features h_i of every point, and projects them to a few
+# numbers m_i. It appends to h_i the mean over the other points j of exp(-|m_i - m_j|), where |.| is the sum
+# of absolute values. This number is near 1 if the others are near, and near 0 if they are far away. It is
+# done for several projections. So the discriminator can learn "many equal points: generated".
 
 # %%
 key = Key(0)
@@ -82,11 +85,12 @@ assert late["plain"] < 4 and late["minibatch discrimination"] > 6 and late["5 up
 
 # %% [markdown]
 # ## Cure 1: points hear about each other
-# How does a point's gradient depend on the others? For a discriminator that judges each point alone, the logit f_i depends on x_i only. With minibatch
-# discrimination it depends on all points. The figure shows the matrix |df_i / dx_j| for the first 24 generated points. Without the layer it is diagonal.
+# How does a point's gradient depend on the others? For a discriminator that judges each point alone, the
+# logit f_i depends on x_i only. With minibatch discrimination it depends on all points. The figure shows the
+# matrix |df_i / dx_j| for the first 24 generated points. Without the layer it is diagonal.
 #
-# With the layer, L_G = mean of softplus(-f_i) has gradients across the batch: moving x_j changes f_i. This is what was missing in lesson 6. "You are too many" can
-# now be said.
+# With the layer, L_G = mean of softplus(-f_i) has gradients across the batch: moving x_j changes f_i. This is
+# what was missing in lesson 6. "You are too many" can now be said.
 
 
 # %%
@@ -112,16 +116,18 @@ assert off["plain"] == 0 and off["minibatch discrimination"] > 0.1
 
 # %% [markdown]
 # ## Cure 2: count on the answer
-# Let theta_0 be the discriminator's weights now, and theta_1, ..., theta_K those after its next K updates. These updates depend on the generated points: if the points move, the
-# discriminator will answer. The unrolled generator minimises L_G(theta_K, G(z)). Its gradient with respect to the points has two parts:
+# Let theta_0 be the discriminator's weights now, and theta_1, ..., theta_K those after its next K updates.
+# These updates depend on the generated points: if the points move, the discriminator will answer. The
+# unrolled generator minimises L_G(theta_K, G(z)). Its gradient with respect to the points has two parts:
 #
 #     d L_G / dG(z)   with theta_K as a constant          +   (d L_G / d theta_K) (d theta_K / dG(z))
 #     "where is the later discriminator fooled?"              "how will my move change the discriminator?"
 #
-# The second part needs the derivative of the discriminator's updates. They contain gradients, so it is a gradient of gradients (`create_graph=True`).
+# The second part needs the derivative of the discriminator's updates. They contain gradients, so it is a
+# gradient of gradients (`create_graph=True`).
 #
-# We take a heap at one centre, and a discriminator that has learned about this heap. We draw the negative of three gradients: of the plain L_G, of L_G at theta_K with
-# theta_K as a constant, and with both parts.
+# We take a heap at one centre, and a discriminator that has learned about this heap. We draw the negative of
+# three gradients: of the plain L_G, of L_G at theta_K with theta_K as a constant, and with both parts.
 
 # %%
 K = 5
@@ -154,9 +160,10 @@ assert change > 0.05
 
 # %% [markdown]
 # ## What they cost
-# - Minibatch discrimination compares all pairs of a batch. One layer, few more numbers. It couples the examples of a batch, so penalties that look at each
-#   example alone (lesson 9) do not go together with it.
-# - Unrolling makes K updates of a copy of the discriminator for one of the generator, and goes back through them. Time grows with K.
+# - Minibatch discrimination compares all pairs of a batch. One layer, few more numbers. It couples the
+#   examples of a batch, so penalties that look at each example alone (lesson 9) do not go together with it.
+# - Unrolling makes K updates of a copy of the discriminator for one of the generator, and goes back through
+#   them. Time grows with K.
 #
 # `docs/mode-collapse.md` has the same comparison on images of digits.
 #
@@ -170,12 +177,14 @@ assert change > 0.05
 # ## Exercises
 # Write a file `my_answer.py` with three functions.
 #
-# 1. `similarity(m)`: m (N, C), the projections of N points, a NumPy array. Return an array (N,): for each i the sum over all j except i of
-#    exp(-sum over c of |m[i, c] - m[j, c]|). Use NumPy only.
-# 2. `cross_talk_share(D, x)`: D is a module with logits (N, 1), x an array (N, 2). Return which share of the matrix |df_i / dx_j| lies off the diagonal: the sum of the
-#    entries with i different from j, divided by the sum of all entries.
-# 3. `look_ahead(d_loss, g_loss, theta, fake, rate, K)`: theta and fake are arrays. `d_loss(theta, fake)` and `g_loss(theta, fake)` take Tensors and
-#    return a Tensor with one number. Make K updates theta <- theta - rate * d(d_loss)/d(theta), starting from theta. Return the
-#    gradient of g_loss at the last theta with respect to fake: both parts.
+# 1. `similarity(m)`: m (N, C), the projections of N points, a NumPy array. Return an array (N,): for each i
+#    the sum over all j except i of exp(-sum over c of |m[i, c] - m[j, c]|). Use NumPy only.
+# 2. `cross_talk_share(D, x)`: D is a module with logits (N, 1), x an array (N, 2). Return which share of the
+#    matrix |df_i / dx_j| lies off the diagonal: the sum of the entries with i different from j, divided by
+#    the sum of all entries.
+# 3. `look_ahead(d_loss, g_loss, theta, fake, rate, K)`: theta and fake are arrays. `d_loss(theta, fake)` and
+#    `g_loss(theta, fake)` take Tensors and return a Tensor with one number. Make K updates theta <- theta -
+#    rate * d(d_loss)/d(theta), starting from theta. Return the gradient of g_loss at the last theta with
+#    respect to fake: both parts.
 #
 # Then run `tinygan lesson check 7 my_answer.py`.

@@ -3,9 +3,10 @@
 #
 # *About 30 minutes. You need: lesson 1, and matrices.*
 #
-# Networks for images are made of convolutions. A convolution has an input x, a weight w and a result y. In this lesson you see that it needs only
-# three operations: the forward pass, the gradient of the input, and the gradient of the weight. And the gradients of these three are
-# again these three. So convolutions have gradients of every order.
+# Networks for images are made of convolutions. A convolution has an input x, a weight w and a result y. In
+# this lesson you see that it needs only three operations: the forward pass, the gradient of the input, and
+# the gradient of the weight. And the gradients of these three are again these three. So convolutions have
+# gradients of every order.
 
 # %%
 import numpy as np
@@ -16,15 +17,16 @@ from tinygan.teaching.lessons import figure, save
 
 # %% [markdown]
 # ## Face 1: forward
-# To compute one number of y, lay the small weight w on a part of x, multiply number by number, and add up. Then move w by the
-# *stride* s and do it again:
+# To compute one number of y, lay the small weight w on a part of x, multiply number by number, and add up.
+# Then move w by the *stride* s and do it again:
 #
 #     y[i, j] = sum over a, b of  x[s i + a, s j + b] w[a, b]
 #
-# (Strictly, this is a *cross-correlation*: a convolution would turn w upside down. Programs for neural networks call it convolution all the same.)
+# (Strictly, this is a *cross-correlation*: a convolution would turn w upside down. Programs for neural
+# networks call it convolution all the same.)
 #
-# Our x is a drawn picture of 28x28 pixels, and w finds vertical edges. `tg.conv2d` takes images of shape (N, C, H, W), and weights of shape
-# (C_out, C_in, kH, kW). Here all of N, C, C_out, C_in are 1.
+# Our x is a drawn picture of 28x28 pixels, and w finds vertical edges. `tg.conv2d` takes images of shape (N,
+# C, H, W), and weights of shape (C_out, C_in, kH, kW). Here all of N, C, C_out, C_in are 1.
 
 # %%
 rows, columns = np.mgrid[0:28, 0:28]
@@ -55,13 +57,16 @@ print(f"x {X.shape}, w {W.shape} -> y {Y.shape}")
 
 # %% [markdown]
 # ## Faces 2 and 3: the two gradients
-# Let g be the gradient of y, an image of y's shape. The vjp has to turn it into the gradients of x and of w. We look at the formula above: x[s i + a, s j + b] goes
-# into y[i, j] with the factor w[a, b]. So
+# Let g be the gradient of y, an image of y's shape. The vjp has to turn it into the gradients of x and of w.
+# We look at the formula above: x[s i + a, s j + b] goes into y[i, j] with the factor w[a, b]. So
 #
-# - **x**: each g[i, j] paints the whole pattern w, times g[i, j], onto the place in x where y[i, j] came from. All these prints are added;
-# - **w**: w[a, b] gets the sum over i, j of g[i, j] x[s i + a, s j + b]. This is x, shifted by (a, b), times g.
+# - **x**: each g[i, j] paints the whole pattern w, times g[i, j], onto the place in x where y[i, j] came
+#   from. All these prints are added;
+# - **w**: w[a, b] gets the sum over i, j of g[i, j] x[s i + a, s j + b]. This is x, shifted by (a, b), times
+#   g.
 #
-# We take as g an image that is 1 at three places and 0 elsewhere. In the gradient of x you see the pattern w three times.
+# We take as g an image that is 1 at three places and 0 elsewhere. In the gradient of x you see the pattern w
+# three times.
 
 # %%
 g = np.zeros(Y.shape[2:])
@@ -87,14 +92,15 @@ save(drawing, "lesson-8-faces")
 
 # %% [markdown]
 # ## One number behind all three
-# Multiply y by g and add up: `<g, conv(x, w)>` is the sum over all g[i, j] x[s i + a, s j + b] w[a, b]. This sum treats g, x and w alike. It can be collected in
-# three ways:
+# Multiply y by g and add up: `<g, conv(x, w)>` is the sum over all g[i, j] x[s i + a, s j + b] w[a, b]. This
+# sum treats g, x and w alike. It can be collected in three ways:
 #
 #     <g, conv(x, w)>  =  <x, gradient of x>  =  <w, gradient of w>
 #
-# Here "gradient of x" is computed from g and w, and "gradient of w" from x and g. The sum is *linear* in each of the three. So the derivative of
-# each face with respect to one of its inputs is another face. In tinygan the three are ops, and each one's vjp consists of the other two
-# (`tinygan/ops/conv.py`). We test the three sums, and the gradients of the gradients by central differences.
+# Here "gradient of x" is computed from g and w, and "gradient of w" from x and g. The sum is *linear* in each
+# of the three. So the derivative of each face with respect to one of its inputs is another face. In tinygan
+# the three are ops, and each one's vjp consists of the other two (`tinygan/ops/conv.py`). We test the three
+# sums, and the gradients of the gradients by central differences.
 
 # %%
 three = [(g * Y.numpy()[0, 0]).sum(), (x * by_x).sum(), (w * by_w).sum()]
@@ -109,10 +115,11 @@ assert worst < 1e-6
 
 # %% [markdown]
 # ## A convolution is a matrix
-# For a fixed w, y is a linear function of x. So there is a matrix M with y = M x, if we write x and y as long columns of numbers. Every row of M
-# holds the numbers of w, at the places that one y looks at. All rows have the same numbers: the weight is *shared*. The
-# gradient of x is M^T g, with the transposed matrix. This is why it is also called the **transposed convolution**. The generator of a DCGAN uses it in
-# the forward pass to make images larger: `tg.conv_transpose2d`.
+# For a fixed w, y is a linear function of x. So there is a matrix M with y = M x, if we write x and y as long
+# columns of numbers. Every row of M holds the numbers of w, at the places that one y looks at. All rows have
+# the same numbers: the weight is *shared*. The gradient of x is M^T g, with the transposed matrix. This is
+# why it is also called the **transposed convolution**. The generator of a DCGAN uses it in the forward pass
+# to make images larger: `tg.conv_transpose2d`.
 
 # %%
 size = 6
@@ -132,10 +139,12 @@ assert np.count_nonzero(M) == 16 * np.count_nonzero(w)
 
 # %% [markdown]
 # ## A pattern that nobody ordered
-# A transposed convolution with stride 2 paints prints at a distance of 2 pixels. A print of 3x3 overlaps with its neighbours, but not everywhere equally: some
-# pixels are painted once, some twice, some four times. If all numbers are 1, we can count. The result looks like a chessboard, and generators with such layers
-# make images with such patterns (Odena, Dumoulin and Olah 2016, "Deconvolution and checkerboard artifacts"). If the size of the print is a multiple of the
-# stride, all pixels inside are painted equally often. So DCGAN's layers with 4x4 and stride 2 are better here than 3x3 and stride 2.
+# A transposed convolution with stride 2 paints prints at a distance of 2 pixels. A print of 3x3 overlaps with
+# its neighbours, but not everywhere equally: some pixels are painted once, some twice, some four times. If
+# all numbers are 1, we can count. The result looks like a chessboard, and generators with such layers make
+# images with such patterns (Odena, Dumoulin and Olah 2016, "Deconvolution and checkerboard artifacts"). If
+# the size of the print is a multiple of the stride, all pixels inside are painted equally often. So DCGAN's
+# layers with 4x4 and stride 2 are better here than 3x3 and stride 2.
 
 # %%
 drawing, panels = figure(2)
@@ -153,19 +162,22 @@ assert counts == {3: [1, 2, 4], 4: [4]}
 
 # %% [markdown]
 # ## What you know now
-# - A convolution has three faces, and each is linear in both of its inputs. Their gradients are again these three.
-# - The gradient of x paints prints of w. It is the transposed convolution, which generators use to enlarge images.
+# - A convolution has three faces, and each is linear in both of its inputs. Their gradients are again these
+#   three.
+# - The gradient of x paints prints of w. It is the transposed convolution, which generators use to enlarge
+#   images.
 #
 # Next: lesson 9, where gradients of gradients train a GAN.
 
 # %% [markdown]
 # ## Exercises
-# Write a file `my_answer.py` with three functions for one image and one weight, two-dimensional float64 arrays. Use NumPy only; plain loops are
-# fine. The stride s is a whole number.
+# Write a file `my_answer.py` with three functions for one image and one weight, two-dimensional float64
+# arrays. Use NumPy only; plain loops are fine. The stride s is a whole number.
 #
-# 1. `forward(x, w, s)`: y[i, j] = sum over a, b of x[s i + a, s j + b] w[a, b], wherever w lies inside x completely.
-# 2. `input_gradient(g, w, shape, s)`: g is the gradient of y, and `shape` is the shape of x. Return the gradient of x. (If s does not fit, the last rows or
-#    columns of x have no influence on y.)
+# 1. `forward(x, w, s)`: y[i, j] = sum over a, b of x[s i + a, s j + b] w[a, b], wherever w lies inside x
+#    completely.
+# 2. `input_gradient(g, w, shape, s)`: g is the gradient of y, and `shape` is the shape of x. Return the
+#    gradient of x. (If s does not fit, the last rows or columns of x have no influence on y.)
 # 3. `weight_gradient(x, g, shape, s)`: `shape` is the shape of w. Return the gradient of w.
 #
 # Then run `tinygan lesson check 8 my_answer.py`.

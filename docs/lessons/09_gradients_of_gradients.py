@@ -3,9 +3,10 @@
 #
 # *About 30 minutes. You need: lessons 2, 4 and 7.*
 #
-# Sometimes a loss contains a gradient. To minimise it, we need the gradient of a gradient. GANs have two such cases: **gradient penalties**, which keep the
-# discriminator from becoming too steep, and **unrolling**, which you saw in lesson 7. In this lesson you see what they do in the smallest GAN
-# that there is, and which mistake makes a penalty do nothing at all.
+# Sometimes a loss contains a gradient. To minimise it, we need the gradient of a gradient. GANs have two such
+# cases: **gradient penalties**, which keep the discriminator from becoming too steep, and **unrolling**,
+# which you saw in lesson 7. In this lesson you see what they do in the smallest GAN that there is, and which
+# mistake makes a penalty do nothing at all.
 
 # %%
 import numpy as np
@@ -17,13 +18,14 @@ from tinygan.teaching.lessons import figure, save
 
 # %% [markdown]
 # ## A GAN of two numbers
-# The data are a single point, x = 0. The generator makes a single point, theta. The discriminator's logit is f(x) = psi x, with one weight psi (the "Dirac-GAN" of
-# Mescheder, Geiger and Nowozin 2018). We take the minimax game of lesson 5:
+# The data are a single point, x = 0. The generator makes a single point, theta. The discriminator's logit is
+# f(x) = psi x, with one weight psi (the "Dirac-GAN" of Mescheder, Geiger and Nowozin 2018). We take the
+# minimax game of lesson 5:
 #
 #     L_D = softplus(-psi * 0) + softplus(psi * theta)          L_G = -softplus(psi * theta)
 #
-# The best that can happen is theta = 0: the generated point is the real one. Then psi = 0 is best, too. Does the training get there? We start at
-# theta = 1, psi = 0, and update the players in turn.
+# The best that can happen is theta = 0: the generated point is the real one. Then psi = 0 is best, too. Does
+# the training get there? We start at theta = 1, psi = 0, and update the players in turn.
 
 # %%
 RATE, STEPS = 0.2, 300
@@ -67,16 +69,19 @@ print(f"distance from (0, 0): at first {distance[0]:.2f}, after {STEPS} steps {d
 assert distance.min() > 0.9
 
 # %% [markdown]
-# It does not: the two numbers run in a circle (left picture below). If theta is on the right, the discriminator learns that small x is better. So theta
-# goes to the left, passes 0, and the discriminator has to turn around. This takes time, and in this time theta runs away on the other side.
+# It does not: the two numbers run in a circle (left picture below). If theta is on the right, the
+# discriminator learns that small x is better. So theta goes to the left, passes 0, and the discriminator has
+# to turn around. This takes time, and in this time theta runs away on the other side.
 #
 # ## R1: a penalty on the slope
-# At theta = 0 the discriminator should be flat, so that the generator stays. The penalty **R1** of the same paper asks for this. It adds to L_D
+# At theta = 0 the discriminator should be flat, so that the generator stays. The penalty **R1** of the same
+# paper asks for this. It adds to L_D
 #
 #     gamma / 2 * mean over real x of |df/dx|^2
 #
-# Here df/dx = psi. The loss now contains a gradient. Its derivative with respect to psi is a gradient of a gradient. In the code above it needs
-# `create_graph=True`: it tells `tg.grad` to record the backward pass, so that the slope is a Tensor with a graph.
+# Here df/dx = psi. The loss now contains a gradient. Its derivative with respect to psi is a gradient of a
+# gradient. In the code above it needs `create_graph=True`: it tells `tg.grad` to record the backward pass, so
+# that the slope is a Tensor with a graph.
 
 # %%
 with_r1 = play(penalty=1.0)
@@ -85,11 +90,13 @@ assert np.linalg.norm(with_r1[-1]) < 1e-6
 
 # %% [markdown]
 # ## Unrolling
-# Lesson 7's cure helps here, too. The generator looks at psi_K, the discriminator's weight after K more updates, and these depend on theta. Each update
-# psi <- psi - rate dL_D/dpsi contains a gradient. With `create_graph=True` it is a function of theta that can be differentiated.
+# Lesson 7's cure helps here, too. The generator looks at psi_K, the discriminator's weight after K more
+# updates, and these depend on theta. Each update psi <- psi - rate dL_D/dpsi contains a gradient. With
+# `create_graph=True` it is a function of theta that can be differentiated.
 #
-# In lesson 7 the gradient had two parts. We run the game with both parts, and once more with psi_K as a constant. In this small game, looking ahead
-# already helps with psi_K as a constant, but both parts together bring theta to 0 in fewer steps.
+# In lesson 7 the gradient had two parts. We run the game with both parts, and once more with psi_K as a
+# constant. In this small game, looking ahead already helps with psi_K as a constant, but both parts together
+# bring theta to 0 in fewer steps.
 
 # %%
 K = 5
@@ -127,8 +134,9 @@ assert needed[f"K = {K}, both parts"] < needed[f"K = {K}, psi_K constant"]
 
 # %% [markdown]
 # ## The mistake that makes a penalty do nothing
-# Without `create_graph=True` the slope is a constant. The penalty still has the right *value*, and the loss looks right. But the gradient of a constant is 0. So the
-# penalty changes nothing, and there is no error. We test it on a small network, whose weights' gradients we compare with central differences.
+# Without `create_graph=True` the slope is a constant. The penalty still has the right *value*, and the loss
+# looks right. But the gradient of a constant is 0. So the penalty changes nothing, and there is no error. We
+# test it on a small network, whose weights' gradients we compare with central differences.
 
 # %%
 key = Key(0)
@@ -165,12 +173,14 @@ np.testing.assert_allclose(gradient_of_penalty(True)[1], difference, atol=1e-8)
 assert gradient_of_penalty(False)[0] == gradient_of_penalty(True)[0] and not gradient_of_penalty(False)[1].any()
 
 # %% [markdown]
-# One more thing is in this code: the *sum* of the logits. Its gradient with respect to the points has the gradient of logit i in row i, because logit i depends on point i
-# only. With batch normalisation or minibatch discrimination this is not true, so tinygan refuses penalties on such networks.
+# One more thing is in this code: the *sum* of the logits. Its gradient with respect to the points has the
+# gradient of logit i in row i, because logit i depends on point i only. With batch normalisation or minibatch
+# discrimination this is not true, so tinygan refuses penalties on such networks.
 #
 # ## The same on a network
-# Real and generated points are two clouds. A discriminator learns to tell them apart, without R1 and with it. Without it, D becomes steeper and steeper: it can
-# always make its loss a little smaller by larger logits. With R1 the slope at the real points stays small.
+# Real and generated points are two clouds. A discriminator learns to tell them apart, without R1 and with it.
+# Without it, D becomes steeper and steeper: it can always make its loss a little smaller by larger logits.
+# With R1 the slope at the real points stays small.
 
 # %%
 real = 0.3 * key.fold("real").normal((128, 2)) + np.array([1, 0], np.float32)
@@ -219,23 +229,26 @@ assert norms[1.0][-1] < 0.5 * norms[0.0][-1] and norms[0.0][-1] > norms[0.0][100
 
 # %% [markdown]
 # ## What you know now
-# - A loss may contain gradients. `create_graph=True` makes them differentiable; without it they are constants.
+# - A loss may contain gradients. `create_graph=True` makes them differentiable; without it they are
+#   constants.
 # - R1 makes the discriminator flat at the data, and the smallest GAN then converges. Unrolling helps as well.
 # - This works because every vjp in tinygan is written in ops (lesson 2).
 #
-# This was the last lesson. `docs/house.md` shows where everything is in the code; `tinygan/gans/penalties.py` and `tinygan/gans/unrolled.py` have
-# what you saw here.
+# This was the last lesson. `docs/house.md` shows where everything is in the code; `tinygan/gans/penalties.py`
+# and `tinygan/gans/unrolled.py` have what you saw here.
 
 # %% [markdown]
 # ## Exercises
-# Write a file `my_answer.py` with three functions. D is a module with logits (N, 1) that looks at each point alone.
+# Write a file `my_answer.py` with three functions. D is a module with logits (N, 1) that looks at each point
+# alone.
 #
-# 1. `r1(D, real)`: the penalty mean over i of |df_i/dx_i|^2 / 2 at the real points (N, 2), a NumPy array. Return a Tensor that
-#    `tg.grad` can differentiate with respect to D's weights.
-# 2. `gradient_penalty(D, real, fake, e)`: the penalty of WGAN-GP (Gulrajani et al. 2017): mean over i of (|df_i/dx_i| - 1)^2 at the points
-#    x_i = e_i real_i + (1 - e_i) fake_i. real and fake are (N, 2), e is (N, 1). Return a Tensor as before. (`tg.norm(g, axis=1)` or `tg.sqrt`.)
-# 3. `unrolled_gradients(psi, theta, rate, K)`: the small game with the Wasserstein losses L_D = psi theta and L_G = -psi theta. Let
-#    psi_K be psi after K updates psi <- psi - rate dL_D/dpsi. Return the tuple (with psi_K as a constant, both parts): dL_G/dtheta at psi_K. By hand or
-#    with `tg.grad`.
+# 1. `r1(D, real)`: the penalty mean over i of |df_i/dx_i|^2 / 2 at the real points (N, 2), a NumPy array.
+#    Return a Tensor that `tg.grad` can differentiate with respect to D's weights.
+# 2. `gradient_penalty(D, real, fake, e)`: the penalty of WGAN-GP (Gulrajani et al. 2017): mean over i of
+#    (|df_i/dx_i| - 1)^2 at the points x_i = e_i real_i + (1 - e_i) fake_i. real and fake are (N, 2), e is (N,
+#    1). Return a Tensor as before. (`tg.norm(g, axis=1)` or `tg.sqrt`.)
+# 3. `unrolled_gradients(psi, theta, rate, K)`: the small game with the Wasserstein losses L_D = psi theta and
+#    L_G = -psi theta. Let psi_K be psi after K updates psi <- psi - rate dL_D/dpsi. Return the tuple (with
+#    psi_K as a constant, both parts): dL_G/dtheta at psi_K. By hand or with `tg.grad`.
 #
 # Then run `tinygan lesson check 9 my_answer.py`.

@@ -14,7 +14,7 @@ from tinygan.optim import SGD
 from tinygan.random import Key
 from tinygan.tensor import Tensor
 
-from .judging import Exercise, Wrong, close, function, tensor
+from .judging import Exercise, AnswerError, close, function, tensor
 
 
 def _smoothed_loss(value: Any) -> None:
@@ -59,7 +59,7 @@ def _one_round(value: Any) -> None:
         where = f"after a round with {d_steps} update{'s' * (d_steps > 1)} of D"
         for name, before, ours in zip("GD", states, found, strict=True):
             if all(np.array_equal(a, b) for a, b in zip(before, ours, strict=True)):
-                raise Wrong(f"The weights of {name} are the same {where}. They should have changed.")
+                raise AnswerError(f"The weights of {name} are the same {where}. They should have changed.")
         for name, network, ours, right in zip("DG", (d, g), found[::-1], expected[::-1], strict=True):
             for path, a, b in zip(dict(network.named_parameters()), ours, right, strict=True):
                 close(f"{where.capitalize()}, {name}'s {path}", a, b, rtol=1e-4, atol=1e-5)

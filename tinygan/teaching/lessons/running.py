@@ -18,7 +18,7 @@ from types import ModuleType
 from typing import Any
 
 from .catalogue import lesson
-from .judging import Exercise, Wrong
+from .judging import Exercise, AnswerError
 
 
 def answers_in(path: Path) -> ModuleType:
@@ -39,7 +39,7 @@ def verdict_on(exercise: Exercise, answers: Any, file: Path) -> str | None:
         return f"{file.name} does not define {exercise.name}. The exercise asks for {exercise.call}."
     try:
         exercise.check(getattr(answers, exercise.name))
-    except Wrong as wrong:
+    except AnswerError as wrong:
         return str(wrong)
     except KeyboardInterrupt:
         raise

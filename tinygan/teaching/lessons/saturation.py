@@ -11,7 +11,7 @@ import numpy as np
 from tinygan.ops import add, exp, mul, neg, relu, softplus, sub
 from tinygan.tensor import Tensor
 
-from .judging import Exercise, Wrong, array_of, close, function, listed
+from .judging import Exercise, AnswerError, array_of, close, function, listed
 
 _NAMES = ("minimax", "non-saturating", "maximum likelihood")
 
@@ -33,11 +33,11 @@ def _logit_for_ratio(value: Any) -> None:
     for r in (1.0, 10.0, 0.5):
         found = array_of(f"logit_for_ratio({r:g})", answer(r))
         if found.shape != ():
-            raise Wrong(f"logit_for_ratio({r:g}) should be a number. Found an array of shape {found.shape}.")
+            raise AnswerError(f"logit_for_ratio({r:g}) should be a number. Found an array of shape {found.shape}.")
         f = float(np.clip(found, -700, 700))
         ratio = (1 / (1 + math.exp(f))) / (1 / (1 + math.exp(-f)))
         if not math.isclose(ratio, r, rel_tol=1e-4):
-            raise Wrong(f"logit_for_ratio({r:g}): found {found:.6g}. At this logit, the non-saturating slope is {ratio:.4g} times "
+            raise AnswerError(f"logit_for_ratio({r:g}): found {found:.6g}. At this logit, the non-saturating slope is {ratio:.4g} times "
                         f"the minimax slope, expected {r:g} times.")
 
 

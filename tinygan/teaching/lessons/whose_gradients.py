@@ -14,7 +14,7 @@ from tinygan.graph import grad, op
 from tinygan.random import Key
 from tinygan.tensor import Tensor
 
-from .judging import Exercise, Wrong, close, function, listed
+from .judging import Exercise, AnswerError, close, function, listed
 
 
 class _Watched(nn.Module):
@@ -59,7 +59,7 @@ def _compare(what: str, found: Any, network: nn.Module, expected: Any, hint: str
 
 def _untouched(*networks: nn.Module) -> None:
     if any(p.grad is not None for network in networks for p in network.parameters()):
-        raise Wrong("After the call some weights have a .grad. Use tg.grad, which returns gradients and stores nothing.")
+        raise AnswerError("After the call some weights have a .grad. Use tg.grad, which returns gradients and stores nothing.")
 
 
 def _generator_gradients(value: Any) -> None:
@@ -74,7 +74,7 @@ def _generator_gradients(value: Any) -> None:
     close("generator_gradients: the arrows", found[0], arrows)
     _compare("generator_gradients", found[1], g, expected)
     if g.notes["runs"] != 1:
-        raise Wrong(f"The gradients are right. But G ran {g.notes['runs']} times, and once is enough.")
+        raise AnswerError(f"The gradients are right. But G ran {g.notes['runs']} times, and once is enough.")
 
 
 def _discriminator_gradients(value: Any) -> None:
@@ -86,7 +86,7 @@ def _discriminator_gradients(value: Any) -> None:
     _untouched(g, d)
     _compare("discriminator_gradients", found, d, expected)
     if g.notes["recorded"]:
-        raise Wrong("The gradients are right. But G ran with a graph, which nobody uses. How can it run without?")
+        raise AnswerError("The gradients are right. But G ran with a graph, which nobody uses. How can it run without?")
 
 
 def _both_players(value: Any) -> None:
@@ -103,7 +103,7 @@ def _both_players(value: Any) -> None:
         np.allclose(np.asarray(a), -b.numpy(), atol=1e-6) for a, b in zip(found[0], for_g, strict=True))
     _compare("both_players, for G", found[0], g, for_g, hint="(Which sign has G's loss?)" if opposite else "")
     if g.notes["runs"] != 1 or g.notes["visits"] != 1:
-        raise Wrong(f"The gradients are right. But G ran {g.notes['runs']} times, and the backward pass came to it "
+        raise AnswerError(f"The gradients are right. But G ran {g.notes['runs']} times, and the backward pass came to it "
                     f"{g.notes['visits']} times. Once is enough for both.")
 
 

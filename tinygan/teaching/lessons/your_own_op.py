@@ -13,14 +13,14 @@ from tinygan.ops import mul
 from tinygan.ops import sum as sum_over
 from tinygan.tensor import Tensor
 
-from .judging import Exercise, Wrong, close
+from .judging import Exercise, AnswerError, close
 
 
 def _op(name: str, value: Any) -> Op:
     if not isinstance(value, Op):
-        raise Wrong(f"{name} should be an op, made with @tg.op. Found a value of type {type(value).__name__}.")
+        raise AnswerError(f"{name} should be an op, made with @tg.op. Found a value of type {type(value).__name__}.")
     if value.vjp_rule is None:
-        raise Wrong(f"{name} has no vjp. It follows the forward, under @{name}.vjp.")
+        raise AnswerError(f"{name} has no vjp. It follows the forward, under @{name}.vjp.")
     return value
 
 
@@ -30,7 +30,7 @@ def _gradients(name: str, op: Op, *inputs: Any) -> None:
         try:
             check_gradients(op, *inputs, order=order)
         except GradientError as error:
-            raise Wrong(f"The values of {name} are right, but not its vjp: {error}.") from None
+            raise AnswerError(f"The values of {name} are right, but not its vjp: {error}.") from None
 
 
 def _log_cosh(value: Any) -> None:
@@ -59,7 +59,7 @@ def _reverse(value: Any) -> None:
     first = grad(sum_over(mul(y, y)), leaf, create_graph=True)
     close(f"The gradient of sum(reverse(x)^2) at x = {x.tolist()}", first, -2 * x)
     if not first.requires_grad:
-        raise Wrong("The gradient of reverse is a constant to tg.grad. Its vjp should be written in ops, such as tg.neg.")
+        raise AnswerError("The gradient of reverse is a constant to tg.grad. Its vjp should be written in ops, such as tg.neg.")
     close("The gradient of the sum of this gradient (it is reversed twice)", grad(sum_over(first), leaf), [2.0, 2.0])
 
 
