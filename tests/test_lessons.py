@@ -69,7 +69,7 @@ WRONG = [
                     "the gradient with respect to input 0"),
     (2, "log_cosh", "@log_cosh.vjp\ndef _(needs, g, x): return (tg.mul(g, tg.detach(tg.tanh(x))),)", "the gradient of the gradient"),
     (2, "distance", "@distance.vjp\ndef _(needs, g, a, b): return tg.mul(g, a), tg.mul(g, b)", "the gradient with respect to input 0"),
-    (2, "reverse", "@reverse.vjp\ndef _(needs, g): return (g,)", r"gradient of sum\(reverse\(x\)\^2\).*found 4, expected -4|found -6, expected 6"),
+    (2, "reverse", "@reverse.vjp\ndef _(needs, g): return (g,)", r"gradient of sum\(reverse\(x\)\^2\).*found -6, expected 6"),
     (2, "reverse", "@reverse.vjp\ndef _(needs, g): return (tg.neg(tg.detach(g)),)", "is a constant to tg.grad"),
     # lesson 3
     (3, "smoothed_loss", "def smoothed_loss(r, f, target): return tg.mean(tg.softplus(-r)) + tg.mean(tg.softplus(f))",
@@ -77,9 +77,9 @@ WRONG = [
     (3, "smoothed_loss", "def smoothed_loss(r, f, t):\n    D, E = tg.sigmoid(r), tg.sigmoid(f)\n"
      "    return -tg.mean(t * tg.log(D) + (1 - t) * tg.log(1 - D)) - tg.mean(tg.log(1 - E))", r"\[-1000\.0, 1000\.0\].*found (nan|inf)"),
     (3, "smoothed_loss", "def smoothed_loss(r, f, t): return smoothed_number\nsmoothed_number = 1.0", "should be a Tensor, so that"),
-    (3, "one_round", "def one_round(G, D, g_optimizer, d_optimizer, reals, d_noises, g_noise): pass", "The weights of G are the same"),
+    (3, "one_round", "def one_round(G, D, g_optimizer, d_optimizer, reals, d_noises, g_noise): pass", "After a round with 1 update of D, the weights of G are as before"),
     (3, "one_round", "right = one_round\ndef one_round(G, D, a, b, reals, d_noises, g_noise): right(G, D, a, b, reals[:1], d_noises[:1], g_noise)",
-     r"After a round with 3 updates of d, D's 0\.weight.*found|After a round with 3 updates of D, D's"),
+     r"After a round with 3 updates of D, D's 0\.weight.*found"),
     (3, "one_round", "right = one_round\ndef one_round(G, D, a, b, reals, d_noises, g_noise): right(G, D, a, b, reals, d_noises, d_noises[0])",
      r"After a round with 1 update of D, G's"),
     (3, "best_discriminator", "def best_discriminator(p, q, n, m): return p / (p + q)", r"128, 32\).*found .*, expected"),
@@ -88,7 +88,7 @@ WRONG = [
     (4, "generator_gradients", "def generator_gradients(G, D, z):\n    x = tg.Tensor(G(z).detach(), requires_grad=True)\n"
      "    a = tg.grad(tg.mean(tg.softplus(-D(x))), x)\n    return a, tg.grad(G(z), G.parameters(), a)", r"are right\. But G ran 2 times"),
     (4, "generator_gradients", "def generator_gradients(G, D, z):\n    tg.mean(tg.softplus(-D(G(z)))).backward()\n"
-     "    return 0, [p.grad for p in G.parameters()]", r"some weights have a \.grad"),
+     "    return 0, [p.grad for p in G.parameters()]", r"weights have a \.grad"),
     (4, "discriminator_gradients", "def discriminator_gradients(G, D, real, z):\n"
      "    return tg.grad(tg.mean(tg.softplus(-D(real))) + tg.mean(tg.softplus(D(G(z)))), D.parameters())", "G ran with a graph"),
     (4, "discriminator_gradients", "def discriminator_gradients(G, D, real, z):\n    with tg.no_grad(): fake = G(z)\n"
@@ -209,7 +209,7 @@ def test_a_lesson_has_what_the_readme_promises(lesson):
     assert text.startswith(f"# %% [markdown]\n# # Lesson {lesson.number}: ")
     minutes = int(re.search(r"About (\d+) minutes", text)[1])
     assert 15 <= minutes <= 30
-    assert len(re.findall(r"^save\(", text, re.MULTILINE)) >= 2 and text.count("assert") >= 4
+    assert len(re.findall(r"^save\(", text, re.MULTILINE)) >= 2 and text.count("assert") >= 3
     told = re.sub(r"\s+", " ", lesson.exercises_text())
     assert all(f"`{exercise.call}`" in told for exercise in lesson.exercises())
     readme = (ROOT / "docs/lessons/README.md").read_text(encoding="utf-8")
@@ -225,7 +225,7 @@ def test_algorithm_1_takes_at_most_60_lines():
 
 def test_a_missing_script_is_an_error(monkeypatch, tmp_path):
     monkeypatch.setattr(catalogue, "PLACES", (tmp_path,))
-    with pytest.raises(LessonError, match=r"lesson 1: its script 01_one_neuron\.py is neither in"):
+    with pytest.raises(LessonError, match=r"lesson 1: its script 01_one_neuron\.py should be in .*, and is not"):
         _ = lesson(1).title
 
 

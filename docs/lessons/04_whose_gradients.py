@@ -97,13 +97,13 @@ def look(name, backward):
     visited.clear()
     result = backward()
     seen[name] = set(visited)
-    print(f"{name:<30} visits {', '.join(sorted(visited))}")
+    print(f"{name:<30} visits {', '.join(sorted(visited)) or 'nothing'}")
     return result
 
 
-look("1. D's update", lambda: tg.grad(d_loss(w, real, constant), D))
-look("2. the same, G(z) has a graph", lambda: tg.grad(d_loss(w, real, generator(w, z)), D))
-right = look("3. G's update", lambda: tg.grad(g_loss(w, generator(w, z)), G))
+first = look("1. D's update", lambda: tg.grad(d_loss(w, real, constant), D))
+second = look("2. the same, G(z) has a graph", lambda: tg.grad(d_loss(w, real, generator(w, z)), D))
+look("3. G's update", lambda: tg.grad(g_loss(w, generator(w, z)), G))
 look("4. L_G.backward()", lambda: g_loss(w, generator(w, z)).backward())
 filled = [name for name in w if w[name].grad is not None]
 detached = look("5. G(z) detached", lambda: tg.grad(g_loss(w, tg.detach(generator(w, z))), G))
@@ -120,6 +120,7 @@ axes.set_title("Which vjps are called")
 save(drawing, "lesson-4-visits")
 
 assert seen["1. D's update"] == seen["2. the same, G(z) has a graph"] == {"D1", "D2"}
+assert all(np.array_equal(a.numpy(), b.numpy()) for a, b in zip(first, second, strict=True))
 assert seen["3. G's update"] == {"G1", "G2", "G(z)"}
 assert seen["4. L_G.backward()"] == set(names) and filled == ["G1", "G2", "D1", "D2"]
 assert not seen["5. G(z) detached"] and all(not g.numpy().any() for g in detached)

@@ -139,7 +139,8 @@ right.legend()
 save(drawing, "lesson-5-vanishing")
 
 for name in COSTS:
-    print(f"{name:<18} gradient at first {norms[name][0]:.2e}, largest {max(norms[name]):.2e}, after 300 updates of D {norms[name][-1]:.2e}")
+    first, largest, last = norms[name][0], max(norms[name]), norms[name][-1]
+    print(f"{name:<18} gradient at first {first:.2e}, largest {largest:.2e}, after 300 updates of D {last:.2e}")
 for name in ("minimax", "maximum likelihood"):
     assert norms[name][-1] < 0.1 * max(norms[name])
 assert norms["non-saturating"][-1] > 5 * norms["non-saturating"][0]

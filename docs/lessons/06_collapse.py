@@ -140,10 +140,11 @@ def own_share(arrows):
 
 half = len(arrows) // 2
 own = np.array([own_share(found) for found in arrows[half:]])
-print(f"median share of the own part: {np.median(own):.2f}, so the common part has {1 - np.median(own) ** 2:.0%} of the squared norm")
-assert np.median(own) < 0.7
+middle = np.median(own)
+print(f"median share of the own part: {middle:.2f}, so the common part has {1 - middle**2:.0%} of the squared norm")
+assert middle < 0.7
 
-look = half + int(np.abs(own - np.median(own)).argmin())  # a typical moment
+look = half + int(np.abs(own - middle).argmin())  # a typical moment
 step, pushes = list(looks)[look], arrows[look]
 drawing, axes = figure(width=6, height=5)
 levels = axes.contourf(side, side, surfaces[look], levels=np.linspace(0, 1, 11), cmap="PuOr")

@@ -37,8 +37,10 @@ ring = tg.data.gaussian_ring(modes=8, radius=2.0, sigma=0.1)
 
 def discriminator_of(pairs):
     if pairs:
-        return nn.Sequential(nn.Dense(2, 64), nn.ReLU(), nn.MinibatchDiscrimination(64, kernels=10, dimensions=4, average=True),
-                             nn.Dense(74, 1))
+        return nn.Sequential(
+            nn.Dense(2, 64), nn.ReLU(),
+            nn.MinibatchDiscrimination(64, kernels=10, dimensions=4, average=True),
+            nn.Dense(74, 1))
     return nn.Sequential(nn.Dense(2, 64), nn.ReLU(), nn.Dense(64, 64), nn.ReLU(), nn.Dense(64, 1))
 
 
@@ -140,7 +142,8 @@ def judge(steps_ahead, truncate):
         nn.Dense(2, 2), discriminator_of(False), latent_dim=2, unroll_steps=steps_ahead, truncate=truncate, key=key,
         cost="non-saturating", d_optimizer=tg.optim.Adam(3e-3, betas=(0.5, 0.999)))
     for step in range(100):
-        loss, *_ = gan.d_loss(gan.discriminator, gan.discriminator_batch(ring.sample(128, key.fold("judge").fold(step)), heap))
+        batch = gan.discriminator_batch(ring.sample(128, key.fold("judge").fold(step)), heap)
+        loss, *_ = gan.d_loss(gan.discriminator, batch)
         gan.d_optimizer.step(tg.grad(loss, gan.d_parameters))
     _, by_points = gan.look_ahead(ring.sample(128, key.fold("ahead"))).rematerialized(heap)
     return -by_points

@@ -65,7 +65,8 @@ def play(penalty=0.0, g_gradient=None):
 
 plain = play()
 distance = np.linalg.norm(plain, axis=1)
-print(f"distance from (0, 0): at first {distance[0]:.2f}, after {STEPS} steps {distance[-1]:.2f}, never below {distance.min():.2f}")
+print(f"distance from (0, 0): at first {distance[0]:.2f}, after {STEPS} steps {distance[-1]:.2f}, "
+      f"never below {distance.min():.2f}")
 assert distance.min() > 0.9
 
 # %% [markdown]
@@ -115,7 +116,8 @@ def unrolled(both_parts):
 
 
 first_part, both_parts = play(g_gradient=unrolled(False)), play(g_gradient=unrolled(True))
-paths = {"plain": plain, "R1, gamma = 1": with_r1, f"K = {K}, psi_K constant": first_part, f"K = {K}, both parts": both_parts}
+paths = {"plain": plain, "R1, gamma = 1": with_r1,
+         f"K = {K}, psi_K constant": first_part, f"K = {K}, both parts": both_parts}
 drawing, panels = figure(4, width=3, height=3.2)
 for axes, (name, path) in zip(panels, paths.items(), strict=True):
     axes.plot(*path.T, ".-", markersize=3, linewidth=0.7)

@@ -1,4 +1,4 @@
-"""The checks of lesson 3: losses in closed form, a round of Algorithm 1 against `VanillaGAN`, and a minimum found by search."""
+"""The checks of lesson 3: losses in closed form, a round of Algorithm 1 by `VanillaGAN`, and a minimum found by search."""
 from __future__ import annotations
 
 __all__ = ["EXERCISES"]
@@ -14,7 +14,7 @@ from tinygan.optim import SGD
 from tinygan.random import Key
 from tinygan.tensor import Tensor
 
-from .judging import Exercise, AnswerError, close, function, tensor
+from .judging import AnswerError, Exercise, close, function, tensor
 
 
 def _smoothed_loss(value: Any) -> None:
@@ -56,13 +56,13 @@ def _one_round(value: Any) -> None:
         optimizers[1].bind(d)
         answer(g, d, *optimizers, list(reals), list(noises[:-1]), noises[-1])
         found = [[np.array(p.array) for p in network.parameters()] for network in (g, d)]
-        where = f"after a round with {d_steps} update{'s' * (d_steps > 1)} of D"
+        when = f"After a round with {d_steps} update{'s' * (d_steps > 1)} of D"
         for name, before, ours in zip("GD", states, found, strict=True):
             if all(np.array_equal(a, b) for a, b in zip(before, ours, strict=True)):
-                raise AnswerError(f"The weights of {name} are the same {where}. They should have changed.")
+                raise AnswerError(f"{when}, the weights of {name} are as before. They should have changed.")
         for name, network, ours, right in zip("DG", (d, g), found[::-1], expected[::-1], strict=True):
             for path, a, b in zip(dict(network.named_parameters()), ours, right, strict=True):
-                close(f"{where.capitalize()}, {name}'s {path}", a, b, rtol=1e-4, atol=1e-5)
+                close(f"{when}, {name}'s {path}", a, b, rtol=1e-4, atol=1e-5)
 
 
 def _best_discriminator(value: Any) -> None:

@@ -1,4 +1,4 @@
-"""Check a file of answers. It runs in a process of its own, so that an endless loop or a crash in it ends that process only."""
+"""Check a file of answers. It runs in a process of its own, so an endless loop or a crash in it ends that process only."""
 from __future__ import annotations
 
 __all__ = ["Result", "check"]

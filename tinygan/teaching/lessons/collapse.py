@@ -13,7 +13,7 @@ from tinygan.metrics import mixture_coverage
 from tinygan.metrics.modes import divergence_from_uniform
 from tinygan.random import Key
 
-from .judging import Array, Exercise, AnswerError, array_of, close, function
+from .judging import AnswerError, Array, Exercise, array_of, close, function
 
 
 def _modes_covered(value: Any) -> None:
@@ -49,13 +49,13 @@ def _best_response(value: Any) -> None:
         if q.shape != f.shape:
             raise AnswerError(f"{call} has the shape {q.shape}, expected {f.shape}.")
         if not (q >= 0).all() or not math.isclose(q.sum(), 1, rel_tol=1e-6):
-            raise AnswerError(f"{call} should be probabilities: none below 0, with the sum 1. Found {np.round(q, 4).tolist()}.")
+            raise AnswerError(f"{call} should be probabilities: none below 0, with the sum 1. Found {q.round(4).tolist()}.")
         ours = _objective(q, f, c)
         for i, target in enumerate(np.eye(4)):  # the objective is convex: if no move to a corner helps, nothing does
             other = _objective((1 - 1e-4) * q + 1e-4 * target, f, c)
             if other < ours - 1e-7:
-                raise AnswerError(f"{call}: found {np.round(q, 4).tolist()}, for which L_G - c H(q) is {ours:.6f}. It gets smaller "
-                            f"if a little of all the probabilities goes to place {i}.")
+                raise AnswerError(f"{call}: found {q.round(4).tolist()}, for which L_G - c H(q) is {ours:.6f}. It gets "
+                                  f"smaller if a little of all the probabilities goes to place {i}.")
 
 
 EXERCISES = (Exercise("modes_covered", "modes_covered(points, centres, sigma)", _modes_covered),

@@ -16,7 +16,7 @@ _CASES = (((4, 4), (3, 3), 1), ((5, 6), (2, 3), 1), ((7, 7), (3, 3), 2), ((8, 7)
 """Shapes of x and of w, and the stride. In the last one the kernel does not reach all rows and columns."""
 
 
-def _random(name: str, shape: tuple[int, int]) -> Array:
+def _random(name: str, shape: tuple[int, ...]) -> Array:
     return Key(8).fold(name).normal(shape, dtype="float64").round(1)
 
 
@@ -24,7 +24,7 @@ def _all(shape: tuple[int, int], kernel: tuple[int, int], s: int) -> tuple[Array
     """x, w, y, a gradient of y, and the gradients of x and w."""
     x, w = _random("x", shape), _random("w", kernel)
     leaves = [Tensor(a[None, None], requires_grad=True) for a in (x, w)]
-    y = conv2d(*leaves, stride=s)
+    y = conv2d(leaves[0], leaves[1], stride=s)
     g = _random("g", y.shape[2:])
     by_x, by_w = (t.numpy()[0, 0] for t in grad(y, leaves, g[None, None]))
     return x, w, y.numpy()[0, 0], g, by_x, by_w

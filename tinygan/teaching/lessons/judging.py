@@ -1,8 +1,7 @@
 """What the checks of the lessons are made of: an exercise, a reader's answer, and the comparison with what is right.
 
-A check is a function of the answer. It returns nothing if the answer is right, and raises `AnswerError` with a message if not. The
-message says what was found and what was expected for the inputs of the check. So it never gives away the formula that the
-exercise asks for.
+A check is a function of the answer. It returns nothing if the answer is right, and raises `AnswerError` if not. The message
+says what was found and what was expected for the inputs of the check. It does not give away the formula that is asked for.
 """
 from __future__ import annotations
 
@@ -46,7 +45,7 @@ def function(call: str, value: Any) -> Answer:
                     f"{error}.") from None
     except ValueError:  # a function of Python's own, without a signature
         pass
-    return value  # type: ignore[no-any-return]
+    return value
 
 
 def array_of(what: str, found: Any) -> Array:
@@ -75,10 +74,9 @@ def close(what: str, found: Any, expected: Any, rtol: float = 1e-4, atol: float 
 
 def listed(what: str, found: Any, names: Sequence[str]) -> list[Any]:
     """A list or tuple with one entry for each of `names`. Raises AnswerError if it has another length."""
-    if not isinstance(found, list | tuple):
-        raise AnswerError(f"{what} should return {_count(len(names), 'value')}: {', '.join(names)}. Found {_in_words(found)}.")
-    if len(found) != len(names):
-        raise AnswerError(f"{what} should return {_count(len(names), 'value')}: {', '.join(names)}. Found {len(found)}.")
+    if not isinstance(found, list | tuple) or len(found) != len(names):
+        here = len(found) if isinstance(found, list | tuple) else _in_words(found)
+        raise AnswerError(f"{what} should return {_count(len(names), 'value')}: {', '.join(names)}. Found {here}.")
     return list(found)
 
 

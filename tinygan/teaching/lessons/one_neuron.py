@@ -47,7 +47,8 @@ def _twice(value: Any) -> None:
         parts = grad(tanh(constant * inner), leaf).item(), grad(tanh(leaf * inner.detach()), leaf).item()
         found = array_of(f"twice(w={w}, x={x})", answer(w, x))
         one = found.shape == () and np.isclose(found, parts).any()
-        close(f"twice(w={w}, x={x})", found, sum(parts), hint="This is the part of one of the two places only." if one else "")
+        hint = "This is the part of one of the two places only." if one else ""
+        close(f"twice(w={w}, x={x})", found, sum(parts), hint=hint)
 
 
 EXERCISES = (Exercise("sigmoid_vjp", "sigmoid_vjp(g, y)", _sigmoid_vjp),

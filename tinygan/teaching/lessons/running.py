@@ -18,7 +18,7 @@ from types import ModuleType
 from typing import Any
 
 from .catalogue import lesson
-from .judging import Exercise, AnswerError
+from .judging import AnswerError, Exercise
 
 
 def answers_in(path: Path) -> ModuleType:

@@ -11,7 +11,7 @@ import numpy as np
 from tinygan.ops import add, exp, mul, neg, relu, softplus, sub
 from tinygan.tensor import Tensor
 
-from .judging import Exercise, AnswerError, array_of, close, function, listed
+from .judging import AnswerError, Exercise, array_of, close, function, listed
 
 _NAMES = ("minimax", "non-saturating", "maximum likelihood")
 
@@ -37,8 +37,8 @@ def _logit_for_ratio(value: Any) -> None:
         f = float(np.clip(found, -700, 700))
         ratio = (1 / (1 + math.exp(f))) / (1 / (1 + math.exp(-f)))
         if not math.isclose(ratio, r, rel_tol=1e-4):
-            raise AnswerError(f"logit_for_ratio({r:g}): found {found:.6g}. At this logit, the non-saturating slope is {ratio:.4g} times "
-                        f"the minimax slope, expected {r:g} times.")
+            raise AnswerError(f"logit_for_ratio({r:g}): found {found:.6g}. At this logit, the non-saturating slope is "
+                              f"{ratio:.4g} times the minimax slope, expected {r:g} times.")
 
 
 def _saturation(value: Any) -> None:

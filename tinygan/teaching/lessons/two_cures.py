@@ -1,4 +1,4 @@
-"""The checks of lesson 7: plain loops, `tinygan.minibatch_similarity`'s definition, and central differences through the updates."""
+"""The checks of lesson 7: plain loops, and central differences through the updates."""
 from __future__ import annotations
 
 __all__ = ["EXERCISES"]
@@ -14,18 +14,18 @@ from tinygan.ops import sum as sum_over
 from tinygan.random import Key
 from tinygan.tensor import Tensor
 
-from .judging import Array, Exercise, close, finite_differences, function
+from .judging import Array, Exercise, array_of, close, finite_differences, function
 
 
 def _similarity(value: Any) -> None:
     answer = function("similarity(m)", value)
     for m in (np.array([[0.0], [1.0], [3.0]]), Key(7).normal((5, 3), dtype=np.float64)):
         expected = [sum(np.exp(-np.abs(m[i] - m[j]).sum()) for j in range(len(m)) if j != i) for i in range(len(m))]
-        found = answer(m.copy())
-        hint = ""
-        if isinstance(found, np.ndarray) and found.shape == (len(m),) and np.allclose(found, np.add(expected, 1)):
-            hint = "It is too large by 1 everywhere: the point itself (j = i) does not count."
-        close("similarity" + (f"({m.tolist()})" if m.size < 4 else " of 5 points with 3 numbers each"), found, expected, hint=hint)
+        found = array_of("similarity", answer(m.copy()))
+        itself = found.shape == (len(m),) and np.allclose(found, np.add(expected, 1))
+        hint = "It is too large by 1 everywhere: the point itself (j = i) does not count." if itself else ""
+        which = f"({m.tolist()})" if m.size < 4 else " of 5 points with 3 numbers each"
+        close(f"similarity{which}", found, expected, hint=hint)
 
 
 def _cross_talk_share(value: Any) -> None:
@@ -63,14 +63,15 @@ def _look_ahead(value: Any) -> None:
         def ahead(x: Array, steps: int = steps) -> float:
             return float(_g_loss(Tensor(after(x, steps)), Tensor(x)).item())
 
-        found, expected = answer(_d_loss, _g_loss, theta.copy(), fake.copy(), rate, steps), finite_differences(ahead, fake)
+        call = f"look_ahead with K = {steps}"
+        found = array_of(call, answer(_d_loss, _g_loss, theta.copy(), fake.copy(), rate, steps))
+        expected = finite_differences(ahead, fake)
         last = Tensor(after(fake, steps))
         leaf = Tensor(fake, requires_grad=True)
         first = grad(_g_loss(last, leaf), leaf).numpy()
-        hint = ""
-        if steps and isinstance(found, np.ndarray | Tensor) and np.allclose(np.asarray(found), first, rtol=1e-4):
-            hint = "This is the part with theta_K as a constant. Do the updates have a graph (create_graph=True)?"
-        close(f"look_ahead with K = {steps}", found, expected, rtol=1e-4, hint=hint)
+        only = steps and found.shape == fake.shape and np.allclose(found, first, rtol=1e-4)
+        hint = "This is the part with theta_K as a constant. Do the updates have a graph (create_graph=True)?"
+        close(call, found, expected, rtol=1e-4, hint=hint if only else "")
 
 
 EXERCISES = (Exercise("similarity", "similarity(m)", _similarity),

@@ -14,7 +14,7 @@ from tinygan.graph import grad, op
 from tinygan.random import Key
 from tinygan.tensor import Tensor
 
-from .judging import Exercise, AnswerError, close, function, listed
+from .judging import AnswerError, Exercise, close, function, listed
 
 
 class _Watched(nn.Module):
@@ -59,7 +59,7 @@ def _compare(what: str, found: Any, network: nn.Module, expected: Any, hint: str
 
 def _untouched(*networks: nn.Module) -> None:
     if any(p.grad is not None for network in networks for p in network.parameters()):
-        raise AnswerError("After the call some weights have a .grad. Use tg.grad, which returns gradients and stores nothing.")
+        raise AnswerError("After the call, weights have a .grad. Use tg.grad, which returns gradients and stores nothing.")
 
 
 def _generator_gradients(value: Any) -> None:

@@ -13,7 +13,7 @@ from tinygan.ops import mul
 from tinygan.ops import sum as sum_over
 from tinygan.tensor import Tensor
 
-from .judging import Exercise, AnswerError, close
+from .judging import AnswerError, Exercise, close
 
 
 def _op(name: str, value: Any) -> Op:
@@ -59,7 +59,7 @@ def _reverse(value: Any) -> None:
     first = grad(sum_over(mul(y, y)), leaf, create_graph=True)
     close(f"The gradient of sum(reverse(x)^2) at x = {x.tolist()}", first, -2 * x)
     if not first.requires_grad:
-        raise AnswerError("The gradient of reverse is a constant to tg.grad. Its vjp should be written in ops, such as tg.neg.")
+        raise AnswerError("The gradient of reverse is a constant to tg.grad. Write its vjp in ops, such as tg.neg.")
     close("The gradient of the sum of this gradient (it is reversed twice)", grad(sum_over(first), leaf), [2.0, 2.0])
 
 
