@@ -217,6 +217,14 @@ def test_a_lesson_has_what_the_readme_promises(lesson):
     assert f"[{title}]({lesson.path.name}) | {minutes} |" in readme
 
 
+@EVERY
+def test_a_cell_of_text_is_comments_only(lesson):
+    """As jupytext and editors read it: a line without # would be code."""
+    for cell in re.split(r"^# %%", lesson.path.read_text(encoding="utf-8"), flags=re.MULTILINE):
+        if cell.startswith(" [markdown]"):
+            assert all(re.match(r"#( |$)", line) for line in cell.rstrip("\n").splitlines()[1:]), cell
+
+
 def test_algorithm_1_takes_at_most_60_lines():
     text = lesson(3).path.read_text(encoding="utf-8")
     code = text.partition("## Algorithm 1\n")[2].partition("# %%\n")[2].partition("# %% [markdown]")[0]
@@ -241,7 +249,7 @@ def test_an_installed_tinygan_has_the_lessons(tmp_path):
 
 
 @pytest.mark.lessons
-@pytest.mark.skipif("'lessons' not in config.option.markexpr", reason="takes two minutes: python -m pytest -m lessons")
+@pytest.mark.skipif("'lessons' not in config.option.markexpr", reason="takes a minute: python -m pytest -m lessons")
 @EVERY
 def test_the_script_runs_and_draws(lesson, tmp_path):
     """Every claim of a lesson is an assertion in its script. A warning counts as a mistake."""

@@ -44,10 +44,11 @@ print(f"p = {p:.4f}, a = {a:.4f}, y = {y:.4f}, e = {e:.4f}, L = {L:.4f}")
 # ## Backwards
 # We go through the steps again, from the last to the first. At each step we know one number: the derivative
 # of L with respect to the *result* of the step. From it we compute the derivative of L with respect to the
-# *inputs* of the step. This function is called the **vjp** of the step ("vector-Jacobian product"). It is the
-# chain rule for one step.
+# *inputs* of the step. The function that does this is called the **vjp** of the step ("vector-Jacobian
+# product"). It is the chain rule for one step. The derivative of L with respect to a value is also called the
+# *gradient* of this value.
 #
-# We write g for the derivative with respect to the result. The five vjps are:
+# We write g for the gradient of the result. The five vjps are:
 #
 # | step | result | vjp: from g to the derivatives of the inputs |
 # | --- | --- | --- |
@@ -71,8 +72,8 @@ print(f"by hand:    dL/dw = {g_w:.6f}, dL/dx = {g_x:.6f}, dL/db = {g_b:.6f}")
 
 # %% [markdown]
 # ## The same by `tg.grad`
-# tinygan does the same two passes. Each operation on Tensors notes its inputs and its vjp. `tg.grad` then
-# goes back. It returns the derivatives, and it changes nothing.
+# tinygan does the same two passes. Each operation on Tensors notes where its inputs came from. `tg.grad` then
+# goes back and calls the vjps. It returns the gradients, and it changes nothing.
 
 # %%
 W, X, B = (tg.Tensor(value, requires_grad=True, dtype=np.float64) for value in (w, x, b))
@@ -85,8 +86,9 @@ np.testing.assert_allclose(found, [g_w, g_x, g_b], rtol=1e-12)
 # %% [markdown]
 # ## Who tells us that both are right?
 # Two computations can contain the same mistake. A third way uses no vjp at all. We change w by a small number
-# h in both directions, and look how L changes. This is the *central difference* (L(w + h) - L(w - h)) / (2
-# h).
+# h in both directions, and see how L changes. This is the *central difference*:
+#
+#     (L(w + h) - L(w - h)) / (2 h)
 #
 # How small should h be? The figure shows the error for many values of h. If h is large, the loss is not a
 # straight line over the distance h. Then the error falls with h^2. If h is tiny, both losses agree in almost
@@ -141,7 +143,7 @@ assert abs(np.arctanh(t) + 0.55) < 0.01 and abs(outputs[-1] - t) > 1.49 and abs(
 # %% [markdown]
 # ## Learning
 # Now we repeat: compute the gradient, and move w and b a little against it. This is *gradient descent*. We do
-# it twice: with our own five vjps, and with `tg.grad`. The two curves lie on each other.
+# it twice: with our own five vjps, and with `tg.grad`. The two curves are the same.
 
 
 # %%

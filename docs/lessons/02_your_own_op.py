@@ -15,8 +15,8 @@ from tinygan.teaching.lessons import figure, save
 
 # %% [markdown]
 # ## Two functions
-# The forward gets `B`, the place where it computes (`B.xp` is NumPy here, and CuPy on a GPU), and a bare
-# array. It returns an array.
+# The forward gets `B`, the backend (`B.xp` is NumPy here, and CuPy on a GPU), and an array. It returns an
+# array.
 #
 # The vjp gets
 # - `needs`: for each input, whether its gradient is wanted. With one input we may ignore it;
@@ -113,8 +113,8 @@ print("check_gradients says:", message)
 assert "the gradient with respect to input 0" in message
 
 # %% [markdown]
-# ## Mistake 2: a constant that is none
-# This one is harder to find. The first derivative is right. But `tg.detach` makes a constant of the slope:
+# ## Mistake 2: a value that is wrongly a constant
+# This one is harder to find. The first derivative is right. But `tg.detach` makes the slope a constant:
 # `tg.grad` does not go back through it. So for the second derivative, tinygan believes that the slope does
 # not depend on x. It finds 0 everywhere.
 #
@@ -178,7 +178,7 @@ assert np.isinf(plain) and stable == 1000.0 == tg.softplus(1000.0).item()
 # %% [markdown]
 # ## What you know now
 # - An op is a forward on arrays and a vjp in ops. Gradients of every order follow from it.
-# - `tg.check_gradients(..., order=2)` finds wrong formulas, and constants that are none.
+# - `tg.check_gradients(..., order=2)` finds wrong formulas, and values that are wrongly constants.
 #
 # Next: lesson 3, where two networks play against each other.
 
@@ -192,8 +192,8 @@ assert np.isinf(plain) and stable == 1000.0 == tg.softplus(1000.0).item()
 # 2. `distance(a, b)`: sqrt(a^2 + b^2), element by element, for two arrays of the same shape. It has two
 #    inputs, so its vjp returns two gradients. (`saves=(0, 1)` keeps both inputs. The vjp then gets `needs, g,
 #    a, b`.)
-# 3. `reverse(x)`: the forward returns x. The vjp returns -g. This is no true derivative, and it is used on
+# 3. `reverse(x)`: the forward returns x. The vjp returns -g. This is not the true derivative, and this is on
 #    purpose: the layers after the op minimise a loss, and the layers before it maximise the same loss (Ganin
-#    and Lempitsky 2015). You will need this idea in lesson 4.
+#    and Lempitsky 2015). The idea comes back in lesson 4.
 #
 # Then run `tinygan lesson check 2 my_answer.py`.

@@ -5,7 +5,7 @@
 #
 # A generative adversarial network (GAN) is a game of two networks. The **generator** G turns random numbers z
 # into data. The **discriminator** D looks at data, and estimates the probability that they are real and not
-# made by the generator. You write the whole training yourself here, for data that are single numbers. So we
+# made by the generator. Here is the whole training, with nothing hidden. The data are single numbers, so we
 # can draw everything that happens. (Goodfellow et al. 2014, "Generative adversarial nets"; the training is
 # their Algorithm 1.)
 
@@ -24,12 +24,12 @@ from tinygan.teaching.lessons import figure, save
 #
 #     L_D = -mean(log D(x)) - mean(log(1 - D(G(z))))
 #
-# The generator wants that D is wrong. It minimises L_G = -mean(log D(G(z))). (The paper has a second loss for
+# The generator wants D to be wrong. It minimises L_G = -mean(log D(G(z))). (The paper has a second loss for
 # the generator; that is the subject of lesson 5.)
 #
 # We compute both from logits: -log D = softplus(-f), and -log(1 - D) = softplus(f), with softplus(a) = log(1
-# + exp(a)). As lesson 2 shows, a stable softplus has no problem with large logits. `log(sigmoid(f))` has one:
-# for f = -1000 the sigmoid is 0, and its logarithm is minus infinity.
+# + exp(a)). As lesson 2 shows, a stable softplus has no problem with large logits. The plain formula
+# log(sigmoid(f)) fails: for f = -1000 the sigmoid is 0 on a computer, and its logarithm is minus infinity.
 
 # %%
 with np.errstate(divide="ignore", over="ignore"):
@@ -38,13 +38,15 @@ assert tg.softplus(1000.0).item() == 1000.0
 
 # %% [markdown]
 # ## Algorithm 1
-# One round has two updates:
+# One round has two updates (generated data are often called "fake"):
+#
 # 1. **The discriminator.** Draw real data and noise. Make fake data *without a graph*, because G does not
 #    change now. Compute L_D, and its gradients with respect to D's weights. Update D.
 # 2. **The generator.** Draw new noise. Make fake data *with a graph*, and let D judge them. Compute L_G, and
 #    its gradients with respect to G's weights. They go through D, but D does not change. Update G.
 #
-# A `Key` is a source of random numbers: the same key always gives the same numbers.
+# A `Key` is a source of random numbers. The same key always gives the same numbers, and `key.fold(name)`
+# makes a new key from it.
 
 # %%
 BATCH = 128
@@ -149,8 +151,8 @@ assert abs(points.mean() - 2) < 0.15 and abs(points.std() - 0.5) < 0.15
 # 1/2 everywhere. Then L_D = -log(1/2) - log(1/2) = 2 log 2 = 1.386, and L_G = log 2 = 0.693. The losses of
 # the run end near these two numbers.
 #
-# So **a GAN's loss does not fall as it learns.** In a usual training a falling loss means progress. Here each
-# player's loss depends on how good the other one is.
+# So **a GAN's loss does not fall as it learns.** In the training of a single network, a falling loss means
+# progress. Here each player's loss depends on how good the other one is.
 
 # %%
 losses = np.array(losses)

@@ -141,8 +141,9 @@ assert not seen["5. G(z) detached"] and all(not g.numpy().any() for g in detache
 # ## The generator sees only arrows
 # The gradient comes to G in two parts. First, dL_G/dG(z): for each generated point, an arrow in the plane
 # that says where the loss grows. It is computed by D alone. Second, G's own vjps turn these arrows into the
-# gradients of G1 and G2. So we can cut the computation at G(z), and get exactly the same result. The
-# generator never sees a real point. All it knows about the data is in these arrows.
+# gradients of G1 and G2. So we can cut the computation at G(z), and get the same result. (The figure draws
+# the negative of each arrow: there the loss falls.) The generator never sees a real point. All that it learns
+# about the data is in these arrows.
 
 # %%
 d_optimizer = tg.optim.Adam(5e-3, betas=(0.5, 0.999))
@@ -188,10 +189,9 @@ assert agree.mean() > 0.9
 # 3. from L_G alone, as if one optimiser had the weights of both players.
 #
 # The figure shows the mean of D(G(z)), the probability that the generated points are real. The first
-# discriminator learns to say
-# 0. The second one goes to 1/2: it can never be sure that a point is generated. The third one says 1: it has
-#    learned to be fooled. Its
-# L_G is almost 0, which looks like a perfect generator, and yet no point has moved.
+# discriminator learns to say zero. The second one goes to 1/2: it can never be sure that a point is
+# generated. The third one says one: it has learned to be fooled. Its loss L_G is almost zero, which looks
+# like a perfect generator, and yet no point has moved.
 
 # %%
 with tg.no_grad():

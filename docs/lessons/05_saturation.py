@@ -4,8 +4,8 @@
 # *About 20 minutes. You need: lessons 3 and 4.*
 #
 # In lesson 4 you saw that the generator learns from arrows, the gradients dL_G/dG(z). Now we ask how long
-# these arrows are. If the discriminator is too good, they can become so short that the generator stops to
-# learn. The choice of L_G decides this.
+# these arrows are. If the discriminator is too good, they can become so short that the generator stops
+# learning. The choice of L_G decides this.
 
 # %%
 import numpy as np
@@ -54,14 +54,15 @@ right.set(title="Size of the slope", xlabel="logit f")
 left.legend()
 right.legend()
 save(drawing, "lesson-5-costs")
+assert round(slopes["non-saturating"][0] / slopes["minimax"][0]) == 403
 
 # %% [markdown]
 # The left end of the right picture is what happens early in a training: G is bad, and D knows it. There f is
-# far below 0. The minimax slope is almost 0: this cost is *saturated*. Also the maximum-likelihood slope is
-# almost 0. The non-saturating slope is nearly -1, its full size.
+# far below 0. The minimax slope is almost 0: this cost is *saturated*. The maximum-likelihood slope is almost
+# 0, too. The non-saturating slope is nearly -1, its full size.
 #
-# How much shorter is the minimax arrow? D / (1 - D) = exp(f). So at f = -6 it is exp(6), about 403 times
-# shorter than the non-saturating one.
+# How much shorter is the minimax arrow? D / (1 - D) = exp(f). So at f = -6 the minimax arrow is exp(6), about
+# 403, times shorter than the non-saturating one.
 #
 # ## Same direction, other length
 # By the chain rule, the arrow of one example x is (slope at f) times (df/dx). The second factor does not
@@ -92,9 +93,9 @@ np.testing.assert_allclose(arrows["minimax"], arrows["non-saturating"] * np.exp(
 np.testing.assert_allclose(arrows["maximum likelihood"], arrows["minimax"] * (1 + np.exp(logits)), rtol=1e-3, atol=1e-6)
 
 # %% [markdown]
-# The second line uses exp(f) = D (1 + exp(f)). It says: where D is sure that an example is generated, exp(f)
-# is tiny, and the maximum-likelihood arrow is the minimax arrow. Where D is fooled, the maximum-likelihood
-# arrow is far longer.
+# The last line of this test uses exp(f) = D (1 + exp(f)). It says: where D is sure that an example is
+# generated, exp(f) is tiny, and the maximum-likelihood arrow is almost the minimax arrow. Where D is fooled,
+# the maximum-likelihood arrow is far longer.
 #
 # ## Watch the generator's gradient vanish
 # Now a real discriminator. G has random weights and does not move. D learns to tell its points from the data.
@@ -151,11 +152,10 @@ assert norms["non-saturating"][-1] > 100 * norms["minimax"][-1]
 # We start from this moment: D had 300 updates more than G. Then both learn, with the minimax cost or with the
 # non-saturating one. G uses plain gradient descent (SGD), so a short arrow means a small step. The figure
 # shows the distance between the means of the generated and the real points. With the minimax cost G hardly
-# moves at first.
+# moves at first. Its gradient is small but not 0, so it gets away later.
 #
-# An optimiser such as Adam divides the gradient by its own size. It hides a part of this problem, until the
-# gradients are so small that rounding and noise rule. It cannot change the *relative* weights of the examples
-# in a batch, which are the next point.
+# Adam divides each gradient by a mean of its recent sizes. So it hides a part of this problem. But it cannot
+# change how much each example of the batch counts. This is the next point.
 
 # %%
 head_start = D.state_dict()
@@ -203,8 +203,9 @@ assert effective["maximum likelihood"] < effective["minimax"] < effective["non-s
 assert effective["maximum likelihood"] < 40 and effective["non-saturating"] > 200
 
 # %% [markdown]
-# With maximum likelihood, few points that already fool D get nearly all the weight. The non-saturating cost
-# gives most weight to the points that are worst. This is one reason why it is the usual choice.
+# With maximum likelihood, a few points that already fool D get nearly all the weight. The non-saturating cost
+# gives most weight to the worst points. It is the usual choice, because its arrows are long at the start
+# (Goodfellow et al. 2014, section 3).
 #
 # ## What you know now
 # - The costs give the same directions and different lengths. The ratio of non-saturating to minimax is

@@ -96,12 +96,12 @@ assert np.mean(modes[len(modes) // 2:]) < 4
 # ## It does not stay where it is
 # The points are in one or two heaps, and the heaps move on. As soon as the generator makes only one kind of
 # point, the discriminator learns to refuse this kind. Then another place becomes the best one, and the
-# generator goes there. The game runs around in circles and does not end.
+# generator goes there. The game runs in circles and does not end.
 #
 # The upper picture shows the shares of the eight modes over time: one column is one moment. Below are the
-# losses. In lesson 3 a perfect generator had L_D = 2 log 2 = 1.386 and L_G = log 2 = 0.693. This generator
-# makes one eighth of the data, and its losses are near the same two numbers. **The losses do not show the
-# collapse.** You have to look at the samples.
+# losses. With a perfect generator the losses would be L_D = 2 log 2 = 1.386 and L_G = log 2 = 0.693, as in
+# lesson 3. This generator makes one or two of eight kinds of points at a time, and its losses are near the
+# same two numbers. **The losses do not show the collapse.** You have to look at the samples.
 
 # %%
 drawing, (upper, lower) = figure(1, 2, width=7, height=2.8)
@@ -123,9 +123,9 @@ assert abs(late[0] - 2 * np.log(2)) < 0.15 and abs(late[1] - np.log(2)) < 0.15
 
 # %% [markdown]
 # ## The reason, seen in the gradients
-# During the run we kept the arrows -dL_G/dG(z) of lesson 4. The discriminator looks at each point alone, and
-# its slope changes only slowly from place to place. So points in one heap get similar arrows, and the heap
-# moves as a whole. No arrow says "you are too many".
+# During the run we kept the arrows -dL_G/dG(z) of lesson 4. The discriminator looks at each point alone. If
+# its slope changes little over a heap, all points of the heap get similar arrows, and the heap moves as a
+# whole. No arrow says "you are too many".
 #
 # We measure it. The *own part* of the arrows is what is left when the mean arrow is taken away. Its share is
 # the norm of the own part divided by the norm of all arrows: 0 if all arrows are equal, 1 if they cancel and
@@ -160,7 +160,7 @@ save(drawing, "lesson-6-heap")
 # Suppose that D is fixed. Which points should the generator make, to get the smallest L_G = mean(-log
 # D(G(z)))? A mean is smallest if every term is smallest. So it should make the single point where D(x) is
 # largest, again and again. **A collapsed generator is the right answer to the question that a fixed
-# discriminator asks.** Only the changes of D, on which the generator does not count, drive it on. Lesson 7
+# discriminator asks.** It moves on only because D changes, and the generator does not count on that. Lesson 7
 # changes the question.
 #
 # ## What you know now

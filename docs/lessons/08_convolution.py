@@ -22,8 +22,8 @@ from tinygan.teaching.lessons import figure, save
 #
 #     y[i, j] = sum over a, b of  x[s i + a, s j + b] w[a, b]
 #
-# (Strictly, this is a *cross-correlation*: a convolution would turn w upside down. Programs for neural
-# networks call it convolution all the same.)
+# (Strictly, this is a *cross-correlation*. A convolution would first turn w by 180 degrees. In neural
+# networks the name convolution is used all the same.)
 #
 # Our x is a drawn picture of 28x28 pixels, and w finds vertical edges. `tg.conv2d` takes images of shape (N,
 # C, H, W), and weights of shape (C_out, C_in, kH, kW). Here all of N, C, C_out, C_in are 1.
@@ -65,8 +65,8 @@ print(f"x {X.shape}, w {W.shape} -> y {Y.shape}")
 # - **w**: w[a, b] gets the sum over i, j of g[i, j] x[s i + a, s j + b]. This is x, shifted by (a, b), times
 #   g.
 #
-# We take as g an image that is 1 at three places and 0 elsewhere. In the gradient of x you see the pattern w
-# three times.
+# We take as g an image with the values 1, 1 and -1 at three places, and 0 elsewhere. In the gradient of x you
+# see the pattern w three times, once with the other sign.
 
 # %%
 g = np.zeros(Y.shape[2:])
@@ -138,13 +138,13 @@ print(f"M has {M.size} entries; {np.count_nonzero(M)} are not 0, and these are t
 assert np.count_nonzero(M) == 16 * np.count_nonzero(w)
 
 # %% [markdown]
-# ## A pattern that nobody ordered
+# ## A chessboard that nobody wanted
 # A transposed convolution with stride 2 paints prints at a distance of 2 pixels. A print of 3x3 overlaps with
 # its neighbours, but not everywhere equally: some pixels are painted once, some twice, some four times. If
 # all numbers are 1, we can count. The result looks like a chessboard, and generators with such layers make
 # images with such patterns (Odena, Dumoulin and Olah 2016, "Deconvolution and checkerboard artifacts"). If
-# the size of the print is a multiple of the stride, all pixels inside are painted equally often. So DCGAN's
-# layers with 4x4 and stride 2 are better here than 3x3 and stride 2.
+# the size of the print is a multiple of the stride, all pixels inside are painted equally often. So 4x4 with
+# stride 2 is better here than 3x3 with stride 2. The DCGAN of tinygan has 4x4 with stride 2.
 
 # %%
 drawing, panels = figure(2)

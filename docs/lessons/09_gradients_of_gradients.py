@@ -5,8 +5,8 @@
 #
 # Sometimes a loss contains a gradient. To minimise it, we need the gradient of a gradient. GANs have two such
 # cases: **gradient penalties**, which keep the discriminator from becoming too steep, and **unrolling**,
-# which you saw in lesson 7. In this lesson you see what they do in the smallest GAN that there is, and which
-# mistake makes a penalty do nothing at all.
+# which you saw in lesson 7. In this lesson you see what they do in a very small GAN, and which mistake makes
+# a penalty do nothing at all.
 
 # %%
 import numpy as np
@@ -93,7 +93,7 @@ assert np.linalg.norm(with_r1[-1]) < 1e-6
 # ## Unrolling
 # Lesson 7's cure helps here, too. The generator looks at psi_K, the discriminator's weight after K more
 # updates, and these depend on theta. Each update psi <- psi - rate dL_D/dpsi contains a gradient. With
-# `create_graph=True` it is a function of theta that can be differentiated.
+# `create_graph=True` it can be differentiated with respect to theta.
 #
 # In lesson 7 the gradient had two parts. We run the game with both parts, and once more with psi_K as a
 # constant. In this small game, looking ahead already helps with psi_K as a constant, but both parts together
@@ -175,8 +175,8 @@ np.testing.assert_allclose(gradient_of_penalty(True)[1], difference, atol=1e-8)
 assert gradient_of_penalty(False)[0] == gradient_of_penalty(True)[0] and not gradient_of_penalty(False)[1].any()
 
 # %% [markdown]
-# One more thing is in this code: the *sum* of the logits. Its gradient with respect to the points has the
-# gradient of logit i in row i, because logit i depends on point i only. With batch normalisation or minibatch
+# Why does the code take the *sum* of the logits? Its gradient with respect to the points has the gradient of
+# logit i in row i, because logit i depends on point i only. With batch normalisation or minibatch
 # discrimination this is not true, so tinygan refuses penalties on such networks.
 #
 # ## The same on a network
@@ -233,7 +233,8 @@ assert norms[1.0][-1] < 0.5 * norms[0.0][-1] and norms[0.0][-1] > norms[0.0][100
 # ## What you know now
 # - A loss may contain gradients. `create_graph=True` makes them differentiable; without it they are
 #   constants.
-# - R1 makes the discriminator flat at the data, and the smallest GAN then converges. Unrolling helps as well.
+# - R1 makes the discriminator flat at the data, and our very small GAN then converges. Unrolling helps as
+#   well.
 # - This works because every vjp in tinygan is written in ops (lesson 2).
 #
 # This was the last lesson. `docs/house.md` shows where everything is in the code; `tinygan/gans/penalties.py`

@@ -33,8 +33,8 @@ class Lesson(NamedTuple):
         for place in PLACES:
             if (place / file).is_file():
                 return place / file
-        raise LessonError(f"lesson {self.number}: its script {file} should be in {' or '.join(map(str, PLACES))}, and is not: "
-                          "install tinygan again")
+        places = " or ".join(map(str, PLACES))
+        raise LessonError(f"lesson {self.number}: its script {file} should be in {places}, and is not: install tinygan again")
 
     @property
     def title(self) -> str:
