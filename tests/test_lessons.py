@@ -154,28 +154,35 @@ def test_a_loop_and_a_crash_end_only_themselves(tmp_path, capfd):
                     "def neuron_gradients(w, x, b, t): os._exit(3)\ndef twice(w, x): return 1 / 0\n"
                     "if __name__ == '__main__': raise SystemExit('not run')\n")
     with pytest.raises(SystemExit) as stopped:
-        main(["lesson", "check", "1", str(file), "--seconds", "2"])
+        main(["lesson", "check", "1", str(file), "--seconds", "5"])
     out, err = capfd.readouterr()
     assert stopped.value.code == 1 and "hello" in err and "hello" not in out
     loop, crash, division, total = out.splitlines()
-    assert loop == ("sigmoid_vjp: not right yet. sigmoid_vjp did not end within 2 seconds. Is there an endless loop? "
+    assert loop == ("sigmoid_vjp: not right yet. sigmoid_vjp did not end within 5 seconds. Is there an endless loop? "
                     "(--seconds gives it more.)")
     assert crash == "neuron_gradients: not right yet. neuron_gradients ended the process that runs it (exit status 3)."
     assert division == "twice: not right yet. twice raised ZeroDivisionError in line 6: division by zero"
     assert total == "0 of 3 right"
 
 
+def test_a_thread_of_the_answers_does_not_keep_the_check(tmp_path):
+    file = tmp_path / "my_answer.py"
+    file.write_text(model_answers(1).read_text(encoding="utf-8") + "\nimport threading, time\n"
+                    "threading.Thread(target=time.sleep, args=(600,)).start()\n")
+    assert [result.wrong for result in check(1, file, seconds=300)] == [None] * 3
+
+
 @pytest.mark.parametrize(("text", "message"), [
     ("def sigmoid_vjp(g, y)\n", r"my_answer\.py cannot be run: SyntaxError in line 1: "),
     ("import tinygan\nx = missing_name\n", r"cannot be run: NameError in line 2: name 'missing_name' is not defined"),
-    ("while True: pass\n", r"my_answer\.py itself did not end within 2 seconds, before any exercise was checked"),
+    ("while True: pass\n", r"my_answer\.py itself did not end within 5 seconds, before any exercise was checked"),
     ("import os\nos._exit(4)\n", r"my_answer\.py ended the process that runs it \(exit status 4\)"),
 ])
 def test_a_file_that_cannot_be_run(tmp_path, text, message):
     file = tmp_path / "my_answer.py"
     file.write_text(text)
     with pytest.raises(LessonError, match=message):
-        check(1, file, seconds=2)
+        check(1, file, seconds=5)
 
 
 @pytest.mark.parametrize(("arguments", "message"), [
@@ -233,7 +240,7 @@ def test_algorithm_1_takes_at_most_60_lines():
 
 def test_a_missing_script_is_an_error(monkeypatch, tmp_path):
     monkeypatch.setattr(catalogue, "PLACES", (tmp_path,))
-    with pytest.raises(LessonError, match=r"lesson 1: its script 01_one_neuron\.py should be in .*, and is not"):
+    with pytest.raises(LessonError, match=r"lesson 1: its script 01_one_neuron\.py should be in .*: install"):
         _ = lesson(1).title
 
 

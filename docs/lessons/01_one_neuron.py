@@ -8,8 +8,8 @@
 # you do it by hand for one neuron, and then compare with tinygan.
 #
 # Run this file as a script (`python 01_one_neuron.py my-folder`), or cell by cell in an editor or notebook.
-# The figures go into the folder that you name, or into `lesson-output`. Every claim in the text is tested by
-# an `assert` below it.
+# The figures go into the folder that you name, or into `lesson-output`. What the text claims is tested by the
+# `assert`s below it.
 
 # %%
 import numpy as np

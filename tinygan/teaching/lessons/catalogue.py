@@ -34,7 +34,7 @@ class Lesson(NamedTuple):
             if (place / file).is_file():
                 return place / file
         places = " or ".join(map(str, PLACES))
-        raise LessonError(f"lesson {self.number}: its script {file} should be in {places}, and is not: install tinygan again")
+        raise LessonError(f"lesson {self.number}: its script {file} should be in {places}: install tinygan again")
 
     @property
     def title(self) -> str:

@@ -49,7 +49,7 @@ def _run(number: int, file: Path, names: list[str], seconds: float) -> list[Resu
     with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, encoding="utf-8") as process:
         try:
             events = _events(process)
-            while True:
+            while len(results) < len(names):
                 event = events.get(timeout=limit)
                 if event is None:
                     break
@@ -61,6 +61,8 @@ def _run(number: int, file: Path, names: list[str], seconds: float) -> list[Resu
                     results.append(Result(event["name"], event["wrong"]))
                     now = None
         except queue.Empty:
+            if now is None:
+                raise LessonError(f"the process that checks {file.name} did not start within {_START:g} seconds") from None
             if not now:
                 raise LessonError(f"{file.name} itself did not end within {seconds:g} seconds, before any exercise was "
                                   "checked (--seconds gives it more)") from None
