@@ -6,6 +6,7 @@ from setuptools import find_packages, setup
 TEST = ["pytest>=8", "pytest-xdist>=3.6", "hypothesis>=6.100", "threadpoolctl>=3.5",
         "nvidia-cuda-nvrtc>=13; sys_platform != 'darwin'"]
 ORACLE = ["torch>=2.4"]
+LESSONS = "tinygan.teaching.lessons.texts"
 
 setup(
     name="tinygan",
@@ -16,7 +17,8 @@ setup(
     license="MIT",
     license_files=["LICENSE"],
     python_requires=">=3.11",
-    packages=find_packages(include=["tinygan", "tinygan.*"]),
+    packages=[*find_packages(include=["tinygan", "tinygan.*"]), LESSONS],
+    package_dir={LESSONS: "docs/lessons"},  # an installed tinygan has the lessons' scripts, too
     package_data={"tinygan": ["py.typed", "kernels/cuda/**/*.cu", "kernels/cuda/**/*.cuh", "kernels/cuda/**/*.hpp",
                               "teaching/web/*"]},
     install_requires=[

@@ -87,6 +87,7 @@ def _parser() -> argparse.ArgumentParser:
     command.set_defaults(action=actions.architecture)
 
     _add_commands_that_look(commands)
+    _add_lessons(commands)
     return parser
 
 
@@ -115,6 +116,25 @@ def _add_commands_that_look(commands: Any) -> None:
 
     command = commands.add_parser("gradcheck", help="check the gradients of the ops, first and second order")
     command.set_defaults(action=actions.gradcheck)
+
+
+def _add_lessons(commands: Any) -> None:
+    command = commands.add_parser("lesson", help="list the lessons, show one, check your answers to its exercises")
+    lessons = command.add_subparsers(required=True, metavar="WHAT")
+
+    command = lessons.add_parser("list", help="the lessons' numbers and titles")
+    command.set_defaults(action=actions.list_lessons)
+
+    command = lessons.add_parser("show", help="where a lesson's script is, and its exercises")
+    command.add_argument("lesson", type=count, metavar="NUMBER", help="the lesson's number")
+    command.set_defaults(action=actions.show_lesson)
+
+    command = lessons.add_parser("check", help="check a file with your answers to a lesson's exercises")
+    command.add_argument("lesson", type=count, metavar="NUMBER", help="the lesson's number")
+    command.add_argument("answers", type=Path, metavar="FILE", help="a Python file that defines what the exercises ask for")
+    command.add_argument("--seconds", type=positive, default=60.0, metavar="S",
+                         help="how long each exercise may take (default: 60)")
+    command.set_defaults(action=actions.check_lesson)
 
 
 def _add_label(command: argparse.ArgumentParser, default: str) -> None:

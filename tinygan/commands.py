@@ -1,8 +1,8 @@
 """What the commands of `tinygan` do, each given its parsed flags. (`cli.py` has the flags; `training.py` trains.)"""
 from __future__ import annotations
 
-__all__ = ["CANDIDATES", "architecture", "classifier", "evaluate", "explain", "gradcheck", "info", "interpolate", "sample",
-           "traverse"]
+__all__ = ["CANDIDATES", "architecture", "check_lesson", "classifier", "evaluate", "explain", "gradcheck", "info",
+           "interpolate", "list_lessons", "sample", "show_lesson", "traverse"]
 
 import argparse
 import sys
@@ -286,3 +286,32 @@ def _note_weights(gan: TrainableGAN, raw: bool) -> None:
 
 def _titled(*parts: str) -> str:
     return ", ".join(filter(None, parts))
+
+
+def list_lessons(parsed: argparse.Namespace) -> None:
+    """`tinygan lesson list`: the lessons' numbers and titles."""
+    from .teaching.lessons import LESSONS
+
+    for lesson in LESSONS:
+        print(f"{lesson.number}  {lesson.title}")
+
+
+def show_lesson(parsed: argparse.Namespace) -> None:
+    """`tinygan lesson show NUMBER`: where its script is, and its exercises."""
+    from .teaching.lessons import lesson
+
+    shown = lesson(parsed.lesson)
+    print(f"Lesson {shown.number}: {shown.title}\n{shown.path}\n\n{shown.exercises_text()}")
+
+
+def check_lesson(parsed: argparse.Namespace) -> None:
+    """`tinygan lesson check NUMBER FILE`: which answers are right. The exit status is 1 if one is not."""
+    from .teaching.lessons import check
+
+    results = check(parsed.lesson, parsed.answers, parsed.seconds)
+    for result in results:
+        print(f"{result.name}: " + ("right" if result.wrong is None else f"not right yet. {result.wrong}"))
+    right = sum(result.wrong is None for result in results)
+    print(f"{right} of {len(results)} right")
+    if right < len(results):
+        raise SystemExit(1)
