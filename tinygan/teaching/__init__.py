@@ -1,1 +1,2 @@
 """Seeing backpropagation at work: the lessons (`lessons/`)."""
+__all__ = ["lessons"]
