@@ -83,7 +83,7 @@ for step in range(1, STEPS + 1):
             surfaces.append(tg.sigmoid(discriminator(plane)).numpy().reshape(len(side), len(side)))
 
 drawing, panels = figure(6, width=2.4, height=2.6, sharex=True, sharey=True)
-for axes, step in zip(panels, (100, 300, 500, 700, 900, 1000), strict=True):
+for axes, step in zip(panels, (500, 600, 700, 800, 900, 1000), strict=True):
     axes.plot(*real.T, ".", color="lightgrey", markersize=2)
     axes.plot(*looks[step].T, ".", markersize=3)
     axes.set(title=f"step {step}", xlim=(-3.5, 3.5), ylim=(-3.5, 3.5), aspect="equal")
@@ -94,14 +94,14 @@ assert np.mean(modes[len(modes) // 2:]) < 3
 
 # %% [markdown]
 # ## It does not stay where it is
-# The points are in one or two heaps, and the heaps move on. As soon as the generator makes only one kind of
-# point, the discriminator learns to refuse this kind. Then another place becomes the best one, and the
-# generator goes there. The game runs in circles and does not end.
+# Most of the time the points are in one heap, and the heap moves on. As soon as the generator makes only one
+# kind of point, the discriminator learns to refuse this kind. Then another place becomes the best one, and
+# the generator goes there. The game runs in circles and does not end.
 #
 # The upper picture shows the shares of the eight modes over time: one column is one moment. Below are the
 # losses. With a perfect generator the losses would be L_D = 2 log 2 = 1.386 and L_G = log 2 = 0.693, as in
-# lesson 3. This generator makes one or two of eight kinds of points at a time, and its losses are near the
-# same two numbers. **The losses do not show the collapse.** You have to look at the samples.
+# lesson 3. This generator makes few of the eight kinds of points at a time, and its losses are near the same
+# two numbers. **The losses do not show the collapse.** You have to look at the samples.
 
 # %%
 drawing, (upper, lower) = figure(1, 2, width=7, height=2.8)
@@ -132,7 +132,7 @@ assert abs(late[0] - 2 * np.log(2)) < 0.15 and abs(late[1] - np.log(2)) < 0.15
 # get nearly the same arrow, and the heap moves as a whole. We measure it. The *own part* of the arrows is
 # what is left when the mean arrow is taken away. Its share is the norm of the own part divided by the norm of
 # all arrows: 0 if all arrows are equal, 1 if they cancel. The figure shows the moment with the smallest
-# share. At other moments the heap has arrived, and the arrows point to its middle.
+# share. At other moments the arrows differ more.
 
 # %%
 heap = gan.sample(500)
