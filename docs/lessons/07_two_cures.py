@@ -30,8 +30,8 @@ from tinygan.teaching.lessons import figure, save
 # of absolute values. This number is near 1 if the others are near, and near 0 if they are far away. It is
 # done for several projections. So the discriminator can learn "many equal points: generated".
 #
-# In the figure, both cures reach all eight modes, and the plain GAN does not. (After 900 steps many points
-# still lie between the modes. The game is not finished.)
+# In the figure, both cures spread the points over the modes, and the plain GAN does not. (After 900 steps
+# many points still lie between the modes. The game is not finished.)
 
 # %%
 key = Key(0)
