@@ -22,16 +22,16 @@ from tinygan.teaching.lessons import figure, save
 
 # %% [markdown]
 # ## The same game three times
-# Data, generator, optimisers and learning rates are those of lesson 6. `UnrolledGAN` with `unroll_steps=0` is
-# the plain GAN.
+# Data and networks are those of lesson 6. The generator learns ten times as fast as the discriminator (in
+# lesson 6 it was thirty times). `UnrolledGAN` with `unroll_steps=0` is the plain GAN.
 #
 # The layer `MinibatchDiscrimination` takes the features h_i of every point, and projects them to a few
 # numbers m_i. It appends to h_i the mean over the other points j of exp(-|m_i - m_j|), where |.| is the sum
 # of absolute values. This number is near 1 if the others are near, and near 0 if they are far away. It is
 # done for several projections. So the discriminator can learn "many equal points: generated".
 #
-# In the figure, both cures reach all eight modes, and the plain GAN does not. (After 900 steps many points
-# still lie between the modes. The game is not finished.)
+# In the figure, both cures spread the points over the modes, and the plain GAN does not. (After 900 steps
+# many points still lie between the modes. The game is not finished.)
 
 # %%
 key = Key(0)
@@ -86,7 +86,7 @@ panels[3].legend()
 save(drawing, "lesson-7-three-games")
 
 late = {name: np.mean(found[-10:]) for name, found in modes.items()}
-assert late["plain"] < 4 and late["minibatch discrimination"] > 6 and late["5 updates ahead"] > 6
+assert late["plain"] < 5 and late["minibatch discrimination"] > 6 and late["5 updates ahead"] > 6
 
 # %% [markdown]
 # ## Cure 1: points hear about each other

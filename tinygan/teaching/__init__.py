@@ -1,5 +1,5 @@
-"""What a run shows of its own training: recordings, the tape of a computation, and the sections of the page that explains a
-run."""
+"""Seeing backpropagation at work: recordings of a run, the tape of a computation, the page that explains a run, and the
+lessons (`lessons/`)."""
 from __future__ import annotations
 
 __all__ = ["Recorder", "Trace", "explain", "trace"]

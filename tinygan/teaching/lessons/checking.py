@@ -45,7 +45,8 @@ def check(number: int, file: Path, seconds: float = SECONDS) -> list[Result]:
 def _run(number: int, file: Path, names: list[str], seconds: float) -> list[Result]:
     """The results of one process: of all exercises that are left, or of those up to one that it did not survive."""
     command = [sys.executable, "-m", f"{__package__}.running", str(number), str(file), *names]
-    results, now, limit = [], None, _START
+    results: list[Result] = []
+    now, limit = None, _START
     with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, encoding="utf-8") as process:
         try:
             events = _events(process)
