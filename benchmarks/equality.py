@@ -19,7 +19,7 @@ GRADIENT_TOLERANCE = 1e-8  # relative L2, float64, parameter by parameter
 LOSS_TOLERANCE = 1e-4  # relative, float32
 ROUNDING_TOLERANCE = 1e-2  # relative L2, float32 against float64, parameter by parameter
 MOVE_TOLERANCE = 1e-2  # of the learning rate
-SIZE_TOLERANCE = 10.0  # a step's gradient has other noise: it may be so many times as large, or as small
+SIZE_TOLERANCE = 10.0  # a step has other noise: a player's gradients may be so many times as large, or as small
 VANISHING = 1e-12  # relative to the network's largest gradient, float64: a critic's last bias has no influence
 GROUPS = {
     "discriminator": "discriminator gradients", "generator": "generator gradients", "statistics": "running statistics",
@@ -108,21 +108,28 @@ def check_rounding(evidence: Evidence) -> float:
 def check_moves(evidence: Evidence, adam: Adam) -> None:
     """Raise DifferentWorkError unless Adam's first update has moved the parameters as it should: a gradient g moves its
     parameter by lr * |g| / (|g| + eps), which is the learning rate unless g is tiny. g is the gradient of the step itself,
-    whose second moment is (1 - b2) g^2. The step had other noise than the gradients of `evidence`, so g must be only about
-    as large as these."""
+    whose second moment is (1 - b2) g^2. The step had other noise than the gradients of `evidence`: so no parameter's g may
+    be 0 if its gradient there is not, and all of a player's must be about as large as these."""
+    squares: dict[str, list[float]] = {}
     for path, move in evidence.moves.items():
         player, _, name = path.partition(".")
         if name in vanishing(getattr(evidence.double, player)):
             continue
         sizes = np.sqrt(evidence.moments[path].astype(np.float64) / (1 - adam.betas[1]))
         size, usual = (float(np.linalg.norm(g)) for g in (sizes, getattr(evidence.double, player)[name]))
-        if not usual / SIZE_TOLERANCE <= size <= usual * SIZE_TOLERANCE:
+        if not size > 0:
             raise DifferentWorkError(f"{evidence.name}: the gradient of {path} in its first training step has the norm "
                                      f"{size:.3g}; on other noise it has {usual:.3g}")
+        squares.setdefault(player, []).append(size**2)
         expected = adam.lr * float(np.median(sizes / (sizes + adam.eps)))
         if not abs(move - expected) <= MOVE_TOLERANCE * adam.lr:
             raise DifferentWorkError(f"{evidence.name}: its first training step moved {path} by {move:.3g} (median); Adam "
                                      f"moves it by {expected:.3g}")
+    for player, found in squares.items():
+        size, usual = sum(found) ** 0.5, float(np.sqrt(sum((g**2).sum() for g in getattr(evidence.double, player).values())))
+        if not usual / SIZE_TOLERANCE <= size <= usual * SIZE_TOLERANCE:
+            raise DifferentWorkError(f"{evidence.name}: the gradients of the {player} in its first training step have the "
+                                     f"norm {size:.3g}; on other noise they have {usual:.3g}")
 
 
 def compare(reference: Evidence, other: Evidence) -> dict[str, float]:

@@ -4,8 +4,8 @@ It is the time of the step's matrix products, as tinygan's algorithms execute th
 for a product of 1024 x 1024 x 1024, plus the time that the bytes of Adam's pass take at the rate of a large copy. Everything
 else (activations, batch norm, noise, losses, moving what the products read and write) counts as nothing.
 
-With penalties, a discriminator of piecewise linear layers has two passes more, and the products of its slopes count: see
-`passes`. Interpolation between sizes counts as nothing.
+With penalties, the products of the slopes of a discriminator of piecewise linear layers count too: see `passes`.
+Interpolation between sizes counts as nothing.
 
 A step is one round of Algorithm 1 (Goodfellow et al. 2014): an update of the discriminator on N real and N generated images,
 then one of the generator on N images.
@@ -48,26 +48,32 @@ class Pass(NamedTuple):
     """Which layers are computed forward: "none", "all", or all "but the last" one."""
 
 
-def slopes(batches: int) -> tuple[Pass, ...]:
-    """What the slopes of so many batches of images cost that have been through the discriminator: the gradients by its
-    inputs, whose own way back is a pass forward, with gradients of the weights. (The scores are not needed again.)"""
-    return (Pass("discriminator", batches, False, "all", forward="none"),
-            Pass("discriminator", batches, True, "none", forward="but the last"))
+def judged(batches: int, slopes: bool) -> tuple[Pass, ...]:
+    """The discriminator's update on so many batches of images. With slopes, which R1 and R2 take at these images, the pass
+    back goes on to the images, and there is one pass forward more (see `tinygan.fusion.slopes`)."""
+    if not slopes:
+        return (Pass("discriminator", batches, True, "but the first"),)
+    return (Pass("discriminator", batches, True, "all"),
+            Pass("discriminator", batches, False, "none", forward="but the last"))
+
+
+SLOPES_ELSEWHERE = (Pass("discriminator", 1, False, "all"),
+                    Pass("discriminator", 1, True, "none", forward="but the last"))
+"""The slopes that WGAN-GP takes between the images: forward, the gradients by its inputs, and their own way back, which is a
+pass forward with gradients of the weights."""
 
 
 def passes(model: Model) -> tuple[Pass, ...]:
-    """All passes of a training step. Where nothing but the slopes is wanted, the first pass is only forward: leaky ReLU has
-    no second derivative."""
+    """All passes of a training step. Leaky ReLU has no second derivative, so slopes need no second pass back."""
     penalties = dict(model.penalties)
-    both = penalties.keys() & {"r1", "r2"}
+    watched = len(penalties.keys() & {"r1", "r2"})  # batches at which slopes are taken: real, generated images
     return (
         Pass("generator", 1, False, "none"),  # the generated images for the discriminator's update
-        Pass("discriminator", 2, True, "but the first"),
+        *judged(watched, slopes=True), *judged(2 - watched, slopes=False),
         Pass("generator", 1, True, "but the first"),
         Pass("discriminator", 1, False, "all"),  # on the way back to the generator
         *([Pass("discriminator", 1, False, "none")] if model.cost == "relativistic" else []),  # real images beside them
-        *(slopes(len(both)) if both else ()),
-        *([Pass("discriminator", 1, False, "none"), *slopes(1)] if "gradient-penalty" in penalties else []),
+        *(SLOPES_ELSEWHERE if "gradient-penalty" in penalties else ()),
     )
 
 

@@ -255,7 +255,10 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     path = Path(options.json)
     for seed in range(options.first_seed, options.first_seed + options.seeds):
         if not any(row["seed"] == seed and same(row, options) for row in read(path, options.experiment)["rows"]):
-            harness.add_row(path, options.experiment, {**train(options, seed), "commit": info["commit"]})
+            row = {**train(options, seed), "commit": info["commit"]}
+            result = read(path, options.experiment)  # read again, because another process may have added rows
+            result["rows"].append(row)
+            harness.write_json(path, result)
     return read(path, options.experiment)
 
 

@@ -180,6 +180,10 @@ def test_equality_check_knows_how_far_a_tiny_gradient_moves_a_weight(bench: Any)
     with pytest.raises(bench.harness.DifferentWorkError, match=r"gradient of generator\.0\.weight in its first .* norm 0; on"):
         still = {path: np.zeros_like(g) for path, g in tiny.moments.items()}
         bench.equality.check_moves(evidence(bench, moments=still, moves={"generator.0.weight": 0.0}), bench.models.Adam())
+    with pytest.raises(bench.harness.DifferentWorkError, match=r"gradients of the generator in its first .*; on other noise"):
+        larger = {path: 1e4 * g for path, g in tiny.moments.items()}
+        bench.equality.check_moves(evidence(bench, double=tiny.double, moments=larger,
+                                            moves={"generator.0.weight": 2e-4 * 100 / 101}), bench.models.Adam())
 
 
 def test_equality_check_names_running_statistics_that_differ(bench: Any) -> None:
