@@ -231,7 +231,7 @@ def test_a_run_is_resumed_bit_for_bit(runs: VariantRuns, run: Path, tmp_path: Pa
 
 
 def test_a_run_on_a_device_is_that_of_the_cpu(other_device: str, runs: VariantRuns, tmp_path: Path) -> None:
-    runs.check_device(other_device, tmp_path, "--limit-train", 12)  # three steps an epoch
+    runs.check_device(other_device, tmp_path, "--limit-train", 8)  # two steps an epoch
 
 
 def test_the_example_and_the_command_are_the_same_run(runs: VariantRuns, run: Path, tmp_path: Path,
