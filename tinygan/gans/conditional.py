@@ -5,7 +5,7 @@ two discriminators differ in where they use y:
 
     input        D(x, y): y is an additional input (Mirza and Osindero 2014, "Conditional generative adversarial nets")
     projection   v . phi(x) + y^T V phi(x) + bias: y selects a row of V, onto which the features phi(x) are projected
-                 (Miyato and Koyama 2018, "cGANs with projection discriminator", equation 4)
+                 (Miyato and Koyama 2018, "cGANs with projection discriminator")
 
 In an update, generated images have the labels of the real images beside them. So their classes are as frequent.
 """

@@ -101,8 +101,8 @@ COSTS = {cost.name: cost for cost in (
     Cost("hinge", _hinge_d, _towards_real, "mean(max(0, 1 - r)) + mean(max(0, 1 + f))", "-mean(f)",
          'Lim and Ye 2017, "Geometric GAN"; Miyato et al. 2018, "Spectral normalization", equations 16 and 17'),
     Cost("relativistic", _relativistic_d, _relativistic_g, "mean(softplus(f - r))", "mean(softplus(r - f))",
-         'Jolicoeur-Martineau 2019, "The relativistic discriminator" (RpGAN); Huang et al. 2024, "The GAN is dead", '
-         "section 2", pairs=True),
+         'Jolicoeur-Martineau 2019, "The relativistic discriminator" (there RGAN, later RpGAN); Huang et al. 2024, '
+         '"The GAN is dead", section 2.2', pairs=True),
 )}
 """The games by name."""
 

@@ -1,5 +1,5 @@
 """DiscoGAN (Kim, Cha, Kim, Lee, Kim 2017, "Learning to discover cross-domain relations with generative adversarial
-networks", sections 2.2 and 2.3): translation between two domains A and B, learnt from unpaired images.
+networks", sections 2.3 and 2.4): translation between two domains A and B, learnt from unpaired images.
 
 The generator G_AB makes images of B from images of A, and G_BA goes back. D_A and D_B each tell the real images of a domain
 from translated ones. Both generators together minimise
@@ -257,8 +257,8 @@ def discogan_networks(shape_a: tuple[int, int, int], shape_b: tuple[int, int, in
                       ) -> tuple[nn.Module, nn.Module, nn.Module | None, nn.Module]:
     """g_ab, g_ba, d_a and d_b for images (C, 28, 28) in [-1, 1]; d_a is None if that reconstruction has none.
 
-    A generator is an encoder and a decoder (section 3.1), here of two strided and two transposed convolutions, 28 -> 14 -> 7
-    -> 14 -> 28. A discriminator is DCGAN's. width: channels at 14 x 14; there are twice as many at 7 x 7. d_norm: as
+    A generator is an encoder and a decoder, as in the paper, here of two strided and two transposed convolutions, 28 -> 14
+    -> 7 -> 14 -> 28. A discriminator is DCGAN's. width: channels at 14 x 14; there are twice as many at 7 x 7. d_norm: as
     for `dcgan_networks`. bottleneck: if not 0, the encoder ends in a vector of so many numbers, from which the decoder
     begins. Without it, a pixel of a translation depends only on the pixels near it, so that nothing can be moved far. Raises
     ValueError for other sizes.
