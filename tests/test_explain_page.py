@@ -175,6 +175,16 @@ def test_ahead_says_why_it_is_absent(pages, tmp_path):
     assert isinstance(found := ahead.build(Run(tmp_path / "moved")), Absent) and "data" in found.reason
 
 
+def test_data_that_have_moved_are_named(tmp_path):
+    """`tinygan explain RUN --data-dir DIR`: with the data, the sections that need them are there."""
+    train("vanilla", tmp_path / "run", digits(tmp_path), epochs=1)
+    moved = (tmp_path / "squares.npz").rename(tmp_path / "elsewhere.npz")
+    assert cli.main(["explain", str(tmp_path / "run")]) == 0
+    assert "--data-dir" in content(tmp_path / "run" / "explain.html")["sections"]["tape"]["absent"]
+    assert cli.main(["explain", str(tmp_path / "run"), "--data-dir", str(moved)]) == 0
+    assert content(tmp_path / "run" / "explain.html")["sections"]["tape"]["rounds"]
+
+
 # In a browser
 
 

@@ -103,6 +103,7 @@ def _add_commands_that_look(commands: Any) -> None:
     command = commands.add_parser("explain", help="write a page that shows how a run learnt")
     command.add_argument("run", type=Path, metavar="RUN", help="the run's folder")
     command.add_argument("--out", type=Path, metavar="FILE", help="an .html file (default: RUN/explain.html)")
+    command.add_argument("--data-dir", metavar="DIR", help="the run's images (default: where they were)")
     command.set_defaults(action=actions.explain)
 
     command = commands.add_parser("classifier", help="train the classifier of digits that `evaluate` uses")

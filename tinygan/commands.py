@@ -174,7 +174,7 @@ def explain(parsed: argparse.Namespace) -> None:
     out = parsed.out or parsed.run / "explain.html"
     if out.suffix.lower() not in (".html", ".htm"):
         raise RunError(f"--out {out}: expected a name that ends in .html")
-    written = write_page(parsed.run, out)
+    written = write_page(parsed.run, out, data_dir=parsed.data_dir)
     print(f"{written}: {written.stat().st_size / 1e6:.1f} MB, open it in a browser")
     if not any((parsed.run / "recording").glob("*.safetensors")):
         print("Note: this run was trained without --record, so the page shows its last state only.", file=sys.stderr)

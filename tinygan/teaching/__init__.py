@@ -12,8 +12,9 @@ from .recorder import Recorder
 from .tape import Trace, trace
 
 
-def explain(run: str | os.PathLike[str], out: str | os.PathLike[str] | None = None, gan: Any = None) -> Path:
+def explain(run: str | os.PathLike[str], out: str | os.PathLike[str] | None = None, gan: Any = None,
+            data_dir: str | None = None) -> Path:
     """Write the page that explains a run: see `teaching.page`, which is loaded at the first use."""
     from . import page
 
-    return page.explain(run, out, gan)
+    return page.explain(run, out, gan, data_dir)

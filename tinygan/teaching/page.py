@@ -47,13 +47,14 @@ SCRIPTS = ("core", "pictures", "plane", "signal", "costs", "flow", "graph", "tap
 """The files of `web/` that draw, in the order in which they are loaded."""
 
 
-def explain(run: str | os.PathLike[str], out: str | os.PathLike[str] | None = None, gan: Any = None) -> Path:
+def explain(run: str | os.PathLike[str], out: str | os.PathLike[str] | None = None, gan: Any = None,
+            data_dir: str | None = None) -> Path:
     """Write the page that explains the run in that folder. Returns its path.
 
-    out: the page (default: `explain.html` in the run's folder). gan: as for `training.open_run`. Raises RunError if the run
-    cannot be opened. Nothing of the run changes.
+    out: the page (default: `explain.html` in the run's folder). gan: as for `training.open_run`. data_dir: where the run's
+    data are (default: where they were). Raises RunError if the run cannot be opened. Nothing of the run changes.
     """
-    opened = Run(run, gan)
+    opened = Run(run, gan, data_dir)
     target = opened.path / "explain.html" if out is None else Path(out).expanduser()
     sections: dict[str, Any] = {}
     for section in SECTIONS:

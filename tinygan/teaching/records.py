@@ -88,11 +88,13 @@ class Run:
 
     path: the folder. config: its `config.json`. settings: those of its variant, or None for a program's own. gan: with the
     state of the checkpoint; a section may compute with it, but must leave it as it is (`updates.unchanged`). history: the
-    columns by name. records: see `read_records`. gan, in the arguments: as for `training.open_run`.
+    columns by name. records: see `read_records`. gan, in the arguments: as for `training.open_run`. data_dir: where the run's
+    data are (default: where they were).
     """
 
-    def __init__(self, path: str | os.PathLike[str], gan: Any = None) -> None:
+    def __init__(self, path: str | os.PathLike[str], gan: Any = None, data_dir: str | None = None) -> None:
         self.path = Path(path).expanduser()
+        self._data_dir = data_dir
         self.gan: Any
         self.gan, self.config, self.history = open_run(self.path, gan)
         self.records = read_records(self.path / "recording")
@@ -123,7 +125,7 @@ class Run:
     @cached_property
     def _dataset(self) -> Dataset | Absent:
         try:
-            return run_data(self.path, self.config)
+            return run_data(self.path, self.config, self._data_dir)
         except (RunError, DataError, OSError) as error:
             return Absent(str(error))
 
