@@ -88,8 +88,8 @@ class Run:
 
     path: the folder. config: its `config.json`. settings: those of its variant, or None for a program's own. gan: with the
     state of the checkpoint; a section may compute with it, but must leave it as it is (`updates.unchanged`). history: the
-    columns by name. records: see `read_records`. gan, in the arguments: as for `training.open_run`. data_dir: where the run's
-    data are (default: where they were).
+    columns by name. records: see `read_records`. gan, in the arguments: as for `training.open_run`. data_dir: where the
+    run's data are (default: where they were).
     """
 
     def __init__(self, path: str | os.PathLike[str], gan: Any = None, data_dir: str | None = None) -> None:
