@@ -198,7 +198,7 @@ def arguments(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--variants", nargs="+", choices=training.VARIANTS, default=list(training.VARIANTS))
     parser.add_argument("--seeds", type=harness.count, default=3)
-    parser.add_argument("--epochs", type=harness.count, default=2, help="passes over the images, see above (default: 2)")
+    parser.add_argument("--epochs", type=harness.count, default=4, help="passes over the images, see above (default: 4)")
     parser.add_argument("--batch-size", type=harness.count, default=64)
     parser.add_argument("--limit-train", type=harness.count, help="use only the first N images")
     parser.add_argument("--speed", action="store_true", help="measure speed and memory instead of training")
