@@ -98,6 +98,12 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--out", type=Path, metavar="FILE", help="an .html file (default: RUN/explain.html)")
     command.set_defaults(action=actions.explain)
 
+    command = commands.add_parser("play", help="play with a small GAN in the browser, one update or one op at a time")
+    command.add_argument("--port", type=Kind(int, lambda n: 0 <= n < 65536, "a whole number from 0 to 65535"), default=0,
+                         metavar="N", help="(default: a free one)")
+    command.add_argument("--no-browser", action="store_true", help="only print the page's address")
+    command.set_defaults(action=actions.play)
+
     command = commands.add_parser("classifier", help="train the classifier of digits that `evaluate` uses")
     command.add_argument("--data-dir", metavar="DIR", help="the digits (default: as in training)")
     command.set_defaults(action=actions.classifier)

@@ -1,8 +1,8 @@
 """What the commands of `tinygan` do, each given its parsed flags. (`cli.py` has the flags; `training.py` trains.)"""
 from __future__ import annotations
 
-__all__ = ["CANDIDATES", "architecture", "classifier", "evaluate", "explain", "gradcheck", "info", "interpolate", "sample",
-           "traverse"]
+__all__ = ["CANDIDATES", "architecture", "classifier", "evaluate", "explain", "gradcheck", "info", "interpolate", "play",
+           "sample", "traverse"]
 
 import argparse
 import sys
@@ -178,6 +178,13 @@ def explain(parsed: argparse.Namespace) -> None:
     print(f"{written}: {written.stat().st_size / 1e6:.1f} MB, open it in a browser")
     if not any((parsed.run / "recording").glob("*.safetensors")):
         print("Note: this run was trained without --record, so the page shows its last state only.", file=sys.stderr)
+
+
+def play(parsed: argparse.Namespace) -> None:
+    """`tinygan play`: the playground, until Ctrl-C."""
+    from .teaching.play import serve
+
+    serve(parsed.port, browser=not parsed.no_browser)
 
 
 def classifier(parsed: argparse.Namespace) -> None:
