@@ -1,7 +1,7 @@
 """One game that is being played: moves forward, one update or one round at a time, and back to any earlier move."""
 from __future__ import annotations
 
-__all__ = ["MOVES", "Bye", "Engine", "MoveError"]
+__all__ = ["MOST_MOVES", "MOVES", "Bye", "Engine", "MoveError"]
 
 from collections.abc import Collection
 from typing import Any

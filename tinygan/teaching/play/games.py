@@ -225,13 +225,13 @@ PRESETS = (
     Preset("saturates", {"cost": "minimax", "optimizer": "sgd", "g_rate": 0.03, "d_rate": 0.3, "d_steps": 5}, 150,
            "D gets five updates a round and is soon sure of itself. Under the minimax cost the gradient then has almost no "
            "length, and G's points stay where they are. Compare its line with the non-saturating cost's, on the same logits."),
-    Preset("collapses", _FAST, 900,
+    Preset("collapses", _FAST, 600,
            "G puts all its points on one or two of the eight clouds, D learns to refuse them, and G moves on. The losses do "
            "not show it: look at the number of modes."),
-    Preset("cured by unrolling", {**_FAST, "unroll_steps": 5}, 900,
+    Preset("cured by unrolling", {**_FAST, "unroll_steps": 5}, 600,
            "The same game as the one that collapses, but G looks five of D's updates ahead. It counts on D's answer to a "
            "heap of points, so the arrows push the heap apart, and all eight clouds are reached."),
-    Preset("cured by minibatch discrimination", {**_FAST, "minibatch": True}, 900,
+    Preset("cured by minibatch discrimination", {**_FAST, "minibatch": True}, 600,
            "The same game as the one that collapses, but D also sees how close the points of a batch are. A heap gives "
            "itself away, and its points hear of each other: all eight clouds are reached."),
 )

@@ -9,7 +9,7 @@ from concurrent.futures import Future
 from typing import Any
 
 from . import frames
-from .engine import MOVES, Bye, Engine, MoveError
+from .engine import MOST_MOVES, MOVES, Bye, Engine, MoveError
 from .games import Game, GameError
 
 FRAMES = 30.0
@@ -123,9 +123,8 @@ class Session:
     def _done(self, command: dict[str, Any]) -> dict[str, Any]:
         name, engine = command.get("do"), self.engine
         if name == "run":
-            self._running = _whole(command, "times", 1, 1, MOST_AT_ONCE)
-            self._until = None if command.get("until") is None else _whole(command, "until", 0, engine.at + 1, 10**6)
-            self._next = 0.0
+            until = None if command.get("until") is None else _whole(command, "until", None, engine.at + 1, MOST_MOVES)
+            self._running, self._until, self._next = _whole(command, "times", 1, 1, MOST_AT_ONCE), until, 0.0
             return {"running": True}
         if name == "ops":
             self._running = 0

@@ -59,7 +59,7 @@
     const s = frame.stats, kind = plain[opening.settings.data], said = [];
     if (!frame.finite) return "A loss is no longer a finite number: the game has diverged.";
     if (frame.modes !== undefined) {
-      said.push(`G reaches ${frame.modes} of ${opening.centres} ${kind}; its points are spread as over ${frame.effective === null ? "none" : frame.effective.toFixed(1)}. ` +
+      said.push(`G reaches ${frame.modes} of ${opening.centres} ${kind}; its points are spread as if over ${frame.effective === null ? "none" : frame.effective.toFixed(1)} of them. ` +
         `${percent(frame.high_quality)} of them lie within three spreads of a centre.`);
     }
     if (s.d_real !== undefined) {
