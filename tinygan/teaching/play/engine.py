@@ -1,7 +1,7 @@
 """One game that is being played: moves forward, one update or one round at a time, and back to any earlier move."""
 from __future__ import annotations
 
-__all__ = ["MOST_MOVES", "MOVES", "Bye", "Engine", "MoveError"]
+__all__ = ["MOST_MOVES", "MOVES", "Engine", "MoveError", "StoppedError"]
 
 from collections.abc import Collection
 from typing import Any
@@ -37,7 +37,7 @@ class MoveError(Exception):
     """A move that cannot be made. The message is for the reader of the page."""
 
 
-class Bye(Exception):
+class StoppedError(Exception):
     """The engine was stopped."""
 
 
@@ -65,7 +65,7 @@ class Engine:
         self.updates = {"d": 0, "g": 0}
         self.stats: Stats | None = None
         self.stopped = False
-        """Set it, from any thread, and the next move raises Bye."""
+        """Set it, from any thread, and the next move raises StoppedError."""
         self._every = 8
         self._kept: dict[int, tuple[dict[str, Any], dict[str, int], Stats | None]] = {}
         self._keep()
@@ -76,10 +76,10 @@ class Engine:
         """Make a move after the present one; moves that were undone are forgotten. Raises MoveError if the weights are no
         longer finite, or if there were too many moves."""
         if len(self.moves) >= MOST_MOVES:
-            raise MoveError(f"This game has had {MOST_MOVES:,} moves, which is as many as are kept: start again.")
+            raise MoveError(f"This game has had {MOST_MOVES:,} moves, which is as many as are kept: start it again.")
         if self.stats is not None and not self._finite():
-            raise MoveError("A loss is no longer a finite number: the game has diverged. Go back to an earlier step, or start "
-                            "again with smaller learning rates.")
+            raise MoveError("A loss is no longer a finite number: the game has diverged. Go back to an earlier step, or "
+                            "start again with smaller learning rates.")
         del self.moves[self.at:]
         for later in [place for place in self._kept if place > self.at]:
             del self._kept[later]
@@ -103,7 +103,7 @@ class Engine:
 
     def _make(self, number: int) -> None:
         if self.stopped:
-            raise Bye
+            raise StoppedError
         try:
             with np.errstate(all="ignore"):
                 self.stats = (self._round, self._update_d, self._update_g)[number]()
@@ -160,7 +160,7 @@ class Engine:
             self._every *= 2
             self._kept = {place: state for place, state in self._kept.items() if place % self._every == 0}
 
-    # -- what the page is told ---------------------------------------------------------------------------------------------
+    # -- what the page is told -------------------------------------------------------------------------------------------
 
     def opening(self) -> dict[str, Any]:
         """What is fixed in this game."""
@@ -180,6 +180,7 @@ class Engine:
     def ops(self) -> dict[str, Any]:
         """The ops of the next round, on its first 2 points: the JSON of the page's section (c). Nothing changes."""
         if not self._finite():
-            raise MoveError("A loss is no longer a finite number, so there is nothing to follow. Go back to an earlier step.")
+            raise MoveError("A loss is no longer a finite number, so there is nothing to follow. Go back to an earlier "
+                            "step.")
         with np.errstate(all="ignore"):
             return tape_of(trace_round(self.gan, self._batch(self.updates["d"])))

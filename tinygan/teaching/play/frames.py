@@ -44,7 +44,8 @@ def readings(gan: Any, z: Array, real: Array, mixture: Mixture, layers: Collecti
     """
     found = messages.message(gan, players(gan, z, real), Key(0))
     n = len(found.images)
-    gradient = n * (arrows(gan, found.images, real) if isinstance(gan, UnrolledGAN) and "arrows" in layers else found.gradient)
+    ahead = isinstance(gan, UnrolledGAN) and "arrows" in layers
+    gradient = n * (arrows(gan, found.images, real) if ahead else found.gradient)
     frame: dict[str, Any] = {
         "points": packed(found.images, "f32"), "logits": packed(found.logits, "f32"), "gradient": packed(gradient, "f32"),
         "norm": numbers(float(messages.lengths(gradient).mean())),
@@ -70,8 +71,8 @@ def arrows(gan: UnrolledGAN, fake: Array, real: Array) -> Array:
 
 
 def surface(gan: Any, fake: Array) -> Array:
-    """D's logits on the plane that is shown, rows from the lower y. If D compares the points of a batch, each place is judged
-    as one more point among generated ones."""
+    """D's logits on the plane that is shown, rows from the lower y. If D compares the points of a batch, each place is
+    judged as one more point among generated ones."""
     limits = np.array([-EXTENT, EXTENT, -EXTENT, EXTENT])
     found = messages.surface(gan, limits)
     return _among(gan.discriminator, fake[:_OTHERS]) if found is None else found

@@ -6,7 +6,6 @@ from __future__ import annotations
 
 __all__ = ["EXTENT", "FIELDS", "PRESETS", "Field", "Game", "GameError", "Preset", "described", "read"]
 
-import math
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -14,7 +13,7 @@ import numpy as np
 
 from tinygan import nn
 from tinygan.data import Mixture, gaussian_grid, gaussian_ring
-from tinygan.gans import GAN, UnrolledGAN, VanillaGAN
+from tinygan.gans import UnrolledGAN, VanillaGAN
 from tinygan.gans.costs import COSTS
 from tinygan.gans.noises import NOISES
 from tinygan.gans.penalties import PENALTIES
@@ -106,7 +105,8 @@ FIELDS = (
     Field("data", "Data", DATA, "ring", "choice", "What the generator is to imitate.", ("ring", "grid", "moons", "points")),
     Field("modes", "Modes of the ring", DATA, 8, "whole", "Clouds on the circle.", low=1, high=16),
     Field("side", "Side of the grid", DATA, 4, "whole", "Clouds in a row and in a column.", low=2, high=6),
-    Field("sigma", "Spread", DATA, 0.1, "number", "Standard deviation of the points around each centre.", low=0.01, high=0.5),
+    Field("sigma", "Spread", DATA, 0.1, "number", "Standard deviation of the points around each centre.", low=0.01,
+          high=0.5),
     Field("points", "Drawn points", DATA, (), "points", "Centres that the reader drew."),
     Field("latent", "Latent numbers", NETWORKS, 16, "whole", "What the generator is given for each point.", low=1, high=64),
     Field("noise", "Their distribution", NETWORKS, "normal", "choice", "Of the latent numbers.", tuple(NOISES)),
@@ -114,7 +114,8 @@ FIELDS = (
     Field("g_layers", "Hidden layers of G", NETWORKS, 2, "whole", "Of the generator.", low=1, high=3),
     Field("d_layers", "Hidden layers of D", NETWORKS, 2, "whole", "Of the discriminator.", low=1, high=3),
     Field("activation", "Activation", NETWORKS, "relu", "choice", "Of all hidden layers.", ("relu", "leaky_relu", "tanh")),
-    Field("minibatch", "Minibatch discrimination", NETWORKS, False, "switch", "D also sees how close the points of a batch are."),
+    Field("minibatch", "Minibatch discrimination", NETWORKS, False, "switch",
+          "D also sees how close the points of a batch are."),
     Field("cost", "Cost", PLAYING, "non-saturating", "choice", "What the two players minimise.", tuple(COSTS)),
     Field("penalty", "Penalty", PLAYING, "none", "choice", "On D's gradient, added to its loss.", ("none", *PENALTIES)),
     Field("penalty_weight", "Its weight", PLAYING, 1.0, "number", "The penalty's factor.", low=0, high=100),
@@ -190,8 +191,8 @@ def read(settings: Any) -> Game:
     if game.data == "points" and len(game.points) < 2:
         raise GameError(f"Drawn points: draw at least 2 points, got {len(game.points)}")
     if game.penalty != "none" and game.minibatch:
-        raise GameError("Penalty: it is about D's output for each point alone, and with minibatch discrimination there is no "
-                        "such output: choose one of the two")
+        raise GameError("Penalty: it is about D's output for each point alone, and with minibatch discrimination there is "
+                        "no such output: choose one of the two")
     return game
 
 
@@ -224,7 +225,8 @@ _FAST = {"g_rate": 3e-3, "d_rate": 3e-4}  # G learns ten times as fast as D: it 
 PRESETS = (
     Preset("saturates", {"cost": "minimax", "optimizer": "sgd", "g_rate": 0.03, "d_rate": 0.3, "d_steps": 5}, 150,
            "D gets five updates a round and is soon sure of itself. Under the minimax cost the gradient then has almost no "
-           "length, and G's points stay where they are. Compare its line with the non-saturating cost's, on the same logits."),
+           "length, and G's points stay where they are. Compare its line with the non-saturating cost's, on the same "
+           "logits. With that cost, G's points reach the ring within 20 rounds."),
     Preset("collapses", _FAST, 600,
            "G puts all its points on one or two of the eight clouds, D learns to refuse them, and G moves on. The losses do "
            "not show it: look at the number of modes."),

@@ -1,5 +1,5 @@
-"""The page of the playground: one answer of the server, with all its scripts and styles. The drawing code is that of the page
-of a run, in `teaching/web/`."""
+"""The page of the playground: one answer of the server, with all its scripts and styles. The drawing code is that of the
+page of a run, in `teaching/web/`."""
 from __future__ import annotations
 
 __all__ = ["written"]

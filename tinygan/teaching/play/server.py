@@ -1,7 +1,7 @@
 """The server of the playground: the standard library's, on loopback only.
 
-One page, and commands in JSON. `POST /TOKEN/open` answers with a stream, a JSON object a line, that stays open as long as the
-page does. Its thread owns one engine, makes all that engine's moves, and writes the frames of a run. When the connection
+One page, and commands in JSON. `POST /TOKEN/open` answers with a stream, a JSON object a line, that stays open as long as
+the page does. Its thread owns one engine, makes all that engine's moves, and writes the frames of a run. When the connection
 closes, because the tab was closed, the engine is freed. `POST /TOKEN/do/ID` hands a command to that thread and answers with
 what it returns.
 
@@ -26,7 +26,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 from . import page
-from .engine import Bye
+from .engine import StoppedError
 from .games import GameError, read
 from .session import GONE, Session
 
@@ -40,7 +40,7 @@ _LOOK = 0.5  # seconds between two looks at whether the page is still there
 _WAIT = 60.0  # seconds for the answer to a command
 
 
-class Refused(Exception):
+class RefusedError(Exception):
     """A request that is answered with this status and message."""
 
     def __init__(self, status: int, message: str) -> None:
@@ -77,11 +77,11 @@ class Playground(ThreadingHTTPServer):
         return f"{HOST}:{self.port}", f"localhost:{self.port}"
 
     def add(self, session: Session) -> str:
-        """Take a session in; returns its id. Raises Refused if there are too many."""
+        """Take a session in; returns its id. Raises RefusedError if there are too many."""
         with self._lock:
             if len(self.sessions) >= MOST_ENGINES:
-                raise Refused(503, f"{MOST_ENGINES} games are open already, which is as many as this server keeps. Close one "
-                                   "of their tabs, then load this page again.")
+                raise RefusedError(503, f"{MOST_ENGINES} games are open already, which is as many as this server keeps. "
+                                        "Close one of their tabs, then load this page again.")
             name = secrets.token_urlsafe(9)
             self.sessions[name] = session
         return name
@@ -146,7 +146,7 @@ class _Handler(BaseHTTPRequestHandler):
     def _answer(self, action: Any) -> None:
         try:
             action()
-        except Refused as refusal:
+        except RefusedError as refusal:
             self._json(refusal.status, {"error": str(refusal)})
         except GameError as error:
             self._json(400, {"error": str(error)})
@@ -158,7 +158,7 @@ class _Handler(BaseHTTPRequestHandler):
     # -- requests --------------------------------------------------------------------------------------------------------
 
     def _path(self) -> str:
-        """The path behind the token. Raises Refused for a request that is not this page's."""
+        """The path behind the token. Raises RefusedError for a request that is not this page's."""
         host = self.headers.get("Host", "")
         if host not in self.server.hosts():
             raise self._refused(403, "this server answers only on loopback, under its own address")
@@ -172,13 +172,13 @@ class _Handler(BaseHTTPRequestHandler):
             raise self._refused(403, "the request comes from another page")
         return found[2]
 
-    def _refused(self, status: int, message: str) -> Refused:
+    def _refused(self, status: int, message: str) -> RefusedError:
         self.close_connection = True  # the body, if there is one, was not read
-        return Refused(status, message)
+        return RefusedError(status, message)
 
     def _get(self) -> None:
         if self._path():
-            raise Refused(404, "there is nothing here but the page")
+            raise RefusedError(404, "there is nothing here but the page")
         content, policy = page.written()
         self._send(200, "text/html; charset=utf-8", content, {"Content-Security-Policy": policy})
 
@@ -190,7 +190,7 @@ class _Handler(BaseHTTPRequestHandler):
         elif path.startswith("do/"):
             self._json(*self._do(path.removeprefix("do/"), body))
         else:
-            raise Refused(404, "there is nothing here")
+            raise RefusedError(404, "there is nothing here")
 
     def _body(self) -> dict[str, Any]:
         if self.headers.get_content_type() != "application/json":
@@ -204,9 +204,9 @@ class _Handler(BaseHTTPRequestHandler):
         try:
             body = json.loads(content)
         except (ValueError, RecursionError):
-            raise Refused(400, "the request is not JSON") from None
+            raise RefusedError(400, "the request is not JSON") from None
         if not isinstance(body, dict):
-            raise Refused(400, f"expected an object, got {type(body).__name__}")
+            raise RefusedError(400, f"expected an object, got {type(body).__name__}")
         return body
 
     def _do(self, name: str, command: dict[str, Any]) -> tuple[int, dict[str, Any]]:
@@ -217,7 +217,7 @@ class _Handler(BaseHTTPRequestHandler):
         try:
             return answer.result(_WAIT)
         except TimeoutError:
-            raise Refused(503, "the engine is busy") from None
+            raise RefusedError(503, "the engine is busy") from None
 
     # -- the stream of an engine -------------------------------------------------------------------------------------------
 
@@ -251,7 +251,7 @@ class _Handler(BaseHTTPRequestHandler):
                                                            "without a command. Start it again."})
                     return
                 continue
-            except Bye:
+            except StoppedError:
                 return
             if line is not None:
                 self._line(line)

@@ -9,7 +9,7 @@ from concurrent.futures import Future
 from typing import Any
 
 from . import frames
-from .engine import MOST_MOVES, MOVES, Bye, Engine, MoveError
+from .engine import MOST_MOVES, MOVES, Engine, MoveError, StoppedError
 from .games import Game, GameError
 
 FRAMES = 30.0
@@ -31,8 +31,8 @@ class Session:
     A command is an object with a "do":
     {"do": "round" | "d" | "g", "times": n}     moves; answers with a frame
     {"do": "go", "to": n}                       to the state after n moves; answers with a frame
-    {"do": "run", "times": n, "until": m}       from now on n rounds between two frames, as far as move m if there is one; the
-                                                frames go to the stream
+    {"do": "run", "times": n, "until": m}       from now on n rounds between two frames, as far as move m if there is one;
+                                                the frames go to the stream
     {"do": "pause"}                             ends a run; answers with a frame
     {"do": "look", "layers": [...]}             what frames contain from now on; answers with a frame
     {"do": "ops"}                               answers with the ops of the next round
@@ -54,7 +54,7 @@ class Session:
         return answer
 
     def stop(self) -> None:
-        """Make the present or the next `turn` raise Bye."""
+        """Make the present or the next `turn` raise StoppedError."""
         self.engine.stopped = True
         self._commands.put(None)
 
@@ -74,7 +74,7 @@ class Session:
 
     def turn(self, patience: float) -> dict[str, Any] | None:
         """Do one command if there is one, or else the next frame of a run, and return what goes to the stream. Raises
-        queue.Empty if nothing was to be done for so many seconds, and Bye after `stop`."""
+        queue.Empty if nothing was to be done for so many seconds, and StoppedError after `stop`."""
         due = max(self._next - time.monotonic(), 0.0)
         try:
             waiting = self._commands.get(timeout=due if self._running else patience)
@@ -83,12 +83,12 @@ class Session:
                 return self._frame_of_run()
             raise
         if waiting is None:
-            raise Bye
+            raise StoppedError
         command, answer = waiting
         self._heard = time.monotonic()
         try:
             found = 200, self._done(command)
-        except Bye:
+        except StoppedError:
             answer.set_result(GONE)
             raise
         except (GameError, MoveError) as error:
@@ -114,7 +114,7 @@ class Session:
         except MoveError as error:
             self._running = 0
             return {"kind": "stopped", "error": str(error), "frame": self.engine.frame(self.layers)}
-        except Bye:
+        except StoppedError:
             raise
         except Exception as error:  # a fault of ours: the page is told, and the engine lives on
             self._running = 0

@@ -25,19 +25,24 @@
     }
     function draw() {
       if (!opening || !last) return;
+      const scales = [];
       const points = array(last.points).values, gradient = array(last.gradient).values, few = points.subarray(0, 2 * ARROWS);
       const away = Float32Array.from(gradient.subarray(0, 2 * ARROWS), g => -g);
       let longest = 1e-30;
       for (let i = 0; i < ARROWS; i++) longest = Math.max(longest, Math.hypot(away[2 * i], away[2 * i + 1]) || 0);
       if (shown.has("surface") && last.surface) {
         const surface = array(last.surface);
-        ground.replaceChildren(Explain.surfaceCanvas(surface, Explain.largest(surface)));
+        const largest = Explain.largest(surface);
+        ground.replaceChildren(Explain.surfaceCanvas(surface, largest));
+        scales.push(`The strongest colour is a logit of ±${number(largest, 2)}.`);
       } else ground.replaceChildren();
       over.replaceChildren(...(shown.has("samples") ? [Explain.arrows(points, null, limits, 1, "", -1, "Generated points")] : []),
         ...(shown.has("arrows") ? [Explain.arrows(few, away, limits, longest, "", -1, "Arrows against the gradient")] : []));
+      if (shown.has("arrows")) scales.push(`The longest of ${ARROWS} arrows is a gradient of length ${number(longest, 2)}.`);
+      document.getElementById("scales").textContent = scales.join(" ");
       over.classList.toggle("bare", !shown.has("samples"));
       const words = Explain.play.words(last, opening);
-      stage.setAttribute("aria-label", `The plane. ${words} ${shown.has("arrows") ? `The longest arrow stands for a gradient of length ${number(longest, 2)}.` : ""}`);
+      stage.setAttribute("aria-label", `The plane. ${words} ${scales.join(" ")}`);
       stage.dataset.move = last.move;
       stage.dataset.longest = longest;
     }

@@ -32,12 +32,11 @@
     }
   }
 
-  async function start(settings, {until = null, run = false, about = ""} = {}) {
+  async function start(settings, {until = null, run = false} = {}) {
     if (game) game.closing.abort();
     const mine = game = {closing: new AbortController(), history: [], running: false, until};
     tell("");
     forget();
-    id("about").textContent = about;
     form.set(settings);
     try {
       const answer = await opened(settings, mine.closing.signal);
@@ -81,7 +80,7 @@
       plane.open(line);
       form.set(line.settings);
       history.replaceState(null, "", `#${Explain.play.fragment(line.settings)}`);
-      markPreset(line.settings);
+      describe(line.settings);
       if (layers.size < data.layers.length) ask({do: "look", layers: [...layers]});
       took(line.frame, "ready");
       document.documentElement.dataset.drawn = "true";
@@ -170,6 +169,7 @@
       id("ops-text").textContent = found.ops.text;
       tape.choose(0);
       tape.whole[0].go(0);
+      tape.whole[0].querySelector(".tape-list").focus({preventScroll: true});
     } else if (tape.whole[tape.k].at() < tape.whole[tape.k].places - 1) {
       tape.whole[tape.k].go(tape.whole[tape.k].at() + 1);
     } else if (tape.k < tape.whole.length - 1) {
@@ -181,7 +181,6 @@
       tell(live.textContent);
       return;
     }
-    live.textContent = tape.whole[tape.k].words();
     id("tape-stepper").scrollIntoView({block: "nearest"});
   }
   function forget() {
@@ -240,9 +239,10 @@
   plane.layers(layers);
 
   const presetButtons = data.presets.map(preset => html("button", {type: "button", "aria-pressed": "false",
-    onclick: () => start(preset.settings, {until: preset.rounds, run: true, about: preset.about})}, Explain.play.title(preset.name)));
+    onclick: () => start(preset.settings, {until: preset.rounds, run: true})}, Explain.play.title(preset.name)));
   id("presets").append(...presetButtons);
-  function markPreset(settings) {
+  function describe(settings) {
+    id("about").textContent = `A game of your own: ${settings.data === "points" ? `${settings.points.length} drawn points` : settings.data}, the ${settings.cost} cost, seed ${settings.seed}. Press Run.`;
     data.presets.forEach(function (preset, i) {
       const same = Explain.play.fragment(preset.settings) === Explain.play.fragment(settings);
       presetButtons[i].setAttribute("aria-pressed", String(same));
@@ -271,7 +271,7 @@
     const text = location.hash.slice(1);
     if (text) return start(Explain.play.read(text));
     const first = data.presets.find(preset => preset.name === "collapses");
-    return start(first.settings, {until: first.rounds, run: !matchMedia("(prefers-reduced-motion: reduce)").matches, about: first.about});
+    return start(first.settings, {until: first.rounds, run: !matchMedia("(prefers-reduced-motion: reduce)").matches});
   }
   fromAddress();
 })();
