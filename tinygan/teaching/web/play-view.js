@@ -96,7 +96,7 @@
       ticks.map(t => [svg("line", {class: "axis", x1: LEFT, x2: WIDTH - RIGHT, y1: y(t.value), y2: y(t.value)}),
         svg("text", {class: "quiet", x: LEFT - 5, y: y(t.value) + 4, "font-size": 11, "text-anchor": "end"}, t.text)]),
       svg("text", {class: "quiet", x: LEFT, y: HEIGHT - 5, "font-size": 11}, "0"),
-      svg("text", {class: "quiet", x: WIDTH - RIGHT, y: HEIGHT - 5, "font-size": 11, "text-anchor": "end"}, `${end.toLocaleString("en")} moves`),
+      svg("text", {class: "quiet", x: WIDTH - RIGHT, y: HEIGHT - 5, "font-size": 11, "text-anchor": "end"}, `${end.toLocaleString("en")} move${end === 1 ? "" : "s"}`),
       lines.map(function (line) {
         let path = "", pen = "M";
         history.forEach(function (entry, i) {

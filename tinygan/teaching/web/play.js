@@ -166,7 +166,7 @@
       running(false);
       tape = {k: 0, ...Explain.figures.tape(found.ops)};
       id("ops").classList.add("open");
-      id("ops-text").textContent = found.ops.text;
+      id("ops-text").textContent = found.ops.text.replaceAll("image", "point");
       tape.choose(0);
       tape.whole[0].go(0);
       tape.whole[0].querySelector(".tape-list").focus({preventScroll: true});
