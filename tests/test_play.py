@@ -25,7 +25,7 @@ from tinygan.metrics import mixture_coverage
 from tinygan.random import Key
 from tinygan.teaching.arrays import unpacked
 from tinygan.teaching.play import frames, page, server, session
-from tinygan.teaching.play.engine import Engine, MoveError
+from tinygan.teaching.play.engine import Engine, MoveError, StoppedError
 from tinygan.teaching.play.games import EXTENT, FIELDS, PRESETS, GameError, read
 
 SMALL = {"width": 8, "batch": 16, "latent": 2, "seed": 1000}
@@ -225,6 +225,8 @@ def test_arrows_of_an_unrolled_game_look_ahead():
     points = np.array(gan.sample(z=engine.z), np.float64)
     found = frames.arrows(gan, points, real)
     assert gan_key(engine) == key
+    shown = unpacked(engine.frame()["gradient"])  # of n L_G
+    np.testing.assert_allclose(shown, len(points) * frames.arrows(gan, points, engine.real), rtol=1e-4, atol=1e-6)
     start = [np.array(p) for p in gan.discriminator.parameters()]
 
     def cost(points: np.ndarray) -> float:
@@ -584,6 +586,18 @@ def test_the_server_closes_in_the_middle_of_runs():
     assert time.monotonic() - begun < 60
     for tab in tabs:
         tab.close()
+
+
+def test_a_stopped_session_ends_within_a_command():
+    """Not only between two commands: a hundred rounds of a large game may take long."""
+    one = session.Session(read(SMALL))
+    answer = one.ask({"do": "round", "times": 100})
+    waiting = one.ask({"do": "round"})
+    one.stop()
+    with pytest.raises(StoppedError):
+        one.turn(1)
+    one.end()
+    assert one.engine.at == 0 and answer.result(1) == waiting.result(1) == session.GONE
 
 
 def test_a_frame_costs_little(capsys):

@@ -27,7 +27,7 @@ MOVES = "round", "d", "g"
 """What a player can do: a round of Algorithm 1, one update of D, one update of G."""
 
 MOST_MOVES = 200_000
-_MOST_KEPT = 128
+_MOST_KEPT = 64
 """How many states an engine keeps. When there are more, every second one goes."""
 
 Batch = npt.NDArray[np.float32]

@@ -64,8 +64,8 @@
     const s = frame.stats, kind = plain[opening.settings.data], said = [];
     if (!frame.finite) return "A loss is no longer a finite number: the game has diverged.";
     if (frame.modes !== undefined) {
-      said.push(`G reaches ${frame.modes} of ${opening.centres} ${kind}; its points are spread as if over ${frame.effective === null ? "none" : frame.effective.toFixed(1)} of them. ` +
-        `${percent(frame.high_quality)} of them lie within three spreads of a centre.`);
+      said.push(`G reaches ${frame.modes} of ${opening.centres} ${kind}: ${percent(frame.high_quality)} of its points lie within three spreads of a centre. ` +
+        `Each counted for the nearest, they are spread as if over ${frame.effective === null ? "none" : frame.effective.toFixed(1)}.`);
     }
     if (s.d_real !== undefined) {
       said.push(opening.log_odds ? `D takes real points for real with ${percent(s.d_real)}, generated ones with ${percent(s.d_fake)}.`
@@ -131,7 +131,7 @@
       : [];
     if (!opening.log_odds || ahead) gradients.unshift({name: ahead ? "with the updates ahead" : own, short: ahead ? "K ahead" : own, of: e => e.norm, strong: true});
     box.replaceChildren(
-      lines(`Modes that the points are spread over, of ${centres}`, history, [{name: "spread over", short: "over", of: e => e.effective, strong: true}, {name: "reached", of: e => e.modes}], linear(0, centres, [0, centres]), most),
+      lines(`Modes that the points are nearest to, of ${centres}`, history, [{name: "spread over", short: "spread", of: e => e.effective, strong: true}, {name: "reached", of: e => e.modes}], linear(0, centres, [0, centres]), most),
       lines("Mean length of a point's gradient ∂L/∂x", history, gradients, logarithmic, most),
       lines("Losses", history, [{name: "D", of: e => e.stats.d_loss, strong: true}, {name: "G", of: e => e.stats.g_loss}], fitted, most));
   };
