@@ -19,7 +19,10 @@ from tinygan import cli
 from tinygan.gans.costs import COSTS
 from tinygan.random import Key
 from tinygan.teaching import page
-from tinygan.teaching.arrays import unpacked
+from tinygan.teaching.arrays import packed, unpacked
+from tinygan.teaching.messages import message as message_of
+from tinygan.teaching.messages import surface
+from tinygan.teaching.players import players
 from tinygan.teaching.records import Absent, Run
 from tinygan.teaching.sections import ahead
 from tinygan.teaching.sections.positions import fixed_inputs
@@ -27,6 +30,7 @@ from tinygan.teaching.sections.positions import fixed_inputs
 FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
          "--disable-component-update", "--disable-sync"]
 WIDTHS = 360, 800, 1600
+LARGEST = 5_000_000  # bytes of a page
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +71,7 @@ def message(run: Run) -> tuple[np.ndarray, np.ndarray]:
 def test_every_variant_has_a_page(pages, name):
     path, run = pages(name)
     text, found = path.read_text(encoding="utf-8"), content(path)
-    assert path == run.path / "explain.html" and len(text) < page.LARGEST
+    assert path == run.path / "explain.html" and len(text) < LARGEST
     assert list(found["sections"]) == [section.name for section in page.SECTIONS]
     for section in page.SECTIONS:
         told = found["sections"][section.name]
@@ -117,18 +121,21 @@ def test_the_pages_numbers_are_those_of_grad(pages):
     np.testing.assert_allclose(shown, gradient, atol=2e-3 * np.abs(gradient).max())
 
 
-def test_looking_ahead_against_finite_differences(tmp_path):
-    """with_updates is the derivative of the generator's cost after the discriminator's real updates; without is that at the K-th discriminator."""
-    rng = np.random.default_rng(0)
+def plane_gan(dtype: Any) -> tg.gans.UnrolledGAN:
+    """A small unrolled GAN in the plane, with plain gradient descent."""
     nn, key = tg.nn, Key(1)
-    generator = nn.Sequential(nn.Dense(2, 2))
-    discriminator = nn.Sequential(nn.Dense(2, 5), nn.Softplus(), nn.Dense(5, 1))
+    generator, discriminator = nn.Sequential(nn.Dense(2, 2)), nn.Sequential(nn.Dense(2, 5), nn.Softplus(), nn.Dense(5, 1))
     for number, network in enumerate((generator, discriminator)):
         network.initialize(key.fold(number))
-        network.astype(np.float64)
-    gan = tg.gans.UnrolledGAN(generator, discriminator, latent_dim=2, unroll_steps=3, cost="non-saturating", key=key,
-                              d_optimizer=tg.optim.SGD(0.5),
-                              g_optimizer=tg.optim.SGD(0.1))
+        network.astype(dtype)
+    return tg.gans.UnrolledGAN(generator, discriminator, latent_dim=2, unroll_steps=3, cost="non-saturating", key=key,
+                               d_optimizer=tg.optim.SGD(0.5), g_optimizer=tg.optim.SGD(0.1))
+
+
+def test_looking_ahead_against_finite_differences():
+    """with_updates is the derivative of the generator's cost after the discriminator's real updates; without is that at the K-th discriminator."""
+    gan, rng = plane_gan(np.float64), np.random.default_rng(0)
+    discriminator = gan.discriminator
     real, z = rng.normal(size=(4, 2)), rng.normal(size=(4, 2))
     before = {name: np.array(value) for name, value in gan.state_dict().items()}
     found = ahead.look_ahead(gan, real, z, Key(0), limits=(-2, 2, -2, 2))
@@ -356,6 +363,37 @@ def test_what_looking_ahead_shows(pages, opened):
         cosine = (one[i] * other[i]).sum() / np.linalg.norm(one[i]) / np.linalg.norm(other[i])
         assert math.isclose(float(shown.get_attribute("data-cosine")), cosine, abs_tol=1e-5)
         assert math.isclose(number(shown.locator(".scale").last.inner_text()), np.linalg.norm(one[i]), rel_tol=0.06)
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_points_in_the_plane(pages, opened, tmp_path, width):
+    """Surfaces, points, and arrows against the gradient."""
+    gan, rng, limits = plane_gan(np.float32), np.random.default_rng(1), np.array([-3, 3, -3, 3.0])
+    z, real = rng.normal(size=(16, 2)).astype(np.float32), rng.normal(size=(16, 2)).astype(np.float32)
+    told = message_of(gan, players(gan, z), Key(0))
+    scale = np.abs(told.gradient).max(1)
+    sections = content(pages("vanilla")[0])["sections"]
+    sections["signal"] |= {
+        "steps": [1], "epochs": [None], "images": packed(told.images[None], "f32"), "scale": packed(scale[None], "f32"),
+        "gradient": packed((told.gradient / scale[:, None])[None], "f16"), "logits": packed(told.logits[None], "f32"),
+        "norms": packed(told.norms[None], "f32"), "slopes": packed(told.slopes[None], "f32"),
+        "surface": packed(surface(gan, limits)[None], "f16"), "limits": limits.tolist()}
+    sections["ahead"] = ahead.section(gan, ahead.look_ahead(gan, real, z, Key(0), limits), 16, limits)
+    (path := tmp_path / "plane.html").write_text(page.render(content(pages("vanilla")[0])["about"], sections), encoding="utf-8")
+    view = opened(path, width)
+    assert view.evaluate("document.documentElement.scrollWidth") <= width
+    assert view.locator("#ahead .square canvas").count() == 4 + 2
+    dots, arrows = view.locator("#signal .plane circle"), view.locator("#signal .plane .arrow")
+    assert dots.count() == 16
+    lengths = np.linalg.norm(told.gradient, axis=1)
+    i = int(lengths.argmax())
+    x, y = (float(dots.nth(i).get_attribute(name)) for name in ("cx", "cy"))
+    np.testing.assert_allclose([x, 440 - y], (told.images[i] + 3) / 6 * 440, rtol=1e-3)
+    start = next(d for d in (arrow.get_attribute("d") for arrow in arrows.all()) if d.startswith(f"M{dots.nth(i).get_attribute('cx')},"))
+    dx, dy = map(float, re.search(r"l(\S+?),(\S+)", start).groups())
+    np.testing.assert_allclose(np.array([dx, -dy]) / math.hypot(dx, dy), -told.gradient[i] / lengths[i], atol=2e-3)
+    if folder := os.environ.get("TINYGAN_SCREENSHOTS"):
+        view.screenshot(path=str(Path(folder) / f"plane_{width}.png"), full_page=True)
 
 
 def test_every_button_and_every_detail(pages, opened):

@@ -11,11 +11,13 @@ from tiny_run import content, recorded, tiny_data, tiny_gan, tiny_settings, tiny
 
 import tinygan as tg
 from tinygan import cli, nn, optim, saving, training
+from tinygan.data import Dataset
+from tinygan.gans.conditional import InputDiscriminator
 from tinygan.random import Key
 from tinygan.runs.errors import Interrupted
 from tinygan.teaching.activity import activities
 from tinygan.teaching.messages import SIDE_BY_SIDE, message, surface
-from tinygan.teaching.players import host, players
+from tinygan.teaching.players import examples, host, players
 from tinygan.teaching.recorder import Recorder, is_due
 from tinygan.teaching.records import read_records
 from tinygan.teaching.updates import observed, unchanged
@@ -324,14 +326,16 @@ def test_tiny_gradients_do_not_underflow():
 
 def test_idle_and_saturated_units_are_counted():
     generator = nn.Sequential(nn.Dense(3, 8), nn.ReLU(), nn.Dense(8, 4), nn.Tanh())
-    discriminator = nn.Sequential(nn.Reshape(1, 2, 2), nn.Conv2d(1, 6, 2), nn.ReLU(), nn.Flatten(), nn.Dense(6, 3),
+    discriminator = nn.Sequential(nn.Reshape(1, 2, 2), nn.Conv2d(1, 6, 1), nn.ReLU(), nn.Flatten(), nn.Dense(24, 3),
                                   nn.Sigmoid(), nn.Dense(3, 1))
     gan = tg.gans.VanillaGAN(generator, discriminator, 3, key=Key(0))
     bias = np.array([-1e3] * 6 + [1.0] * 2, np.float32)  # 6 of 8 units are dead
     generator[0].bias.assign(bias)
-    discriminator[1].bias.assign(np.array([-1e3, 1, 1, 1, 1, 1], np.float32))
+    generator[2].bias.assign(np.array([-20, 0, 0, 0], np.float32))  # the first pixel is always -1, where all channels are 0,
+    discriminator[1].weight.assign(np.ones((6, 1, 1, 1)))  # but only one channel is 0 everywhere
+    discriminator[1].bias.assign(np.array([-1e3, 0.5, 0.5, 0.5, 0.5, 0.5], np.float32))
     generator[2].weight.assign(3 * generator[2].weight.numpy())
-    discriminator[4].weight.assign(12 * discriminator[4].weight.numpy())
+    discriminator[4].weight.assign(8 * discriminator[4].weight.numpy())
     z = KEY.normal((32, 3))
     found = activities(players(gan, z), KEY)
     h = np.maximum(z @ generator[0].weight.numpy().T + bias, 0)
@@ -394,3 +398,39 @@ def test_unchanged_restores_all_state():
         raise ZeroDivisionError
     after = gan.state_dict()
     assert before.keys() == after.keys() and all(before[name].tobytes() == after[name].tobytes() for name in before)
+
+
+# -- the fixed inputs -------------------------------------------------------------------------------------------------------
+
+
+def test_large_images_have_fewer_inputs(tmp_path):
+    generator = nn.Sequential(nn.Dense(3, 40 * 40), nn.Tanh(), nn.Reshape(1, 40, 40))
+    gan = tg.gans.VanillaGAN(generator, nn.Sequential(nn.Flatten(), nn.Dense(1600, 1)), 3, key=KEY)
+    images = np.zeros((20, 1, 40, 40), np.uint8)
+    z, real, more = examples(gan, Dataset("large", images, None, "sha256:0"), KEY)
+    assert z.shape == (8, 3) and real is None and more is None
+    Recorder(tmp_path, gan)(np.zeros((4, 1, 40, 40), np.float32))
+    assert read_records(tmp_path)[1]["images"].shape == (8, 1, 40, 40)
+
+
+def test_real_images_have_the_classes_of_the_latent_vectors():
+    """A cost that pairs images compares each generated one with a real one of its class."""
+    data = Dataset("classes", np.repeat(np.arange(12, dtype=np.uint8) % 3 * 100, 16).reshape(12, 1, 4, 4), np.arange(12) % 3, "sha256:0")
+    generator = nn.Sequential(nn.Dense(8, 16), nn.Tanh(), nn.Reshape(1, 4, 4))
+    judge = InputDiscriminator(nn.Sequential(nn.Dense(19, 1)), planes=False)
+    gan = tg.gans.ConditionalGAN(generator, judge, 5, 3, cost="relativistic", key=KEY)
+    z, real, _ = examples(gan, data, KEY)
+    assert gan.labels_of(z).tolist() == [i % 3 for i in range(16)]
+    np.testing.assert_allclose((real[:, 0, 0, 0] + 1) * 127.5, [i % 3 * 100 for i in range(16)], atol=1e-4)
+    assert np.isfinite(message(gan, players(gan, z, real), KEY).gradient).all()
+
+
+def test_a_translating_gan_needs_images(tmp_path):
+    networks = [nn.Sequential(nn.Dense(2, 2)) for _ in range(2)] + [nn.Sequential(nn.Dense(2, 1)) for _ in range(2)]
+    gan = tg.gans.DiscoGAN(*networks, shape_a=(2,), shape_b=(2,), key=KEY)
+    with pytest.raises(TypeError, match=r"Recorder: a DiscoGAN translates images: give it images, z="):
+        Recorder(tmp_path, gan)
+    pairs = KEY.normal((6, 4))
+    Recorder(tmp_path / "pairs", gan, z=pairs, more=pairs)(pairs)
+    record = read_records(tmp_path / "pairs")[1]
+    np.testing.assert_allclose(record["logits"], host(networks[3](record["images"]))[:, 0], rtol=1e-5)  # D_B of G_AB(a)

@@ -86,6 +86,12 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--data-dir", metavar="DIR", help="as for `tinygan sample`")
     command.set_defaults(action=actions.architecture)
 
+    _add_commands_that_look(commands)
+    return parser
+
+
+def _add_commands_that_look(commands: Any) -> None:
+    """Those that look at a run, or at tinygan itself, and draw no images."""
     command = commands.add_parser("evaluate", help="compare a run's images with real digits")
     command.add_argument("run", type=Path, metavar="RUN", help="the run's folder")
     command.add_argument("--data-dir", metavar="DIR", help="the digits (default: those of the run)")
@@ -106,7 +112,6 @@ def _parser() -> argparse.ArgumentParser:
 
     command = commands.add_parser("gradcheck", help="check the gradients of the ops, first and second order")
     command.set_defaults(action=actions.gradcheck)
-    return parser
 
 
 def _add_teaching(commands: Any) -> None:

@@ -7,7 +7,8 @@ import os
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from tinygan.data import Dataset, load
+from tinygan import data
+from tinygan.data import Dataset
 
 from . import advice
 from .errors import RunError
@@ -91,7 +92,7 @@ def run_data(run: Path, config: dict[str, Any], data_dir: str | None = None) -> 
         refuse_moved_data(run, config["data"]["data_dir"])
     data_dir = data_dir or config["data"]["data_dir"]
     settings = complete(find(config["variant"]).settings, {"run_dir": str(run), "resume": True})
-    dataset = settings.prepare(load(data_dir, **settings.reading()))
+    dataset = settings.prepare(data.load(data_dir, **settings.reading()))
     if dataset.checksum != config["data"]["checksum"]:
         found_at = data_dir or "found without --data-dir"
         raise RunError(f"{run} was trained on {config['data']['name']}, not on {dataset.name} ({found_at}): say with "

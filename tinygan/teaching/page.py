@@ -24,7 +24,6 @@ from .records import Absent, Run
 from .sections import ahead, coupling, flow, signal, tape
 
 _RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
-LARGEST = 5_000_000  # bytes of a page
 
 
 class Section(NamedTuple):

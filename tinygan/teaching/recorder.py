@@ -34,7 +34,7 @@ from .updates import PLAYERS, Updates, observed
 
 Array = npt.NDArray[Any]
 
-EVERY = 1000  # steps, in a training without epochs
+EVERY = 2000  # steps, in a training without epochs: such steps often take less than a millisecond
 FEWEST = 100  # steps between two records of the ends of epochs: a record takes the time of about three steps
 _MARGIN = 0.25  # around the data in the plane, as a share of their extent
 

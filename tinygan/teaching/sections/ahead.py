@@ -1,7 +1,7 @@
 """Section (d): looking ahead. The discriminator after 0 to K more updates, and the generator's gradient there."""
 from __future__ import annotations
 
-__all__ = ["Ahead", "build", "look_ahead"]
+__all__ = ["Ahead", "build", "look_ahead", "section"]
 
 from typing import Any, NamedTuple
 
@@ -94,15 +94,19 @@ def build(run: Run) -> dict[str, Any] | Absent:
         return Absent(f"The updates ahead need the run's data: {real.reason}.")
     z = np.concatenate([fixed["z"], host(gan.latent(n, key.fold("z")))])[:n]
     found = look_ahead(gan, real, z, key, fixed.get("limits"))
+    return section(gan, found, shown, fixed.get("limits"))
+
+
+def section(gan: UnrolledGAN, found: Ahead, shown: int, limits: Any = None) -> dict[str, Any]:
+    """The section's JSON, with the first `shown` images."""
     lengths, cosines = compared(found)
-    images = found.images[:shown]
-    return {"k": list(range(gan.unroll_steps + 1)), "truncate": gan.truncate, "batch": n,
-            "logits": packed(found.logits[:, :shown], "f32"), "points": packed(*_stored(images)),
+    return {"k": list(range(gan.unroll_steps + 1)), "truncate": gan.truncate, "batch": len(found.images),
+            "logits": packed(found.logits[:, :shown], "f32"), "points": packed(*_stored(found.images[:shown])),
             "gradient_with": packed(found.with_updates[:shown], "f32"),
             "gradient_without": packed(found.without[:shown], "f32"), "lengths": packed(lengths[:, :shown], "f32"),
             "cosines": packed(cosines[:shown], "f32"),
             "surface": None if found.surface is None else packed(found.surface, "f16"),
-            "limits": None if found.surface is None else numbers(fixed["limits"]),
+            "limits": None if limits is None else numbers(limits),
             "text": _text(gan, found, shown), "alt": _alt(found, shown)}
 
 

@@ -16,12 +16,13 @@ from ..records import Absent, Run
 from .positions import Position, moment, percent, positions, short, thinned
 
 MOST_POSITIONS = 30
-SATURATES = 10
-"""So many times smaller is minimax's gradient than the non-saturating one's where a discriminator gives generated images a
-probability of 9% and less."""
-BEGINS_TO_SATURATE = 3
-"""... and so many times where it gives them 25%."""
 MOST_BYTES = 2_600_000  # of images and gradients: base64 makes 3.5 MB of them, and the whole page should stay below 5 MB
+
+SATURATES = 10
+"""So many times smaller is minimax's gradient than the non-saturating one's where the discriminator gives a generated image
+a probability of 9%."""
+BEGINS_TO_SATURATE = 3
+"""... and so many times smaller where it gives it 25%."""
 
 
 def build(run: Run) -> dict[str, Any] | Absent:

@@ -2,7 +2,7 @@
 /* (d) Looking ahead: logits after 0 to K updates of the discriminator, and the generator's gradient with and without them. */
 (function () {
   const {html, svg, chart, array, part, number} = Explain;
-  const WIDTH = Explain.narrow() ? 350 : 560, HEIGHT = 260, LEFT = 44, RIGHT = 95, TOP = 14, BOTTOM = 40;
+  const WIDTH = Explain.narrow() ? 350 : 560, HEIGHT = 260, LEFT = 44, RIGHT = 104, TOP = 14, BOTTOM = 40;
 
   /* A line for each image over k, and the mean as a strong one. */
   function logitsOverK(section, logits) {
@@ -12,7 +12,7 @@
     const means = Array.from({length: count}, (_, k) => Explain.mean(part(logits, k).values));
     const every = Math.ceil(count / 11);
     return chart(WIDTH, HEIGHT, "Mean logit after k updates ahead: " + means.map((m, k) => `${k}: ${number(m, 3)}`).join(", "),
-      low < 0 && high > 0 ? svg("line", {class: "guide", x1: LEFT, x2: WIDTH - RIGHT, y1: y(0), y2: y(0)}) : null,
+      low < 0 && high > 0 ? [svg("line", {class: "guide", x1: LEFT, x2: WIDTH - RIGHT, y1: y(0), y2: y(0)}), svg("text", {class: "quiet", x: WIDTH - RIGHT + 10, y: y(0) + 4, "font-size": 12}, "0: undecided")] : null,
       svg("line", {class: "axis", x1: LEFT, x2: WIDTH - RIGHT, y1: HEIGHT - BOTTOM + 6, y2: HEIGHT - BOTTOM + 6}),
       section.k.filter(k => k % every === 0).map(k => svg("text", {class: "quiet", x: x(k), y: HEIGHT - BOTTOM + 22, "font-size": 12, "text-anchor": "middle"}, String(k))),
       svg("text", {class: "quiet", x: (LEFT + WIDTH - RIGHT) / 2, y: HEIGHT - 3, "font-size": 12, "text-anchor": "middle"}, "updates ahead, k"),

@@ -46,10 +46,11 @@
       const points = part(state.images, r).values, gradient = part(state.gradient, r).values, scale = part(state.scale, r).values;
       const away = Array.from(gradient, (g, k) => -g * scale[Math.floor(k / 2)]);
       const longest = Math.max(...scale) || 1;
-      const f = part(state.logits, r).values;
+      const f = part(state.logits, r).values, beyond = (v, k) => v < limits[k % 2 ? 2 : 0] || v > limits[k % 2 ? 3 : 1];
+      const outside = f.filter((_, i) => beyond(points[2 * i], 0) || beyond(points[2 * i + 1], 1)).length;
       whole.replaceChildren(html("div", {class: "square"},
         state.surface ? Explain.surfaceCanvas(part(state.surface, r), largest) : null,
-        Explain.arrows(points, away, limits, longest, "", chosen, `Points with arrows against their gradients. Logits: ${Array.from(f, v => number(v, 2)).join(", ")}`)));
+        Explain.arrows(points, away, limits, longest, "", chosen, `Points with arrows against their gradients. Logits: ${Array.from(f, v => number(v, 2)).join(", ")}`)), outside ? html("p", {class: "caption"}, `${outside} of the ${f.length} points lie outside this square.`) : "");
       whole.dataset.logits = JSON.stringify(Array.from(f));
     };
     whole.choose = i => { chosen = i; whole.show(record); };

@@ -188,7 +188,8 @@
     section.rounds.forEach((round, k) => { round.key = `round-${k}`; });
     document.getElementById("tape-overview").replaceChildren(html("p", {class: "caption"}, html("span", {class: "chip filled sampler"}, "filled"), " the layer's weights get a gradient. ",
       html("span", {class: "chip open sampler"}, "open"), " the gradient passes through, but no weights get one. ", html("span", {class: "chip constant sampler"}, "dashed"), " no gradient comes here. The line under the layers is how far the gradient goes back from the loss, which stands last."),
-      ...section.rounds.map(overview));
+      ...section.rounds.map(overview), html("p", {class: "caption after"}, html("b", {}, "At the double bar"), " the generated images come in as plain numbers; other libraries call this detach. Without it, the update of D would go " +
+      "back into the generator for nothing, because only D's weights are changed then. In the update of G there is no bar: it needs the gradient at the images, and gets it through D, whose weights stay as they are."));
     const box = document.getElementById("tape-stepper"), whole = section.rounds.map(stepper);
     const tabs = section.rounds.map((round, k) => html("button", {type: "button", "aria-pressed": "false", onclick: () => choose(k)}, round.name[0].toUpperCase() + round.name.slice(1)));
     function choose(k) {
