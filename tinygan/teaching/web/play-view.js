@@ -39,6 +39,9 @@
       over.replaceChildren(...(shown.has("samples") ? [Explain.arrows(points, null, limits, 1, "", -1, "Generated points")] : []),
         ...(shown.has("arrows") ? [Explain.arrows(few, away, limits, longest, "", -1, "Arrows against the gradient")] : []));
       if (shown.has("arrows")) scales.push(`The longest of ${ARROWS} arrows is a gradient of length ${number(longest, 2)}.`);
+      let outside = 0;
+      for (let i = 0; i < points.length; i += 2) if (!(Math.max(Math.abs(points[i]), Math.abs(points[i + 1])) <= reach)) outside += 1;
+      if (outside) scales.push(`${outside} of the ${points.length / 2} points lie outside this square.`);
       document.getElementById("scales").textContent = scales.join(" ");
       over.classList.toggle("bare", !shown.has("samples"));
       const words = Explain.play.words(last, opening);
