@@ -100,11 +100,7 @@ def _add_commands_that_look(commands: Any) -> None:
     _add_raw(command)
     command.set_defaults(action=actions.evaluate)
 
-    command = commands.add_parser("explain", help="write a page that shows how a run learnt")
-    command.add_argument("run", type=Path, metavar="RUN", help="the run's folder")
-    command.add_argument("--out", type=Path, metavar="FILE", help="an .html file (default: RUN/explain.html)")
-    command.add_argument("--data-dir", metavar="DIR", help="the run's images (default: where they were)")
-    command.set_defaults(action=actions.explain)
+    _add_teaching(commands)
 
     command = commands.add_parser("classifier", help="train the classifier of digits that `evaluate` uses")
     command.add_argument("--data-dir", metavar="DIR", help="the digits (default: as in training)")
@@ -117,6 +113,21 @@ def _add_commands_that_look(commands: Any) -> None:
 
     command = commands.add_parser("gradcheck", help="check the gradients of the ops, first and second order")
     command.set_defaults(action=actions.gradcheck)
+
+
+def _add_teaching(commands: Any) -> None:
+    """The commands that show how GANs learn."""
+    command = commands.add_parser("explain", help="write a page that shows how a run learnt")
+    command.add_argument("run", type=Path, metavar="RUN", help="the run's folder")
+    command.add_argument("--out", type=Path, metavar="FILE", help="an .html file (default: RUN/explain.html)")
+    command.add_argument("--data-dir", metavar="DIR", help="the run's images (default: where they were)")
+    command.set_defaults(action=actions.explain)
+
+    command = commands.add_parser("play", help="play with a small GAN in the browser, one update or one op at a time")
+    command.add_argument("--port", type=Kind(int, lambda n: 0 <= n < 65536, "a whole number from 0 to 65535"), default=0,
+                         metavar="N", help="(default: a free one)")
+    command.add_argument("--no-browser", action="store_true", help="only print the page's address")
+    command.set_defaults(action=actions.play)
 
 
 def _add_lessons(commands: Any) -> None:

@@ -2,7 +2,7 @@
 from __future__ import annotations
 
 __all__ = ["CANDIDATES", "architecture", "check_lesson", "classifier", "evaluate", "explain", "gradcheck", "info",
-           "interpolate", "list_lessons", "sample", "show_lesson", "traverse"]
+           "interpolate", "list_lessons", "play", "sample", "show_lesson", "traverse"]
 
 import argparse
 import sys
@@ -178,6 +178,13 @@ def explain(parsed: argparse.Namespace) -> None:
     print(f"{written}: {written.stat().st_size / 1e6:.1f} MB, open it in a browser")
     if not any((parsed.run / "recording").glob("*.safetensors")):
         print("Note: this run was trained without --record, so the page shows its last state only.", file=sys.stderr)
+
+
+def play(parsed: argparse.Namespace) -> None:
+    """`tinygan play`: the playground, until Ctrl-C."""
+    from .teaching.play import serve
+
+    serve(parsed.port, browser=not parsed.no_browser)
 
 
 def classifier(parsed: argparse.Namespace) -> None:

@@ -1,7 +1,7 @@
 """Section (c): the tape. One round of Algorithm 1 on this run's networks, op by op, forward and back."""
 from __future__ import annotations
 
-__all__ = ["build", "shown"]
+__all__ = ["build", "described", "shown"]
 
 from collections.abc import Sequence
 from typing import Any
@@ -39,6 +39,11 @@ def build(run: Run) -> dict[str, Any] | Absent:
     rounds = trace_round(run.gan, data.batch(places), labels)
     if {one.player for one in rounds} != {"discriminator", "generator"}:
         return Absent(f"{type(run.gan).__name__}.step does not call d_gradients and g_gradients, where the tape listens.")
+    return described(rounds)
+
+
+def described(rounds: Sequence[Round]) -> dict[str, Any]:
+    """The section's JSON for the updates of a round, as `trace_round` returns them."""
     return {"rounds": [_round(one) for one in rounds], "text": _text(rounds), "alt": _alt(rounds)}
 
 

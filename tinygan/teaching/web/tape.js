@@ -176,12 +176,17 @@
     });
     const whole = html("div", {class: "stepper"}, html("div", {class: "buttons"}, ...buttons), range, state, html("div", {class: "tape-two"}, list, side));
     whole.start = () => go(visits.length ? ops.length + Math.min(3, visits.length - 1) : 0);
+    whole.go = to => go(to);
+    whole.at = () => at;
+    whole.places = places.length;
+    whole.words = () => state.textContent;
     return whole;
   }
 
+  /* Returns the steppers of the updates, and a function that shows one of them. */
   Explain.figures.tape = function (section) {
     section.rounds.forEach((round, k) => { round.key = `round-${k}`; });
-    document.getElementById("tape-overview").append(html("p", {class: "caption"}, html("span", {class: "chip filled sampler"}, "filled"), " the layer's weights get a gradient. ",
+    document.getElementById("tape-overview").replaceChildren(html("p", {class: "caption"}, html("span", {class: "chip filled sampler"}, "filled"), " the layer's weights get a gradient. ",
       html("span", {class: "chip open sampler"}, "open"), " the gradient passes through, but no weights get one. ", html("span", {class: "chip constant sampler"}, "dashed"), " no gradient comes here. The line under the layers is how far the gradient goes back from the loss, which stands last."),
       ...section.rounds.map(overview), html("p", {class: "caption after"}, html("b", {}, "At the double bar"), " the generated images come in as plain numbers; other libraries call this detach. Without it, the update of D would go " +
       "back into the generator for nothing, because only D's weights are changed then. In the update of G there is no bar: it needs the gradient at the images, and gets it through D, whose weights stay as they are."));
@@ -192,8 +197,9 @@
       whole.forEach((one, j) => { one.hidden = j !== k; });
       whole[k].start();
     }
-    box.append(html("h3", {}, "One op at a time"), html("p", {class: "caption"}, "The ops in the order in which they ran, on a batch of 2; a line leads from a value to where it is used. Step with the buttons, or with the arrow keys: " +
+    box.replaceChildren(html("h3", {}, "One op at a time"), html("p", {class: "caption"}, "The ops in the order in which they ran, on a batch of 2; a line leads from a value to where it is used. Step with the buttons, or with the arrow keys: " +
       "first forward to the loss, then back. Going back, a filled dot has got its gradient and a thick line has passed it on. Beside a layer's name stand its weights: filled if this update gives them a gradient."), html("div", {class: "buttons tabs", role: "group", "aria-label": "Which update"}, ...tabs), ...whole);
     choose(section.rounds.length - 1);
+    return {whole, choose};
   };
 })();
