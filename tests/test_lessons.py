@@ -93,7 +93,12 @@ WRONG = [
      "    return tg.grad(tg.mean(tg.softplus(-D(real))) + tg.mean(tg.softplus(D(G(z)))), D.parameters())", "G ran with a graph"),
     (4, "discriminator_gradients", "def discriminator_gradients(G, D, real, z):\n    with tg.no_grad(): fake = G(z)\n"
      "    return tg.grad(tg.mean(tg.softplus(D(fake))), D.parameters())", r"the gradient of 0\.weight"),
-    (4, "both_players", "right = both_players\ndef both_players(G, D, real, z):\n    g, d = right(G, D, real, z)\n    return [-a for a in g], d", "Which sign has G's loss"),
+    (4, "both_players", "right = both_players\ndef both_players(G, D, real, z):\n    g, d = right(G, D, real, z)\n    return [-a for a in g], d", r"for G.*opposite sign"),
+    (4, "generator_gradients", "def generator_gradients(G, D, z):\n    x = G(z)\n    return tg.grad(tg.mean(-tg.log(D(x))), x), "
+     "tg.grad(tg.mean(tg.softplus(-D(G(z)))), G.parameters())", r"the arrows .*logit, not a probability"),
+    (4, "generator_gradients", "right = generator_gradients\ndef generator_gradients(G, D, z):\n    arrows, _ = right(G, D, z)\n"
+     "    return arrows, tg.grad(tg.mean(tg.softplus(-D(tg.detach(G(z))))), G.parameters())", "0 everywhere, as in pass 5"),
+    (4, "both_players", "right = both_players\ndef both_players(G, D, real, z):\n    g, d = right(G, D, real, z)\n    return g, g", "Whose weights are these"),
     (4, "both_players", "right = both_players\ndef both_players(G, D, real, z): return right(G, D, real, z)[0], right(G, D, real, z)[1]", "G ran 2 times, and the backward pass came to it 2"),
     # lesson 5
     (5, "slopes", "def slopes(f):\n    D = 1 / (1 + np.exp(-f))\n    return -D, -(1 - D), np.exp(f)", r"slopes\(\[-3\.0, 0\.0, 1\.5\]\): maximum likelihood"),

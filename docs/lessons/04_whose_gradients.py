@@ -40,6 +40,10 @@ def _(needs, g, name):
 # The data are points in the plane. G has the weights G1 and G2, and D has the weights D1 and D2. We write the
 # networks as functions of their weights, so that every step is visible. (All neurons have the fixed bias
 # 0.5.)
+#
+# Our function `discriminator` returns logits f, and sigmoid(f) is the probability that a point is real. L_D
+# (`d_loss`) and L_G (`g_loss`) are the losses of lesson 3: softplus(-f) = -log sigmoid(f) is small if D takes
+# a point for real, and softplus(f) = -log(1 - sigmoid(f)) is small if D takes it for generated.
 
 # %%
 key = Key(0)
@@ -135,15 +139,16 @@ assert not seen["5. G(z) detached"] and all(not g.numpy().any() for g in detache
 #   costs time and memory. So Algorithm 1 makes the points as constants.
 # - **Pass 4** fills `.grad` of D's weights, too. Libraries that work in this way need a second step: set D's
 #   gradients to zero before D's next update. If you forget it, D learns from both losses. We try this below.
-# - **Pass 5** gives G gradients that are exactly 0. There is no error message: a constant is a legal input.
-#   The generator just never learns.
+# - **Pass 5** gives G gradients that are exactly 0. There is no error message: L_G still has a graph, because
+#   it depends on D1 and D2, and a constant is a legal input. The generator just never learns.
 #
 # ## The generator sees only arrows
 # The gradient comes to G in two parts. First, dL_G/dG(z): for each generated point, an arrow in the plane
 # that says where the loss grows. It is computed by D alone. Second, G's own vjps turn these arrows into the
 # gradients of G1 and G2. So we can cut the computation at G(z), and get the same result. (The figure draws
-# the negative of each arrow: there the loss falls.) The generator never sees a real point. All that it learns
-# about the data is in these arrows.
+# the negative of each arrow: there the loss falls. All arrows are made longer, so that you can see them. The
+# points do not go as far as the tips.) The generator never sees a real point. All that it learns about the
+# data is in these arrows.
 
 # %%
 d_optimizer = tg.optim.Adam(5e-3, betas=(0.5, 0.999))
@@ -183,15 +188,15 @@ assert agree.mean() > 0.9
 # these points:
 #
 # 1. from L_D, as it should be;
-# 2. from L_D + L_G, as in pass 4 if nobody sets the gradients to zero. At a generated point L_D pushes the
-#    logit f down with the strength sigmoid(f), and L_G pushes it up with the strength 1 - sigmoid(f). At f =
-#    0 both are 1/2, and they cancel;
+# 2. from L_D + L_G: this happens after `L_G.backward()`, if nobody sets D's gradients to zero. At a generated
+#    point, softplus(f) in L_D has the slope sigmoid(f), so it pushes the logit f down. softplus(-f) in L_G
+#    has the slope sigmoid(f) - 1, so it pushes f up. At f = 0 both have the strength 1/2, and they cancel;
 # 3. from L_G alone, as if one optimiser had the weights of both players.
 #
 # The figure shows the mean of D(G(z)), the probability that the generated points are real. The first
 # discriminator learns to say zero. The second one goes to 1/2: it can never be sure that a point is
-# generated. The third one says one: it has learned to be fooled. Its loss L_G is almost zero, which looks
-# like a perfect generator, and yet no point has moved.
+# generated. The third one says one: it has learned to be fooled. Then L_G is almost zero, which looks like a
+# perfect generator, and yet no point has moved.
 
 # %%
 with tg.no_grad():
@@ -230,15 +235,16 @@ assert said["L_D"][-1] < 0.1 and abs(said["L_D + L_G"][-1] - 0.5) < 0.05 and sai
 
 # %% [markdown]
 # ## Exercises
-# Write a file `my_answer.py` with three functions. G and D are modules: `G(z)`, `D(x)`, `G.parameters()`.
-# Return gradients as lists in the order of `parameters()`. Take L_D and L_G as in this lesson.
+# Write a file `my_answer.py` with three functions. G and D are modules: `G(z)` makes points, `D(x)` returns
+# logits (not probabilities), and `G.parameters()` are G's weights. Return gradients as lists in the order of
+# `parameters()`. Take L_D and L_G as in this lesson.
 #
 # 1. `generator_gradients(G, D, z)`: return the tuple (arrows, gradients): dL_G/dG(z), and the gradients of
 #    G's weights. Run G once, and leave `.grad` of all weights as it is.
 # 2. `discriminator_gradients(G, D, real, z)`: return the gradients of D's weights for L_D. G should run
 #    without a graph.
 # 3. `both_players(G, D, real, z)`: a game in which G minimises -L_D (the "minimax" game). Return the tuple
-#    (g_gradients, d_gradients). Run G only once, and go back through it only once. (Both players have the
-#    same loss, except for its sign.)
+#    (g_gradients, d_gradients). Run G only once, and let only one backward pass go through G. (Both players
+#    have the same loss, except for its sign. Can one call of `tg.grad` give all gradients?)
 #
 # Then run `tinygan lesson check 4 my_answer.py`.

@@ -14,7 +14,7 @@ from tinygan.graph import grad, op
 from tinygan.random import Key
 from tinygan.tensor import Tensor
 
-from .judging import AnswerError, Exercise, close, function, listed
+from .judging import AnswerError, Exercise, array_of, close, function, listed
 
 
 class _Watched(nn.Module):
@@ -51,10 +51,22 @@ def _game() -> tuple[_Watched, _Watched, VanillaGAN, Any, Any]:
     return g, d, gan, key.fold("real").normal((8, 2)), key.fold("z").normal((8, 3))
 
 
-def _compare(what: str, found: Any, network: nn.Module, expected: Any, hint: str = "") -> None:
+def _compare(what: str, found: Any, network: nn.Module, expected: Any) -> None:
     names = [name.removeprefix("network.") for name, _ in network.named_parameters()]
     for name, ours, right in zip(names, listed(what, found, names), expected, strict=True):
-        close(f"{what}: the gradient of {name}", ours, right, hint=hint)
+        close(f"{what}: the gradient of {name}", ours, right, hint=_hint(f"{what}: the gradient of {name}", ours, right))
+
+
+def _hint(what: str, found: Any, expected: Any) -> str:
+    """What may be wrong with a gradient that is not as expected."""
+    ours, right = array_of(what, found), array_of(what, expected)
+    if ours.shape != right.shape:
+        return "(Whose weights are these?)"
+    if not ours.any():
+        return "(It is 0 everywhere, as in pass 5 of the lesson: is G(z) a constant in your loss?)"
+    if np.allclose(ours, -right, rtol=1e-4, atol=1e-6):
+        return "(It has the opposite sign: which sign has the loss?)"
+    return "(D(x) is a logit, not a probability.)"
 
 
 def _untouched(*networks: nn.Module) -> None:
@@ -71,7 +83,8 @@ def _generator_gradients(value: Any) -> None:
     g.notes["runs"] = 0
     found = listed("generator_gradients", answer(g, d, z), ("arrows", "gradients"))
     _untouched(g, d)
-    close("generator_gradients: the arrows", found[0], arrows)
+    what = "generator_gradients: the arrows"
+    close(what, found[0], arrows, hint=_hint(what, found[0], arrows))
     _compare("generator_gradients", found[1], g, expected)
     if g.notes["runs"] != 1:
         raise AnswerError(f"The gradients are right. But G ran {g.notes['runs']} times, and once is enough.")
@@ -98,10 +111,7 @@ def _both_players(value: Any) -> None:
     found = listed("both_players", answer(g, d, real, z), ("g_gradients", "d_gradients"))
     _untouched(g, d)
     _compare("both_players, for D", found[1], d, for_d)
-    names = len(for_g)
-    opposite = isinstance(found[0], list | tuple) and len(found[0]) == names and all(
-        np.allclose(np.asarray(a), -b.numpy(), atol=1e-6) for a, b in zip(found[0], for_g, strict=True))
-    _compare("both_players, for G", found[0], g, for_g, hint="(Which sign has G's loss?)" if opposite else "")
+    _compare("both_players, for G", found[0], g, for_g)
     if g.notes["runs"] != 1 or g.notes["visits"] != 1:
         raise AnswerError(f"The gradients are right. But G ran {g.notes['runs']} times, and the backward pass came to it "
                     f"{g.notes['visits']} times. Once is enough for both.")
