@@ -91,7 +91,7 @@ def _gradients(moments: Sequence[Position], curves: Curves) -> list[dict[str, An
     most = gradients[np.arange(len(gradients)), strongest]
     for layer, name in enumerate(names):
         own = gradients[:, layer]
-        shares = own / np.where(most > 0, most, np.nan)
+        shares = own / np.where((most > 0) & np.isfinite(most), most, np.nan)  # (infinity by infinity would be a warning)
         usual = float(np.median(own[early])) if early.any() else np.nan
         times = own / (usual if usual > 0 else np.nan)
         short_name = name.partition(".")[2]
