@@ -117,12 +117,12 @@
       if (strip) strip.show();
       if (compared) compared.show(state.record, i);
     };
-    document.getElementById("signal-slider").append(slider.whole);
+    document.getElementById("signal-slider").append(slider.whole, section.shown ? html("p", {class: "caption"}, `The slider has ${section.shown}.`) : "");
     document.getElementById("signal-gallery").append(...views);
     document.getElementById("signal-caption").append(...(planar ? Explain.planeCaption(state) : [
       html("b", {class: "neg"}, "Blue"), ": a brighter pixel lowers the generator's cost. ", html("b", {class: "pos"}, "Orange"),
       ": a brighter pixel raises it. So a step against the gradient brightens what is blue and darkens what is orange. The step is drawn " +
-      "large: the pixel that changes most changes by a quarter of the way from black to white. Choose a sample to follow it below."]));
+      "large: the pixel that changes most changes by a quarter of the way from black to white."]));
     if (strip) document.getElementById("signal-film").append(strip);
     if (compared) document.getElementById("signal-costs").append(compared);
     else document.getElementById("signal-costs").append(html("p", {class: "caption"}, `The ${section.cost} cost has no probabilities, so ` +
