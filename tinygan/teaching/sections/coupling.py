@@ -112,7 +112,7 @@ def _text(matrix: Array, without: Array | None, layers: str) -> str:
     means = ("So the discriminator notices images that are alike, and its gradient tells the generator."
              if "minibatch" in layers else "So an image's gradient depends on the batch that it happens to be in.")
     return (f"Row i shows which images move logit i. Through {layers}, {percent(_share(matrix))} of a row's sum, on average, "
-            f"comes from the other images; of these, image {j + 1} moves a logit most, logit {i + 1}. {means}{told}")
+            f"comes from the other images; the strongest of these links leads from image {j + 1} to logit {i + 1}. {means}{told}")
 
 
 def _alt(matrix: Array, without: Array | None) -> str:

@@ -45,10 +45,11 @@
       dots.replaceChildren(...logits.map(function (f, i) {
         const cx = Math.min(Math.max(x(f), LEFT), WIDTH - RIGHT), cy = Math.min(Math.max(y(cost.value(f)), TOP), HEIGHT - BOTTOM);
         const across = x(1) - x(0), down = (y(1) - y(0)) * slopes[i], size = Math.hypot(across, down) || 1;
-        const dx = 34 * across / size, dy = 34 * down / size;
-        return svg("line", {class: "tangent", x1: cx - dx, x2: cx + dx, y1: cy - dy, y2: cy + dy});
+        const reach = i === chosen ? 70 : 40, dx = reach * across / size, dy = reach * down / size;
+        return svg("line", {class: i === chosen ? "tangent chosen" : "tangent", x1: cx - dx, x2: cx + dx, y1: cy - dy, y2: cy + dy});
       }), ...logits.map((f, i) => svg("circle", {class: i === chosen ? "dot chosen" : "dot", r: i === chosen ? 4.4 : 3.4,
         cx: Math.min(Math.max(x(f), LEFT), WIDTH - RIGHT), cy: Math.min(Math.max(y(cost.value(f)), TOP), HEIGHT - BOTTOM)})));
+      dots.append(dots.children[chosen], dots.children[n + chosen]); // the chosen sample's lie on top
       const typical = Explain.mean(slopes.map(Math.abs));
       told.replaceChildren("Mean slope: ", html("b", {}, number(typical === 0 ? 0 : -typical, 2)),
         typical < 0.05 ? ". Flat: the message is lost." : typical < 0.5 ? ". Less steep: part of the message gets through." : ". Steep: the message gets through.");
