@@ -81,7 +81,7 @@ def _compared(found: list[Position]) -> str:
     ratio = float(ratios[widest])
     throughout = "" if len(trained) == 1 else " at every record"
     if ratio <= 1 / _ALIKE:
-        return f"Minimax pulls harder than non-saturating{throughout}, by {short(1 / ratio)} times or more: it does not saturate."
+        return f"Minimax pulls harder than non-saturating{throughout}, at least {short(1 / ratio)} times as hard: it does not saturate."
     if ratio < _ALIKE:
         return f"Minimax pulls as hard as non-saturating, or harder{throughout}: it does not saturate."
     what = f"minimax passed back {short(ratio)} times less than non-saturating, from the same logits"

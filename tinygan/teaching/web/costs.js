@@ -77,6 +77,7 @@
         const values = Array.from(part(state.norms, r, k).values), mean = Explain.mean(values), y = height / 2, row = rows[k];
         row.marks.replaceChildren(svg("line", {class: "curve", x1: x(mean), x2: x(mean), y1: y - 13, y2: y + 13}),
           ...values.map((v, i) => svg("circle", {class: i === chosen ? "dot chosen" : "dot", cx: x(v), cy: y, r: i === chosen ? 5 : 4, "data-norm": v})));
+        row.marks.append(row.marks.children[chosen + 1]);
         row.value.textContent = number(mean, 2);
         row.picture.setAttribute("aria-label", `${name}: the length of the gradient at an image, mean ${number(mean, 2)}`);
         return mean;

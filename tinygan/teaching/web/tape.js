@@ -8,7 +8,7 @@
   const plain = layer => (layer || "").replace("->", "→").replace("()", "");
   const nameOf = layer => plain(layer.split(" ").slice(1).join(" ") || layer);
   /* A word or two on what stands outside of the networks, and a line on ops and values whose names do not explain themselves. */
-  const CHIPS = {"given": "data, latents", "concatenate": "one batch", "the loss": "one number", "D's update ahead": "on a copy of D", "unpacked": "weights of D's copy", "gradient, recorded": "D's, as ops"};
+  const CHIPS = {"given": "data, latents", "concatenate": "one batch", "concatenate, unpacked": "one batch; weights of D's copy", "bce_with_logits": "D's loss", "the loss": "one number", "D's update ahead": "on a copy of D", "unpacked": "weights of D's copy", "gradient, recorded": "D's, as ops"};
   const NOTES = {
     "start of grad": "The gradient that grad begins with: ∂L/∂L = 1.",
     "concatenate": "The inputs one after the other, as one array.",
