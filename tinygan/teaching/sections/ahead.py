@@ -127,8 +127,8 @@ def _mean(batch: int, shown: int) -> str:
     """Over how many images the cost is a mean: in section (a) these are others, and the lengths differ for it."""
     if batch == shown:
         return f"The cost is a mean over these {shown} images."
-    return (f"The cost is a mean over a batch of {batch} images, of which {shown} are shown. In section (a) it is a mean over "
-            f"the {shown} alone: for that reason lengths are {short(batch / shown)} times as large there.")
+    return (f"The cost is a mean over a batch of {batch} images, of which {shown} are shown. In section (a) it is a mean "
+            f"over the {shown} alone: for that reason lengths are {short(batch / shown)} times as large there.")
 
 
 def _text(gan: UnrolledGAN, found: Ahead, shown: int) -> str:

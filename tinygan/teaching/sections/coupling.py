@@ -41,8 +41,8 @@ def build(run: Run) -> dict[str, Any] | Absent:
         return fixed
     shown = players(run.gan, fixed["z"], fixed.get("real"))
     if not couples_examples(shown.discriminator):
-        return Absent("The discriminator of this run judges every image by itself, so the matrix would be diagonal. Minibatch "
-                      "discrimination (tinygan train minibatch) and batch norm (dcgan) compare the images of a batch.")
+        return Absent("The discriminator of this run judges every image by itself, so the matrix would be diagonal. "
+                      "Minibatch discrimination (tinygan train minibatch) and batch norm (dcgan) compare the images of a batch.")
     key = Key(run.config["settings"].get("seed", 0)).fold("recording").fold("coupling")
     matrix, images = coupling(shown, key)
     layers = _coupling_layers(shown.discriminator)
@@ -111,8 +111,9 @@ def _text(matrix: Array, without: Array | None, layers: str) -> str:
     told = "" if without is None else " Without that path, only the diagonal is left."
     means = ("So the discriminator notices images that are alike, and its gradient tells the generator."
              if "minibatch" in layers else "So an image's gradient depends on the batch that it happens to be in.")
-    return (f"Row i shows which images move logit i. Through {layers}, {percent(_share(matrix))} of a row's sum, on average, "
-            f"comes from the other images; the strongest of these links leads from image {j + 1} to logit {i + 1}. {means}{told}")
+    return (f"Row i shows which images move logit i. Through {layers}, {percent(_share(matrix))} of a row's sum, on "
+            f"average, comes from the other images; the strongest of these links leads from image {j + 1} to logit {i + 1}. "
+            f"{means}{told}")
 
 
 def _alt(matrix: Array, without: Array | None) -> str:

@@ -67,7 +67,8 @@ class Curves(NamedTuple):
 
 def findings(moments: Sequence[Position], curves: Curves) -> list[dict[str, Any]]:
     """All findings about one player: {"layer", "player", "what", "since_epoch", "sentence", "verdict"}. since_epoch is
-    the epoch in which it began, or None if there are no epochs. verdict: whether it is bad. What lasts to the end of the run comes first."""
+    the epoch in which it began, or None if there are no epochs. verdict: whether it is bad. What lasts to the end of the
+    run comes first."""
     found = [*_whole(moments, curves), *_gradients(moments, curves), *_activations(moments, curves)]
     return sorted(found, key=lambda finding: not finding.pop("lasts"))
 

@@ -72,7 +72,8 @@ def _text(found: list[Position]) -> str:
 
 
 def _compared(found: list[Position]) -> str:
-    """How much less minimax passes back than non-saturating, where that gap was largest. The untrained start does not count."""
+    """How much less minimax passes back than non-saturating, where that gap was largest. The untrained start does not
+    count."""
     trained = [position for position in found if position.step] or found
     ratios = np.array([_mean(position, "non-saturating") / max(_mean(position, "minimax"), 1e-300) for position in trained])
     if not np.isfinite(ratios).any():
@@ -81,7 +82,8 @@ def _compared(found: list[Position]) -> str:
     ratio = float(ratios[widest])
     throughout = "" if len(trained) == 1 else " at every record"
     if ratio <= 1 / _ALIKE:
-        return f"Minimax pulls harder than non-saturating{throughout}, at least {short(1 / ratio)} times as hard: it does not saturate."
+        return (f"Minimax pulls harder than non-saturating{throughout}, at least {short(1 / ratio)} times as hard: it does "
+                "not saturate.")
     if ratio < _ALIKE:
         return f"Minimax pulls as hard as non-saturating, or harder{throughout}: it does not saturate."
     what = f"minimax passed back {short(ratio)} times less than non-saturating, from the same logits"

@@ -87,7 +87,8 @@ def _node(one: Round, entry: Entry, visited: int | None, visit: Visit | None) ->
 
 
 def _computed(formula: Formula, visit: Visit | None) -> str:
-    """The vjp, with those gradients only that this visit computes: grad skips inputs that lead to nothing it was asked for."""
+    """The vjp, with those gradients only that this visit computes: grad skips inputs that lead to nothing it was asked
+    for."""
     parts = formula.vjp.split(", ")
     skipped: list[str] = []
     for name, needed in zip(formula.names, visit.needs if visit is not None else (), strict=False):
