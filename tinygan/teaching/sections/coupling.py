@@ -42,7 +42,8 @@ def build(run: Run) -> dict[str, Any] | Absent:
     shown = players(run.gan, fixed["z"], fixed.get("real"))
     if not couples_examples(shown.discriminator):
         return Absent("The discriminator of this run judges every image by itself, so the matrix would be diagonal. "
-                      "Minibatch discrimination (tinygan train minibatch) and batch norm (dcgan) compare the images of a batch.")
+                      "Minibatch discrimination (tinygan train minibatch) and batch norm (dcgan) compare the images of a "
+                      "batch.")
     key = Key(run.config["settings"].get("seed", 0)).fold("recording").fold("coupling")
     matrix, images = coupling(shown, key)
     layers = _coupling_layers(shown.discriminator)
