@@ -54,7 +54,7 @@
   }
 
   /* A long name may break between its words and before its numbers. */
-  const breakable = name => name.replace(/([a-z])([A-Z(])/g, "$1\u200b$2");
+  const breakable = name => name.replace(/([a-z])(?=[A-Z][a-z])|(?=\()/g, "$1\u200b").replace(" → ", "\u00a0→\u00a0");
   const GREEK = {weight: "weights", bias: "biases"};
   function layersOf(player) {
     const groups = new Map();
