@@ -312,6 +312,8 @@ def test_the_tape_steps_forward_and_back(pages, opened):
         state, tape = stepper.locator(".state"), stepper.locator(".tape-list")
         ops = [node for node in told["nodes"] if node["kind"] == "op"]
         visits = sorted((node for node in told["nodes"] if node["visited"] is not None), key=lambda node: node["visited"])
+        assert stepper.get_by_role("button", name="To the first op").is_disabled()  # it begins there
+        stepper.get_by_role("button", name="To the loss").click()
         stepper.get_by_role("button", name="To the first op").click()
         tape.focus()
         for number_, node in enumerate(ops):
