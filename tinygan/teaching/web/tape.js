@@ -115,7 +115,7 @@
     return [html("p", {class: "where"}, [plain(node.layer), kind, node.constant ? "a constant to grad: no gradient goes back through it" : null].filter(Boolean).join(" · ")), html("h3", {}, node.op, " ", html("small", {}, size)),
       note ? html("p", {class: "caption"}, note) : null,
       html("div", {class: "sides"}, shown(node.value, "Value y", false), shown(back ? node.gradient : null, "Gradient ȳ = ∂L/∂y", true, node.gradient ? "Not known yet: it comes on the way back." : "None: no gradient comes here.")),
-      line("Forward", formula.forward), line(ran ? "Backward, the vjp" : "Backward, the vjp (not computed in this update)", formula.vjp), line("In this run", formula.with_numbers),
+      line("Forward", formula.forward), line(ran ? "Backward, the vjp" : "Backward, the vjp (not part of this pass back)", formula.vjp), line("In this run", formula.with_numbers),
       node.file ? html("p", {class: "caption"}, "Computed in ", html("code", {}, `${node.file}:${node.line}`), node.vjp_file ? [", its vjp in ", html("code", {}, `${node.vjp_file}:${node.vjp_line}`)] : null) : null];
   }
 
