@@ -274,7 +274,7 @@ def test_the_slider_and_the_film(pages, opened):
     for r in range(len(logits) - 2, -1, -1):
         view.keyboard.press("ArrowLeft")
         assert float(sample.get_attribute("data-logit")) == pytest.approx(float(logits[r, 0]))
-    assert slider.get_attribute("aria-valuetext") == "before training" in view.locator("#signal-state").inner_text()
+    assert slider.get_attribute("aria-valuetext") == "start" in view.locator("#signal-state").inner_text()
     view.locator("#signal .frame").last.click()
     assert float(sample.get_attribute("data-logit")) == pytest.approx(float(logits[-1, 0]))
     view.locator("#signal .frame").first.focus()
@@ -312,25 +312,27 @@ def test_the_tape_steps_forward_and_back(pages, opened):
         state, tape = stepper.locator(".state"), stepper.locator(".tape-list")
         ops = [node for node in told["nodes"] if node["kind"] == "op"]
         visits = sorted((node for node in told["nodes"] if node["visited"] is not None), key=lambda node: node["visited"])
+        assert stepper.get_by_role("button", name="To the first op").is_disabled()  # it begins there
+        stepper.get_by_role("button", name="To the loss").click()
         stepper.get_by_role("button", name="To the first op").click()
         tape.focus()
         for number_, node in enumerate(ops):
             assert state.inner_text().startswith(f"Forward, op {number_ + 1} of {len(ops)}: {node['op']}")
             view.keyboard.press("ArrowRight")
         for number_, node in enumerate(visits):
-            assert state.inner_text().startswith(f"Backward, visit {number_ + 1} of {len(visits)}: {node['op']}")
+            assert state.inner_text().startswith(f"Backward, op {number_ + 1} of {len(visits)}: {node['op']}")
             shown = stepper.locator(".panel")
             assert node["formula"]["vjp"].split("\n")[0] in shown.inner_text() and f"{node['file']}:{node['line']}" in shown.inner_text()
             if node["gradient"]["kind"] == "number":
                 assert float(shown.locator(".big").last.get_attribute("data-value")) == pytest.approx(node["gradient"]["value"])
             view.keyboard.press("ArrowDown")
-        assert stepper.get_by_role("button", name="One op on").is_disabled()
+        assert stepper.get_by_role("button", name="Next op").is_disabled()
         stepper.get_by_role("button", name="To the loss").click()
         assert state.inner_text().startswith(f"Forward, op {len(ops)} of")
-        stepper.get_by_role("button", name="One op back").click()
+        stepper.get_by_role("button", name="Previous op").click()
         assert state.inner_text().startswith(f"Forward, op {len(ops) - 1} of")
-        stepper.get_by_role("button", name="One op on").click()
-        stepper.get_by_role("button", name="To the last visit").click()
+        stepper.get_by_role("button", name="Next op").click()
+        stepper.get_by_role("button", name="To the last op").click()
         tape.locator(".op").first.click()
         assert tape.locator('.op[aria-selected="true"]').count() == 1
         stepper.locator("input[type=range]").focus()
@@ -340,6 +342,37 @@ def test_the_tape_steps_forward_and_back(pages, opened):
     labels = [chip.get_attribute("aria-label") for chip in chips.all()]
     assert any("discriminator.1" in label and "its weights get none" in label for label in labels)
     assert any("generator.0" in label and "its weights get a gradient" in label for label in labels)
+
+
+def test_the_tape_begins_at_the_start_and_marks_the_loss(pages, opened):
+    view = opened(pages("unrolled")[0], 1100)
+    stepper = view.locator("#tape .stepper").nth(1)
+    assert stepper.locator(".state").inner_text().startswith("Forward, op 1 of")
+    stepper.get_by_role("button", name="To the loss").click()
+    slider, mark = stepper.locator("input[type=range]"), stepper.locator(".loss").bounding_box()
+    box, share = slider.bounding_box(), slider.evaluate("s => s.value / s.max")
+    assert abs(mark["x"] + mark["width"] / 2 - (box["x"] + 8 + share * (box["width"] - 16))) < 4
+    chips = view.locator("#tape .overview").nth(1).locator(".chip")
+    labels = [chip.get_attribute("aria-label").split(":")[0] for chip in chips.all()]
+    place = labels.index("D's update ahead")
+    first, second = ([label for label in part if label.startswith("discriminator.")] for part in (labels[:place], labels[place:]))
+    assert first == second != []  # D runs before its update, and again after it
+
+
+@pytest.mark.parametrize(("name", "gallery"), [("vanilla", "#signal"), ("unrolled", "#ahead")])
+def test_labels_stand_at_their_rows(pages, opened, name, gallery):
+    """The top of each label is within the row that it names."""
+    view = opened(pages(name)[0], 1100)
+    sample, key = view.locator(f"{gallery} .sample").first, view.locator(f"{gallery} .key")
+    rows = [sample.locator("canvas").nth(k) for k in ((0, 1, 2))] + [sample.locator(".logit")]
+    for label, row in zip(key.locator(":scope > span").all(), rows, strict=True):
+        at, within = label.locator("b").bounding_box(), row.bounding_box()
+        assert within["y"] - 2 <= at["y"] and at["y"] + at["height"] <= within["y"] + within["height"] + 2
+
+
+def test_lengths_say_over_how_many_images_the_cost_is_a_mean():
+    assert ahead._mean(16, 16) == "The cost is a mean over these 16 images."
+    assert "a batch of 128 images, of which 16" in ahead._mean(128, 16) and "lengths are 8 times as large there" in ahead._mean(128, 16)
 
 
 def test_the_matrix_by_keyboard_and_mouse(pages, opened):

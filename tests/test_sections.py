@@ -23,7 +23,8 @@ from tinygan.teaching.players import host, players
 from tinygan.teaching.records import Absent, Run, read_records
 from tinygan.teaching.sections import coupling, flow, signal
 from tinygan.teaching.sections.findings import Curves, findings
-from tinygan.teaching.sections.positions import Position, percent, short, thinned
+from tinygan.teaching.sections.names import activation_names, kinds
+from tinygan.teaching.sections.positions import Position, moment, percent, short, thinned
 from tinygan.teaching.updates import unchanged
 
 COUPLED = {"minibatch": ["minibatch discrimination"], "dcgan": ["batch norm"], "discogan": ["batch norm"],
@@ -288,7 +289,12 @@ def test_findings_name_the_layer_and_the_epoch_in_which_they_began():
     tanh = column(12, 11 - 1, 0.2, 0.834, 0)[:, ::-1]
     assert findings(*curves(12, saturated=tanh)) == [{
         "layer": "2 tanh", "player": "generator", "what": "saturated", "since_epoch": 3,
-        "sentence": f"generator.2 tanh: 83 % of its outputs are beyond {SATURATED} (81 % of the data's values are, too) since epoch 3."}]
+        "sentence": f"generator.2 tanh: 83 % of its outputs are beyond {SATURATED} since epoch 3.",
+        "verdict": "No alarm: 81 % of the data's values are too."}]
+    more, = findings(*curves(12, saturated=np.where(tanh == 0.834, 0.97, tanh)))
+    assert more["verdict"].startswith("A bad sign") and "Only 81 % of the data's values" in more["verdict"]
+    hidden, = findings(*curves(12, saturated=tanh[:, ::-1]))
+    assert hidden["verdict"] == "A bad sign: hardly any gradient passes through them."  # a hidden layer has no data beside it
     assert sentences(*curves(12, dead=column(12, 9, 0, 0.5, 0))) == [
         "generator.0 relu: 50 % of its units are 0 for every image since epoch 2."]
     assert sentences(*curves(12, gradient_norm=column(12, 7, 1, 2e-6, 1))) == [
@@ -308,6 +314,47 @@ def test_a_player_that_stops_learning_is_told_even_if_it_recovers():
     assert found[0]["sentence"] == ("generator: all its gradients together are 0.0001 of what they were at their largest from step 8 "
                                     "to step 64.")
     assert findings(*curves(12, gradient_norm=np.stack([np.where(np.arange(12) == 5, 1e-5, 1)] * 2, 1))) == []  # a single record
+
+
+def test_activations_are_called_as_on_the_tape():
+    network = nn.Sequential(nn.Dense(3, 4), nn.LeakyReLU(0.2), nn.Dense(4, 4), nn.PReLU(), nn.Dense(4, 2), nn.Flatten(), nn.Tanh())
+    assert activation_names(network, ["0 leaky_relu", "3 prelu", "4 tanh"]) == ["1 LeakyReLU(0.2)", "3 PReLU", "6 Tanh"]
+    assert activation_names(network, ["0 tanh"]) == ["0 Dense(3 \N{RIGHTWARDS ARROW} 4), tanh"]  # no Tanh before the next parameters
+    assert activation_names(network, ["tanh"]) == ["tanh"]
+    assert kinds(network)["2"] == "Dense(4 \N{RIGHTWARDS ARROW} 4)" and kinds(network)["6"] == "Tanh"
+
+
+@pytest.mark.parametrize("name", ["vanilla", "minibatch"])
+def test_the_flow_names_its_activations_after_their_layers(runs, name):
+    run = runs(name)
+    for player, told in flow.build(run)["activations"].items():
+        modules = dict(getattr(run.gan, player).named_modules())
+        for layer in told["layers"]:
+            assert layer.partition("(")[0].split() == [layer.split()[0], type(modules[layer.split()[0]]).__name__]
+            assert isinstance(modules[layer.split()[0]], nn.Activation)
+
+
+def gap(steps: list[int], ratios: list[float]) -> str:
+    """What is said of records in which non-saturating pulls so many times as hard as minimax."""
+    order = {"minimax": lambda ratio: 1 / ratio, "non-saturating": lambda ratio: 1.0, "maximum-likelihood": lambda ratio: 0.5}
+    return signal._compared([Position(step, step / 100, {"norms": np.array([[order[cost](ratio)] * 2 for cost in SIDE_BY_SIDE])}, {})
+                             for step, ratio in zip(steps, ratios, strict=True)])
+
+
+def test_saturation_is_said_from_one_threshold_on():
+    assert gap([0, 100, 700, 900], [30, 2, 7.7, 3]) == (
+        "The gap was largest at epoch 7: minimax passed back 7.7 times less than non-saturating, from the same logits. It saturates from "
+        "10 times on: here it did not.")
+    assert gap([0, 64, 900], [1, 12, 3]).startswith("The gap was largest at step 64: ") and gap([0, 64, 900], [1, 12, 3]).endswith("here it did.")
+    assert gap([0, 100, 200], [9, 0.5, 0.4]) == ("Minimax pulls harder than non-saturating at every record, at least 2 times as hard: it does not "
+                                                 "saturate.")
+    assert gap([300], [4]).startswith("Minimax passed back 4 times less")
+    assert gap([0, 100, 200], [5, 1.01, 1]) == "Minimax pulls as hard as non-saturating, or harder at every record: it does not saturate."
+
+
+def test_the_beginning_has_one_name():
+    assert moment(Position(0, 0.0, {}, {})) == moment(Position(0, None, {}, {})) == "the start"
+    assert [moment(Position(step, step / 100, {}, {})) for step in (64, 100, 230)] == ["step 64", "epoch 1", "epoch 3"]
 
 
 def test_what_lasts_comes_first_and_infinity_is_told():

@@ -90,6 +90,17 @@ def test_only_the_players_own_leaves_get_gradients(section):
     assert node["constant"] and node["shape"] == [BATCH, *SHAPE] and not of_g["taken_as_constants"]
 
 
+def test_only_gradients_that_are_computed_have_a_formula(section):
+    """In the update of G nothing is computed for D's weights; in that of D nothing for the images."""
+    of_d, of_g = ({node["layer"].split()[0]: node["formula"]["vjp"] for node in one["nodes"] if node["op"] == "linear"} for one in section["rounds"])
+    weights, inputs = "W\N{COMBINING MACRON} =", "X\N{COMBINING MACRON} ="
+    for path in ("discriminator.1", "discriminator.3"):
+        assert weights not in of_g[path] and inputs in of_g[path] and "W\N{COMBINING MACRON}: not computed here" in of_g[path]
+        assert weights in of_d[path]
+    assert inputs not in of_d["discriminator.1"] and inputs in of_d["discriminator.3"] and "not computed" not in of_d["discriminator.3"]
+    assert "not computed" not in of_g["generator.2"] and inputs not in of_g["generator.0"]
+
+
 def test_every_node_can_be_shown_and_is_in_the_picture(section):
     for one in section["rounds"]:
         ids = [node["id"] for node in one["nodes"]]

@@ -106,7 +106,7 @@ def section(gan: UnrolledGAN, found: Ahead, shown: int, limits: Any = None) -> d
             "gradient_without": packed(found.without[:shown], "f32"), "lengths": packed(lengths[:, :shown], "f32"),
             "cosines": packed(cosines[:shown], "f32"),
             "surface": None if found.surface is None else packed(found.surface, "f16"),
-            "limits": None if limits is None else numbers(limits),
+            "limits": None if limits is None else numbers(limits), "mean": _mean(len(found.images), shown),
             "text": _text(gan, found, shown), "alt": _alt(found, shown)}
 
 
@@ -121,6 +121,14 @@ def compared(found: Ahead) -> tuple[Array, Array]:
     lengths = np.stack([np.linalg.norm(one, axis=1), np.linalg.norm(other, axis=1)])
     products = lengths.prod(0)
     return lengths, np.where(products > 0, (one * other).sum(1) / np.where(products > 0, products, 1), 0.0)
+
+
+def _mean(batch: int, shown: int) -> str:
+    """Over how many images the cost is a mean: in section (a) these are others, and the lengths differ for it."""
+    if batch == shown:
+        return f"The cost is a mean over these {shown} images."
+    return (f"The cost is a mean over a batch of {batch} images, of which {shown} are shown. In section (a) it is a mean "
+            f"over the {shown} alone: for that reason lengths are {short(batch / shown)} times as large there.")
 
 
 def _text(gan: UnrolledGAN, found: Ahead, shown: int) -> str:

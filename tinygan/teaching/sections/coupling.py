@@ -41,8 +41,9 @@ def build(run: Run) -> dict[str, Any] | Absent:
         return fixed
     shown = players(run.gan, fixed["z"], fixed.get("real"))
     if not couples_examples(shown.discriminator):
-        return Absent("The discriminator of this run judges every image by itself, so the matrix is diagonal. Minibatch "
-                      "discrimination (tinygan train minibatch) and batch norm (dcgan) compare the images of a batch.")
+        return Absent("The discriminator of this run judges every image by itself, so the matrix would be diagonal. "
+                      "Minibatch discrimination (tinygan train minibatch) and batch norm (dcgan) compare the images of a "
+                      "batch.")
     key = Key(run.config["settings"].get("seed", 0)).fold("recording").fold("coupling")
     matrix, images = coupling(shown, key)
     layers = _coupling_layers(shown.discriminator)
@@ -108,11 +109,12 @@ def _text(matrix: Array, without: Array | None, layers: str) -> str:
     """What to see in this run, in at most 60 words."""
     apart = matrix * (1 - np.eye(len(matrix)))
     i, j = np.unravel_index(apart.argmax(), apart.shape)
-    told = "" if without is None else " Without that path the matrix is diagonal."
+    told = "" if without is None else " Without that path, only the diagonal is left."
     means = ("So the discriminator notices images that are alike, and its gradient tells the generator."
              if "minibatch" in layers else "So an image's gradient depends on the batch that it happens to be in.")
-    return (f"Row i shows which images move logit i. Through {layers}, {percent(_share(matrix))} of it comes from other "
-            f"images; image {j + 1} moves logit {i + 1} most. {means}{told}")
+    return (f"Row i shows which images move logit i. Through {layers}, {percent(_share(matrix))} of a row's sum, on "
+            f"average, comes from the other images; the strongest of these links leads from image {j + 1} to logit {i + 1}. "
+            f"{means}{told}")
 
 
 def _alt(matrix: Array, without: Array | None) -> str:

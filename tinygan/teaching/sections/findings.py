@@ -3,7 +3,8 @@ from __future__ import annotations
 
 __all__ = ["Curves", "findings"]
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -37,11 +38,23 @@ DEAD = 0.1
 """The share of dead units that is worth a word. A healthy layer has nearly none, and they do not come back by themselves,
 because no gradient passes through them."""
 
+_VERDICTS = {
+    "vanishing gradients": "Bad: it hardly learns while this lasts.",
+    "stands still": "Bad: it learns nothing while this lasts.",
+    "not finite": "Bad: after such a step the weights are lost.",
+    "vanishing gradient": "A bad sign: this layer hardly learns, unless its optimiser makes up for it.",
+    "exploding gradient": "A bad sign: such steps can undo what was learnt.",
+    "dead units": "A bad sign: no gradient passes through them, so they learn nothing.",
+    "saturated": "A bad sign: hardly any gradient passes through them.",
+}
+"""Whether a finding is bad, and why."""
+_AS_MANY = 0.05  # more saturated outputs than the data have saturated values are no alarm yet
+
 
 class Curves(NamedTuple):
     """The curves of one player: arrays (records, layers). layers, activations: the names without the player's. matrix:
     which of the layers are matrices or kernels of convolutions, (layers,). own: the share of the data's values that are
-    beyond `SATURATED`, for the end of a generator; None if it is not known."""
+    beyond `SATURATED`, for the end of a generator; None if it is not known. kinds: what the layers are, by path."""
 
     player: str
     layers: list[str]
@@ -49,11 +62,13 @@ class Curves(NamedTuple):
     arrays: dict[str, Array]
     matrix: Array
     own: float | None = None
+    kinds: Mapping[str, str] = MappingProxyType({})
 
 
 def findings(moments: Sequence[Position], curves: Curves) -> list[dict[str, Any]]:
-    """All findings about one player: {"layer", "player", "what", "since_epoch", "sentence"}. since_epoch is the epoch in
-    which it began, or None if there are no epochs. What lasts to the end of the run comes first."""
+    """All findings about one player: {"layer", "player", "what", "since_epoch", "sentence", "verdict"}. since_epoch is
+    the epoch in which it began, or None if there are no epochs. verdict: whether it is bad. What lasts to the end of the
+    run comes first."""
     found = [*_whole(moments, curves), *_gradients(moments, curves), *_activations(moments, curves)]
     return sorted(found, key=lambda finding: not finding.pop("lasts"))
 
@@ -84,7 +99,8 @@ def _gradients(moments: Sequence[Position], curves: Curves) -> list[dict[str, An
     if not weights:
         return []
     gradients, found = curves.arrays["gradient_norm"][:, weights].astype(np.float64), []
-    names = [f"{curves.player}.{curves.layers[i].removesuffix('.weight')}" for i in weights]
+    paths = [curves.layers[i].removesuffix(".weight") for i in weights]
+    names = [f"{curves.player}.{path} {curves.kinds.get(path, '')}".rstrip() for path in paths]
     made = ~np.isnan(gradients).all(1)
     early = made & np.array([position.step <= FIRST_STEPS for position in moments])
     strongest = np.nan_to_num(gradients).argmax(1)
@@ -94,11 +110,10 @@ def _gradients(moments: Sequence[Position], curves: Curves) -> list[dict[str, An
         shares = own / np.where((most > 0) & np.isfinite(most), most, np.nan)  # (infinity by infinity would be a warning)
         usual = float(np.median(own[early])) if early.any() else np.nan
         times = own / (usual if usual > 0 else np.nan)
-        short_name = name.partition(".")[2]
-        found += _stretch(moments, curves, short_name, "vanishing gradient", shares < VANISHED, made, [
+        found += _stretch(moments, curves, paths[layer], "vanishing gradient", shares < VANISHED, made, [
             f"the gradient of {name} is {short(share)} of that of {names[other]}"
             for share, other in zip(shares, strongest, strict=True)])
-        found += _stretch(moments, curves, short_name, "exploding gradient", times > EXPLODED, made, [
+        found += _stretch(moments, curves, paths[layer], "exploding gradient", times > EXPLODED, made, [
             f"the gradient of {name} is {short(ratio)} times what it was in the first steps" for ratio in times])
     return found
 
@@ -108,20 +123,26 @@ def _activations(moments: Sequence[Position], curves: Curves) -> list[dict[str, 
     for i, layer in enumerate(curves.activations):
         dead, saturated = (curves.arrays[kind][:, i] for kind in ("dead", "saturated"))
         own = curves.own if i == len(curves.activations) - 1 else None
-        needed = "" if own is None else f" ({percent(own)} of the data's values are, too)"
         found += _stretch(moments, curves, layer, "dead units", dead > DEAD, every, [
             f"{curves.player}.{layer}: {percent(share)} of its units are 0 for every image" for share in dead])
         found += _stretch(moments, curves, layer, "saturated", saturated > MOSTLY, every, [
-            f"{curves.player}.{layer}: {percent(share)} of its outputs are beyond {SATURATED}{needed}"
-            for share in saturated])
+            f"{curves.player}.{layer}: {percent(share)} of its outputs are beyond {SATURATED}"
+            for share in saturated], None if own is None else [_beside_the_data(share, own) for share in saturated])
     return found
 
 
+def _beside_the_data(share: float, own: float) -> str:
+    """The verdict on the saturated outputs of a generator's end: images have extreme values, too."""
+    if share <= own + _AS_MANY:
+        return f"No alarm: {percent(own)} of the data's values are too."
+    return f"{_VERDICTS['saturated']} Only {percent(own)} of the data's values are so extreme."
+
+
 def _stretch(moments: Sequence[Position], curves: Curves, layer: str, what: str, holds: Any, known: Any,
-             sentences: Sequence[str]) -> list[dict[str, Any]]:
+             sentences: Sequence[str], verdicts: Sequence[str] | None = None) -> list[dict[str, Any]]:
     """The finding, if it holds to the end of the run, or else held for at least two records in a row. known: at which
-    records it can be said. sentences: what to say,
-    with the numbers of each record."""
+    records it can be said. sentences: what to say, with the numbers of each record. verdicts: whether it is bad, likewise
+    (default: as for every finding of the kind)."""
     places = np.flatnonzero(known)
     if not places.size:
         return []
@@ -145,4 +166,5 @@ def _stretch(moments: Sequence[Position], curves: Curves, layer: str, what: str,
         when = "at every record of the run" if len(places) > 1 else f"at {began}"
     epoch = moments[start].epoch
     return [{"layer": layer, "player": curves.player, "what": what, "lasts": lasts, "sentence": f"{sentences[end]} {when}.",
+             "verdict": _VERDICTS[what] if verdicts is None else verdicts[end],
              "since_epoch": None if epoch is None else int(np.ceil(epoch - 1e-9))}]

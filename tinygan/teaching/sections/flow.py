@@ -12,6 +12,7 @@ from ..arrays import numbers
 from ..records import Absent, Run
 from ..updates import PLAYERS
 from .findings import Curves, findings
+from .names import activation_names, kinds
 from .positions import Position, moment, positions, short
 
 _CURVES = ("gradient_norm", "update_ratio", "weight_norm")
@@ -34,13 +35,16 @@ def build(run: Run) -> dict[str, Any] | Absent:
         about = found[-1].about[player]
         arrays = {name: np.stack([position.arrays[f"{letter}.{name}"] for position in found])
                   for name in (*_CURVES, *_ACTIVITY)}
-        section["players"][player] = {"layers": about["parameters"], **{name: numbers(arrays[name].T) for name in _CURVES}}
-        section["activations"][player] = {"layers": about["activations"],
+        network = getattr(run.gan, player)
+        names, activations = kinds(network), activation_names(network, about["activations"])
+        section["players"][player] = {"layers": about["parameters"], "kinds": names,
+                                      **{name: numbers(arrays[name].T) for name in _CURVES}}
+        section["activations"][player] = {"layers": activations,
                                           **{name: numbers(arrays[name].T) for name in _ACTIVITY}}
-        shapes = dict(getattr(run.gan, player).named_parameters())
+        shapes = dict(network.named_parameters())
         matrix = np.array([shapes[name].ndim > 1 for name in about["parameters"]], bool)
-        curves[player] = Curves(player, about["parameters"], about["activations"], arrays, matrix,
-                                _saturated_share(run) if letter == "g" else None)
+        curves[player] = Curves(player, about["parameters"], activations, arrays, matrix,
+                                _saturated_share(run) if letter == "g" else None, names)
         told += findings(found, curves[player])
     section["findings"] = told
     return {**section, "text": _text(found, curves, told), "alt": _alt(found, curves)}
@@ -68,8 +72,9 @@ def _text(found: list[Position], curves: dict[str, Curves], told: list[dict[str,
         spans = [f"the {player}'s weights get gradients of {short(np.nanmin(sizes))} to {short(np.nanmax(sizes))}"
                  for player, sizes in ((player, _latest(one, "gradient_norm")) for player, one in curves.items())]
         ratios = {player: float(np.nanmedian(_latest(one, "update_ratio"))) for player, one in curves.items()}
-        start = (f"At {moment(found[-1])}, {' and '.join(spans)}. A step moves them by {short(ratios['generator'])} and "
-                 f"{short(ratios['discriminator'])} of their length (rule of thumb: {RULE_OF_THUMB:g}).")
+        start = (f"At {moment(found[-1])}, {' and '.join(spans)}. A step moves a layer's weights by "
+                 f"{short(ratios['generator'])} (generator) and {short(ratios['discriminator'])} (discriminator) of their "
+                 f"length, in the median layer (rule of thumb: {RULE_OF_THUMB:g}).")
     count = len(told)
     return start + (" No layer vanishes, explodes, dies or saturates." if not count else
                     f" {'One finding' if count == 1 else f'{count} findings'} below.")

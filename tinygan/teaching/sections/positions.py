@@ -108,7 +108,10 @@ def thinned(found: Sequence[Any], most: int) -> list[Any]:
 
 
 def moment(position: Position) -> str:
-    """A moment in words: "epoch 3", or "step 64" within the first epoch and where there are no epochs."""
+    """A moment in words: "epoch 3", or "step 64" within the first epoch and where there are no epochs; "the start" before
+    the training."""
+    if position.step == 0:
+        return "the start"
     if position.epoch is None or position.epoch < 1:
         return f"step {position.step:,}"
     return f"epoch {int(np.ceil(position.epoch - 1e-9)):,}"

@@ -19,10 +19,10 @@ MOST_POSITIONS = 30
 MOST_BYTES = 2_600_000  # of images and gradients: base64 makes 3.5 MB of them, and the whole page should stay below 5 MB
 
 SATURATES = 10
-"""So many times smaller is minimax's gradient than the non-saturating one's where the discriminator gives a generated image
-a probability of 9%."""
-BEGINS_TO_SATURATE = 3
-"""... and so many times smaller where it gives it 25%."""
+"""The word "saturates" is said from here on: so many times smaller is minimax's gradient than the non-saturating one's where
+the discriminator gives a generated image a probability of 9%."""
+_ALIKE = 1.05
+"""Two gradients are called alike below this ratio, which would be written as 1."""
 
 
 def build(run: Run) -> dict[str, Any] | Absent:
@@ -31,7 +31,8 @@ def build(run: Run) -> dict[str, Any] | Absent:
     found = positions(run)
     if isinstance(found, Absent):
         return found
-    found = thinned(found, min(MOST_POSITIONS, max(2, MOST_BYTES // (3 * found[0].arrays["images"].size))))
+    every = found
+    found = thinned(every, min(MOST_POSITIONS, max(2, MOST_BYTES // (3 * found[0].arrays["images"].size))))
     first, points = found[0], found[0].arrays["images"].ndim == 2
     compared = "slopes" in first.arrays
     section: dict[str, Any] = {
@@ -43,6 +44,7 @@ def build(run: Run) -> dict[str, Any] | Absent:
         "costs": list(SIDE_BY_SIDE) if compared else None,
         "norms": packed(_all(found, "norms"), "f32") if compared else None,
         "slopes": packed(_all(found, "slopes"), "f32") if compared else None,
+        "shown": f"{len(found)} of {len(every)} records" if len(found) < len(every) else "",
         "text": _text(found), "alt": _alt(found[-1]),
     }
     if "surface" in first.arrays:
@@ -64,16 +66,29 @@ def _text(found: list[Position]) -> str:
                 f"{short(logits.max())}. The maps show the gradient of its cost: a pixel lowers the cost by moving "
                 f"against it. The largest entry is {short(float(last.arrays['gradient_scale'].max()))}.")
     real = 1 / (1 + np.exp(-logits))
-    ratios = [_mean(position, "non-saturating") / max(_mean(position, "minimax"), 1e-300) for position in found]
-    widest = int(np.nanargmax(ratios)) if np.isfinite(ratios).any() else -1
-    times, when = short(max(ratios[widest], 1.0)), moment(found[widest])
-    told = (f"Minimax passes back {times} times less than non-saturating at most, so nothing saturates here."
-            if ratios[widest] < BEGINS_TO_SATURATE else
-            f"At {when}, minimax passes back {times} times less than non-saturating, from the same logits: it "
-            f"{'saturates' if ratios[widest] >= SATURATES else 'begins to saturate'}.")
     return (f"At {moment(last)}, the discriminator gives these {n} images probabilities of being real from "
             f"{percent(real.min())} to {percent(real.max())}. The {cost} cost passes back gradients of mean length "
-            f"{short(_own(last))}. {told}")
+            f"{short(_own(last))}. {_compared(found)}")
+
+
+def _compared(found: list[Position]) -> str:
+    """How much less minimax passes back than non-saturating, where that gap was largest. The untrained start does not
+    count."""
+    trained = [position for position in found if position.step] or found
+    ratios = np.array([_mean(position, "non-saturating") / max(_mean(position, "minimax"), 1e-300) for position in trained])
+    if not np.isfinite(ratios).any():
+        return ""
+    widest = int(np.nanargmax(ratios))
+    ratio = float(ratios[widest])
+    throughout = "" if len(trained) == 1 else " at every record"
+    if ratio <= 1 / _ALIKE:
+        return (f"Minimax pulls harder than non-saturating{throughout}, at least {short(1 / ratio)} times as hard: it does "
+                "not saturate.")
+    if ratio < _ALIKE:
+        return f"Minimax pulls as hard as non-saturating, or harder{throughout}: it does not saturate."
+    what = f"minimax passed back {short(ratio)} times less than non-saturating, from the same logits"
+    where = what[0].upper() + what[1:] if len(trained) == 1 else f"The gap was largest at {moment(trained[widest])}: {what}"
+    return f"{where}. It saturates from {SATURATES} times on: here it {'did' if ratio >= SATURATES else 'did not'}."
 
 
 def _mean(position: Position, cost: str) -> float:

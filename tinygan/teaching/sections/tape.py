@@ -13,10 +13,11 @@ from tinygan.plotting.layout import arrange
 from tinygan.runs.labels import takes_labels
 
 from ..arrays import numbers, packed
-from ..formulas import formula_of, work_out
+from ..formulas import Formula, formula_of, work_out
 from ..records import Absent, Run
 from ..rounds import BATCH, Round, trace_round
 from ..tape import Entry, Pass, Visit
+from ..terms import BAR
 
 FEW = 16
 """So many entries of an array are shown as numbers."""
@@ -78,11 +79,26 @@ def _node(one: Round, entry: Entry, visited: int | None, visit: Visit | None) ->
         "static": {name: str(value) for name, value in entry.static.items() if isinstance(value, str | int | float | tuple)},
         "value": shown(entry.value), "gradient": None if gradient is None else shown(gradient, signed=True),
         "visited": visited, "formula": None if formula is None else {
-            "forward": formula.forward, "vjp": formula.vjp,
+            "forward": formula.forward, "vjp": _computed(formula, visit),
             "with_numbers": "\n".join(worked.text for worked in work_out(traced, visit)) if visit is not None else ""},
         "file": file, "line": line, "vjp_file": vjp_file, "vjp_line": vjp_line, "constant": entry.constant,
         "during": entry.during,
     }
+
+
+def _computed(formula: Formula, visit: Visit | None) -> str:
+    """The vjp, with those gradients only that this visit computes: grad skips inputs that lead to nothing it was asked
+    for."""
+    parts = formula.vjp.split(", ")
+    skipped: list[str] = []
+    for name, needed in zip(formula.names, visit.needs if visit is not None else (), strict=False):
+        own = [part for part in parts if part.lower().startswith(name.lower() + BAR)]
+        if not needed and own:
+            parts.remove(own[0])
+            skipped.append(own[0].partition(" = ")[0])
+    if not skipped:
+        return formula.vjp
+    return f"{', '.join(parts)}\n{' and '.join(skipped)}: not computed here"
 
 
 def _groups(used: Sequence[Entry]) -> list[dict[str, Any]]:

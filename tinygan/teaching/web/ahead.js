@@ -37,10 +37,10 @@
       canvases[0], canvases[1], html("span", {class: "scale"}, number(lengths[0], 2)), canvases[2], html("span", {class: "scale"}, number(lengths[1], 2)),
       html("span", {class: "logit"}, `${Math.round(Math.acos(Math.min(Math.max(cosine, -1), 1)) * 180 / Math.PI)}°`));
   }
-  function gradients(state) {
+  function gradients(section, state) {
     const n = state.points.shape[0];
     return html("div", {}, html("h3", {}, "The generator's gradient at its images, without and with the path through the updates"),
-      html("p", {class: "caption"}, "Both maps of an image share one scale; the number below a map is the gradient's length. The angle says how far the two directions differ: at 0° looking ahead only changes the size of a step, at 90° it moves the image somewhere else altogether."),
+      html("p", {class: "caption"}, "Both maps of an image share one scale; the number below a map is the gradient's length. The angle says how far the two directions differ: at 0° looking ahead only changes the size of a step, at 90° it moves the image somewhere else altogether.", section.mean ? ` ${section.mean}` : ""),
       html("div", {class: "gallery ahead"},
         html("div", {class: "key", "aria-hidden": "true"}, html("span", {class: "k1"}, html("b", {}, "G(z)"), " the image"), html("span", {class: "k2"}, html("b", {}, "without"), " D after K updates is a constant"),
           html("span", {class: "k3"}, html("b", {}, "with"), " the path through the updates"), html("span", {class: "k4"}, html("b", {}, "angle"))),
@@ -71,6 +71,6 @@
       without: array(section.gradient_without), lengths: array(section.lengths), cosines: array(section.cosines)};
     document.getElementById("ahead-figure").append(html("h3", {}, "What the discriminator will say of the same images"),
       html("p", {class: "caption"}, "A thin line is one generated image: its logit after k updates that the discriminator has not made yet. The strong line is the mean."),
-      html("div", {class: "narrow"}, logitsOverK(section, state.logits)), state.points.shape.length === 2 ? planes(section, state) : gradients(state));
+      html("div", {class: "narrow"}, logitsOverK(section, state.logits)), state.points.shape.length === 2 ? planes(section, state) : gradients(section, state));
   };
 })();

@@ -96,7 +96,7 @@ const Explain = {figures: {}};
   /* Epochs and steps in words. */
   Explain.when = function (section, r) {
     const epoch = section.epochs && section.epochs[r], step = section.steps && section.steps[r];
-    if (step === 0) return "before training";
+    if (step === 0) return "start";
     const at = step === undefined || step === null ? "" : `step ${step.toLocaleString("en")}`;
     if (epoch === undefined || epoch === null) return at;
     return `epoch ${Number.isInteger(epoch) ? epoch : epoch < 0.1 ? Number(epoch.toPrecision(1)) : epoch.toFixed(1)}, ${at}`;

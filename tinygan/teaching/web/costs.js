@@ -45,13 +45,14 @@
       dots.replaceChildren(...logits.map(function (f, i) {
         const cx = Math.min(Math.max(x(f), LEFT), WIDTH - RIGHT), cy = Math.min(Math.max(y(cost.value(f)), TOP), HEIGHT - BOTTOM);
         const across = x(1) - x(0), down = (y(1) - y(0)) * slopes[i], size = Math.hypot(across, down) || 1;
-        const dx = 17 * across / size, dy = 17 * down / size;
-        return svg("line", {class: "tangent", x1: cx - dx, x2: cx + dx, y1: cy - dy, y2: cy + dy});
+        const reach = i === chosen ? 70 : 40, dx = reach * across / size, dy = reach * down / size;
+        return svg("line", {class: i === chosen ? "tangent chosen" : "tangent", x1: cx - dx, x2: cx + dx, y1: cy - dy, y2: cy + dy});
       }), ...logits.map((f, i) => svg("circle", {class: i === chosen ? "dot chosen" : "dot", r: i === chosen ? 4.4 : 3.4,
         cx: Math.min(Math.max(x(f), LEFT), WIDTH - RIGHT), cy: Math.min(Math.max(y(cost.value(f)), TOP), HEIGHT - BOTTOM)})));
+      dots.append(dots.children[chosen], dots.children[n + chosen]); // the chosen sample's lie on top
       const typical = Explain.mean(slopes.map(Math.abs));
       told.replaceChildren("Mean slope: ", html("b", {}, number(typical === 0 ? 0 : -typical, 2)),
-        typical < 0.05 ? ". Nearly flat: the message is lost." : typical > 0.5 ? ". Steep: the message gets through." : ".");
+        typical < 0.05 ? ". Flat: the message is lost." : typical < 0.5 ? ". Less steep: part of the message gets through." : ". Steep: the message gets through.");
       told.dataset.slope = typical;
       picture.setAttribute("aria-label", `The ${name} cost over the logit, with ${n} samples at logits from ${number(Math.min(...logits), 2)} to ` +
         `${number(Math.max(...logits), 2)}; mean slope ${number(-typical, 2)}.`);
@@ -76,6 +77,7 @@
         const values = Array.from(part(state.norms, r, k).values), mean = Explain.mean(values), y = height / 2, row = rows[k];
         row.marks.replaceChildren(svg("line", {class: "curve", x1: x(mean), x2: x(mean), y1: y - 13, y2: y + 13}),
           ...values.map((v, i) => svg("circle", {class: i === chosen ? "dot chosen" : "dot", cx: x(v), cy: y, r: i === chosen ? 5 : 4, "data-norm": v})));
+        row.marks.append(row.marks.children[chosen + 1]);
         row.value.textContent = number(mean, 2);
         row.picture.setAttribute("aria-label", `${name}: the length of the gradient at an image, mean ${number(mean, 2)}`);
         return mean;
@@ -89,7 +91,7 @@
     const domain = [Math.max(logits[0], -40) - 0.5, Math.min(logits[1], 40) + 0.5];
     const panels = state.section.costs.map(name => panel(state, name, domain)), pulls = strip(state), told = html("p", {class: "caption"});
     const whole = html("div", {}, html("h3", {}, "Three costs on the same logits"),
-      html("p", {class: "caption"}, "Each dot is one of the samples above, and the line through it is the slope of the cost there. The generator learns through this slope: " +
+      html("p", {class: "caption"}, "Each dot is one of the samples above, the filled one the chosen sample; the blue line through it has the slope of the cost there. The generator learns through this slope: " +
         "where a curve is flat, D is sure and the generator hears nothing. That is saturation."),
       html("div", {class: "panels"}, ...panels),
       html("h3", {}, "How hard each cost pulls at the images"), told, pulls);
@@ -98,7 +100,7 @@
       const means = pulls.show(r, chosen), names = state.section.costs;
       const ratio = means[names.indexOf("non-saturating")] / means[names.indexOf("minimax")];
       told.replaceChildren("The length of ∂L/∂x at each of the same images, on a logarithmic scale. The stroke and the number are the mean. ",
-        html("b", {}, Number.isFinite(ratio) ? `Here non-saturating pulls ${number(ratio, 2)} times as hard as minimax.` : "Here minimax does not pull at all."));
+        html("b", {}, ratio < 1 ? `Here minimax pulls ${number(1 / ratio, 2)} times as hard as non-saturating.` : Number.isFinite(ratio) ? `Here non-saturating pulls ${number(ratio, 2)} times as hard as minimax.` : "Here minimax does not pull at all."));
     };
     return whole;
   };

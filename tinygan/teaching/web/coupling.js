@@ -48,7 +48,7 @@
     document.getElementById("coupling-scale").textContent = `from ${number(low, 2)} to ${number(high, 2)}; empty is 0`;
     const say = text => { live.textContent = text; };
     document.getElementById("coupling-matrices").append(...[
-      without && matrix(`If what ${layers.join(" and ")} sees were constant`, without, images, scale, say),
+      without && matrix(`If what ${layers.join(" and ")} takes from the batch were fixed numbers`, without, images, scale, say),
       matrix(`With ${layers.join(" and ")}`, values, images, scale, say)].filter(Boolean).reverse());
   };
 })();

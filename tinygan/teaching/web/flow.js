@@ -11,6 +11,19 @@
     const place = section.steps.map(step => Math.log2(step + 1)), end = Math.max(...place) || 1;
     return r => LEFT + place[r] / end * (WIDTH - LEFT - RIGHT);
   }
+  /* A tick for every doubling of the time, and names of some: whole epochs, or steps where there are no epochs. */
+  function ticks(section) {
+    const last = section.steps.length - 1, end = section.steps[last], epochs = section.epochs && section.epochs[last];
+    const each = epochs ? end / epochs : 1, unit = epochs ? "epochs" : "steps";
+    const at = time => LEFT + Math.log2(time * each + 1) / Math.log2(end + 1) * (WIDTH - LEFT - RIGHT);
+    const marks = [], labels = [];
+    for (let k = Math.ceil(-Math.log2(each)); end > 0 && 2 ** k * each <= end + 1e-6; k++) {
+      marks.push(at(2 ** k));
+      const before = labels.length ? labels[labels.length - 1][0] : 0.14 * WIDTH;
+      if (k >= 0 && at(2 ** k) - before > 0.13 * WIDTH && at(2 ** k) < 0.87 * WIDTH) labels.push([at(2 ** k), (2 ** k).toLocaleString("en")]);
+    }
+    return {marks, labels: [...labels, [WIDTH, epochs ? String(Number(epochs.toFixed(1))) : end.toLocaleString("en")]], unit};
+  }
   function path(x, y, values) {
     let open = false;
     return values.map(function (v, r) {
@@ -40,6 +53,8 @@
     return cell(words, [rule("axis", HEIGHT - 0.5), ...marks], labels.slice(0, 2));
   }
 
+  /* A long name may break between its words and before its numbers. */
+  const breakable = name => name.replace(/([a-z])(?=[A-Z][a-z])|(?=\()/g, "$1\u200b").replace(" → ", "\u00a0→\u00a0");
   const GREEK = {weight: "weights", bias: "biases"};
   function layersOf(player) {
     const groups = new Map();
@@ -56,9 +71,8 @@
     rows.push(html("div", {class: "head"}), html("div", {class: "head"}, html("b", {}, "Gradient"), " ‖∂L/∂W‖"),
       html("div", {class: "head"}, html("b", {}, "Update"), " relative to the weights"));
     for (const [layer, arrays] of layersOf(player)) {
-      const kind = Explain.layers[`${name}.${layer}`];
-      rows.push(html("div", {class: "layer"}, html("b", {}, kind ? `${layer} ${kind.split("(")[0].replace(/([a-z])([A-Z])/g, "$1\u200b$2")}` : layer), " ",
-        html("span", {}, kind && kind.includes("(") ? kind.slice(kind.indexOf("(") + 1, -1) : arrays.map(a => a.what).join(", "))));
+      const kind = (player.kinds || {})[layer];
+      rows.push(html("div", {class: "layer"}, html("b", {}, breakable(kind ? `${layer} ${kind}` : layer)), kind ? null : html("span", {}, arrays.map(a => a.what).join(", "))));
       for (const metric of ["gradient_norm", "update_ratio"]) {
         const curves = arrays.map(a => ({what: a.what, values: player[metric][a.i]}));
         const words = `${name}.${layer}, ${metric.replace("_", " ")}: ` + curves.map(c => `${c.what} from ${number(c.values.find(v => v !== null), 2)} to ${number(last(c.values), 2)}`).join("; ");
@@ -70,10 +84,11 @@
     return html("div", {}, html("h3", {}, PLAYERS[name]), html("div", {class: "flow-rows"}, ...rows));
   }
   function axis(section, x, limits, guided) {
-    const end = section.steps.length - 1, epoch = section.epochs && section.epochs[end];
-    const words = epoch ? `epoch ${Number(epoch.toFixed(1))}` : `step ${section.steps[end].toLocaleString("en")}`;
-    return html("div", {class: "axis-words"}, html("span", {}, "start"), html("span", {}, words),
-      html("p", {}, `Height: ${Explain.power(limits[0])} to ${Explain.power(limits[1])}` + (guided ? "; dashes: 1/1000" : "")));
+    const {marks, labels, unit} = ticks(section);
+    return html("div", {class: "axis-words"},
+      svg("svg", {viewBox: `0 0 ${WIDTH} 6`, preserveAspectRatio: "none", "aria-hidden": "true"}, marks.map(at => svg("line", {class: "tick", x1: at, x2: at, y1: 0, y2: 6}))),
+      html("div", {class: "times"}, html("span", {}, "start"), labels.map(([at, words], k) => html("span", {class: k === labels.length - 1 ? "end" : "", style: k === labels.length - 1 ? null : `left: ${100 * at / WIDTH}%`}, words))),
+      html("p", {}, `Time in ${unit}. Height: ${Explain.power(limits[0])} to ${Explain.power(limits[1])}` + (guided ? "; dashes: 1/1000" : "")));
   }
 
   /* How active the units are: dead and saturated shares as areas from 0 to 100 %, the spread as a curve. */
@@ -82,7 +97,7 @@
       html("div", {class: "head"}, html("b", {}, "Saturated"), " outputs"), html("div", {class: "head"}, html("b", {}, "Spread"), " of the outputs")];
     const share = Explain.linear(0, 1, HEIGHT - BOTTOM, TOP);
     found.layers.forEach(function (layer, i) {
-      rows.push(html("div", {class: "layer"}, html("b", {}, layer)));
+      rows.push(html("div", {class: "layer"}, html("b", {}, breakable(layer))));
       for (const kind of ["dead", "saturated"]) {
         const values = found[kind][i], value = last(values), known = values.map((v, r) => [v, r]).filter(([v]) => v !== null);
         const words = `${name}.${layer}, ${kind}: ${value === null ? "does not apply" : Explain.percent(value)}`;
@@ -113,10 +128,10 @@
     }
     const spreads = Explain.decades(Object.values(section.activations).flatMap(found => found.std.flat()), 8);
     const spread = {limits: spreads, scale: Explain.log(...spreads, HEIGHT - BOTTOM, TOP)};
-    document.getElementById("flow-findings").append(...section.findings.map(finding => html("li", {}, Explain.set(finding.sentence))));
+    document.getElementById("flow-findings").append(...section.findings.map(finding => html("li", {}, Explain.set(`${finding.sentence} ${finding.verdict || ""}`.trim()))));
     const box = document.getElementById("flow-layers"), names = ["generator", "discriminator"].filter(name => section.players[name]);
     box.append(html("p", {class: "caption"}, "A row is a layer, from input to output. Left the length of its gradient, right how far one step moved it. All heights of a column share one logarithmic " +
-      "scale, so rows can be compared. Time doubles from tick to tick. A strong line is the weights, thin ones are the rest; the number is the last value."),
+      "scale, so rows can be compared. From tick to tick the time doubles; the numbers below are whole epochs, or steps where there are none. A strong line is the weights, thin lines are biases and others; the number is the last value."),
       html("div", {class: "two"}, ...names.map(name => grid(section, name, x, scales))));
     const active = names.filter(name => section.activations[name] && section.activations[name].layers.length);
     if (active.length) {

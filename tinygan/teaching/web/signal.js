@@ -51,7 +51,8 @@
       html("span", {class: "k2"}, html("b", {}, "∂L/∂x"), " its gradient, and the largest entry"),
       html("span", {class: "k3"}, html("b", {}, "one step"), " against it"),
       html("span", {class: "k4"}, html("b", {}, "logit"), state.costs ? " and D(x)" : ""));
-    const whole = html("div", {class: n > 8 ? "gallery" : "gallery few"}, key, ...cells);
+    const whole = html("div", {}, html("p", {class: "caption"}, "Choose a sample, with the pointer or with Tab and Enter, to follow it below: over the training, and on the curves of the costs."),
+      html("div", {class: n > 8 ? "gallery" : "gallery few"}, key, ...cells));
     whole.show = r => cells.forEach(one => one.show(r));
     whole.choose = i => cells.forEach((one, j) => one.setAttribute("aria-pressed", String(j === i)));
     return whole;
@@ -117,12 +118,12 @@
       if (strip) strip.show();
       if (compared) compared.show(state.record, i);
     };
-    document.getElementById("signal-slider").append(slider.whole);
+    document.getElementById("signal-slider").append(slider.whole, section.shown ? html("p", {class: "caption"}, `The slider has ${section.shown}.`) : "");
     document.getElementById("signal-gallery").append(...views);
     document.getElementById("signal-caption").append(...(planar ? Explain.planeCaption(state) : [
       html("b", {class: "neg"}, "Blue"), ": a brighter pixel lowers the generator's cost. ", html("b", {class: "pos"}, "Orange"),
       ": a brighter pixel raises it. So a step against the gradient brightens what is blue and darkens what is orange. The step is drawn " +
-      "large: the pixel that changes most changes by a quarter of the way from black to white. Choose a sample to follow it below."]));
+      "large: the pixel that changes most changes by a quarter of the way from black to white."]));
     if (strip) document.getElementById("signal-film").append(strip);
     if (compared) document.getElementById("signal-costs").append(compared);
     else document.getElementById("signal-costs").append(html("p", {class: "caption"}, `The ${section.cost} cost has no probabilities, so ` +

@@ -5,7 +5,18 @@
   const ROW = 30, HEAD = 46;
   const pathOf = layer => (layer || "").split(" ")[0];
   const isOp = node => node.kind === undefined || node.kind === "op";
-  const nameOf = layer => ((layer || "").split(" ").slice(1).join(" ") || layer).replace("->", "→").replace("()", "");
+  const plain = layer => (layer || "").replace("->", "→").replace("()", "");
+  const nameOf = layer => plain(layer.split(" ").slice(1).join(" ") || layer);
+  /* A word or two on what stands outside of the networks, and a line on ops and values whose names do not explain themselves. */
+  const CHIPS = {"given": "data, latents", "concatenate": "one batch", "concatenate, unpacked": "one batch; weights of D's copy", "bce_with_logits": "D's loss", "the loss": "one number", "D's update ahead": "on a copy of D", "unpacked": "weights of D's copy", "gradient, recorded": "D's, as ops"};
+  const NOTES = {
+    "start of grad": "The gradient that grad begins with: ∂L/∂L = 1.",
+    "concatenate": "The inputs one after the other, as one array.",
+    "pack": "All gradients in one long row, so that the optimiser updates all weights at once.",
+    "unpacked": "One array of weights, cut out of the long row that holds them all.",
+    "advance": "One update of D's copy by its optimiser. The training's own update comes later.",
+    "bce_with_logits": "x: the logits. t: the answer that is wanted, 1 for real and 0 for generated. n: how many logits there are.",
+  };
 
   /* The rows of a round in runs of the same layer. */
   function groupsOf(round) {
@@ -37,17 +48,18 @@
      where it does not come. */
   function overview(round) {
     const seen = new Map();
+    let run = 0; // after D's update ahead, its layers run again
     for (const group of groupsOf(round)) {
-      const known = seen.get(group.title);
-      if (known) { known.reached = known.reached || group.reached; known.filled = known.filled || group.filled; known.cut = known.cut || group.cut; } else seen.set(group.title, {...group});
+      if (group.title === "D's update ahead") run += 1;
+      const key = `${group.network ? run : 0} ${group.title}`, known = seen.get(key);
+      if (known) { known.reached = known.reached || group.reached; known.filled = known.filled || group.filled; known.cut = known.cut || group.cut; } else seen.set(key, {...group});
     }
     const chips = [...seen.values()].flatMap(function (group) {
       const state = group.filled ? "filled" : group.reached ? "open" : "constant";
       const words = group.filled ? "its weights get a gradient" : !group.reached ? "no gradient comes here"
         : group.leaves.length ? "the gradient passes, its weights get none" : "the gradient passes";
-      const network = group.player === "generator" ? "G" : group.player === "discriminator" ? "D" : "";
       const chip = html("li", {class: `chip ${state}`, "aria-label": `${group.title}: ${words}`},
-        html("small", {}, network ? `${network}.${pathOf(group.title).split(".").slice(1).join(".")}` : "\u00a0"), html("span", {}, group.network ? nameOf(group.title) : group.title));
+        html("small", {}, group.network ? pathOf(group.title) : CHIPS[group.title] || "\u00a0"), html("span", {}, group.network ? nameOf(group.title) : group.title));
       return group.cut ? [chip, html("li", {class: "cut"}, "images, taken as constants")] : [chip];
     });
     const got = round.leaves.filter(leaf => leaf.gets_gradient), players = [...new Set(round.leaves.map(leaf => leaf.player))];
@@ -97,15 +109,17 @@
 
   function panel(node, back) {
     const size = node.shape.length ? node.shape.join(" × ") : "one number", formula = node.formula || {};
-    const kinds = {parameter: "a weight", constant: "given", input: "an input"}, kind = kinds[node.kind];
+    const kinds = {parameter: "a weight", constant: "given: it was there before", input: "an input"}, kind = kinds[node.kind];
+    const note = NOTES[node.op], ran = node.visited !== null && node.visited !== undefined;
     const line = (title, text) => text ? [html("h4", {}, title), html("p", {class: "formula"}, text)] : null;
-    return [html("p", {class: "where"}, [(node.layer || "").replace("->", "→"), kind, node.constant ? "a constant to grad" : null].filter(Boolean).join(" · ")), html("h3", {}, node.op, " ", html("small", {}, size)),
+    return [html("p", {class: "where"}, [plain(node.layer), kind, node.constant ? "a constant to grad: no gradient goes back through it" : null].filter(Boolean).join(" · ")), html("h3", {}, node.op, " ", html("small", {}, size)),
+      note ? html("p", {class: "caption"}, note) : null,
       html("div", {class: "sides"}, shown(node.value, "Value y", false), shown(back ? node.gradient : null, "Gradient ȳ = ∂L/∂y", true, node.gradient ? "Not known yet: it comes on the way back." : "None: no gradient comes here.")),
-      line("Forward", formula.forward), line("Backward, the vjp", formula.vjp), line("In this run", formula.with_numbers),
+      line("Forward", formula.forward), line(ran ? "Backward, the vjp" : "Backward, the vjp (not part of this pass back)", formula.vjp), line("In this run", formula.with_numbers),
       node.file ? html("p", {class: "caption"}, "Computed in ", html("code", {}, `${node.file}:${node.line}`), node.vjp_file ? [", its vjp in ", html("code", {}, `${node.vjp_file}:${node.vjp_line}`)] : null) : null];
   }
 
-  /* The stepper of a round. The first places are the ops, forward; the rest are the visits of the pass back. */
+  /* The stepper of a round. The first places are the ops, forward; the rest are the ops in the order of the pass back. */
   function stepper(round) {
     const nodes = round.nodes, row = new Map(nodes.map((node, r) => [node.id, r])), groups = groupsOf(round);
     const rows = nodes.map(node => ({parents: (node.parents || []).filter(p => row.has(p)).map(p => row.get(p))}));
@@ -119,7 +133,7 @@
     groups.forEach(function (group, g) {
       const pills = group.leaves.map(leaf => html("span", {class: leaf.gets_gradient ? "pill filled" : "pill", title: leaf.gets_gradient ? "gets a gradient" : "gets no gradient"},
         leaf.name.slice(pathOf(group.title).length + 1), html("span", {class: "hidden"}, leaf.gets_gradient ? " gets a gradient" : " gets no gradient")));
-      items.push(html("div", {class: "group", style: `height: ${HEAD}px`, role: "presentation"}, html("b", {}, group.title.replace("->", "→")), html("span", {class: "pills"}, ...pills)));
+      items.push(html("div", {class: "group", style: `height: ${HEAD}px`, role: "presentation"}, html("b", {}, plain(group.title)), html("span", {class: "pills"}, ...pills)));
       height += HEAD;
       for (const r of group.rows) {
         tops[r] = height + ROW / 2; height += ROW;
@@ -134,8 +148,10 @@
     let at = 0, current = places[0];
     const button = (text, to, label) => html("button", {type: "button", "aria-label": label, onclick: () => go(to())}, text);
     const lossAt = ops.length - 1;
-    const buttons = [button("⇤ start", () => 0, "To the first op"), button("← one op back", () => at - 1, "One op back"), button("one op on →", () => at + 1, "One op on"), button("at the loss", () => lossAt, "To the loss"), button("end ⇥", () => places.length - 1, "To the last visit of the backward pass")];
+    const buttons = [button("⇤ start", () => 0, "To the first op"), button("← previous op", () => at - 1, "Previous op"), button("next op →", () => at + 1, "Next op"), button("loss", () => lossAt, "To the loss"), button("end ⇥", () => places.length - 1, "To the last op of the backward pass")];
     const range = html("input", {type: "range", min: 0, max: places.length - 1, value: 0, "aria-label": `Place on the tape of the ${round.name}`, oninput: event => go(+event.target.value)});
+    const share = lossAt / Math.max(places.length - 1, 1), place = html("div", {class: "place", "aria-hidden": "true"},
+      html("span", {}, "forward"), html("span", {class: "loss", style: `left: calc(8px + ${share} * (100% - 16px))`}, "loss"), html("span", {class: "back"}, visits.length ? "backward" : ""));
     const options = new Map(items.filter(item => item.dataset.row !== undefined).map(item => [+item.dataset.row, item]));
 
     /* What a click on a row does: go where its op runs or is visited. Weights and data are no ops; they are shown where
@@ -160,7 +176,7 @@
         edge.setAttribute("class", `edge${nodes[edge.from].constant ? " constant" : ""}${current.back || edge.to <= current.r ? " computed" : ""}${passed ? " passed" : ""}`);
       });
       range.value = at;
-      const node = nodes[current.r], words = `${current.back ? `Backward, visit ${done + 1} of ${visits.length}` : `Forward, op ${at + 1} of ${ops.length}`}: ${node.op}${node.layer ? ` in ${node.layer}` : ""}`;
+      const node = nodes[current.r], words = `${current.back ? `Backward, op ${done + 1} of ${visits.length}` : `Forward, op ${at + 1} of ${ops.length}`}: ${node.op}${node.layer ? ` in ${plain(node.layer)}` : ""}`;
       state.textContent = words + ".";
       range.setAttribute("aria-valuetext", words);
       buttons[0].disabled = buttons[1].disabled = at === 0;
@@ -174,8 +190,8 @@
       const move = {ArrowDown: 1, ArrowRight: 1, ArrowUp: -1, ArrowLeft: -1, PageDown: 10, PageUp: -10, Home: -1e9, End: 1e9}[event.key];
       if (move) { event.preventDefault(); go(at + move); }
     });
-    const whole = html("div", {class: "stepper"}, html("div", {class: "buttons"}, ...buttons), range, state, html("div", {class: "tape-two"}, list, side));
-    whole.start = () => go(visits.length ? ops.length + Math.min(3, visits.length - 1) : 0);
+    const whole = html("div", {class: "stepper"}, html("div", {class: "buttons"}, ...buttons), range, place, state, html("div", {class: "tape-two"}, list, side));
+    whole.start = () => go(0);
     whole.go = to => go(to);
     whole.at = () => at;
     whole.places = places.length;
@@ -186,10 +202,12 @@
   /* Returns the steppers of the updates, and a function that shows one of them. */
   Explain.figures.tape = function (section) {
     section.rounds.forEach((round, k) => { round.key = `round-${k}`; });
+    const ahead = section.rounds.some(round => round.nodes.some(node => node.op === "advance"));
     document.getElementById("tape-overview").replaceChildren(html("p", {class: "caption"}, html("span", {class: "chip filled sampler"}, "filled"), " the layer's weights get a gradient. ",
       html("span", {class: "chip open sampler"}, "open"), " the gradient passes through, but no weights get one. ", html("span", {class: "chip constant sampler"}, "dashed"), " no gradient comes here. The line under the layers is how far the gradient goes back from the loss, which stands last."),
       ...section.rounds.map(overview), html("p", {class: "caption after"}, html("b", {}, "At the double bar"), " the generated images come in as plain numbers; other libraries call this detach. Without it, the update of D would go " +
-      "back into the generator for nothing, because only D's weights are changed then. In the update of G there is no bar: it needs the gradient at the images, and gets it through D, whose weights stay as they are."));
+      "back into the generator for nothing, because only D's weights are changed then. In the update of G there is no bar: it needs the gradient at the images, and gets it through D" + (ahead ? ": " +
+      "through the copy of D after its update ahead, and through that update itself. Only the copy's weights are changed; D's own stay as they are." : ", whose weights stay as they are.")));
     const box = document.getElementById("tape-stepper"), whole = section.rounds.map(stepper);
     const tabs = section.rounds.map((round, k) => html("button", {type: "button", "aria-pressed": "false", onclick: () => choose(k)}, round.name[0].toUpperCase() + round.name.slice(1)));
     function choose(k) {
