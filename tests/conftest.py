@@ -1,7 +1,9 @@
-"""The Hypothesis profile and the devices that the tests run on."""
+"""The Hypothesis profile, the devices that the tests run on, and a browser."""
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from hypothesis import settings
@@ -10,6 +12,9 @@ from tinygan import devices
 
 settings.register_profile("tinygan", deadline=None, derandomize=True, max_examples=12, database=None)
 settings.load_profile("tinygan")
+
+BROWSER_FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
+                 "--disable-background-networking", "--disable-component-update", "--disable-sync"]
 
 
 def usable(name: str) -> str:
@@ -40,3 +45,16 @@ def fast_device(request: pytest.FixtureRequest) -> str:
 def other_device(request: pytest.FixtureRequest) -> str:
     """A device that is not the CPU."""
     return usable(request.param)
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    """Debian's Chromium, or another one, under Playwright. A test that takes it is skipped where one of both is missing."""
+    api = pytest.importorskip("playwright.sync_api", reason="needs Playwright")
+    path = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if path is None:
+        pytest.skip("needs Chromium")
+    with api.sync_playwright() as playwright:
+        found = playwright.chromium.launch(executable_path=path, args=BROWSER_FLAGS)
+        yield found
+        found.close()
