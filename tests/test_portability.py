@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-import tinygan
 from tinygan import cache, devices, saving
 from tinygan.runs import advice, guarding, lock
 from tinygan.runs.errors import RunError
@@ -329,14 +328,3 @@ def test_files_can_have_their_names_on_every_system() -> None:
     assert [name for name in names if set(name) & set('<>:"\\|?*') or name.endswith((".", " "))] == []
     assert [name for name in names if any(PureWindowsPath(part).is_reserved() for part in name.split("/"))] == []
     assert max(map(len, names)) < 120  # Windows refuses paths of more than 260 characters, and they begin elsewhere
-
-
-def test_the_version_has_one_source() -> None:
-    """The package's metadata are made from `tinygan.__version__`, and so is what the command prints."""
-    import tomllib
-
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
-    assert project["project"]["dynamic"] == ["version"] and "version" not in project["project"]
-    assert project["tool"]["setuptools"]["dynamic"]["version"] == {"attr": "tinygan.__version__"}
-    stated = [path.name for path in (ROOT / "setup.py", ROOT / "noxfile.py") if tinygan.__version__ in path.read_text("utf-8")]
-    assert stated == []
