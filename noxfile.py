@@ -116,9 +116,9 @@ def build(session: nox.Session) -> None:
     """The sdist and the wheel, into dist/, checked."""
     install(session, "build", "twine", "check-sdist")
     shutil.rmtree(ROOT / "dist", ignore_errors=True)
-    session.run("python", "-m", "build")
+    session.run("python", "-m", "build", silent=True)
     session.run("twine", "check", "--strict", *map(str, sorted((ROOT / "dist").iterdir())))
-    session.run("check-sdist")
+    session.run("check-sdist", silent=True)
 
 
 @nox.session(python=PYTHONS)

@@ -26,7 +26,7 @@ EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
 SHORT = "--epochs 1 --limit-train 512 --batch-size 64 --quiet --data-dir digits"
 SHORT_RUNS = {  # of the examples that have not the flags of a training run
     "collapse_gradients.py": "--steps 20 --unroll-steps 2",
-    "dcgan_features.py": "--run runs/dcgan --draws 1",
+    "dcgan_features.py": "--run runs/dcgan --draws 1 --labels 50 100",
     "unrolled_ring.py": "--steps 20 --unroll-steps 0 2",
 }
 LAST = ("dcgan_features.py",)  # reads what another example wrote
@@ -40,7 +40,7 @@ def write_digits(folder: Path) -> None:
     """MNIST's files with other content: in each class a bar stands at another place, among noise."""
     folder.mkdir()
     rng = np.random.default_rng(0)
-    for name, count in (("train", 10_240), ("t10k", 500)):
+    for name, count in (("train", 1024), ("t10k", 500)):
         labels = (np.arange(count) % 10).astype(np.uint8)
         images = rng.integers(0, 64, (count, 28, 28), dtype=np.uint8)
         for label in range(10):
