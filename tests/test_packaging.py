@@ -137,3 +137,12 @@ def test_the_kernel_tests_of_the_vectors_session_exist() -> None:
     assert isinstance(assigned, ast.ListComp)
     names = ast.literal_eval(assigned.generators[0].iter)
     assert len(names) > 20 and all((ROOT / "tests" / f"test_{name}.py").is_file() for name in names)
+
+
+def test_every_file_of_the_package_is_installed() -> None:
+    packaged = {found for package, patterns in PROJECT["tool"]["setuptools"]["package-data"].items() for pattern in patterns
+                for found in (ROOT / package.replace(".", "/")).glob(pattern)}
+    files = [path for path in (ROOT / "tinygan").rglob("*") if path.is_file() and "__pycache__" not in path.parts]
+    assert [path for path in files if path.suffix != ".py" and path not in packaged] == []
+    code = {path.parent for path in files if path.suffix == ".py"}
+    assert [folder for folder in code if not (folder / "__init__.py").is_file()] == []  # setup.py finds packages by that file
