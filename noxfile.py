@@ -127,8 +127,9 @@ def wheel(session: nox.Session) -> None:
     install(session, "build")
     folder = Path(session.create_tmp())
     shutil.rmtree(folder)
+    folder.mkdir()
     session.run("python", "-m", "build", "--outdir", str(folder), silent=True)  # from the sdist: nothing of an older build
     session.run("python", "-m", "venv", str(folder / "alone"))
     python = str(next(folder.glob("alone/bin/python"), folder / "alone" / "Scripts" / "python.exe"))
     session.run(python, "-m", "pip", "install", "--quiet", *map(str, folder.glob("*.whl")), external=True)
-    session.run(python, "tests/installed_alone.py", *session.posargs, env={"PYTHONPATH": None}, external=True)
+    session.run(python, "tests/installed_alone.py", *session.posargs, env={"PYTHONPATH": None, "TMPDIR": None}, external=True)
