@@ -132,4 +132,5 @@ def wheel(session: nox.Session) -> None:
     session.run("python", "-m", "venv", str(folder / "alone"))
     python = str(next(folder.glob("alone/bin/python"), folder / "alone" / "Scripts" / "python.exe"))
     session.run(python, "-m", "pip", "install", "--quiet", *map(str, folder.glob("*.whl")), external=True)
-    session.run(python, "tests/installed_alone.py", *session.posargs, env={"PYTHONPATH": None, "TMPDIR": None}, external=True)
+    elsewhere = {"PYTHONPATH": None, "TMPDIR": None}  # (nox's TMPDIR is in the checkout)
+    session.run(python, "tests/installed_alone.py", *session.posargs, env=elsewhere, external=True)
