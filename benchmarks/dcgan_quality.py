@@ -182,7 +182,7 @@ def draw_losses(path: Path, runs: list[Path], titles: list[str]) -> None:
     figure = Figure(figsize=(11, 4.2), layout="constrained")
     panels = figure.subplots(1, 2)
     for colour, title, run in zip(COLOURS, titles, runs, strict=True):
-        with open(run / "metrics.csv", newline="") as file:
+        with open(run / "metrics.csv", newline="", encoding="utf-8") as file:
             rows = list(csv.DictReader(file))
         for axes, (player, column) in zip(panels, (("discriminator", "d_loss"), ("generator", "g_loss")), strict=True):
             by_epoch: dict[int, list[float]] = {}

@@ -49,7 +49,7 @@ def environment(cache: Path) -> dict[str, str]:
 def seconds_to_first_step(command: list[str], cache: Path, timeout: float) -> float:
     """Start the command with a run folder of its own, wait for its first step, then end it. If it ends by itself before, or
     takes longer than `timeout`, raises a RuntimeError with the end of its output."""
-    with tempfile.TemporaryDirectory() as folder, (Path(folder) / "output").open("w+") as output:
+    with tempfile.TemporaryDirectory() as folder, (Path(folder) / "output").open("w+", encoding="utf-8") as output:
         run = Path(folder) / "run"
         begin = time.perf_counter()
         process = subprocess.Popen(
@@ -79,7 +79,7 @@ def step_times(metrics: Path) -> list[float]:
     """The column `seconds` (training time after each step) of the complete lines of a metrics file; empty if there is no
     file yet."""
     try:
-        text = metrics.read_text()
+        text = metrics.read_text(encoding="utf-8")
     except OSError:
         return []
     rows = csv.DictReader(text[: text.rfind("\n") + 1].splitlines())

@@ -268,7 +268,7 @@ def machine(packages: Sequence[str]) -> dict[str, Any]:
 def _processor() -> tuple[str, list[str]]:
     model, flags = platform.processor() or platform.machine(), []
     try:
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
             name, _, value = line.partition(":")
             if name.strip() == "model name":
                 model = value.strip()
@@ -284,7 +284,7 @@ def _caches() -> dict[str, str]:
     caches = {}
     for folder in sorted(Path("/sys/devices/system/cpu/cpu0/cache").glob("index*")):
         try:
-            level, kind, size = ((folder / name).read_text().strip() for name in ("level", "type", "size"))
+            level, kind, size = ((folder / name).read_text(encoding="ascii").strip() for name in ("level", "type", "size"))
         except OSError:
             continue
         caches[f"L{level} {kind.lower()}"] = size

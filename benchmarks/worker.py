@@ -22,7 +22,7 @@ MIB = 2**20
 def status_mib(field: str) -> float | None:
     """A size from Linux's status of this process, in MiB. None on other systems."""
     with suppress(OSError):
-        for line in Path("/proc/self/status").read_text().splitlines():
+        for line in Path("/proc/self/status").read_text(encoding="utf-8").splitlines():
             if line.startswith(f"{field}:"):
                 return int(line.split()[1]) / 1024
     return None
@@ -41,7 +41,7 @@ def reset_peak() -> None:
     """Reset the high-water mark of the resident set. (Only on Linux; on other systems it counts from the process's
     start.)"""
     with suppress(OSError):
-        Path("/proc/self/clear_refs").write_text("5")
+        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
 
 
 def peak_mib() -> float:

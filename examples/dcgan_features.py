@@ -69,7 +69,10 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--run", type=Path, required=True, metavar="RUN", help="the folder of a DCGAN's run")
     parser.add_argument("--data-dir", metavar="DIR", help="MNIST's files (default: as in training)")
+    parser.add_argument("--labels", type=count, nargs="+", default=SIZES, metavar="N",
+                        help="numbers of labels (default: 100 1000 10000)")
     parser.add_argument("--draws", type=count, default=3, metavar="N", help="draws of the labels (default: 3)")
     parser.add_argument("--seed", type=natural, default=0, metavar="S", help="seed of the draws (default: 0)")
     options = parser.parse_args()
-    sys.exit(tg.training.guarded(lambda: main(options.run, options.data_dir, options.draws, options.seed)))
+    sys.exit(tg.training.guarded(lambda: main(options.run, options.data_dir, options.draws, options.seed,
+                                              tuple(options.labels))))

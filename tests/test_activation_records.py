@@ -2,6 +2,8 @@
 from __future__ import annotations
 
 import math
+import shutil
+import sys
 
 import numpy as np
 import pytest
@@ -101,6 +103,8 @@ KERNEL(evaluate)
 
 def cuda(folder):
     """A function like `by_numpy` on the emulated device, for the records as they are now."""
+    if sys.platform != "linux" or shutil.which("g++") is None:
+        pytest.skip("the emulated device needs Linux and g++")
     (folder / "evaluate.cu").write_text(KERNEL % activation_source.cuda_source.__wrapped__())
     emulator = Emulator(folder=folder)
 

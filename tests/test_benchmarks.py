@@ -558,7 +558,10 @@ def test_the_tinygan_of_another_checkout_is_a_peer(
         bench: Any, quick_floor: None, name: str, flags: list[str], tmp_path: Path, monkeypatch: Any, capsys: Any) -> None:
     monkeypatch.setitem(bench.train_step.DENSE, "tinygan", ["captured"])
     monkeypatch.setitem(bench.unrolled_step.VARIANTS, "tinygan", ["recorded"])
-    (tmp_path / "tinygan").symlink_to(bench.harness.ROOT / "tinygan")
+    try:
+        (tmp_path / "tinygan").symlink_to(bench.harness.ROOT / "tinygan")
+    except OSError:
+        pytest.skip("this user may make no symbolic links here")
     path = tmp_path / "result.json"
     benchmark = getattr(bench, name)
     assert benchmark.main([*flags, "--against", "", "--before", str(tmp_path), "--rounds", "1", "--json", str(path)]) == 0

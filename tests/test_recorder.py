@@ -76,11 +76,10 @@ def test_two_halves_have_the_records_of_the_whole(tmp_path, whole):
 
 
 def test_an_interrupted_run_has_them_too(tmp_path, whole):
-    import os
     import signal
 
     with pytest.raises(Interrupted):
-        train_until(tmp_path, 7, lambda stats: os.kill(os.getpid(), signal.SIGTERM), record=True)
+        train_until(tmp_path, 7, lambda stats: signal.raise_signal(signal.SIGTERM), record=True)
     assert [record.step for record in read_records(tmp_path / "recording")] == [0, 1, 2, 4]
     tiny_train(tmp_path, resume=True, record=True)
     assert content(tmp_path) == content(whole) and recorded(tmp_path) == recorded(whole)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-__all__ = ["cache_folder", "keep", "say"]
+__all__ = ["cache_folder", "keep", "replace", "say"]
 
 import os
 import sys
 import tempfile
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import IO
@@ -38,6 +39,26 @@ def _home() -> Path:
         return Path(tempfile.gettempdir())
 
 
+def replace(temporary: str | os.PathLike[str], path: str | os.PathLike[str]) -> None:
+    """Rename `temporary` to `path`, in place of a file that may be there.
+
+    Windows refuses this while another program has the old file open, as virus scanners and viewers do for a moment. So there
+    it is tried again for two seconds.
+    """
+    tries = _TRIES_ON_WINDOWS if os.name == "nt" else 1
+    for left in reversed(range(tries)):
+        try:
+            os.replace(temporary, path)
+            return
+        except PermissionError:
+            if not left:
+                raise
+            time.sleep(_SECONDS_BETWEEN)
+
+
+_TRIES_ON_WINDOWS, _SECONDS_BETWEEN = 41, 0.05
+
+
 def keep(path: Path, write: Callable[[IO[bytes]], object]) -> bool:
     """Let `write` fill a temporary file beside `path`, then rename it to `path`. If that is impossible, say so and return
     False."""
@@ -47,7 +68,7 @@ def keep(path: Path, write: Callable[[IO[bytes]], object]) -> bool:
         handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f"{path.name}.", suffix=".part")
         with open(handle, "wb") as file:
             write(file)
-        os.replace(temporary, path)
+        replace(temporary, path)
         temporary = None
         return True
     except OSError as error:

@@ -5,6 +5,7 @@ from __future__ import annotations
 __all__ = ["DeviceError", "device", "inspect", "is_readable", "matmul_precision", "moved", "to_device"]
 
 import re
+import sys
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Any
@@ -29,6 +30,8 @@ def device(name: str) -> Backend:
     if name == "auto":
         return cpu if _missing() else _gpu(0)
     if name == "emulated":
+        if sys.platform != "linux":
+            raise DeviceError(f"device emulated: the emulated GPU needs Linux and g++, and this is {sys.platform}")
         from tinygan.backends.cuda import emulated_backend
 
         backend = emulated_backend()

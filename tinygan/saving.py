@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from .cache import replace
 from .interop.formats import foreign_format
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ def write_atomically(path: str | os.PathLike[str], content: bytes | memoryview) 
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        os.replace(temporary, path)
+        replace(temporary, path)
         _sync_folder(path.parent)
     except BaseException as error:
         with contextlib.suppress(OSError):

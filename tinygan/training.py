@@ -8,7 +8,6 @@ step is.
 from __future__ import annotations
 
 import argparse
-import contextlib
 import os
 import sys
 import time
@@ -19,18 +18,18 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from .data import DataError, Dataset
+from .data import Dataset
 from .data.feeding import Feeder
 from .data.files import counted
-from .devices import DeviceError, matmul_precision
 from .devices import device as find_device
-from .errors import SettingsError
+from .devices import matmul_precision
 from .progress import hidden
 from .random import Key
 from .runs import advice, report
 from .runs.errors import DivergedError, Interrupted, RunError
 from .runs.evaluation import Evaluation, Examiner
 from .runs.folder import RunFolder, refuse_moved_data, refuse_occupied
+from .runs.guarding import guarded
 from .runs.history import History, Row
 from .runs.labels import refuse_labels, takes_labels
 from .runs.opening import OpenedRun, open_run, own_networks, untrained
@@ -53,15 +52,14 @@ from .runs.variants import (
     WGANGPSettings,
     find,
 )
-from .saving import CheckpointError
 from .teaching import Recorder
 from .teaching.recorder import recorder_of_run
 from .teaching.records import discard_after
 
 __all__ = ["ConditionalSettings", "DCGANSettings", "DiscoGANSettings", "DivergedError", "History", "InfoGANSettings",
            "Interrupted", "MinibatchSettings", "ModernSettings", "OpenedRun", "Recorder", "RunError", "Settings",
-           "UnrolledSettings", "VARIANTS", "VanillaSettings", "Variant", "WGANGPSettings", "main", "open_run",
-           "train", "untrained"]
+           "UnrolledSettings", "VARIANTS", "VanillaSettings", "Variant", "WGANGPSettings", "guarded", "main",
+           "open_run", "train", "untrained"]
 
 _PREVIEWS = 64
 _SAVE_SECONDS = 600.0
@@ -337,36 +335,3 @@ def _start(body: Callable[[Any], object], variant: Variant, given: dict[str, Any
     if settings.resume and given.get("data_dir") is None:
         refuse_moved_data(settings.run_dir, settings.data_dir)
     body(settings)
-
-
-def guarded(action: Callable[[], object]) -> int:
-    """Run `action`. An error that the user can correct becomes a line on stderr and an exit status."""
-    try:
-        action()
-        print(end="", flush=True)  # a closed pipe raises its error here, and not when the interpreter ends
-    except BrokenPipeError:
-        _discard_output()
-        return 128 + 13  # the status of a process that SIGPIPE has ended
-    except (RunError, SettingsError, CheckpointError, DataError, DeviceError, OSError) as error:
-        message = (error.strerror if isinstance(error, OSError) and error.filename is None else None) or str(error)
-        print(f"tinygan: error: {message}", file=sys.stderr)
-        return getattr(error, "exit_status", 2)
-    except MemoryError as error:
-        print(f"tinygan: error: out of memory ({error}): smaller batches or networks need less", file=sys.stderr)
-        return 2
-    except Interrupted as interruption:
-        return interruption.exit_status
-    except KeyboardInterrupt:
-        print("tinygan: interrupted", file=sys.stderr)
-        return 130
-    return 0
-
-
-def _discard_output() -> None:
-    """Discard what is still in the buffer of standard output. Otherwise the interpreter reports an error when it ends."""
-    with contextlib.suppress(OSError, ValueError):  # a standard output that is not a file holds nothing
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        try:
-            os.dup2(nowhere, sys.stdout.fileno())
-        finally:
-            os.close(nowhere)

@@ -76,9 +76,9 @@ def resume(settings: Settings, epochs: int | None = None) -> str:
     how = origin()
     flags = ["--run-dir", settings.run_dir, "--resume", *(["--epochs", str(epochs)] if epochs else [])]
     if how.kind == "command":
-        return f"{_tinygan()} train {settings.variant} {shlex.join(flags)}"
+        return f"{_tinygan()} train {settings.variant} {_joined(*flags)}"
     if how.kind == "script":
-        return f"{_script()} {shlex.join(flags)}"
+        return f"{_script()} {_joined(*flags)}"
     if how.kind == "main":
         listed = ", ".join(_quoted(flag) for flag in flags)
         return f'tinygan.training.main({how.body}, "{settings.variant}", [{listed}])'
@@ -91,12 +91,12 @@ def start_again(run_dir: str, variant: str, own: bool) -> str:
     """How to start a stopped run again, if it is not known how it was started."""
     if own:
         return "the program that started it, with resume=True in its settings (or the flag --resume)"
-    return f"{_tinygan()} train {variant} --run-dir {shlex.quote(run_dir)} --resume"
+    return f"{_tinygan()} train {variant} --run-dir {_joined(run_dir)} --resume"
 
 
 def sample(settings: Settings, own: bool) -> str:
     """How to draw images from this run: a command line, or a call in Python if the networks are the user's own."""
-    return open_in_python(settings.run_dir) if own else f"{_tinygan()} sample {shlex.quote(settings.run_dir)}"
+    return open_in_python(settings.run_dir) if own else f"{_tinygan()} sample {_joined(settings.run_dir)}"
 
 
 def open_in_python(run_dir: str) -> str:
@@ -107,6 +107,15 @@ def open_in_python(run_dir: str) -> str:
 def _quoted(text: str) -> str:
     """A Python string literal, with double quotes unless that would need escapes."""
     return repr(text) if '"' in text or "\\" in text or not text.isprintable() else f'"{text}"'
+
+
+def _joined(*words: str) -> str:
+    """The words as a part of a command line, quoted where the system's shell needs it."""
+    if os.name == "nt":
+        from subprocess import list2cmdline
+
+        return list2cmdline(words)
+    return shlex.join(words)
 
 
 def _tinygan() -> str:
@@ -120,16 +129,17 @@ def _script() -> str:
     script = Path(sys.argv[0])
     if spec is not None and spec.origin and os.path.realpath(spec.origin) == os.path.realpath(script):
         return f"{python} -m {spec.name.removesuffix('.__main__')}"
-    quoted = shlex.quote(str(script))
+    quoted = _joined(str(script))
     return f"{python} {quoted}" if script.suffix == ".py" else quoted
 
 
 def _program(name: str) -> str | None:
     """How to call a program of this Python's environment: by its name if that finds the program, otherwise by its path."""
-    path = Path(sys.executable) if name == "python" else Path(sys.executable).with_name(name)
+    file = f"{name}.exe" if os.name == "nt" else name
+    path = Path(sys.executable) if name == "python" else Path(sys.executable).with_name(file)
     found = shutil.which(name)
-    if found and Path(found).absolute() == path.with_name(name):
+    if found and Path(found).absolute() == path.with_name(file):
         return name
     if not path.exists():
         return None
-    return shlex.quote(str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path))
+    return _joined(str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path))

@@ -34,15 +34,16 @@ class FolderLock:
             if error.errno in (errno.EACCES, errno.EAGAIN, errno.EDEADLK):
                 raise RunError(f"{self._path.parent} is in use by another run (process {self._holder()}): wait for it, "
                                "stop it, or choose another --run-dir") from None
-            raise OSError(error.errno, f"cannot lock {self._path}: {error.strerror}; put the run on a local disk "
-                                       "(--run-dir)") from error
+            advice = "" if error.errno == errno.ENOSYS else "; put the run on a local disk (--run-dir)"
+            raise OSError(error.errno, f"cannot lock {self._path}: {error.strerror}{advice}") from error
         self._descriptor = descriptor
-        os.truncate(self._path, 0)
+        os.ftruncate(descriptor, 0)
         os.write(descriptor, f"{os.getpid()}\n".encode())
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         if self._descriptor is not None:
+            _unlock(self._descriptor)
             os.close(self._descriptor)
             self._descriptor = None
 
@@ -61,6 +62,7 @@ def in_use(folder: Path) -> bool:
         return False
     try:
         _lock(descriptor)
+        _unlock(descriptor)
     except OSError as error:
         return error.errno in (errno.EACCES, errno.EAGAIN, errno.EDEADLK)
     finally:
@@ -72,13 +74,28 @@ if sys.platform == "win32":
     import msvcrt
 
     def _lock(descriptor: int) -> None:
+        _on_its_byte(descriptor, msvcrt.LK_NBLCK)
+
+    def _unlock(descriptor: int) -> None:
+        _on_its_byte(descriptor, msvcrt.LK_UNLCK)  # when a file is closed, Windows unlocks it, but not at once
+
+    def _on_its_byte(descriptor: int, mode: int) -> None:
         os.lseek(descriptor, 1 << 20, os.SEEK_SET)  # nobody can read a locked byte: lock one behind the text
         try:
-            msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
+            msvcrt.locking(descriptor, mode, 1)
         finally:
             os.lseek(descriptor, 0, os.SEEK_SET)
 else:
-    import fcntl
+    try:
+        from fcntl import LOCK_EX, LOCK_NB, flock
+    except ImportError:  # a system without locks, such as WebAssembly
 
-    def _lock(descriptor: int) -> None:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        def _lock(descriptor: int) -> None:
+            raise OSError(errno.ENOSYS, "this system has no file locks")
+    else:
+
+        def _lock(descriptor: int) -> None:
+            flock(descriptor, LOCK_EX | LOCK_NB)
+
+    def _unlock(descriptor: int) -> None:
+        """Nothing: closing the file unlocks it."""

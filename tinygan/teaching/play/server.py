@@ -14,6 +14,7 @@ __all__ = ["LARGEST", "MOST_ENGINES", "Playground"]
 
 import hmac
 import json
+import os
 import queue
 import re
 import secrets
@@ -53,7 +54,7 @@ class Playground(ThreadingHTTPServer):
 
     daemon_threads = False  # `close` waits for them, so that none is left
     block_on_close = True
-    allow_reuse_address = True
+    allow_reuse_address = os.name != "nt"  # on Windows this would let two servers have one port
 
     def __init__(self, port: int = 0, *, idle: float = IDLE) -> None:
         self.token = secrets.token_urlsafe(18)

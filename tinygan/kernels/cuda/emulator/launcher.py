@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from tinygan.cache import cache_folder
+from tinygan.cache import cache_folder, replace
 from tinygan.kernels.cuda.runtime.launcher import FOLDER, Dim, converted, dims, real_of, source_of
 
 _HEADER = Path(__file__).with_name("emulator.hpp")
@@ -111,5 +111,5 @@ class Emulator:
             if done.returncode:
                 Path(part).unlink()
                 raise EmulatorError(f"{file}.cu as {real}:\n{done.stderr}")
-            os.replace(part, target)
+            replace(part, target)
         return target

@@ -1,0 +1,74 @@
+"""How a program ends: errors as one clear line, signals and closed pipes as exit statuses."""
+from __future__ import annotations
+
+__all__ = ["guarded"]
+
+import contextlib
+import errno
+import io
+import os
+import sys
+from collections.abc import Callable, Iterator
+
+from tinygan.data import DataError
+from tinygan.errors import DeviceError, SettingsError
+from tinygan.saving import CheckpointError
+
+from .errors import Interrupted, RunError
+
+
+def guarded(action: Callable[[], object]) -> int:
+    """Run `action`. An error that the user can correct becomes a line on stderr and an exit status."""
+    try:
+        with _printable():
+            action()
+            print(end="", flush=True)  # a closed pipe raises its error here, and not when the interpreter ends
+    except (RunError, SettingsError, CheckpointError, DataError, DeviceError, OSError) as error:
+        if isinstance(error, OSError) and _is_closed_pipe(error):
+            _discard_output()
+            return 128 + 13  # the status of a process that SIGPIPE has ended
+        message = (error.strerror if isinstance(error, OSError) and error.filename is None else None) or str(error)
+        print(f"tinygan: error: {message}", file=sys.stderr)
+        return getattr(error, "exit_status", 2)
+    except MemoryError as error:
+        print(f"tinygan: error: out of memory ({error}): smaller batches or networks need less", file=sys.stderr)
+        return 2
+    except Interrupted as interruption:
+        return interruption.exit_status
+    except KeyboardInterrupt:
+        print("tinygan: interrupted", file=sys.stderr)
+        return 130
+    return 0
+
+
+@contextlib.contextmanager
+def _printable() -> Iterator[None]:
+    """Inside, standard output writes characters that its encoding lacks as escapes, as standard error always does. (On
+    Windows the encoding of a pipe has 256 characters, and the name of a file or a class may have others.)"""
+    output = sys.stdout
+    before = getattr(output, "errors", None)
+    if before != "strict" or not isinstance(output, io.TextIOWrapper):
+        yield
+        return
+    output.reconfigure(errors="backslashreplace")
+    try:
+        yield
+    finally:
+        with contextlib.suppress(OSError, ValueError):  # its reader is gone, or it is closed
+            output.reconfigure(errors=before)
+
+
+def _is_closed_pipe(error: OSError) -> bool:
+    """Whether the reader of standard output has gone. Windows calls that an invalid argument."""
+    windows = os.name == "nt" and error.errno == errno.EINVAL and error.filename is None
+    return isinstance(error, BrokenPipeError) or windows
+
+
+def _discard_output() -> None:
+    """Discard what is still in the buffer of standard output. Otherwise the interpreter reports an error when it ends."""
+    with contextlib.suppress(OSError, ValueError):  # a standard output that is not a file holds nothing
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        try:
+            os.dup2(nowhere, sys.stdout.fileno())
+        finally:
+            os.close(nowhere)
