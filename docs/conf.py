@@ -4,11 +4,13 @@
 """
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 
 HERE = Path(__file__).parent
 sys.path[:0] = [str(HERE / "_ext"), str(HERE.parent)]
+os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (str(HERE.parent), os.environ.get("PYTHONPATH"))))  # for the lessons
 
 import tinygan  # noqa: E402  (the checkout, which the line above puts first)
 
@@ -45,7 +47,7 @@ nitpicky = True
 nitpick_ignore_regex = [("py:(class|data)", ".*")]  # in annotations: NumPy's types, private ones, type variables
 autodoc_member_order = "bysource"
 autodoc_preserve_defaults = True
-autodoc_default_options = {"members": True, "show-inheritance": True}
+autodoc_default_options = {"members": True}
 autodoc_class_signature = "mixed"
 autodoc_typehints = "signature"
 python_use_unqualified_type_names = True

@@ -148,6 +148,52 @@ def process(app: Any, what: str, name: str, value: Any, options: Any, lines: lis
     lines[:] = converted("\n".join(lines), name, arguments)
 
 
+WRITTEN = (  # annotations as the code has them, for readers who do not know its abbreviations
+    (r"\bnpt\.ArrayLike\b", "ArrayLike"), (r"\b(?:npt\.NDArray|NumPyArray)(?:\[[^\]]*\])?", "ndarray"),
+    (r"\bnp\.ndarray(?:\[Any, Any\])?", "ndarray"), (r"\bOperand\b", "Tensor | ndarray | float"), (r"\bX\b", "Tensor | ndarray"),
+    (r"\b(?:Array|Values)\b", "ndarray"), (r"\b(?:np|nn|os|contextlib)\.", ""), (r"\bSize\b", "int | tuple[int, int]"))
+
+
+def signature_of(app: Any, what: str, name: str, value: Any, options: Any, signature: str | None, returned: str | None) -> Any:
+    """The signature as it is written in the code. (Autodoc would replace each type by what it stands for.)"""
+    if signature is None or what not in ("function", "method", "class"):
+        return None
+    try:
+        found = inspect.signature(value)
+    except (TypeError, ValueError):
+        return None
+    parameters = list(found.parameters.values())
+    if what == "method" and parameters and (parameters[0].name in ("self", "cls") or name.startswith("tinygan.Tensor.")):
+        parameters = parameters[1:]
+    parameters = [p.replace(annotation=Raw(written(p.annotation)) if p.annotation is not p.empty else p.empty,
+                            default=Raw(shown(p.default)) if p.default is not p.empty else p.empty) for p in parameters]
+    text = str(inspect.Signature(parameters))
+    back = written(found.return_annotation) if found.return_annotation is not found.empty and what != "class" else None
+    return text, back
+
+
+class Raw:
+    """A text that stands in a signature as it is."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+
+    def __repr__(self) -> str:
+        return self.text
+
+
+def written(annotation: Any) -> str:
+    text = annotation if isinstance(annotation, str) else inspect.formatannotation(annotation)
+    for pattern, plain in WRITTEN:
+        text = re.sub(pattern, plain, text)
+    return text
+
+
+def shown(default: Any) -> str:
+    """A default as one would write it."""
+    return default.__name__ if isinstance(default, type) else repr(default)
+
+
 def skip(app: Any, what: str, name: str, value: Any, skipped: bool, options: Any) -> bool | None:
     """Leave out what a reader cannot use: fields without a text of their own."""
     if type(value).__name__ in ("_tuplegetter", "member_descriptor"):
@@ -171,6 +217,7 @@ def link(app: Any, env: Any, node: Any, content: Any) -> Any:
 
 def setup(app: Any) -> dict[str, bool]:
     app.connect("autodoc-process-docstring", process)
+    app.connect("autodoc-process-signature", signature_of)
     app.connect("autodoc-skip-member", skip)
     app.connect("missing-reference", link)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -86,7 +86,8 @@ def described(path: str) -> list[str]:
     if elsewhere and path.startswith("tinygan.training."):  # (a class is described once)
         return [f".. py:class:: {path}", "", f"   The same as :py:obj:`{elsewhere[0]}`."]
     if inspect.isclass(value):
-        return [f".. autoclass:: {path}"]
+        public = [base for base in value.__bases__ if any(NAMES.value(other) is base for other in NAMES.paths.get(base.__name__, ()))]
+        return [f".. autoclass:: {path}", *(["   :show-inheritance:"] if public else [])]
     if not table(value):
         return [f".. autofunction:: {path}"]
     from docstrings import converted
