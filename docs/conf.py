@@ -23,7 +23,7 @@ extensions = [
     "sphinx.ext.autodoc",
     "myst_nb",  # MyST's Markdown, and the lessons, which it runs
     "sphinx_copybutton",
-    "docstrings", "names", "commandline", "checking",  # ours, in `_ext`
+    "docstrings", "names", "commandline", "outside", "checking",  # ours, in `_ext`
 ]
 exclude_patterns = ["_build", "_ext", "conf.py"]
 

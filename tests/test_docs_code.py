@@ -1,6 +1,7 @@
 """The code in docs/: the Python of each page runs from top to bottom in a process of its own, and the command lines parse."""
 from __future__ import annotations
 
+import itertools
 import os
 import re
 import runpy
@@ -61,9 +62,9 @@ def test_the_python_of_a_page_runs(page: str, tmp_path: Path) -> None:
     ended = run(page, tmp_path, program(text))
     assert ended.returncode == 0, f"{page}\n{ended.stdout}\n{ended.stderr}"
     if page == "explanation/engine.md":
-        drawn = (tmp_path / "engine-graph.svg").read_text(encoding="utf-8")
-        assert drawn == (DOCS / "explanation" / "engine-graph.svg").read_text(encoding="utf-8"), \
-            "docs/explanation/engine-graph.svg is not what the page draws: draw it again"
+        drawn, kept = (folder / "engine-graph.svg" for folder in (tmp_path, DOCS / "explanation"))
+        same = drawn.read_bytes() == kept.read_bytes()
+        assert same, f"{kept} is not what the page draws: draw it again"
 
 
 def test_an_error_names_the_page_and_its_line(tmp_path: Path) -> None:
@@ -101,21 +102,30 @@ def parses(arguments: list[str], start: Any) -> bool:
 
 
 def commands(text: str) -> Iterator[tuple[int, list[str]]]:
-    """(line, words) of each command of a page. Loops of the shell are taken apart: their variables stay as they are."""
+    """(line, words) of each command of a page. The body of a loop over words is taken once for each word."""
     for start, code in blocks(text, "bash"):
-        joined = re.sub(r"\\\n", lambda _: " ", code)
-        for offset, line in enumerate(joined.splitlines()):
-            for part in re.split(r"\s*(?:;|&&)\s*", line):
-                words = shlex.split(part, comments=True)
-                while words and (words[0] in ("do", "then") or re.fullmatch(r"[A-Z_]+=\S*", words[0])):
+        joined = re.sub(r"\\\n", lambda _: " \0", code)  # (\0 keeps the count of the lines)
+        loop: tuple[str, list[str]] = "", [""]
+        line = start
+        for row in joined.splitlines():
+            lexer = shlex.shlex(row.replace("\0", ""), posix=True, punctuation_chars=";&|")
+            lexer.whitespace_split = True
+            for separator, part in itertools.groupby(lexer, lambda word: set(word) <= set(";&|")):
+                words = [] if separator else list(part)
+                while words and (words[0] == "do" or re.fullmatch(r"[A-Z_]+=\S*", words[0])):
                     words = words[1:]
-                if words and words[0] not in ("for", "done"):
-                    yield start + offset, words
+                if words[:1] == ["for"]:
+                    loop = words[1], words[3:]
+                elif words == ["done"]:
+                    loop = "", [""]
+                elif words:
+                    for value in loop[1]:
+                        yield line, [re.sub(rf"\$\{{?{loop[0]}\b\}}?", value, word) if loop[0] else word for word in words]
+            line += 1 + row.count("\0")
 
 
 def complaint(words: list[str]) -> str | None:
     """None if the command is right, and otherwise what is wrong with it."""
-    words = [re.sub(r"\$\{?\w+\}?", "vanilla", word) for word in words]  # the variable of a loop over methods
     name, rest = words[0], words[1:]
     if name == "tinygan":
         return None if parses(words, lambda: cli.main(rest)) else "tinygan refuses it"
@@ -154,6 +164,14 @@ def test_the_commands_of_a_page_parse(page: str, tmp_path: Path, monkeypatch: py
 ])
 def test_a_wrong_command_is_found(command: str, wrong: str | None, capsys: pytest.CaptureFixture[str]) -> None:
     assert complaint(shlex.split(command)) == wrong
+
+
+def test_the_commands_of_a_block() -> None:
+    text = ("# Page\n\n```bash\nA=1 tinygan info; tinygan play   # or: not this\nfor x in b c; do\n    tinygan \\\n        train $x-${x}\n"
+            "done\ntinygan a && tinygan 'b; c'\n```\n")
+    assert list(commands(text)) == [
+        (4, ["tinygan", "info"]), (4, ["tinygan", "play"]), (6, ["tinygan", "train", "b-b"]), (6, ["tinygan", "train", "c-c"]),
+        (9, ["tinygan", "a"]), (9, ["tinygan", "b; c"])]
 
 
 def test_every_page_is_looked_at() -> None:
