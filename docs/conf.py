@@ -43,6 +43,7 @@ nb_output_stderr = "remove"  # the notes on kernels that are being compiled
 nb_merge_streams = True
 
 # The reference
+smartquotes = False  # -- is a flag's beginning, and no dash
 nitpicky = True
 nitpick_ignore_regex = [("py:(class|data)", ".*")]  # in annotations: NumPy's types, private ones, type variables
 autodoc_member_order = "bysource"

@@ -20,6 +20,9 @@ from tinygan import cli
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
+sys.path.append(str(DOCS / "_ext"))
+from parsers import tried  # noqa: E402
+
 BLOCK = re.compile(r"^( *)```(\w+)\n(.*?)^ *```$", re.MULTILINE | re.DOTALL)
 PAGES = {str(path.relative_to(DOCS)): path.read_text(encoding="utf-8") for path in sorted(DOCS.rglob("*.md"))
          if "_build" not in path.parts}
@@ -77,28 +80,13 @@ def test_an_error_names_the_page_and_its_line(tmp_path: Path) -> None:
 # The command lines
 
 
-class Parsed(BaseException):
-    """Ends a program as soon as it has parsed its arguments."""
-
-
 def parses(arguments: list[str], start: Any) -> bool:
     """Whether a program accepts its arguments. It does nothing else."""
-    import argparse
-
-    original = argparse.ArgumentParser.parse_args
-
-    def stop(parser: Any, args: Any = None, namespace: Any = None) -> None:
-        original(parser, args, namespace)
-        raise Parsed
-
-    with mock.patch.object(argparse.ArgumentParser, "parse_args", stop), mock.patch.object(sys, "argv", arguments):
+    with mock.patch.object(sys, "argv", arguments):
         try:
-            start()
-        except Parsed:
-            return True
+            return tried(start).parsed is not None
         except SystemExit:
             return False
-    return False
 
 
 def commands(text: str) -> Iterator[tuple[int, list[str]]]:

@@ -1,13 +1,14 @@
 """Checks of the finished site, whose findings are warnings (errors, with -W): every link inside the site leads to a page
-and an anchor that exist, every image is there, and every public name is in the reference."""
+and an anchor that exist, every image is there, every public name is in the reference, and the lessons show their figures."""
 from __future__ import annotations
 
+import re
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from names import NAMES
+from public import NAMES
 from sphinx.util import logging
 
 logger = logging.getLogger(__name__)
@@ -52,11 +53,26 @@ def missing_names(documented: Any) -> list[str]:
             if f"{room}.{name}" not in documented]
 
 
+def missing_figures(site: Path, lessons: Path) -> list[tuple[str, int, int]]:
+    """(lesson, figures on its page, figures that its script saves) where some are missing."""
+    found = []
+    for script in sorted(lessons.glob("0*.py")):
+        page = Page(site / "lessons" / f"{script.stem}.html")
+        shown = sum(link.startswith("../_images/") for link in page.links)
+        saved = len(re.findall(r"^ *save\(", script.read_text(encoding="utf-8"), re.MULTILINE))
+        if shown < saved:
+            found.append((script.name, shown, saved))
+    return found
+
+
 def check(app: Any, exception: Exception | None) -> None:
     if exception is not None or app.builder.name != "html":
         return
     for page, link in broken_links(Path(app.outdir)):
         logger.warning("%s: the link %s leads nowhere", page, link)
+    if app.config.nb_execution_mode != "off":
+        for lesson, shown, saved in missing_figures(Path(app.outdir), Path(app.srcdir) / "lessons"):
+            logger.warning("%s: its page shows %d figures, and its script saves %d", lesson, shown, saved)
     for name in missing_names(app.env.domains.python_domain.objects):
         logger.warning("the reference lacks %s", name)
 

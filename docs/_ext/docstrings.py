@@ -6,13 +6,15 @@ argument an item of a list, an indented part a code block, a public name in back
 """
 from __future__ import annotations
 
+import contextlib
 import inspect
+import itertools
 import re
 import typing
 from collections.abc import Iterator
 from typing import Any
 
-from names import NAMES
+from public import NAMES
 
 CODE = re.compile(r"``(.+?)``|`([^`]+)`")
 TABLE = re.compile(r"\S {2,}\S")  # two columns
@@ -22,10 +24,8 @@ BULLET = "- "
 def arguments_of(what: Any) -> set[str]:
     """The names that a docstring may explain: the arguments of a function, of a class, and the class's attributes."""
     found: set[str] = set()
-    try:
+    with contextlib.suppress(TypeError, ValueError):
         found.update(inspect.signature(what).parameters)
-    except (TypeError, ValueError):
-        pass
     if inspect.isclass(what):
         found.update(name for base in what.__mro__ for name in vars(base).get("__annotations__", {}))
         found.update(name for name, value in vars(what).items() if isinstance(value, property))
@@ -46,36 +46,28 @@ def converted(text: str, owner: str, arguments: set[str]) -> list[str]:
 
 def paragraph(lines: list[str], owner: str, arguments: set[str]) -> Iterator[str]:
     """A paragraph, with the arguments that it explains as a list."""
-    items: list[tuple[str, list[str]]] = [("", [])]  # (the arguments' names, text); code blocks are texts of several lines
+    items: list[tuple[str, list[str]]] = [("", [])]  # (names, text); a text of several lines is a code block
     start = argument_pattern(arguments)
-    position = 0
-    while position < len(lines):
-        line = lines[position]
-        if line.startswith("    ") and line.strip():
-            end = position
-            while end < len(lines) and lines[end].startswith("    "):
-                end += 1
-            part = lines[position:end]
-            if not items[-1][0] or any(TABLE.search(row) for row in part):
-                items[-1][1].append("\n".join(literal(part)))
-            else:
-                items[-1][1].extend(row.strip() for row in part)
-            position = end
-            continue
-        position += 1
-        if line.startswith(BULLET):
-            items.append((BULLET, [line.removeprefix(BULLET)]))
-            continue
-        if line.startswith(("Returns ", "Raises ")) and items[-1][0]:
-            items.append(("", []))
+
+    def add(line: str) -> None:
         place = 0
         for match in start.finditer(line):
-            before = line[place:match.start()].strip()
-            if before:
-                items[-1][1].append(before)
+            items[-1][1].append(line[place:match.start()].strip())
             items.append((match["names"], []))
             place = match.end()
         items[-1][1].append(line[place:].strip())
+
+    for indented, group in itertools.groupby(lines, lambda line: line.startswith("    ")):
+        part = list(group)
+        if indented and (not items[-1][0] or any(TABLE.search(row) for row in part)):
+            items[-1][1].append("\n".join(literal(part)))
+            continue
+        for line in map(str.strip, part):
+            if line.startswith(BULLET):
+                items.append((BULLET, []))
+            elif line.startswith(("Returns ", "Raises ")) and items[-1][0]:
+                items.append(("", []))
+            add(line.removeprefix(BULLET))
     for names, texts in items:
         if any(texts) or names:
             yield from item(names, texts, owner)
@@ -150,11 +142,12 @@ def process(app: Any, what: str, name: str, value: Any, options: Any, lines: lis
 
 WRITTEN = (  # annotations as the code has them, for readers who do not know its abbreviations
     (r"\bnpt\.ArrayLike\b", "ArrayLike"), (r"\b(?:npt\.NDArray|NumPyArray)(?:\[[^\]]*\])?", "ndarray"),
-    (r"\bnp\.ndarray(?:\[Any, Any\])?", "ndarray"), (r"\bOperand\b", "Tensor | ndarray | float"), (r"\bX\b", "Tensor | ndarray"),
-    (r"\b(?:Array|Values)\b", "ndarray"), (r"\b(?:np|nn|os|contextlib)\.", ""), (r"\bSize\b", "int | tuple[int, int]"))
+    (r"\bnp\.ndarray(?:\[Any, Any\])?", "ndarray"), (r"\bOperand\b", "Tensor | ndarray | float"),
+    (r"\bX\b", "Tensor | ndarray"), (r"\b(?:Array|Values)\b", "ndarray"),
+    (r"\b(?:np|nn|os|contextlib)\.", ""), (r"\bSize\b", "int | tuple[int, int]"))
 
 
-def signature_of(app: Any, what: str, name: str, value: Any, options: Any, signature: str | None, returned: str | None) -> Any:
+def signature_of(app: Any, what: str, name: str, value: Any, options: Any, signature: str | None, back: str | None) -> Any:
     """The signature as it is written in the code. (Autodoc would replace each type by what it stands for.)"""
     if signature is None or what not in ("function", "method", "class"):
         return None

@@ -1,12 +1,11 @@
-"""Links from a page to files outside docs/, which are right on GitHub and in an editor. `benchmarks/README.md` is a page of the
-site (`docs/benchmarks.md`); the other files are not on it, so their links become their names."""
+"""Links from a page to files outside docs/, which are right on GitHub and in an editor. `benchmarks/README.md` is a page of
+the site (`docs/benchmarks.md`). The other files are not on it, so their links become their names."""
 from __future__ import annotations
 
 import posixpath
 import re
 from pathlib import Path
 from typing import Any
-
 
 LINK = re.compile(r"(?<!!)\[([^\]]+)\]\(((?:\.\./)+[^)#\s]+)(#[^)\s]*)?\)")
 PAGES = {"benchmarks/README.md": "benchmarks.md"}
