@@ -15,7 +15,8 @@ os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (str(HERE.parent), os.en
 import tinygan  # noqa: E402  (the checkout, which the line above puts first)
 
 project = "tinygan"
-author = "the tinygan developers"
+author = "The tinygan authors"
+copyright = f"2026, {author}"
 release = version = tinygan.__version__
 html_title = f"tinygan {release}"
 

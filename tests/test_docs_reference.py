@@ -12,7 +12,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 REFERENCE = ROOT / "docs" / "reference"
 sys.path.append(str(ROOT / "docs" / "_ext"))
-from docstrings import arguments_of, converted, written  # noqa: E402
+from docstrings import arguments_of, converted, written, written_signature  # noqa: E402
 from parsers import flags_of, parsers  # noqa: E402
 from public import NAMES, ROOMS, table  # noqa: E402
 
@@ -101,4 +101,7 @@ def test_indented_parts_are_code() -> None:
 
 def test_annotations_are_written_as_in_the_code() -> None:
     assert written("npt.ArrayLike | None") == "ArrayLike | None" and written("npt.NDArray[np.float32]") == "ndarray"
+    signature, back = written_signature(tg.gans.GAN.sample, method=True)
+    assert signature == "(n: int = 64, z: ArrayLike | None = None, key: Key | None = None, *, averaged: bool = True)" and back == "ndarray"
+    assert written_signature(tg.exp) == ("(x)", None) and written_signature(tg.gans.Stats)[0].startswith("(d_loss: float, ")
     assert {"x", "weight"} <= arguments_of(tg.conv2d) and {"d_loss", "g_loss"} <= arguments_of(tg.gans.Stats)

@@ -152,17 +152,22 @@ def signature_of(app: Any, what: str, name: str, value: Any, options: Any, signa
     if signature is None or what not in ("function", "method", "class"):
         return None
     try:
-        found = inspect.signature(value)
+        return written_signature(value, method=what == "method", of_tensor=name.startswith("tinygan.Tensor."))
     except (TypeError, ValueError):
         return None
+
+
+def written_signature(value: Any, method: bool = False, of_tensor: bool = False) -> tuple[str, str | None]:
+    """(the arguments in brackets, the annotation of the result or None) of a function, an op, a method or a class."""
+    found = inspect.signature(value)
     parameters = list(found.parameters.values())
-    if what == "method" and parameters and (parameters[0].name in ("self", "cls") or name.startswith("tinygan.Tensor.")):
+    if method and parameters and (parameters[0].name in ("self", "cls") or of_tensor):
         parameters = parameters[1:]
     parameters = [p.replace(annotation=Raw(written(p.annotation)) if p.annotation is not p.empty else p.empty,
                             default=Raw(shown(p.default)) if p.default is not p.empty else p.empty) for p in parameters]
     text = str(inspect.Signature(parameters))
-    back = written(found.return_annotation) if found.return_annotation is not found.empty and what != "class" else None
-    return text, back
+    has_result = found.return_annotation is not found.empty and not inspect.isclass(value)
+    return text, written(found.return_annotation) if has_result else None
 
 
 class Raw:
@@ -176,6 +181,7 @@ class Raw:
 
 
 def written(annotation: Any) -> str:
+    annotation = getattr(annotation, "__forward_arg__", annotation)
     text = annotation if isinstance(annotation, str) else inspect.formatannotation(annotation)
     for pattern, plain in WRITTEN:
         text = re.sub(pattern, plain, text)

@@ -11,6 +11,7 @@ import inspect
 import sys
 from typing import Any
 
+from docstrings import converted, written_signature
 from public import NAMES, table
 from sphinx.pycode import ModuleAnalyzer
 from sphinx.util.docutils import SphinxDirective
@@ -43,9 +44,9 @@ def described(path: str) -> list[str]:
         has_public_base = any(NAMES.value(other) is base for base in value.__bases__
                               for other in NAMES.paths.get(base.__name__, ()))
         return [f".. autoclass:: {path}", *(["   :show-inheritance:"] if has_public_base else [])]
-    if not table(value):
-        return [f".. autofunction:: {path}"]
-    from docstrings import converted
+    if not table(value):  # (with its signature: autodoc would list the overloads that type checkers read)
+        signature, back = written_signature(value)
+        return [f".. autofunction:: {path}{signature}" + (f" -> {back}" if back else "")]
 
     lines = [f".. py:data:: {path}", ""]
     lines += [f"   {line}" for line in converted(comment_on(path), path, set())]

@@ -54,4 +54,5 @@ NAMES = Names()
 def table(value: Any) -> bool:
     """Whether the value is neither a class nor a function nor an op: a table, a number, a type, or a `partial` such as the
     initialiser `zeros`."""
-    return isinstance(value, dict | tuple | int) or not hasattr(value, "__name__") or type(value).__name__.endswith("GenericAlias")
+    alias = type(value).__name__.endswith("GenericAlias")
+    return isinstance(value, dict | tuple | int) or alias or not hasattr(value, "__name__")
