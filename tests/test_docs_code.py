@@ -35,10 +35,13 @@ def blocks(text: str, language: str) -> list[tuple[int, str]]:
             for match in BLOCK.finditer(text) if match[2] == language]
 
 
-def program(text: str) -> str:
-    """The Python of a page as one program, whose lines have the numbers that they have on the page."""
+def program(text: str, with_torch: bool = False) -> str:
+    """The Python of a page as one program, whose lines have the numbers that they have on the page. Blocks of PyTorch are left
+    out, unless they are asked for."""
     lines: list[str] = []
     for line, code in blocks(text, "python"):
+        if "torch" in code and not with_torch:
+            continue
         lines += [""] * (line - 1 - len(lines)) + code.splitlines()
     return "\n".join(lines) + "\n"
 
@@ -59,15 +62,20 @@ def run(page: str, folder: Path, code: str) -> subprocess.CompletedProcess[str]:
 
 @pytest.mark.parametrize("page", WITH_PYTHON)
 def test_the_python_of_a_page_runs(page: str, tmp_path: Path) -> None:
-    text = PAGES[page]
-    for extra in re.findall(r"<!-- needs: (\w+) -->", text):
-        pytest.importorskip(extra)
-    ended = run(page, tmp_path, program(text))
+    ended = run(page, tmp_path, program(PAGES[page]))
     assert ended.returncode == 0, f"{page}\n{ended.stdout}\n{ended.stderr}"
     if page == "explanation/engine.md":
         drawn, kept = (folder / "engine-graph.svg" for folder in (tmp_path, DOCS / "explanation"))
         same = drawn.read_bytes() == kept.read_bytes()
         assert same, f"{kept} is not what the page draws: draw it again"
+
+
+@pytest.mark.oracle
+@pytest.mark.parametrize("page", [page for page in WITH_PYTHON if program(PAGES[page]) != program(PAGES[page], with_torch=True)])
+def test_the_page_runs_with_its_pytorch(page: str, tmp_path: Path) -> None:
+    pytest.importorskip("torch")
+    ended = run(page, tmp_path, program(PAGES[page], with_torch=True))
+    assert ended.returncode == 0, f"{page}\n{ended.stdout}\n{ended.stderr}"
 
 
 def test_an_error_names_the_page_and_its_line(tmp_path: Path) -> None:
