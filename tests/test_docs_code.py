@@ -35,15 +35,21 @@ def blocks(text: str, language: str) -> list[tuple[int, str]]:
             for match in BLOCK.finditer(text) if match[2] == language]
 
 
-def program(text: str, with_torch: bool = False) -> str:
-    """The Python of a page as one program, whose lines have the numbers that they have on the page. Blocks of PyTorch are left
-    out, unless they are asked for."""
+def program(text: str) -> str:
+    """The Python of a page as one program, whose lines have the numbers that they have on the page."""
     lines: list[str] = []
     for line, code in blocks(text, "python"):
-        if "torch" in code and not with_torch:
-            continue
         lines += [""] * (line - 1 - len(lines)) + code.splitlines()
     return "\n".join(lines) + "\n"
+
+
+OPTIONAL = ("torch", "onnx", "onnxruntime", "tensorboardX", "IPython", "ipywidgets", "nbclient", "nbformat")
+
+
+def needs(page: str) -> list[str]:
+    """The packages of extras that a page imports."""
+    imported = re.findall(r"^(?:import|from) (\w+)", program(PAGES[page]), re.MULTILINE)
+    return [name for name in OPTIONAL if name in imported]
 
 
 WITH_PYTHON = [page for page, text in PAGES.items() if blocks(text, "python")]
@@ -60,22 +66,17 @@ def run(page: str, folder: Path, code: str) -> subprocess.CompletedProcess[str]:
                           timeout=SECONDS, stdin=subprocess.DEVNULL)
 
 
-@pytest.mark.parametrize("page", WITH_PYTHON)
+@pytest.mark.parametrize("page", [pytest.param(page, marks=pytest.mark.oracle) if "torch" in needs(page) else page
+                                  for page in WITH_PYTHON])
 def test_the_python_of_a_page_runs(page: str, tmp_path: Path) -> None:
+    for package in needs(page):
+        pytest.importorskip(package, reason=f"docs/{page} needs {package}")
     ended = run(page, tmp_path, program(PAGES[page]))
     assert ended.returncode == 0, f"{page}\n{ended.stdout}\n{ended.stderr}"
     if page == "explanation/engine.md":
         drawn, kept = (folder / "engine-graph.svg" for folder in (tmp_path, DOCS / "explanation"))
         same = drawn.read_bytes() == kept.read_bytes()
         assert same, f"{kept} is not what the page draws: draw it again"
-
-
-@pytest.mark.oracle
-@pytest.mark.parametrize("page", [page for page in WITH_PYTHON if program(PAGES[page]) != program(PAGES[page], with_torch=True)])
-def test_the_page_runs_with_its_pytorch(page: str, tmp_path: Path) -> None:
-    pytest.importorskip("torch")
-    ended = run(page, tmp_path, program(PAGES[page], with_torch=True))
-    assert ended.returncode == 0, f"{page}\n{ended.stdout}\n{ended.stderr}"
 
 
 def test_an_error_names_the_page_and_its_line(tmp_path: Path) -> None:
@@ -97,17 +98,22 @@ def parses(arguments: list[str], start: Any) -> bool:
             return False
 
 
+def typed(shown: str) -> str:
+    """What is typed in a block that shows commands after "$ " and their output."""
+    return "\n".join(line[2:] if line.startswith("$ ") else "" for line in shown.splitlines())
+
+
 def commands(text: str) -> Iterator[tuple[int, list[str]]]:
     """(line, words) of each command of a page. The body of a loop over words is taken once for each word."""
-    for start, code in blocks(text, "bash"):
+    for start, code in [*blocks(text, "bash"), *((line, typed(shown)) for line, shown in blocks(text, "console"))]:
         joined = re.sub(r"\\\n", lambda _: " \0", code)  # (\0 keeps the count of the lines)
         loop: tuple[str, list[str]] = "", [""]
         line = start
         for row in joined.splitlines():
-            lexer = shlex.shlex(row.replace("\0", ""), posix=True, punctuation_chars=";&|")
+            lexer = shlex.shlex(row.replace("\0", ""), posix=True, punctuation_chars=";&|<>")
             lexer.whitespace_split = True
             for separator, part in itertools.groupby(lexer, lambda word: set(word) <= set(";&|")):
-                words = [] if separator else list(part)
+                words = [] if separator else list(itertools.takewhile(lambda word: word not in ("<", ">", ">>"), part))
                 while words and (words[0] == "do" or re.fullmatch(r"[A-Z_]+=\S*", words[0])):
                     words = words[1:]
                 if words[:1] == ["for"]:
@@ -143,7 +149,7 @@ def complaint(words: list[str]) -> str | None:
     return "no test knows this command"
 
 
-@pytest.mark.parametrize("page", [page for page, text in PAGES.items() if blocks(text, "bash")])
+@pytest.mark.parametrize("page", [page for page, text in PAGES.items() if blocks(text, "bash") or blocks(text, "console")])
 def test_the_commands_of_a_page_parse(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     found = [f"{page}:{line}: {shlex.join(words)}: {wrong}" for line, words in commands(PAGES[page])
@@ -164,10 +170,10 @@ def test_a_wrong_command_is_found(command: str, wrong: str | None, capsys: pytes
 
 def test_the_commands_of_a_block() -> None:
     text = ("# Page\n\n```bash\nA=1 tinygan info; tinygan play   # or: not this\nfor x in b c; do\n    tinygan \\\n        train $x-${x}\n"
-            "done\ntinygan a && tinygan 'b; c'\n```\n")
+            "done\ntinygan a && tinygan 'b; c' > file\n```\n\n```console\n$ tinygan d\nsaid\n```\n")
     assert list(commands(text)) == [
         (4, ["tinygan", "info"]), (4, ["tinygan", "play"]), (6, ["tinygan", "train", "b-b"]), (6, ["tinygan", "train", "c-c"]),
-        (9, ["tinygan", "a"]), (9, ["tinygan", "b; c"])]
+        (9, ["tinygan", "a"]), (9, ["tinygan", "b; c"]), (13, ["tinygan", "d"])]
 
 
 def test_every_page_is_looked_at() -> None:
