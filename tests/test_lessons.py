@@ -8,7 +8,9 @@ import sys
 import types
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from tinygan.cli import main
 from tinygan.teaching.lessons import LESSONS, LessonError, catalogue, check, lesson
@@ -260,6 +262,12 @@ def test_an_installed_tinygan_has_the_lessons(tmp_path):
     assert len(list((tmp_path / "tinygan/teaching/lessons/texts").glob("0*.py"))) == 9
 
 
+def cut_off(figure):
+    """Whether something dark touches the edge of a picture: a title that does not fit, say."""
+    pixels = np.asarray(Image.open(figure).convert("L"))
+    return any((edge < 128).any() for edge in (pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]))
+
+
 @pytest.mark.lessons
 @pytest.mark.skipif("'lessons' not in config.option.markexpr", reason="takes a minute: python -m pytest -m lessons")
 @EVERY
@@ -270,4 +278,5 @@ def test_the_script_runs_and_draws(lesson, tmp_path):
     assert done.returncode == 0 and done.stderr == "", done.stderr
     figures = list((tmp_path / "figures").glob(f"lesson-{lesson.number}-*.png"))
     assert len(figures) >= 2 and all(figure.stat().st_size > 5000 for figure in figures)
+    assert not [figure.name for figure in figures if cut_off(figure)]
     assert [path.name for path in tmp_path.iterdir()] == ["figures"]

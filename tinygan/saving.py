@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 Array = npt.NDArray[Any]
 
 FORMAT_VERSION = 1
+"""The version of the files that `save` writes. `load` refuses others."""
+
 _TEMPORARY = ".tmp"
 
 
