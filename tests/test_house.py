@@ -17,9 +17,9 @@ FLOORS = (
     ("backends",),  # tables of kernels: the CPU's and the GPU's
     ("devices", "random"),
     ("anomalies", "checks", "graph", "interop", "making", "ops", "parameters", "pullback", "staleness", "tensor"),  # engine
-    ("bound", "capture", "gradcheck", "higher_order", "nn", "saving"),
-    ("profiling",),
-    ("fusion",),  # which layers run as one op; neither ops nor layers know of it
+    ("bound", "capture", "gradcheck", "higher_order", "nn"),
+    ("exporting", "profiling"),  # a network's ops for other programs; what a recorded step executes
+    ("fusion", "saving"),  # which layers run as one op; neither ops nor layers know of it
     ("gradcheck_cases", "optim"),
     ("gans",),
     ("data",),

@@ -58,7 +58,13 @@ class Module:
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         try:
-            return self.forward(*args, **kwargs)
+            watcher = CONTEXT.get().watcher
+            if watcher is None:
+                return self.forward(*args, **kwargs)
+            watcher.entered(self, (*args, *kwargs.values()))
+            result = self.forward(*args, **kwargs)
+            watcher.left(self, result)
+            return result
         except (ValueError, TypeError, IndexError) as error:
             locate(error, self, (*args, *kwargs.values()))
             raise
