@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from .exporting.onnx_graph import OPSET, onnx_model
+from .exporting.onnx_graph import onnx_model
 from .exporting.onnx_ops import onnx_rule
 from .exporting.torch_source import torch_code
 from .interop.formats import foreign_format
@@ -125,8 +125,9 @@ def save_weights(module: Module, path: str | os.PathLike[str]) -> None:
     save(path, module.state_dict())
 
 
-def load_weights(module: Module, path: str | os.PathLike[str]) -> None:
+def load_weights(module: Module, path: str | os.PathLike[str], prefix: str = "") -> None:
     """Load weights in any precision. The file was written by `save_weights`, or by PyTorch's `safetensors.torch.save_file`.
+    float16, bfloat16 and float64 are converted to the network's precision. prefix: as for `Module.load_state_dict`.
 
     Raises `CheckpointError` if the file is unreadable, has another format or is the checkpoint of a run, and `ValueError` if
     names or shapes are not those of the network.
@@ -135,7 +136,7 @@ def load_weights(module: Module, path: str | os.PathLike[str]) -> None:
     if "config" in metadata and any(name.startswith("gan.generator.") for name in arrays):
         raise CheckpointError(f"{path} is the checkpoint of a run, and not the weights of a network: "
                               f"tinygan.training.open_run({str(Path(path).parent)!r}).gan.generator has them")
-    module.load_state_dict(arrays)
+    module.load_state_dict(arrays, prefix)
 
 
 def export_onnx(network: Callable[..., Any], path: str | os.PathLike[str], *examples: Any,

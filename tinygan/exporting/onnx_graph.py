@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 
 from tinygan.exporting.tracing import Batch, Size, Step, Trace, Value, flat, needed, trace, values_in
-from tinygan.tensor import as_array
 
 OPSET = 18
 """The version of ONNX's operators. onnxruntime has it since 1.14, of 2023."""
@@ -20,7 +19,6 @@ def onnx_model(caller: str, network: Callable[..., Any], examples: Sequence[Any]
                output_names: Sequence[str] | None, notes: Mapping[str, str]) -> Any:
     """The model as an `onnx.ModelProto` (see `saving.export_onnx`). caller: for error messages."""
     onnx = imported(caller)
-    examples = [np.asarray(x, np.float32) if isinstance(x, list | tuple) else x for x in examples]
     inputs = _names(caller, "input", input_names, len(examples))
     traced = trace(caller, network, examples, inputs)
     results = list(values_in(traced.result))
@@ -34,9 +32,9 @@ def onnx_model(caller: str, network: Callable[..., Any], examples: Sequence[Any]
         graph.step(step)
     for name, value in zip(outputs, results, strict=True):
         graph.add("Identity", graph.of(value), out=name)
-    made = onnx.helper.make_graph(
-        graph.nodes, type(network).__name__, [graph.described(name, value) for name, value in zip(inputs, traced.inputs, strict=True)],
-        [graph.described(name, value) for name, value in zip(outputs, results, strict=True)], graph.constants)
+    given = [graph.described(name, value) for name, value in zip(inputs, traced.inputs, strict=True)]
+    results = [graph.described(name, value) for name, value in zip(outputs, results, strict=True)]
+    made = onnx.helper.make_graph(graph.nodes, type(network).__name__, given, results, graph.constants)
     model = onnx.helper.make_model(made, opset_imports=[onnx.helper.make_opsetid("", OPSET)], ir_version=_IR_VERSION,
                                    producer_name="tinygan")
     onnx.helper.set_model_props(model, dict(notes))
@@ -54,7 +52,7 @@ def imported(caller: str) -> Any:
 
 
 def _names(caller: str, what: str, given: Sequence[str] | None, count: int) -> list[str]:
-    names = [f"{what}_{i}" for i in range(count)] if given is None and count != 1 else [what] if given is None else list(given)
+    names = list(given or ([what] if count == 1 else [f"{what}_{i}" for i in range(count)]))
     if len(names) != count or len(set(names)) != count:
         raise ValueError(f"{caller}: {what}_names should be {count} different names, got {names}")
     return names

@@ -59,8 +59,9 @@ def _rule(*names: str) -> Callable[[Rule], Rule]:
 # -- elementwise ---------------------------------------------------------------------------------------------------------
 
 for _name, _kind in {"add": "Add", "sub": "Sub", "mul": "Mul", "div": "Div", "neg": "Neg", "exp": "Exp", "log": "Log",
-                     "sqrt": "Sqrt", "sign": "Sign", "floor": "Floor", "ceil": "Ceil", "round": "Round", "abs": "Abs", "sin": "Sin",
-                     "cos": "Cos", "pow": "Pow", "maximum": "Max", "minimum": "Min", "alias": "Identity"}.items():
+                     "sqrt": "Sqrt", "sign": "Sign", "floor": "Floor", "ceil": "Ceil", "round": "Round", "abs": "Abs",
+                     "sin": "Sin", "cos": "Cos", "pow": "Pow", "maximum": "Max", "minimum": "Min",
+                     "alias": "Identity"}.items():
     RULES[_name] = lambda g, step, *inputs, kind=_kind: g.add(kind, *inputs)
 
 
@@ -188,34 +189,30 @@ def _(g: Graph, step: Step, x: str) -> str:
     return g.add("Pad", x, g.integers(*before, *after), g.constant(np.array(step.static["value"], step.out.dtype)))
 
 
+_FAR = 2**62  # beyond every end
+
+
 @_rule("getitem")
 def _(g: Graph, step: Step, x: str) -> str:
-    index = step.static["index"]
-    parts = list(index) if isinstance(index, tuple) else [index]
-    rank = len(step.inputs[0].shape)
-    if Ellipsis in [part for part in parts if not isinstance(part, Value)]:
-        place = next(i for i, part in enumerate(parts) if part is Ellipsis)
-        named = len([part for part in parts if part is not None]) - 1
-        parts[place:place + 1] = [slice(None)] * (rank - named)
-    arrays = [part for part in parts if isinstance(part, Value)]
-    if len(arrays) > 1 or (arrays and (arrays[0].dtype.kind not in "iu" or any(isinstance(p, int) for p in parts))):
-        raise ValueError(f"{g.caller}: getitem: an index may hold one array of integers, besides slices; others, such as "
-                         "masks, have no counterpart in ONNX here")
-    axis, cuts, gone, new = 0, [], [], []
-    for part in parts:
+    """First an array of integers picks, then slices cut; then the axes of integers go, and those of None come."""
+    cuts: list[tuple[int, int, int, int]] = []  # start, end, axis, step
+    gone: list[int] = []
+    new: list[int] = []
+    axis = 0
+    for part in _parts(g, step):
         if part is None:
             new.append(axis - len(gone) + len(new))
             continue
-        if isinstance(part, slice) and part != slice(None):
-            step_ = 1 if part.step is None else part.step
-            ends = (0, _FAR) if step_ > 0 else (_FAR, -_FAR)
-            cuts.append((ends[0] if part.start is None else part.start, ends[1] if part.stop is None else part.stop, axis, step_))
+        if isinstance(part, Value):
+            x = g.add("Gather", x, g.of(part), axis=axis)
+            axis += part.array.ndim - 1
         elif isinstance(part, int | np.integer):
             cuts.append((int(part), int(part) + 1 or _FAR, axis, 1))
             gone.append(axis)
-        elif isinstance(part, Value):
-            x = g.add("Gather", x, g.of(part), axis=axis)
-            axis += part.array.ndim - 1
+        elif part != slice(None):
+            stride = 1 if part.step is None else part.step
+            start, end = (0, _FAR) if stride > 0 else (_FAR, -_FAR)
+            cuts.append((start if part.start is None else part.start, end if part.stop is None else part.stop, axis, stride))
         axis += 1
     if cuts:
         x = g.add("Slice", x, *[g.integers(*column) for column in zip(*cuts, strict=True)])
@@ -224,7 +221,20 @@ def _(g: Graph, step: Step, x: str) -> str:
     return g.add("Unsqueeze", x, g.integers(*new)) if new else x
 
 
-_FAR = 2**62
+def _parts(g: Graph, step: Step) -> list[Any]:
+    """The parts of an index, with slices in place of `...`."""
+    index = step.static["index"]
+    parts = list(index) if isinstance(index, tuple) else [index]
+    arrays = [part for part in parts if isinstance(part, Value)]
+    if len(arrays) > 1 or any(a.dtype.kind not in "iu" for a in arrays) or (
+            arrays and any(isinstance(part, int) for part in parts)):
+        raise ValueError(f"{g.caller}: getitem: an index may hold one array of integers, besides slices; others, such as "
+                         "masks, have no counterpart in ONNX here")
+    dots = [i for i, part in enumerate(parts) if part is Ellipsis]
+    if dots:
+        named = len([part for part in parts if part is not None]) - 1
+        parts[dots[0]:dots[0] + 1] = [slice(None)] * (len(step.inputs[0].shape) - named)
+    return parts
 
 
 @_rule("gather")
@@ -338,7 +348,8 @@ def _(g: Graph, step: Step, x: str) -> str:
     """The index of each window's largest pixel. MaxPool counts the pixels in the order (N, C, H, W), this op in the order
     (N, H, W, C)."""
     w, channels = step.static["windows"], step.inputs[0].shape[1]
-    ends = [max(0, (w.output[i] - 1) * w.stride[i] + w.dilation[i] * (w.kernel[i] - 1) + 1 - w.input[i] - w.padding[i]) for i in (0, 1)]
+    reach = [(w.output[i] - 1) * w.stride[i] + w.dilation[i] * (w.kernel[i] - 1) + 1 for i in (0, 1)]
+    ends = [max(0, reach[i] - w.input[i] - w.padding[i]) for i in (0, 1)]
     _, index = g.add_several("MaxPool", 2, x, kernel_shape=w.kernel, strides=w.stride, pads=(*w.padding, *ends),
                              dilations=w.dilation)
     pixels = g.integers(math.prod(w.input))

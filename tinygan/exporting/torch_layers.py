@@ -56,9 +56,9 @@ def _reshape(layer: Any, axes: int) -> str:
 
 def _activation(layer: Any, axes: int) -> str:
     slope = layer.slope
-    return {"identity": "nn.Identity()", "relu": "nn.ReLU()", "leaky_relu": f"nn.LeakyReLU({slope!r})", "elu": f"nn.ELU({slope!r})",
-            "tanh": "nn.Tanh()", "sigmoid": "nn.Sigmoid()", "softplus": "nn.Softplus()", "silu": "nn.SiLU()",
-            "gelu": "nn.GELU()", "gelu_tanh": "nn.GELU(approximate='tanh')"}[layer.name]
+    return {"identity": "nn.Identity()", "relu": "nn.ReLU()", "leaky_relu": f"nn.LeakyReLU({slope!r})",
+            "elu": f"nn.ELU({slope!r})", "tanh": "nn.Tanh()", "sigmoid": "nn.Sigmoid()", "softplus": "nn.Softplus()",
+            "silu": "nn.SiLU()", "gelu": "nn.GELU()", "gelu_tanh": "nn.GELU(approximate='tanh')"}[layer.name]
 
 
 def _pooling(layer: Any, axes: int) -> str:
@@ -69,8 +69,8 @@ def _pooling(layer: Any, axes: int) -> str:
 
 
 def _upsample(layer: Any, axes: int) -> str:
-    return _call("nn.Upsample", size=(layer.size, None), scale_factor=(layer.scale_factor, None), mode=(layer.mode, "nearest"),
-                 align_corners=(layer.align_corners or None, None))
+    return _call("nn.Upsample", size=(layer.size, None), scale_factor=(layer.scale_factor, None),
+                 mode=(layer.mode, "nearest"), align_corners=(layer.align_corners or None, None))
 
 
 def _padding(layer: Any, axes: int) -> str:
@@ -88,7 +88,8 @@ _RULES: dict[type, Rule] = {
                                             affine=(layer.weight is not None, True)),
     nn.InstanceNorm2d: lambda layer, axes: _call("nn.InstanceNorm2d", layer.channels, eps=(layer.eps, 1e-5),
                                                  affine=(layer.weight is not None, False)),
-    **dict.fromkeys((nn.Activation, nn.ReLU, nn.LeakyReLU, nn.ELU, nn.SiLU, nn.GELU, nn.Tanh, nn.Sigmoid, nn.Softplus), _activation),
+    **dict.fromkeys((nn.Activation, nn.ReLU, nn.LeakyReLU, nn.ELU, nn.SiLU, nn.GELU, nn.Tanh, nn.Sigmoid, nn.Softplus),
+                    _activation),
     nn.PReLU: lambda layer, axes: _call("nn.PReLU", layer.weight.size),
     nn.Dropout: lambda layer, axes: _call("nn.Dropout", layer.rate),
     nn.Flatten: lambda layer, axes: "nn.Flatten()",

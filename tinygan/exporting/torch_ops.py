@@ -26,11 +26,12 @@ def expression(caller: str, step: Step, write: Write) -> str:
 
 _TEXTS = {
     "add": "{0} + {1}", "sub": "{0} - {1}", "mul": "{0} * {1}", "div": "{0} / {1}", "pow": "{0} ** {1}", "neg": "-{0}",
-    "equal": "{0} == {1}", "not_equal": "{0} != {1}", "less": "{0} < {1}", "less_equal": "{0} <= {1}", "greater": "{0} > {1}",
-    "greater_equal": "{0} >= {1}", "matmul": "{0} @ {1}", "linear": "F.linear({0}, {1})", "linear_input_grad": "{0} @ {1}",
-    "exp": "{0}.exp()", "log": "{0}.log()", "log1p": "{0}.log1p()", "sqrt": "{0}.sqrt()", "sign": "{0}.sign()",
-    "floor": "{0}.floor()", "ceil": "{0}.ceil()", "round": "{0}.round()", "abs": "{0}.abs()", "sin": "{0}.sin()",
-    "cos": "{0}.cos()", "isfinite": "{0}.isfinite()", "alias": "{0}",
+    "equal": "{0} == {1}", "not_equal": "{0} != {1}", "less": "{0} < {1}", "less_equal": "{0} <= {1}",
+    "greater": "{0} > {1}", "greater_equal": "{0} >= {1}", "matmul": "{0} @ {1}",
+    "linear": "F.linear({0}, {1})", "linear_input_grad": "{0} @ {1}", "exp": "{0}.exp()",
+    "log": "{0}.log()", "log1p": "{0}.log1p()", "sqrt": "{0}.sqrt()", "sign": "{0}.sign()", "floor": "{0}.floor()",
+    "ceil": "{0}.ceil()", "round": "{0}.round()", "abs": "{0}.abs()", "sin": "{0}.sin()", "cos": "{0}.cos()",
+    "isfinite": "{0}.isfinite()", "alias": "{0}",
     "similarity": "torch.exp(-({0}[:, None] - {0}[None]).abs().sum(-1)).sum(1) - 1",
 }
 _RULES: dict[str, Callable[..., str]] = {}
@@ -122,7 +123,7 @@ def _(step: Step, write: Write, x: str) -> str:
 
 @_rule("sum", "mean", "max", "min", "norm", "logsumexp", "largest_magnitude")
 def _(step: Step, write: Write, x: str) -> str:
-    method = {"max": "amax", "min": "amin", "norm": "norm", "largest_magnitude": "abs().amax"}.get(step.op.name, step.op.name)
+    method = {"max": "amax", "min": "amin", "largest_magnitude": "abs().amax"}.get(step.op.name, step.op.name)
     axes = step.static.get("axis")
     axes = tuple(range(len(step.inputs[0].shape))) if axes is None else axes
     if not axes:

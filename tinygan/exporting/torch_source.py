@@ -36,7 +36,8 @@ def torch_code(network: nn.Module, *examples: Any, name: str = "network", file: 
     traced = trace("torch_code", network, examples, [f"input {i}" for i in range(len(examples))])
     writer = _Writer(traced.body)
     made = writer.layer(network)
-    text = "\n\n".join([*writer.classes, f"{name} = {made}\n{name}.load_state_dict(load_file({json.dumps(file)}))\n{name}.eval()\n"])
+    loading = f"{name}.load_state_dict(load_file({json.dumps(file)}))\n{name}.eval()\n"
+    text = "\n\n".join([*writer.classes, f"{name} = {made}\n{loading}"])
     functional = "import torch.nn.functional as F\n" if "F." in text else ""
     return f"import torch\n{functional}from safetensors.torch import load_file\nfrom torch import nn\n\n\n{text}"
 
@@ -81,7 +82,8 @@ class _Writer:
         """The name of the class of a module that PyTorch does not have."""
         kind = type(module)
         if id(module) not in self._calls:
-            raise ValueError(f"torch_code: the network does not call its {kind.__name__}, so what that computes is not known")
+            raise ValueError(f"torch_code: the network does not call its {kind.__name__}, so what that computes is not "
+                             "known")
         if kind.named_children is not nn.Module.named_children:
             raise ValueError(f"torch_code: {kind.__name__} names its layers in its own way, which PyTorch cannot repeat")
         made = [line for name, value in vars(module).items() if any(True for _ in members(name, value))
@@ -89,7 +91,7 @@ class _Writer:
         text = ("    def __init__(self):\n        super().__init__()\n" + textwrap.indent("\n".join(made), " " * 8) + "\n\n"
                 if made else "") + self._forward(module, self._calls[id(module)])
         if text not in self._names:
-            same = [name for name in self._names.values() if name.rpartition("_")[0] == kind.__name__ or name == kind.__name__]
+            same = [name for name in self._names.values() if kind.__name__ in (name, name.rpartition("_")[0])]
             self._names[text] = kind.__name__ + (f"_{len(same) + 1}" if same else "")
             self.classes.append(f"class {self._names[text]}(nn.Module):\n{text}")
         return self._names[text]
@@ -104,13 +106,15 @@ class _Writer:
             return self.layer(value)
         if isinstance(value, Parameter):
             return f"nn.Parameter({_empty(value)})"
-        items = list(value.values()) if isinstance(value, Mapping) else list(value) if isinstance(value, list | tuple) else []
-        kinds = {"Parameter" if isinstance(item, Parameter) else "" if isinstance(item, Buffer) else "Module" for item in items}
+        items = list(value.values()) if isinstance(value, Mapping) else list(value)
+        kinds = {"Parameter" if isinstance(item, Parameter) else "" if isinstance(item, Buffer) else "Module"
+                 for item in items}
         if len(kinds) != 1 or "" in kinds or (kinds == {"Parameter"} and isinstance(value, Mapping)):
             raise ValueError(f"torch_code: {name}: a list or dict should hold modules only, or a list parameters only")
         kind, = kinds
         if isinstance(value, Mapping):
-            return _joined("nn.ModuleDict({", [f"{str(key)!r}: {self._member(name, item)}" for key, item in value.items()], "})")
+            entries = [f"{str(key)!r}: {self._member(name, item)}" for key, item in value.items()]
+            return _joined("nn.ModuleDict({", entries, "})")
         return _joined(f"nn.{kind}List([", [self._member(name, item) for item in items], "])")
 
     # -- forward ---------------------------------------------------------------------------------------------------------
@@ -179,8 +183,8 @@ class _Scope:
         if id(value.array) in self._arrays:
             return self._arrays[id(value.array)]
         if value.array.size > 16:
-            raise ValueError(f"torch_code: an array {tuple(value.array.shape)} is neither computed nor a parameter or buffer: "
-                             "make it a Buffer of the module that uses it")
+            raise ValueError(f"torch_code: an array {tuple(value.array.shape)} is neither computed nor a parameter or buffer"
+                             ": make it a Buffer of the module that uses it")
         return f"torch.tensor({value.numpy().tolist()!r}, dtype=torch.{value.dtype.name})"
 
     def _size(self, size: Size) -> str:

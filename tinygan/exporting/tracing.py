@@ -263,9 +263,9 @@ class _Comparison:
     def _constant(self, where: str, one: Value, other: Value) -> None:
         if one.array is not other.array and not (
                 one.array.shape == other.array.shape and np.array_equal(one.numpy(), other.numpy(), one.dtype.kind == "f")):
-            raise ValueError(f"{self._caller}: {where}: takes an array {tuple(one.array.shape)} that changes with the inputs "
-                             "or with every call, but no op of tinygan computed it: compute it with tinygan's ops, or give "
-                             "it as an input")
+            raise ValueError(f"{self._caller}: {where}: takes an array {tuple(one.array.shape)} that changes with the inputs"
+                             " or with every call, but no op of tinygan computed it: compute it with tinygan's ops, or "
+                             "give it as an input")
         self._pair(where, one, other)
 
     def _pair(self, where: str, one: Value, other: Value) -> None:

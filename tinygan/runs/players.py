@@ -10,8 +10,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from tinygan import nn
+from tinygan.exporting.onnx_graph import OPSET
 from tinygan.random import Key
-from tinygan.saving import OPSET, export_onnx, save_weights, torch_code
+from tinygan.saving import export_onnx, save_weights, torch_code
 from tinygan.tables import lookup
 
 from .errors import RunError
@@ -49,7 +50,7 @@ def players(gan: TrainableGAN, averaged: bool = True) -> dict[str, Player]:
 
 
 def _translating(gan: Any, generator: Any) -> dict[str, Player]:
-    """Those of a DiscoGAN: both generators together, which make pairs of pairs, and each alone; so for the discriminators."""
+    """Those of a DiscoGAN: both generators together, pairs -> pairs, and each alone; so for the discriminators."""
     draw = np.random.default_rng(0)
     a, b = (draw.uniform(-1, 1, (2, *shape)).astype(np.float32) for shape in (gan.shape_a, gan.shape_b))
     pairs = np.concatenate([a, b], 1)
