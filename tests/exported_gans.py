@@ -7,17 +7,18 @@ from typing import Any
 
 import numpy as np
 
+import tinygan as tg
 from tinygan import nn
 from tinygan.runs.players import players
 from tinygan.runs.variants import VARIANTS
 
 SMALL: dict[str, list[tuple[dict[str, Any], tuple[int, int, int]]]] = {
     "vanilla": [({}, (1, 28, 28))], "minibatch": [({"kernels": 9}, (1, 28, 28))],
-    "unrolled": [({"networks": "mlp"}, (1, 28, 28)), ({"networks": "dcgan"}, (1, 28, 28))],
+    "unrolled": [({"networks": "dense"}, (1, 28, 28)), ({"networks": "dcgan"}, (1, 28, 28))],
     "dcgan": [({"width": 8}, (1, 28, 28)), ({"width": 4}, (3, 64, 64))],
     "infogan": [({"width": 8, "hidden": 32, "categorical": "10,3"}, (1, 28, 28))],
     "discogan": [({"width": 8}, (4, 28, 28)), ({"width": 8, "reconstruction": "one-sided"}, (4, 28, 28))],
-    "conditional": [({"width": 8, "conditioning": name}, (1, 28, 28)) for name in ("input", "projection")],
+    "conditional": [({"width": 8, "classes": 10, "conditioning": name}, (1, 28, 28)) for name in ("input", "projection")],
     "wgan_gp": [({"width": 8}, (1, 28, 28))], "modern": [({"width": 8, "ema": 0.9}, (1, 28, 28)), ({"width": 4}, (1, 64, 64))],
 }
 GANS = [(name, i) for name, cases in SMALL.items() for i in range(len(cases))]
@@ -36,14 +37,15 @@ def small_gan(name: str, case: int) -> Any:
 def give_weights(network: nn.Module, seed: int) -> None:
     """Weights and statistics with which numbers keep their size from layer to layer."""
     draw = np.random.default_rng(seed)
+    fans = {f"{path}.weight": layer.weight.shape[0] * math.prod(layer.weight.shape[2:]) / 4  # (the stride is 2 by 2)
+            for path, layer in network.named_modules() if isinstance(layer, nn.ConvTranspose2d)}
     for path, tensor in (*network.named_parameters(), *network.named_buffers()):
         if tensor.dtype.kind != "f":
             continue
         if path.endswith("running_var") or len(tensor.shape) == 1 and path.endswith("weight"):
             tensor.assign(draw.uniform(0.5, 1.5, tensor.shape))
         else:
-            fan = math.prod(tensor.shape[1:]) if len(tensor.shape) > 1 else 10
-            tensor.assign(draw.standard_normal(tensor.shape) * math.sqrt(1.5 / fan))
+            tensor.assign(draw.standard_normal(tensor.shape) * math.sqrt(1.5 / fans.get(path, math.prod(tensor.shape[1:]) if len(tensor.shape) > 1 else 10)))
 
 
 def networks_of(gan: Any) -> Iterator[tuple[str, Any, list[Any]]]:
@@ -58,6 +60,6 @@ def networks_of(gan: Any) -> Iterator[tuple[str, Any, list[Any]]]:
 
 
 def in_tinygan(network: nn.Module, inputs: list[Any]) -> np.ndarray[Any, Any]:
-    """What the network makes of the inputs in evaluation mode."""
-    with nn.mode(network, training=False):
+    """What the network makes of the inputs in evaluation mode, without the rounding of tiled convolutions."""
+    with nn.mode(network, training=False), tg.conv_algorithm("direct"):
         return np.array(network(*inputs))

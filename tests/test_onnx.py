@@ -54,7 +54,9 @@ def test_every_network_of_every_variant(name: str, case: int, tmp_path: Path) ->
         assert 0.05 < np.abs(expected).max() < 100, player  # neither tiny nor saturated: so 1e-5 says something
         close(made, expected)
         if player == "generator":
-            close(made, gan.sample(z=inputs[0]))
+            with tg.conv_algorithm("direct"):
+                close(made, gan.sample(z=inputs[0]))
+            np.testing.assert_allclose(made, gan.sample(z=inputs[0]), rtol=0, atol=1e-4)  # (tiled convolutions round more)
             assert np.abs(made - gan.sample(z=inputs[0], averaged=False)).max() > 0.01  # (the present weights are others)
         one, = run(path, *[x[:1] for x in inputs])
         if name != "minibatch" or player == "generator":
@@ -83,7 +85,7 @@ def test_the_command(weights: str, tmp_path: Path, capsys: pytest.CaptureFixture
     close(made, gan.sample(z=z, averaged=not raw))  # type: ignore[call-arg]
     assert np.abs(made - gan.sample(z=z, averaged=bool(raw))).max() > 1e-3  # type: ignore[call-arg]
     notes = {entry.key: entry.value for entry in onnx.load("generator.onnx").metadata_props}
-    assert notes == {"tinygan": tg.__version__, "variant": "vanilla", "network": "generator", "data": "grey", "step": "3",
+    assert notes == {"tinygan": tg.__version__, "variant": "vanilla", "network": "generator", "data": "array:grey.npy", "step": "3",
                      "noise": "normal", "weights": f"{'present' if raw else 'averaged'} weights"}
 
 
@@ -126,11 +128,11 @@ CASES: dict[str, tuple[tuple[int, ...], Any]] = {
     "pow": (VECTORS, lambda x: (x * x + 1) ** 0.7 + 2.0 ** x + tg.pow(tg.abs(x) + 1, ROW)),
     "maximum, clip": (VECTORS, lambda x: tg.maximum(x, ROW) + tg.minimum(x, 0.2) + tg.clip(x, -0.5, None) + tg.clip(x, high=0.3)),
     "where": (VECTORS, lambda x: tg.where(x > ROW, x, 0.5) + tg.where(tg.isfinite(x), 0.1, x)),
-    "masks": (VECTORS, lambda x: x * (x > 0) + (x <= 0.1) * 2.0 + (x >= ROW) * (x < 1) * x),
+    "masks": (VECTORS, lambda x: x * (x > 0) + (x <= 0.1) * (x - 2.0) + (x >= ROW) * x * (x < 1)),
     "comparisons": (VECTORS, lambda x: (x > 0, x >= ROW, x < 0.3, x <= ROW, tg.equal(tg.sign(x), 1.0), tg.not_equal(tg.sign(x), 1.0))),
     "any, all": (VECTORS, lambda x: ((x > 0).any(1), (x > -1).all(1, keepdims=True))),
     "astype": (VECTORS, lambda x: (tg.astype(x, np.float64), tg.astype(x * 3, np.int32), tg.astype(x > 0, np.float32))),
-    "whole numbers": (VECTORS, lambda x: tg.astype(x * 5, np.int64).sum(1) + (x > 0).sum(1)),
+    "whole numbers": (VECTORS, lambda x: (tg.astype(x * 5, np.int64).sum(1), (x > 0).sum(1), tg.cumsum(x > 0, 1))),
     "activations": (VECTORS, lambda x: sum(tg.activation(x, name, 0.3) for name in (
         "relu", "leaky_relu", "elu", "tanh", "sigmoid", "softplus", "silu", "gelu", "gelu_tanh"))),
     "prelu": (IMAGES, lambda x: tg.prelu(x, BIAS3)),
@@ -170,7 +172,7 @@ CASES: dict[str, tuple[tuple[int, ...], Any]] = {
     "mean of booleans": (VECTORS, lambda x: tg.mean(x > 0, 1)),
     "batch_norm of the batch": (IMAGES, lambda x: tg.batch_norm(x, BIAS3, BIAS3)),
     "batch_norm_inference": (VECTORS, lambda x: ops.batch_norm_inference(x, ROW, tg.abs(ROW) + 0.1, ROW, ROW, 0.1)),
-    "layer, group, instance, pixel norm": (IMAGES, lambda x: tg.layer_norm(x, weight(8), weight_bias(8)) + tg.group_norm(
+    "layer, group, instance, pixel norm": (IMAGES, lambda x: tg.layer_norm(x, W33[0, 0, 0, :1] + weight_bias(8), weight_bias(8)) + tg.group_norm(
         x, 3) + tg.instance_norm(x, BIAS3, BIAS3) + tg.pixel_norm(x)),
     "minibatch_similarity": ((4, 3, 5), lambda x: tg.minibatch_similarity(0.2 * x)),
     "minibatch_std": (IMAGES, tg.minibatch_std),
@@ -235,7 +237,7 @@ def test_a_network_with_every_kind_of_layer(tmp_path: Path) -> None:
     network = nn.Sequential(
         nn.SpectralNorm(nn.Conv2d(2, 8, 3, padding="same")), nn.GELU(), nn.GroupNorm(2, 8), nn.MaxPool2d(2), nn.ReflectionPad2d(1),
         nn.SpectralNorm(nn.ConvTranspose2d(8, 6, 4, 2, 1, groups=2)), nn.PReLU(6), nn.InstanceNorm2d(6), nn.Upsample(scale_factor=1.5),
-        nn.AvgPool2d(3, 2, 1), nn.MinibatchStd(), nn.Flatten(), nn.Dropout(0.5), nn.Dense(7 * 64, 12), nn.BatchNorm(12), nn.LayerNorm(12),
+        nn.AvgPool2d(3, 2, 1), nn.MinibatchStd(), nn.Flatten(), nn.Dropout(0.5), nn.Dense(7 * 121, 12), nn.BatchNorm(12), nn.LayerNorm(12),
         nn.MinibatchDiscrimination(12, 3, 2), nn.Dense(15, 1)).initialize(Key(0))
     give_weights(network, 0)
     x = DRAW.standard_normal((6, 2, 10, 10)).astype(np.float32)
@@ -315,7 +317,8 @@ def test_a_users_op_with_the_name_of_another_is_not_taken_for_it(tmp_path: Path)
 
 
 @pytest.mark.parametrize("function, message", [
-    (lambda x: tg.scatter_add(x, (slice(None), [0, 1, 2, 3, 4, 4]), x.shape), "the op 'scatter_add' has no counterpart"),
+    (lambda x: tg.matmul(tg.conv2d_weight_grad(x[:, None, None], x[:, None, None], 1)[0, 0], x[:1, :1].T),
+     "the op 'conv2d_weight_grad' has no counterpart in ONNX here$"),
     (lambda x: x * np.asarray(x), r"mul: takes an array \(4, 6\) that changes with the inputs or with every call"),
     (lambda x: x + np.asarray(x).mean(0), r"add: takes an array \(6,\) that changes with the inputs"),
     (lambda x: x * float(x.numpy().sum()), "mul: .* a number that depends on the batch cannot be exported"),

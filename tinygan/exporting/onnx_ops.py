@@ -132,10 +132,11 @@ RULES["linear"] = lambda g, step, x, weight: g.add("Gemm", x, weight, transB=1)
 RULES["linear_input_grad"] = RULES["matmul"] = lambda g, step, a, b: g.add("MatMul", a, b)
 
 
-def _convolution(step: Step) -> dict[str, Any]:
+def _convolution(step: Step, ends: Sequence[int] | None = None) -> dict[str, Any]:
+    """A convolution's attributes. ends: the padding at the end, if it is not that at the beginning."""
     sizes = step.static["geometry"]
-    return {"kernel_shape": sizes.kernel, "strides": sizes.stride, "pads": sizes.padding * 2, "dilations": sizes.dilation,
-            "group": sizes.groups}
+    return {"kernel_shape": sizes.kernel, "strides": sizes.stride, "pads": (*sizes.padding, *(ends or sizes.padding)),
+            "dilations": sizes.dilation, "group": sizes.groups}
 
 
 @_rule("conv2d")
@@ -145,10 +146,13 @@ def _(g: Graph, step: Step, x: str, weight: str) -> str:
 
 @_rule("conv2d_input_grad")
 def _(g: Graph, step: Step, y: str, weight: str) -> str:
+    """What tinygan and PyTorch call padding is cut off here. output_padding is less of it at the end, or zeros there.
+    (ONNX's own output_padding has to be less than the stride.)"""
     s = step.static["geometry"]
-    least = [(s.output[i] - 1) * s.stride[i] - 2 * s.padding[i] + s.dilation[i] * (s.kernel[i] - 1) + 1 for i in (0, 1)]
-    extra = [s.input[i] - least[i] for i in (0, 1)]
-    return g.add("ConvTranspose", y, weight, **_convolution(step), output_padding=extra if any(extra) else None)
+    full = [(s.output[i] - 1) * s.stride[i] + s.dilation[i] * (s.kernel[i] - 1) + 1 for i in (0, 1)]
+    ends = [full[i] - s.padding[i] - s.input[i] for i in (0, 1)]
+    x = g.add("ConvTranspose", y, weight, **_convolution(step, [max(end, 0) for end in ends]))
+    return x if min(ends) >= 0 else g.add("Pad", x, g.integers(*[0] * 6, *[max(-end, 0) for end in ends]))
 
 
 # -- shapes and places ---------------------------------------------------------------------------------------------------
