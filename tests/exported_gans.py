@@ -42,7 +42,7 @@ def give_weights(network: nn.Module, seed: int) -> None:
     for path, tensor in (*network.named_parameters(), *network.named_buffers()):
         if tensor.dtype.kind != "f":
             continue
-        if path.endswith("running_var") or len(tensor.shape) == 1 and path.endswith("weight"):
+        if path.endswith("running_var") or (len(tensor.shape) == 1 and path.endswith("weight")):
             tensor.assign(draw.uniform(0.5, 1.5, tensor.shape))
         else:
             tensor.assign(draw.standard_normal(tensor.shape) * math.sqrt(1.5 / fans.get(path, math.prod(tensor.shape[1:]) if len(tensor.shape) > 1 else 10)))

@@ -18,6 +18,7 @@ import numpy as np
 
 from tinygan.backends import backend_of
 from tinygan.context import no_grad, override
+from tinygan.devices import moved
 from tinygan.graph import Op
 from tinygan.nn import Module, mode
 from tinygan.tensor import Tensor, as_array
@@ -137,6 +138,8 @@ def trace(caller: str, network: Callable[..., Any], examples: Sequence[Any], nam
     if isinstance(network, Module):
         members = {**dict(network.named_parameters()), **dict(network.named_buffers())}
     paths = {id(as_array(tensor)): path for path, tensor in members.items()}  # (this draws values that are not there yet)
+    for tensor in members.values():
+        arrays = [moved(a, backend_of(tensor.array)) for a in arrays]
     count, = sizes
     runs = []
     for given in (arrays, [_twice(a) for a in arrays]):
