@@ -82,6 +82,7 @@ LAYERS: dict[str, tuple[tuple[int, ...], nn.Module]] = {
                                        nn.ReflectionPad1d((2, 1)), nn.ConstantPad1d(1, 0.5), nn.Flatten())),
     "normalisation": (IMAGES, nn.Sequential(nn.BatchNorm(6, 1e-3, 0.2), nn.GroupNorm(3, 6, 1e-3), nn.InstanceNorm2d(6, affine=True),
                                             nn.GroupNorm(2, 6, affine=False), nn.InstanceNorm2d(6), nn.LayerNorm((9, 8), 1e-3), nn.PixelNorm())),
+    "batch norm": (IMAGES, nn.Sequential(nn.BatchNorm(6, 1e-2), nn.ReLU())),
     "spectral norm": (IMAGES, nn.Sequential(nn.SpectralNorm(nn.Conv2d(6, 4, 3), 2), nn.LeakyReLU(0.3), nn.SpectralNorm(nn.ConvTranspose2d(4, 2, 3)),
                                             nn.Flatten(), nn.SpectralNorm(nn.Dense(144, 3)))),
     "sizes": (IMAGES, nn.Sequential(nn.MaxPool2d((3, 2), (2, 1), (1, 0), (1, 2), True), nn.Upsample((10, 12)), nn.AvgPool2d(3, 2, 1, True, False),

@@ -155,10 +155,12 @@ def trace(caller: str, network: Callable[..., Any], examples: Sequence[Any], nam
 
 
 def _twice(a: Any) -> Any:
-    """A batch of twice the size. The second half is not equal to the first."""
-    xp = backend_of(a).xp
-    other = a[::-1]
-    return xp.concatenate([a, other * a.dtype.type(0.5) + a.dtype.type(0.25) if a.dtype.kind == "f" else other])
+    """A batch of twice the size, with other values: so what was computed from them differs. (Whole numbers, such as labels,
+    only change their order, because others might not be allowed.)"""
+    halves = [a, a[::-1]]
+    if a.dtype.kind == "f":
+        halves = [half * a.dtype.type(scale) + a.dtype.type(1 - scale) for half, scale in zip(halves, (0.75, 0.5), strict=True)]
+    return backend_of(a).xp.concatenate(halves)
 
 
 class _Recorder(Watcher):
