@@ -350,6 +350,12 @@ def test_what_cannot_be_exported(function: Any, message: str, tmp_path: Path) ->
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("example", [np.zeros, np.ones, lambda shape: np.eye(*shape)])
+def test_usual_examples_show_it_too(example: Any, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"takes an array \(6,\) that changes with the inputs"):
+        saving.export_onnx(lambda x: x * np.asarray(x).max(0), tmp_path / "m.onnx", example((2, 6)).astype(np.float32))
+
+
 @pytest.mark.parametrize("examples, options, message", [
     ((), {}, "the examples should have a common first axis, the batch, got shapes none"),
     ((np.ones((2, 3)), np.ones((3, 3))), {}, r"common first axis, the batch, got shapes \(2, 3\), \(3, 3\)"),

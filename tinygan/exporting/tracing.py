@@ -159,7 +159,8 @@ def _twice(a: Any) -> Any:
     only change their order, because others might not be allowed.)"""
     halves = [a, a[::-1]]
     if a.dtype.kind == "f":
-        halves = [half * a.dtype.type(scale) + a.dtype.type(1 - scale) for half, scale in zip(halves, (0.75, 0.5), strict=True)]
+        scales = ((0.75, 0.0715), (0.5, 0.1935))  # (no usual number, such as 0 or 1, stays what it is)
+        halves = [half * a.dtype.type(scale) + a.dtype.type(shift) for half, (scale, shift) in zip(halves, scales, strict=True)]
     return backend_of(a).xp.concatenate(halves)
 
 
