@@ -160,7 +160,8 @@ def _twice(a: Any) -> Any:
     halves = [a, a[::-1]]
     if a.dtype.kind == "f":
         scales = ((0.75, 0.0715), (0.5, 0.1935))  # (no usual number, such as 0 or 1, stays what it is)
-        halves = [half * a.dtype.type(scale) + a.dtype.type(shift) for half, (scale, shift) in zip(halves, scales, strict=True)]
+        halves = [half * a.dtype.type(scale) + a.dtype.type(shift)
+                  for half, (scale, shift) in zip(halves, scales, strict=True)]
     return backend_of(a).xp.concatenate(halves)
 
 
