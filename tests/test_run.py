@@ -27,7 +27,8 @@ def reference(tmp_path_factory):
 
 def test_a_run_folder_holds_what_it_should(reference):
     assert sorted(path.name for path in reference.iterdir()) == [
-        ".lock", "checkpoint.safetensors", "config.json", "losses.png", "metrics.csv", "samples", "samples.gif"]
+        ".lock", "checkpoint.safetensors", "config.json", "losses.png", "metrics.csv", "run.toml", "samples",
+        "samples.gif"]
     assert sorted(path.name for path in (reference / "samples").iterdir()) == [f"epoch_000{i}.png" for i in (1, 2, 3, 4)]
     config = json.loads((reference / "config.json").read_text())
     assert config["settings"]["epochs"] == 4 and config["settings"]["seed"] == 0

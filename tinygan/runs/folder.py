@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from tinygan.saving import CheckpointError, load, remove_strays, save, write_atomically
 
-from . import machine
+from . import advice, config_file, machine
 from .errors import RunError
 from .history import History
 from .lock import NAME as LOCK_NAME
@@ -47,6 +47,7 @@ class RunFolder:
         self.losses = self.path / "losses.png"
         self.quality = self.path / "quality.json"
         self.animation = self.path / "samples.gif"
+        self.repeat = self.path / config_file.NAME
         self.recording = self.path / "recording"
         self.notes: list[str] = []
         self._settings = settings
@@ -74,6 +75,8 @@ class RunFolder:
             if stored is not None:
                 self._agree_with(stored)
             write_atomically(self.path / CONFIG, (json.dumps(self._config, indent=2) + "\n").encode())
+            write_atomically(self.repeat, config_file.written(
+                self._settings, self._config["data"]["data_dir"], advice.repeat(self._settings, self.repeat)).encode())
             self._closing = opening.pop_all()
         return self
 
@@ -95,7 +98,7 @@ class RunFolder:
             if self._csv is not None:
                 self._csv.close()
                 self._csv = None
-            for path in (self.metrics, self.path / CONFIG, *self.recording.glob("step_*.safetensors")):
+            for path in (self.metrics, self.repeat, self.path / CONFIG, *self.recording.glob("step_*.safetensors")):
                 path.unlink(missing_ok=True)
 
     def _agree_with(self, stored: dict[str, Any]) -> None:
