@@ -25,6 +25,8 @@ from .errors import RunError
 S = TypeVar("S", bound="Settings")
 
 CONFIG = "config.json"
+WRITERS = ("tensorboard",)
+"""What `--log` can name (see `writers`)."""
 
 
 class Resume(Enum):
@@ -129,6 +131,8 @@ class Settings:
                                   resume=Resume.FREE)
     record: bool = option(False, "record what `tinygan explain` shows of the training, in RUN/recording", bool,
                           resume=Resume.FREE)
+    log: str | None = option(None, "log elsewhere too: tensorboard writes RUN/tensorboard (needs tensorboardX)", str,
+                             WRITERS, resume=Resume.FREE)
     resume: bool = option(False, "continue the run in --run-dir", bool, resume=Resume.UNRECORDED)
     limit_train: int | None = option(None, "use only the first N images", count)
     quiet: bool = option(False, "no progress bar, only a line per epoch", bool, resume=Resume.UNRECORDED)
