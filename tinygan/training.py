@@ -126,7 +126,7 @@ def train(gan: TrainableGAN, dataset: Dataset, settings: Settings, *, show: str 
                     run.evaluate()  # in case the run was killed just before an evaluation
                     while len(history) < settings.epochs * steps:
                         run.epoch(signals)
-                    run.finish()
+                run.finish()
         except BaseException:
             if not len(history):
                 folder.vacate()

@@ -73,13 +73,19 @@ class RunFolder:
             if stored is not None:
                 self._agree_with(stored)
             write_atomically(self.path / CONFIG, (json.dumps(self._config, indent=2) + "\n").encode())
-            write_atomically(self.repeat, config_file.written(
-                self._settings, self._config["data"]["data_dir"], advice.repeat(self._settings, self.repeat)).encode())
+            self._write_repeat()
             self._closing = opening.pop_all()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._closing.close()
+
+    def _write_repeat(self) -> None:
+        """Write `run.toml`, unless it is there already."""
+        content = config_file.written(self._settings, self._config["data"]["data_dir"],
+                                      advice.repeat(self._settings, self.repeat)).encode()
+        if not self.repeat.is_file() or self.repeat.read_bytes() != content:
+            write_atomically(self.repeat, content)
 
     def sample_path(self, epoch: int) -> Path:
         """The file of the grid of samples after `epoch` (from 1)."""

@@ -31,6 +31,16 @@ class NotebookProgress(Progress):
         self._images: Images | None = None
         self._stale, self._due = False, time.perf_counter()
 
+    def _show_bar(self, label: str, done: int, steps: int, leave: bool = True) -> None:
+        """One bar for all epochs: a bar that is closed leaves a line in the notebook."""
+        if self._bar is None:
+            super()._show_bar(label, len(self._run.history), self._run.settings.epochs * steps, leave)
+        else:
+            self._bar.set_description(label, refresh=False)
+
+    def _end_bar(self) -> None:
+        """An epoch is over, but the bar is that of all epochs."""
+
     def log(self, step: int, losses: Mapping[str, float], images: Images | None) -> None:
         """Move the bar on, and from time to time draw the picture again."""
         super().log(step, losses, images)
@@ -54,7 +64,7 @@ class NotebookProgress(Progress):
         self._line = _shown(_ipython().Pretty(line), self._line)
 
     def close(self) -> None:
-        """Remove the bar, and draw what has not been drawn yet."""
+        """Close the bar, and draw what has not been drawn yet."""
         super().close()
         if self._stale:
             self._draw()

@@ -45,11 +45,14 @@ class Progress(Logger):
         """Begin an epoch, or the rest of one."""
         self._started, self._steps = time.perf_counter(), 0
         if not self._run.settings.quiet and is_shown():
-            history, size = self._run.history, self._images_per_step
+            history = self._run.history
             epoch, done = divmod(len(history), history.steps_per_epoch)
-            self._bar = new_bar(total=history.steps_per_epoch * size, initial=done * size,
-                                desc=f"epoch {epoch + 1}/{self._run.settings.epochs}", unit="img", unit_scale=True,
-                                leave=False, dynamic_ncols=True)
+            self._show_bar(f"epoch {epoch + 1}/{self._run.settings.epochs}", done, history.steps_per_epoch)
+
+    def _show_bar(self, label: str, done: int, steps: int, leave: bool = False) -> None:
+        size = self._images_per_step
+        self._bar = new_bar(total=steps * size, initial=done * size, desc=label, unit="img", unit_scale=True, leave=leave,
+                            dynamic_ncols=True)
 
     def log(self, step: int, losses: Mapping[str, float], images: Images | None) -> None:
         """Move the bar on."""
@@ -61,6 +64,10 @@ class Progress(Logger):
                 values = {name: losses[name] for name in QUANTITIES}
                 self._bar.set_postfix_str(_losses(values, self._probabilities), refresh=False)
             self._bar.update(self._images_per_step)
+
+    def _end_bar(self) -> None:
+        """An epoch is over, and so is its bar."""
+        self.stop()
 
     def stop(self) -> None:
         """Remove the bar."""
@@ -74,7 +81,7 @@ class Progress(Logger):
         epoch, more = divmod(step, history.steps_per_epoch)
         if more:
             return
-        self.stop()
+        self._end_bar()
         seconds = time.perf_counter() - self._started
         self._seconds_per_step.append(seconds / max(1, self._steps))
         remaining = (epochs - epoch) * history.steps_per_epoch * float(np.mean(self._seconds_per_step[-5:]))
