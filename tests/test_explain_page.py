@@ -94,6 +94,13 @@ def test_a_run_that_was_not_recorded(tmp_path, capsys):
     assert found["about"]["records"] == 0 and len(found["sections"]["signal"]["steps"]) == 1
 
 
+def test_samples_that_are_alike_are_told_in_words(pages):
+    found = content(pages("vanilla")[0])  # 16 steps: an untrained generator's images
+    assert f'<p class="finding">{found["sections"]["signal"]["alike"]}'.replace(" %", "\N{NO-BREAK SPACE}%") in page.render(found["about"], found["sections"])
+    found["sections"]["signal"]["alike"] = ""
+    assert 'class="finding"' not in page.render(found["about"], found["sections"])
+
+
 def test_errors(tmp_path, capsys):
     assert cli.main(["explain", str(tmp_path / "none")]) != 0
     assert "not a folder" in capsys.readouterr().err

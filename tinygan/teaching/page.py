@@ -119,8 +119,10 @@ def _section(letter: str, section: Section, found: dict[str, Any], about: dict[s
         return (f'<section id="{section.name}" class="absent" aria-labelledby="{section.name}-heading">\n{heading}\n'
                 f"<p>{html.escape(found['absent'])}</p>\n</section>")
     cost = COSTS.get(about["cost"])
+    alike = found.get("alike")
     body = _filled(_web(f"{section.name}.html"), {
-        "text": html.escape(_set(found["text"])), "alt": html.escape(_set(found["alt"])), "cost": html.escape(about["cost"]),
+        "text": html.escape(_set(found["text"])), "alt": html.escape(_set(found["alt"])),
+        "alike": f'<p class="finding">{html.escape(_set(alike))}</p>' if alike else "", "cost": html.escape(about["cost"]),
         "g_formula": html.escape(cost.g_formula if cost else ""), "d_formula": html.escape(cost.d_formula if cost else "")})
     return (f'<section id="{section.name}" aria-labelledby="{section.name}-heading">\n{heading}\n{_with_code(body)}\n'
             "</section>")

@@ -13,6 +13,7 @@ from tinygan.gans.costs import COSTS
 from ..arrays import numbers, packed
 from ..messages import SIDE_BY_SIDE, lengths
 from ..records import Absent, Run
+from .likeness import distance_of_data, likeness
 from .positions import Position, moment, percent, positions, short, thinned
 
 MOST_POSITIONS = 30
@@ -46,6 +47,7 @@ def build(run: Run) -> dict[str, Any] | Absent:
         "slopes": packed(_all(found, "slopes"), "f32") if compared else None,
         "shown": f"{len(found)} of {len(every)} records" if len(found) < len(every) else "",
         "text": _text(found), "alt": _alt(found[-1]),
+        "alike": likeness(every, distance_of_data(run, first.arrays["images"].shape[1:])),
     }
     if "surface" in first.arrays:
         section |= {"surface": packed(_all(found, "surface"), "f16"), "limits": numbers(run.records[0]["limits"])}

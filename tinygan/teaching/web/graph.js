@@ -24,10 +24,10 @@
      (each with from and to) and `dots`, to be marked as one steps through. */
   Explain.tapeLines = function (rows, lane, tops, height) {
     const x = r => 10 + LANE * lane[r], y = r => tops[r], edges = [];
-    rows.forEach((row, r) => row.parents.forEach(function (p, k) {
+    rows.forEach((row, r) => row.parents.forEach(function (p) {
       const bend = Math.min(ROW * 0.8, y(r) - y(p));
       const path = svg("path", {class: "edge", d: `M${x(p)},${y(p)}V${y(r) - bend}C${x(p)},${y(r) - bend / 3} ${x(r)},${y(r) - bend * 0.6} ${x(r)},${y(r)}`});
-      path.from = p; path.to = r; path.tracked = row.tracked ? row.tracked[k] : true;
+      path.from = p; path.to = r;
       edges.push(path);
     }));
     const dots = rows.map((row, r) => svg("circle", {class: "node", cx: x(r), cy: y(r), r: 4.5}));
