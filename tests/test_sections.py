@@ -385,13 +385,13 @@ def test_the_distance_is_the_mean_over_all_pairs():
 
 def test_samples_that_stay_alike_are_told_with_numbers():
     assert likeness(spread(0.1, 0.3, 0.2, 0.1, 0.1, 0.7), 2) == (
-        "The 16 points are alike at every record of the run: at epoch 3, two of them differ by 0.7 on average, which is 35 % of the 2 between "
+        "The 16 images are alike at every record of the run: at epoch 3, two of them differ by 0.7 on average, which is 35 % of the 2 between "
         "two of the data. This is mode collapse: the generator makes much the same of every latent vector, so the discriminator tells all samples "
         "the same.")
     assert "Usual in the first 2,000 steps" in likeness(spread(0.1, 0.3, 0.7), 2) and EARLY == 2000
-    assert likeness(spread(0.1, 1.5, 1.4, 0.7, 0.2), 2).startswith("The 16 points are alike since epoch 2: at epoch 2, two of them differ by 0.2 on")
+    assert likeness(spread(0.1, 1.5, 1.4, 0.7, 0.2), 2).startswith("The 16 images are alike since epoch 2: at epoch 2, two of them differ by 0.2 on")
     gone = likeness(spread(0.1, 1.5, 0.7, 0.2, 0.3, 1.4, 1.9), 2)
-    assert gone.startswith("The 16 points were alike from epoch 1 to epoch 2: at epoch 2, two of them differ by 0.3") and "collapse" in gone
+    assert gone.startswith("The 16 images were alike from epoch 1 to epoch 2: at epoch 2, two of them differ by 0.3") and "collapse" in gone
 
 
 def test_samples_of_a_healthy_run_are_not_called_alike():

@@ -71,15 +71,14 @@ def likeness(moments: Sequence[Position], real: float | None) -> str:
         return ""
     start, end = told[-1] if told[-1][1] == len(holds) - 1 else max(told, key=lambda stretch: stretch[1] - stretch[0])
     lasts = end == len(holds) - 1
-    shown = moments[end].arrays["images"]
-    what = "images" if shown.ndim == 4 else "points"
     when = f"since {moment(moments[start])}" if lasts else f"from {moment(moments[start])} to {moment(moments[end])}"
     if lasts and start == 0:
         when = "at every record of the run" if len(moments) > 1 else f"at {moment(moments[end])}"
     collapsed = start > 0 or moments[end].step > EARLY
-    return (f"The {len(shown)} {what} {'are' if lasts else 'were'} alike {when}: at {moment(moments[end])}, two of them "
-            f"differ by {short(distances[end])} on average, which is {percent(distances[end] / real)} of the {short(real)} "
-            f"between two of the data. {_VERDICTS[collapsed]}")
+    n = len(moments[end].arrays["images"])
+    return (f"The {n} images {'are' if lasts else 'were'} alike {when}: at {moment(moments[end])}, two of them differ by "
+            f"{short(distances[end])} on average, which is {percent(distances[end] / real)} of the {short(real)} between "
+            f"two of the data. {_VERDICTS[collapsed]}")
 
 
 def _in_range(images: Array) -> Array:

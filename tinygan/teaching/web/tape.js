@@ -60,7 +60,7 @@
         : group.leaves.length ? "the gradient passes, its weights get none" : "the gradient passes";
       const chip = html("li", {class: `chip ${state}`, "aria-label": `${group.title}: ${words}`},
         html("small", {}, group.network ? pathOf(group.title) : CHIPS[group.title] || "\u00a0"), html("span", {}, group.network ? nameOf(group.title) : group.title));
-      return group.cut ? [chip, html("li", {class: "cut"}, "images, taken as constants")] : [chip];
+      return group.cut ? [chip, html("li", {class: "cut"}, Explain.words("images, taken as constants"))] : [chip];
     });
     const got = round.leaves.filter(leaf => leaf.gets_gradient), players = [...new Set(round.leaves.map(leaf => leaf.player))];
     const counts = players.map(player => `${got.filter(leaf => leaf.player === player).length} of the ${player}'s ${round.leaves.filter(leaf => leaf.player === player).length} arrays of weights`);
@@ -214,9 +214,9 @@
     const ahead = section.rounds.some(round => round.nodes.some(node => node.op === "advance"));
     document.getElementById("tape-overview").replaceChildren(html("p", {class: "caption"}, html("span", {class: "chip filled sampler"}, "filled"), " the layer's weights get a gradient. ",
       html("span", {class: "chip open sampler"}, "open"), " the gradient passes through, but no weights get one. ", html("span", {class: "chip constant sampler"}, "dashed"), " no gradient comes here. The line under the layers is how far the gradient goes back from the loss, which stands last."),
-      ...section.rounds.map(overview), html("p", {class: "caption after"}, html("b", {}, "At the double bar"), " the generated images come in as plain numbers; other libraries call this detach. Without it, the update of D would go " +
+      ...section.rounds.map(overview), html("p", {class: "caption after"}, html("b", {}, "At the double bar"), Explain.words(" the generated images come in as plain numbers; other libraries call this detach. Without it, the update of D would go " +
       "back into the generator for nothing, because only D's weights are changed then. In the update of G there is no bar: it needs the gradient at the images, and gets it through D" + (ahead ? ": " +
-      "through the copy of D after its update ahead, and through that update itself. Only the copy's weights are changed; D's own stay as they are." : ", whose weights stay as they are.")));
+      "through the copy of D after its update ahead, and through that update itself. Only the copy's weights are changed; D's own stay as they are." : ", whose weights stay as they are."))));
     const box = document.getElementById("tape-stepper"), whole = section.rounds.map(stepper);
     const tabs = section.rounds.map((round, k) => html("button", {type: "button", "aria-pressed": "false", onclick: () => choose(k)}, round.name[0].toUpperCase() + round.name.slice(1)));
     function choose(k) {
