@@ -56,7 +56,8 @@ def explain(run: str | os.PathLike[str], out: str | os.PathLike[str] | None = No
     """Write the page that explains the run in that folder, or a `Recorder`'s folder. Returns its path.
 
     out: the page (default: `explain.html` in the folder). gan: as for `training.open_run`; for a `Recorder`'s folder, the
-    GAN as it is after the training. data_dir: where the run's data are (default: where they were). Raises RunError if the run cannot be opened. Nothing of the run changes.
+    GAN as it is after the training. data_dir: where the run's data are (default: where they were). Raises RunError if
+    the run cannot be opened. Nothing of the run changes.
     """
     opened = Recording(run, gan) if is_recording(run) else Run(run, gan, data_dir)
     target = opened.path / "explain.html" if out is None else Path(out).expanduser()
@@ -114,8 +115,8 @@ def _foot(about: dict[str, Any]) -> str:
 def _entry(letter: str, section: Section, found: dict[str, Any], about: dict[str, Any]) -> str:
     missing = ' class="missing"' if "absent" in found else ""
     note = " (not in this run)" if "absent" in found else ""
-    return (f'<li><a href="#{section.name}"{missing}><b>{letter}</b><span>{html.escape(_wording(about)(section.heading))}{note}</span></a>'
-            "</li>")
+    heading = html.escape(_wording(about)(section.heading))
+    return f'<li><a href="#{section.name}"{missing}><b>{letter}</b><span>{heading}{note}</span></a></li>'
 
 
 def _section(letter: str, section: Section, found: dict[str, Any], about: dict[str, Any]) -> str:
@@ -128,7 +129,8 @@ def _section(letter: str, section: Section, found: dict[str, Any], about: dict[s
     cost, alike = COSTS.get(about["cost"]), found.get("alike")
     body = _filled(words(_web(f"{section.name}.html")), {
         "text": html.escape(_set(words(found["text"]))), "alt": html.escape(_set(words(found["alt"]))),
-        "alike": f'<p class="finding">{html.escape(_set(words(alike)))}</p>' if alike else "", "cost": html.escape(about["cost"]),
+        "alike": f'<p class="finding">{html.escape(_set(words(alike)))}</p>' if alike else "",
+        "cost": html.escape(about["cost"]),
         "g_formula": html.escape(cost.g_formula if cost else ""), "d_formula": html.escape(cost.d_formula if cost else "")})
     return (f'<section id="{section.name}" aria-labelledby="{section.name}-heading">\n{heading}\n{_with_code(body)}\n'
             "</section>")

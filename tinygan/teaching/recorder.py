@@ -56,14 +56,14 @@ class Recorder:
     recorded, such as `tg.capture(gan.step)`; by default `gan.step`. every: how many steps are between two records, beside
     those after 1, 2, 4, 8, ... steps. z: fixed inputs of the generator, 16 by default, or 8 for images of more than 32 x 32
     pixels; a DiscoGAN needs pairs of images. real: as many real images, which a cost that pairs images needs. more: inputs
-    on which the active units are counted. keep: how many examples of the first batch are kept, for those sections of the page
-    that compute with data (0: none). done: how many steps the GAN has made, by default `gan.steps`. steps_per_epoch:
+    on which the active units are counted. keep: how many examples of the first batch are kept, for the sections of the
+    page that compute with data (0: none). done: how many steps the GAN has made, by default `gan.steps`. steps_per_epoch:
     for the epochs in the records. key: of the fixed inputs.
     """
 
     def __init__(self, folder: str | os.PathLike[str], gan: Any, *, step: Callable[..., Any] | None = None,
-                 every: int = EVERY, z: Any = None, real: Any = None, more: Any = None, keep: int = KEEP, done: int | None = None,
-                 steps_per_epoch: int | None = None, key: Key | None = None) -> None:
+                 every: int = EVERY, z: Any = None, real: Any = None, more: Any = None, keep: int = KEEP,
+                 done: int | None = None, steps_per_epoch: int | None = None, key: Key | None = None) -> None:
         _check(gan, every)
         self.folder = Path(folder)
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -122,7 +122,8 @@ class Recorder:
 
     def _write(self, updates: dict[str, Updates] | None) -> None:
         arrays, about = record(self._gan, self._fixed, self._more, updates, self._key)
-        about |= {"step": self._done, "gan_steps": self._gan.steps, "batch_size": self._batch_size, "epoch": self._done / self._steps_per_epoch if self._steps_per_epoch else None}
+        about |= {"step": self._done, "epoch": self._done / self._steps_per_epoch if self._steps_per_epoch else None,
+                  "gan_steps": self._gan.steps, "batch_size": self._batch_size}
         if not any(earlier.step < self._done for earlier in read_records(self.folder)):
             arrays |= self._fixed
         save(record_path(self.folder, self._done), arrays, {"record": json.dumps(about)})

@@ -54,13 +54,13 @@ class Recording(Run):
         self.records = read_records(self.path)
         here = f"tinygan.teaching.explain({str(folder)!r}, gan=gan)"
         if gan is None:
-            raise RunError(f"{folder} is the recording of a loop of your own, and only your program has its networks: at the "
-                           f"end of the loop, write in Python  {here}")
+            raise RunError(f"{folder} is the recording of a loop of your own, and only your program has its networks: "
+                           f"at the end of the loop, write in Python  {here}")
         last = self.records[-1]
         more = gan.steps - last.about.get("gan_steps", gan.steps)
         if more < 0:
-            raise RunError(f"{folder} goes on to step {last.step}, and this GAN has made {-more} steps fewer: give {here} the "
-                           "GAN as it is after the training")
+            raise RunError(f"{folder} goes on to step {last.step}, and this GAN has made {-more} steps fewer: give "
+                           f"{here} the GAN as it is after the training")
         self.gan, self.settings = gan, None
         self._step = last.step + more
         shape = self.records[0]["images"].shape[1:]
@@ -84,4 +84,5 @@ class Recording(Run):
         first = self.records[0]
         if "data" not in first:
             return Absent(f"{self.path} keeps no data (Recorder's argument keep is 0).")
-        return Examples(first["data"], first["labels"] if "labels" in first else None)
+        labels = first["labels"] if "labels" in first else None  # noqa: SIM401 (a Record is no dictionary)
+        return Examples(first["data"], labels)

@@ -93,7 +93,8 @@ def look_ahead(gan: Any, real: Any, z: Any, key: Key, limits: Any = None) -> Ahe
 
 def build(run: Run) -> dict[str, Any] | Absent:
     """The section's JSON: the present state of an unrolled run, or of any run in the plane."""
-    gan, planar = run.gan, len(run.config["data"]["image_shape"]) == 1
+    gan: Any = run.gan
+    planar = len(run.config["data"]["image_shape"]) == 1
     if not isinstance(gan, UnrolledGAN) and not (planar and isinstance(gan, VanillaGAN) and not takes_labels(gan)):
         return Absent("The generator of this run does not look ahead: it plays against the discriminator as it is. A run of "
                       "tinygan train unrolled shows what looking ahead adds.")
@@ -164,8 +165,8 @@ def _text(gan: Any, found: Ahead, shown: int, supposed: bool) -> str:
         longer = f"hardly {'change' if supposed else 'changes'} its length"
     turned = f"{angle:.0f}° and {longer} (medians)."
     if supposed:
-        return (f"This generator does not look ahead. In the discriminator's next {k} updates, {moves}. A generator that knew "
-                f"that its images cause this would count that path, too: it would turn its gradient by {turned}")
+        return (f"This generator does not look ahead. In the discriminator's next {k} updates, {moves}. A generator that "
+                f"knew that its images cause this would count that path, too: it would turn its gradient by {turned}")
     return (f"Within {k} updates ahead, {moves}. The generator knows that its images cause this: counting that path"
             f"{short_of} turns its gradient by {turned}")
 
