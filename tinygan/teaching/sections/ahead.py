@@ -93,12 +93,12 @@ def look_ahead(gan: Any, real: Any, z: Any, key: Key, limits: Any = None) -> Ahe
 
 def build(run: Run) -> dict[str, Any] | Absent:
     """The section's JSON: the present state of an unrolled run, or of any run in the plane."""
-    gan: Any = run.gan
+    gan = run.gan
     planar = len(run.config["data"]["image_shape"]) == 1
     if not isinstance(gan, UnrolledGAN) and not (planar and isinstance(gan, VanillaGAN) and not takes_labels(gan)):
         return Absent("The generator of this run does not look ahead: it plays against the discriminator as it is. A run of "
                       "tinygan train unrolled shows what looking ahead adds.")
-    if not planar and not gan.unroll_steps:
+    if not planar and not run.gan.unroll_steps:
         return Absent("This run looks 0 updates ahead (--unroll-steps 0), so there is nothing to add.")
     fixed = fixed_inputs(run)
     if isinstance(fixed, Absent):
