@@ -94,6 +94,13 @@ def test_a_run_that_was_not_recorded(tmp_path, capsys):
     assert found["about"]["records"] == 0 and len(found["sections"]["signal"]["steps"]) == 1
 
 
+def test_samples_that_are_alike_are_told_in_words(pages):
+    found = content(pages("vanilla")[0])  # 16 steps: an untrained generator's images
+    assert f'<p class="finding">{found["sections"]["signal"]["alike"]}'.replace(" %", "\N{NO-BREAK SPACE}%") in page.render(found["about"], found["sections"])
+    found["sections"]["signal"]["alike"] = ""
+    assert 'class="finding"' not in page.render(found["about"], found["sections"])
+
+
 def test_errors(tmp_path, capsys):
     assert cli.main(["explain", str(tmp_path / "none")]) != 0
     assert "not a folder" in capsys.readouterr().err
@@ -342,6 +349,24 @@ def test_the_tape_begins_at_the_start_and_marks_the_loss(pages, opened):
     place = labels.index("D's update ahead")
     first, second = ([label for label in part if label.startswith("discriminator.")] for part in (labels[:place], labels[place:]))
     assert first == second != []  # D runs before its update, and again after it
+
+
+@pytest.mark.parametrize("width", [360, 1100])
+def test_layers_are_readable_and_lines_meet_their_rows(pages, opened, width):
+    """On a telephone too: no name is cut off, and each dot is at the height of its row, also after the page was made narrower."""
+    view = opened(pages("dcgan")[0], 1600)
+    view.set_viewport_size({"width": width, "height": 900})
+    view.wait_for_timeout(200)
+    stepper = view.locator("#tape .stepper").nth(1)
+    for part in stepper.locator(".group b").all():
+        assert part.evaluate("b => b.scrollWidth <= b.clientWidth + 1 && getComputedStyle(b).textOverflow !== 'ellipsis'")
+        box, around = part.bounding_box(), stepper.locator(".tape-inner").bounding_box()
+        assert box["x"] + box["width"] <= around["x"] + around["width"] and part.inner_text()
+    middle = "e => { const b = e.getBoundingClientRect(); return b.top + b.height / 2; }"
+    rows, dots = stepper.locator(".op"), stepper.locator("circle.node")
+    assert rows.count() == dots.count() > 10
+    tops = rows.evaluate_all(f"rows => rows.map({middle})")
+    np.testing.assert_allclose(dots.evaluate_all(f"dots => dots.map({middle})"), tops, atol=1)
 
 
 @pytest.mark.parametrize(("name", "gallery"), [("vanilla", "#signal"), ("unrolled", "#ahead")])

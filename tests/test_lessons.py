@@ -280,3 +280,28 @@ def test_the_script_runs_and_draws(lesson, tmp_path):
     assert len(figures) >= 2 and all(figure.stat().st_size > 5000 for figure in figures)
     assert not [figure.name for figure in figures if cut_off(figure)]
     assert [path.name for path in tmp_path.iterdir()] == ["figures"]
+
+
+def test_the_arrows_of_lesson_4_stand_out(monkeypatch, tmp_path):
+    """Points, arrows and ground of its second figure differ in brightness: 3 to 1 from the ground everywhere, as the WCAG wants it for
+    what must be seen, and from each other in colour."""
+    from matplotlib.colors import to_rgba
+
+    from tinygan.teaching import lessons
+
+    figures = {}
+    monkeypatch.setattr(lessons, "save", lambda made, name: figures.setdefault(name, made))
+    exec(compile(lesson(4).path.read_text(encoding="utf-8"), "lesson_4", "exec"), {"__name__": "lesson_4"})
+    axes, _ = figures["lesson-4-arrows"].axes
+    ground, arrows = axes.collections
+
+    def brightness(colour):
+        """The relative luminance."""
+        levels = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in to_rgba(colour)[:3]]
+        return sum(share * level for share, level in zip((0.2126, 0.7152, 0.0722), levels, strict=True))
+
+    darkest = min(map(brightness, ground.get_facecolor()))
+    shown = {"arrows": to_rgba(arrows.get_facecolor()[0]), **{line.get_label(): to_rgba(line.get_color()) for line in axes.lines}}
+    assert len(set(shown.values())) == 3
+    for name, colour in shown.items():
+        assert (darkest + 0.05) / (brightness(colour) + 0.05) >= 3, name
