@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
+import numpy as np
 import pytest
 
 from tinygan import cli
@@ -32,7 +33,7 @@ SECONDS = 300
 def blocks(text: str, language: str) -> list[tuple[int, str]]:
     """(line, code) of the blocks in that language."""
     return [(text.count("\n", 0, match.start()) + 2, re.sub(f"^{match[1]}", "", match[3], flags=re.MULTILINE))
-            for match in BLOCK.finditer(text) if match[2] == language]
+            for match in BLOCK.finditer(text) if match[2] in (language, {"bash": "sh"}.get(language))]
 
 
 def program(text: str) -> str:
@@ -56,11 +57,16 @@ WITH_PYTHON = [page for page, text in PAGES.items() if blocks(text, "python")]
 
 
 def run(page: str, folder: Path, code: str) -> subprocess.CompletedProcess[str]:
-    """Run the code in a folder, without data and without what the user's environment says of tinygan."""
+    """Run the code in a folder. `tg.data.load()` has 512 images of noise there: no page may need MNIST or a network."""
+    data = folder / ".data"
+    data.mkdir()
+    for name, shape in (("train-images-idx3-ubyte", (512, 28, 28)), ("train-labels-idx1-ubyte", (512,))):
+        header = bytes([0, 0, 8, len(shape)]) + b"".join(size.to_bytes(4, "big") for size in shape)
+        (data / name).write_bytes(header + np.random.default_rng(0).integers(0, 10, shape, np.uint8).tobytes())
     (folder / "code").write_text(code, encoding="utf-8")
     start = f"import pathlib, warnings; warnings.simplefilter('error'); " \
             f"exec(compile(pathlib.Path('code').read_text(encoding='utf-8'), {page!r}, 'exec'))"
-    environment = {name: value for name, value in os.environ.items() if name != "TINYGAN_DATA"}
+    environment = {**os.environ, "TINYGAN_DATA": str(data)}
     environment["PYTHONPATH"] = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
     return subprocess.run([sys.executable, "-c", start], cwd=folder, env=environment, capture_output=True, text=True,
                           timeout=SECONDS, stdin=subprocess.DEVNULL)
@@ -166,6 +172,12 @@ def test_the_commands_of_a_page_parse(page: str, tmp_path: Path, monkeypatch: py
 ])
 def test_a_wrong_command_is_found(command: str, wrong: str | None, capsys: pytest.CaptureFixture[str]) -> None:
     assert complaint(shlex.split(command)) == wrong
+
+
+def test_a_page_has_data_without_a_network(tmp_path: Path) -> None:
+    text = "```python\nimport tinygan as tg\ndata = tg.data.load()\nprint(len(data), data.image_shape, data.classes)\n```\n"
+    ended = run("a-page.md", tmp_path, program(text))
+    assert ended.stdout == "512 (1, 28, 28) 10\n", ended.stderr
 
 
 def test_the_commands_of_a_block() -> None:
