@@ -11,9 +11,10 @@ from typing import Any
 
 from . import commands as actions
 from .runs import advice
+from .runs.guarding import guarded
 from .runs.settings import Kind, count, natural, positive
 from .runs.variants import VARIANTS, Variant, find
-from .training import guarded, train
+from .training import train
 from .training import main as train_main
 
 

@@ -64,7 +64,7 @@ from .teaching.records import discard_after
 __all__ = ["ConditionalSettings", "DCGANSettings", "DiscoGANSettings", "DivergedError", "History", "InfoGANSettings",
            "Interrupted", "LoggedRun", "Logger", "MinibatchSettings", "ModernSettings", "OpenedRun", "Recorder", "RunError",
            "Settings", "TensorBoard", "UnrolledSettings", "VARIANTS", "VanillaSettings", "Variant", "WGANGPSettings",
-           "guarded", "main", "open_run", "train", "untrained"]
+           "main", "open_run", "train", "untrained"]
 
 _PREVIEWS = 64
 _SAVE_SECONDS = 600.0
