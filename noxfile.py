@@ -76,6 +76,13 @@ def exports(session: nox.Session) -> None:
 
 
 @nox.session
+def notebooks(session: nox.Session) -> None:
+    """The quickstart and runs inside a Jupyter kernel, and what TensorBoard reads."""
+    install(session, ".[test,notebook,tensorboard]")
+    session.run(*PYTEST, "tests/test_notebook.py", "tests/test_loggers.py")
+
+
+@nox.session
 def pages(session: nox.Session) -> None:
     """The page of a run and the playground, in the Chromium that is in the PATH. (Playwright downloads nothing.)"""
     install(session, ".[test]")

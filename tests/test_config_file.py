@@ -88,6 +88,7 @@ def test_the_file_of_a_run_says_what_everything_means(run):
         lines = [line for line in text.splitlines() if line.removeprefix("# ").startswith(f"{item.name} =")]
         assert len(lines) == (item.name not in ("run_dir", "resume"))
         assert not lines or item.metadata["help"] in lines[0]
+    assert "# what the two players minimise: minimax, non-saturating, " in text
     assert "# false: run every step in Python" in text  # the help of --no-capture says what happens without
 
 

@@ -21,7 +21,7 @@ from tinygan.plotting.training import _thinned
 ROOT = Path(__file__).parents[1]
 QUICKSTART = ROOT / "examples" / "quickstart.ipynb"
 MISSING = [name for name in ("nbclient", "ipykernel") if importlib.util.find_spec(name) is None]
-needs_jupyter = pytest.mark.skipif(bool(MISSING), reason=f"needs {' and '.join(MISSING)} (the extra `test`)")
+needs_jupyter = pytest.mark.skipif(bool(MISSING), reason=f"needs {' and '.join(MISSING)} (the extra `notebook`)")
 quietly = pytest.mark.filterwarnings("ignore")  # of Jupyter's own packages
 
 

@@ -53,7 +53,10 @@ def _comment(item: Field[Any]) -> str:
     if "help" not in item.metadata:  # a field of a user's settings that was not made by `option`
         return ""
     # The help of a flag such as --no-capture says what happens without it.
-    return f"# {'false: ' if item.default is True else ''}{_in_one_line(item.metadata['help'])}"
+    text = ("false: " if item.default is True else "") + item.metadata["help"]
+    choices = item.metadata.get("choices") or ()
+    known = "" if all(choice in text for choice in choices) else f": {', '.join(choices)}"
+    return f"# {_in_one_line(text + known)}"
 
 
 def _in_one_line(text: str) -> str:

@@ -83,9 +83,9 @@ class Pictures(Logger):
 
     def log(self, step: int, losses: Mapping[str, float], images: Images | None) -> None:
         """Draw an epoch's samples."""
-        from tinygan.plotting import save_grid
-
         if images is not None:
+            from tinygan.plotting import save_grid
+
             assert self._run is not None
             epoch = step // self._run.history.steps_per_epoch
             save_grid(self._sample_path(epoch), images, title=self._run.title(epoch) + self._run.note,
