@@ -6,6 +6,7 @@ import math
 import os
 import re
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -369,6 +370,19 @@ def test_layers_are_readable_and_lines_meet_their_rows(pages, opened, width):
     np.testing.assert_allclose(dots.evaluate_all(f"dots => dots.map({middle})"), tops, atol=1)
 
 
+@pytest.mark.parametrize("width", [360, 800, 1600])
+def test_words_of_the_time_axis_do_not_touch(pages, opened, width):
+    view = opened(pages("vanilla")[0], width)
+    view.wait_for_timeout(200)
+    rows = view.locator("#flow .times").evaluate_all(
+        "rows => rows.map(row => [...row.children].filter(e => getComputedStyle(e).visibility === 'visible').map(e => {"
+        " const b = e.getBoundingClientRect(); return [b.left, b.right, e.textContent]; }))")
+    assert len(rows) == 4
+    for words in rows:
+        assert words[0][2] == "start" and len(words) >= 2
+        assert all(one[1] < other[0] for one, other in pairwise(words)), words
+
+
 @pytest.mark.parametrize(("name", "gallery"), [("vanilla", "#signal"), ("unrolled", "#ahead")])
 def test_labels_stand_at_their_rows(pages, opened, name, gallery):
     """The top of each label is within the row that it names."""
@@ -447,6 +461,32 @@ def test_points_in_the_plane(pages, opened, tmp_path, width):
     np.testing.assert_allclose(np.array([dx, -dy]) / math.hypot(dx, dy), -told.gradient[i] / lengths[i], atol=2e-3)
     if folder := os.environ.get("TINYGAN_SCREENSHOTS"):
         view.screenshot(path=str(Path(folder) / f"plane_{width}.png"), full_page=True)
+
+
+def test_a_recorded_loop_over_a_ring(opened, tmp_path):
+    """The page of a loop of the user's own: its data are crosses, and a point is chosen by keyboard."""
+    nn, ring, key = tg.nn, tg.data.gaussian_ring(), Key(3)
+    gan = tg.gans.VanillaGAN(nn.Sequential(nn.Dense(3, 8), nn.ReLU(), nn.Dense(8, 2)), nn.Sequential(nn.Dense(2, 8), nn.ReLU(), nn.Dense(8, 1)), 3, key=key)
+    step = tg.training.Recorder(tmp_path, gan)
+    for i in range(6):
+        step(ring.sample(32, key.fold(i)))
+    path = page.explain(tmp_path, gan=gan)
+    view = opened(path, 360)
+    assert view.evaluate("document.documentElement.scrollWidth") <= 360
+    crosses = re.findall(r"M(\S+?),(\S+?)h6", view.locator("#signal .datum").get_attribute("d"))
+    limits, real = content(path)["sections"]["signal"]["limits"], ring.sample(32, key.fold(0))
+    places = np.array(crosses, float) * [1, -1] + [3, 440]
+    np.testing.assert_allclose(places / 440 * (limits[1] - limits[0]) + [limits[0], limits[2]], real, atol=1e-3)
+    logits = unpacked(content(path)["sections"]["signal"]["logits"])[-1]
+    point = view.locator("#signal input[type=range]").nth(1)
+    point.focus()
+    for _ in range(2):
+        view.keyboard.press("ArrowRight")
+    assert point.get_attribute("aria-valuetext") == "3 of 16"
+    assert view.locator("#signal .plane circle").evaluate_all("dots => dots.findIndex(dot => dot.classList.contains('chosen'))") == 2
+    assert view.locator("#ahead .square").count() == 6 + 2 and len(logits) == 16
+    shown = view.locator("body").inner_text().replace("tinygan", "")
+    assert not re.search(r"\b[Ii]mages?\b", shown), re.findall(r".*\b[Ii]mages?\b.*", shown)
 
 
 def test_every_button_and_every_detail(pages, opened):

@@ -78,6 +78,9 @@ def test_every_variant_records_and_has_its_sections(runs, name):
         assert [row[0] for row in curves["gradient_norm"]] == [None] * len(curves["layers"])  # no step leads to the start
         activity = flows["activations"][player]
         assert activity["layers"] and len(activity["dead"]) == len(activity["layers"])
+        for recorded, dead, saturated in zip(run.records[-1].about[player]["activations"], activity["dead"], activity["saturated"], strict=True):
+            assert (dead[-1] is None) == (recorded.split()[-1] != "relu")  # a dash on the page: a LeakyReLU cannot be dead
+            assert (saturated[-1] is None) == (recorded.split()[-1] not in ("tanh", "sigmoid"))
     if name not in COUPLED:
         assert isinstance(coupled, Absent) and "judges every image by itself" in coupled.reason
     else:

@@ -60,7 +60,7 @@ def message(gan: Any, shown: Players, key: Key) -> Message:
         if game(gan).log_odds:
             own = None
             if not couples_examples(shown.discriminator):
-                # An image's gradient is its slope times the gradient of its own logit: one pass back is enough for all costs.
+                # An image's gradient is its slope times the gradient of its own logit: one pass back for all costs.
                 ones = backend_of(logits.array).xp.ones_like(logits.array)
                 own = lengths(host(grad(logits, images, ones, retain_graph=True)))
             for name in SIDE_BY_SIDE:

@@ -17,6 +17,7 @@ from .likeness import distance_of_data, likeness
 from .positions import Position, moment, percent, positions, short, thinned
 
 MOST_POSITIONS = 30
+MOST_POINTS = 256  # of the data, in the plane
 MOST_BYTES = 2_600_000  # of images and gradients: base64 makes 3.5 MB of them, and the whole page should stay below 5 MB
 
 SATURATES = 10
@@ -28,7 +29,7 @@ _ALIKE = 1.05
 
 def build(run: Run) -> dict[str, Any] | Absent:
     """The section's JSON. Arrays are (positions, images, ...), norms and slopes (positions, costs, images). For data in the
-    plane there are "surface" and "limits", too."""
+    plane there are "surface", "limits" and "data", too."""
     found = positions(run)
     if isinstance(found, Absent):
         return found
@@ -49,6 +50,8 @@ def build(run: Run) -> dict[str, Any] | Absent:
         "text": _text(found), "alt": _alt(found[-1]),
         "alike": likeness(every, distance_of_data(run, first.arrays["images"].shape[1:])),
     }
+    if points and not isinstance(data := run.dataset(), Absent):
+        section["data"] = packed(data.batch(np.arange(min(MOST_POINTS, len(data)))), "f32")
     if "surface" in first.arrays:
         section |= {"surface": packed(_all(found, "surface"), "f16"), "limits": numbers(run.records[0]["limits"])}
     return section

@@ -60,7 +60,7 @@
     Explain.redrawn(() => whole.replaceChildren(
       html("h3", {}, "The discriminator's surface after k updates ahead"),
       html("p", {class: "caption"}, html("b", {class: "pos"}, "Orange"), ": it says real. ", html("b", {class: "neg"}, "Blue"), ": it says generated. Dots are generated points."),
-      html("div", {class: "panels squares"}, ...section.k.map(k => square(k, null, k ? `k = ${k}` : "now, k = 0"))),
+      html("div", {class: "panels many"}, ...section.k.map(k => square(k, null, k ? `k = ${k}` : "now, k = 0"))),
       html("h3", {}, "Where the generator's step pushes its points"),
       html("div", {class: "panels squares"}, square(last, away(state.without), "D after K updates as a constant"), square(last, away(state.with_), "with the path through the updates"))));
     return whole;
