@@ -14,8 +14,8 @@ from .runs import advice
 from .runs.guarding import guarded
 from .runs.settings import Kind, count, natural, positive
 from .runs.variants import VARIANTS, Variant, find
-from .training import train
 from .training import main as train_main
+from .training import train
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
