@@ -60,7 +60,8 @@ Flag = tuple[str, str]
 
 def flags(parser: argparse.ArgumentParser) -> list[Flag]:
     """The arguments of a command, as `--help` says them."""
-    return [_flag(parser, action) for action in parser._actions if not isinstance(action, argparse._HelpAction)]
+    shown = (action for action in parser._actions if action.help is not argparse.SUPPRESS)
+    return [_flag(parser, action) for action in shown if not isinstance(action, argparse._HelpAction)]
 
 
 def _flag(parser: argparse.ArgumentParser, action: argparse.Action) -> Flag:
