@@ -1,6 +1,8 @@
 """Errors at places that no other test reaches."""
 from __future__ import annotations
 
+import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -74,7 +76,10 @@ def test_an_animation_of_nothing(tmp_path: Path) -> None:
         animate(tmp_path / "a.gif", [])
 
 
-# On a GPU
+# On a GPU, which is emulated here
+
+needs_emulator = pytest.mark.skipif(sys.platform != "linux" or shutil.which("g++") is None, reason="needs Linux and g++")
+
 
 def captured_on_the_device(function: Any) -> None:
     """Call `function` while a step on the emulated device is recorded."""
@@ -84,13 +89,15 @@ def captured_on_the_device(function: Any) -> None:
         step(x)
 
 
-def test_a_step_that_reads_too_much_from_the_host(other_device: str) -> None:
+@needs_emulator
+def test_a_step_that_reads_too_much_from_the_host() -> None:
     large = np.zeros(FEED_BYTES + 1, np.uint8)
     with pytest.raises(RuntimeError, match="a step can read at most 1048576 bytes from the host, and this one reads more"):
         captured_on_the_device(lambda: emulated_device().feed(large))
 
 
-def test_numbers_that_are_drawn_on_another_device_than_the_step(other_device: str) -> None:
+@needs_emulator
+def test_numbers_that_are_drawn_on_another_device_than_the_step() -> None:
     with pytest.raises(RuntimeError, match="random numbers drawn on cpu inside a capture on emulated would be the same"):
         captured_on_the_device(lambda: tg.random.Key(0).normal((3,)))
 
@@ -102,7 +109,8 @@ def test_an_array_that_an_int_cannot_index() -> None:
     assert direct._convolution(g, 31, 64, 1, 0).images == 31
 
 
-def test_slots_in_another_memory_order_than_their_parameter(other_device: str) -> None:
+@needs_emulator
+def test_slots_in_another_memory_order_than_their_parameter() -> None:
     device = emulated_device()
     a = device.xp.asarray(np.ones((2, 3), np.float32))
     settings = SGDSettings(learning_rate=0.1, momentum=0.9, nesterov=False, weight_decay=0.0)
