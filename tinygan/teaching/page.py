@@ -116,7 +116,7 @@ def _entry(letter: str, section: Section, found: dict[str, Any], about: dict[str
     missing = ' class="missing"' if "absent" in found else ""
     note = " (not in this run)" if "absent" in found else ""
     heading = html.escape(_wording(about)(section.heading))
-    return f'<li><a href="#{section.name}"{missing}><b>{letter}</b><span>{heading}{note}</span></a></li>'
+    return f'<li><a href="#{section.name}"{missing}><b>{letter}</b> <span>{heading}{note}</span></a></li>'
 
 
 def _section(letter: str, section: Section, found: dict[str, Any], about: dict[str, Any]) -> str:
