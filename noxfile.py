@@ -69,6 +69,20 @@ def oracle(session: nox.Session) -> None:
 
 
 @nox.session
+def exports(session: nox.Session) -> None:
+    """ONNX models run by onnxruntime, and PyTorch's networks rebuilt from programs."""
+    install(session, ".[test,onnx]", "torch")
+    session.run(*PYTEST, *IN_PARALLEL, "tests/test_onnx.py", "tests/test_exchange_page.py")
+
+
+@nox.session
+def notebooks(session: nox.Session) -> None:
+    """The quickstart and runs inside a Jupyter kernel, and what TensorBoard reads."""
+    install(session, ".[test,notebook,tensorboard]")
+    session.run(*PYTEST, "tests/test_notebook.py", "tests/test_loggers.py")
+
+
+@nox.session
 def pages(session: nox.Session) -> None:
     """The page of a run and the playground, in the Chromium that is in the PATH. (Playwright downloads nothing.)"""
     install(session, ".[test]")

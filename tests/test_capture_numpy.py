@@ -165,3 +165,24 @@ def test_writes_that_no_replay_repeats_are_refused(write):
     captured(x)
     with pytest.raises(RuntimeError, match="inside a capture"):
         captured(x)
+
+
+def test_functions_that_numba_compiled_are_refused():
+    """Otherwise a replay would return what the recorded call returned."""
+    numba = pytest.importorskip("numba")
+    softsign = numba.njit(lambda x: x / (1.0 + np.abs(x)))
+    plain = np.ones(3, np.float32)
+
+    @tg.op(saves=(0,))
+    def own(B, x):
+        return softsign(x)
+
+    @own.vjp
+    def _(needs, g, x):
+        return (g,)
+
+    step = tg.capture(lambda x: own(tg.mul(x, 2.0)))
+    step(plain)
+    with pytest.raises(RuntimeError, match="a function that Numba compiled inside a capture"):
+        step(plain)
+    np.testing.assert_allclose(own(plain), plain / 2)

@@ -6,6 +6,7 @@ import math
 import os
 import re
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -92,6 +93,13 @@ def test_a_run_that_was_not_recorded(tmp_path, capsys):
     assert "page.html" in out and "--record" in err
     found = content(tmp_path / "page.html")
     assert found["about"]["records"] == 0 and len(found["sections"]["signal"]["steps"]) == 1
+
+
+def test_samples_that_are_alike_are_told_in_words(pages):
+    found = content(pages("vanilla")[0])  # 16 steps: an untrained generator's images
+    assert f'<p class="finding">{found["sections"]["signal"]["alike"]}'.replace(" %", "\N{NO-BREAK SPACE}%") in page.render(found["about"], found["sections"])
+    found["sections"]["signal"]["alike"] = ""
+    assert 'class="finding"' not in page.render(found["about"], found["sections"])
 
 
 def test_errors(tmp_path, capsys):
@@ -344,6 +352,37 @@ def test_the_tape_begins_at_the_start_and_marks_the_loss(pages, opened):
     assert first == second != []  # D runs before its update, and again after it
 
 
+@pytest.mark.parametrize("width", [360, 1100])
+def test_layers_are_readable_and_lines_meet_their_rows(pages, opened, width):
+    """On a telephone too: no name is cut off, and each dot is at the height of its row, also after the page was made narrower."""
+    view = opened(pages("dcgan")[0], 1600)
+    view.set_viewport_size({"width": width, "height": 900})
+    view.wait_for_timeout(200)
+    stepper = view.locator("#tape .stepper").nth(1)
+    for part in stepper.locator(".group b").all():
+        assert part.evaluate("b => b.scrollWidth <= b.clientWidth + 1 && getComputedStyle(b).textOverflow !== 'ellipsis'")
+        box, around = part.bounding_box(), stepper.locator(".tape-inner").bounding_box()
+        assert box["x"] + box["width"] <= around["x"] + around["width"] and part.inner_text()
+    middle = "e => { const b = e.getBoundingClientRect(); return b.top + b.height / 2; }"
+    rows, dots = stepper.locator(".op"), stepper.locator("circle.node")
+    assert rows.count() == dots.count() > 10
+    tops = rows.evaluate_all(f"rows => rows.map({middle})")
+    np.testing.assert_allclose(dots.evaluate_all(f"dots => dots.map({middle})"), tops, atol=1)
+
+
+@pytest.mark.parametrize("width", [360, 800, 1600])
+def test_words_of_the_time_axis_do_not_touch(pages, opened, width):
+    view = opened(pages("vanilla")[0], width)
+    view.wait_for_timeout(200)
+    rows = view.locator("#flow .times").evaluate_all(
+        "rows => rows.map(row => [...row.children].filter(e => getComputedStyle(e).visibility === 'visible').map(e => {"
+        " const b = e.getBoundingClientRect(); return [b.left, b.right, e.textContent]; }))")
+    assert len(rows) == 4
+    for words in rows:
+        assert words[0][2] == "start" and len(words) >= 2
+        assert all(one[1] < other[0] for one, other in pairwise(words)), words
+
+
 @pytest.mark.parametrize(("name", "gallery"), [("vanilla", "#signal"), ("unrolled", "#ahead")])
 def test_labels_stand_at_their_rows(pages, opened, name, gallery):
     """The top of each label is within the row that it names."""
@@ -422,6 +461,32 @@ def test_points_in_the_plane(pages, opened, tmp_path, width):
     np.testing.assert_allclose(np.array([dx, -dy]) / math.hypot(dx, dy), -told.gradient[i] / lengths[i], atol=2e-3)
     if folder := os.environ.get("TINYGAN_SCREENSHOTS"):
         view.screenshot(path=str(Path(folder) / f"plane_{width}.png"), full_page=True)
+
+
+def test_a_recorded_loop_over_a_ring(opened, tmp_path):
+    """The page of a loop of the user's own: its data are crosses, and a point is chosen by keyboard."""
+    nn, ring, key = tg.nn, tg.data.gaussian_ring(), Key(3)
+    gan = tg.gans.VanillaGAN(nn.Sequential(nn.Dense(3, 8), nn.ReLU(), nn.Dense(8, 2)), nn.Sequential(nn.Dense(2, 8), nn.ReLU(), nn.Dense(8, 1)), 3, key=key)
+    step = tg.training.Recorder(tmp_path, gan)
+    for i in range(6):
+        step(ring.sample(32, key.fold(i)))
+    path = page.explain(tmp_path, gan=gan)
+    view = opened(path, 360)
+    assert view.evaluate("document.documentElement.scrollWidth") <= 360
+    crosses = re.findall(r"M(\S+?),(\S+?)h6", view.locator("#signal .datum").get_attribute("d"))
+    limits, real = content(path)["sections"]["signal"]["limits"], ring.sample(32, key.fold(0))
+    places = np.array(crosses, float) * [1, -1] + [3, 440]
+    np.testing.assert_allclose(places / 440 * (limits[1] - limits[0]) + [limits[0], limits[2]], real, atol=1e-3)
+    logits = unpacked(content(path)["sections"]["signal"]["logits"])[-1]
+    point = view.locator("#signal input[type=range]").nth(1)
+    point.focus()
+    for _ in range(2):
+        view.keyboard.press("ArrowRight")
+    assert point.get_attribute("aria-valuetext") == "3 of 16"
+    assert view.locator("#signal .plane circle").evaluate_all("dots => dots.findIndex(dot => dot.classList.contains('chosen'))") == 2
+    assert view.locator("#ahead .square").count() == 6 + 2 and len(logits) == 16
+    shown = view.locator("body").inner_text().replace("tinygan", "")
+    assert not re.search(r"\b[Ii]mages?\b", shown), re.findall(r".*\b[Ii]mages?\b.*", shown)
 
 
 def test_every_button_and_every_detail(pages, opened):

@@ -126,7 +126,7 @@ def test_every_setting_says_whether_it_may_change() -> None:
     """The answers that run folders have relied on so far; a setting that is not listed here is FIXED."""
     expected = {**dict.fromkeys(("data_dir", "run_dir", "resume", "quiet", "device", "capture"), Resume.UNRECORDED),
                 **dict.fromkeys(("image_size", "channels", "background", "skip_bad_files"), Resume.SAME_IMAGES),
-                **dict.fromkeys(("epochs", "evaluate", "record"), Resume.FREE)}
+                **dict.fromkeys(("epochs", "evaluate", "record", "log"), Resume.FREE)}
     names = {item.name for variant in VARIANTS.values() for item in dataclasses.fields(variant.settings)}
     assert {name: on_resume(name) for name in names} == {name: expected.get(name, Resume.FIXED) for name in names}
     assert {name for name in names if is_younger(name)} == {

@@ -8,7 +8,9 @@ import sys
 import types
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from tinygan.cli import main
 from tinygan.teaching.lessons import LESSONS, LessonError, catalogue, check, lesson
@@ -260,6 +262,12 @@ def test_an_installed_tinygan_has_the_lessons(tmp_path):
     assert len(list((tmp_path / "tinygan/teaching/lessons/texts").glob("0*.py"))) == 9
 
 
+def cut_off(figure):
+    """Whether something dark touches the edge of a picture: a title that does not fit, say."""
+    pixels = np.asarray(Image.open(figure).convert("L"))
+    return any((edge < 128).any() for edge in (pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]))
+
+
 @pytest.mark.lessons
 @pytest.mark.skipif("'lessons' not in config.option.markexpr", reason="takes a minute: python -m pytest -m lessons")
 @EVERY
@@ -270,4 +278,30 @@ def test_the_script_runs_and_draws(lesson, tmp_path):
     assert done.returncode == 0 and done.stderr == "", done.stderr
     figures = list((tmp_path / "figures").glob(f"lesson-{lesson.number}-*.png"))
     assert len(figures) >= 2 and all(figure.stat().st_size > 5000 for figure in figures)
+    assert not [figure.name for figure in figures if cut_off(figure)]
     assert [path.name for path in tmp_path.iterdir()] == ["figures"]
+
+
+def test_the_arrows_of_lesson_4_stand_out(monkeypatch, tmp_path):
+    """Points, arrows and ground of its second figure differ in brightness: 3 to 1 from the ground everywhere, as the WCAG wants it for
+    what must be seen, and from each other in colour."""
+    from matplotlib.colors import to_rgba
+
+    from tinygan.teaching import lessons
+
+    figures = {}
+    monkeypatch.setattr(lessons, "save", lambda made, name: figures.setdefault(name, made))
+    exec(compile(lesson(4).path.read_text(encoding="utf-8"), "lesson_4", "exec"), {"__name__": "lesson_4"})
+    axes, _ = figures["lesson-4-arrows"].axes
+    ground, arrows = axes.collections
+
+    def brightness(colour):
+        """The relative luminance."""
+        levels = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in to_rgba(colour)[:3]]
+        return sum(share * level for share, level in zip((0.2126, 0.7152, 0.0722), levels, strict=True))
+
+    darkest = min(map(brightness, ground.get_facecolor()))
+    shown = {"arrows": to_rgba(arrows.get_facecolor()[0]), **{line.get_label(): to_rgba(line.get_color()) for line in axes.lines}}
+    assert len(set(shown.values())) == 3
+    for name, colour in shown.items():
+        assert (darkest + 0.05) / (brightness(colour) + 0.05) >= 3, name

@@ -295,7 +295,8 @@ def run_example(name, monkeypatch, *flags):
 
 def test_the_ring_example_draws_a_row_for_each_number_of_steps(tmp_path, monkeypatch, capsys):
     out = tmp_path / "ring.png"
-    run_example("unrolled_ring.py", monkeypatch, "--unroll-steps", "0", "1", "--steps", "8", "--out", str(out))
+    run_example("unrolled_ring.py", monkeypatch, "--unroll-steps", "0", "1", "--steps", "8", "--out", str(out), "--record", str(tmp_path / "ring"))
+    assert all((tmp_path / "ring" / f"k{k}" / "explain.html").stat().st_size > 50_000 for k in (0, 1))
     printed = capsys.readouterr().out
     assert printed.count("K = 0, step") == printed.count("K = 1, step") == 8 and str(out) in printed
     assert out.read_bytes().startswith(b"\x89PNG")

@@ -97,7 +97,7 @@ def test_every_kind_of_game_can_be_played(settings):
     frame = json.loads(json.dumps(engine.frame(), allow_nan=False))
     assert frame["move"] == 4 and frame["finite"] and not same(before, weights(engine))
     assert unpacked(frame["points"]).shape == (frames.SAMPLES, 2) and np.isfinite(unpacked(frame["surface"])).all()
-    assert {round_["player"] for round_ in engine.ops()["rounds"]} == {"generator", "discriminator"}
+    assert {round_["name"] for round_ in engine.ops()["rounds"]} == {"update of G", "update of D"}
     json.dumps([engine.opening(), engine.ops()], allow_nan=False)
 
 

@@ -4,6 +4,7 @@ import dataclasses
 import json
 import os
 import signal
+import sys
 import threading
 
 import numpy as np
@@ -27,7 +28,8 @@ def reference(tmp_path_factory):
 
 def test_a_run_folder_holds_what_it_should(reference):
     assert sorted(path.name for path in reference.iterdir()) == [
-        ".lock", "checkpoint.safetensors", "config.json", "losses.png", "metrics.csv", "samples", "samples.gif"]
+        ".lock", "checkpoint.safetensors", "config.json", "losses.png", "metrics.csv", "run.toml", "samples",
+        "samples.gif"]
     assert sorted(path.name for path in (reference / "samples").iterdir()) == [f"epoch_000{i}.png" for i in (1, 2, 3, 4)]
     config = json.loads((reference / "config.json").read_text())
     assert config["settings"]["epochs"] == 4 and config["settings"]["seed"] == 0
@@ -299,11 +301,11 @@ def test_a_line_an_epoch_and_the_way_on_are_printed(tmp_path, capsys):
 
 
 def test_a_terminal_gets_a_bar_unless_quiet(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(report.sys.stderr, "isatty", lambda: True, raising=False)
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
     tiny_train(tmp_path / "a", epochs=1)
     seen = capsys.readouterr()
     assert "epoch 1/1:" in seen.err and "epoch 1/1  d_loss" in seen.out
-    monkeypatch.setattr(report.sys.stderr, "isatty", lambda: True, raising=False)
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
     tiny_train(tmp_path / "b", epochs=1, quiet=True)
     seen = capsys.readouterr()
     assert "epoch 1/1:" not in seen.err and "epoch 1/1  d_loss" in seen.out

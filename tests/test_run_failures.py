@@ -8,7 +8,7 @@ import pytest
 from tiny_run import SHAPE, content, tiny_data, tiny_gan, tiny_settings, tiny_train, train_until
 
 from tinygan import saving, training
-from tinygan.runs.folder import RunFolder
+from tinygan.runs.writers import MetricsFile
 
 
 @pytest.fixture(scope="module")
@@ -78,14 +78,14 @@ def test_a_full_disk_while_writing_metrics_is_named(tmp_path, monkeypatch):
         def close(self):
             self.flush()
 
-    original = RunFolder.start_metrics
+    original = MetricsFile.start
 
-    def start(self, history):
-        original(self, history)
-        self._csv.close()
-        self._csv = Full()
+    def start(self, run):
+        original(self, run)
+        self._file.close()
+        self._file = Full()
 
-    monkeypatch.setattr(RunFolder, "start_metrics", start)
+    monkeypatch.setattr(MetricsFile, "start", start)
     with pytest.raises(OSError, match=r"cannot write .*metrics\.csv: No space left on device; there is no checkpoint yet"):
         tiny_train(tmp_path)
 

@@ -252,28 +252,54 @@ def test_the_checkpoint_of_a_run_points_to_open_run(tmp_path):
         saving.load_weights(network(0), tmp_path / "run")
 
 
-@pytest.mark.parametrize("prefix", ["module.", "_orig_mod.", "net.main."])
-def test_a_common_prefix_is_named_and_its_way_works(prefix):
-    model = network(0)
+def test_a_common_prefix_is_named_and_its_way_works():
+    model, prefix = network(0), "net.main."
     state = {prefix + name: value for name, value in network(1).state_dict().items()}
     with pytest.raises(ValueError, match=rf"^load_state_dict of Sequential: every name begins with '{prefix}'") as error:
         model.load_state_dict(state)
-    line = str(error.value).split("remove it with ")[1]
-    model.load_state_dict(eval(line, {"state": state}))
+    eval("model." + str(error.value).split("do not: ")[1].removesuffix(" removes it"), {"model": model, "state": state})
     np.testing.assert_array_equal(model.state_dict()["0.weight"], state[prefix + "0.weight"])
     with pytest.raises(ValueError, match=rf"every name of this network begins with '0\.{prefix}', which the state's do not") as error:
         inside = nn.Module()
         vars(inside).update({prefix[:-1]: network(0)})
         nn.Sequential(inside).load_state_dict(network(1).state_dict())
     assert eval(str(error.value).split("add it with ")[1], {"state": {"a": 1}}) == {f"0.{prefix}a": 1}
+    with pytest.raises(ValueError, match=r"load_state_dict of Sequential: no name begins with the prefix 'main\.'; the names begin with 'net\.'$"):
+        model.load_state_dict(state, prefix="main.")
 
 
-def test_a_network_in_the_state_of_a_gan_is_named():
-    state = {f"{player}.{name}": value for player in ("generator", "discriminator") for name, value in network(1).state_dict().items()}
+@pytest.mark.parametrize("prefix", ["module.", "_orig_mod.", "module._orig_mod."])
+def test_what_pytorchs_wrappers_put_before_every_name_is_removed(prefix):
+    model, given = network(0), network(1).state_dict()
+    del given["1.num_batches_tracked"]
+    model.load_state_dict({prefix + name: value for name, value in given.items()})
+    for name, value in given.items():
+        np.testing.assert_array_equal(model.state_dict()[name], value)
+    with pytest.raises(ValueError, match=r"missing '0\.bias'; unexpected 'odd'$"):
+        model.load_state_dict({f"{prefix}{name}": value for name, value in {**given, "odd": np.ones(1)}.items() if name != "0.bias"})
+
+    class Wrapped(nn.Module):
+        def __init__(self):
+            self.module = network(0)
+
+    own = Wrapped()  # here the prefix is the network's own
+    own.load_state_dict({f"module.{name}": value for name, value in given.items()})
+    np.testing.assert_array_equal(own.state_dict()["module.0.weight"], given["0.weight"])
+
+
+def test_a_network_in_the_state_of_a_gan_is_named(tmp_path):
+    states = {player: network(seed).state_dict() for seed, player in ((1, "generator"), (2, "discriminator"))}
+    state = {f"{player}.{name}": value for player, own in states.items() for name, value in own.items()}
     model = network(0)
-    with pytest.raises(ValueError, match=r"this network's entries are those whose names begin with 'generator\.'") as error:
+    with pytest.raises(ValueError, match=r"this network's entries are those whose names begin with 'generator\.': "
+                                         r"load_state_dict\(state, prefix='generator\.'\) selects them$"):
         model.load_state_dict({**state, "steps": np.array(3)})
-    model.load_state_dict(eval(str(error.value).split("select them with ")[1], {"state": state}))
+    saving.save(tmp_path / "both.safetensors", state)
+    for player, load in (("generator", lambda: model.load_state_dict({**state, "steps": np.array(3)}, prefix="generator.")),
+                         ("discriminator", lambda: saving.load_weights(model, tmp_path / "both.safetensors", "discriminator."))):
+        load()
+        for name, value in states[player].items():
+            np.testing.assert_array_equal(model.state_dict()[name], value)
     with pytest.raises(ValueError, match=r"the network's state is inside this one: load state\['model'\]"):
         model.load_state_dict({"model": network(1).state_dict(), "epoch": 3})
 
@@ -289,9 +315,10 @@ def test_counts_of_batches_may_be_missing_or_there():
     plain.load_state_dict({**plain.state_dict(), "1.num_batches_tracked": np.array(4)})
     with pytest.raises(ValueError, match=r"missing '1\.running_mean'"):
         model.load_state_dict({name: value for name, value in state.items() if name != "1.running_mean"})
-    prefixed = {f"module.{name}": value for name, value in state.items()}
-    with pytest.raises(ValueError, match=r"every name begins with 'module\.'"):
+    prefixed = {f"net.{name}": value for name, value in state.items()}
+    with pytest.raises(ValueError, match=r"every name begins with 'net\.'"):
         model.load_state_dict(prefixed)
+    model.load_state_dict(prefixed, prefix="net.")
 
 
 @pytest.mark.parametrize("value, message", [

@@ -1,5 +1,6 @@
 """Schedules stated in images, and Adam's betas as schedules: against PyTorch, resumed, captured, and looked ahead at."""
 import math
+import pickle
 
 import numpy as np
 import pytest
@@ -240,3 +241,11 @@ def test_an_unrolled_gradient_through_changing_betas_is_pytorchs(rematerialize):
     assert loss.item() == pytest.approx(expected.item(), rel=1e-11)
     for ours, theirs in zip(gradients, torch.autograd.grad(expected, g), strict=True):
         np.testing.assert_allclose(ours.numpy(), theirs.numpy(), rtol=1e-8, atol=1e-11)
+
+
+def test_schedules_can_be_pickled():
+    burn = optim.cosine_decay(0.9, 0.99, 100)
+    for schedule in (optim.step_decay(0.1, 0.5, 3), optim.exponential_decay(0.1, 0.9), optim.linear_decay(0.1, 0.01, 7), burn,
+                     optim.warmup(0.3, 5), optim.warmup(burn, 5), optim.by_images(burn, 8), optim.half_life(burn, 8)):
+        again = pickle.loads(pickle.dumps(schedule))
+        assert [again(count) for count in range(30)] == [schedule(count) for count in range(30)]

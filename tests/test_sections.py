@@ -23,6 +23,7 @@ from tinygan.teaching.players import host, players
 from tinygan.teaching.records import Absent, Run, read_records
 from tinygan.teaching.sections import coupling, flow, signal
 from tinygan.teaching.sections.findings import Curves, findings
+from tinygan.teaching.sections.likeness import EARLY, distance_of_data, likeness, mean_distance
 from tinygan.teaching.sections.names import activation_names, kinds
 from tinygan.teaching.sections.positions import Position, moment, percent, short, thinned
 from tinygan.teaching.updates import unchanged
@@ -77,6 +78,9 @@ def test_every_variant_records_and_has_its_sections(runs, name):
         assert [row[0] for row in curves["gradient_norm"]] == [None] * len(curves["layers"])  # no step leads to the start
         activity = flows["activations"][player]
         assert activity["layers"] and len(activity["dead"]) == len(activity["layers"])
+        for recorded, dead, saturated in zip(run.records[-1].about[player]["activations"], activity["dead"], activity["saturated"], strict=True):
+            assert (dead[-1] is None) == (recorded.split()[-1] != "relu")  # a dash on the page: a LeakyReLU cannot be dead
+            assert (saturated[-1] is None) == (recorded.split()[-1] not in ("tanh", "sigmoid"))
     if name not in COUPLED:
         assert isinstance(coupled, Absent) and "judges every image by itself" in coupled.reason
     else:
@@ -364,3 +368,47 @@ def test_what_lasts_comes_first_and_infinity_is_told():
     found = findings(*curves(12, dead=early, saturated=late))
     assert [finding["what"] for finding in found] == ["saturated", "dead units"]
     assert "generator: its gradients are not finite since epoch 1." in sentences(*curves(12, gradient_norm=column(12, 8, 1, np.inf, 1)))
+
+
+# -- samples that are alike ---------------------------------------------------------------------------------------------------
+
+
+def spread(*sizes: float, step: int = 500) -> list[Position]:
+    """Records of 16 points whose mean distances are these, after 0, `step`, 2 `step`, ... steps; 1000 steps are an epoch."""
+    points = KEY.normal((16, 2), np.float64)
+    points /= mean_distance(points)
+    return [Position(i * step, i * step / 1000, {"images": size * points}, {}) for i, size in enumerate(sizes)]
+
+
+def test_the_distance_is_the_mean_over_all_pairs():
+    images = KEY.normal((5, 1, 3, 2), np.float64)
+    pairs = [np.linalg.norm(images[i] - images[j]) for i in range(5) for j in range(i)]
+    assert mean_distance(images) == pytest.approx(np.mean(pairs)) and mean_distance(np.ones((4, 3))) == 0
+
+
+def test_samples_that_stay_alike_are_told_with_numbers():
+    assert likeness(spread(0.1, 0.3, 0.2, 0.1, 0.1, 0.7), 2) == (
+        "The 16 images are alike at every record of the run: at epoch 3, two of them differ by 0.7 on average, which is 35 % of the 2 between "
+        "two of the data. This is mode collapse: the generator makes much the same of every latent vector, so the discriminator tells all samples "
+        "the same.")
+    assert "Usual in the first 2,000 steps" in likeness(spread(0.1, 0.3, 0.7), 2) and EARLY == 2000
+    assert likeness(spread(0.1, 1.5, 1.4, 0.7, 0.2), 2).startswith("The 16 images are alike since epoch 2: at epoch 2, two of them differ by 0.2 on")
+    gone = likeness(spread(0.1, 1.5, 0.7, 0.2, 0.3, 1.4, 1.9), 2)
+    assert gone.startswith("The 16 images were alike from epoch 1 to epoch 2: at epoch 2, two of them differ by 0.3") and "collapse" in gone
+
+
+def test_samples_of_a_healthy_run_are_not_called_alike():
+    assert likeness(spread(0.1, 0.3, 0.7, 1.1, 1.9, 2.1), 2) == ""  # they were at first: every generator begins so
+    assert likeness(spread(0.1, 1.5, 1.4, 0.9, 1.8), 2) == ""  # a single record
+    assert likeness(spread(0.1, 0.1), None) == ""
+
+
+def test_the_sentence_compares_with_the_runs_data(runs):
+    run = runs("vanilla")
+    real = run.batch(64)
+    pairs = [np.linalg.norm(real[i] - real[j]) for i in range(64) for j in range(i)]
+    assert distance_of_data(run, (1, 28, 28)) == pytest.approx(np.mean(pairs), rel=1e-6) and distance_of_data(run, (2,)) is None
+    own = mean_distance(run.records[-1]["images"] / 127.5 - 1)
+    told = signal.build(run)["alike"]
+    assert f"differ by {short(own)} on average, which is {percent(own / np.mean(pairs))} of" in told
+    assert distance_of_data(runs("discogan"), (3, 28, 28)) is None

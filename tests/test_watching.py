@@ -100,3 +100,26 @@ def test_a_captured_step_is_watched_op_by_op():
         for _ in range(3):
             step(x)
     assert [line[:2] for line in told.lines] == [("computed", "mul")] * 3
+
+
+def test_it_is_told_of_the_modules_that_are_called():
+    class Calls(Watcher):
+        def __init__(self):
+            self.lines = []
+
+        def computed(self, op, out, arrays, inputs, static):
+            self.lines.append(op.name)
+
+        def entered(self, module, inputs):
+            self.lines.append(("entered", type(module).__name__, [x.shape for x in inputs]))
+
+        def left(self, module, result):
+            self.lines.append(("left", type(module).__name__, result.shape))
+
+    network = tg.nn.Sequential(tg.nn.Dense(2, 3, bias=False), tg.nn.Tanh()).initialize(tg.random.Key(0))
+    calls, others, x = Calls(), Calls(), tg.Tensor(np.ones((4, 2), np.float32))
+    with tg.fusion(False), watching(calls), watching(others):
+        network(x)
+    assert calls.lines == others.lines == [
+        ("entered", "Sequential", [(4, 2)]), ("entered", "Dense", [(4, 2)]), "linear", ("left", "Dense", (4, 3)),
+        ("entered", "Tanh", [(4, 3)]), "activation", ("left", "Tanh", (4, 3)), ("left", "Sequential", (4, 3))]

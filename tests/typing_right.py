@@ -1,4 +1,5 @@
 """A program as a user would write it, for a type checker; see test_typing.py. `assert_type` says what must be inferred."""
+from collections.abc import Mapping
 from typing import Any, assert_type
 
 import numpy as np
@@ -81,3 +82,19 @@ gradient = tg.grad(loss, x)
 network = nn.Sequential(nn.Dense(3, 4), nn.ReLU(), nn.Dense(4, 1))
 with tg.no_grad():
     logits = network(x)
+
+
+class Writer(tg.training.Logger):
+    def log(self, step: int, losses: Mapping[str, float], images: np.ndarray | None) -> None:
+        print(step, losses["d_loss"], images)
+
+
+def say(step: int, losses: Mapping[str, float], images: np.ndarray | None) -> None:
+    print(step)
+
+
+def run(gan: tg.gans.VanillaGAN, data: tg.data.Dataset) -> tg.training.History:
+    settings = tg.training.VanillaSettings.from_toml("run.toml", epochs=2)
+    assert_type(settings, tg.training.VanillaSettings)
+    tg.training.train(gan, data, settings, log=say)
+    return tg.training.train(gan, data, settings, show="notebook", log=[Writer(), say])

@@ -11,10 +11,11 @@ from typing import Any
 
 from . import commands as actions
 from .runs import advice
+from .runs.guarding import guarded
 from .runs.settings import Kind, count, natural, positive
 from .runs.variants import VARIANTS, Variant, find
-from .training import guarded, train
 from .training import main as train_main
+from .training import train
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -93,6 +94,17 @@ def _parser() -> argparse.ArgumentParser:
 
 def _add_commands_that_look(commands: Any) -> None:
     """Those that look at a run, or at tinygan itself, and draw no images."""
+    command = commands.add_parser("export", help="write a run's networks for onnxruntime or for PyTorch")
+    command.add_argument("run", type=Path, metavar="RUN", help="the run's folder")
+    command.add_argument("--to", nargs="+", required=True, metavar=("FORMAT", "FILE"),
+                         help="onnx: a model. safetensors: the weights, and on standard output a program that loads them "
+                              "into PyTorch. FILE: a file or a folder (default: RUN/PLAYER.FORMAT)")
+    command.add_argument("--player", default="generator", metavar="PLAYER",
+                         help="generator, discriminator or both; for an InfoGAN also q, for a DiscoGAN also g_ab, g_ba, d_a "
+                              "and d_b (default: generator)")
+    _add_raw(command)
+    command.set_defaults(action=actions.export)
+
     command = commands.add_parser("evaluate", help="compare a run's images with real digits")
     command.add_argument("run", type=Path, metavar="RUN", help="the run's folder")
     command.add_argument("--data-dir", metavar="DIR", help="the digits (default: those of the run)")

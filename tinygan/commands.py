@@ -1,8 +1,8 @@
 """What the commands of `tinygan` do, each given its parsed flags. (`cli.py` has the flags; `training.py` trains.)"""
 from __future__ import annotations
 
-__all__ = ["CANDIDATES", "architecture", "check_lesson", "classifier", "evaluate", "explain", "gradcheck", "info",
-           "interpolate", "list_lessons", "play", "sample", "show_lesson", "traverse"]
+__all__ = ["CANDIDATES", "architecture", "check_lesson", "classifier", "evaluate", "explain", "export", "gradcheck",
+           "info", "interpolate", "list_lessons", "play", "sample", "show_lesson", "traverse"]
 
 import argparse
 import sys
@@ -18,6 +18,7 @@ from .runs.folder import CHECKPOINT, read_checkpoint
 from .runs.history import QUANTITIES
 from .runs.labels import class_of, columns_of, full_rows, labelled, named, seen, takes_labels, within_class
 from .runs.opening import is_own, no_checkpoint, open_run, run_config, run_data
+from .runs.players import BOTH, exported, files, player
 from .runs.previews import picture, translates
 from .runs.settings import complete
 from .runs.trainable import TrainableGAN, sampler, weights_sampled
@@ -148,6 +149,23 @@ def architecture(parsed: argparse.Namespace) -> None:
     title = f"{find(config['variant']).settings.title} on {config['data']['name']}: the {parsed.player}"
     save_architecture(out, network, x, title=title, names=names)
     print(out)
+
+
+def export(parsed: argparse.Namespace) -> None:
+    """`tinygan export RUN --to FORMAT`: a network as an ONNX model, or its weights and a program that loads them into
+    PyTorch."""
+    from . import __version__
+
+    wanted = files(parsed.run, parsed.player, parsed.to)
+    gan, config, history = open_run(parsed.run)
+    weights = weights_sampled(gan, not parsed.raw)
+    for name, (kind, path) in wanted.items():
+        notes = {"tinygan": __version__, "variant": config["variant"], "network": name, "data": config["data"]["name"],
+                 "step": str(len(history["d_loss"])), "noise": gan.noise, "weights": weights}
+        print(exported(player(gan, name, not parsed.raw), name, kind, path,
+                       {key: note for key, note in notes.items() if note}))
+    if parsed.player == BOTH or parsed.player.startswith("g"):
+        _note_weights(gan, parsed.raw, "these are")
 
 
 def evaluate(parsed: argparse.Namespace) -> None:
@@ -283,12 +301,12 @@ def gradcheck(parsed: argparse.Namespace) -> None:
         raise RunError(f"the gradients of {failed} ops are wrong")
 
 
-def _note_weights(gan: TrainableGAN, raw: bool) -> None:
+def _note_weights(gan: TrainableGAN, raw: bool, what: str = "the images are made by") -> None:
     """Say on standard error which weights made the images, if there is a choice."""
     weights = weights_sampled(gan, not raw)
     if weights:
         other = "" if raw else "; --raw takes the present ones"
-        print(f"Note: the images are made by the generator's {weights}{other}.", file=sys.stderr)
+        print(f"Note: {what} the generator's {weights}{other}.", file=sys.stderr)
 
 
 def _titled(*parts: str) -> str:

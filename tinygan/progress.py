@@ -1,24 +1,47 @@
-"""Progress bars on stderr. They are shown only on a terminal, and disappear when they are done."""
+"""Progress bars. They are shown on a terminal, by stderr, and in Jupyter, and disappear when they are done."""
 from __future__ import annotations
 
+import importlib.util
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from typing import Any
 
-__all__ = ["bar", "chunks", "hidden"]
+__all__ = ["bar", "chunks", "hidden", "in_jupyter", "is_shown", "new_bar"]
 
 _HIDDEN: ContextVar[bool] = ContextVar("tinygan_progress_hidden", default=False)
+
+
+def in_jupyter() -> bool:
+    """Whether this process is the kernel of a notebook, which shows pictures. (IPython in a terminal does not.)"""
+    shell = getattr(sys.modules.get("IPython"), "get_ipython", None)
+    return shell is not None and getattr(shell(), "kernel", None) is not None
+
+
+def is_shown() -> bool:
+    """Whether somebody sees bars."""
+    return in_jupyter() or sys.stderr.isatty()
+
+
+def new_bar(**options: Any) -> Any:
+    """A bar of tqdm with those options. In Jupyter ipywidgets draws it; without them it is text."""
+    from tqdm import tqdm
+
+    if in_jupyter() and importlib.util.find_spec("ipywidgets") is not None:
+        from tqdm.notebook import tqdm
+    elif in_jupyter():
+        options["file"] = sys.stdout  # (a notebook shows stderr in red)
+    return tqdm(**options)
 
 
 @contextmanager
 def bar(label: str, total: int, unit: str) -> Iterator[Callable[[int], object]]:
     """`with bar(...) as advance:` shows a bar in the body. `advance(n)` moves it on by n of `total`."""
-    if _HIDDEN.get():
+    if _HIDDEN.get() or not is_shown():
         yield lambda n: None
         return
-    from tqdm import tqdm
-
-    with tqdm(total=total, desc=label, unit=unit, leave=False, disable=None, dynamic_ncols=True) as shown:
+    with new_bar(total=total, desc=label, unit=unit, leave=False, dynamic_ncols=True) as shown:
         yield shown.update
 
 

@@ -5,14 +5,14 @@ disk and renamed. So at every moment the destination holds either the complete o
 """
 from __future__ import annotations
 
-__all__ = ["CheckpointError", "save", "load", "save_weights", "load_weights", "write_atomically", "remove_strays",
-           "FORMAT_VERSION"]
+__all__ = ["CheckpointError", "save", "load", "save_weights", "load_weights", "export_onnx", "onnx_rule", "torch_code",
+           "write_atomically", "remove_strays", "FORMAT_VERSION"]
 
 import contextlib
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +20,9 @@ import numpy as np
 import numpy.typing as npt
 
 from .cache import replace
+from .exporting.onnx_graph import onnx_model
+from .exporting.onnx_ops import onnx_rule
+from .exporting.torch_source import torch_code
 from .interop.formats import foreign_format
 
 if TYPE_CHECKING:
@@ -28,6 +31,8 @@ if TYPE_CHECKING:
 Array = npt.NDArray[Any]
 
 FORMAT_VERSION = 1
+"""The version of the files that `save` writes. `load` refuses others."""
+
 _TEMPORARY = ".tmp"
 
 
@@ -123,8 +128,9 @@ def save_weights(module: Module, path: str | os.PathLike[str]) -> None:
     save(path, module.state_dict())
 
 
-def load_weights(module: Module, path: str | os.PathLike[str]) -> None:
+def load_weights(module: Module, path: str | os.PathLike[str], prefix: str = "") -> None:
     """Load weights in any precision. The file was written by `save_weights`, or by PyTorch's `safetensors.torch.save_file`.
+    float16, bfloat16 and float64 are converted to the network's precision. prefix: as for `Module.load_state_dict`.
 
     Raises `CheckpointError` if the file is unreadable, has another format or is the checkpoint of a run, and `ValueError` if
     names or shapes are not those of the network.
@@ -133,7 +139,26 @@ def load_weights(module: Module, path: str | os.PathLike[str]) -> None:
     if "config" in metadata and any(name.startswith("gan.generator.") for name in arrays):
         raise CheckpointError(f"{path} is the checkpoint of a run, and not the weights of a network: "
                               f"tinygan.training.open_run({str(Path(path).parent)!r}).gan.generator has them")
-    module.load_state_dict(arrays)
+    module.load_state_dict(arrays, prefix)
+
+
+def export_onnx(network: Callable[..., Any], path: str | os.PathLike[str], *examples: Any,
+                input_names: Sequence[str] | None = None, output_names: Sequence[str] | None = None,
+                notes: Mapping[str, str] | None = None) -> None:
+    """Write a network as an ONNX model of opset 18, which onnxruntime and many other programs run.
+
+    network: a Module, which runs in evaluation mode, or a function of Tensors. It returns a Tensor, or several in a tuple,
+        list or dict. examples: an array or Tensor for each of its inputs, such as `gan.latent(2)`; their first axis is the
+        batch, whose size is free in the model. input_names: "input" by default, or "input_0", "input_1", ... output_names:
+        "output" and so on. notes: the model's metadata.
+
+    The model holds the ops that the network computes for the examples. A size is part of the batch's if it doubles with it,
+    and fixed otherwise. Weights used as they are have their names in `state_dict()`. Needs the package onnx. Raises
+    ValueError for an op that ONNX does not have here (see `onnx_rule`), and for a network that does not compute the same for
+    every batch or computes without tinygan's ops.
+    """
+    model = onnx_model("export_onnx", network, examples, input_names, output_names, notes or {})
+    write_atomically(path, model.SerializeToString())
 
 
 def _read(path: Path) -> tuple[dict[str, Array], dict[str, str]]:

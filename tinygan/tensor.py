@@ -144,6 +144,27 @@ class Tensor(Methods):
             return view.astype(dtype)
         return view.copy() if copy else view
 
+    def __dlpack__(self, *, stream: Any = None, max_version: tuple[int, int] | None = None,
+                   dl_device: tuple[Any, int] | None = None, copy: bool | None = None) -> Any:
+        """The values for another library, `torch.from_dlpack(tensor)`: the same memory, without a copy, read-only. As in
+        PyTorch, a Tensor that requires a gradient raises BufferError, because the gradient would be lost: use
+        `tensor.detach()`. A library that does not know read-only memory gets a copy. (PyTorch ignores that the memory is
+        read-only: do not write to it.)"""
+        if self.node is not None:
+            raise BufferError("__dlpack__: this Tensor requires a gradient, which would be lost: use tensor.detach()")
+        read_by_host("__dlpack__, or another library's from_dlpack,")
+        if self.device != "cpu":
+            return self.array.__dlpack__(stream=stream, max_version=max_version, dl_device=dl_device, copy=copy)
+        if max_version is None or max_version < (1, 0):
+            if copy is False:
+                raise BufferError("__dlpack__: a library that asks for no version of DLPack, or one before 1.0, gets a copy")
+            return self.array.copy().__dlpack__(dl_device=dl_device)
+        return self._values().__dlpack__(max_version=max_version, dl_device=dl_device, copy=copy)
+
+    def __dlpack_device__(self) -> tuple[int, int]:
+        """The kind of device and its number, as DLPack counts them."""
+        return self.array.__dlpack_device__()
+
     def __array_function__(self, function: Callable[..., Any], types: Any, args: Any, kwargs: Any) -> Any:
         return array_function(function, args, kwargs)
 

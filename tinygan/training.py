@@ -8,10 +8,11 @@ step is.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,8 +33,11 @@ from .runs.folder import RunFolder, refuse_moved_data, refuse_occupied
 from .runs.guarding import guarded
 from .runs.history import History, Row
 from .runs.labels import refuse_labels, takes_labels
+from .runs.loggers import Log, LoggedRun, Logger, Loggers, loggers_of
+from .runs.notebook import progress_of
 from .runs.opening import OpenedRun, open_run, own_networks, untrained
-from .runs.previews import inputs, picture
+from .runs.previews import inputs, layout, picture
+from .runs.report import Progress
 from .runs.settings import Settings, add_flags, complete
 from .runs.signals import Signals
 from .runs.stepping import step_of
@@ -52,25 +56,29 @@ from .runs.variants import (
     WGANGPSettings,
     find,
 )
+from .runs.writers import MetricsFile, Pictures, TensorBoard, writer_of
 from .teaching import Recorder
 from .teaching.recorder import recorder_of_run
 from .teaching.records import discard_after
 
 __all__ = ["ConditionalSettings", "DCGANSettings", "DiscoGANSettings", "DivergedError", "History", "InfoGANSettings",
-           "Interrupted", "MinibatchSettings", "ModernSettings", "OpenedRun", "Recorder", "RunError", "Settings",
-           "UnrolledSettings", "VARIANTS", "VanillaSettings", "Variant", "WGANGPSettings", "guarded", "main",
-           "open_run", "train", "untrained"]
+           "Interrupted", "LoggedRun", "Logger", "MinibatchSettings", "ModernSettings", "OpenedRun", "Recorder", "RunError",
+           "Settings", "TensorBoard", "UnrolledSettings", "VARIANTS", "VanillaSettings", "Variant", "WGANGPSettings",
+           "main", "open_run", "train", "untrained"]
 
 _PREVIEWS = 64
 _SAVE_SECONDS = 600.0
-_DRAW_SECONDS = 30.0
 _READ_SECONDS, _READ_STEPS = 0.2, 256  # the losses are read from a GPU at least this often
 
 
-def train(gan: TrainableGAN, dataset: Dataset, settings: Settings) -> History:
+def train(gan: TrainableGAN, dataset: Dataset, settings: Settings, *, show: str | None = None,
+          log: Logger | Log | Iterable[Logger | Log] = ()) -> History:
     """Train `gan` on `dataset` up to `settings.epochs` epochs, keeping everything in `settings.run_dir`.
 
     An epoch is one pass over the data, in an order that is drawn for that epoch. A step takes d_steps * batch_size images.
+    show: "notebook" shows the progress as a bar, the losses and the samples, each changed in place; "terminal" as text.
+    None: what suits the place. log: what else is told the losses and images (see `Logger`).
+
     Returns the losses of all steps. On Ctrl-C or SIGTERM, saves after the current step and raises `Interrupted`. Raises
     `DivergedError` if a loss or weight is not finite, and `RunError` or `OSError` if the folder or the settings cannot be
     used.
@@ -92,6 +100,8 @@ def train(gan: TrainableGAN, dataset: Dataset, settings: Settings) -> History:
     refuse_occupied(settings)
     _refuse_own_samples_as_data(settings, dataset)
     history = History(steps, getattr(gan, "measures", ()))  # (a class of a user's own need not have it)
+    loggers = [*([] if settings.log is None else [writer_of(settings.log)]), *loggers_of(log)]
+    progress = progress_of(show, settings, per_step, report.gives_probabilities(gan))
     backend = find_device(settings.device)
     gan.to(backend.name)
     if not settings.resume:
@@ -108,14 +118,13 @@ def train(gan: TrainableGAN, dataset: Dataset, settings: Settings) -> History:
             with Signals() as signals:
                 folder.load(gan, history)
                 discard_after(folder.recording, len(history))
-                folder.start_metrics(history)
                 for note in folder.notes:
                     print(f"Note: {note}.", file=sys.stderr)
                 _announce(gan, dataset, settings, history)
-                run = _Run(gan, dataset, settings, history, folder, examiner, bool(own))
-                run.evaluate()  # in case the run was killed just before an evaluation
-                while len(history) < settings.epochs * steps:
-                    run.epoch(signals)
+                with _Run(gan, dataset, settings, history, folder, progress, loggers, examiner, bool(own)) as run:
+                    run.evaluate()  # in case the run was killed just before an evaluation
+                    while len(history) < settings.epochs * steps:
+                        run.epoch(signals)
                 run.finish()
         except BaseException:
             if not len(history):
@@ -147,7 +156,7 @@ class _Run:
     """The part of a run that this process makes. It continues from the end of the history, epoch by epoch."""
 
     def __init__(self, gan: TrainableGAN, dataset: Dataset, settings: Settings, history: History, folder: RunFolder,
-                 examiner: Examiner | None = None, own: bool = False) -> None:
+                 progress: Progress, loggers: Sequence[Logger], examiner: Examiner | None = None, own: bool = False) -> None:
         key = Key(settings.seed)
         self._order = key.fold("data")
         self._previews = inputs(gan, dataset, _PREVIEWS, key.fold("preview"))
@@ -163,14 +172,29 @@ class _Run:
                                           len(history))
         self._unread: list[tuple[Any, float]] = []  # steps whose losses are still on the GPU
         self._read = 0.0
-        self._progress = report.Progress(settings, self._per_step, report.gives_probabilities(gan))
+        self._progress = progress
+        self._pictures = Pictures(folder.sample_path, folder.losses, folder.animation)
+        self._loggers = Loggers([MetricsFile(folder.metrics, folder.last_good), self._pictures, progress, *loggers])
         self._earlier, self._started = history.seconds, time.perf_counter()
-        self._saved = self._drawn = self._started
+        self._saved = self._started
         self._evaluation = None
         if examiner is not None:
             title = f"{settings.title} on {dataset.name}"
             self._evaluation = Evaluation(folder.quality, examiner, key.fold("evaluation"), title,
                                           len(history) // history.steps_per_epoch)
+
+    def __enter__(self) -> _Run:
+        columns, note = layout(self._gan, self._previews)
+        weights = weights_sampled(self._gan)
+        with contextlib.ExitStack() as failed:
+            failed.callback(self._loggers.close)
+            self._loggers.start(LoggedRun(self._folder.path, self._settings, self._dataset.name, self._history, columns,
+                                          (f", {weights}" if weights else "") + note))
+            failed.pop_all()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._loggers.close()
 
     def epoch(self, signals: Signals) -> None:
         """Make the rest of the current epoch, then its samples and the checkpoint."""
@@ -178,30 +202,31 @@ class _Run:
         epoch, done = divmod(len(history), steps)
         order = self._order.fold(epoch).permutation(len(self._dataset))
         self._saved = time.perf_counter()
-        self._progress.start_epoch(epoch + 1, done, steps)
-        try:
-            for i, batch in enumerate(self._feeder.arguments(order[done * self._per_step:], self._per_step), start=done):
-                self._step(*batch)
-                last = i == steps - 1
-                if signals.caught is not None and not last:
-                    self._settle()
-                    self._interrupt(signals.caught)
-                if time.perf_counter() - self._saved > _SAVE_SECONDS and not last:
-                    self._settle()
-                    self._save(self._finite_state())
-            self._settle()
-        finally:
-            self._progress.stop()
-        self._folder.flush_metrics()
-        state = self._finite_state()
-        self._draw_samples(epoch + 1)  # before the checkpoint, so that every saved epoch has its grid
-        self._save(state)
-        self._progress.end_epoch(epoch + 1, history)
+        self._progress.start_epoch()
+        for i, batch in enumerate(self._feeder.arguments(order[done * self._per_step:], self._per_step), start=done):
+            self._step(*batch)
+            last = i == steps - 1
+            if signals.caught is not None and not last:
+                self._settle()
+                self._interrupt(signals.caught)
+            if time.perf_counter() - self._saved > _SAVE_SECONDS and not last:
+                self._settle()
+                self._save(self._finite_state())
+        self._settle()
+        self._end_epoch()
         self.evaluate()
         if signals.caught is not None:
             self._interrupt(signals.caught, saved=True)
-        if time.perf_counter() - self._drawn > _DRAW_SECONDS:
-            self._draw_overview()
+
+    def _end_epoch(self) -> None:
+        """Log the epoch's last step, with its images, and save. So every saved epoch has its samples."""
+        state = self._gan.state_dict()
+        broken = self._broken(state)
+        self._loggers.log(len(self._history), self._history.last(),
+                          None if broken else picture(self._gan, self._previews)[0])
+        if broken:
+            raise DivergedError(broken)
+        self._save(state)
 
     def evaluate(self) -> None:
         """Measure the quality of the images, every `settings.evaluate` epochs."""
@@ -225,64 +250,49 @@ class _Run:
         self._read = time.perf_counter()
 
     def _append(self, row: Row) -> None:
-        self._folder.append_metrics(self._history.append(row), row.seconds)
+        """Note a step, and log it unless it is the last one of an epoch (see `_end_epoch`)."""
+        history = self._history
+        history.append(row)
+        epoch, more = divmod(len(history), history.steps_per_epoch)
         broken = row.broken()
-        if broken is not None:
-            self._folder.flush_metrics()
-            epoch = -(-len(self._history) // self._history.steps_per_epoch)
-            raise DivergedError(f"step {len(self._history)} (epoch {epoch}): {broken}; {self._folder.last_good()}")
-        self._progress.step(row)
+        if more or broken:
+            self._loggers.log(len(history), history.last(), None)
+        if broken:
+            raise DivergedError(f"step {len(history)} (epoch {epoch + (more > 0)}): {broken}; {self._folder.last_good()}")
 
-    def _finite_state(self) -> dict[str, npt.NDArray[Any]]:
-        """The GAN's state, to be saved. Raises DivergedError if it is not finite: the last update may have made weights
-        infinite, which no loss has shown yet."""
-        state = self._gan.state_dict()
+    def _broken(self, state: dict[str, npt.NDArray[Any]]) -> str | None:
+        """A message if the state is not finite: the last update may have made weights infinite, which no loss has shown
+        yet."""
         for name, values in state.items():
             if values.dtype.kind == "f" and not np.isfinite(values).all():
-                raise DivergedError(f"step {len(self._history)}: {name} holds NaN or infinity; {self._folder.last_good()}")
+                return f"step {len(self._history)}: {name} holds NaN or infinity; {self._folder.last_good()}"
+        return None
+
+    def _finite_state(self) -> dict[str, npt.NDArray[Any]]:
+        """The GAN's state, to be saved. Raises DivergedError if it is not finite."""
+        state = self._gan.state_dict()
+        broken = self._broken(state)
+        if broken:
+            raise DivergedError(broken)
         return state
 
     def _save(self, state: dict[str, npt.NDArray[Any]]) -> None:
         self._folder.save(state, self._history)
+        self._loggers.saved(len(self._history))
         self._saved = time.perf_counter()
 
     def _interrupt(self, number: int, saved: bool = False) -> None:
         self._progress.stop()
         if not saved:
-            self._folder.flush_metrics()
             self._save(self._finite_state())
         print(f"Stopped and saved after step {len(self._history)}. Go on with:  {advice.resume(self._settings)}",
               flush=True)
-        self._draw_overview()
+        self._pictures.overview()
         raise Interrupted(number)
-
-    def _title(self, epoch: int) -> str:
-        return f"{self._settings.title} on {self._dataset.name}, epoch {epoch}"
-
-    def _draw_samples(self, epoch: int) -> None:
-        from .plotting import save_grid
-
-        images, columns, note = picture(self._gan, self._previews)
-        title = ", ".join(filter(None, (self._title(epoch), weights_sampled(self._gan)))) + note
-        save_grid(self._folder.sample_path(epoch), images, title=title, columns=columns)
-
-    def _draw_overview(self) -> None:
-        """The figure of the losses, and the animation of the samples."""
-        from .plotting import animate, save_losses
-
-        history, folder = self._history, self._folder
-        epoch = -(-len(history) // history.steps_per_epoch)
-        save_losses(folder.losses, history["d_loss"], history["g_loss"], steps_per_epoch=history.steps_per_epoch,
-                    title=self._title(epoch) + f" of {self._settings.epochs}",
-                    measures={name: history[name] for name in history.measures})
-        pictures = [path for path in map(folder.sample_path, range(1, epoch + 1)) if path.is_file()]
-        if pictures:
-            animate(folder.animation, pictures)
-        self._drawn = time.perf_counter()
 
     def finish(self) -> None:
         """Draw the figures, and print how the run ended and where its files are."""
-        self._draw_overview()
+        self._pictures.overview()
         real = self._dataset.batch(np.arange(min(_PREVIEWS, len(self._dataset))))
         probabilities = report.gives_probabilities(self._gan)
         for warning in report.warnings(self._history, self._gan.sample(z=self._previews), real, probabilities):

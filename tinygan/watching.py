@@ -1,4 +1,5 @@
-"""Watching what the engine computes: a `Watcher` is told of every op, forward and backward.
+"""Watching what the engine computes: a `Watcher` is told of every op, forward and backward, and of the
+modules that are called.
 
 The engine has one place for it, `watcher` in the context. `detect_anomaly` is a watcher, and so is the tape of
 `tinygan.teaching`. While there is none, it costs nothing.
@@ -29,6 +30,12 @@ class Watcher:
     def recorded(self, node: Node, result: Tensor) -> None:
         """`node` was recorded, for a result that requires a gradient. Comes right after `computed`."""
 
+    def entered(self, module: Any, inputs: Sequence[Any]) -> None:
+        """`module` has been called with these inputs. The ops and calls up to the matching `left` are inside."""
+
+    def left(self, module: Any, result: Any) -> None:
+        """`module` has returned `result`."""
+
     def starts(self, seeds: Sequence[tuple[Node, Any]], ends: Collection[Node], create_graph: bool) -> Watcher | None:
         """A walk back begins, from the gradients `seeds` of the outputs to the nodes `ends`. Returns the watcher of the ops
         that the vjps themselves call: None for none."""
@@ -53,6 +60,14 @@ class _Both(Watcher):
     def recorded(self, *told: Any) -> None:
         for watcher in self._watchers:
             watcher.recorded(*told)
+
+    def entered(self, *told: Any) -> None:
+        for watcher in self._watchers:
+            watcher.entered(*told)
+
+    def left(self, *told: Any) -> None:
+        for watcher in self._watchers:
+            watcher.left(*told)
 
     def starts(self, *told: Any) -> Watcher | None:
         inner = [found for watcher in self._watchers if (found := watcher.starts(*told)) is not None]

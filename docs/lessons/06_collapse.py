@@ -82,7 +82,7 @@ for step in range(1, STEPS + 1):
         with tg.no_grad():
             surfaces.append(tg.sigmoid(discriminator(plane)).numpy().reshape(len(side), len(side)))
 
-drawing, panels = figure(6, width=2.4, height=2.6, sharex=True, sharey=True)
+drawing, panels = figure(6, width=2.4, height=2.9, sharex=True, sharey=True)
 for axes, step in zip(panels, (500, 600, 700, 800, 900, 1000), strict=True):
     axes.plot(*real.T, ".", color="lightgrey", markersize=2)
     axes.plot(*looks[step].T, ".", markersize=3)

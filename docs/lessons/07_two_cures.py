@@ -108,7 +108,7 @@ def cross_talk(discriminator, x):
 
 batch = points["minibatch discrimination"][:24]
 matrices = {name: cross_talk(games[name].discriminator, batch) for name in ("plain", "minibatch discrimination")}
-drawing, panels = figure(2, width=4.5, height=4)
+drawing, panels = figure(2, width=4.5, height=4.4)
 for axes, (name, matrix) in zip(panels, matrices.items(), strict=True):
     shown = axes.imshow(matrix / matrix.max(), cmap="Purples", vmin=0, vmax=0.5)
     axes.set(title=name, xlabel="j: the point that moves", ylabel="i: the logit that changes")

@@ -81,7 +81,7 @@ shifted = np.array([[(x[a:a + 26, b:b + 26] * g).sum() for b in range(3)] for a 
 np.testing.assert_allclose(by_x, painted, atol=1e-12)
 np.testing.assert_allclose(by_w, shifted, atol=1e-12)
 
-drawing, panels = figure(5, width=2.6, height=2.8)
+drawing, panels = figure(5, width=2.6, height=3.2)
 for axes, title, image in zip(panels, ("x", "y = conv(x, w)", "g, gradient of y", "gradient of x", "gradient of w"),
                               (x, Y.numpy()[0, 0], g, by_x, by_w), strict=True):
     limit = np.abs(image).max()

@@ -32,7 +32,10 @@ def _constant(value: float, key: Key, shape: Shape, dtype: Any) -> Values:
 
 
 zeros = constant(0.0)
+"""0 everywhere."""
+
 ones = constant(1.0)
+"""1 everywhere."""
 
 
 def normal(std: float = 1.0, mean: float = 0.0) -> Initializer:

@@ -16,7 +16,7 @@ import numpy as np
 from tinygan.context import CONTEXT, override
 from tinygan.devices import device as find_device
 from tinygan.nn.located import locate
-from tinygan.nn.state import check_state, without_absent_counts
+from tinygan.nn.state import check_state, without_absent_counts, without_prefix
 from tinygan.parameters import Buffer, Parameter
 from tinygan.random import Key, as_key
 from tinygan.tensor import Tensor
@@ -58,7 +58,13 @@ class Module:
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         try:
-            return self.forward(*args, **kwargs)
+            watcher = CONTEXT.get().watcher
+            if watcher is None:
+                return self.forward(*args, **kwargs)
+            watcher.entered(self, (*args, *kwargs.values()))
+            result = self.forward(*args, **kwargs)
+            watcher.left(self, result)
+            return result
         except (ValueError, TypeError, IndexError) as error:
             locate(error, self, (*args, *kwargs.values()))
             raise
@@ -141,15 +147,18 @@ class Module:
         comes twice."""
         return {path: np.array(value.numpy(), order="C") for path, value in self._state()}
 
-    def load_state_dict(self, state: Mapping[str, Any]) -> Self:
+    def load_state_dict(self, state: Mapping[str, Any], prefix: str = "") -> Self:
         """Assign every parameter and buffer.
 
         state: arrays, Tensors or PyTorch's tensors by path. They may have any real type and are converted. Batch norm's
         count of batches, `num_batches_tracked`, may be missing in the state or in the network, because older PyTorch and
-        other formats do not have it. If entries are missing, unexpected, of another shape or not numbers, raises a
-        ValueError or TypeError that names them, before anything is assigned."""
+        other formats do not have it. prefix: load the entries whose names begin with it, such as "generator.", and no
+        others. "module." and "_orig_mod." before every name, of PyTorch's DataParallel and torch.compile, need none.
+
+        If entries are missing, unexpected, of another shape or not numbers, raises a ValueError or TypeError that names
+        them, before anything is assigned."""
         own = dict(self._state())
-        state = without_absent_counts(own, state)
+        state = without_absent_counts(own, without_prefix(type(self).__name__, own, state, prefix))
         arrays = check_state(type(self).__name__, own, state)
         for path, array in arrays.items():
             own[path].assign(array)

@@ -108,6 +108,7 @@ class SpectralNorm(Module):
 
     @property
     def taken(self) -> tuple[int, str] | None:  # type: ignore[override]
+        """That of the layer itself."""
         return self._layer.taken
 
     def describe(self) -> str:

@@ -1,7 +1,7 @@
 """Checks of a saved state before a network loads it. The error messages say how to correct it."""
 from __future__ import annotations
 
-__all__ = ["check_state", "without_absent_counts"]
+__all__ = ["check_state", "without_absent_counts", "without_prefix"]
 
 from collections.abc import Mapping
 from typing import Any
@@ -11,6 +11,7 @@ from tinygan.interop.foreign import as_numbers
 
 _COUNT = "num_batches_tracked"
 _SHOWN = 20
+_WRAPPERS = ("module.", "_orig_mod.")  # PyTorch's DataParallel and torch.compile put these before every name
 
 
 def check_state(owner: str, own: Mapping[str, Any], state: Mapping[str, Any]) -> dict[str, Array]:
@@ -34,6 +35,26 @@ def check_state(owner: str, own: Mapping[str, Any], state: Mapping[str, Any]) ->
     if problems:
         raise ValueError(f"{caller}: {'; '.join(problems)}")
     return arrays
+
+
+def without_prefix(owner: str, own: Mapping[str, Any], state: Mapping[str, Any], prefix: str) -> Mapping[str, Any]:
+    """The entries of `state` whose names begin with the prefix, without it. If there is none to remove, those that PyTorch's
+    wrappers put before every name are removed. Raises ValueError if no name begins with the prefix."""
+    if not isinstance(state, Mapping):
+        return state
+    if prefix:
+        found = {name.removeprefix(prefix): value for name, value in state.items()
+                 if isinstance(name, str) and name.startswith(prefix)}
+        if not found:
+            begins = list(dict.fromkeys(repr(str(name).partition(".")[0] + ".") for name in state))
+            raise ValueError(f"load_state_dict of {owner}: no name begins with the prefix {prefix!r}; the names begin with "
+                             f"{', '.join(begins[:_SHOWN]) or 'nothing: there are none'}")
+        return found
+    wrapper = next((one for one in _WRAPPERS if state and all(str(name).startswith(one) for name in state)
+                    and not any(name.startswith(one) for name in own)), None)
+    if wrapper is None:
+        return state
+    return without_prefix(owner, own, {name.removeprefix(wrapper): value for name, value in state.items()}, "")
 
 
 def without_absent_counts(own: dict[str, Any], state: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -61,11 +82,10 @@ def _of_a_prefix(own: Mapping[str, Any], state: Mapping[str, Any]) -> str:
         prefix = name.removesuffix(first)
         if name.endswith(first) and prefix.endswith(".") and all(prefix + other in state for other in ours):
             if all(other.startswith(prefix) for other in theirs):
-                return (f"every name begins with {prefix!r}, which this network's do not: remove it with "
-                        f"{{name.removeprefix({prefix!r}): array for name, array in state.items()}}")
-            return (f"this network's entries are those whose names begin with {prefix!r}: select them with "
-                    f"{{name.removeprefix({prefix!r}): array for name, array in state.items() if "
-                    f"name.startswith({prefix!r})}}")
+                return (f"every name begins with {prefix!r}, which this network's do not: load_state_dict(state, "
+                        f"prefix={prefix!r}) removes it")
+            return (f"this network's entries are those whose names begin with {prefix!r}: load_state_dict(state, "
+                    f"prefix={prefix!r}) selects them")
     prefix = first.removesuffix(theirs[0])
     if first.endswith(theirs[0]) and prefix.endswith(".") and set(ours) == {prefix + name for name in theirs}:
         return (f"every name of this network begins with {prefix!r}, which the state's do not: add it with "

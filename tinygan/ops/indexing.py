@@ -166,4 +166,4 @@ def gather(x: X, axis: int, index: Any) -> X:
         raise IndexError(f"gather: index {wrong} (input {shape}, axis {axis})")
     if not shape:
         return reshape(gather(reshape(x, 1), 0, index.reshape(1)), ())
-    return _gather(x, index=index.astype(np.int64), axis=axis, shape=shape)
+    return _gather(x, index=index.astype(np.int64, copy=False), axis=axis, shape=shape)

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 FORMATS = (".png", ".pdf", ".svg")
+"""The endings of the files that figures are written to."""
 
 
 def write_figure(path: str | os.PathLike[str], figure: Figure, title: str, *, dpi: int = 200) -> None:

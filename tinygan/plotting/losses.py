@@ -14,7 +14,7 @@ import numpy.typing as npt
 from .figures import write_figure
 
 _MEASURES = ("#2ca02c", "#9467bd", "#ff7f0e", "#17becf")
-_PLAYERS = (("discriminator", "#1f77b4"), ("generator", "#d62728"))
+PLAYERS = (("discriminator", "#1f77b4"), ("generator", "#d62728"))
 
 
 def save_losses(path: str | os.PathLike[str], d_loss: npt.ArrayLike, g_loss: npt.ArrayLike, *, steps_per_epoch: int,
@@ -35,7 +35,7 @@ def save_losses(path: str | os.PathLike[str], d_loss: npt.ArrayLike, g_loss: npt
     figure = Figure(figsize=(5.5 * panels, 4.2))
     figure.subplots_adjust(left=0.11 / panels, right=0.985, bottom=0.12, top=0.84, wspace=0.14)  # (an engine draws twice)
     first, every, *rest = figure.subplots(1, panels)
-    for loss, (player, colour) in zip(losses, _PLAYERS, strict=True):
+    for loss, (player, colour) in zip(losses, PLAYERS, strict=True):
         _draw_steps(first, loss[:steps_per_epoch], player, colour)
         _draw_epochs(every, loss, steps_per_epoch, player, colour)
     first.set(title="first epoch, every step", xlabel="step", ylabel="loss")

@@ -2,7 +2,7 @@
 networks again."""
 from __future__ import annotations
 
-__all__ = ["Origin", "given_arguments", "open_in_python", "origin", "resume", "sample", "start_again", "started"]
+__all__ = ["Origin", "given_arguments", "open_in_python", "origin", "repeat", "resume", "sample", "start_again", "started"]
 
 import builtins
 import os
@@ -85,6 +85,20 @@ def resume(settings: Settings, epochs: int | None = None) -> str:
     more = f", epochs={epochs}" if epochs else ""
     return (f"tinygan.training.train(gan, data, dataclasses.replace(settings, resume=True{more}))  "
             "# gan, data and settings as before")
+
+
+def repeat(settings: Settings, file: Path) -> str:
+    """How to start a run with the settings in `file` again, in a new folder."""
+    how = origin()
+    flags = f"--config {shlex.quote(str(file))} --run-dir ANOTHER"
+    if how.kind == "command":
+        return f"tinygan train {settings.variant} {flags}"
+    if how.kind == "script":
+        return f"{_script()} {flags}"
+    if how.kind == "main":
+        return (f'tinygan.training.main({how.body}, "{settings.variant}", ["--config", {_quoted(str(file))}, "--run-dir", '
+                '"ANOTHER"])')
+    return f'settings = {type(settings).__name__}.from_toml({_quoted(str(file))}, run_dir="ANOTHER")'
 
 
 def start_again(run_dir: str, variant: str, own: bool) -> str:

@@ -24,3 +24,7 @@ class Interrupted(KeyboardInterrupt):
     def __init__(self, number: int) -> None:
         super().__init__(f"interrupted by {signal.Signals(number).name}")
         self.exit_status = 128 + number
+
+    def _render_traceback_(self) -> list[str]:
+        """What IPython and Jupyter show in place of a traceback. (The run has said how to continue it.)"""
+        return [f"The training was {self}. Its run is saved."]

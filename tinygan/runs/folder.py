@@ -10,14 +10,14 @@ from contextlib import ExitStack, suppress
 from dataclasses import fields
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from tinygan.saving import CheckpointError, load, remove_strays, save, write_atomically
 
-from . import machine
+from . import advice, config_file, machine
 from .errors import RunError
 from .history import History
 from .lock import NAME as LOCK_NAME
@@ -27,12 +27,12 @@ from .trainable import TrainableGAN
 from .variants import is_younger, on_resume
 
 CHECKPOINT = "checkpoint.safetensors"
-_FLUSH_SECONDS = 1.0
 _MAY_CHANGE = {"data_dir", "name", "bad_files", "classes"}  # of what is noted about the data
 
 
 class RunFolder:
-    """A context manager that holds the folder's lock. It writes all files of a run.
+    """A context manager that holds the folder's lock. It knows the files of a run, and writes its settings and
+    checkpoint; the loggers write the others (see `writers`).
 
     Entering it creates the folder or, with `settings.resume`, continues the run in it. Raises RunError if that is not
     possible. If a run has several processes, only one of them may have a `RunFolder`. networks: the networks in words, if
@@ -47,6 +47,7 @@ class RunFolder:
         self.losses = self.path / "losses.png"
         self.quality = self.path / "quality.json"
         self.animation = self.path / "samples.gif"
+        self.repeat = self.path / config_file.NAME
         self.recording = self.path / "recording"
         self.notes: list[str] = []
         self._settings = settings
@@ -55,8 +56,6 @@ class RunFolder:
         self._read: tuple[dict[str, Any], dict[str, Any]] | None = None
         self._fresh = False
         self._closing = ExitStack()
-        self._csv: IO[str] | None = None
-        self._flushed = float("-inf")
 
     def __enter__(self) -> RunFolder:
         refuse_occupied(self._settings)
@@ -74,15 +73,19 @@ class RunFolder:
             if stored is not None:
                 self._agree_with(stored)
             write_atomically(self.path / CONFIG, (json.dumps(self._config, indent=2) + "\n").encode())
+            self._write_repeat()
             self._closing = opening.pop_all()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        if self._csv is not None:
-            with suppress(OSError):  # a full disk has been reported already, and the history has every row
-                self._csv.close()
-            self._csv = None
         self._closing.close()
+
+    def _write_repeat(self) -> None:
+        """Write `run.toml`, unless it is there already."""
+        content = config_file.written(self._settings, self._config["data"]["data_dir"],
+                                      advice.repeat(self._settings, self.repeat)).encode()
+        if not self.repeat.is_file() or self.repeat.read_bytes() != content:
+            write_atomically(self.repeat, content)
 
     def sample_path(self, epoch: int) -> Path:
         """The file of the grid of samples after `epoch` (from 1)."""
@@ -92,10 +95,7 @@ class RunFolder:
         """Delete the files of a new run that failed before its first step. Its user can then correct the reason and start it
         again in the same folder."""
         if self._fresh and not self.checkpoint.exists():
-            if self._csv is not None:
-                self._csv.close()
-                self._csv = None
-            for path in (self.metrics, self.path / CONFIG, *self.recording.glob("step_*.safetensors")):
+            for path in (self.metrics, self.repeat, self.path / CONFIG, *self.recording.glob("step_*.safetensors")):
                 path.unlink(missing_ok=True)
 
     def _agree_with(self, stored: dict[str, Any]) -> None:
@@ -163,27 +163,6 @@ class RunFolder:
             after = f"epoch {epochs}" + (f" and {steps} steps" if steps else "")
             return f"the last good checkpoint is {self.checkpoint}, after {after}"
         return f"{self.checkpoint} cannot be read"
-
-    def start_metrics(self, history: History) -> None:
-        """Write `metrics.csv` from the history, and keep it open for more rows. Rows after the checkpoint are dropped."""
-        write_atomically(self.metrics, history.csv().encode())
-        self._csv = open(self.metrics, "a", encoding="utf-8", newline="")  # noqa: SIM115 (closed in __exit__)
-
-    def append_metrics(self, line: str, seconds: float) -> None:
-        """Add a row. About once a second, the rows are passed on to the operating system."""
-        assert self._csv is not None
-        self._csv.write(line + "\n")
-        if seconds - self._flushed >= _FLUSH_SECONDS:
-            self.flush_metrics()
-            self._flushed = seconds
-
-    def flush_metrics(self) -> None:
-        """Pass all rows on to the operating system."""
-        if self._csv is not None:
-            try:
-                self._csv.flush()
-            except OSError as error:
-                raise OSError(error.errno, f"cannot write {self.metrics}: {error.strerror}; {self.last_good()}") from error
 
 
 def refuse_occupied(settings: Settings) -> None:

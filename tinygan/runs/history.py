@@ -52,13 +52,16 @@ class History:
         """Seconds of training so far, including those before the run was resumed."""
         return self._seconds[-1] if self._seconds else 0.0
 
-    def append(self, row: Row) -> str:
-        """Add a step; returns its line in the CSV."""
+    def append(self, row: Row) -> None:
+        """Add a step."""
         values = row.d_loss, row.g_loss, row.d_real, row.d_fake, *row.measures
         for column, value in zip(self._columns.values(), values, strict=True):
             column.append(value)
         self._seconds.append(round(row.seconds, 3))
-        return self._line(len(self) - 1)
+
+    def last(self) -> dict[str, float]:
+        """The last step, by the names of the columns, without the seconds."""
+        return {name: column[-1] for name, column in self._columns.items()}
 
     def __getitem__(self, name: str) -> npt.NDArray[np.float32]:
         """A copy of one column, (steps,)."""
@@ -72,11 +75,13 @@ class History:
     def csv(self) -> str:
         """The content of `metrics.csv`."""
         header = ",".join(("epoch", "step", *self._columns, "seconds"))
-        return "\n".join([header, *(self._line(i) for i in range(len(self)))]) + "\n"
+        return "\n".join([header, *(self.line(step) for step in range(1, len(self) + 1))]) + "\n"
 
-    def _line(self, i: int) -> str:
+    def line(self, step: int) -> str:
+        """The line of a step (from 1) in the CSV."""
+        i = step - 1
         values = ",".join(f"{column[i]:.9g}" for column in self._columns.values())  # nine digits identify a float32
-        return f"{i // self.steps_per_epoch + 1},{i + 1},{values},{self._seconds[i]:.3f}"
+        return f"{i // self.steps_per_epoch + 1},{step},{values},{self._seconds[i]:.3f}"
 
     def state(self) -> dict[str, npt.NDArray[Any]]:
         """The columns as arrays for a checkpoint."""

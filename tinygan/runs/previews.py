@@ -1,7 +1,7 @@
 """What a run's samples are made from, and the pictures of them."""
 from __future__ import annotations
 
-__all__ = ["draw_codes", "drawn", "inputs", "picture", "translates"]
+__all__ = ["draw_codes", "drawn", "inputs", "layout", "picture", "translates"]
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -41,13 +41,19 @@ def picture(gan: TrainableGAN, z: Any, averaged: bool = True) -> tuple[npt.NDArr
     A GAN that takes labels shows a row for each class. A GAN that translates shows six images of each pair: a, G_AB(a),
     G_BA(G_AB(a)), b, G_BA(b), G_AB(G_BA(b)).
     """
-    if takes_labels(gan):
-        return sampler(gan, averaged)(z=z), *columns_of(gan, z)
+    columns, note = layout(gan, z)
     if not translates(gan):
-        return sampler(gan, averaged)(z=z), None, ""
+        return sampler(gan, averaged)(z=z), columns, note
     cycles: list[npt.NDArray[Any]] = gan.cycles(z, averaged=averaged)  # type: ignore[attr-defined]
     shown = np.stack([np.repeat(images, 3, 1) if images.shape[1] == 1 else images[:, :3] for images in cycles], axis=1)
-    return shown.reshape(-1, *shown.shape[2:]), 6 * _PAIRS_IN_A_ROW, f"; {CYCLES}"
+    return shown.reshape(-1, *shown.shape[2:]), columns, note
+
+
+def layout(gan: TrainableGAN, z: Any) -> tuple[int | None, str]:
+    """How many images of z are in a row of the grid (None: as many as make it square), and a note for its title."""
+    if takes_labels(gan):
+        return columns_of(gan, z)
+    return (6 * _PAIRS_IN_A_ROW, f"; {CYCLES}") if translates(gan) else (None, "")
 
 
 def drawn(player: Any, pairs: Any) -> tuple[Any, Any, tuple[str, str]]:

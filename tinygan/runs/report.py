@@ -3,8 +3,8 @@ from __future__ import annotations
 
 __all__ = ["Progress", "gives_probabilities", "mean_distance", "summary", "warnings"]
 
-import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +12,11 @@ import numpy as np
 import numpy.typing as npt
 
 from tinygan.gans import COSTS
+from tinygan.progress import is_shown, new_bar
 
 from . import advice
-from .history import QUANTITIES, History, Row
+from .history import QUANTITIES, History
+from .loggers import Images, LoggedRun, Logger
 from .settings import Settings
 from .trainable import TrainableGAN
 
@@ -23,40 +25,49 @@ _COLLAPSED = 0.3
 _LEARNT = 1000  # before this step, similar samples mean nothing (see `warnings`)
 
 
-class Progress:
-    """Shows the progress of a run: on a terminal a bar for each epoch, and everywhere a line at its end. probabilities: see
-    `gives_probabilities`."""
+class Progress(Logger):
+    """Shows the progress of a run: a bar for each epoch if somebody sees it, and a line at the end of each. probabilities:
+    see `gives_probabilities`."""
 
-    def __init__(self, settings: Settings, images_per_step: int, probabilities: bool = True) -> None:
+    def __init__(self, images_per_step: int, probabilities: bool = True) -> None:
         self._probabilities = probabilities
-        self._epochs = settings.epochs
         self._images_per_step = images_per_step
-        self._barred = not settings.quiet and sys.stderr.isatty()
         self._bar: Any = None
         self._started = self._shown = 0.0
         self._steps = 0
         self._seconds_per_step: list[float] = []
 
-    def start_epoch(self, epoch: int, done: int, steps: int) -> None:
-        """Begin epoch `epoch` (from 1). `done` of its `steps` steps have been made already."""
+    def start(self, run: LoggedRun) -> None:
+        """Note the run."""
+        self._run = run
+
+    def start_epoch(self) -> None:
+        """Begin an epoch, or the rest of one."""
         self._started, self._steps = time.perf_counter(), 0
-        if self._barred:
-            from tqdm import tqdm
+        if not self._run.settings.quiet and is_shown():
+            history = self._run.history
+            epoch, done = divmod(len(history), history.steps_per_epoch)
+            self._show_bar(f"epoch {epoch + 1}/{self._run.settings.epochs}", done, history.steps_per_epoch)
 
-            size = self._images_per_step
-            self._bar = tqdm(total=steps * size, initial=done * size, desc=f"epoch {epoch}/{self._epochs}", unit="img",
-                             unit_scale=True, leave=False, dynamic_ncols=True)
+    def _show_bar(self, label: str, done: int, steps: int, leave: bool = False) -> None:
+        size = self._images_per_step
+        self._bar = new_bar(total=steps * size, initial=done * size, desc=label, unit="img", unit_scale=True, leave=leave,
+                            dynamic_ncols=True)
 
-    def step(self, row: Row) -> None:
-        """Show a step that has been made."""
+    def log(self, step: int, losses: Mapping[str, float], images: Images | None) -> None:
+        """Move the bar on."""
         self._steps += 1
         if self._bar is not None:
             now = time.perf_counter()
             if now - self._shown > 0.1:
                 self._shown = now
-                values = {name: getattr(row, name) for name in QUANTITIES}
+                values = {name: losses[name] for name in QUANTITIES}
                 self._bar.set_postfix_str(_losses(values, self._probabilities), refresh=False)
             self._bar.update(self._images_per_step)
+
+    def _end_bar(self) -> None:
+        """An epoch is over, and so is its bar."""
+        self.stop()
 
     def stop(self) -> None:
         """Remove the bar."""
@@ -64,16 +75,28 @@ class Progress:
             self._bar.close()
             self._bar = None
 
-    def end_epoch(self, epoch: int, history: History) -> None:
-        """Print the epoch's means, its speed, and how long the rest will take."""
-        self.stop()
+    def saved(self, step: int) -> None:
+        """At the end of an epoch, say its means, its speed, and how long the rest will take."""
+        history, epochs = self._run.history, self._run.settings.epochs
+        epoch, more = divmod(step, history.steps_per_epoch)
+        if more:
+            return
+        self._end_bar()
         seconds = time.perf_counter() - self._started
         self._seconds_per_step.append(seconds / max(1, self._steps))
-        remaining = (self._epochs - epoch) * history.steps_per_epoch * float(np.mean(self._seconds_per_step[-5:]))
-        eta = f", {_duration(remaining)} to go" if epoch < self._epochs else ""
+        remaining = (epochs - epoch) * history.steps_per_epoch * float(np.mean(self._seconds_per_step[-5:]))
+        eta = f", {_duration(remaining)} to go" if epoch < epochs else ""
         speed = self._steps * self._images_per_step / max(seconds, 1e-9)
         losses = _losses(history.mean(epoch), self._probabilities)
-        print(f"epoch {epoch}/{self._epochs}  {losses}  {speed:,.0f} images/s{eta}", flush=True)
+        self._say(f"epoch {epoch}/{epochs}  {losses}  {speed:,.0f} images/s{eta}")
+
+    def _say(self, line: str) -> None:
+        """Show the line of an epoch."""
+        print(line, flush=True)
+
+    def close(self) -> None:
+        """Remove the bar."""
+        self.stop()
 
 
 def _losses(values: dict[str, float], probabilities: bool) -> str:

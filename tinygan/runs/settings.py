@@ -1,5 +1,5 @@
 """The settings of a run: one dataclass. Each field states which values it may have, its help text, and whether it may change
-when a run is resumed. The flags of the command line are made from the fields."""
+when a run is resumed. The flags of the command line, and the keys of a file (`config_file`), are made from the fields."""
 from __future__ import annotations
 
 __all__ = ["Kind", "Resume", "Settings", "add_flags", "complete", "first_names", "option", "read_config", "with_default"]
@@ -19,11 +19,14 @@ from tinygan.data import Dataset
 from tinygan.devices import NAME, PRECISIONS
 from tinygan.tables import lookup
 
+from . import config_file
 from .errors import RunError
 
 S = TypeVar("S", bound="Settings")
 
 CONFIG = "config.json"
+WRITERS = ("tensorboard",)
+"""What `--log` can name (see `writers`)."""
 
 
 class Resume(Enum):
@@ -128,6 +131,8 @@ class Settings:
                                   resume=Resume.FREE)
     record: bool = option(False, "record what `tinygan explain` shows of the training, in RUN/recording", bool,
                           resume=Resume.FREE)
+    log: str | None = option(None, "log elsewhere too: tensorboard writes RUN/tensorboard (needs tensorboardX)", str,
+                             WRITERS, resume=Resume.FREE)
     resume: bool = option(False, "continue the run in --run-dir", bool, resume=Resume.UNRECORDED)
     limit_train: int | None = option(None, "use only the first N images", count)
     quiet: bool = option(False, "no progress bar, only a line per epoch", bool, resume=Resume.UNRECORDED)
@@ -146,6 +151,12 @@ class Settings:
             choices = item.metadata["choices"]
             if choices and value not in choices:
                 raise ValueError(f"{type(self).__name__}: {item.name}: expected one of {', '.join(choices)}, got {value!r}")
+
+    @classmethod
+    def from_toml(cls, file: str | os.PathLike[str], **changes: Any) -> Self:
+        """The settings in a file, such as the `run.toml` of a run. changes: settings that have precedence over the file,
+        such as another `run_dir`."""
+        return cls(**{**config_file.read(file, cls), **changes})
 
     def reading(self) -> dict[str, Any]:
         """How the images of a folder are read: the arguments of `tinygan.data.load` other than `data_dir`."""
@@ -183,11 +194,16 @@ def add_flags(parser: argparse.ArgumentParser, settings: type[Settings]) -> None
         if kind is not bool and item.default is not None and item.default != "":
             text += f" (default: {item.default})"
         if kind is bool:
-            flag, action = (f"--no-{flag[2:]}", "store_false") if item.default else (flag, "store_true")
-            parser.add_argument(flag, dest=item.name, action=action, default=argparse.SUPPRESS, help=text)
+            # Only a file can say what is the default anyway. The flag that says so overrides it, and is not in the help.
+            for name, action, value in ((flag, "store_true", True), (f"--no-{flag[2:]}", "store_false", False)):
+                parser.add_argument(name, dest=item.name, action=action, default=argparse.SUPPRESS,
+                                    help=argparse.SUPPRESS if value == item.default else text)
         else:
             parser.add_argument(flag, type=kind, choices=choices, default=argparse.SUPPRESS, help=text,
                                 metavar=kind.metavar if isinstance(kind, Kind) else None)
+    parser.add_argument("--config", type=path, metavar="FILE", default=argparse.SUPPRESS,
+                        help="take settings from a TOML file, such as the run.toml of a run. Flags have precedence; what is "
+                             "true in the file is turned off by --no-NAME, and on by --NAME")
     if settings.presets:
         told = "; ".join(f"{name}: " + " ".join(f"--{flag.replace('_', '-')} {value}" for flag, value in flags.items())
                          for name, flags in settings.presets.items())
@@ -196,12 +212,15 @@ def add_flags(parser: argparse.ArgumentParser, settings: type[Settings]) -> None
 
 
 def complete(settings: type[S], given: dict[str, Any]) -> S:
-    """Settings from the given flags. A resumed run takes the other settings from its folder.
+    """Settings from the given flags. Those that are not given come from the file that `--config` names, and then, if the run
+    is resumed, from its folder.
 
     So `--resume --run-dir RUN` is enough to continue a run, and a flag that contradicts the run is noticed.
     """
     preset = lookup(settings.presets, settings.__name__, "preset", given["preset"]) if "preset" in given else {}
-    given = {**preset, **{name: value for name, value in given.items() if name in {item.name for item in fields(settings)}}}
+    filed = config_file.read(given["config"], settings) if "config" in given else {}
+    given = {**filed, **preset, **{name: value for name, value in given.items()
+                                   if name in {item.name for item in fields(settings)}}}
     if given.get("data_dir") is not None:
         given["data_dir"] = str(Path(given["data_dir"]).expanduser().absolute())
     chosen = settings(**given)
@@ -209,7 +228,10 @@ def complete(settings: type[S], given: dict[str, Any]) -> S:
         stored = read_config(Path(chosen.run_dir))
         if stored is not None:
             kept = {**stored["settings"], "data_dir": stored["data"]["data_dir"]}
-            return settings(**{**{name: value for name, value in kept.items() if hasattr(chosen, name)}, **given})
+            kept = {name: value for name, value in kept.items() if hasattr(chosen, name)}
+            # An equal number is left as it was: the checkpoint's digest tells 10 from 10.0.
+            return settings(**{**kept, **{name: value for name, value in given.items()
+                                          if name not in kept or kept[name] != value}})
     return chosen
 
 

@@ -1,7 +1,7 @@
 """How active the units of both networks are: idle ones, saturated ones, and the spread of what each activation makes."""
 from __future__ import annotations
 
-__all__ = ["SATURATED", "Activity", "activities"]
+__all__ = ["SATURATED", "Activity", "activities", "can_be"]
 
 from typing import Any
 
@@ -52,6 +52,11 @@ class Activity(Watcher):
         """dead, saturated and std, each float32 (activations,)."""
         columns = np.array(self._found, np.float32).reshape(-1, 3).T
         return dict(zip(("dead", "saturated", "std"), columns, strict=True))
+
+
+def can_be(name: str) -> dict[str, bool]:
+    """Whether units of that activation can be dead, and its outputs saturated."""
+    return {"dead": name in _CAN_BE_IDLE, "saturated": name in _BOUNDED}
 
 
 def measured(name: str, out: npt.NDArray[Any]) -> tuple[float, float, float]:

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tinygan import nn
+from tinygan.backends import backend_of
 from tinygan.context import no_grad
 from tinygan.gans.batches import couples_examples
 from tinygan.gans.costs import COSTS
@@ -57,11 +58,17 @@ def message(gan: Any, shown: Players, key: Key) -> Message:
         logits = shown.judge(blurred(images))
         gradient = grad(gan.g_loss(logits, *compared), images, retain_graph=True)
         if game(gan).log_odds:
+            own = None
+            if not couples_examples(shown.discriminator):
+                # An image's gradient is its slope times the gradient of its own logit: one pass back for all costs.
+                ones = backend_of(logits.array).xp.ones_like(logits.array)
+                own = lengths(host(grad(logits, images, ones, retain_graph=True)))
             for name in SIDE_BY_SIDE:
                 free = wrap(as_array(logits), Leaf())
                 slope = grad(COSTS[name].g_loss(free, None), free)
                 slopes.append(host(slope).reshape(-1))
-                norms.append(lengths(host(grad(logits, images, slope, retain_graph=True))))
+                norms.append(lengths(host(grad(logits, images, slope, retain_graph=True))) if own is None
+                             else np.abs(slopes[-1], dtype=np.float64) * own)
     return Message(host(images), host(logits).reshape(-1), host(gradient), np.array(slopes) if slopes else None,
                    np.array(norms) if norms else None)
 

@@ -20,8 +20,12 @@ from tinygan import __version__
 from tinygan.gans.costs import COSTS
 from tinygan.saving import write_atomically
 
+from .recordings import Recording, is_recording
 from .records import Absent, Run
 from .sections import ahead, coupling, flow, signal, tape
+
+_POINTS = ((r"\b(a|A)n image\b", r"\1 point"), (r"\bimage(s?)\b", r"point\1"), (r"\bImage(s?)\b", r"Point\1"))
+"""In the plane, what a page calls image is a point."""
 
 _RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
@@ -49,12 +53,13 @@ SCRIPTS = ("core", "pictures", "plane", "signal", "costs", "flow", "graph", "tap
 
 def explain(run: str | os.PathLike[str], out: str | os.PathLike[str] | None = None, gan: Any = None,
             data_dir: str | None = None) -> Path:
-    """Write the page that explains the run in that folder. Returns its path.
+    """Write the page that explains the run in that folder, or a `Recorder`'s folder. Returns its path.
 
-    out: the page (default: `explain.html` in the run's folder). gan: as for `training.open_run`. data_dir: where the run's
-    data are (default: where they were). Raises RunError if the run cannot be opened. Nothing of the run changes.
+    out: the page (default: `explain.html` in the folder). gan: as for `training.open_run`; for a `Recorder`'s folder, the
+    GAN as it is after the training. data_dir: where the run's data are (default: where they were). Raises RunError if
+    the run cannot be opened. Nothing of the run changes.
     """
-    opened = Run(run, gan, data_dir)
+    opened = Recording(run, gan) if is_recording(run) else Run(run, gan, data_dir)
     target = opened.path / "explain.html" if out is None else Path(out).expanduser()
     sections: dict[str, Any] = {}
     for section in SECTIONS:
@@ -83,7 +88,7 @@ def render(about: dict[str, Any], sections: dict[str, Any]) -> str:
     return _filled(_web("page.html"), {
         "title": html.escape(title), "facts": html.escape(_facts(about)), "foot": html.escape(_foot(about)),
         "style": "\n".join(_web(f"{name}.css") for name in ("style", "figures")),
-        "contents": "\n".join(_entry(letter, section, sections[section.name])
+        "contents": "\n".join(_entry(letter, section, sections[section.name], about)
                               for letter, section in zip("abcdefgh", shown, strict=False)),
         "sections": "\n".join(_section(letter, section, sections[section.name], about)
                               for letter, section in zip("abcdefgh", shown, strict=False)),
@@ -97,30 +102,35 @@ def _facts(about: dict[str, Any]) -> str:
     shape = " x ".join(map(str, about["image_shape"][1:]))
     batches = "" if about["batch_size"] is None else f" · batches of {about['batch_size']}"
     records = f"{about['records']} records" if about["records"] else "not recorded: its last state only"
-    return (f"{about['data']}, {about['images']:,} images of {shape} · {about['steps']:,} steps{epochs} · "
+    data = about["data"] if about["images"] is None else f"{about['data']}, {about['images']:,} images of {shape}"
+    return (f"{data} · {about['steps']:,} steps{epochs} · "
             f"{about['cost']} cost{batches} · {records}")
 
 
 def _foot(about: dict[str, Any]) -> str:
-    return (f"Made by tinygan explain {about['run']} (tinygan {about['version']}). Every number was computed by the engine "
+    return (f"Made by tinygan {about['version']} from {about['run']}. Every number was computed by the engine "
             "on this run's networks; nothing is illustrative. The page is one file and loads nothing.")
 
 
-def _entry(letter: str, section: Section, found: dict[str, Any]) -> str:
+def _entry(letter: str, section: Section, found: dict[str, Any], about: dict[str, Any]) -> str:
     missing = ' class="missing"' if "absent" in found else ""
     note = " (not in this run)" if "absent" in found else ""
-    return (f'<li><a href="#{section.name}"{missing}><b>{letter}</b><span>{html.escape(section.heading)}{note}</span></a>'
-            "</li>")
+    heading = html.escape(_wording(about)(section.heading))
+    return f'<li><a href="#{section.name}"{missing}><b>{letter}</b> <span>{heading}{note}</span></a></li>'
 
 
 def _section(letter: str, section: Section, found: dict[str, Any], about: dict[str, Any]) -> str:
-    heading = f'<p class="letter">{letter}</p>\n<h2 id="{section.name}-heading">{html.escape(section.heading)}</h2>'
+    words = _wording(about)
+    heading = (f'<p class="letter">{letter}</p>\n<h2 id="{section.name}-heading">{html.escape(words(section.heading))}'
+               "</h2>")
     if "absent" in found:
         return (f'<section id="{section.name}" class="absent" aria-labelledby="{section.name}-heading">\n{heading}\n'
-                f"<p>{html.escape(found['absent'])}</p>\n</section>")
-    cost = COSTS.get(about["cost"])
-    body = _filled(_web(f"{section.name}.html"), {
-        "text": html.escape(_set(found["text"])), "alt": html.escape(_set(found["alt"])), "cost": html.escape(about["cost"]),
+                f"<p>{html.escape(words(found['absent']))}</p>\n</section>")
+    cost, alike = COSTS.get(about["cost"]), found.get("alike")
+    body = _filled(words(_web(f"{section.name}.html")), {
+        "text": html.escape(_set(words(found["text"]))), "alt": html.escape(_set(words(found["alt"]))),
+        "alike": f'<p class="finding">{html.escape(_set(words(alike)))}</p>' if alike else "",
+        "cost": html.escape(about["cost"]),
         "g_formula": html.escape(cost.g_formula if cost else ""), "d_formula": html.escape(cost.d_formula if cost else "")})
     return (f'<section id="{section.name}" aria-labelledby="{section.name}-heading">\n{heading}\n{_with_code(body)}\n'
             "</section>")
@@ -133,6 +143,17 @@ def _set(text: str) -> str:
 
     text = re.sub(r"(\d)e([+-]\d+)", raised, text)
     return re.sub(r"(?<!\S)-(?=\d)", "\N{MINUS SIGN}", text).replace(" %", "\N{NO-BREAK SPACE}%")
+
+
+def _wording(about: dict[str, Any]) -> Callable[[str], str]:
+    """What is done to every text about images: nothing, or it becomes one about points, if the data are in the plane."""
+    return _points if len(about["image_shape"]) == 1 else str
+
+
+def _points(text: str) -> str:
+    for pattern, word in _POINTS:
+        text = re.sub(pattern, word, text)
+    return text
 
 
 def _filled(template: str, values: dict[str, str]) -> str:

@@ -60,7 +60,7 @@ def players(gan: Any, z: Any, real: Any = None) -> Players:
 
 def on_device(gan: Any, array: Any) -> Any:
     """An array in the precision of the GAN's weights, on their device."""
-    weight = next(iter(gan.generator.parameters()))
+    _, weight = next(gan.generator.named_parameters())
     array = moved(array, backend_of(weight.array))
     return array if array.dtype == weight.dtype else array.astype(weight.dtype)
 

@@ -3,6 +3,7 @@
     step = tg.training.Recorder("recording", gan)
     for batch in batches:
         stats = step(batch)
+    tg.teaching.explain("recording", gan=gan)  # a page that shows it
 
 A recorded step is computed as every other one; only its optimisers note what they do. After it, the fixed inputs are shown
 to both networks. So a run makes the same weights with and without a recording, to the last bit.
@@ -34,14 +35,21 @@ from .updates import PLAYERS, Updates, observed
 
 Array = npt.NDArray[Any]
 
-EVERY = 2000  # steps, in a training without epochs: such steps often take less than a millisecond
+EVERY = 2048
+"""Steps between two records in a training without epochs. Its steps often take a third of a millisecond and a record six,
+so it records the powers of four: of 4,000 such steps, 8 records take 4% of the time, and with all powers of two 7%."""
+KEEP = 512  # examples of the first batch
+_FIXED = ("z", "real", "limits", "data", "labels")  # in the first record only
 FEWEST = 100  # steps between two records of the ends of epochs: a record takes the time of about three steps
 _MARGIN = 0.25  # around the data in the plane, as a share of their extent
 
 
-def is_due(step: int, every: int) -> bool:
-    """Whether the state after so many steps is recorded: after 0, 1, 2, 4, 8, ... steps and after every `every` steps."""
-    return step & (step - 1) == 0 or step % every == 0
+def is_due(step: int, every: int, fewer: bool = False) -> bool:
+    """Whether the state after so many steps is recorded: after 0, 1, 2, 4, 8, ... steps and after every `every` steps.
+    fewer: after 0, 1, 4, 16, ... instead. The number of the step alone decides, so that a resumed training records the
+    same."""
+    early = step & (step - 1) == 0 and not (fewer and step.bit_length() % 2 == 0)
+    return step == 0 or early or step % every == 0
 
 
 class Recorder:
@@ -51,15 +59,16 @@ class Recorder:
     If there are records of later steps, they are deleted: so a training that goes on from a checkpoint records the same
     again. gan: a VanillaGAN or a GAN made from it, such as those of `tinygan.gans`. step: what makes a step that is not
     recorded, such as `tg.capture(gan.step)`; by default `gan.step`. every: how many steps are between two records, beside
-    those after 1, 2, 4, 8, ... steps. z: fixed inputs of the generator, 16 by default, or 8 for images of more than 32 x 32
-    pixels; a DiscoGAN needs pairs of images. real: as many real images, which a cost that pairs images needs. more: inputs
-    on which the active units are counted. done: how many steps the GAN has made, by default `gan.steps`. steps_per_epoch:
-    for the epochs in the records. key: of the fixed inputs.
+    those after 1, 4, 16, ... steps, or after 1, 2, 4, 8, ... in a training with epochs. z: fixed inputs of the generator, 16
+    by default, or 8 for images of more than 32 x 32 pixels; a DiscoGAN needs pairs of images. real: as many real images,
+    which a cost that pairs images needs. more: inputs on which the active units are counted. keep: how many examples of the
+    first batch are kept, for the sections of the page that compute with data (0: none). done: how many steps the GAN has
+    made, by default `gan.steps`. steps_per_epoch: for the epochs in the records. key: of the fixed inputs.
     """
 
     def __init__(self, folder: str | os.PathLike[str], gan: Any, *, step: Callable[..., Any] | None = None,
-                 every: int = EVERY, z: Any = None, real: Any = None, more: Any = None, done: int | None = None,
-                 steps_per_epoch: int | None = None, key: Key | None = None) -> None:
+                 every: int = EVERY, z: Any = None, real: Any = None, more: Any = None, keep: int = KEEP,
+                 done: int | None = None, steps_per_epoch: int | None = None, key: Key | None = None) -> None:
         _check(gan, every)
         self.folder = Path(folder)
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -69,13 +78,13 @@ class Recorder:
         self._key = as_key("Recorder", key, Key(0)).fold("recording")
         discard_after(self.folder, self._done)
         self._fixed = self._inputs(z, real)
-        self._more = more
+        self._more, self._keep, self._batch_size = more, keep, 0
 
     def _inputs(self, z: Any, real: Any) -> dict[str, Array]:
         """The fixed inputs: those of the first record, if there is one, so that all records show the same."""
         earlier = read_records(self.folder)
         if earlier:
-            return {name: earlier[0][name] for name in ("z", "real", "limits") if name in earlier[0]}
+            return {name: earlier[0][name] for name in _FIXED if name in earlier[0]}
         if z is None:
             z = inputs_for(self._gan, SHOWN, self._key.fold("z"))
             if np.prod(self._gan.sample(z=z[:2]).shape[2:]) > LARGE:
@@ -85,10 +94,10 @@ class Recorder:
 
     def __call__(self, *batch: Any) -> Any:
         """Make a step, and record it if it is time. Takes and returns what `gan.step` does."""
-        self._complete(batch[0])
+        self._complete(*batch)
         if self._done == 0:
             self._write(None)
-        if not is_due(self._done + 1, self._every):
+        if not is_due(self._done + 1, self._every, fewer=self._steps_per_epoch is None):
             stats = self._step(*batch)
             self._done += 1
             return stats
@@ -98,9 +107,16 @@ class Recorder:
         self._write(updates)
         return stats
 
-    def _complete(self, real: Any) -> None:
+    def _complete(self, real: Any, labels: Any = None) -> None:
         """Take from the first batch what the fixed inputs lack."""
+        if self._batch_size:
+            return
         fixed = self._fixed
+        self._batch_size = len(real) // self._gan.d_steps
+        if self._keep and "data" not in fixed:
+            fixed["data"] = np.array(host(as_numbers("Recorder", real))[:self._keep], np.float32)
+            if labels is not None:
+                fixed["labels"] = np.array(labels)[:self._keep]
         if "real" not in fixed and game(self._gan).pairs:
             fixed["real"] = np.array(host(as_numbers("Recorder", real))[:len(fixed["z"])])
         if "limits" not in fixed and len(np.shape(real)) == 2 and np.shape(real)[1] == 2:
@@ -111,7 +127,8 @@ class Recorder:
 
     def _write(self, updates: dict[str, Updates] | None) -> None:
         arrays, about = record(self._gan, self._fixed, self._more, updates, self._key)
-        about |= {"step": self._done, "epoch": self._done / self._steps_per_epoch if self._steps_per_epoch else None}
+        about |= {"step": self._done, "epoch": self._done / self._steps_per_epoch if self._steps_per_epoch else None,
+                  "gan_steps": self._gan.steps, "batch_size": self._batch_size}
         if not any(earlier.step < self._done for earlier in read_records(self.folder)):
             arrays |= self._fixed
         save(record_path(self.folder, self._done), arrays, {"record": json.dumps(about)})
@@ -173,5 +190,5 @@ def recorder_of_run(folder: Path, gan: Any, dataset: Dataset, step: Callable[...
     _check(gan, 1)
     every = steps_per_epoch * -(-FEWEST // steps_per_epoch)
     z, real, more = examples(gan, dataset, key.fold("recording"))
-    return Recorder(folder, gan, step=step, every=every, z=z, real=real, more=more, done=done,
+    return Recorder(folder, gan, step=step, every=every, z=z, real=real, more=more, keep=0, done=done,
                     steps_per_epoch=steps_per_epoch, key=key)

@@ -3,6 +3,7 @@ from __future__ import annotations
 
 __all__ = ["Ahead", "build", "look_ahead", "section"]
 
+from copy import copy
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -11,9 +12,10 @@ import numpy.typing as npt
 from tinygan import nn
 from tinygan.context import no_grad, override
 from tinygan.fusion import as_function
-from tinygan.gans import UnrolledGAN
+from tinygan.gans import UnrolledGAN, VanillaGAN
 from tinygan.graph import Leaf, grad
 from tinygan.random import Key, KeyStream, use_key
+from tinygan.runs.labels import takes_labels
 from tinygan.tensor import as_array, wrap
 
 from ..arrays import numbers, packed
@@ -25,6 +27,11 @@ from ..updates import unchanged
 from .positions import fixed_inputs, short
 
 Array = npt.NDArray[Any]
+
+_ALIKE = 0.05  # lengths that differ by less are called the same
+
+AHEAD = 5
+"""How many updates a GAN that does not look ahead is shown to look ahead."""
 
 
 class Ahead(NamedTuple):
@@ -42,15 +49,25 @@ class Ahead(NamedTuple):
     surface: Array | None
 
 
-def look_ahead(gan: UnrolledGAN, real: Any, z: Any, key: Key, limits: Any = None) -> Ahead:
+def looking(gan: VanillaGAN) -> Any:
+    """The GAN itself if it is unrolled; otherwise the same players, in a GAN that looks `AHEAD` updates ahead."""
+    if isinstance(gan, UnrolledGAN) and gan.unroll_steps:
+        return gan
+    found: Any = copy(gan)
+    found.unroll_steps, found.truncate = AHEAD, None
+    return found
+
+
+def look_ahead(gan: Any, real: Any, z: Any, key: Key, limits: Any = None) -> Ahead:
     """Look ahead as the next step of `gan` would on these real images and latent vectors. Nothing of the GAN changes.
 
+    gan: an UnrolledGAN, or what `looking` returns.
     limits: (x from, x to, y from, y to), for data in the plane. key: for dropout and instance noise."""
     real, z = on_device(gan, real), on_device(gan, z)
     with unchanged(gan), use_key(KeyStream(key)), override(updating=frozenset()), np.errstate(all="ignore"):
         with no_grad():
             fake = as_array(gan.generator(z))
-        ahead = gan.look_ahead(real)
+        ahead = UnrolledGAN.look_ahead(gan, real)
         points, batch = [ahead.optimizer.pack()], ahead.d_batch(fake)
         for step in range(ahead.steps):
             points.append(ahead.advance_array(points[-1], batch, step))
@@ -75,12 +92,13 @@ def look_ahead(gan: UnrolledGAN, real: Any, z: Any, key: Key, limits: Any = None
 
 
 def build(run: Run) -> dict[str, Any] | Absent:
-    """The section's JSON: the present state of an unrolled run."""
+    """The section's JSON: the present state of an unrolled run, or of any run in the plane."""
     gan = run.gan
-    if not isinstance(gan, UnrolledGAN):
+    planar = len(run.config["data"]["image_shape"]) == 1
+    if not isinstance(gan, UnrolledGAN) and not (planar and isinstance(gan, VanillaGAN) and not takes_labels(gan)):
         return Absent("The generator of this run does not look ahead: it plays against the discriminator as it is. A run of "
                       "tinygan train unrolled shows what looking ahead adds.")
-    if not gan.unroll_steps:
+    if not planar and not run.gan.unroll_steps:
         return Absent("This run looks 0 updates ahead (--unroll-steps 0), so there is nothing to add.")
     fixed = fixed_inputs(run)
     if isinstance(fixed, Absent):
@@ -88,17 +106,19 @@ def build(run: Run) -> dict[str, Any] | Absent:
     settings = run.config["settings"]
     key = Key(settings.get("seed", 0)).fold("recording").fold("ahead")
     shown = len(fixed["z"])
-    n = max(settings.get("batch_size", shown), shown)
+    n = max(settings.get("batch_size") or shown, shown)
     real = run.batch(n)
     if isinstance(real, Absent):
         return Absent(f"The updates ahead need the run's data: {real.reason}.")
     z = np.concatenate([fixed["z"], host(gan.latent(n, key.fold("z")))])[:n]
-    found = look_ahead(gan, real, z, key, fixed.get("limits"))
-    return section(gan, found, shown, fixed.get("limits"))
+    ahead = looking(gan)
+    found = look_ahead(ahead, real, z, key, fixed.get("limits"))
+    return section(ahead, found, shown, fixed.get("limits"), supposed=ahead is not gan)
 
 
-def section(gan: UnrolledGAN, found: Ahead, shown: int, limits: Any = None) -> dict[str, Any]:
-    """The section's JSON, with the first `shown` images."""
+def section(gan: Any, found: Ahead, shown: int, limits: Any = None,
+            supposed: bool = False) -> dict[str, Any]:
+    """The section's JSON, with the first `shown` images. supposed: the run itself did not look ahead."""
     lengths, cosines = compared(found)
     return {"k": list(range(gan.unroll_steps + 1)), "truncate": gan.truncate, "batch": len(found.images),
             "logits": packed(found.logits[:, :shown], "f32"), "points": packed(*_stored(found.images[:shown])),
@@ -107,7 +127,7 @@ def section(gan: UnrolledGAN, found: Ahead, shown: int, limits: Any = None) -> d
             "cosines": packed(cosines[:shown], "f32"),
             "surface": None if found.surface is None else packed(found.surface, "f16"),
             "limits": None if limits is None else numbers(limits), "mean": _mean(len(found.images), shown),
-            "text": _text(gan, found, shown), "alt": _alt(found, shown)}
+            "text": _text(gan, found, shown, supposed), "alt": _alt(found, shown)}
 
 
 def _stored(images: Array) -> tuple[Array, str]:
@@ -131,7 +151,7 @@ def _mean(batch: int, shown: int) -> str:
             f"over the {shown} alone: for that reason lengths are {short(batch / shown)} times as large there.")
 
 
-def _text(gan: UnrolledGAN, found: Ahead, shown: int) -> str:
+def _text(gan: Any, found: Ahead, shown: int, supposed: bool) -> str:
     """What to see in this run, in at most 60 words."""
     first, last = (float(found.logits[k, :shown].mean(dtype=np.float64)) for k in (0, -1))
     lengths, cosines = compared(found)
@@ -139,9 +159,16 @@ def _text(gan: UnrolledGAN, found: Ahead, shown: int) -> str:
     ratio = float(np.median(lengths[0, :shown] / np.maximum(lengths[1, :shown], 1e-300)))
     k = gan.unroll_steps
     short_of = "" if gan.truncate in (None, k) else f" (the last {gan.truncate} of them)"
-    return (f"Within {k} updates ahead, the mean logit of these {shown} images moves from {short(first)} to {short(last)}. "
-            f"The generator knows that its images cause this: counting that path{short_of} turns its gradient by "
-            f"{angle:.0f}° and makes it {short(ratio)} times as long (medians).")
+    moves = f"the mean logit of these {shown} images moves from {short(first)} to {short(last)}"
+    longer = f"{'make' if supposed else 'makes'} it {short(ratio)} times as long"
+    if abs(ratio - 1) < _ALIKE:
+        longer = f"hardly {'change' if supposed else 'changes'} its length"
+    turned = f"{angle:.0f}° and {longer} (medians)."
+    if supposed:
+        return (f"This generator does not look ahead. In the discriminator's next {k} updates, {moves}. A generator that "
+                f"knew that its images cause this would count that path, too: it would turn its gradient by {turned}")
+    return (f"Within {k} updates ahead, {moves}. The generator knows that its images cause this: counting that path"
+            f"{short_of} turns its gradient by {turned}")
 
 
 def _alt(found: Ahead, shown: int) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ..activity import SATURATED
+from ..activity import SATURATED, can_be
 from ..arrays import numbers
 from ..records import Absent, Run
 from ..updates import PLAYERS
@@ -35,6 +35,10 @@ def build(run: Run) -> dict[str, Any] | Absent:
         about = found[-1].about[player]
         arrays = {name: np.stack([position.arrays[f"{letter}.{name}"] for position in found])
                   for name in (*_CURVES, *_ACTIVITY)}
+        for i, name in enumerate(about["activations"]):
+            for kind, possible in can_be(name.split()[-1]).items():
+                if not possible:
+                    arrays[kind][:, i] = np.nan
         network = getattr(run.gan, player)
         names, activations = kinds(network), activation_names(network, about["activations"])
         section["players"][player] = {"layers": about["parameters"], "kinds": names,

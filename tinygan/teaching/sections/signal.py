@@ -13,9 +13,11 @@ from tinygan.gans.costs import COSTS
 from ..arrays import numbers, packed
 from ..messages import SIDE_BY_SIDE, lengths
 from ..records import Absent, Run
+from .likeness import distance_of_data, likeness
 from .positions import Position, moment, percent, positions, short, thinned
 
 MOST_POSITIONS = 30
+MOST_POINTS = 256  # of the data, in the plane
 MOST_BYTES = 2_600_000  # of images and gradients: base64 makes 3.5 MB of them, and the whole page should stay below 5 MB
 
 SATURATES = 10
@@ -27,7 +29,7 @@ _ALIKE = 1.05
 
 def build(run: Run) -> dict[str, Any] | Absent:
     """The section's JSON. Arrays are (positions, images, ...), norms and slopes (positions, costs, images). For data in the
-    plane there are "surface" and "limits", too."""
+    plane there are "surface", "limits" and "data", too."""
     found = positions(run)
     if isinstance(found, Absent):
         return found
@@ -46,7 +48,10 @@ def build(run: Run) -> dict[str, Any] | Absent:
         "slopes": packed(_all(found, "slopes"), "f32") if compared else None,
         "shown": f"{len(found)} of {len(every)} records" if len(found) < len(every) else "",
         "text": _text(found), "alt": _alt(found[-1]),
+        "alike": likeness(every, distance_of_data(run, first.arrays["images"].shape[1:])),
     }
+    if points and not isinstance(data := run.dataset(), Absent):
+        section["data"] = packed(data.batch(np.arange(min(MOST_POINTS, len(data)))), "f32")
     if "surface" in first.arrays:
         section |= {"surface": packed(_all(found, "surface"), "f16"), "limits": numbers(run.records[0]["limits"])}
     return section
@@ -63,8 +68,8 @@ def _text(found: list[Position]) -> str:
     cost, n = last.about["cost"], len(logits)
     if "norms" not in last.arrays:
         return (f"At {moment(last)}, the discriminator's scores of these {n} images go from {short(logits.min())} to "
-                f"{short(logits.max())}. The maps show the gradient of its cost: a pixel lowers the cost by moving "
-                f"against it. The largest entry is {short(float(last.arrays['gradient_scale'].max()))}.")
+                f"{short(logits.max())}. The gradient of its cost is drawn at each image: a step against it lowers "
+                f"the cost. The largest entry is {short(float(last.arrays['gradient_scale'].max()))}.")
     real = 1 / (1 + np.exp(-logits))
     return (f"At {moment(last)}, the discriminator gives these {n} images probabilities of being real from "
             f"{percent(real.min())} to {percent(real.max())}. The {cost} cost passes back gradients of mean length "
@@ -105,6 +110,6 @@ def _own(position: Position) -> float:
 def _alt(last: Position) -> str:
     logits = ", ".join(f"{logit:.1f}" for logit in last.arrays["logits"])
     scale = last.arrays["gradient_scale"]
-    return (f"{len(scale)} generated images at {moment(last)} with the gradient of the generator's cost beneath each. The "
+    return (f"{len(scale)} generated images at {moment(last)} with the gradient of the generator's cost at each. The "
             f"discriminator's outputs: {logits}. The largest entries of the gradients go from "
             f"{short(float(scale.min()))} to {short(float(scale.max()))}.")

@@ -9,14 +9,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from tinygan.plotting.layout import arrange
 from tinygan.runs.labels import takes_labels
 
 from ..arrays import numbers, packed
 from ..formulas import Formula, formula_of, work_out
 from ..records import Absent, Run
 from ..rounds import BATCH, Round, trace_round
-from ..tape import Entry, Pass, Visit
+from ..tape import Entry, Visit
 from ..terms import BAR
 
 FEW = 16
@@ -49,19 +48,10 @@ def described(rounds: Sequence[Round]) -> dict[str, Any]:
 
 
 def _round(one: Round) -> dict[str, Any]:
-    used = one.traced.used()
-    boxes = one.traced.boxes()
-    layout = arrange(boxes)
     visits = {visit.id: (k, visit) for k, visit in enumerate(one.back.visits)}
-    nodes = [_node(one, entry, *visits.get(entry.id, (None, None))) for entry in used]
-    for node, box in zip(nodes, boxes, strict=True):
-        node["box"] = numbers(box.size)
     return {
-        "name": one.name, "player": one.player, "note": one.note, "nodes": nodes, "groups": _groups(used),
-        "layout": {key: numbers(place) for key, place in layout.centers.items()}, "size": numbers(layout.size),
-        "frames": [{"title": frame.title, "box": numbers(frame[1:])} for frame in layout.frames],
-        "routes": [{"from": a, "to": b, "points": numbers(points)} for (a, b), points in layout.routes.items()],
-        "passes": [_pass(one, back) for back in one.traced.passes],
+        "name": one.name, "note": one.note,
+        "nodes": [_node(one, entry, *visits.get(entry.id, (None, None))) for entry in one.traced.used()],
         "leaves": [{"name": name, "player": player, "gets_gradient": filled} for name, player, filled in one.leaves],
         "taken_as_constants": [entry.id for entry in one.taken_as_constants()],
     }
@@ -73,16 +63,12 @@ def _node(one: Round, entry: Entry, visited: int | None, visit: Visit | None) ->
     gradient = one.back.gradients.get(entry.id)
     return {
         "id": entry.id, "kind": entry.kind, "op": entry.name or entry.kind, "layer": entry.place.layer,
-        "player": entry.place.player, "parents": entry.parents, "shape": list(entry.value.shape),
-        "dtype": str(entry.value.dtype),
-        "inputs": [{"id": x.id, "number": numbers(x.number, _DIGITS), "tracked": x.tracked} for x in entry.inputs],
-        "static": {name: str(value) for name, value in entry.static.items() if isinstance(value, str | int | float | tuple)},
+        "parents": entry.parents, "shape": list(entry.value.shape),
         "value": shown(entry.value), "gradient": None if gradient is None else shown(gradient, signed=True),
         "visited": visited, "formula": None if formula is None else {
             "forward": formula.forward, "vjp": _computed(formula, visit),
             "with_numbers": "\n".join(worked.text for worked in work_out(traced, visit)) if visit is not None else ""},
         "file": file, "line": line, "vjp_file": vjp_file, "vjp_line": vjp_line, "constant": entry.constant,
-        "during": entry.during,
     }
 
 
@@ -99,23 +85,6 @@ def _computed(formula: Formula, visit: Visit | None) -> str:
     if not skipped:
         return formula.vjp
     return f"{', '.join(parts)}\n{' and '.join(skipped)}: not computed here"
-
-
-def _groups(used: Sequence[Entry]) -> list[dict[str, Any]]:
-    """The layers in the order of the computation, each with its nodes: a layer that runs twice comes twice."""
-    found: dict[tuple[str, int], dict[str, Any]] = {}
-    for entry in used:
-        key = entry.place.layer, entry.place.call
-        group = found.setdefault(key, {"title": entry.place.layer, "player": entry.place.player, "ids": []})
-        group["ids"].append(entry.id)
-    return list(found.values())
-
-
-def _pass(one: Round, back: Pass) -> dict[str, Any]:
-    """A call of `grad`: where it began, the nodes in the order in which it visited them, and the leaves that it filled."""
-    filled = [one.traced[id_].name or "images" for id_ in dict.fromkeys(back.ends) if id_ in back.gradients]
-    return {"create_graph": back.create_graph, "starts": back.starts, "order": [visit.id for visit in back.visits],
-            "filled": filled}
 
 
 def shown(array: npt.NDArray[Any], signed: bool = False) -> dict[str, Any]:

@@ -60,7 +60,7 @@
     Explain.redrawn(() => whole.replaceChildren(
       html("h3", {}, "The discriminator's surface after k updates ahead"),
       html("p", {class: "caption"}, html("b", {class: "pos"}, "Orange"), ": it says real. ", html("b", {class: "neg"}, "Blue"), ": it says generated. Dots are generated points."),
-      html("div", {class: "panels squares"}, ...section.k.map(k => square(k, null, k ? `k = ${k}` : "now, k = 0"))),
+      html("div", {class: "panels many"}, ...section.k.map(k => square(k, null, k ? `k = ${k}` : "now, k = 0"))),
       html("h3", {}, "Where the generator's step pushes its points"),
       html("div", {class: "panels squares"}, square(last, away(state.without), "D after K updates as a constant"), square(last, away(state.with_), "with the path through the updates"))));
     return whole;
@@ -69,8 +69,8 @@
   Explain.figures.ahead = function (section) {
     const state = {logits: array(section.logits), points: array(section.points), surface: array(section.surface), with_: array(section.gradient_with),
       without: array(section.gradient_without), lengths: array(section.lengths), cosines: array(section.cosines)};
-    document.getElementById("ahead-figure").append(html("h3", {}, "What the discriminator will say of the same images"),
-      html("p", {class: "caption"}, "A thin line is one generated image: its logit after k updates that the discriminator has not made yet. The strong line is the mean."),
+    document.getElementById("ahead-figure").append(html("h3", {}, Explain.words("What the discriminator will say of the same images")),
+      html("p", {class: "caption"}, Explain.words("A thin line is one generated image: its logit after k updates that the discriminator has not made yet. The strong line is the mean.")),
       html("div", {class: "narrow"}, logitsOverK(section, state.logits)), state.points.shape.length === 2 ? planes(section, state) : gradients(section, state));
   };
 })();

@@ -20,6 +20,10 @@ const Explain = {figures: {}};
   Explain.chart = (width, height, label, ...children) =>
     Explain.svg("svg", {viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": label}, ...children);
 
+  /* A text about images, as one about points where the data are in the plane. */
+  Explain.planar = false;
+  Explain.words = text => !Explain.planar ? text : text.replace(/\b([aA])n image\b/g, "$1 point").replace(/\bimage(s?)\b/g, "point$1").replace(/\bImage(s?)\b/g, "Point$1");
+
   /* Whether the page is as narrow as a telephone: some charts have fewer units then, so that their words stay readable. */
   Explain.narrow = () => matchMedia("(max-width: 34rem)").matches;
 

@@ -79,7 +79,7 @@
           ...values.map((v, i) => svg("circle", {class: i === chosen ? "dot chosen" : "dot", cx: x(v), cy: y, r: i === chosen ? 5 : 4, "data-norm": v})));
         row.marks.append(row.marks.children[chosen + 1]);
         row.value.textContent = number(mean, 2);
-        row.picture.setAttribute("aria-label", `${name}: the length of the gradient at an image, mean ${number(mean, 2)}`);
+        row.picture.setAttribute("aria-label", Explain.words(`${name}: the length of the gradient at an image, mean ${number(mean, 2)}`));
         return mean;
       });
     };
@@ -94,12 +94,12 @@
       html("p", {class: "caption"}, "Each dot is one of the samples above, the filled one the chosen sample; the blue line through it has the slope of the cost there. The generator learns through this slope: " +
         "where a curve is flat, D is sure and the generator hears nothing. That is saturation."),
       html("div", {class: "panels"}, ...panels),
-      html("h3", {}, "How hard each cost pulls at the images"), told, pulls);
+      html("h3", {}, Explain.words("How hard each cost pulls at the images")), told, pulls);
     whole.show = function (r, chosen) {
       panels.forEach((one, k) => one.show(r, chosen, k));
       const means = pulls.show(r, chosen), names = state.section.costs;
       const ratio = means[names.indexOf("non-saturating")] / means[names.indexOf("minimax")];
-      told.replaceChildren("The length of ∂L/∂x at each of the same images, on a logarithmic scale. The stroke and the number are the mean. ",
+      told.replaceChildren(Explain.words("The length of ∂L/∂x at each of the same images, on a logarithmic scale. The stroke and the number are the mean. "),
         html("b", {}, ratio < 1 ? `Here minimax pulls ${number(1 / ratio, 2)} times as hard as non-saturating.` : Number.isFinite(ratio) ? `Here non-saturating pulls ${number(ratio, 2)} times as hard as minimax.` : "Here minimax does not pull at all."));
     };
     return whole;

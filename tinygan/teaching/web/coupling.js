@@ -21,7 +21,7 @@
       mark.style.width = mark.style.height = `${100 / n}%`;
       const v = values.values[at.i * n + at.j];
       board.dataset.value = v; board.dataset.row = at.i; board.dataset.column = at.j;
-      say(`${title}: image ${at.j + 1} moves logit ${at.i + 1} by ${number(v, 3)} for each unit of length` + (at.i === at.j ? " (its own)." : "."));
+      say(Explain.words(`${title}: image ${at.j + 1} moves logit ${at.i + 1} by ${number(v, 3)} for each unit of length`) + (at.i === at.j ? " (its own)." : "."));
     }
     board.addEventListener("keydown", function (event) {
       const move = {ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1], Home: [0, -n], End: [0, n]}[event.key];

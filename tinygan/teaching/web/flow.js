@@ -19,10 +19,19 @@
     const marks = [], labels = [];
     for (let k = Math.ceil(-Math.log2(each)); end > 0 && 2 ** k * each <= end + 1e-6; k++) {
       marks.push(at(2 ** k));
-      const before = labels.length ? labels[labels.length - 1][0] : 0.14 * WIDTH;
-      if (k >= 0 && at(2 ** k) - before > 0.13 * WIDTH && at(2 ** k) < 0.87 * WIDTH) labels.push([at(2 ** k), (2 ** k).toLocaleString("en")]);
+      if (k >= 0) labels.push([at(2 ** k), (2 ** k).toLocaleString("en")]);
     }
     return {marks, labels: [...labels, [WIDTH, epochs ? String(Number(epochs.toFixed(1))) : end.toLocaleString("en")]], unit};
+  }
+  /* Hide labels that would touch their neighbours: the first and the last always stay. */
+  function thinOut(times) {
+    const labels = Array.from(times.children), boxes = labels.map(label => label.getBoundingClientRect()), last = labels.length - 1;
+    let free = boxes[0].right + 4;
+    labels.forEach(function (label, k) {
+      const shown = k === 0 || k === last || (boxes[k].left >= free && boxes[k].right + 4 <= boxes[last].left);
+      label.style.visibility = shown ? "" : "hidden";
+      if (shown) free = boxes[k].right + 4;
+    });
   }
   function path(x, y, values) {
     let open = false;
@@ -85,9 +94,11 @@
   }
   function axis(section, x, limits, guided) {
     const {marks, labels, unit} = ticks(section);
+    const times = html("div", {class: "times"}, html("span", {}, "start"), labels.map(([at, words], k) => html("span", {class: k === labels.length - 1 ? "end" : "", style: k === labels.length - 1 ? null : `left: ${100 * at / WIDTH}%`}, words)));
+    new ResizeObserver(() => thinOut(times)).observe(times);
     return html("div", {class: "axis-words"},
       svg("svg", {viewBox: `0 0 ${WIDTH} 6`, preserveAspectRatio: "none", "aria-hidden": "true"}, marks.map(at => svg("line", {class: "tick", x1: at, x2: at, y1: 0, y2: 6}))),
-      html("div", {class: "times"}, html("span", {}, "start"), labels.map(([at, words], k) => html("span", {class: k === labels.length - 1 ? "end" : "", style: k === labels.length - 1 ? null : `left: ${100 * at / WIDTH}%`}, words))),
+      times,
       html("p", {}, `Time in ${unit}. Height: ${Explain.power(limits[0])} to ${Explain.power(limits[1])}` + (guided ? "; dashes: 1/1000" : "")));
   }
 
@@ -128,7 +139,7 @@
     }
     const spreads = Explain.decades(Object.values(section.activations).flatMap(found => found.std.flat()), 8);
     const spread = {limits: spreads, scale: Explain.log(...spreads, HEIGHT - BOTTOM, TOP)};
-    document.getElementById("flow-findings").append(...section.findings.map(finding => html("li", {}, Explain.set(`${finding.sentence} ${finding.verdict || ""}`.trim()))));
+    document.getElementById("flow-findings").append(...section.findings.map(finding => html("li", {}, Explain.words(Explain.set(`${finding.sentence} ${finding.verdict || ""}`.trim())))));
     const box = document.getElementById("flow-layers"), names = ["generator", "discriminator"].filter(name => section.players[name]);
     box.append(html("p", {class: "caption"}, "A row is a layer, from input to output. Left the length of its gradient, right how far one step moved it. All heights of a column share one logarithmic " +
       "scale, so rows can be compared. From tick to tick the time doubles; the numbers below are whole epochs, or steps where there are none. A strong line is the weights, thin lines are biases and others; the number is the last value."),
@@ -136,7 +147,7 @@
     const active = names.filter(name => section.activations[name] && section.activations[name].layers.length);
     if (active.length) {
       box.append(html("h3", {}, "How active the units are"),
-        html("p", {class: "caption"}, "Of each activation: the share of units that are 0 for every input, the share of outputs of tanh or sigmoid beyond 0.97, both from 0 to 100 %, and the standard deviation of all " +
+        html("p", {class: "caption"}, "Of each activation: the share of units that are 0 for every input, the share of outputs of tanh or sigmoid beyond 0.97, both from 0 to 100\u00a0% (a dash: it cannot be), and the standard deviation of all " +
         `outputs (${Explain.power(spreads[0])} to ${Explain.power(spreads[1])}).`),
         html("div", {class: "two"}, ...active.map(name => html("div", {}, html("h4", {}, name), activity(section, name, x, spread)))));
     }

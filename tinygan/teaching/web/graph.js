@@ -20,19 +20,22 @@
     return lane;
   };
 
+  /* How wide the lines of these lanes are together. */
+  Explain.tapeWidth = lane => 20 + LANE * Math.max(0, ...lane);
+
   /* The lines and dots of a tape. tops: the height at which the middle of each row is. Returns the picture with `edges`
      (each with from and to) and `dots`, to be marked as one steps through. */
   Explain.tapeLines = function (rows, lane, tops, height) {
     const x = r => 10 + LANE * lane[r], y = r => tops[r], edges = [];
-    rows.forEach((row, r) => row.parents.forEach(function (p, k) {
+    rows.forEach((row, r) => row.parents.forEach(function (p) {
       const bend = Math.min(ROW * 0.8, y(r) - y(p));
       const path = svg("path", {class: "edge", d: `M${x(p)},${y(p)}V${y(r) - bend}C${x(p)},${y(r) - bend / 3} ${x(r)},${y(r) - bend * 0.6} ${x(r)},${y(r)}`});
-      path.from = p; path.to = r; path.tracked = row.tracked ? row.tracked[k] : true;
+      path.from = p; path.to = r;
       edges.push(path);
     }));
     const dots = rows.map((row, r) => svg("circle", {class: "node", cx: x(r), cy: y(r), r: 4.5}));
-    const width = 20 + LANE * Math.max(0, ...lane);
+    const width = Explain.tapeWidth(lane);
     const picture = svg("svg", {width, height, viewBox: `0 0 ${width} ${height}`, class: "lines", "aria-hidden": "true", style: `width: ${width}px; height: ${height}px`}, ...edges, ...dots);
-    return {picture, edges, dots, width};
+    return {picture, edges, dots};
   };
 })();

@@ -12,9 +12,11 @@
   };
 
   /* Points and arrows over a square of the plane: limits are [x from, x to, y from, y to]. */
-  Explain.arrows = function (points, directions, limits, longest, classes = "", chosen = -1, label = "") {
+  Explain.arrows = function (points, directions, limits, longest, classes = "", chosen = -1, label = "", data = []) {
     const x = Explain.linear(limits[0], limits[1], 0, SIDE), y = Explain.linear(limits[2], limits[3], SIDE, 0);
-    const marks = [];
+    const marks = [], crosses = [];
+    for (let i = 0; i < data.length / 2; i++) crosses.push(`M${x(data[2 * i]) - 3},${y(data[2 * i + 1])}h6m-3,-3v6`);
+    if (crosses.length) marks.push(svg("path", {class: "datum", d: crosses.join("")}));
     for (let i = 0; i < points.length / 2; i++) {
       const px = x(points[2 * i]), py = y(points[2 * i + 1]);
       if (directions) {
@@ -50,13 +52,13 @@
       const outside = f.filter((_, i) => beyond(points[2 * i], 0) || beyond(points[2 * i + 1], 1)).length;
       whole.replaceChildren(html("div", {class: "square"},
         state.surface ? Explain.surfaceCanvas(part(state.surface, r), largest) : null,
-        Explain.arrows(points, away, limits, longest, "", chosen, `Points with arrows against their gradients. Logits: ${Array.from(f, v => number(v, 2)).join(", ")}`)), outside ? html("p", {class: "caption"}, `${outside} of the ${f.length} points lie outside this square.`) : "");
+        Explain.arrows(points, away, limits, longest, "", chosen, `Points with arrows against their gradients. Logits: ${Array.from(f, v => number(v, 2)).join(", ")}`, state.data ? state.data.values : [])), outside ? html("p", {class: "caption"}, `${outside} of the ${f.length} points lie outside this square.`) : "");
       whole.dataset.logits = JSON.stringify(Array.from(f));
     };
     whole.choose = i => { chosen = i; whole.show(record); };
     return whole;
   };
   Explain.planeCaption = state => ["Each dot is a generated point. Its arrow goes against the gradient ∂L/∂x, to where the generator's next step pushes it; " +
-    "the longest arrow has the largest gradient. ", ...(state.surface ? ["The ground is the discriminator's logit: ", html("b", {class: "pos"}, "orange"),
+    "the longest arrow has the largest gradient. ", state.data ? "Crosses are data. " : "", ...(state.surface ? ["The ground is the discriminator's logit: ", html("b", {class: "pos"}, "orange"),
     " where it says real, ", html("b", {class: "neg"}, "blue"), " where it says generated."] : [])];
 })();

@@ -2,6 +2,7 @@
 /* The playground: one stream from the server that holds this tab's engine, commands, and the controls. */
 (function () {
   const {html} = Explain, {data} = Explain.play, id = name => document.getElementById(name);
+  Explain.planar = true;
   const plane = Explain.play.plane(id("stage")), alertBox = id("alert"), live = id("live");
   const layers = new Set(data.layers);
   let game = null; // {name, opening, frame, history, running, closing}

@@ -93,7 +93,7 @@
   }
 
   Explain.figures.signal = function (section) {
-    const names = ["images", "gradient", "scale", "logits", "norms", "slopes", "surface"];
+    const names = ["images", "gradient", "scale", "logits", "norms", "slopes", "surface", "data"];
     const state = {section, costs: section.costs, chosen: 0, ...Object.fromEntries(names.map(name => [name, array(section[name])]))};
     const count = state.logits.shape[0], planar = state.images.shape.length === 3;
     state.record = count - 1;
@@ -118,7 +118,8 @@
       if (strip) strip.show();
       if (compared) compared.show(state.record, i);
     };
-    document.getElementById("signal-slider").append(slider.whole, section.shown ? html("p", {class: "caption"}, `The slider has ${section.shown}.`) : "");
+    const point = planar ? Explain.slider("Point", state.logits.shape[1], 0, i => `${i + 1} of ${state.logits.shape[1]}`, i => state.choose(i)) : null;
+    document.getElementById("signal-slider").append(slider.whole, point ? point.whole : "", section.shown ? html("p", {class: "caption"}, `The slider has ${section.shown}.`) : "");
     document.getElementById("signal-gallery").append(...views);
     document.getElementById("signal-caption").append(...(planar ? Explain.planeCaption(state) : [
       html("b", {class: "neg"}, "Blue"), ": a brighter pixel lowers the generator's cost. ", html("b", {class: "pos"}, "Orange"),

@@ -2,7 +2,7 @@
 /* (c) The tape: which weights an update fills, and the ops of both updates, one at a time, forward and backward. */
 (function () {
   const {html, svg, array, part, number} = Explain;
-  const ROW = 30, HEAD = 46;
+  const HEAD = 46; // about the height of a layer's name in the list
   const pathOf = layer => (layer || "").split(" ")[0];
   const isOp = node => node.kind === undefined || node.kind === "op";
   const plain = layer => (layer || "").replace("->", "→").replace("()", "");
@@ -60,7 +60,7 @@
         : group.leaves.length ? "the gradient passes, its weights get none" : "the gradient passes";
       const chip = html("li", {class: `chip ${state}`, "aria-label": `${group.title}: ${words}`},
         html("small", {}, group.network ? pathOf(group.title) : CHIPS[group.title] || "\u00a0"), html("span", {}, group.network ? nameOf(group.title) : group.title));
-      return group.cut ? [chip, html("li", {class: "cut"}, "images, taken as constants")] : [chip];
+      return group.cut ? [chip, html("li", {class: "cut"}, Explain.words("images, taken as constants"))] : [chip];
     });
     const got = round.leaves.filter(leaf => leaf.gets_gradient), players = [...new Set(round.leaves.map(leaf => leaf.player))];
     const counts = players.map(player => `${got.filter(leaf => leaf.player === player).length} of the ${player}'s ${round.leaves.filter(leaf => leaf.player === player).length} arrays of weights`);
@@ -128,31 +128,35 @@
     const order = new Map(visits.map((r, k) => [r, k])), arrives = new Map(order);
     for (const r of visits) for (const p of rows[r].parents) if (!order.has(p) && nodes[p].gradient && !arrives.has(p)) arrives.set(p, order.get(r));
     const places = [...ops.map(r => ({r, back: false})), ...visits.map(r => ({r, back: true}))];
-    const tops = [], items = [];
-    let height = 0;
-    groups.forEach(function (group, g) {
+    const items = groups.flatMap(function (group) {
       const pills = group.leaves.map(leaf => html("span", {class: leaf.gets_gradient ? "pill filled" : "pill", title: leaf.gets_gradient ? "gets a gradient" : "gets no gradient"},
         leaf.name.slice(pathOf(group.title).length + 1), html("span", {class: "hidden"}, leaf.gets_gradient ? " gets a gradient" : " gets no gradient")));
-      items.push(html("div", {class: "group", style: `height: ${HEAD}px`, role: "presentation"}, html("b", {}, plain(group.title)), html("span", {class: "pills"}, ...pills)));
-      height += HEAD;
-      for (const r of group.rows) {
-        tops[r] = height + ROW / 2; height += ROW;
-        const node = nodes[r];
-        items.push(html("div", {class: "op", id: `${round.key}-${r}`, role: "option", "aria-selected": "false", style: `height: ${ROW}px`, "data-row": r, onclick: () => look(r)},
-          html("span", {}, node.op), html("small", {}, node.shape.join(" × "))));
-      }
+      return [html("div", {class: "group", role: "presentation"}, html("b", {}, plain(group.title)), html("span", {class: "pills"}, ...pills)),
+        ...group.rows.map(r => html("div", {class: "op", id: `${round.key}-${r}`, role: "option", "aria-selected": "false", "data-row": r, onclick: () => look(r)},
+          html("span", {}, nodes[r].op), html("small", {}, nodes[r].shape.join(" × "))))];
     });
-    const lines = Explain.tapeLines(rows, Explain.lanes(rows), tops, height);
-    const list = html("div", {class: "tape-list", tabindex: 0, role: "listbox", "aria-label": `Ops of the ${round.name}. Arrow keys step one op at a time.`}, html("div", {class: "tape-inner", style: `padding-left: ${lines.width}px; height: ${height}px`}, lines.picture, ...items));
+    const options = new Map(items.filter(item => item.dataset.row !== undefined).map(item => [+item.dataset.row, item]));
+    const lanes = Explain.lanes(rows), inner = html("div", {class: "tape-inner", style: `padding-left: ${Explain.tapeWidth(lanes)}px`}, ...items);
+    const list = html("div", {class: "tape-list", tabindex: 0, role: "listbox", "aria-label": `Ops of the ${round.name}. Arrow keys step one op at a time.`}, inner);
+    let lines = null, tops = [];
+    /* Draw the lines beside the rows, wherever these stand: names break where the page is narrow. */
+    function connect() {
+      if (!inner.offsetHeight) return; // (not shown yet)
+      tops = every.map(r => options.get(r).offsetTop + options.get(r).offsetHeight / 2);
+      const drawn = Explain.tapeLines(rows, lanes, tops, inner.offsetHeight);
+      if (lines) lines.picture.replaceWith(drawn.picture); else inner.prepend(drawn.picture);
+      lines = drawn;
+      mark();
+    }
+    new ResizeObserver(connect).observe(inner);
     const side = html("div", {class: "panel"}), state = html("p", {class: "state", "aria-live": "polite"});
-    let at = 0, current = places[0];
+    let at = 0, current = places[0], here = current.r;
     const button = (text, to, label) => html("button", {type: "button", "aria-label": label, onclick: () => go(to())}, text);
     const lossAt = ops.length - 1;
     const buttons = [button("⇤ start", () => 0, "To the first op"), button("← previous op", () => at - 1, "Previous op"), button("next op →", () => at + 1, "Next op"), button("loss", () => lossAt, "To the loss"), button("end ⇥", () => places.length - 1, "To the last op of the backward pass")];
     const range = html("input", {type: "range", min: 0, max: places.length - 1, value: 0, "aria-label": `Place on the tape of the ${round.name}`, oninput: event => go(+event.target.value)});
     const share = lossAt / Math.max(places.length - 1, 1), place = html("div", {class: "place", "aria-hidden": "true"},
       html("span", {}, "forward"), html("span", {class: "loss", style: `left: calc(8px + ${share} * (100% - 16px))`}, "loss"), html("span", {class: "back"}, visits.length ? "backward" : ""));
-    const options = new Map(items.filter(item => item.dataset.row !== undefined).map(item => [+item.dataset.row, item]));
 
     /* What a click on a row does: go where its op runs or is visited. Weights and data are no ops; they are shown where
        their gradient arrives, or where they are used. */
@@ -161,22 +165,27 @@
       const user = isOp(nodes[r]) ? r : every.find(other => rows[other].parents.includes(r) && isOp(nodes[other]));
       go(Math.max(ops.indexOf(user), 0), r);
     }
-    function go(to, showing) {
-      at = Math.min(Math.max(to, 0), places.length - 1);
-      current = places[at];
-      const done = current.back ? at - ops.length : -1, here = showing === undefined ? current.r : showing;
+    /* The state of every row, dot and line at this place. */
+    function mark() {
+      const done = current.back ? at - ops.length : -1;
       nodes.forEach(function (node, r) {
         const computed = current.back || r <= current.r || !isOp(node), visited = arrives.has(r) && arrives.get(r) <= done;
-        lines.dots[r].setAttribute("class", `node${node.constant ? " constant" : ""}${computed ? " computed" : ""}${visited ? " visited" : ""}${r === here ? " here" : ""}`);
+        if (lines) lines.dots[r].setAttribute("class", `node${node.constant ? " constant" : ""}${computed ? " computed" : ""}${visited ? " visited" : ""}${r === here ? " here" : ""}`);
         options.get(r).className = `op${computed ? " computed" : ""}${r === here ? " here" : ""}${isOp(node) ? "" : " given"}`;
         options.get(r).setAttribute("aria-selected", String(r === here));
       });
-      lines.edges.forEach(function (edge) {
+      for (const edge of lines ? lines.edges : []) {
         const passed = order.has(edge.to) && order.get(edge.to) <= done && nodes[edge.from].gradient;
         edge.setAttribute("class", `edge${nodes[edge.from].constant ? " constant" : ""}${current.back || edge.to <= current.r ? " computed" : ""}${passed ? " passed" : ""}`);
-      });
+      }
+    }
+    function go(to, showing) {
+      at = Math.min(Math.max(to, 0), places.length - 1);
+      current = places[at];
+      here = showing === undefined ? current.r : showing;
+      mark();
       range.value = at;
-      const node = nodes[current.r], words = `${current.back ? `Backward, op ${done + 1} of ${visits.length}` : `Forward, op ${at + 1} of ${ops.length}`}: ${node.op}${node.layer ? ` in ${plain(node.layer)}` : ""}`;
+      const node = nodes[current.r], words = `${current.back ? `Backward, op ${at - ops.length + 1} of ${visits.length}` : `Forward, op ${at + 1} of ${ops.length}`}: ${node.op}${node.layer ? ` in ${plain(node.layer)}` : ""}`;
       state.textContent = words + ".";
       range.setAttribute("aria-valuetext", words);
       buttons[0].disabled = buttons[1].disabled = at === 0;
@@ -191,7 +200,7 @@
       if (move) { event.preventDefault(); go(at + move); }
     });
     const whole = html("div", {class: "stepper"}, html("div", {class: "buttons"}, ...buttons), range, place, state, html("div", {class: "tape-two"}, list, side));
-    whole.start = () => go(0);
+    whole.start = () => { connect(); go(0); };
     whole.go = to => go(to);
     whole.at = () => at;
     whole.places = places.length;
@@ -205,9 +214,9 @@
     const ahead = section.rounds.some(round => round.nodes.some(node => node.op === "advance"));
     document.getElementById("tape-overview").replaceChildren(html("p", {class: "caption"}, html("span", {class: "chip filled sampler"}, "filled"), " the layer's weights get a gradient. ",
       html("span", {class: "chip open sampler"}, "open"), " the gradient passes through, but no weights get one. ", html("span", {class: "chip constant sampler"}, "dashed"), " no gradient comes here. The line under the layers is how far the gradient goes back from the loss, which stands last."),
-      ...section.rounds.map(overview), html("p", {class: "caption after"}, html("b", {}, "At the double bar"), " the generated images come in as plain numbers; other libraries call this detach. Without it, the update of D would go " +
+      ...section.rounds.map(overview), html("p", {class: "caption after"}, html("b", {}, "At the double bar"), Explain.words(" the generated images come in as plain numbers; other libraries call this detach. Without it, the update of D would go " +
       "back into the generator for nothing, because only D's weights are changed then. In the update of G there is no bar: it needs the gradient at the images, and gets it through D" + (ahead ? ": " +
-      "through the copy of D after its update ahead, and through that update itself. Only the copy's weights are changed; D's own stay as they are." : ", whose weights stay as they are.")));
+      "through the copy of D after its update ahead, and through that update itself. Only the copy's weights are changed; D's own stay as they are." : ", whose weights stay as they are."))));
     const box = document.getElementById("tape-stepper"), whole = section.rounds.map(stepper);
     const tabs = section.rounds.map((round, k) => html("button", {type: "button", "aria-pressed": "false", onclick: () => choose(k)}, round.name[0].toUpperCase() + round.name.slice(1)));
     function choose(k) {

@@ -7,9 +7,10 @@ from typing import Any
 
 import numpy as np
 from numba import carray, types
-from numba.extending import intrinsic
+from numba.extending import intrinsic, typeof_impl
 
 from tinygan.kernels.cpu.runtime.compiling import inline
+from tinygan.kernels.cpu.runtime.recorded import ACTIVE, RecordedArray, host
 
 Array = np.ndarray[Any, Any]
 REALS = {np.dtype(np.float32): types.float32, np.dtype(np.float64): types.float64}
@@ -48,3 +49,12 @@ def array_at(real: Any) -> Any:
         return carray(pointer(address), (size,))
 
     return at
+
+
+@typeof_impl.register(RecordedArray)
+def numba_type(array: RecordedArray, purpose: Any) -> Any:
+    """Numba is about to run a user's function on the array."""
+    if ACTIVE.recorder is not None:
+        raise RuntimeError("a function that Numba compiled inside a capture: no replay would run it again. Use ops or NumPy "
+                           "there, or do not capture the step (`tinygan train --no-capture`)")
+    return typeof_impl(host(array), purpose)

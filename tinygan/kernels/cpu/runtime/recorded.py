@@ -29,6 +29,8 @@ ACTIVE = _Active()
 class RecordedArray(np.ndarray[Any, Any]):
     """An array of a step that is being recorded."""
 
+    __numba_array_subtype_dispatch__ = True  # Numba asks `arrays.numba_type`, instead of taking it for NumPy's
+
     def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **options: Any) -> Any:
         if any(getattr(x, "__array_ufunc__", self) is None for x in inputs):
             return NotImplemented  # so that Tensor computes `array + tensor`

@@ -1,4 +1,4 @@
-"""docs/adding-a-variant.md: all its code runs, does what the text says, and is as short as it promises."""
+"""docs/how-to/own-gan.md: its code does what the text says, and is as short as it promises. (`test_docs_code.py` runs it.)"""
 from __future__ import annotations
 
 import re
@@ -12,7 +12,7 @@ import pytest
 import tinygan as tg
 from tinygan.random import Key
 
-PAGE = Path(__file__).parents[1] / "docs" / "adding-a-variant.md"
+PAGE = Path(__file__).parents[1] / "docs" / "how-to" / "own-gan.md"
 BLOCKS = re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
 
 
@@ -20,7 +20,7 @@ BLOCKS = re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re
 def page() -> Iterator[dict[str, Any]]:
     """The names that the page defines, after its code has run."""
     before = dict(tg.gans.COSTS)
-    names: dict[str, Any] = {"__name__": "adding_a_variant"}
+    names: dict[str, Any] = {"__name__": "own_gan"}
     for block in BLOCKS:
         exec(compile(block, PAGE.name, "exec"), names)
     yield names
