@@ -1,6 +1,7 @@
 """Errors at places that no other test reaches."""
 from __future__ import annotations
 
+import errno
 import shutil
 import sys
 from pathlib import Path
@@ -12,12 +13,19 @@ import pytest
 import tinygan as tg
 from tinygan import nn, optim
 from tinygan.capture import FEED_BYTES
+from tinygan.data.files import Found, about_left_out
 from tinygan.kernels.cuda.conv import direct
 from tinygan.kernels.cuda.emulator.device import emulated_device
 from tinygan.kernels.cuda.optimizers import sgd
 from tinygan.kernels.optimizer_settings import SGDSettings
 from tinygan.ops.conv import Geometry
 from tinygan.plotting import animate, save_losses
+from tinygan.runs import lock
+from tinygan.runs.errors import RunError
+from tinygan.runs.folder import refuse_occupied
+from tinygan.runs.settings import read_config
+from tinygan.runs.variants import find
+from tinygan.teaching.lessons import judging
 
 
 def test_a_captured_step_takes_arrays() -> None:
@@ -74,6 +82,54 @@ def test_losses_that_are_not_one_row(d_loss: Any, g_loss: Any, tmp_path: Path) -
 def test_an_animation_of_nothing(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="animate: no pictures"):
         animate(tmp_path / "a.gif", [])
+
+
+# Runs and data
+
+def test_a_run_without_a_folder() -> None:
+    with pytest.raises(RunError, match="a run needs a folder: --run-dir DIR"):
+        refuse_occupied(tg.training.VanillaSettings(run_dir=""))
+
+
+def test_a_variant_that_there_is_not() -> None:
+    with pytest.raises(RunError, match="no variant is called 'vanila'; there are conditional, "):
+        find("vanila")
+
+
+@pytest.mark.parametrize("content", ["[]", "{}", '{"settings": {}, "data": {}}'])
+def test_a_configuration_of_something_else(content: str, tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text(content, encoding="utf-8")
+    with pytest.raises(RunError, match=r"config\.json is not the configuration of a tinygan run"):
+        read_config(tmp_path)
+
+
+def test_a_folder_that_cannot_be_locked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(descriptor: int) -> None:
+        raise OSError(errno.ENOTSUP, "Operation not supported")
+
+    monkeypatch.setattr(lock, "_lock", refuse)
+    with (pytest.raises(OSError, match=r"cannot lock .*\.lock: Operation not supported; put the run on a local disk \(--run-dir\)"),
+          lock.FolderLock(tmp_path)):
+        pass
+    assert not lock.in_use(tmp_path)
+
+
+def test_more_steps_back_than_ahead() -> None:
+    settings = tg.training.UnrolledSettings(run_dir="runs/a", unroll_steps=2, truncate=5)
+    with pytest.raises(RunError, match="--truncate 5 is more than --unroll-steps 2"):
+        find("unrolled").build(settings, (1, 28, 28))
+
+
+def test_a_folder_with_files_of_very_many_kinds(tmp_path: Path) -> None:
+    left_out = [tmp_path / f"{number}.kind{number:02}" for number in range(12)] + [tmp_path / "more.kind00"]
+    told = about_left_out(tmp_path, Found(left_out=left_out))
+    assert told.startswith("13 files: 2 .kind00 (0.kind00, more.kind00), 1 .kind01 (1.kind01), ")
+    assert told.endswith(", 1 .kind09 (9.kind09), 2 of other kinds")
+
+
+@pytest.mark.parametrize(("value", "words"), [(None, "nothing (None)"), (0.5, "0.5"), ("a", "'a'"), ([1], "a value of type list")])
+def test_how_a_lesson_names_what_an_answer_returned(value: Any, words: str) -> None:
+    assert judging._in_words(value) == words
 
 
 # On a GPU, which is emulated here
