@@ -9,7 +9,7 @@ from tinygan import nn
 from tinygan.backends import cpu
 from tinygan.kernels import reference
 from tinygan.kernels.cpu import conv
-from tinygan.kernels.cpu.conv import im2col, planner
+from tinygan.kernels.cpu.conv import group_plans, im2col, planner
 from tinygan.kernels.cpu.runtime.pool import pool
 from tinygan.ops.conv import Geometry
 
@@ -57,7 +57,7 @@ def served(monkeypatch):
     """The calls that these kernels serve, and all calls served, however small."""
     calls = []
     use_compiled_kernels(monkeypatch)
-    monkeypatch.setattr(planner, "plan_groups", lambda *a, found=planner.plan_groups: calls.append(a) or found(*a))
+    monkeypatch.setattr(group_plans, "plan_groups", lambda *a, found=group_plans.plan_groups: calls.append(a) or found(*a))
     return calls
 
 
@@ -114,10 +114,10 @@ def test_groups_against_plain_loops(sizes, served):
 def test_large_images_are_cut_into_bands(name, monkeypatch):
     use_compiled_kernels(monkeypatch)
     monkeypatch.setattr(planner, "GROUPS_BYTES", 4096)
-    monkeypatch.setattr(planner, "plan_groups", planner.plan_groups.__wrapped__)  # the cache ignores the threshold
+    monkeypatch.setattr(group_plans, "plan_groups", group_plans.plan_groups.__wrapped__)  # the cache ignores the threshold
     g = geometry((23, 9), GEOMETRIES[name].kernel, GEOMETRIES[name].stride, GEOMETRIES[name].padding)._replace(groups=6)
     x, w, y = draw(g, 2, 18, 24, "float64")
-    assert planner.plan_groups(x.dtype, g, 2, 18, 24, False, False, 1).sizes.bands > 1
+    assert group_plans.plan_groups(x.dtype, g, 2, 18, 24, False, False, 1).sizes.bands > 1
     close(cpu.conv2d(x, w, g), im2col.conv2d(x, w, g), "float64")
     close(cpu.conv2d_input_grad(y, w, g), im2col.conv2d_input_grad(y, w, g), "float64")
     close(cpu.conv2d_weight_grad(x, y, g), im2col.conv2d_weight_grad(x, y, g), "float64")
