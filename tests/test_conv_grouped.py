@@ -1,5 +1,5 @@
-"""All three maps of convolutions in groups of few channels (`kernels.cpu.conv.grouped`), against NumPy in float64; the layers
-and the gradients of every op against PyTorch."""
+"""All three maps of convolutions in groups of few channels (`kernels.cpu.conv.grouped` and `grouped_tiles`), against NumPy in
+float64; the layers and the gradients of every op against PyTorch."""
 import numpy as np
 import pytest
 from helpers import CONTIGUOUS, Layout, check, use_compiled_kernels, values
@@ -9,10 +9,12 @@ from tinygan import nn
 from tinygan.backends import cpu
 from tinygan.kernels import reference
 from tinygan.kernels.cpu import conv
-from tinygan.kernels.cpu.conv import im2col, planner
+from tinygan.kernels.cpu.conv import group_plans, im2col, planner
 from tinygan.kernels.cpu.runtime.pool import pool
+from tinygan.kernels.winograd import DIRECT, ERRORS, Tile
 from tinygan.ops.conv import Geometry
 
+PLAN = group_plans.plan_groups
 TOLERANCES = {"float32": 4e-6, "float64": 1e-13}
 
 
@@ -57,7 +59,7 @@ def served(monkeypatch):
     """The calls that these kernels serve, and all calls served, however small."""
     calls = []
     use_compiled_kernels(monkeypatch)
-    monkeypatch.setattr(planner, "plan_groups", lambda *a, found=planner.plan_groups: calls.append(a) or found(*a))
+    monkeypatch.setattr(group_plans, "plan_groups", lambda *a, found=group_plans.plan_groups: calls.append(a) or found(*a))
     return calls
 
 
@@ -84,7 +86,8 @@ CASES = [
 @pytest.mark.parametrize("name, sizes, dtype", CASES)
 def test_groups_against_the_definition(name, sizes, dtype, threads, served):
     groups, per_group, kernels_each = GROUPS[sizes]
-    g, kernels, channels = GEOMETRIES[name]._replace(groups=groups), groups * kernels_each, groups * per_group
+    g = GEOMETRIES[name]._replace(groups=groups, algorithm="direct")
+    kernels, channels = groups * kernels_each, groups * per_group
     x, w, y = draw(g, 3, channels, kernels, dtype)
     exact_x, exact_w, exact_y = (a.astype(np.float64) for a in (x, w, y))
     bias, back_bias = exact_y[0, :, 0, 0].astype(dtype), exact_x[0, :, 0, 0].astype(dtype)
@@ -114,24 +117,104 @@ def test_groups_against_plain_loops(sizes, served):
 def test_large_images_are_cut_into_bands(name, monkeypatch):
     use_compiled_kernels(monkeypatch)
     monkeypatch.setattr(planner, "GROUPS_BYTES", 4096)
-    monkeypatch.setattr(planner, "plan_groups", planner.plan_groups.__wrapped__)  # the cache ignores the threshold
-    g = geometry((23, 9), GEOMETRIES[name].kernel, GEOMETRIES[name].stride, GEOMETRIES[name].padding)._replace(groups=6)
+    monkeypatch.setattr(group_plans, "plan_groups", group_plans.plan_groups.__wrapped__)  # the cache ignores the threshold
+    g = geometry((23, 9), GEOMETRIES[name].kernel, GEOMETRIES[name].stride, GEOMETRIES[name].padding)._replace(
+        groups=6, algorithm="direct")
     x, w, y = draw(g, 2, 18, 24, "float64")
-    assert planner.plan_groups(x.dtype, g, 2, 18, 24, False, False, 1).sizes.bands > 1
+    assert group_plans.plan_groups(x.dtype, g, 2, 18, 24, False, False, 1).sizes.bands > 1
     close(cpu.conv2d(x, w, g), im2col.conv2d(x, w, g), "float64")
     close(cpu.conv2d_input_grad(y, w, g), im2col.conv2d_input_grad(y, w, g), "float64")
     close(cpu.conv2d_weight_grad(x, y, g), im2col.conv2d_weight_grad(x, y, g), "float64")
 
 
+TILED = {  # (groups, channels and kernels of each), size of the image, padding, images
+    "whole tiles": ((2, 16, 16), (8, 8), (1, 1), 3),
+    "ragged tiles": ((3, 8, 8), (7, 13), (1, 1), 2),
+    "one image, smaller than a tile": ((3, 16, 16), (3, 2), (1, 1), 1),
+    "no padding": ((2, 32, 32), (7, 9), (0, 0), 2),
+    "more padding than pixels": ((2, 8, 16), (2, 5), (3, 4), 2),
+    "more tiles than are multiplied at once": ((2, 8, 8), (9, 40), (1, 2), 1),
+    "depthwise": ((5, 1, 1), (6, 7), (1, 1), 2),
+    "slots not filled": ((3, 3, 4), (5, 6), (1, 1), 2),
+    "one vector and several": ((2, 9, 20), (6, 5), (1, 1), 2),
+    "several vectors and one": ((2, 20, 9), (6, 5), (1, 1), 2),
+}
+
+
+@pytest.mark.parametrize("tile", [Tile(2, 3), Tile(4, 3)], ids=str)
+@pytest.mark.parametrize("name, dtype", [*((name, "float32") for name in TILED), ("no padding", "float64"),
+                                         ("slots not filled", "float64"), ("one vector and several", "float64")])
+def test_tiles_against_the_definition(name, dtype, tile, threads, served, monkeypatch):
+    (groups, per_group, kernels_each), size, padding, images = TILED[name]
+    g = geometry(size, padding=padding)._replace(groups=groups, algorithm="tiled")
+    monkeypatch.setattr(planner, "tile_in_groups", lambda *_: tile)
+    monkeypatch.setattr(group_plans, "plan_groups", lambda *a: served.append(a) or PLAN.__wrapped__(*a))  # (no cache)
+    x, w, y = draw(g, images, groups * per_group, groups * kernels_each, dtype)
+    exact_x, exact_w, exact_y = (a.astype(np.float64) for a in (x, w, y))
+    bias, back_bias = exact_y[0, :, 0, 0].astype(dtype), exact_x[0, :, 0, 0].astype(dtype)
+
+    def close(found, expected):
+        assert found.dtype == dtype and found.shape == expected.shape
+        assert np.abs(found - expected).max() <= (ERRORS[tile] if dtype == "float32" else 1e-12) * np.abs(expected).max()
+
+    expected = im2col.conv2d(exact_x, exact_w, g)
+    close(cpu.conv2d(x, w, g), expected)
+    close(cpu.conv2d(x, w, g, activation_name="relu"), np.maximum(expected, 0))
+    expected += bias[:, None, None]
+    close(cpu.conv2d(x, w, g, bias=bias), expected)
+    close(cpu.conv2d(x, w, g, bias=bias, activation_name="leaky_relu", slope=0.2),
+          np.where(expected > 0, expected, 0.2 * expected))
+    expected = im2col.conv2d_input_grad(exact_y, exact_w, g)
+    close(cpu.conv2d_input_grad(y, w, g), expected)
+    close(cpu.conv2d_input_grad(y, w, g, bias=back_bias), expected + back_bias[:, None, None])
+    close(cpu.conv2d_weight_grad(x, y, g), im2col.conv2d_weight_grad(exact_x, exact_y, g))
+    assert len(served) == 7 and all(PLAN.__wrapped__(*call).tile == tile for call in served)
+
+
+@pytest.mark.parametrize("g, images, lanes_used, tile", [
+    (geometry((28, 28)), 64, 1, Tile(4, 3)),
+    (geometry((14, 14)), 64, 0.5, Tile(4, 3)),
+    (geometry((4, 4)), 64, 1, Tile(4, 3)),
+    (geometry((2, 2)), 64, 1, Tile(2, 3)),
+    (geometry((28, 28)), 64, 0.25, DIRECT),
+    (geometry((4, 4)), 1, 1, DIRECT),
+    (geometry((1, 1)), 64, 1, DIRECT),
+    (geometry((28, 28), (3, 3), (2, 2)), 64, 1, DIRECT),
+    (geometry((28, 28), (3, 2)), 64, 1, DIRECT),
+    (geometry((28, 28), dilation=(1, 2), padding=(1, 2)), 64, 1, DIRECT),
+    (geometry((28, 28))._replace(algorithm="direct"), 64, 1, DIRECT),
+    (geometry((4, 4))._replace(algorithm="tiled"), 1, 0.25, Tile(2, 3)),
+], ids=str)
+def test_which_tile_is_used_in_groups(g, images, lanes_used, tile):
+    assert planner.tile_in_groups(g, images, g.output, lanes_used) == tile
+
+
+@pytest.mark.parametrize("algorithm", ["direct", "tiled"])
+def test_every_number_of_threads_computes_the_same_bits(algorithm, served, monkeypatch):
+    g = geometry((9, 14))._replace(groups=3, algorithm=algorithm)
+    x, w, y = draw(g, 4, 24, 24, "float32")
+    found = []
+    for size in (1, 3):
+        monkeypatch.setattr(pool, "size", size)
+        found.append((cpu.conv2d(x, w, g), cpu.conv2d_input_grad(y, w, g)))
+    pool._reset()
+    for one, other in zip(*found, strict=True):
+        np.testing.assert_array_equal(one, other)
+    assert (PLAN(*served[0]).tile == DIRECT) == (algorithm == "direct")
+
+
+@pytest.mark.parametrize("algorithm", ["direct", "tiled"])
 @pytest.mark.parametrize("sizes", ["groups of 3 and 4", "groups of 16"])
-def test_a_nan_stays_in_its_image_and_group(sizes, served):
+def test_a_nan_stays_in_its_image_and_group(sizes, algorithm, served):
     groups, per_group, kernels_each = GROUPS[sizes]
-    g = GEOMETRIES["R3GAN's"]._replace(groups=groups)
+    g = GEOMETRIES["R3GAN's"]._replace(groups=groups, algorithm=algorithm)
     x, w, y = draw(g, 3, groups * per_group, groups * kernels_each, "float32")
     x[1, per_group, 3, 5] = np.nan  # the first channel of the second group
     found = np.isnan(cpu.conv2d(x, w, g))
-    assert set(np.argwhere(found)[:, 0]) == {1} and found.sum() == kernels_each * 3 * 3
+    assert set(np.argwhere(found)[:, 0]) == {1} and found[1, kernels_each:2 * kernels_each, 2:5, 4:7].all()
     assert set(np.argwhere(found)[:, 1]) == set(range(kernels_each, 2 * kernels_each))
+    if algorithm == "direct":  # (with tiles, it spreads over its tile)
+        assert found.sum() == kernels_each * 3 * 3
     found = np.isnan(cpu.conv2d_weight_grad(x, y, g))
     assert found[kernels_each:2 * kernels_each, 0].all() and found.sum() == kernels_each * 3 * 3
 
@@ -141,19 +224,24 @@ def test_large_groups_are_left_to_matrix_products(served):
     x, w, y = draw(g, 2, 80, 80, "float32")
     close(cpu.conv2d(x, w, g), im2col.conv2d(x.astype(float), w.astype(float), g), "float32")
     close(cpu.conv2d_weight_grad(x, y, g), im2col.conv2d_weight_grad(x.astype(float), y.astype(float), g), "float32")
-    with tg.conv_algorithm("tiled"):
+    with tg.conv_algorithm("tiled"):  # other kernels than 3 x 3 with stride 1
+        assert tg.conv2d(x[:, :16], w[:16, :8], groups=2, padding=1, stride=2).shape == (2, 16, 3, 4)
+        assert not served
         assert tg.conv2d(x[:, :16], w[:16, :8], groups=2, padding=1).shape == (2, 16, 6, 8)
-    assert not served
+    assert len(served) == 1
 
 
-def test_a_packed_weight_is_packed_again_after_a_write(served):
+@pytest.mark.parametrize("algorithm", ["direct", "tiled"])
+def test_a_packed_weight_is_packed_again_after_a_write(algorithm, served):
     layer = nn.Conv2d(16, 16, 3, padding=1, groups=2)
     layer.initialize(tg.random.Key(0))
     x = np.random.default_rng(0).standard_normal((2, 16, 6, 8)).astype(np.float32)
-    before = np.array(layer(x))
-    layer.weight.assign(np.asarray(layer.weight) * 2)
-    layer.bias.assign(np.asarray(layer.bias) * 2)
-    np.testing.assert_allclose(layer(x), 2 * before, rtol=1e-6)
+    with tg.conv_algorithm(algorithm):
+        before = np.array(layer(x))
+        np.testing.assert_array_equal(layer(x), before)
+        layer.weight.assign(np.asarray(layer.weight) * 2)
+        layer.bias.assign(np.asarray(layer.bias) * 2)
+        np.testing.assert_allclose(layer(x), 2 * before, rtol=1e-6)
 
 
 CHANNELS_LAST = Layout(lambda a: np.array(a.transpose(0, 2, 3, 1), order="C") if a.ndim == 4 else a,
@@ -161,15 +249,17 @@ CHANNELS_LAST = Layout(lambda a: np.array(a.transpose(0, 2, 3, 1), order="C") if
 
 
 @pytest.mark.parametrize("layout", [CHANNELS_LAST, CONTIGUOUS], ids=["channels-last", "contiguous"])
-@pytest.mark.parametrize("groups, options", [(2, {"padding": 1}), (4, {"padding": 1, "stride": 2})], ids=str)
-def test_gradients_of_first_and_second_order(groups, options, layout, served):
+@pytest.mark.parametrize("groups, options, algorithm", [
+    (2, {"padding": 1}, "direct"), (2, {"padding": 1}, "tiled"), (4, {"padding": 1, "stride": 2}, "direct")], ids=str)
+def test_gradients_of_first_and_second_order(groups, options, algorithm, layout, served):
     x, w, y = values(1, (1, 4, 4, 3)), values(2, (4, 4 // groups, 3, 3)), values(3, (1, 4, 4, 3))
     if options.get("stride"):
         y = values(3, (1, 4, 2, 2))
-    check(lambda x, w: tg.conv2d(x, w, groups=groups, **options), x, w, layout=layout)
-    check(lambda y, w: tg.conv_transpose2d(y, w, groups=groups, **options), y, w, layout=layout)
-    check(lambda x, y: tg.conv2d_weight_grad(x, y, 3, groups=groups, **options), x, y, layout=layout)
-    assert served
+    with tg.conv_algorithm(algorithm):
+        check(lambda x, w: tg.conv2d(x, w, groups=groups, **options), x, w, layout=layout)
+        check(lambda y, w: tg.conv_transpose2d(y, w, groups=groups, **options), y, w, layout=layout)
+        check(lambda x, y: tg.conv2d_weight_grad(x, y, 3, groups=groups, **options), x, y, layout=layout)
+    assert {PLAN(*call).tile == DIRECT for call in served} == {algorithm == "direct"}
 
 
 @pytest.mark.oracle
@@ -185,7 +275,7 @@ def test_a_gradient_penalty_through_the_layers_against_torch(transposed, channel
     assert tuple(twin.weight.shape) == layer.weight.shape
     for name in ("weight", "bias"):
         getattr(twin, name).data = torch.tensor(np.array(getattr(layer, name)))
-    images = np.random.default_rng(0).standard_normal((3, channels, 6, 5)).astype(np.float32)
+    images = np.random.default_rng(0).standard_normal((3, channels, 8, 8)).astype(np.float32)
 
     x = tg.Tensor(images, requires_grad=True)
     (gradient,) = tg.grad(tg.softplus(layer(x)).sum(), [x], create_graph=True)
@@ -197,6 +287,7 @@ def test_a_gradient_penalty_through_the_layers_against_torch(transposed, channel
         expected = expected.numpy()
         assert np.abs(np.asarray(found) - expected).max() <= 2e-5 * np.abs(expected).max()
     assert len(served) >= 5
+    assert any(PLAN(*call).tile != DIRECT for call in served) == (channels // groups >= 8)
 
 
 def test_a_captured_step_replays_the_same_bits(served):
@@ -218,7 +309,8 @@ def test_a_captured_step_replays_the_same_bits(served):
         for i in range(4):
             step(np.random.default_rng(i).standard_normal((5, 3, 8, 8)).astype(np.float32))
         if captured:
-            assert {"conv.grouped.convolve", "conv.grouped.weight_grad"} <= {part.name for part in step.program.steps}
+            assert {"conv.grouped.convolve", "conv.grouped.weight_grad", "conv.grouped_tiles.convolve",
+                    "conv.grouped_tiles.weight_grad"} <= {part.name for part in step.program.steps}
         return [np.array(p) for p in network.parameters()]
 
     for called, replayed in zip(play(False), play(True), strict=True):

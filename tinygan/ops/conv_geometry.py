@@ -34,10 +34,10 @@ def conv_algorithm(name: str) -> Any:
 
     "auto" (the default) chooses by shape. "direct" multiplies and adds as the definition says. "tiled" splits strided
     convolutions into phases and multiplies transformed tiles (Winograd 1980; Lavin, Gray 2016), which takes fewer
-    multiplications. Convolutions with dilation, with groups and with some kernels stay direct. The error of "tiled" in
-    float32, even of a small element, is up to 6e-5 of the largest element for 64 channels (direct: 2e-6; see
-    `kernels.winograd.ERRORS`). It grows with the square root of the number of channels. A NaN or an infinity spreads over
-    its tile.
+    multiplications. Convolutions with dilation and with some kernels stay direct; with groups, those on a GPU do, and on the
+    CPU all but those of at most 32 channels with kernels of 3x3 and stride 1. The error of "tiled" in float32, even of a
+    small element, is up to 6e-5 of the largest element for 64 channels (direct: 2e-6; see `kernels.winograd.ERRORS`). It
+    grows with the square root of the number of channels. A NaN or an infinity spreads over its tile.
     """
     if name not in ALGORITHMS:
         raise ValueError(f"conv_algorithm: unknown algorithm {name!r}, expected one of {', '.join(ALGORITHMS)}")

@@ -11,7 +11,7 @@ Seven algorithms compute it.
    back. This needs fewer multiplications than the sum (Winograd 1980; Lavin, Gray 2016).
 4. Tiles of one pixel, the direct algorithm. It is like 3, but the transforms do nothing.
 5. One channel in each lane, for groups of few channels. The sum is computed as written above, for all groups in a register
-   at once.
+   at once. For kernels of 3 x 3 with stride 1 it is computed on tiles like those of 3.
 6. One kernel in each lane, for few channels and many kernels. The sum is computed as written above. The rows of the image
    are read as they lie in memory.
 7. One matrix product, for kernels of one pixel: the images in memory are a matrix, with a row for each pixel.
@@ -32,8 +32,10 @@ The modules, in the order in which to read them:
     tile_transforms   generated code: multiplies by the small constant matrices between pixels and points
     lanes             kernels: algorithm 2
     lane_products     generated code: the innermost loops of `lanes`
+    group_plans       plans algorithm 5
     grouped           kernels: algorithm 5
-    grouped_products  generated code: the innermost loops of `grouped`
+    grouped_tiles     kernels: algorithm 5 on tiles
+    grouped_products  generated code: the innermost loops of both
     thin              kernels: algorithm 6
     thin_products     generated code: the innermost loops of `thin`
 

@@ -12,7 +12,8 @@ import numpy as np
 
 from tinygan.kernels.activations import CODES
 from tinygan.kernels.cpu.batchnorm import compiled as normalization
-from tinygan.kernels.cpu.conv import grouped, lanes, planner, thin, tiled
+from tinygan.kernels.cpu.conv import group_plans, grouped, grouped_tiles, lanes, planner, thin, tiled
+from tinygan.kernels.cpu.conv.group_plans import GroupPlan
 from tinygan.kernels.cpu.conv.lane_products import ROWS_AT_ONCE
 from tinygan.kernels.cpu.conv.patches import LINE, Gather, make_gather
 from tinygan.kernels.cpu.conv.planner import Convolution, TiledPlan
@@ -149,21 +150,39 @@ def _convolve_groups(source: Array, weight: Array, g: Any, adjoint: bool, bias: 
                      slope: float) -> Array:
     """`_convolve` for groups of few channels, with one channel in each lane."""
     dtype, kernels, channels = source.dtype, weight.shape[0], weight.shape[1] * g.groups
-    plan = planner.plan_groups(dtype, g, source.shape[0], channels, kernels, adjoint, False, pool.size)
-
-    def pack() -> Array:
-        packed, whole = empty((plan.packed_bytes,), np.uint8), contiguous(weight)
-        _run(grouped.make_pack(REALS[dtype], plan.slot),
-             plan.packing._replace(weight=address(whole), packed=address(packed)))
-        return packed
-
-    packed = derived(weight, (address(weight), weight.shape, weight.strides, plan.packing), pack)
+    plan = group_plans.plan_groups(dtype, g, source.shape[0], channels, kernels, adjoint, False, pool.size)
+    real, tiles = REALS[dtype], plan.tiles
+    packed = derived(weight, (address(weight), weight.shape, weight.strides, plan.tile, plan.packing),
+                     lambda: _packed_groups(weight, plan))
     target = empty((source.shape[0], *(g.input if adjoint else g.output), channels if adjoint else kernels), dtype)
-    with Scratch(pool.size * plan.sizes.source_each, pool.size * plan.sizes.target_each) as (image, out):
-        _run(grouped.make_convolve(REALS[dtype], plan.slot, plan.rows, plan.pixels, plan.taps), grouped.ConvolveGroups(
-            sizes=plan.sizes, source=address(source), target=address(target), weights=address(packed),
-            bias=0 if bias is None else address(bias), activation=activation, slope=slope, image=image, out=out))
+    bias_at = 0 if bias is None else address(bias)
+    if tiles is None:
+        with Scratch(pool.size * plan.sizes.source_each, pool.size * plan.sizes.target_each) as (image, out):
+            _run(grouped.make_convolve(real, plan.slot, plan.rows, plan.pixels, plan.taps), grouped.ConvolveGroups(
+                sizes=plan.sizes, source=address(source), target=address(target), weights=address(packed), bias=bias_at,
+                activation=activation, slope=slope, image=image, out=out))
+        return target
+    with Scratch(pool.size * tiles.v_each, pool.size * tiles.patch_each) as (v, patch):
+        _run(grouped_tiles.make_convolve(real, plan.slot), grouped_tiles.ConvolveTiles(
+            sizes=tiles, source=address(source), target=address(target), weights=address(packed), bias=bias_at,
+            finishes=int(bias is not None or activation != IDENTITY), activation=activation, slope=slope, v=v, patch=patch))
     return target
+
+
+def _packed_groups(weight: Array, plan: GroupPlan) -> Array:
+    """The packed weight of a convolution in groups. For tiles it is also transformed."""
+    real, tiles, whole = REALS[weight.dtype], plan.tiles, contiguous(weight)
+    pack = grouped.make_pack(real, plan.slot)
+    packed = empty((plan.packed_bytes,), np.uint8)
+    _run(pack, plan.packing._replace(weight=address(whole), packed=address(packed)))
+    if tiles is None:
+        return packed
+    points = empty((plan.points_bytes,), np.uint8)
+    _run(grouped_tiles.make_transform_weights(real), grouped_tiles.WeightPoints(
+        packed=address(packed), weights=address(points), vectors=tiles.blocks * tiles.target.channels.vectors,
+        source_vectors=tiles.source.channels.vectors, depth=tiles.depth, taps=plan.tile.r, n=tiles.n,
+        transform=plan.weight_transform))
+    return points
 
 
 # The gradient of the weight
@@ -317,15 +336,21 @@ def _weight_grad_thin(x: Array, y: Array, g: Any) -> Array:
 
 def _weight_grad_groups(x: Array, y: Array, g: Any) -> Array:
     """The gradient of the weight for groups of few channels, with one channel in each lane."""
-    channels, kernels, dtype = x.shape[3], y.shape[3], x.dtype
-    plan = planner.plan_groups(dtype, g, x.shape[0], channels, kernels, False, True, pool.size)
-    gradient = empty((kernels, channels // g.groups, *g.kernel), dtype)
-    each = (plan.sizes.source_each, plan.sizes.target_each, plan.sums_each)
-    with Scratch(*(pool.size * size for size in each)) as (image, maps, sums):
-        _run(grouped.make_weight_grad(REALS[dtype], plan.slot, g.kernel[0], plan.taps), grouped.WeightGradGroups(
-            sizes=plan.sizes, source=address(x), target=address(y), image=image, map=maps, sums=sums,
-            sums_each=plan.sums_each, kernels=plan.packing.depth))
-        _run(grouped.make_pack(REALS[dtype], plan.slot), plan.packing._replace(
+    channels, kernels, dtype, real = x.shape[3], y.shape[3], x.dtype, REALS[x.dtype]
+    plan = group_plans.plan_groups(dtype, g, x.shape[0], channels, kernels, False, True, pool.size)
+    tiles, gradient = plan.tiles, empty((kernels, channels // g.groups, *g.kernel), dtype)
+    each = ((plan.sizes.source_each, plan.sizes.target_each, plan.sums_each, 0) if tiles is None else
+            (tiles.v_each, tiles.patch_each, tiles.sums_each, tiles.points_each))
+    with Scratch(*(pool.size * size for size in each)) as (first, second, sums, points):
+        if tiles is None:
+            _run(grouped.make_weight_grad(real, plan.slot, g.kernel[0], plan.taps), grouped.WeightGradGroups(
+                sizes=plan.sizes, source=address(x), target=address(y), image=first, map=second, sums=sums,
+                sums_each=plan.sums_each, kernels=plan.packing.depth))
+        else:
+            _run(grouped_tiles.make_weight_grad(real, plan.slot), grouped_tiles.WeightGradTiles(
+                sizes=tiles, source=address(x), target=address(y), v=first, patch=second, points=points, sums=sums,
+                transform=plan.weight_transform))
+        _run(grouped.make_pack(real, plan.slot), plan.packing._replace(
             weight=address(gradient), packed=sums, packed_each=plan.sums_each))
     return gradient
 

@@ -140,7 +140,7 @@ class Packing(NamedTuple):
 
 
 @cache
-def _copies(real: Any, slot: int) -> Any:
+def copies(real: Any, slot: int) -> Any:
     """Functions for kernels that copy pixels between images and vectors."""
     item, lanes, at, move = real.bitwidth // 8, lanes_of(real), array_at(real), moves(real).move
     copy_vector, _ = vector_moves(real)
@@ -213,7 +213,7 @@ def make_convolve(real: Any, slot: int, rows: int, pixels: int, taps: int) -> in
     """The address of the task for elements of that type and slots of that size. It computes target = activation(source *
     weights + bias). rows, pixels, taps: see `tile_filter`."""
     item, lanes, at, zero = real.bitwidth // 8, lanes_of(real), array_at(real), moves(real).zero
-    runs_of, copy, fetch, lay_out, unit_of = _copies(real, slot)
+    runs_of, copy, fetch, lay_out, unit_of = copies(real, slot)
     filter_tile, activate = tile_filter(real, slot, rows, pixels, taps), activate_fused(real)
 
     @inline
@@ -270,7 +270,7 @@ def make_weight_grad(real: Any, slot: int, height: int, taps: int) -> int:
     weight, over its share of the images. height: that of the kernel. taps: see `tap_products`."""
     item, lanes, zero = real.bitwidth // 8, lanes_of(real), moves(real).zero
     rows = rows_at_once(slot, height, taps)
-    runs_of, copy, fetch, lay_out, unit_of = _copies(real, slot)
+    runs_of, copy, fetch, lay_out, unit_of = copies(real, slot)
     add_products = tap_products(real, slot, rows, taps)
     at_once = kernels_at_once(slot, lanes)
 

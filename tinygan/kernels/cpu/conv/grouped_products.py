@@ -18,6 +18,7 @@ from tinygan.kernels.cpu.runtime.registers import Registers
 from tinygan.kernels.cpu.runtime.simd import VECTOR_BYTES, lanes_of
 
 SUMS_HELD = 24 if VECTOR_BYTES == 64 else 12  # registers for sums in the gradient of a weight
+TILES_MULTIPLIED = 16 if VECTOR_BYTES == 64 else 8  # at once: there are registers for so many sums
 
 Sums = list[Any]
 
@@ -167,5 +168,75 @@ def tap_products(real: Any, slot: int, rows: int, taps: int) -> Any:
             return context.get_dummy_value()
 
         return types.void(*[types.int64] * 11), code
+
+    return add_products
+
+
+def multiply_tiles(real: Any, slot: int) -> Any:
+    """A function for kernels that multiplies one slot of TILES_MULTIPLIED tiles, at one point, by weights.
+
+    multiply(vectors, depth, x, x_vector, weights, weights_vector, out) computes out[t][k] = the sum over d < depth of
+    x[t, d] * weights[d][k], for all lanes k of a slot. x[t, d] is element d % lanes of the vector x + t vectors +
+    d // lanes * x_vector. weights[d] is vector d % lanes at weights + d // lanes * weights_vector. out[t] is t vectors after
+    out, where x may be, too. Only if a slot is a whole register there may be several `vectors`.
+    """
+    item = real.bitwidth // 8
+
+    @intrinsic
+    def multiply(typing: Any, vectors: Any, depth: Any, x: Any, x_vector: Any, weights: Any, weights_vector: Any,
+                 out: Any) -> Any:
+        def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            vectors, depth, x, x_vector, weights, weights_vector, out = args
+            emit = Registers(builder, real, slot)
+            width, zero = ir.Constant(emit.word, slot), ir.Constant(emit.vector, [0.0] * slot)
+
+            def add_vector(vector: Any, sums: Sums) -> Sums:
+                values = builder.add(x, builder.mul(vector, x_vector))
+                rows = builder.add(weights, builder.mul(vector, weights_vector))
+                rest = builder.sub(depth, builder.mul(vector, width))
+                count = builder.select(builder.icmp_signed("<", rest, width), rest, width)
+
+                def add(d: Any, sums: Sums) -> Sums:
+                    row, value = emit.load(emit.after(rows, VECTOR_BYTES, d)), emit.after(values, item, d)
+                    return [builder.call(emit.fma, [emit.load_everywhere(emit.shift(value, t * VECTOR_BYTES)), row, total])
+                            for t, total in enumerate(sums)]
+
+                return emit.loop(count, sums, add)
+
+            for t, total in enumerate(emit.loop(vectors, [zero] * TILES_MULTIPLIED, add_vector)):
+                emit.store(total, emit.shift(out, t * VECTOR_BYTES))
+            return context.get_dummy_value()
+
+        return types.void(*[types.int64] * 7), code
+
+    return multiply
+
+
+def multiply_points(real: Any, slot: int) -> Any:
+    """A function for kernels that adds up the products of one slot of some tiles at one point.
+
+    add_products(tiles, x, y, sums) computes sums[d][k] += the sum over t < tiles of y[t, d] * x[t][k], for all lanes d and k
+    of a slot. x[t], y[t] and sums[d] are t and d vectors after the addresses. tiles must be positive.
+    """
+    item = real.bitwidth // 8
+
+    @intrinsic
+    def add_products(typing: Any, tiles: Any, x: Any, y: Any, sums: Any) -> Any:
+        def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            tiles, x, y, sums = args
+            emit = Registers(builder, real, slot)
+
+            def add(t: Any, totals: Sums) -> Sums:
+                row, values = emit.load(emit.after(x, VECTOR_BYTES, t)), emit.after(y, VECTOR_BYTES, t)
+                return [builder.call(emit.fma, [emit.load_everywhere(emit.shift(values, d * item)), row, total])
+                        for d, total in enumerate(totals)]
+
+            zero = ir.Constant(emit.vector, [0.0] * slot)
+            for d, total in enumerate(emit.loop(tiles, [zero] * slot, add)):
+                place = emit.shift(sums, d * VECTOR_BYTES)
+                emit.store(builder.fadd(emit.load(place), total), place)
+            return context.get_dummy_value()
+
+        return types.void(*[types.int64] * 4), code
 
     return add_products

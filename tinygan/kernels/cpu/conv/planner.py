@@ -13,8 +13,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from tinygan.kernels.cpu.conv import grouped, lanes, thin
-from tinygan.kernels.cpu.conv.grouped_products import kernels_at_once
+from tinygan.kernels.cpu.conv import lanes, thin
+from tinygan.kernels.cpu.conv.grouped_products import TILES_MULTIPLIED
 from tinygan.kernels.cpu.conv.lane_products import ENTRY_BYTES, PIXELS_AT_ONCE, ROWS_AT_ONCE
 from tinygan.kernels.cpu.conv.patches import LINE, Side, Tiles
 from tinygan.kernels.cpu.conv.thin_products import TAPS_AT_ONCE
@@ -32,10 +32,13 @@ MOST_CHANNELS_IN_LANES = 4  # with at most so many channels it is fastest for an
 MOST_CHANNELS_IN_GROUPS = 32  # in a group: with at most so many, one channel in each lane is fastest
 LEAST_CHANNELS_TILED = 16  # with fewer channels or kernels, transforms take longer than they save
 MOST_PRODUCTS_TILED = 0.75  # of those of the direct algorithm: with a larger share, transforms take longer than they save
+MOST_PRODUCTS_TILED_IN_GROUPS = 0.6  # the same in groups of few channels
+LEAST_LANES_TILED_IN_GROUPS = 0.5  # of a register, for each group: with fewer, transforms take longer than they save
 
 # How a part computes groups of few channels
-TILES_IN_GROUPS = ((1, 8), (2, 4), (2, 7) if VECTOR_BYTES == 64 else (1, 7))  # rows and pixels; for all there are registers
+BLOCKS_IN_GROUPS = ((1, 8), (2, 4), (2, 7) if VECTOR_BYTES == 64 else (1, 7))  # rows and pixels; for all there are registers
 GROUPS_BYTES = 256 * 1024  # of a band of the source in scratch memory, for the second-level cache
+GROUP_TILES_AT_ONCE = 16  # so that V of one block nearly fits into the first-level cache
 
 # How parts share the work
 MOST_TILES_TO_SHARE_CHANNELS = 16  # tiles for each part: with more, the parts share the tiles
@@ -89,7 +92,32 @@ def is_pixelwise(g: Any) -> bool:
 
 def suits_groups(g: Any, channels: int, kernels: int) -> bool:
     """Whether one channel in each lane is the fastest algorithm."""
-    return g.groups > 1 and g.algorithm != "tiled" and max(channels, kernels) <= MOST_CHANNELS_IN_GROUPS * g.groups
+    if g.groups == 1 or max(channels, kernels) > MOST_CHANNELS_IN_GROUPS * g.groups:
+        return False
+    return g.algorithm != "tiled" or fits_tiles_in_groups(g)
+
+
+def fits_tiles_in_groups(g: Any) -> bool:
+    """Whether the kernels in `grouped_tiles` can compute a convolution in groups."""
+    return (g.kernel, g.stride, g.dilation) == ((3, 3), (1, 1), (1, 1)) and g.algorithm != "direct"
+
+
+def tile_in_groups(g: Any, images: int, size: tuple[int, int], lanes_used: float) -> Tile:
+    """The fastest tile for a convolution in groups of few channels. size: of the side that is computed, or for the gradient
+    of the weight of the map. lanes_used: the share of a register that a group's slot takes."""
+    def products(tile: Tile) -> int:
+        """For each channel and kernel. The last tiles that are multiplied at once count fully."""
+        tiles = images * -(-size[0] // tile.m) * -(-size[1] // tile.m)
+        return -(-tiles // TILES_MULTIPLIED) * TILES_MULTIPLIED * tile.points
+
+    if not fits_tiles_in_groups(g):
+        return DIRECT
+    best = min((Tile(2, 3), Tile(4, 3)), key=products)
+    if g.algorithm == "tiled":
+        return best
+    direct = images * size[0] * size[1] * g.kernel[0] * g.kernel[1]
+    is_faster = lanes_used >= LEAST_LANES_TILED_IN_GROUPS and products(best) < MOST_PRODUCTS_TILED_IN_GROUPS * direct
+    return best if is_faster else DIRECT
 
 
 @lru_cache(1024)
@@ -313,88 +341,3 @@ def plan_thin(dtype: Any, g: Any, images: int, channels: int, kernels: int, part
         kernels=kernels, stride_high=g.stride[0], stride_wide=g.stride[1], top=g.padding[0], left=g.padding[1],
         dilation=g.dilation[0], kernel_height=g.kernel[0], run=run, band=band, row=row,
         copy_each=whole_lines(rows * row + taps * item), taps=taps)
-
-
-# In groups, with a channel in each lane
-
-
-class GroupPlan(NamedTuple):
-    """How the kernels in `grouped` compute a convolution."""
-
-    sizes: grouped.GroupSizes
-    slot: int
-    """The lanes of a group in a vector."""
-    rows: int
-    """The rows and pixels of the target that are computed at once, for each vector."""
-    pixels: int
-    taps: int
-    """As for `grouped_products.tile_filter`."""
-    packing: grouped.Packing
-    """For the weight, or for its gradient. The addresses are still 0."""
-    packed_bytes: int
-    sums_each: int
-    """The bytes of packed gradients, for each part."""
-
-
-@lru_cache(1024)
-def plan_groups(dtype: Any, g: Any, images: int, channels: int, kernels: int, adjoint: bool, gradient: bool,
-                parts: int) -> GroupPlan:
-    """The plan for the map of an image; if `adjoint`, for the image of a map; if `gradient`, for the gradient of a weight.
-    channels and kernels: those of all groups together."""
-    width, tap_count = lanes_of(REALS[dtype]), g.kernel[0] * g.kernel[1]
-    slot = _slot(max(channels, kernels) // g.groups, width)
-    blocks = -(-g.groups // (width // slot))
-    of_image, of_map = (grouped.Channels(count // g.groups, -(-(count // g.groups) // width) if slot == width else 1)
-                        for count in (channels, kernels))
-    source, target = lanes.ImageSize(g.input[0], g.input[1], channels), lanes.ImageSize(g.output[0], g.output[1], kernels)
-    source_channels, target_channels, step, spacing, before = of_image, of_map, g.stride, (1, 1), g.padding
-    if adjoint:
-        source, target, source_channels, target_channels, step, spacing = target, source, of_map, of_image, (1, 1), g.stride
-        before = [(k - 1) * d - p for k, d, p in zip(g.kernel, g.dilation, g.padding, strict=True)]
-    taps = 3 if g.kernel[1] == 3 and step[1] == g.dilation[1] == 1 else 1
-    rows, pixels = min(TILES_IN_GROUPS, key=lambda t: -(-target.height // t[0]) * t[0] * -(-target.width // t[1]) * t[1])
-    whole = slot == width
-    depth = slot if not whole else width if source_channels.vectors > 1 else source_channels.group
-
-    # The last rows and pixels that are computed at once may lie beyond the target.
-    across, reach = -(-target.width // pixels) * pixels, [(k - 1) * d for k, d in zip(g.kernel, g.dilation, strict=True)]
-    used = max((across - 1) * step[1] + reach[1] + 1, before[1] + (source.width - 1) * spacing[1] + 1)
-    row = (used | 1) * VECTOR_BYTES
-
-    def plane(high: int) -> int:
-        """The bytes of a plane for that many rows of the target."""
-        return ((-(-high // rows) * rows - 1) * step[0] + reach[0] + 1) * row
-
-    bands = max(1, min(target.height, -(-parts // max(images * blocks, 1))))
-    while plane(-(-target.height // bands)) * source_channels.vectors > GROUPS_BYTES and bands < target.height:
-        bands += 1
-    high = -(-target.height // bands)
-    at_once = kernels_at_once(slot, width)
-    summed = -(-of_map.group // at_once) * at_once
-    map_bytes = high * target.width * VECTOR_BYTES * target_channels.vectors
-    sizes = grouped.GroupSizes(
-        source=source, target=target, source_channels=source_channels, target_channels=target_channels, images=images,
-        groups=g.groups, blocks=blocks, bands=bands, kernel_height=g.kernel[0], kernel_width=g.kernel[1], step_high=step[0],
-        step_wide=step[1], spacing_high=spacing[0], spacing_wide=spacing[1], dilation_high=g.dilation[0],
-        dilation_wide=g.dilation[1], top=before[0], left=before[1], row=row, width=used, plane=plane(high),
-        source_each=plane(high) * source_channels.vectors, target_row=across * VECTOR_BYTES,
-        target_each=map_bytes if gradient else rows * across * VECTOR_BYTES + VECTOR_BYTES, depth=depth)
-    by_channel, by_kernel = tap_count, of_image.group * tap_count
-    in_lanes = of_image if adjoint or gradient else of_map
-    packing = grouped.Packing(
-        weight=0, packed=0, groups=g.groups, blocks=blocks, lane_channels=in_lanes,
-        depth_channels=of_map._replace(vectors=1) if gradient else source_channels, depth=summed if gradient else depth,
-        taps_high=g.kernel[0], taps_wide=g.kernel[1], group_step=of_map.group * by_kernel,
-        lane_step=by_channel if in_lanes is of_image else by_kernel,
-        depth_step=by_kernel if in_lanes is of_image else by_channel, tap_step=-1 if adjoint else 1,
-        first_tap=tap_count - 1 if adjoint else 0, summed=parts if gradient else 0, packed_each=0)
-    vector_bytes = tap_count * VECTOR_BYTES
-    return GroupPlan(
-        sizes, slot, rows, pixels, taps, packing,
-        packed_bytes=blocks * target_channels.vectors * source_channels.vectors * depth * vector_bytes,
-        sums_each=blocks * of_image.vectors * summed * vector_bytes)
-
-
-def _slot(channels: int, lanes: int) -> int:
-    """The lanes for a group of so many channels: the next power of two, and at most a whole vector."""
-    return min(1 << (channels - 1).bit_length(), lanes)

@@ -14,12 +14,13 @@ from tinygan.kernels.cpu.runtime.simd import lanes_of, multiply_add
 
 
 class Registers:
-    """Emits loads, stores and multiply-adds of vectors at addresses."""
+    """Emits loads, stores and multiply-adds of vectors at addresses. lanes: how many elements the vectors have; by default
+    they fill a register."""
 
-    def __init__(self, builder: Any, real: Any) -> None:
+    def __init__(self, builder: Any, real: Any, lanes: int | None = None) -> None:
         self.builder, self.align = builder, real.bitwidth // 8
         self.element = ir.FloatType() if self.align == 4 else ir.DoubleType()
-        self.lanes = lanes_of(real)
+        self.lanes = lanes or lanes_of(real)
         self.vector = ir.VectorType(self.element, self.lanes)
         self.word = ir.IntType(64)
         self.fma = multiply_add(builder.module, self.vector)
