@@ -347,12 +347,12 @@ def gap(steps: list[int], ratios: list[float]) -> str:
 
 def test_saturation_is_said_from_one_threshold_on():
     assert gap([0, 100, 700, 900], [30, 2, 7.7, 3]) == (
-        "The gap was largest at epoch 7: minimax passed back 7.7 times less than non-saturating, from the same logits. It saturates from "
-        "10 times on: here it did not.")
-    assert gap([0, 64, 900], [1, 12, 3]).startswith("The gap was largest at step 64: ") and gap([0, 64, 900], [1, 12, 3]).endswith("here it did.")
+        "From the same logits, minimax would send smaller ones: 7.7 times smaller at epoch 7, where the two differ most. We call it "
+        "saturated from 10 times on; here it is not.")
+    assert "smaller at step 64, where" in gap([0, 64, 900], [1, 12, 3]) and gap([0, 64, 900], [1, 12, 3]).endswith("on; here it is.")
     assert gap([0, 100, 200], [9, 0.5, 0.4]) == ("Minimax pulls harder than non-saturating at every record, at least 2 times as hard: it does not "
                                                  "saturate.")
-    assert gap([300], [4]).startswith("Minimax passed back 4 times less")
+    assert gap([300], [4]).startswith("From the same logits, minimax would send smaller ones: 4 times smaller. We")
     assert gap([0, 100, 200], [5, 1.01, 1]) == "Minimax pulls as hard as non-saturating, or harder at every record: it does not saturate."
 
 

@@ -71,9 +71,9 @@ def _text(found: list[Position]) -> str:
                 f"{short(logits.max())}. The gradient of its cost is drawn at each image: a step against it lowers "
                 f"the cost. The largest entry is {short(float(last.arrays['gradient_scale'].max()))}.")
     real = 1 / (1 + np.exp(-logits))
-    return (f"At {moment(last)}, the discriminator gives these {n} images probabilities of being real from "
-            f"{percent(real.min())} to {percent(real.max())}. The {cost} cost passes back gradients of mean length "
-            f"{short(_own(last))}. {_compared(found)}")
+    return (f"At {moment(last)}, the discriminator takes these {n} images for real with probabilities from "
+            f"{percent(real.min())} to {percent(real.max())}. The {cost} cost sends each image a gradient, with a mean length "
+            f"of {short(_own(last))}. {_compared(found)}")
 
 
 def _compared(found: list[Position]) -> str:
@@ -91,9 +91,10 @@ def _compared(found: list[Position]) -> str:
                 "not saturate.")
     if ratio < _ALIKE:
         return f"Minimax pulls as hard as non-saturating, or harder{throughout}: it does not saturate."
-    what = f"minimax passed back {short(ratio)} times less than non-saturating, from the same logits"
-    where = what[0].upper() + what[1:] if len(trained) == 1 else f"The gap was largest at {moment(trained[widest])}: {what}"
-    return f"{where}. It saturates from {SATURATES} times on: here it {'did' if ratio >= SATURATES else 'did not'}."
+    when = "" if len(trained) == 1 else f" at {moment(trained[widest])}, where the two differ most"
+    verdict = "it is" if ratio >= SATURATES else "it is not"
+    return (f"From the same logits, minimax would send smaller ones: {short(ratio)} times smaller{when}. We call it saturated "
+            f"from {SATURATES} times on; here {verdict}.")
 
 
 def _mean(position: Position, cost: str) -> float:
