@@ -72,8 +72,8 @@ def _text(found: list[Position]) -> str:
                 f"the cost. The largest entry is {short(float(last.arrays['gradient_scale'].max()))}.")
     real = 1 / (1 + np.exp(-logits))
     return (f"At {moment(last)}, the discriminator takes these {n} images for real with probabilities from "
-            f"{percent(real.min())} to {percent(real.max())}. The {cost} cost sends each image a gradient, with a mean length "
-            f"of {short(_own(last))}. {_compared(found)}")
+            f"{percent(real.min())} to {percent(real.max())}. The {cost} cost sends each image a gradient, with a mean "
+            f"length of {short(_own(last))}. {_compared(found)}")
 
 
 def _compared(found: list[Position]) -> str:
@@ -93,8 +93,8 @@ def _compared(found: list[Position]) -> str:
         return f"Minimax pulls as hard as non-saturating, or harder{throughout}: it does not saturate."
     when = "" if len(trained) == 1 else f" at {moment(trained[widest])}, where the two differ most"
     verdict = "it is" if ratio >= SATURATES else "it is not"
-    return (f"From the same logits, minimax would send smaller ones: {short(ratio)} times smaller{when}. We call it saturated "
-            f"from {SATURATES} times on; here {verdict}.")
+    return (f"From the same logits, minimax would send smaller ones: {short(ratio)} times smaller{when}. We call it "
+            f"saturated from {SATURATES} times on; here {verdict}.")
 
 
 def _mean(position: Position, cost: str) -> float:
