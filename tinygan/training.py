@@ -38,6 +38,7 @@ from .runs.notebook import progress_of
 from .runs.opening import OpenedRun, open_run, own_networks, untrained
 from .runs.previews import inputs, layout, picture
 from .runs.report import Progress
+from .runs.rules import own_rules
 from .runs.settings import Settings, add_flags, complete
 from .runs.signals import Signals
 from .runs.stepping import step_of
@@ -108,10 +109,13 @@ def train(gan: TrainableGAN, dataset: Dataset, settings: Settings, *, show: str 
         _refuse_other_images(gan, dataset)
     refuse_labels(gan, dataset)
     examiner = None if settings.evaluate is None else settings.examiner(whole, settings.data_dir)
-    own = {} if advice.origin().kind == "command" else own_networks(gan, settings, dataset.image_shape)
+    by_command = advice.origin().kind == "command"  # then the settings have made the GAN
+    own = {} if by_command else own_networks(gan, settings, dataset.image_shape)
+    rules = {} if by_command else own_rules(gan, settings, dataset.image_shape)
     # NumPy need not warn about overflow, because the loop checks every loss, and all weights before it saves them.
-    with (RunFolder(settings, dataset, backend.name, steps, own) as folder, np.errstate(over="ignore", invalid="ignore"),
-          matmul_precision(settings.precision or "float32"), hidden(settings.quiet)):
+    with (RunFolder(settings, dataset, backend.name, steps, own, rules) as folder,
+          np.errstate(over="ignore", invalid="ignore"), matmul_precision(settings.precision or "float32"),
+          hidden(settings.quiet)):
         try:
             if examiner is not None:
                 examiner.prepare()

@@ -36,11 +36,12 @@ class RunFolder:
 
     Entering it creates the folder or, with `settings.resume`, continues the run in it. Raises RunError if that is not
     possible. If a run has several processes, only one of them may have a `RunFolder`. networks: the networks in words, if
-    they are the user's own.
+    they are the user's own. rules: the GAN's rules that are not those of the settings (see `own_rules`); None: not known.
     """
 
     def __init__(self, settings: Settings, dataset: Any, device: str = "cpu",
-                 steps_per_epoch: int = 1, networks: Mapping[str, str] | None = None) -> None:
+                 steps_per_epoch: int = 1, networks: Mapping[str, str] | None = None,
+                 rules: Mapping[str, str] | None = None) -> None:
         self.path = Path(settings.run_dir)
         self.checkpoint = self.path / CHECKPOINT
         self.metrics = self.path / "metrics.csv"
@@ -52,7 +53,8 @@ class RunFolder:
         self.notes: list[str] = []
         self._settings = settings
         self._config = {**_configuration(settings, dataset, device), "steps_per_epoch": steps_per_epoch,
-                        **({"networks": dict(networks)} if networks else {})}
+                        **({"networks": dict(networks)} if networks else {}),
+                        **({} if rules is None else {"rules": dict(rules)})}
         self._read: tuple[dict[str, Any], dict[str, Any]] | None = None
         self._fresh = False
         self._closing = ExitStack()
@@ -106,6 +108,7 @@ class RunFolder:
             if "networks" in stored and "networks" not in new:
                 self._refuse(f"its networks are not those of {new['variant']!r}: only the program that began the run can "
                              "continue it")
+            self._refuse_other_rules(stored.get("rules", {}), new.get("rules", {}), "rules" in stored and "rules" in new)
             for kind, name, old, value in _changes(stored, new, self._settings):
                 advice = "name the run's own data with --data-dir, or start" if kind == "data" else "start"
                 self._refuse(f"{name} was {old}, now {value}; it must stay the same: {advice} another run with another "
@@ -123,6 +126,13 @@ class RunFolder:
             new.update({name: stored[name] for name in ("versions", "machine") if name in stored})
         elif "resumed" in stored:
             new["resumed"] = stored["resumed"]
+
+    def _refuse_other_rules(self, old: Mapping[str, str], new: Mapping[str, str], known: bool) -> None:
+        for name in sorted(old.keys() | new.keys()) if known else ():
+            if old.get(name) != new.get(name):
+                usual = "that of the settings"
+                self._refuse(f"the GAN's {name} was {old.get(name, usual)}, now it is {new.get(name, usual)}. A program "
+                             "gave its GAN other rules than the settings have: only that program can continue the run")
 
     def _refuse_fewer_epochs(self, done: int) -> None:
         epochs, more = divmod(done, self._config["steps_per_epoch"])

@@ -82,12 +82,14 @@ def option(default: Any, help: str, kind: Callable[[str], Any], choices: Iterabl
     """A dataclass field that is also a flag: `latent_dim` becomes `--latent-dim`.
 
     kind: makes the value from a text, such as `count`; `bool` for a flag without a value. choices: all possible values, such
-    as the names in a table. resume: see `Resume`. It applies only to tinygan's settings; those of a user's program are
-    always FIXED. younger: there are run folders that are older than this setting. The checkpoint's digest leaves it out if
-    it is None.
+    as the names in a table; what a program adds to the table later is possible, too. resume: see `Resume`. It applies only
+    to tinygan's settings; those of a user's program are always FIXED. younger: there are run folders that are older than
+    this setting. The checkpoint's digest leaves it out if it is None.
     """
+    if choices is not None and not isinstance(choices, Mapping):
+        choices = tuple(choices)
     return field(default=default, metadata={"help": help, "kind": kind, "resume": resume, "younger": younger,
-                                            "choices": None if choices is None else tuple(choices)})
+                                            "choices": choices})
 
 
 def with_default(settings: type[Settings], name: str, default: Any) -> Any:

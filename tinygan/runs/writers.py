@@ -139,7 +139,7 @@ class TensorBoard(Logger):
         """Write a step."""
         if self._writer is None:
             assert self._run is not None
-            # tensorboardX names a file after the second. A resume in the same second must not overwrite it: hence the suffix.
+            # tensorboardX names a file after the second. The suffix keeps a resume in the same second from overwriting it.
             self._writer = self._open(str(self._folder or self._run.folder / "tensorboard"), purge_step=step,
                                       filename_suffix=f".step{step}")
         for name, value in losses.items():
