@@ -166,7 +166,8 @@ def _text(gan: Any, found: Ahead, shown: int, supposed: bool) -> str:
     turned = f"{angle:.0f}° and {longer} (medians)."
     if supposed:
         return (f"This generator does not look ahead. In the discriminator's next {k} updates, {moves}. These updates "
-                f"depend on the generated images. A generator that took this into account would turn its gradient by {turned}")
+                "depend on the generated images. A generator that took this into account would turn its gradient by "
+                f"{turned}")
     return (f"Within {k} updates ahead, {moves}. These updates depend on the generated images. The generator takes "
             f"this into account{short_of}, which turns its gradient by {turned}")
 

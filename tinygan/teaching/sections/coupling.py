@@ -43,8 +43,8 @@ def build(run: Run) -> dict[str, Any] | Absent:
     shown = players(run.gan, fixed["z"], fixed.get("real"))
     if not couples_examples(shown.discriminator):
         return Absent("The discriminator of this run judges every image by itself, so no image's score depends on another "
-                      "image. Minibatch discrimination (tinygan train minibatch) and batch norm (dcgan) compare the images of a "
-                      "batch.")
+                      "image. Minibatch discrimination (tinygan train minibatch) and batch norm (dcgan) compare the images "
+                      "of a batch.")
     key = Key(run.config["settings"].get("seed", 0)).fold("recording").fold("coupling")
     matrix, images = coupling(shown, key)
     layers = _coupling_layers(shown.discriminator)
@@ -55,7 +55,8 @@ def build(run: Run) -> dict[str, Any] | Absent:
     names = list(dict.fromkeys(_NAMES.get(type(layer), type(layer).__name__) for layer in layers))
     return {"matrix": packed(matrix, "f32"), "without": None if without is None else packed(without, "f32"),
             "images": packed(as_bytes(images), "u8" if images.ndim == 4 else "f32"), "layers": names,
-            "diagonal": _diagonal(matrix, without, " and ".join(names)), "text": _text(matrix, without, " and ".join(names)), "alt": _alt(matrix, without)}
+            "diagonal": _diagonal(matrix, without, " and ".join(names)),
+            "text": _text(matrix, without, " and ".join(names)), "alt": _alt(matrix, without)}
 
 
 def coupling(shown: Players, key: Key) -> tuple[Array, Array]:
@@ -113,8 +114,8 @@ def _diagonal(matrix: Array, without: Array | None, layers: str) -> str:
     ratio = float(np.diag(matrix).mean() / max(np.diag(without).mean(), 1e-300))
     how = "about as strong as" if abs(ratio - 1) < _ALIKE else "stronger than" if ratio > 1 else "weaker than"
     return (f"\"Without the path\" means: what {layers} computes from the batch counts as fixed numbers. An image moves "
-            f"its own logit through {layers}, too: so the diagonal is not the same. With the path it is {how} without it (mean "
-            f"lengths {short(np.diag(matrix).mean())} and {short(np.diag(without).mean())}).")
+            f"its own logit through {layers}, too: so the diagonal is not the same. With the path it is {how} without it "
+            f"(mean lengths {short(np.diag(matrix).mean())} and {short(np.diag(without).mean())}).")
 
 
 def _text(matrix: Array, without: Array | None, layers: str) -> str:

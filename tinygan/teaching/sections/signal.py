@@ -67,13 +67,13 @@ def _text(found: list[Position]) -> str:
     logits = last.arrays["logits"].astype(np.float64)
     cost, n = last.about["cost"], len(logits)
     if "norms" not in last.arrays:
-        return (f"At {moment(last)}, the discriminator's scores of these {n} images go from {short(logits.min())} to "
-                f"{short(logits.max())}. The gradient of its cost is drawn at each image: a step against it lowers "
+        return (f"At the end ({moment(last)}), the discriminator's scores of these {n} images go from "
+                f"{short(logits.min())} to {short(logits.max())}. The gradient of its cost is drawn at each image: a step against it lowers "
                 f"the cost. The largest entry is {short(float(last.arrays['gradient_scale'].max()))}.")
     real = 1 / (1 + np.exp(-logits))
-    return (f"At {moment(last)}, the discriminator takes these {n} images for real with probabilities from "
-            f"{percent(real.min())} to {percent(real.max())}. The {cost} cost sends each image a gradient, with a mean "
-            f"length of {short(_own(last))}. {_compared(found)}")
+    return (f"At the end ({moment(last)}), the discriminator takes these {n} images for real with probabilities from "
+            f"{percent(real.min())} to {percent(real.max())}. The {cost} cost sends each a gradient of mean length "
+            f"{short(_own(last))}. {_compared(found)}")
 
 
 def _compared(found: list[Position]) -> str:
@@ -91,10 +91,12 @@ def _compared(found: list[Position]) -> str:
                 "not saturate.")
     if ratio < _ALIKE:
         return f"Minimax pulls as hard as non-saturating, or harder{throughout}: it does not saturate."
-    when = "" if len(trained) == 1 else f" at {moment(trained[widest])}, where the two differ most"
-    verdict = "it is" if ratio >= SATURATES else "it is not"
-    return (f"From the same logits, minimax would send smaller ones: {short(ratio)} times smaller{when}. We call it "
-            f"saturated from {SATURATES} times on; here {verdict}.")
+    start = ("From the same logits, minimax's gradient is" if len(trained) == 1 else
+             f"At {moment(trained[widest])} minimax and non-saturating differ most: from the same logits, minimax's "
+             "gradient is")
+    verdict = "It saturates" if ratio >= SATURATES else "It never saturates"
+    than = " than non-saturating's" if len(trained) == 1 else ""
+    return f"{start} {short(ratio)} times smaller{than}. {verdict} in this run ({SATURATES} times or more)."
 
 
 def _mean(position: Position, cost: str) -> float:

@@ -49,8 +49,8 @@ def _mean(run: Run) -> str:
     n = BATCH if isinstance(fixed, Absent) else len(fixed["z"])
     if n == BATCH:
         return ""
-    return (f"The loss is a mean over {BATCH} images here and over {n} in section (a). For that reason a gradient at an image "
-            f"is {short(n / BATCH)} times as large here; the images are others, too.")
+    return (f"The loss is a mean over {BATCH} images here and over {n} in section (a). For that reason a gradient at an "
+            f"image is {short(n / BATCH)} times as large here; the images are others, too.")
 
 
 def described(rounds: Sequence[Round]) -> dict[str, Any]:
