@@ -311,10 +311,13 @@ def test_the_tape_steps_forward_and_back(pages, opened):
         tape.focus()
         for number_, node in enumerate(ops):
             assert state.inner_text().startswith(f"Forward, op {number_ + 1} of {len(ops)}: {node['op']}")
+            forward = stepper.locator(".panel").inner_text()  # numbers that hold the gradient come with it, on the way back
+            assert not node["formula"]["with_numbers"] or node["formula"]["with_numbers"].split("\n")[0] not in forward
             view.keyboard.press("ArrowRight")
         for number_, node in enumerate(visits):
             assert state.inner_text().startswith(f"Backward, op {number_ + 1} of {len(visits)}: {node['op']}")
             shown = stepper.locator(".panel")
+            assert node["formula"]["with_numbers"].split("\n")[0] in shown.inner_text()
             assert node["formula"]["vjp"].split("\n")[0] in shown.inner_text() and f"{node['file']}:{node['line']}" in shown.inner_text()
             if node["gradient"]["kind"] == "number":
                 assert float(shown.locator(".big").last.get_attribute("data-value")) == pytest.approx(node["gradient"]["value"])
@@ -339,6 +342,8 @@ def test_the_tape_steps_forward_and_back(pages, opened):
 
 def test_the_tape_begins_at_the_start_and_marks_the_loss(pages, opened):
     view = opened(pages("unrolled")[0], 1100)
+    assert view.locator("#tape .tabs button[aria-pressed=true]").inner_text() == "Update of D"  # it comes first
+    view.locator("#tape .tabs button").nth(1).click()
     stepper = view.locator("#tape .stepper").nth(1)
     assert stepper.locator(".state").inner_text().startswith("Forward, op 1 of")
     stepper.get_by_role("button", name="To the loss").click()
@@ -357,6 +362,7 @@ def test_layers_are_readable_and_lines_meet_their_rows(pages, opened, width):
     """On a telephone too: no name is cut off, and each dot is at the height of its row, also after the page was made narrower."""
     view = opened(pages("dcgan")[0], 1600)
     view.set_viewport_size({"width": width, "height": 900})
+    view.locator("#tape .tabs button").nth(1).click()
     view.wait_for_timeout(200)
     stepper = view.locator("#tape .stepper").nth(1)
     for part in stepper.locator(".group b").all():
@@ -377,7 +383,7 @@ def test_words_of_the_time_axis_do_not_touch(pages, opened, width):
     rows = view.locator("#flow .times").evaluate_all(
         "rows => rows.map(row => [...row.children].filter(e => getComputedStyle(e).visibility === 'visible').map(e => {"
         " const b = e.getBoundingClientRect(); return [b.left, b.right, e.textContent]; }))")
-    assert len(rows) == 4
+    assert len(rows) == 2 * 2 + 2 * 3  # gradients and updates of both players, and the three columns of their activations
     for words in rows:
         assert words[0][2] == "start" and len(words) >= 2
         assert all(one[1] < other[0] for one, other in pairwise(words)), words
@@ -415,7 +421,10 @@ def test_the_matrix_by_keyboard_and_mouse(pages, opened):
         board.scroll_into_view_if_needed()
         board.click(position={"x": box["width"] * 4.5 / n, "y": box["height"] * 3.5 / n})
         assert float(board.get_attribute("data-value")) == pytest.approx(float(values[3, 4]))
-        assert "image 5 moves logit 4" in view.locator("#coupling-state").inner_text()
+        said = view.locator("#coupling-state").inner_text()
+        assert f"image 5 {'does not move' if k else 'moves'} logit 4. The gradient of that logit at that image has the length" in said
+        assert math.isclose(number(said.rpartition("length ")[2].rstrip(".")), values[3, 4], rel_tol=6e-3)
+    assert "fixed numbers" in view.locator("#coupling-diagonal").inner_text()
     assert np.all(without[~np.eye(len(without), dtype=bool)] == 0) and matrix[2, 1] > 0
 
 

@@ -80,7 +80,8 @@ def likeness(moments: Sequence[Position], real: float | None) -> str:
                if moments[end].arrays["images"].ndim == 4 else "")
     return (f"The {n} images {'are' if lasts else 'were'} alike {when}: at {moment(moments[end])}, the distance between "
             f"two of them is {short(distances[end])} on average, which is {percent(distances[end] / real)} of the "
-            f"{short(real)} between two of the data. Below {percent(ALIKE)} we call them alike. {_VERDICTS[collapsed]}{meaning}")
+            f"{short(real)} between two of the data. Below {percent(ALIKE)} we call them alike. "
+            f"{_VERDICTS[collapsed]}{meaning}")
 
 
 def _in_range(images: Array) -> Array:

@@ -68,8 +68,8 @@ def _text(found: list[Position]) -> str:
     cost, n = last.about["cost"], len(logits)
     if "norms" not in last.arrays:
         return (f"At the end ({moment(last)}), the discriminator's scores of these {n} images go from "
-                f"{short(logits.min())} to {short(logits.max())}. The gradient of its cost is drawn at each image: a step against it lowers "
-                f"the cost. The largest entry is {short(float(last.arrays['gradient_scale'].max()))}.")
+                f"{short(logits.min())} to {short(logits.max())}. The gradient of its cost is drawn at each image: "
+                f"a step against it lowers the cost. The largest entry is {short(float(last.arrays['gradient_scale'].max()))}.")
     real = 1 / (1 + np.exp(-logits))
     return (f"At the end ({moment(last)}), the discriminator takes these {n} images for real with probabilities from "
             f"{percent(real.min())} to {percent(real.max())}. The {cost} cost sends each a gradient of mean length "
