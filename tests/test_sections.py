@@ -351,13 +351,14 @@ def gap(steps: list[int], ratios: list[float]) -> str:
 
 def test_saturation_is_said_from_one_threshold_on():
     assert gap([0, 100, 700, 900], [30, 2, 7.7, 3]) == (
-        "At epoch 7 minimax and non-saturating differ most: from the same logits, minimax's gradient is 7.7 times smaller. It never "
-        "saturates in this run (10 times or more).")
-    assert gap([0, 64, 900], [1, 12, 3]).startswith("At step 64 minimax") and gap([0, 64, 900], [1, 12, 3]).endswith(
-        "12 times smaller. It saturates in this run (10 times or more).")
+        "Minimax falls furthest behind non-saturating at epoch 7: its gradient is 7.7 times smaller there. On this run's logits it never "
+        "saturates (10 times or more).")
+    assert "behind non-saturating at step 64: its" in gap([0, 64, 900], [1, 12, 3])
+    assert gap([0, 64, 900], [1, 12, 3]).endswith("12 times smaller there. On this run's logits it saturates (10 times or more).")
+    assert gap([0, 64, 900], [1, 4, 1 / 20]).startswith("Minimax falls furthest behind non-saturating at step 64: its gradient is 4 times")
     assert gap([0, 100, 200], [9, 0.5, 0.4]) == ("Minimax pulls harder than non-saturating at every record, at least 2 times as hard: it does not "
                                                  "saturate.")
-    assert gap([300], [4]).startswith("From the same logits, minimax's gradient is 4 times smaller than non-saturating's. It never")
+    assert gap([300], [4]).startswith("Minimax is behind non-saturating: its gradient is 4 times smaller there. On")
     assert gap([0, 100, 200], [5, 1.01, 1]) == "Minimax pulls as hard as non-saturating, or harder at every record: it does not saturate."
 
 

@@ -68,8 +68,9 @@ def _text(found: list[Position]) -> str:
     cost, n = last.about["cost"], len(logits)
     if "norms" not in last.arrays:
         return (f"At the end ({moment(last)}), the discriminator's scores of these {n} images go from "
-                f"{short(logits.min())} to {short(logits.max())}. The gradient of its cost is drawn at each image: "
-                f"a step against it lowers the cost. The largest entry is {short(float(last.arrays['gradient_scale'].max()))}.")
+                f"{short(logits.min())} to {short(logits.max())}. The gradient of its cost is drawn at each image: a step "
+                "against it lowers the cost. The largest entry is "
+                f"{short(float(last.arrays['gradient_scale'].max()))}.")
     real = 1 / (1 + np.exp(-logits))
     return (f"At the end ({moment(last)}), the discriminator takes these {n} images for real with probabilities from "
             f"{percent(real.min())} to {percent(real.max())}. The {cost} cost sends each a gradient of mean length "
@@ -91,12 +92,11 @@ def _compared(found: list[Position]) -> str:
                 "not saturate.")
     if ratio < _ALIKE:
         return f"Minimax pulls as hard as non-saturating, or harder{throughout}: it does not saturate."
-    start = ("From the same logits, minimax's gradient is" if len(trained) == 1 else
-             f"At {moment(trained[widest])} minimax and non-saturating differ most: from the same logits, minimax's "
-             "gradient is")
-    verdict = "It saturates" if ratio >= SATURATES else "It never saturates"
-    than = " than non-saturating's" if len(trained) == 1 else ""
-    return f"{start} {short(ratio)} times smaller{than}. {verdict} in this run ({SATURATES} times or more)."
+    where = "is behind non-saturating" if len(trained) == 1 else (
+        f"falls furthest behind non-saturating at {moment(trained[widest])}")
+    verdict = "saturates" if ratio >= SATURATES else "never saturates"
+    return (f"Minimax {where}: its gradient is {short(ratio)} times smaller there. On this run's logits it {verdict} "
+            f"({SATURATES} times or more).")
 
 
 def _mean(position: Position, cost: str) -> float:

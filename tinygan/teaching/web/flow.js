@@ -119,7 +119,7 @@
       }
       rows.push(small(section, x, spread.scale, [{values: found.std[i]}], `${name}.${layer}, standard deviation: ${number(last(found.std[i]), 2)}`, []));
     });
-    rows.push(html("div", {}), ...[0, 1, 2].map(() => axis(section)));
+    rows.push(html("div", {}), ...["dead", "saturated", "std"].map(kind => found[kind].some(values => last(values) !== null) ? axis(section) : html("div", {}, "\u00a0")));
     return html("div", {class: "flow-rows three"}, ...rows);
   }
 

@@ -50,7 +50,7 @@
       html("span", {class: "k1"}, html("b", {}, "G(z)"), " the sample"),
       html("span", {class: "k2"}, html("b", {}, "∂L/∂x"), " its gradient, and the largest entry"),
       html("span", {class: "k3"}, html("b", {}, "one step"), " against it"),
-      html("span", {class: "k4"}, html("b", {}, "logit"), state.costs ? " and D(x); " : "; ", "the bar's stroke in the middle is 0"));
+      html("span", {class: "k4"}, html("b", {}, "logit"), state.costs ? " and D(x); " : "; ", "the stroke is 0"));
     const whole = html("div", {}, html("p", {class: "caption"}, "Choose a sample, with the pointer or with Tab and Enter, to follow it below: over the training, and on the curves of the costs."),
       html("div", {class: n > 8 ? "gallery" : "gallery few"}, key, ...cells));
     whole.show = r => cells.forEach(one => one.show(r));
