@@ -212,7 +212,7 @@
   Explain.figures.tape = function (section) {
     section.rounds.forEach((round, k) => { round.key = `round-${k}`; });
     const ahead = section.rounds.some(round => round.nodes.some(node => node.op === "advance"));
-    document.getElementById("tape-overview").replaceChildren(html("p", {class: "caption"}, html("span", {class: "chip filled sampler"}, "filled"), " the layer's weights get a gradient. ",
+    document.getElementById("tape-overview").replaceChildren(section.mean ? html("p", {class: "caption"}, Explain.words(section.mean)) : "", html("p", {class: "caption"}, html("span", {class: "chip filled sampler"}, "filled"), " the layer's weights get a gradient. ",
       html("span", {class: "chip open sampler"}, "open"), " the gradient passes through, but no weights get one. ", html("span", {class: "chip constant sampler"}, "dashed"), " no gradient comes here. The line under the layers is how far the gradient goes back from the loss, which stands last."),
       ...section.rounds.map(overview), html("p", {class: "caption after"}, html("b", {}, "At the double bar"), Explain.words(" the generated images come in as plain numbers; other libraries call this detach. Without it, the update of D would go " +
       "back into the generator for nothing, because only D's weights are changed then. In the update of G there is no bar: it needs the gradient at the images, and gets it through D" + (ahead ? ": " +
@@ -225,7 +225,7 @@
       whole[k].start();
     }
     box.replaceChildren(html("h3", {}, "One op at a time"), html("p", {class: "caption"}, "The ops in the order in which they ran, on a batch of 2; a line leads from a value to where it is used. Step with the buttons, or with the arrow keys: " +
-      "first forward to the loss, then back. Going back, a filled dot has got its gradient and a thick line has passed it on. Beside a layer's name stand its weights: filled if this update gives them a gradient.", section.mean ? ` ${section.mean}` : ""), html("div", {class: "buttons tabs", role: "group", "aria-label": "Which update"}, ...tabs), ...whole);
+      "first forward to the loss, then back. Going back, a filled dot has got its gradient and a thick line has passed it on. Beside a layer's name stand its weights: filled if this update gives them a gradient."), html("div", {class: "buttons tabs", role: "group", "aria-label": "Which update"}, ...tabs), ...whole);
     choose(0);
     return {whole, choose};
   };
