@@ -97,7 +97,8 @@ def test_a_run_that_was_not_recorded(tmp_path, capsys):
 
 def test_samples_that_are_alike_are_told_in_words(pages):
     found = content(pages("vanilla")[0])  # 16 steps: an untrained generator's images
-    assert f'<p class="finding">{found["sections"]["signal"]["alike"]}'.replace(" %", "\N{NO-BREAK SPACE}%") in page.render(found["about"], found["sections"])
+    told = found["sections"]["signal"]["alike"].replace(" %", "\N{NO-BREAK SPACE}%").replace(" -1 ", " \N{MINUS SIGN}1 ")
+    assert f'<p class="finding">{told}' in page.render(found["about"], found["sections"])
     found["sections"]["signal"]["alike"] = ""
     assert 'class="finding"' not in page.render(found["about"], found["sections"])
 
