@@ -97,7 +97,8 @@ def test_a_run_that_was_not_recorded(tmp_path, capsys):
 
 def test_samples_that_are_alike_are_told_in_words(pages):
     found = content(pages("vanilla")[0])  # 16 steps: an untrained generator's images
-    assert f'<p class="finding">{found["sections"]["signal"]["alike"]}'.replace(" %", "\N{NO-BREAK SPACE}%") in page.render(found["about"], found["sections"])
+    told = found["sections"]["signal"]["alike"].replace(" %", "\N{NO-BREAK SPACE}%").replace(" -1 ", " \N{MINUS SIGN}1 ")
+    assert f'<p class="finding">{told}' in page.render(found["about"], found["sections"])
     found["sections"]["signal"]["alike"] = ""
     assert 'class="finding"' not in page.render(found["about"], found["sections"])
 
@@ -311,10 +312,13 @@ def test_the_tape_steps_forward_and_back(pages, opened):
         tape.focus()
         for number_, node in enumerate(ops):
             assert state.inner_text().startswith(f"Forward, op {number_ + 1} of {len(ops)}: {node['op']}")
+            forward = stepper.locator(".panel").inner_text()  # numbers that hold the gradient come with it, on the way back
+            assert not node["formula"]["with_numbers"] or node["formula"]["with_numbers"].split("\n")[0] not in forward
             view.keyboard.press("ArrowRight")
         for number_, node in enumerate(visits):
             assert state.inner_text().startswith(f"Backward, op {number_ + 1} of {len(visits)}: {node['op']}")
             shown = stepper.locator(".panel")
+            assert node["formula"]["with_numbers"].split("\n")[0] in shown.inner_text()
             assert node["formula"]["vjp"].split("\n")[0] in shown.inner_text() and f"{node['file']}:{node['line']}" in shown.inner_text()
             if node["gradient"]["kind"] == "number":
                 assert float(shown.locator(".big").last.get_attribute("data-value")) == pytest.approx(node["gradient"]["value"])
@@ -339,6 +343,8 @@ def test_the_tape_steps_forward_and_back(pages, opened):
 
 def test_the_tape_begins_at_the_start_and_marks_the_loss(pages, opened):
     view = opened(pages("unrolled")[0], 1100)
+    assert view.locator("#tape .tabs button[aria-pressed=true]").inner_text() == "Update of D"  # it comes first
+    view.locator("#tape .tabs button").nth(1).click()
     stepper = view.locator("#tape .stepper").nth(1)
     assert stepper.locator(".state").inner_text().startswith("Forward, op 1 of")
     stepper.get_by_role("button", name="To the loss").click()
@@ -357,6 +363,7 @@ def test_layers_are_readable_and_lines_meet_their_rows(pages, opened, width):
     """On a telephone too: no name is cut off, and each dot is at the height of its row, also after the page was made narrower."""
     view = opened(pages("dcgan")[0], 1600)
     view.set_viewport_size({"width": width, "height": 900})
+    view.locator("#tape .tabs button").nth(1).click()
     view.wait_for_timeout(200)
     stepper = view.locator("#tape .stepper").nth(1)
     for part in stepper.locator(".group b").all():
@@ -377,7 +384,9 @@ def test_words_of_the_time_axis_do_not_touch(pages, opened, width):
     rows = view.locator("#flow .times").evaluate_all(
         "rows => rows.map(row => [...row.children].filter(e => getComputedStyle(e).visibility === 'visible').map(e => {"
         " const b = e.getBoundingClientRect(); return [b.left, b.right, e.textContent]; }))")
-    assert len(rows) == 4
+    active = content(pages("vanilla")[0])["sections"]["flow"]["activations"].values()
+    columns = sum(any(values[-1] is not None for values in told[kind]) for told in active for kind in ("dead", "saturated", "std"))
+    assert len(rows) == 2 * 2 + columns and columns >= 3  # gradients and updates of both players, and what their activations can be
     for words in rows:
         assert words[0][2] == "start" and len(words) >= 2
         assert all(one[1] < other[0] for one, other in pairwise(words)), words
@@ -415,7 +424,10 @@ def test_the_matrix_by_keyboard_and_mouse(pages, opened):
         board.scroll_into_view_if_needed()
         board.click(position={"x": box["width"] * 4.5 / n, "y": box["height"] * 3.5 / n})
         assert float(board.get_attribute("data-value")) == pytest.approx(float(values[3, 4]))
-        assert "image 5 moves logit 4" in view.locator("#coupling-state").inner_text()
+        said = view.locator("#coupling-state").inner_text()
+        assert f"image 5 {'does not move' if k else 'moves'} logit 4. The gradient of that logit at that image has the length" in said
+        assert math.isclose(number(said.rpartition("length ")[2].rstrip(".")), values[3, 4], rel_tol=6e-3)
+    assert "fixed numbers" in view.locator("#coupling-diagonal").inner_text()
     assert np.all(without[~np.eye(len(without), dtype=bool)] == 0) and matrix[2, 1] > 0
 
 

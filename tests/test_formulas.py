@@ -9,7 +9,7 @@ import pytest
 import tinygan as tg
 from tinygan.kernels.activations import BY_NAME
 from tinygan.runs.variants import VARIANTS
-from tinygan.teaching.formulas import FORMULAS, formula_of, spoken, work_out
+from tinygan.teaching.formulas import FORMULAS, MINUS, formula_of, spoken, work_out
 from tinygan.teaching.rounds import BATCH, trace_round
 from tinygan.teaching.slopes import SLOPES
 from tinygan.teaching.tape import trace
@@ -30,6 +30,17 @@ def build(name, settings):
     return gan, np.random.default_rng(0).uniform(-1, 1, (BATCH, *SHAPES.get(name, (1, 28, 28)))).astype(np.float32)
 
 
+def signs(one):
+    """The product of the numbers as they are written, with their signs, is the entry: nothing is moved between factors."""
+    if one.products == 1 and (written := one.text.split(" = "))[3:]:
+        product, numbers = 1.0, written[-2]
+        if numbers.startswith(f"{MINUS}("):
+            product, numbers = -1.0, numbers[1:]
+        for number in numbers.split(" · "):
+            product *= float(number.strip("()").replace(MINUS, "-"))
+        np.testing.assert_allclose(product, one.total, rtol=3e-2, atol=1e-30)
+
+
 def agree(traced, back, more=0):
     """Every visit of a pass back, worked out: the sums are the entries that the vjps returned. more: so many entries of
     each input beside the largest."""
@@ -46,7 +57,12 @@ def agree(traced, back, more=0):
                 expected = part.sum(tuple(range(new)))
                 expected = expected.sum(tuple(i for i, n in enumerate(shape) if n == 1 != expected.shape[i]), keepdims=True)
                 if not places:
-                    assert np.abs(expected[one.at]) == np.abs(expected).max()
+                    shown = np.abs(expected)
+                    if entry.static.get("activation") == "leaky_relu" and entry.name == "activation":
+                        bent = np.where(np.asarray(traced.inputs_of(entry)[0]) < 0, shown, 0)  # so that its second slope is seen
+                        shown = bent if bent.any() else shown
+                    assert shown[one.at] == shown.max()
+                signs(one)
                 largest = max(float(np.abs(visit.gradient).max()), float(np.abs(expected).max()))
                 np.testing.assert_allclose(one.total, expected[one.at], rtol=2e-4, atol=2e-6 * largest, err_msg=entry.name)
                 number = float(one.text.rpartition(" = ")[2].replace("\N{MINUS SIGN}", "-"))
@@ -145,6 +161,33 @@ def test_the_text_shows_the_largest_products_and_what_remains():
     j = int(np.abs(g @ (np.eye(5) + 1)).argmax())
     assert x.text.startswith(f"x\u0304[0, {j}] = y\u0304[0, ") and " + 3 more = " in x.text and x.products == 5
     assert (w.products, w.text.count(" = ")) == (1, 3)
+
+
+def test_each_factor_keeps_its_own_sign():
+    """A reader looks the numbers up in the arrays: y-bar 0.5 and x -2 must not be written as -0.5 and 2."""
+    def text(function, values, gradient, i=0, at=None):
+        traced = trace(lambda *x: tg.grad(function(*x), x, grad_outputs=np.array(gradient)),
+                       *[tg.Tensor(np.array(value), requires_grad=True) for value in values])
+        visit = traced.passes[0].visits[0]
+        return work_out(traced, visit, {} if at is None else {i: at})[i].text.replace(MINUS, "-").replace("\u0304", "'")
+
+    assert text(tg.mul, ([4.0], [-2.0]), [0.5]) == "a'[0] = y'[0] · b[0] = 0.5 · (-2) = -1"
+    assert text(tg.mul, ([4.0], [-2.0]), [-0.5]) == "a'[0] = y'[0] · b[0] = -0.5 · (-2) = 1"
+    assert text(tg.sub, ([4.0], [1.0]), [-0.5], 1) == "b'[0] = -y'[0] = -(-0.5) = 0.5"
+    assert text(tg.dense, ([[1.0]], [[-2.0], [3.0]]), [[0.5, -0.25]]) == (
+        "x'[0, 0] = y'[0, 0] · W[0, 0] + y'[0, 1] · W[1, 0] = 0.5 · (-2) + (-0.25) · 3 = -1.75")
+    loss = text(lambda x: tg.binary_cross_entropy_with_logits(x, 1.0), ([0.0, 0.0],), 1.0, at=(0,))
+    assert loss == "x'[0] = 0.5 · y' · (p[0] - t[0]) = 0.5 · 1 · (-0.5) = -0.25"
+    many = text(tg.dense, ([[1.0]], [[-9.0], [8.0], [-1.0], [-1.0]]), [[1.0, 1.0, 1.0, 1.0]])
+    assert many.endswith("+ 2 more = 1 · (-9) + 1 · 8 + (-2) = -3")
+
+
+def test_a_leaky_slope_is_shown_where_the_input_is_negative():
+    traced = one_op(lambda x: tg.leaky_relu(x, 0.2), [3.0, -1.0, -2.0, 4.0])
+    visit, = traced.passes[0].visits
+    assert work_out(traced, visit)[0].at == (1 + int(np.abs(visit.gradient[1:3]).argmax()),) and " · 0.2 = " in work_out(traced, visit)[0].text
+    positive = one_op(lambda x: tg.leaky_relu(x, 0.2), [3.0, 4.0])
+    assert " · 1 = " in work_out(positive, positive.passes[0].visits[0])[0].text
 
 
 def test_the_example_of_a_leaky_slope():

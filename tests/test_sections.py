@@ -90,6 +90,10 @@ def test_every_variant_records_and_has_its_sections(runs, name):
         apart = ~np.eye(16, dtype=bool)
         assert matrix.shape == (16, 16) and (matrix[apart] > 0).mean() > 0.9
         assert (without[apart] == 0).all() and (np.diag(without) > 0).all()
+        lengths = f"(mean lengths {short(np.diag(matrix).mean())} and {short(np.diag(without).mean())})"
+        ratio = np.diag(matrix).mean() / np.diag(without).mean()
+        how = "as strong as" if abs(ratio - 1) < 0.05 else "stronger than" if ratio > 1 else "weaker than"
+        assert f"{how} without it {lengths}" in coupled["diagonal"]
     after = run.gan.state_dict()
     assert all(state[key].tobytes() == after[key].tobytes() for key in state)
 
@@ -293,20 +297,20 @@ def test_findings_name_the_layer_and_the_epoch_in_which_they_began():
     tanh = column(12, 11 - 1, 0.2, 0.834, 0)[:, ::-1]
     assert findings(*curves(12, saturated=tanh)) == [{
         "layer": "2 tanh", "player": "generator", "what": "saturated", "since_epoch": 3,
-        "sentence": f"generator.2 tanh: 83 % of its outputs are beyond {SATURATED} since epoch 3.",
+        "sentence": f"generator.2 tanh: 83 % of its outputs are at their limits (beyond {SATURATED}) at epoch 4, and more than 50 % since epoch 3.",
         "verdict": "No alarm: 81 % of the data's values are too."}]
     more, = findings(*curves(12, saturated=np.where(tanh == 0.834, 0.97, tanh)))
     assert more["verdict"].startswith("A bad sign") and "Only 81 % of the data's values" in more["verdict"]
     hidden, = findings(*curves(12, saturated=tanh[:, ::-1]))
     assert hidden["verdict"] == "A bad sign: hardly any gradient passes through them."  # a hidden layer has no data beside it
     assert sentences(*curves(12, dead=column(12, 9, 0, 0.5, 0))) == [
-        "generator.0 relu: 50 % of its units are 0 for every image since epoch 2."]
+        "generator.0 relu: 50 % of its units are 0 for every image at epoch 4, and more than 10 % since epoch 2."]
     assert sentences(*curves(12, gradient_norm=column(12, 7, 1, 2e-6, 1))) == [
-        "the gradient of generator.0 is 2e-06 of that of generator.2 since step 64."]
+        "the gradient of generator.0 is 2e-06 of that of generator.2 at epoch 4, and below 0.001 since step 64."]
     grown = curves(12, gradient_norm=np.stack([np.r_[np.ones(9), [500] * 3], np.r_[np.ones(9), [80] * 3]], 1))
-    assert sentences(*grown) == ["the gradient of generator.0 is 500 times what it was in the first steps since epoch 2."]
+    assert sentences(*grown) == ["the gradient of generator.0 is 500 times what it was in the first steps at epoch 4, and more than 100 times since epoch 2."]
     assert sentences(*curves(12, update_ratio=np.full((12, 2), 1e-8))) == [
-        "generator: a step moves its weights by 1e-08 of their length at most at every record of the run."]
+        "generator: a step moves its weights by 1e-08 of their length at most at epoch 4, and below 1e-06 at every record of the run."]
 
 
 def test_a_player_that_stops_learning_is_told_even_if_it_recovers():
@@ -315,8 +319,8 @@ def test_a_player_that_stops_learning_is_told_even_if_it_recovers():
     share[4:8] = [1e-4, 1e-5, 2e-5, 1e-4]
     found = findings(*curves(12, gradient_norm=np.stack([share, 2 * share], 1)))
     assert [finding["what"] for finding in found] == ["vanishing gradients"] and found[0]["since_epoch"] == 1
-    assert found[0]["sentence"] == ("generator: all its gradients together are 0.0001 of what they were at their largest from step 8 "
-                                    "to step 64.")
+    assert found[0]["sentence"] == ("generator: all its gradients together are 0.0001 of what they were at their largest at step 64, "
+                                    "and below 0.001 from step 8 to step 64.")
     assert findings(*curves(12, gradient_norm=np.stack([np.where(np.arange(12) == 5, 1e-5, 1)] * 2, 1))) == []  # a single record
 
 
@@ -347,12 +351,14 @@ def gap(steps: list[int], ratios: list[float]) -> str:
 
 def test_saturation_is_said_from_one_threshold_on():
     assert gap([0, 100, 700, 900], [30, 2, 7.7, 3]) == (
-        "From the same logits, minimax would send smaller ones: 7.7 times smaller at epoch 7, where the two differ most. We call it "
-        "saturated from 10 times on; here it is not.")
-    assert "smaller at step 64, where" in gap([0, 64, 900], [1, 12, 3]) and gap([0, 64, 900], [1, 12, 3]).endswith("on; here it is.")
+        "Minimax falls furthest behind non-saturating at epoch 7: its gradient is 7.7 times smaller there. On this run's logits it never "
+        "saturates (10 times or more).")
+    assert "behind non-saturating at step 64: its" in gap([0, 64, 900], [1, 12, 3])
+    assert gap([0, 64, 900], [1, 12, 3]).endswith("12 times smaller there. On this run's logits it saturates (10 times or more).")
+    assert gap([0, 64, 900], [1, 4, 1 / 20]).startswith("Minimax falls furthest behind non-saturating at step 64: its gradient is 4 times")
     assert gap([0, 100, 200], [9, 0.5, 0.4]) == ("Minimax pulls harder than non-saturating at every record, at least 2 times as hard: it does not "
                                                  "saturate.")
-    assert gap([300], [4]).startswith("From the same logits, minimax would send smaller ones: 4 times smaller. We")
+    assert gap([300], [4]).startswith("Minimax is behind non-saturating: its gradient is 4 times smaller there. On")
     assert gap([0, 100, 200], [5, 1.01, 1]) == "Minimax pulls as hard as non-saturating, or harder at every record: it does not saturate."
 
 
@@ -388,13 +394,13 @@ def test_the_distance_is_the_mean_over_all_pairs():
 
 def test_samples_that_stay_alike_are_told_with_numbers():
     assert likeness(spread(0.1, 0.3, 0.2, 0.1, 0.1, 0.7), 2) == (
-        "The 16 images are alike at every record of the run: at epoch 3, two of them differ by 0.7 on average, which is 35 % of the 2 between "
-        "two of the data. This is mode collapse: the generator makes much the same of every latent vector, so the discriminator tells all samples "
-        "the same.")
+        "The 16 images are alike at every record of the run: at epoch 3, the distance between two of them is 0.7 on average, which is 35 % of "
+        "the 2 between two of the data. Below 50 % we call them alike. This is mode collapse: the generator makes much the same of every latent "
+        "vector, so the discriminator sends nearly the same message to all of them.")
     assert "Usual in the first 2,000 steps" in likeness(spread(0.1, 0.3, 0.7), 2) and EARLY == 2000
-    assert likeness(spread(0.1, 1.5, 1.4, 0.7, 0.2), 2).startswith("The 16 images are alike since epoch 2: at epoch 2, two of them differ by 0.2 on")
+    assert likeness(spread(0.1, 1.5, 1.4, 0.7, 0.2), 2).startswith("The 16 images are alike since epoch 2: at epoch 2, the distance between two of them is 0.2 on")
     gone = likeness(spread(0.1, 1.5, 0.7, 0.2, 0.3, 1.4, 1.9), 2)
-    assert gone.startswith("The 16 images were alike from epoch 1 to epoch 2: at epoch 2, two of them differ by 0.3") and "collapse" in gone
+    assert gone.startswith("The 16 images were alike from epoch 1 to epoch 2: at epoch 2, the distance between two of them is 0.3") and "collapse" in gone
 
 
 def test_samples_of_a_healthy_run_are_not_called_alike():
@@ -410,5 +416,5 @@ def test_the_sentence_compares_with_the_runs_data(runs):
     assert distance_of_data(run, (1, 28, 28)) == pytest.approx(np.mean(pairs), rel=1e-6) and distance_of_data(run, (2,)) is None
     own = mean_distance(run.records[-1]["images"] / 127.5 - 1)
     told = signal.build(run)["alike"]
-    assert f"differ by {short(own)} on average, which is {percent(own / np.mean(pairs))} of" in told
+    assert f"two of them is {short(own)} on average, which is {percent(own / np.mean(pairs))} of" in told and "all pixels" in told
     assert distance_of_data(runs("discogan"), (3, 28, 28)) is None

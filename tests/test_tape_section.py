@@ -38,6 +38,7 @@ class Played:
 
     def __init__(self, gan, data=None):
         self.gan, self._data = gan, data or Images()
+        self.records, self.config = [{"z": np.zeros((16, 3))}], {"settings": {}}
 
     def dataset(self):
         return self._data
@@ -59,6 +60,11 @@ def test_it_is_json_with_both_rounds_and_short_texts(section):
     assert len(section["text"].split()) <= 60
     assert "fills G's 4 gradients and none of D's 4" in section["text"]
     assert "update of D" in section["alt"] and "discriminator.1 Dense(64 -> 5)" in section["alt"]
+
+
+def test_it_says_why_its_gradients_are_larger_than_those_of_section_a(section):
+    """dL/dx of a mean over 2 images is 8 times that of a mean over 16."""
+    assert "a mean over 2 images here and over 16 in section (a)" in section["mean"] and "is 8 times as large here" in section["mean"]
 
 
 def test_its_gradients_are_those_of_grad(section):

@@ -88,10 +88,6 @@ def _one(label: str, of: Callable[[float], float], result: bool = False) -> Term
     return elementwise(factors)
 
 
-def _sigmoid(x: float) -> float:
-    return slopes.sigmoid(x)
-
-
 def _bce(call: Call, i: int, at: Place) -> Iterator[Term]:
     """weight * mean(softplus(x) - t x)."""
     weight = call.static["weight"] / call.x[0].size
@@ -100,7 +96,7 @@ def _bce(call: Call, i: int, at: Place) -> Iterator[Term]:
             if place_in(call.x[1].shape, place) == at:
                 yield Term((call.arrived(()), call.given(0, place)), -weight)
         return
-    p, t = _sigmoid(float(call.x[0][at])), float(call.x[1][place_in(call.x[1].shape, at)])
+    p, t = slopes.sigmoid(float(call.x[0][at])), float(call.x[1][place_in(call.x[1].shape, at)])
     yield Term((call.arrived(()), Factor(f"({labelled('p', at)} {MINUS} {labelled('t', at)})", p - t)), weight)
 
 
@@ -111,7 +107,7 @@ def _bce_grad(call: Call, i: int, at: Place) -> Iterator[Term]:
     for place in np.ndindex(call.y.shape):
         if place_in(call.x[i].shape, place) != at:
             continue
-        p, t = _sigmoid(float(call.x[1][place])), float(call.x[2][place_in(call.x[2].shape, place)])
+        p, t = slopes.sigmoid(float(call.x[1][place])), float(call.x[2][place_in(call.x[2].shape, place)])
         factors: tuple[Factor, ...]
         if i == 0:
             factors, sign = (Factor(f"({labelled('p', place)} {MINUS} {labelled('t', place)})", p - t),), 1
@@ -129,7 +125,7 @@ def _bce_curvature(call: Call, i: int, at: Place) -> Iterator[Term]:
     for place in np.ndindex(call.y.shape):
         if place_in(call.x[i].shape, place) != at:
             continue
-        p = _sigmoid(float(call.x[2][place]))
+        p = slopes.sigmoid(float(call.x[2][place]))
         slope, gg = Factor(f"{labelled('p', place)} (1 {MINUS} p)", p * (1 - p)), call.given(0, place)
         bent = Factor(f"{labelled('p', place)} (1 {MINUS} p) (1 {MINUS} 2 p)", p * (1 - p) * (1 - 2 * p))
         yield Term((call.arrived(place), *((g, slope), (gg, slope), (gg, g, bent))[i]), weight)
@@ -309,7 +305,8 @@ class Worked(NamedTuple):
 
 def work_out(traced: Trace, visit: Visit, places: Mapping[int, Place] = MappingProxyType({})) -> list[Worked]:
     """For each input that got a gradient in this visit: one entry of it, worked out with the numbers of this run. Empty for
-    an op that the table does not have. places: of the entry, by the input's number; by default the largest one's."""
+    an op that the table does not have. places: of the entry, by the input's number; by default the largest one's, or of a
+    leaky ReLU the largest one's whose input is negative."""
     entry = traced[visit.id]
     formula = FORMULAS.get(entry.name) if entry.kind == "op" else None
     if formula is None or formula.terms is None:
@@ -322,13 +319,20 @@ def work_out(traced: Trace, visit: Visit, places: Mapping[int, Place] = MappingP
         if part is None or not part.size:
             continue
         mine = _summed(part.astype(np.float64), x[i].shape)
-        largest = tuple(map(int, np.unravel_index(int(np.abs(mine).argmax()), mine.shape)))
-        at = places.get(i, largest)
+        at = places.get(i, _example(entry, mine, x[i]))
         terms = list(formula.terms(call, i, at))
         name = labelled(barred(formula.names[i]), at)
         total = math.fsum(term.value for term in terms)
         found.append(Worked(i, at, len(terms), total, _text(name, terms, total)))
     return found
+
+
+def _example(entry: Entry, gradient: npt.NDArray[np.float64], x: npt.NDArray[np.float64]) -> Place:
+    """The place of the entry that is worked out: a leaky ReLU shows its second slope, if it has one to show."""
+    sizes = np.abs(gradient)
+    if entry.name == "activation" and entry.static["activation"] == "leaky_relu" and sizes[x < 0].any():
+        sizes = np.where(x < 0, sizes, 0)
+    return tuple(map(int, np.unravel_index(int(sizes.argmax()), sizes.shape)))
 
 
 def _summed(part: npt.NDArray[np.float64], shape: tuple[int, ...]) -> npt.NDArray[np.float64]:
@@ -342,11 +346,11 @@ def _text(name: str, terms: list[Term], total: float) -> str:
     ordered = sorted(terms, key=lambda term: -abs(term.value))
     shown = ordered if len(ordered) <= _SHOWN + 1 else ordered[:_SHOWN]
     rest = ordered[len(shown):]
-    symbols, numbers = _joined([_symbols(term) for term in shown]), _joined([_numbers(term) for term in shown])
+    symbols = _joined([_symbols(term) for term in shown])
+    numbers = _joined([_numbers(term, first=not k) for k, term in enumerate(shown)])
     if rest:
-        other = math.fsum(term.value for term in rest)
         symbols += f" + {len(rest):,} more"
-        numbers += f" {MINUS if other < 0 else '+'} {_number(abs(other))}"
+        numbers += f" + {_inside(math.fsum(term.value for term in rest))}"
     parts = [name, symbols, numbers, _number(total)]
     return " = ".join([part for k, part in enumerate(parts) if not k or part != parts[k - 1]])
 
@@ -357,19 +361,26 @@ def _joined(parts: list[str]) -> str:
 
 
 def _symbols(term: Term) -> str:
-    labels = [factor.label for factor in term.factors]
+    return " · ".join(_coefficient(term, [factor.label for factor in term.factors]))
+
+
+def _numbers(term: Term, first: bool) -> str:
+    """Each factor with its own sign, so that a reader finds it again in the arrays. first: of the sum."""
+    bare = first and term.coefficient == 1.0
+    values = [_number(factor.value) if bare and not k else _inside(factor.value) for k, factor in enumerate(term.factors)]
+    return " · ".join(_coefficient(term, values))
+
+
+def _coefficient(term: Term, factors: list[str]) -> list[str]:
+    """The factors with the coefficient before them: 1 is left out, and -1 is a sign."""
     if term.coefficient in (1.0, -1.0):
-        return (MINUS if term.coefficient < 0 else "") + " · ".join(labels)
-    return " · ".join([_number(term.coefficient), *labels])
+        return [(MINUS if term.coefficient < 0 else "") + factors[0], *factors[1:]]
+    return [_number(term.coefficient), *factors]
 
 
-def _numbers(term: Term) -> str:
-    values = [factor.value for factor in term.factors]
-    sign = math.prod([-1 if value < 0 else 1 for value in [term.coefficient, *values]])  # all signs in front
-    magnitudes = [abs(value) for value in values]
-    if abs(term.coefficient) != 1.0:
-        magnitudes.insert(0, abs(term.coefficient))
-    return (MINUS if sign < 0 else "") + " · ".join(map(_number, magnitudes))
+def _inside(value: float) -> str:
+    """A number within a sum or a product: in brackets if it is negative."""
+    return f"({_number(value)})" if value < 0 else _number(value)
 
 
 def _number(value: float) -> str:

@@ -103,7 +103,7 @@ def _facts(about: dict[str, Any]) -> str:
     batches = "" if about["batch_size"] is None else f" · batches of {about['batch_size']}"
     records = f"{about['records']} records" if about["records"] else "not recorded: its last state only"
     data = about["data"] if about["images"] is None else f"{about['data']}, {about['images']:,} images of {shape}"
-    return (f"{data} · {about['steps']:,} steps{epochs} · "
+    return (f"run {about['run']} · {data} · {about['steps']:,} steps{epochs} · "
             f"{about['cost']} cost{batches} · {records}")
 
 

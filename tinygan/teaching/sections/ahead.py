@@ -158,17 +158,18 @@ def _text(gan: Any, found: Ahead, shown: int, supposed: bool) -> str:
     angle = float(np.degrees(np.arccos(np.clip(np.median(cosines[:shown]), -1, 1))))
     ratio = float(np.median(lengths[0, :shown] / np.maximum(lengths[1, :shown], 1e-300)))
     k = gan.unroll_steps
-    short_of = "" if gan.truncate in (None, k) else f" (the last {gan.truncate} of them)"
+    short_of = "" if gan.truncate in (None, k) else f" (in the last {gan.truncate} of them)"
     moves = f"the mean logit of these {shown} images moves from {short(first)} to {short(last)}"
     longer = f"{'make' if supposed else 'makes'} it {short(ratio)} times as long"
     if abs(ratio - 1) < _ALIKE:
         longer = f"hardly {'change' if supposed else 'changes'} its length"
     turned = f"{angle:.0f}° and {longer} (medians)."
     if supposed:
-        return (f"This generator does not look ahead. In the discriminator's next {k} updates, {moves}. A generator that "
-                f"knew that its images cause this would count that path, too: it would turn its gradient by {turned}")
-    return (f"Within {k} updates ahead, {moves}. The generator knows that its images cause this: counting that path"
-            f"{short_of} turns its gradient by {turned}")
+        return (f"This generator does not look ahead. In the discriminator's next {k} updates, {moves}. These updates "
+                "depend on the generated images. A generator that took this into account would turn its gradient by "
+                f"{turned}")
+    return (f"Within {k} updates ahead, {moves}. These updates depend on the generated images. The generator takes "
+            f"this into account{short_of}, which turns its gradient by {turned}")
 
 
 def _alt(found: Ahead, shown: int) -> str:

@@ -23,10 +23,11 @@ from ..messages import lengths
 from ..players import Players, as_update, host, players
 from ..recorder import as_bytes
 from ..records import Absent, Run
-from .positions import fixed_inputs, percent
+from .positions import fixed_inputs, percent, short
 
 Array = npt.NDArray[Any]
 
+_ALIKE = 0.05  # lengths that differ by less are called the same
 _NAMES = {nn.MinibatchDiscrimination: "minibatch discrimination", nn.MinibatchStd: "minibatch standard deviation",
           nn.BatchNorm: "batch norm"}
 """The layers that couple a batch, in words."""
@@ -41,9 +42,9 @@ def build(run: Run) -> dict[str, Any] | Absent:
         return fixed
     shown = players(run.gan, fixed["z"], fixed.get("real"))
     if not couples_examples(shown.discriminator):
-        return Absent("The discriminator of this run judges every image by itself, so the matrix would be diagonal. "
-                      "Minibatch discrimination (tinygan train minibatch) and batch norm (dcgan) compare the images of a "
-                      "batch.")
+        return Absent("The discriminator of this run judges every image by itself, so no image's score depends on another "
+                      "image. Minibatch discrimination (tinygan train minibatch) and batch norm (dcgan) compare the images "
+                      "of a batch.")
     key = Key(run.config["settings"].get("seed", 0)).fold("recording").fold("coupling")
     matrix, images = coupling(shown, key)
     layers = _coupling_layers(shown.discriminator)
@@ -54,6 +55,7 @@ def build(run: Run) -> dict[str, Any] | Absent:
     names = list(dict.fromkeys(_NAMES.get(type(layer), type(layer).__name__) for layer in layers))
     return {"matrix": packed(matrix, "f32"), "without": None if without is None else packed(without, "f32"),
             "images": packed(as_bytes(images), "u8" if images.ndim == 4 else "f32"), "layers": names,
+            "diagonal": _diagonal(matrix, without, " and ".join(names)),
             "text": _text(matrix, without, " and ".join(names)), "alt": _alt(matrix, without)}
 
 
@@ -103,6 +105,17 @@ def _share(matrix: Array) -> float:
     """Of all that moves a logit, the share that comes from other images than its own, on average."""
     total = matrix.sum(1)
     return float(1 - (np.diag(matrix) / np.where(total > 0, total, 1)).mean())
+
+
+def _diagonal(matrix: Array, without: Array | None, layers: str) -> str:
+    """Why the diagonals of the two matrices differ."""
+    if without is None:
+        return ""
+    ratio = float(np.diag(matrix).mean() / max(np.diag(without).mean(), 1e-300))
+    how = "about as strong as" if abs(ratio - 1) < _ALIKE else "stronger than" if ratio > 1 else "weaker than"
+    return (f"\"Without the path\" means: what {layers} computes from the batch counts as fixed numbers. An image moves "
+            f"its own logit through {layers}, too: so the diagonal is not the same. With the path it is {how} without it "
+            f"(mean lengths {short(np.diag(matrix).mean())} and {short(np.diag(without).mean())}).")
 
 
 def _text(matrix: Array, without: Array | None, layers: str) -> str:

@@ -48,6 +48,12 @@ _VERDICTS = {
     "saturated": "A bad sign: hardly any gradient passes through them.",
 }
 """Whether a finding is bad, and why."""
+_LIMITS = {
+    "vanishing gradients": f"below {short(VANISHED)}", "vanishing gradient": f"below {short(VANISHED)}",
+    "stands still": f"below {short(STANDS_STILL)}", "exploding gradient": f"more than {short(EXPLODED)} times",
+    "dead units": f"more than {percent(DEAD)}", "saturated": f"more than {percent(MOSTLY)}",
+}
+"""What was true at every record of a finding, beside the number of its last record."""
 _AS_MANY = 0.05  # more saturated outputs than the data have saturated values are no alarm yet
 
 
@@ -126,7 +132,7 @@ def _activations(moments: Sequence[Position], curves: Curves) -> list[dict[str, 
         found += _stretch(moments, curves, layer, "dead units", dead > DEAD, every, [
             f"{curves.player}.{layer}: {percent(share)} of its units are 0 for every image" for share in dead])
         found += _stretch(moments, curves, layer, "saturated", saturated > MOSTLY, every, [
-            f"{curves.player}.{layer}: {percent(share)} of its outputs are beyond {SATURATED}"
+            f"{curves.player}.{layer}: {percent(share)} of its outputs are at their limits (beyond {SATURATED})"
             for share in saturated], None if own is None else [_beside_the_data(share, own) for share in saturated])
     return found
 
@@ -141,7 +147,8 @@ def _beside_the_data(share: float, own: float) -> str:
 def _stretch(moments: Sequence[Position], curves: Curves, layer: str, what: str, holds: Any, known: Any,
              sentences: Sequence[str], verdicts: Sequence[str] | None = None) -> list[dict[str, Any]]:
     """The finding, if it holds to the end of the run, or else held for at least two records in a row. known: at which
-    records it can be said. sentences: what to say, with the numbers of each record. verdicts: whether it is bad, likewise
+    records it can be said. sentences: what to say, with the numbers of each record, of
+    which the last one's are said. verdicts: whether it is bad, likewise
     (default: as for every finding of the kind)."""
     places = np.flatnonzero(known)
     if not places.size:
@@ -165,6 +172,8 @@ def _stretch(moments: Sequence[Position], curves: Curves, layer: str, what: str,
     if lasts and start == places[0]:
         when = "at every record of the run" if len(places) > 1 else f"at {began}"
     epoch = moments[start].epoch
+    if what in _LIMITS and len(places) > 1:
+        when = f"at {moment(moments[end])}, and {_LIMITS[what]} {when}"
     return [{"layer": layer, "player": curves.player, "what": what, "lasts": lasts, "sentence": f"{sentences[end]} {when}.",
              "verdict": _VERDICTS[what] if verdicts is None else verdicts[end],
              "since_epoch": None if epoch is None else int(np.ceil(epoch - 1e-9))}]

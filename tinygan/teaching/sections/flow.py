@@ -73,14 +73,15 @@ def _text(found: list[Position], curves: dict[str, Curves], told: list[dict[str,
         start = (f"At {moment(found[-1])}: how active both networks are. Train with --record, or give the run's data, to "
                  "see its gradients too.")
     else:
-        spans = [f"the {player}'s weights get gradients of {short(np.nanmin(sizes))} to {short(np.nanmax(sizes))}"
-                 for player, sizes in ((player, _latest(one, "gradient_norm")) for player, one in curves.items())]
+        latest = {player: _latest(one, "gradient_norm") for player, one in curves.items()}
+        spans = [f"the {player}'s {'' if k else 'weights get gradients '}of {short(np.nanmin(sizes))} to "
+                 f"{short(np.nanmax(sizes))}" for k, (player, sizes) in enumerate(latest.items())]
         ratios = {player: float(np.nanmedian(_latest(one, "update_ratio"))) for player, one in curves.items()}
         start = (f"At {moment(found[-1])}, {' and '.join(spans)}. A step moves a layer's weights by "
                  f"{short(ratios['generator'])} (generator) and {short(ratios['discriminator'])} (discriminator) of their "
-                 f"length, in the median layer (rule of thumb: {RULE_OF_THUMB:g}).")
+                 f"length, in the median layer, biases aside (rule of thumb: {RULE_OF_THUMB:g}).")
     count = len(told)
-    return start + (" No layer vanishes, explodes, dies or saturates." if not count else
+    return start + (" No gradient vanishes or explodes; no units are dead or at their limits." if not count else
                     f" {'One finding' if count == 1 else f'{count} findings'} below.")
 
 

@@ -29,8 +29,8 @@ EARLY = 2000
 _REAL = 256  # examples of the data that are compared
 _VERDICTS = {
     False: "Usual in the first 2,000 steps. If it stays, it is mode collapse.",
-    True: "This is mode collapse: the generator makes much the same of every latent vector, so the discriminator tells "
-          "all samples the same.",
+    True: "This is mode collapse: the generator makes much the same of every latent vector, so the discriminator sends "
+          "nearly the same message to all of them.",
 }
 
 
@@ -76,9 +76,12 @@ def likeness(moments: Sequence[Position], real: float | None) -> str:
         when = "at every record of the run" if len(moments) > 1 else f"at {moment(moments[end])}"
     collapsed = start > 0 or moments[end].step > EARLY
     n = len(moments[end].arrays["images"])
-    return (f"The {n} images {'are' if lasts else 'were'} alike {when}: at {moment(moments[end])}, two of them differ by "
-            f"{short(distances[end])} on average, which is {percent(distances[end] / real)} of the {short(real)} between "
-            f"two of the data. {_VERDICTS[collapsed]}")
+    meaning = (" (The distance is the length of the difference of two images over all pixels, which go from -1 to 1.)"
+               if moments[end].arrays["images"].ndim == 4 else "")
+    return (f"The {n} images {'are' if lasts else 'were'} alike {when}: at {moment(moments[end])}, the distance between "
+            f"two of them is {short(distances[end])} on average, which is {percent(distances[end] / real)} of the "
+            f"{short(real)} between two of the data. Below {percent(ALIKE)} we call them alike. "
+            f"{_VERDICTS[collapsed]}{meaning}")
 
 
 def _in_range(images: Array) -> Array:

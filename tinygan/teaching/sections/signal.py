@@ -67,13 +67,14 @@ def _text(found: list[Position]) -> str:
     logits = last.arrays["logits"].astype(np.float64)
     cost, n = last.about["cost"], len(logits)
     if "norms" not in last.arrays:
-        return (f"At {moment(last)}, the discriminator's scores of these {n} images go from {short(logits.min())} to "
-                f"{short(logits.max())}. The gradient of its cost is drawn at each image: a step against it lowers "
-                f"the cost. The largest entry is {short(float(last.arrays['gradient_scale'].max()))}.")
+        return (f"At the end ({moment(last)}), the discriminator's scores of these {n} images go from "
+                f"{short(logits.min())} to {short(logits.max())}. The gradient of its cost is drawn at each image: a step "
+                "against it lowers the cost. The largest entry is "
+                f"{short(float(last.arrays['gradient_scale'].max()))}.")
     real = 1 / (1 + np.exp(-logits))
-    return (f"At {moment(last)}, the discriminator takes these {n} images for real with probabilities from "
-            f"{percent(real.min())} to {percent(real.max())}. The {cost} cost sends each image a gradient, with a mean "
-            f"length of {short(_own(last))}. {_compared(found)}")
+    return (f"At the end ({moment(last)}), the discriminator takes these {n} images for real with probabilities from "
+            f"{percent(real.min())} to {percent(real.max())}. The {cost} cost sends each a gradient of mean length "
+            f"{short(_own(last))}. {_compared(found)}")
 
 
 def _compared(found: list[Position]) -> str:
@@ -91,10 +92,11 @@ def _compared(found: list[Position]) -> str:
                 "not saturate.")
     if ratio < _ALIKE:
         return f"Minimax pulls as hard as non-saturating, or harder{throughout}: it does not saturate."
-    when = "" if len(trained) == 1 else f" at {moment(trained[widest])}, where the two differ most"
-    verdict = "it is" if ratio >= SATURATES else "it is not"
-    return (f"From the same logits, minimax would send smaller ones: {short(ratio)} times smaller{when}. We call it "
-            f"saturated from {SATURATES} times on; here {verdict}.")
+    where = "is behind non-saturating" if len(trained) == 1 else (
+        f"falls furthest behind non-saturating at {moment(trained[widest])}")
+    verdict = "saturates" if ratio >= SATURATES else "never saturates"
+    return (f"Minimax {where}: its gradient is {short(ratio)} times smaller there. On this run's logits it {verdict} "
+            f"({SATURATES} times or more).")
 
 
 def _mean(position: Position, cost: str) -> float:

@@ -17,6 +17,7 @@ from ..records import Absent, Run
 from ..rounds import BATCH, Round, trace_round
 from ..tape import Entry, Visit
 from ..terms import BAR
+from .positions import fixed_inputs, short
 
 FEW = 16
 """So many entries of an array are shown as numbers."""
@@ -39,7 +40,17 @@ def build(run: Run) -> dict[str, Any] | Absent:
     rounds = trace_round(run.gan, data.batch(places), labels)
     if {one.player for one in rounds} != {"discriminator", "generator"}:
         return Absent(f"{type(run.gan).__name__}.step does not call d_gradients and g_gradients, where the tape listens.")
-    return described(rounds)
+    return {**described(rounds), "mean": _mean(run)}
+
+
+def _mean(run: Run) -> str:
+    """Over how many images the loss is a mean: section (a) has more, and smaller gradients for it."""
+    fixed = fixed_inputs(run)
+    n = BATCH if isinstance(fixed, Absent) else len(fixed["z"])
+    if n == BATCH:
+        return ""
+    return (f"The loss is a mean over {BATCH} images here and over {n} in section (a). For that reason a gradient at an "
+            f"image is {short(n / BATCH)} times as large here; the images are others, too.")
 
 
 def described(rounds: Sequence[Round]) -> dict[str, Any]:

@@ -42,8 +42,8 @@
     return html("div", {}, html("h3", {}, "The generator's gradient at its images, without and with the path through the updates"),
       html("p", {class: "caption"}, "Both maps of an image share one scale; the number below a map is the gradient's length. The angle says how far the two directions differ: at 0° looking ahead only changes the size of a step, at 90° it moves the image somewhere else altogether.", section.mean ? ` ${section.mean}` : ""),
       html("div", {class: "gallery ahead"},
-        html("div", {class: "key", "aria-hidden": "true"}, html("span", {class: "k1"}, html("b", {}, "G(z)"), " the image"), html("span", {class: "k2"}, html("b", {}, "without"), " D after K updates is a constant"),
-          html("span", {class: "k3"}, html("b", {}, "with"), " the path through the updates"), html("span", {class: "k4"}, html("b", {}, "angle"))),
+        html("div", {class: "key", "aria-hidden": "true"}, html("span", {class: "k1"}, html("b", {}, "G(z)"), " the image"), html("span", {class: "k2"}, html("b", {}, "without"), " the path: D after K updates is held fixed"),
+          html("span", {class: "k3"}, html("b", {}, "with"), " the path: D's updates depend on the image"), html("span", {class: "k4"}, html("b", {}, "angle"))),
         ...Array.from({length: n}, (_, i) => pair(state, i))));
   }
 
@@ -62,7 +62,7 @@
       html("p", {class: "caption"}, html("b", {class: "pos"}, "Orange"), ": it says real. ", html("b", {class: "neg"}, "Blue"), ": it says generated. Dots are generated points."),
       html("div", {class: "panels many"}, ...section.k.map(k => square(k, null, k ? `k = ${k}` : "now, k = 0"))),
       html("h3", {}, "Where the generator's step pushes its points"),
-      html("div", {class: "panels squares"}, square(last, away(state.without), "D after K updates as a constant"), square(last, away(state.with_), "with the path through the updates"))));
+      html("div", {class: "panels squares"}, square(last, away(state.without), "without the path: D after K updates is held fixed"), square(last, away(state.with_), "with the path through the updates"))));
     return whole;
   }
 

@@ -92,7 +92,7 @@
     const panels = state.section.costs.map(name => panel(state, name, domain)), pulls = strip(state), told = html("p", {class: "caption"});
     const whole = html("div", {}, html("h3", {}, "Three costs on the same logits"),
       html("p", {class: "caption"}, "Each dot is one of the samples above, the filled one the chosen sample; the blue line through it has the slope of the cost there. The generator learns through this slope: " +
-        "where a curve is flat, D is sure and the generator hears nothing. That is saturation."),
+        "where a curve is flat, D is sure and the generator hears nothing. That is saturation. Maximum likelihood, the usual aim of statistics, stands beside the two for comparison: it listens most to the samples that D takes for real."),
       html("div", {class: "panels"}, ...panels),
       html("h3", {}, Explain.words("How hard each cost pulls at the images")), told, pulls);
     whole.show = function (r, chosen) {
@@ -100,7 +100,8 @@
       const means = pulls.show(r, chosen), names = state.section.costs;
       const ratio = means[names.indexOf("non-saturating")] / means[names.indexOf("minimax")];
       told.replaceChildren(Explain.words("The length of ∂L/∂x at each of the same images, on a logarithmic scale. The stroke and the number are the mean. "),
-        html("b", {}, ratio < 1 ? `Here minimax pulls ${number(1 / ratio, 2)} times as hard as non-saturating.` : Number.isFinite(ratio) ? `Here non-saturating pulls ${number(ratio, 2)} times as hard as minimax.` : "Here minimax does not pull at all."));
+        html("b", {}, ratio > 1 / 1.05 && ratio < 1.05 ? "At this record, minimax and non-saturating pull equally hard." : ratio < 1 ? `At this record, minimax pulls ${number(1 / ratio, 2)} times as hard as non-saturating.`
+          : Number.isFinite(ratio) ? `At this record, non-saturating pulls ${number(ratio, 2)} times as hard as minimax.` : "At this record, minimax does not pull at all."));
     };
     return whole;
   };

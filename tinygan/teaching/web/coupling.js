@@ -21,7 +21,7 @@
       mark.style.width = mark.style.height = `${100 / n}%`;
       const v = values.values[at.i * n + at.j];
       board.dataset.value = v; board.dataset.row = at.i; board.dataset.column = at.j;
-      say(Explain.words(`${title}: image ${at.j + 1} moves logit ${at.i + 1} by ${number(v, 3)} for each unit of length`) + (at.i === at.j ? " (its own)." : "."));
+      say(Explain.words(`${title}: image ${at.j + 1} ${v ? "moves" : "does not move"} logit ${at.i + 1}${at.i === at.j ? ", its own" : ""}. The gradient of that logit at that image has the length ${number(v, 3)}.`));
     }
     board.addEventListener("keydown", function (event) {
       const move = {ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1], Home: [0, -n], End: [0, n]}[event.key];
@@ -46,9 +46,10 @@
     const high = Math.max(...positive, 1e-30), low = Math.max(Math.min(...positive, high) / 1.6, high / 1e5);
     const log = Explain.log(low, high * 1.0001, 0, 1), scale = v => v > 0 ? log(v) : 0;
     document.getElementById("coupling-scale").textContent = `from ${number(low, 2)} to ${number(high, 2)}; empty is 0`;
+    document.getElementById("coupling-diagonal").textContent = Explain.words(section.diagonal || "");
     const say = text => { live.textContent = text; };
     document.getElementById("coupling-matrices").append(...[
-      without && matrix(`If what ${layers.join(" and ")} takes from the batch were fixed numbers`, without, images, scale, say),
+      without && matrix(`Without the path through ${layers.join(" and ")}`, without, images, scale, say),
       matrix(`With ${layers.join(" and ")}`, values, images, scale, say)].filter(Boolean).reverse());
   };
 })();

@@ -89,23 +89,24 @@
         rows.push(small(section, x, scales[metric], curves, words, guides));
       }
     }
-    rows.push(html("div", {}), axis(section, x, scales.limits.gradient_norm), axis(section, x, scales.limits.update_ratio, true));
+    rows.push(html("div", {}), axis(section, scales.limits.gradient_norm), axis(section, scales.limits.update_ratio, true));
     return html("div", {}, html("h3", {}, PLAYERS[name]), html("div", {class: "flow-rows"}, ...rows));
   }
-  function axis(section, x, limits, guided) {
+  /* The times under a column, and what its heights mean, if they have limits. */
+  function axis(section, limits, guided) {
     const {marks, labels, unit} = ticks(section);
     const times = html("div", {class: "times"}, html("span", {}, "start"), labels.map(([at, words], k) => html("span", {class: k === labels.length - 1 ? "end" : "", style: k === labels.length - 1 ? null : `left: ${100 * at / WIDTH}%`}, words)));
     new ResizeObserver(() => thinOut(times)).observe(times);
     return html("div", {class: "axis-words"},
       svg("svg", {viewBox: `0 0 ${WIDTH} 6`, preserveAspectRatio: "none", "aria-hidden": "true"}, marks.map(at => svg("line", {class: "tick", x1: at, x2: at, y1: 0, y2: 6}))),
       times,
-      html("p", {}, `Time in ${unit}. Height: ${Explain.power(limits[0])} to ${Explain.power(limits[1])}` + (guided ? "; dashes: 1/1000" : "")));
+      html("p", {}, limits ? `Time in ${unit}. Height: ${Explain.power(limits[0])} to ${Explain.power(limits[1])}` + (guided ? "; dashes: 1/1000" : "") : unit));
   }
 
   /* How active the units are: dead and saturated shares as areas from 0 to 100 %, the spread as a curve. */
   function activity(section, name, x, spread) {
     const found = section.activations[name], rows = [html("div", {class: "head"}), html("div", {class: "head"}, html("b", {}, "Dead"), " units"),
-      html("div", {class: "head"}, html("b", {}, "Saturated"), " outputs"), html("div", {class: "head"}, html("b", {}, "Spread"), " of the outputs")];
+      html("div", {class: "head"}, html("b", {}, "At their limits"), ", outputs"), html("div", {class: "head"}, html("b", {}, "Spread"), " of the outputs")];
     const share = Explain.linear(0, 1, HEIGHT - BOTTOM, TOP);
     found.layers.forEach(function (layer, i) {
       rows.push(html("div", {class: "layer"}, html("b", {}, breakable(layer))));
@@ -118,6 +119,7 @@
       }
       rows.push(small(section, x, spread.scale, [{values: found.std[i]}], `${name}.${layer}, standard deviation: ${number(last(found.std[i]), 2)}`, []));
     });
+    rows.push(html("div", {}), ...["dead", "saturated", "std"].map(kind => found[kind].some(values => last(values) !== null) ? axis(section) : html("div", {}, "\u00a0")));
     return html("div", {class: "flow-rows three"}, ...rows);
   }
 
@@ -141,13 +143,14 @@
     const spread = {limits: spreads, scale: Explain.log(...spreads, HEIGHT - BOTTOM, TOP)};
     document.getElementById("flow-findings").append(...section.findings.map(finding => html("li", {}, Explain.words(Explain.set(`${finding.sentence} ${finding.verdict || ""}`.trim())))));
     const box = document.getElementById("flow-layers"), names = ["generator", "discriminator"].filter(name => section.players[name]);
+    const thin = [...new Set(names.flatMap(name => layersOf(section.players[name]).flatMap(([, arrays]) => arrays.slice(1).map(array => array.what))))];
     box.append(html("p", {class: "caption"}, "A row is a layer, from input to output. Left the length of its gradient, right how far one step moved it. All heights of a column share one logarithmic " +
-      "scale, so rows can be compared. From tick to tick the time doubles; the numbers below are whole epochs, or steps where there are none. A strong line is the weights, thin lines are biases and others; the number is the last value."),
+      "scale, so rows can be compared. Time runs to the right, and the early steps get the most room: each tick is at twice the time of the tick before. A strong line is the weights" + (thin.length ? `, a thin line the ${thin.join(" or ")}` : "") + "; the number is the last value."),
       html("div", {class: "two"}, ...names.map(name => grid(section, name, x, scales))));
     const active = names.filter(name => section.activations[name] && section.activations[name].layers.length);
     if (active.length) {
       box.append(html("h3", {}, "How active the units are"),
-        html("p", {class: "caption"}, "Of each activation: the share of units that are 0 for every input, the share of outputs of tanh or sigmoid beyond 0.97, both from 0 to 100\u00a0% (a dash: it cannot be), and the standard deviation of all " +
+        html("p", {class: "caption"}, "Of each activation: the share of units that are 0 for every input, the share of outputs of tanh or sigmoid at their limits (beyond 0.97), both from 0 to 100\u00a0% (a dash: it cannot be), and the standard deviation of all " +
         `outputs (${Explain.power(spreads[0])} to ${Explain.power(spreads[1])}).`),
         html("div", {class: "two"}, ...active.map(name => html("div", {}, html("h4", {}, name), activity(section, name, x, spread)))));
     }

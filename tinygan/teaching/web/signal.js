@@ -50,7 +50,7 @@
       html("span", {class: "k1"}, html("b", {}, "G(z)"), " the sample"),
       html("span", {class: "k2"}, html("b", {}, "∂L/∂x"), " its gradient, and the largest entry"),
       html("span", {class: "k3"}, html("b", {}, "one step"), " against it"),
-      html("span", {class: "k4"}, html("b", {}, "logit"), state.costs ? " and D(x)" : ""));
+      html("span", {class: "k4"}, html("b", {}, "logit"), state.costs ? " and D(x); " : "; ", "the stroke is 0"));
     const whole = html("div", {}, html("p", {class: "caption"}, "Choose a sample, with the pointer or with Tab and Enter, to follow it below: over the training, and on the curves of the costs."),
       html("div", {class: n > 8 ? "gallery" : "gallery few"}, key, ...cells));
     whole.show = r => cells.forEach(one => one.show(r));
@@ -119,7 +119,7 @@
       if (compared) compared.show(state.record, i);
     };
     const point = planar ? Explain.slider("Point", state.logits.shape[1], 0, i => `${i + 1} of ${state.logits.shape[1]}`, i => state.choose(i)) : null;
-    document.getElementById("signal-slider").append(slider.whole, point ? point.whole : "", section.shown ? html("p", {class: "caption"}, `The slider has ${section.shown}.`) : "");
+    document.getElementById("signal-slider").append(slider.whole, point ? point.whole : "", section.shown ? html("p", {class: "caption"}, `The slider has ${section.shown}, so that the page stays small. The text above is about the last one.`) : "");
     document.getElementById("signal-gallery").append(...views);
     document.getElementById("signal-caption").append(...(planar ? Explain.planeCaption(state) : [
       html("b", {class: "neg"}, "Blue"), ": a brighter pixel lowers the generator's cost. ", html("b", {class: "pos"}, "Orange"),

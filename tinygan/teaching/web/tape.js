@@ -63,7 +63,7 @@
       return group.cut ? [chip, html("li", {class: "cut"}, Explain.words("images, taken as constants"))] : [chip];
     });
     const got = round.leaves.filter(leaf => leaf.gets_gradient), players = [...new Set(round.leaves.map(leaf => leaf.player))];
-    const counts = players.map(player => `${got.filter(leaf => leaf.player === player).length} of the ${player}'s ${round.leaves.filter(leaf => leaf.player === player).length} arrays of weights`);
+    const counts = players.map(player => `${got.filter(leaf => leaf.player === player).length} of the ${player}'s ${round.leaves.filter(leaf => leaf.player === player).length} arrays (weights and biases)`);
     return html("div", {class: "overview"}, html("h4", {}, round.name[0].toUpperCase() + round.name.slice(1), " ", html("small", {}, `gives gradients to ${counts.join(" and ")}`)),
       html("ol", {class: "chips"}, ...chips), round.note ? html("p", {class: "caption"}, round.note) : null);
   }
@@ -115,7 +115,7 @@
     return [html("p", {class: "where"}, [plain(node.layer), kind, node.constant ? "a constant to grad: no gradient goes back through it" : null].filter(Boolean).join(" · ")), html("h3", {}, node.op, " ", html("small", {}, size)),
       note ? html("p", {class: "caption"}, note) : null,
       html("div", {class: "sides"}, shown(node.value, "Value y", false), shown(back ? node.gradient : null, "Gradient ȳ = ∂L/∂y", true, node.gradient ? "Not known yet: it comes on the way back." : "None: no gradient comes here.")),
-      line("Forward", formula.forward), line(ran ? "Backward, the vjp" : "Backward, the vjp (not part of this pass back)", formula.vjp), line("In this run", formula.with_numbers),
+      line("Forward", formula.forward), line(ran ? "Backward, the vjp" : "Backward, the vjp (not part of this pass back)", formula.vjp), line("In this run", back ? formula.with_numbers : ran ? "Not known yet: the numbers come with the gradient, on the way back." : ""),
       node.file ? html("p", {class: "caption"}, "Computed in ", html("code", {}, `${node.file}:${node.line}`), node.vjp_file ? [", its vjp in ", html("code", {}, `${node.vjp_file}:${node.vjp_line}`)] : null) : null];
   }
 
@@ -212,7 +212,7 @@
   Explain.figures.tape = function (section) {
     section.rounds.forEach((round, k) => { round.key = `round-${k}`; });
     const ahead = section.rounds.some(round => round.nodes.some(node => node.op === "advance"));
-    document.getElementById("tape-overview").replaceChildren(html("p", {class: "caption"}, html("span", {class: "chip filled sampler"}, "filled"), " the layer's weights get a gradient. ",
+    document.getElementById("tape-overview").replaceChildren(section.mean ? html("p", {class: "caption"}, Explain.words(section.mean)) : "", html("p", {class: "caption"}, html("span", {class: "chip filled sampler"}, "filled"), " the layer's weights get a gradient. ",
       html("span", {class: "chip open sampler"}, "open"), " the gradient passes through, but no weights get one. ", html("span", {class: "chip constant sampler"}, "dashed"), " no gradient comes here. The line under the layers is how far the gradient goes back from the loss, which stands last."),
       ...section.rounds.map(overview), html("p", {class: "caption after"}, html("b", {}, "At the double bar"), Explain.words(" the generated images come in as plain numbers; other libraries call this detach. Without it, the update of D would go " +
       "back into the generator for nothing, because only D's weights are changed then. In the update of G there is no bar: it needs the gradient at the images, and gets it through D" + (ahead ? ": " +
@@ -226,7 +226,7 @@
     }
     box.replaceChildren(html("h3", {}, "One op at a time"), html("p", {class: "caption"}, "The ops in the order in which they ran, on a batch of 2; a line leads from a value to where it is used. Step with the buttons, or with the arrow keys: " +
       "first forward to the loss, then back. Going back, a filled dot has got its gradient and a thick line has passed it on. Beside a layer's name stand its weights: filled if this update gives them a gradient."), html("div", {class: "buttons tabs", role: "group", "aria-label": "Which update"}, ...tabs), ...whole);
-    choose(section.rounds.length - 1);
+    choose(0);
     return {whole, choose};
   };
 })();
