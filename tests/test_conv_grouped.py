@@ -8,8 +8,10 @@ import tinygan as tg
 from tinygan import nn
 from tinygan.backends import cpu
 from tinygan.kernels import reference
+from tinygan.kernels.activations import CODES
 from tinygan.kernels.cpu import conv
 from tinygan.kernels.cpu.conv import group_plans, im2col, planner
+from tinygan.kernels.cpu.layout import channels_last
 from tinygan.kernels.cpu.runtime.pool import pool
 from tinygan.kernels.winograd import DIRECT, ERRORS, Tile
 from tinygan.ops.conv import Geometry
@@ -159,7 +161,8 @@ def test_tiles_against_the_definition(name, dtype, tile, threads, served, monkey
 
     expected = im2col.conv2d(exact_x, exact_w, g)
     close(cpu.conv2d(x, w, g), expected)
-    close(cpu.conv2d(x, w, g, activation_name="relu"), np.maximum(expected, 0))
+    close(conv._compiled().conv2d(channels_last(x), w, g, None, CODES["relu"], 0.0).transpose(0, 3, 1, 2),
+          np.maximum(expected, 0))
     expected += bias[:, None, None]
     close(cpu.conv2d(x, w, g, bias=bias), expected)
     close(cpu.conv2d(x, w, g, bias=bias, activation_name="leaky_relu", slope=0.2),
@@ -242,6 +245,22 @@ def test_a_packed_weight_is_packed_again_after_a_write(algorithm, served):
         layer.weight.assign(np.asarray(layer.weight) * 2)
         layer.bias.assign(np.asarray(layer.bias) * 2)
         np.testing.assert_allclose(layer(x), 2 * before, rtol=1e-6)
+
+
+def test_a_weight_is_kept_for_each_tile_and_direction(served):
+    """One Parameter is used directly, and with both tiles."""
+    layer = nn.Conv2d(16, 16, 3, padding=1, groups=2, bias=False)
+    layer.initialize(tg.random.Key(0))
+    w = np.array(layer.weight)
+    for _ in range(2):
+        for algorithm, size in (("direct", (4, 4)), ("tiled", (4, 4)), ("tiled", (2, 2))):
+            g = geometry(size)._replace(groups=2)
+            x, _, _ = draw(g, 64, 16, 16, "float32")
+            with tg.conv_algorithm(algorithm):
+                close(np.asarray(layer(x)), im2col.conv2d(x.astype(float), w.astype(float), g), "float32")
+                close(np.asarray(tg.conv_transpose2d(x, layer.weight, padding=1, groups=2)),
+                      im2col.conv2d_input_grad(x.astype(float), w.astype(float), g), "float32")
+    assert {PLAN(*call).tile for call in served} == {DIRECT, Tile(4, 3), Tile(2, 3)}
 
 
 CHANNELS_LAST = Layout(lambda a: np.array(a.transpose(0, 2, 3, 1), order="C") if a.ndim == 4 else a,

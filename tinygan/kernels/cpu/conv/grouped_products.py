@@ -213,27 +213,30 @@ def multiply_tiles(real: Any, slot: int) -> Any:
 
 
 def multiply_points(real: Any, slot: int) -> Any:
-    """A function for kernels that adds up the products of one slot of some tiles at one point.
+    """A function for kernels that adds up the products of one vector of some tiles at one point.
 
-    add_products(tiles, x, y, sums) computes sums[d][k] += the sum over t < tiles of y[t, d] * x[t][k], for all lanes d and k
-    of a slot. x[t], y[t] and sums[d] are t and d vectors after the addresses. tiles must be positive.
+    add_products(tiles, x, y, sums) computes sums[d] += the sum over t < tiles of spread(y[t], d) * x[t], for d < slot. x[t],
+    y[t] and sums[d] are t and d vectors after the addresses. tiles must be positive.
     """
-    item = real.bitwidth // 8
+    lanes, item = lanes_of(real), real.bitwidth // 8
 
     @intrinsic
     def add_products(typing: Any, tiles: Any, x: Any, y: Any, sums: Any) -> Any:
         def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
             tiles, x, y, sums = args
             emit = Registers(builder, real, slot)
+            slots = range(0, lanes, slot)  # each has its own registers, so that no sum has to wait for the last one
 
             def add(t: Any, totals: Sums) -> Sums:
-                row, values = emit.load(emit.after(x, VECTOR_BYTES, t)), emit.after(y, VECTOR_BYTES, t)
-                return [builder.call(emit.fma, [emit.load_everywhere(emit.shift(values, d * item)), row, total])
-                        for d, total in enumerate(totals)]
+                x_of, y_of = emit.after(x, VECTOR_BYTES, t), emit.after(y, VECTOR_BYTES, t)
+                factors = [(emit.load_everywhere(emit.shift(y_of, (first + d) * item)), row)
+                           for first in slots for row in [emit.load(emit.shift(x_of, first * item))] for d in range(slot)]
+                return [builder.call(emit.fma, [value, row, total])
+                        for (value, row), total in zip(factors, totals, strict=True)]
 
-            zero = ir.Constant(emit.vector, [0.0] * slot)
-            for d, total in enumerate(emit.loop(tiles, [zero] * slot, add)):
-                place = emit.shift(sums, d * VECTOR_BYTES)
+            found = emit.loop(tiles, [ir.Constant(emit.vector, [0.0] * slot)] * lanes, add)
+            places = [emit.shift(sums, d * VECTOR_BYTES + first * item) for first in slots for d in range(slot)]
+            for total, place in zip(found, places, strict=True):
                 emit.store(builder.fadd(emit.load(place), total), place)
             return context.get_dummy_value()
 

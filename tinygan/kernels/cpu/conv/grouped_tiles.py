@@ -152,13 +152,13 @@ def _places(real: Any, slot: int) -> Any:
     @inline
     def fetch(s: Any, side: Any, pixels: Any, block: Any, image: Any, y: Any, x: Any) -> Any:
         """Prefetch a block of channels of a tile's pixels. They are a part of each pixel only, which the processor does not
-        foresee."""
+        foresee. If they are on two cache lines, the block before them has already read the first."""
         pixel = side.image.channels * item
         channel = runs_of(s.groups, side.channels.group, block, 0)[2]
         place = pixels + ((image * side.image.height + y) * side.image.width + x) * pixel + channel * item
         for r in range(s.m):
             for q in range(s.m):
-                prefetch(place + (r * side.image.width + q) * pixel)
+                prefetch(place + (r * side.image.width + q) * pixel + VECTOR_BYTES - item)
 
     return place_of, place_after, fetch
 
@@ -309,10 +309,8 @@ def make_weight_grad(real: Any, slot: int) -> int:
                 for vector in range(vectors):
                     place = found + ((block * vectors + vector) * points + point) * row
                     for kernels in range(s.target.channels.vectors):
-                        for lane in range(0, lanes, slot):
-                            add_products(end - first, v + (vector * points + point) * s.plane + lane * item,
-                                         map_v + (kernels * points + point) * s.plane + lane * item,
-                                         place + kernels * lanes * VECTOR_BYTES + lane * item)
+                        add_products(end - first, v + (vector * points + point) * s.plane,
+                                     map_v + (kernels * points + point) * s.plane, place + kernels * lanes * VECTOR_BYTES)
         for vector in range(s.blocks * vectors):
             for kernel in range(s.depth):
                 apply_transform(t.transform, found + vector * points * row + kernel * VECTOR_BYTES, s.n * row, row,
