@@ -108,11 +108,11 @@ class RunFolder:
             if "networks" in stored and "networks" not in new:
                 self._refuse(f"its networks are not those of {new['variant']!r}: only the program that began the run can "
                              "continue it")
-            self._refuse_other_rules(stored.get("rules", {}), new.get("rules", {}), "rules" in stored and "rules" in new)
             for kind, name, old, value in _changes(stored, new, self._settings):
                 advice = "name the run's own data with --data-dir, or start" if kind == "data" else "start"
                 self._refuse(f"{name} was {old}, now {value}; it must stay the same: {advice} another run with another "
                              "--run-dir")
+            self._refuse_other_rules(stored.get("rules", {}), new.get("rules", {}), "rules" in stored and "rules" in new)
             self._read = read_checkpoint(self.checkpoint, new)
             self._refuse_fewer_epochs(len(self._read[1]["seconds"]))
         if stored["data"]["name"] != new["data"]["name"]:
