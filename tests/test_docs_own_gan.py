@@ -18,10 +18,10 @@ BLOCKS = re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re
 
 @pytest.fixture
 def page() -> Iterator[dict[str, Any]]:
-    """The names that the page defines, after its code has run."""
+    """The names that the page defines, after its code has run, without the block that trains on MNIST."""
     before = dict(tg.gans.COSTS)
     names: dict[str, Any] = {"__name__": "own_gan"}
-    for block in BLOCKS:
+    for block in BLOCKS[:2] + BLOCKS[3:]:
         exec(compile(block, PAGE.name, "exec"), names)
     yield names
     tg.gans.COSTS.clear()
@@ -29,7 +29,7 @@ def page() -> Iterator[dict[str, Any]]:
 
 
 def test_a_cost_takes_15_lines_and_a_game_60() -> None:
-    _, cost, game = BLOCKS
+    _, cost, _, game = BLOCKS
     assert 'COSTS["pearson"]' in cost and len(cost.splitlines()) <= 15
     assert "class FeatureMatchingGAN" in game and len(game.splitlines()) <= 60
 

@@ -132,7 +132,7 @@ def _complaint(folder: Path, found: Found, bad: list[tuple[Path, str]], others: 
     wrong = sorted(reasons.items(), key=lambda item: item[0].parts)
     number = f"at least {len(wrong)}" if stopped else f"{len(wrong):,}"
     return "; ".join([f"{folder}: {number} of {counted(len(found.images), 'image file')} cannot be used: "
-                      f"{_named(folder, wrong)}", *advice])
+                      f"{'; '.join([*advice, _named(folder, wrong)])}"])
 
 
 def _named(folder: Path, files: list[tuple[Path, str]]) -> str:
