@@ -32,6 +32,14 @@ def install(session: nox.Session, *requirements: str) -> None:
     session.run("python", "-m", "pip", "install", "--quiet", *requirements)
 
 
+def install_torch(session: nox.Session) -> None:
+    """A pinned version where it is to be had (some machines keep a CPU build of it), or else that of the extra."""
+    try:
+        install(session, "torch==2.13.0")
+    except CommandFailed:
+        install(session, ".[oracle]")
+
+
 @nox.session(python=PYTHONS)
 def tests(session: nox.Session) -> None:
     """The tests, as README.md has them. What follows `--` goes to pytest."""
@@ -61,17 +69,15 @@ def cache(session: nox.Session) -> None:
 def oracle(session: nox.Session) -> None:
     """The tests that compare with PyTorch."""
     install(session, ".[test]")
-    try:  # a pinned version where it is to be had (some machines keep a CPU build of it), or else the extra
-        install(session, "torch==2.13.0")
-    except CommandFailed:
-        install(session, ".[oracle]")
+    install_torch(session)
     session.run(*PYTEST, "-m", "oracle", *IN_PARALLEL)
 
 
 @nox.session
 def exports(session: nox.Session) -> None:
     """ONNX models run by onnxruntime, and PyTorch's networks rebuilt from programs."""
-    install(session, ".[test,onnx]", "torch")
+    install(session, ".[test,onnx]")
+    install_torch(session)
     session.run(*PYTEST, *IN_PARALLEL, "tests/test_onnx.py", "tests/test_exchange_page.py")
 
 
