@@ -294,7 +294,7 @@ def test_presets_run_to_their_end(opened, playground):
     view.get_by_role("button", name="Saturates").click()
     at(view, next(preset.rounds for preset in PRESETS if preset.name == "saturates"))
     view.wait_for_selector("#moves button:has-text('Run')")
-    assert "G reaches 0 of 8" in view.locator("#now").inner_text()
+    view.wait_for_selector("#now:has-text('G reaches 0 of 8')")
     assert len(playground.sessions) == 1  # the games before were freed
 
 
