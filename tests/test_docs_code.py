@@ -167,7 +167,7 @@ def test_the_commands_of_a_page_parse(page: str, tmp_path: Path, monkeypatch: py
     ("tinygan train vanilla --epoch-count 3", "tinygan refuses it"), ("tinygan trian vanilla", "tinygan refuses it"),
     ("tinygan train vanilla --epochs 0", "tinygan refuses it"), ("tinygan sample runs/first --n 3", None),
     ("python benchmarks/mode_collapse.py --experiment circle", "the script refuses it"), ("python examples/none.py", "there is no examples/none.py"),
-    ("pip install '.[cuda9]'", "there is no extra cuda9"), ("pip install '.[test,docs]'", None), ("frobnicate", "no test knows this command"),
+    ("pip install '.[" "cuda9]'", "there is no extra cuda9"), ("pip install '.[test,docs]'", None), ("frobnicate", "no test knows this command"),
     ("python examples/vanilla_mnist.py --epochs 3", None), ("python examples/vanilla_mnist.py --epoch-count 3", "the script refuses it"),
 ])
 def test_a_wrong_command_is_found(command: str, wrong: str | None, capsys: pytest.CaptureFixture[str]) -> None:
