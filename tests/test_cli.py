@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from importlib import metadata
 from pathlib import Path
 
 import numpy as np
@@ -126,6 +127,14 @@ def test_info_shows_settings_progress_networks_and_files(run, capsys):
                      "epoch    2 of 2", "step     10 of 10", "Dense(100 -> 256)", "25,856", "losses.png",
                      "samples/epoch_0002.png", f"Kernels on the CPU\n  vectors    {simd.VECTOR_BYTES} bytes"):
         assert expected in out
+
+
+def test_info_shows_the_versions_of_all_that_tinygan_uses(capsys):
+    assert cli.main(["info"]) == 0
+    out = capsys.readouterr().out
+    for name in ("tinygan", "numba", "matplotlib", "scipy", "safetensors"):
+        assert re.search(rf"^  {name} +{re.escape(metadata.version(name))}$", out, re.MULTILINE)
+    assert "\nGPU\n  cuda  " in out
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="a closed pipe is another error there")

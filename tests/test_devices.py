@@ -9,6 +9,7 @@ import pytest
 import tinygan as tg
 from tinygan import cli, devices, nn
 from tinygan.random import Key
+from tinygan.runs import machine
 
 
 def without_cupy(monkeypatch):
@@ -47,6 +48,17 @@ def test_a_gpu_that_is_not_there(monkeypatch):
     with pytest.raises(tg.DeviceError, match=r"device cuda:1: CuPy 14 finds no usable NVIDIA driver \(cudaErrorInsuff"):
         devices.device("cuda:1")
     assert devices.device("auto").name == "cpu"
+
+
+def test_info_names_the_gpu_or_says_why_there_is_none(monkeypatch):
+    runtime = SimpleNamespace(getDeviceProperties=lambda index: {"name": b"NVIDIA H200", "totalGlobalMem": 139 * 2**30},
+                              driverGetVersion=lambda: 13000, runtimeGetVersion=lambda: 12090)
+    backend = SimpleNamespace(xp=SimpleNamespace(cuda=SimpleNamespace(runtime=runtime)))
+    monkeypatch.setattr(devices, "device", lambda name: backend)
+    assert machine.gpu() == "NVIDIA H200, 139 GiB, CUDA 12.9 (driver 13.0)"
+    monkeypatch.undo()
+    without_cupy(monkeypatch)
+    assert machine.gpu().startswith("none: CuPy is not installed")
 
 
 @pytest.mark.parametrize("name", ["gpu", "cuda:", "cuda:x", "CUDA", ""])

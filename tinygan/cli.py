@@ -37,8 +37,11 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"tinygan {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
-    command = commands.add_parser("train", help="train a GAN (tinygan train NAME --help shows its flags)")
-    command.add_argument("variant", choices=sorted(VARIANTS), metavar="NAME", help=", ".join(sorted(VARIANTS)))
+    command = commands.add_parser("train", help="train a GAN (tinygan train NAME --help shows its flags)",
+                                  formatter_class=argparse.RawDescriptionHelpFormatter, epilog="\n".join([
+                                      "the GANs:", *(f"  {name:<13}{one.about}" for name, one in sorted(VARIANTS.items())),
+                                      "", "`tinygan train NAME --help` shows the flags of that GAN."]))
+    command.add_argument("variant", choices=sorted(VARIANTS), metavar="NAME", help="one of the GANs below")
 
     command = commands.add_parser("sample", help="draw images from a run's generator")
     command.add_argument("run", type=Path, metavar="RUN", help="the run's folder")

@@ -225,10 +225,12 @@ def classifier(parsed: argparse.Namespace) -> None:
 
 def info(parsed: argparse.Namespace) -> None:
     """`tinygan info RUN`: the run's settings, progress, networks and files. `tinygan info`: the versions and the machine, as
-    a run would record them. Both also say how kernels are compiled here."""
+    a run would record them, the other packages, and the GPU. Both also say how kernels are compiled here."""
     if parsed.run is None:
         for group, entries in machine.describe().items():
             _table(group.capitalize(), entries)
+        _table("Other packages", machine.packages())
+        _table("GPU", {"cuda": machine.gpu()})
     else:
         _info_on(parsed.run)
     _table("Kernels on the CPU", machine.kernels())

@@ -5,6 +5,7 @@ __all__ = ["describe", "differences"]
 
 import os
 import platform
+import re
 from importlib import metadata
 from typing import Any
 
@@ -26,6 +27,27 @@ def kernels() -> dict[str, str]:
     chosen = f", as {SWITCH} says" if os.environ.get(SWITCH) else ""
     return {"vectors": f"{_vectors()}{chosen}", "processor": target().name,
             "folder": str(cache_folder() or "none: nowhere can be written, so they are compiled at every start")}
+
+
+def packages() -> dict[str, str]:
+    """The installed versions of the other packages that tinygan or one of its extras can use, by name."""
+    names = {re.match(r"[\w.-]+", line)[0] for line in metadata.requires("tinygan") or ()}  # type: ignore[index]
+    found = {name: _version(name) for name in sorted(names.difference(PACKAGES))}
+    return {name: version for name, version in found.items() if version != "absent"}
+
+
+def gpu() -> str:
+    """What `--device cuda` would run on: the GPU's name, its memory, and the versions of CUDA. Or why there is no GPU."""
+    from tinygan.devices import DeviceError, device
+
+    try:
+        runtime = device("cuda").xp.cuda.runtime
+    except DeviceError as error:
+        return f"none: {str(error).removeprefix('device cuda: ')}"
+    found = runtime.getDeviceProperties(0)
+    driver, own = (f"{version // 1000}.{version % 1000 // 10}"
+                   for version in (runtime.driverGetVersion(), runtime.runtimeGetVersion()))
+    return f"{found['name'].decode()}, {found['totalGlobalMem'] / 2**30:.0f} GiB, CUDA {own} (driver {driver})"
 
 
 def differences(then: dict[str, Any], now: dict[str, Any]) -> list[str]:

@@ -23,15 +23,22 @@ from .vanilla import VanillaSettings, build_vanilla
 from .wgan_gp import WGANGPSettings, build_wgan_gp
 
 VARIANTS = {variant.name: variant for variant in (
-    Variant(VanillaSettings, build_vanilla),
-    Variant(DCGANSettings, build_dcgan),
-    Variant(MinibatchSettings, build_minibatch),
-    Variant(UnrolledSettings, build_unrolled),
-    Variant(WGANGPSettings, build_wgan_gp),
-    Variant(DiscoGANSettings, build_discogan),
-    Variant(ModernSettings, build_modern),
-    Variant(InfoGANSettings, build_infogan),
-    Variant(ConditionalSettings, build_conditional),
+    Variant(VanillaSettings, build_vanilla, "the first GAN (Goodfellow et al. 2014)"),
+    Variant(DCGANSettings, build_dcgan, "convolutional networks (Radford et al. 2016)"),
+    Variant(MinibatchSettings, build_minibatch,
+            "the discriminator sees how alike the images of a batch are (Salimans et al. 2016)"),
+    Variant(UnrolledSettings, build_unrolled,
+            "the generator foresees the discriminator's next updates (Metz et al. 2017)"),
+    Variant(WGANGPSettings, build_wgan_gp,
+            "a critic with a penalty measures a distance between two sets of images (Gulrajani et al. 2017)"),
+    Variant(DiscoGANSettings, build_discogan,
+            "translates images into another form and back (Kim et al. 2017)"),
+    Variant(ModernSettings, build_modern,
+            "R3GAN: residual networks, images compared in pairs, two penalties (Huang et al. 2024)"),
+    Variant(InfoGANSettings, build_infogan,
+            "finds categories without labels, such as which digit it is (Chen et al. 2016)"),
+    Variant(ConditionalSettings, build_conditional,
+            "makes images of the class that you ask for (Mirza, Osindero 2014; Miyato, Koyama 2018)"),
 )}
 """The GANs that the command line knows, by name."""
 

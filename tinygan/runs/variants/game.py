@@ -16,7 +16,8 @@ from ..trainable import TrainableGAN
 
 @dataclass(frozen=True)
 class Variant:
-    """A kind of GAN that `tinygan train NAME` offers: its settings, which contain its name, and how to build it.
+    """A kind of GAN that `tinygan train NAME` offers: its settings, which contain its name; how to build it; and what is
+    special about it, in a few words.
 
     `build(settings, image_shape)` makes the untrained GAN. It must depend on nothing else, because `tinygan sample` and
     `tinygan info` build a run's networks again with it.
@@ -24,6 +25,7 @@ class Variant:
 
     settings: type[Settings]
     build: Callable[[Any, tuple[int, int, int]], TrainableGAN]
+    about: str = ""
 
     @property
     def name(self) -> str:
