@@ -9,6 +9,6 @@ own, give a GAN the `World` of its processes:
     gan = tg.gans.VanillaGAN(generator, discriminator, 100, world=world)
     stats = gan.step(images)     # this process's part of the batch
 """
-from .world import Part, World
+from .world import Part, World, join
 
-__all__ = ["Part", "World"]
+__all__ = ["Part", "World", "join"]

@@ -1,8 +1,11 @@
 """The processes that train one GAN together, and the part of each batch that one of them has."""
 from __future__ import annotations
 
-__all__ = ["Part", "World"]
+__all__ = ["Part", "World", "join"]
 
+import sys
+import traceback
+from types import TracebackType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -10,6 +13,7 @@ import numpy as np
 from tinygan.backends import Array, backend_of, cpu
 from tinygan.errors import DeviceError, SettingsError
 from tinygan.kernels.cpu.runtime.recorded import told
+from tinygan.launched import abort, size, tell
 
 
 class World:
@@ -40,11 +44,25 @@ class World:
         """The arrays x of all ranks, in the order of the ranks: (size, *x.shape)."""
         return told(self._gather, (self._here(x),), {})
 
+    def collect(self, value: Any) -> list[Any]:
+        """The values of all ranks, any Python objects."""
+        found: list[Any] = self._comm.allgather(value)
+        return found
+
+    def from_first(self, value: Any) -> Any:
+        """The value of rank 0, any Python object."""
+        return self._comm.bcast(value)
+
+    def largest(self, number: int) -> int:
+        """The largest of the ranks' numbers."""
+        found: int = self._comm.allreduce(number, self._mpi.MAX)
+        return found
+
     def share(self, n: int) -> int:
         """How many of n examples each rank has. Raises SettingsError if the ranks cannot have equally many."""
         if n % self.size:
-            raise SettingsError(f"a batch of {n} cannot be split evenly among {self.size} processes: choose a batch size that "
-                                f"is a multiple of {self.size}, or another number of processes")
+            raise SettingsError(f"a batch of {n} cannot be split evenly among {self.size} processes: choose a batch size "
+                                f"that is a multiple of {self.size}, or another number of processes")
         return n // self.size
 
     def _mean(self, x: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
@@ -87,6 +105,21 @@ class Part(NamedTuple):
         size, n, *shape = parts.shape
         blocks = parts.reshape(size, n // self.examples, self.examples, *shape)
         return blocks.swapaxes(0, 1).reshape(size * n, *shape)
+
+
+def join() -> World | None:
+    """The processes that `mpirun` has started with this one; None for a process alone. From here on, an error that nothing
+    catches ends all of them."""
+    if size() == 1:
+        return None
+    world = World()
+    sys.excepthook = _excepthook
+    return world
+
+
+def _excepthook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> Any:
+    tell("".join(traceback.format_exception(kind, error, trace)).rstrip())
+    abort(1)
 
 
 def _mpi() -> Any:

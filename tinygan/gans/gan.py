@@ -112,7 +112,8 @@ class GAN:
     def in_step(self, examples: int) -> AbstractContextManager[None]:
         """What holds in a step on `examples` images per update: dropout and instance noise draw from the training's keys,
         too. With a `world`, these are the examples of this process, and what depends on the whole batch asks the others."""
-        return override(keys=self.keys, part=None if self.world is None else Part(self.world, examples))
+        world = self.world
+        return override(keys=self.keys, part=None if world is None or world.size == 1 else Part(world, examples))
 
     def end_step(self) -> None:
         """What every `step` ends with: the average of the generator is updated, and the step is counted."""

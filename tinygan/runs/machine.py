@@ -8,6 +8,8 @@ import platform
 from importlib import metadata
 from typing import Any
 
+from tinygan.launched import size
+
 PACKAGES = ("tinygan", "numpy", "numba")
 
 
@@ -15,7 +17,7 @@ def describe() -> dict[str, Any]:
     """The versions and the processor of this process, as `config.json` records them."""
     return {"versions": {"python": platform.python_version(), **{name: _version(name) for name in PACKAGES}},
             "machine": {"system": platform.system(), "processor": _processor(), "vectors": _vectors(),
-                        "threads": _threads()}}
+                        "threads": _threads(), "processes": size()}}
 
 
 def kernels() -> dict[str, str]:
