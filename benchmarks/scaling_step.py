@@ -46,10 +46,10 @@ class Timed(World):
 def step_times(model: models.Model, batch: int, steps: int, world: Timed | None) -> dict[str, Any]:
     ranks, rank = (1, 0) if world is None else (world.size, world.rank)
     adam = model.optimiser
+    g_optimizer, d_optimizer = (tg.optim.Adam(adam.lr, betas=adam.betas) for _ in range(2))
     gan = tg.gans.VanillaGAN(
         *subject_tinygan.players(model), latent_dim=model.latent_dim, cost=model.cost, penalties=dict(model.penalties),
-        g_optimizer=tg.optim.Adam(adam.lr, betas=adam.betas), d_optimizer=tg.optim.Adam(adam.lr, betas=adam.betas), key=Key(0),
-        world=world)  # fmt: skip
+        g_optimizer=g_optimizer, d_optimizer=d_optimizer, key=Key(0), world=world)  # fmt: skip
     real = Key(1).uniform((batch, *model.image_shape), -1, 1).reshape(ranks, -1, *model.image_shape)[rank]
     step, times, inside = tg.capture(gan.step), [], []
     for _ in range(WARM_UP):

@@ -7,7 +7,8 @@ import types
 from typing import Any
 
 ROOMS = ("tinygan", "tinygan.data", "tinygan.distributed", "tinygan.gans", "tinygan.metrics", "tinygan.nn",
-         "tinygan.nn.initializers", "tinygan.optim", "tinygan.random", "tinygan.saving", "tinygan.training", "tinygan.plotting", "tinygan.teaching")
+         "tinygan.nn.initializers", "tinygan.optim", "tinygan.random", "tinygan.saving", "tinygan.training",
+         "tinygan.plotting", "tinygan.teaching")
 """Those that the reference has. `tinygan.plotting` and `tinygan.teaching` are imported by those who use them."""
 
 
