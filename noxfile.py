@@ -89,6 +89,13 @@ def notebooks(session: nox.Session) -> None:
 
 
 @nox.session
+def processes(session: nox.Session) -> None:
+    """Training on several processes, over MPI."""
+    install(session, ".[test,mpi]")
+    session.run(*PYTEST, "tests/test_distributed.py")
+
+
+@nox.session
 def pages(session: nox.Session) -> None:
     """The page of a run and the playground, in the Chromium that is in the PATH. (Playwright downloads nothing.)"""
     install(session, ".[test]")

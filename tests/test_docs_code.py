@@ -132,11 +132,21 @@ def commands(text: str) -> Iterator[tuple[int, list[str]]]:
             line += 1 + row.count("\0")
 
 
+ENVIRONMENT = "tinygan-env/bin/"  # of the pages that call programs by their paths
+OTHERS = ("git", "nox", "cd", "jupyter", "tensorboard", "sudo", "ssh", "ssh-keygen", "ssh-copy-id")
+
+
 def complaint(words: list[str]) -> str | None:
     """None if the command is right, and otherwise what is wrong with it."""
-    name, rest = words[0], words[1:]
+    name, rest = words[0].removeprefix(ENVIRONMENT), words[1:]
+    if name == "mpirun":
+        while rest[:1] and rest[0] in ("-n", "-f"):
+            rest = rest[2:]
+        return complaint(rest) if rest else "mpirun starts nothing"
     if name == "tinygan":
         return None if parses(words, lambda: cli.main(rest)) else "tinygan refuses it"
+    if name in ("python", "python3") and rest[:1] == ["program.py"]:
+        return None  # the reader has saved the page's own program under that name
     if name in ("python", "python3") and rest[:1] != ["-m"]:
         script = ROOT / rest[0]
         if not script.is_file():
@@ -150,7 +160,7 @@ def complaint(words: list[str]) -> str | None:
         extras = re.findall(r"\[([\w,]+)\]", " ".join(words))
         unknown = [extra for found in extras for extra in found.split(",") if extra not in metadata["optional-dependencies"]]
         return f"there is no extra {', '.join(unknown)}" if unknown else None
-    if words[1:3] in (["-m", "pytest"], ["-m", "sphinx"]) or name in ("git", "nox", "cd", "jupyter", "tensorboard"):
+    if words[1:3] in (["-m", "pytest"], ["-m", "sphinx"], ["-m", "venv"]) or name in OTHERS:
         return None
     return "no test knows this command"
 
@@ -169,6 +179,7 @@ def test_the_commands_of_a_page_parse(page: str, tmp_path: Path, monkeypatch: py
     ("python benchmarks/mode_collapse.py --experiment circle", "the script refuses it"), ("python examples/none.py", "there is no examples/none.py"),
     ("pip install '.[" "cuda9]'", "there is no extra cuda9"), ("pip install '.[test,docs]'", None), ("frobnicate", "no test knows this command"),
     ("python examples/vanilla_mnist.py --epochs 3", None), ("python examples/vanilla_mnist.py --epoch-count 3", "the script refuses it"),
+    ("mpirun -n 2 tinygan trian vanilla", "tinygan refuses it"), ("mpirun -f hosts -n 8 tinygan train dcgan", None), ("mpirun -n 2", "mpirun starts nothing"),
 ])
 def test_a_wrong_command_is_found(command: str, wrong: str | None, capsys: pytest.CaptureFixture[str]) -> None:
     assert complaint(shlex.split(command)) == wrong

@@ -10,12 +10,12 @@ import pytest
 ROOT = Path(__file__).parent.parent / "tinygan"
 
 FLOORS = (
-    ("cache", "context", "errors", "progress", "tables"),  # know nobody
+    ("cache", "context", "errors", "launched", "progress", "tables"),  # know nobody
     ("listening", "versions", "watching"),  # what is said while a step is recorded or watched; how often a weight was written to
     ("counting",),
     ("kernels",),  # on arrays
     ("backends",),  # tables of kernels: the CPU's and the GPU's
-    ("devices", "random"),
+    ("devices", "distributed", "random"),
     ("anomalies", "checks", "graph", "interop", "making", "ops", "parameters", "pullback", "staleness", "tensor"),  # engine
     ("bound", "capture", "gradcheck", "higher_order", "nn"),
     ("exporting", "profiling"),  # a network's ops for other programs; what a recorded step executes

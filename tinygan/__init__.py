@@ -39,7 +39,7 @@ from tinygan.capture import capture
 from tinygan.profiling import profile
 from tinygan.fusion import fusion
 
-from tinygan import data, gans, metrics, nn, optim, random, saving, training
+from tinygan import data, distributed, gans, metrics, nn, optim, random, saving, training
 
 __version__ = "0.1.0"
 
@@ -66,7 +66,7 @@ __all__ = [
     "dropout", "minibatch_similarity", "minibatch_std",
     "binary_cross_entropy_with_logits", "mean_absolute_error", "mean_squared_error", "softmax_cross_entropy",
     "DeviceError", "capture", "fusion", "matmul_precision", "profile", "to_device",
-    "data", "gans", "metrics", "nn", "optim", "random", "saving", "training",
+    "data", "distributed", "gans", "metrics", "nn", "optim", "random", "saving", "training",
 ]
 
 if not _typing.TYPE_CHECKING:  # (a type checker that saw this would accept every name)

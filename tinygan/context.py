@@ -14,6 +14,7 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
+    from tinygan.distributed import Part
     from tinygan.listening import Listener
     from tinygan.random import KeyStream
     from tinygan.watching import Watcher
@@ -46,6 +47,8 @@ class Context(NamedTuple):
     """Whether the fused ops of `tinygan.fusion` run in place of the definitions in `tinygan.ops` and `tinygan.nn`."""
     listener: Listener | None = None
     """The object that records what a training step does (see `tinygan.listening`); None: no step is being recorded."""
+    part: Part | None = None
+    """Which part of each batch this process has in a training step (see `tinygan.distributed`); None: all of it."""
     checkpoint_versions: list[Any] | None = None
     """Inside `checkpoint`: a list to which `apply` adds the versions of the Parameters and Buffers that it uses. None: there
     is no checkpoint to tell."""

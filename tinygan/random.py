@@ -6,7 +6,7 @@ NumPy's and CuPy's global generators are never used.
 """
 from __future__ import annotations
 
-__all__ = ["Key", "KeyStream", "as_key", "next_key", "stream", "use_key"]
+__all__ = ["Key", "KeyStream", "as_key", "draw_examples", "next_key", "stream", "use_key"]
 
 import hashlib
 import threading
@@ -176,6 +176,17 @@ def stream(context: Context | None = None) -> KeyStream:
 def next_key() -> Key:
     """The next Key of the context's stream."""
     return stream().next_key()
+
+
+def draw_examples(draw: Callable[..., Any], shape: Sequence[int], **options: Any) -> Any:
+    """draw(shape), for numbers of which each example of a batch has its own: shape (n, ...). If several processes train
+    together, this is their part of what is drawn for all examples. So the numbers do not depend on the number of
+    processes."""
+    part = CONTEXT.get().part
+    if part is None:
+        return draw(shape, **options)
+    n, *rest = shape
+    return part.own(draw((part.world.size * n, *rest), **options))
 
 
 @contextmanager

@@ -24,6 +24,8 @@ from .data.feeding import Feeder
 from .data.files import counted
 from .devices import device as find_device
 from .devices import matmul_precision
+from .distributed import join
+from .launched import silence_followers
 from .progress import hidden
 from .random import Key
 from .runs import advice, report
@@ -42,6 +44,7 @@ from .runs.rules import own_rules
 from .runs.settings import Settings, add_flags, complete
 from .runs.signals import Signals
 from .runs.stepping import step_of
+from .runs.team import Follower, Team
 from .runs.trainable import TrainableGAN, weights_sampled
 from .runs.variants import (
     VARIANTS,
@@ -91,6 +94,8 @@ def train(gan: TrainableGAN, dataset: Dataset, settings: Settings, *, show: str 
         raise TypeError(f"train: settings should be Settings, such as tinygan.training.Settings(run_dir=...), got "
                         f"{type(settings).__name__}")
     whole, dataset = dataset, dataset.limit(settings.limit_train)
+    team = Team(join())
+    team.take_in(gan, settings)
     per_step = gan.d_steps * settings.batch_size
     steps = len(dataset) // per_step
     if steps == 0:
@@ -98,7 +103,8 @@ def train(gan: TrainableGAN, dataset: Dataset, settings: Settings, *, show: str 
                        f"batch size {settings.batch_size}): lower --batch-size")
     settings = settings.suited(whole)
     # All checks of the arguments come first, before the folder is made.
-    refuse_occupied(settings)
+    if team.leads:
+        refuse_occupied(settings)
     _refuse_own_samples_as_data(settings, dataset)
     history = History(steps, getattr(gan, "measures", ()))  # (a class of a user's own need not have it)
     loggers = [*([] if settings.log is None else [writer_of(settings.log)]), *loggers_of(log)]
@@ -108,12 +114,13 @@ def train(gan: TrainableGAN, dataset: Dataset, settings: Settings, *, show: str 
     if not settings.resume:
         _refuse_other_images(gan, dataset)
     refuse_labels(gan, dataset)
-    examiner = None if settings.evaluate is None else settings.examiner(whole, settings.data_dir)
+    examiner = settings.examiner(whole, settings.data_dir) if settings.evaluate is not None and team.leads else None
     by_command = advice.origin().kind == "command"  # then the settings have made the GAN
     own = {} if by_command else own_networks(gan, settings, dataset.image_shape)
     rules = {} if by_command else own_rules(gan, settings, dataset.image_shape)
     # NumPy need not warn about overflow, because the loop checks every loss, and all weights before it saves them.
-    with (RunFolder(settings, dataset, backend.name, steps, own, rules) as folder,
+    team.agree(dataset, settings)
+    with (RunFolder(settings, dataset, backend.name, steps, own, rules) if team.leads else Follower(settings) as folder,
           np.errstate(over="ignore", invalid="ignore"), matmul_precision(settings.precision or "float32"),
           hidden(settings.quiet)):
         try:
@@ -121,15 +128,18 @@ def train(gan: TrainableGAN, dataset: Dataset, settings: Settings, *, show: str 
                 examiner.prepare()
             with Signals() as signals:
                 folder.load(gan, history)
-                discard_after(folder.recording, len(history))
+                team.follow(gan, history)
                 for note in folder.notes:
                     print(f"Note: {note}.", file=sys.stderr)
-                _announce(gan, dataset, settings, history)
-                with _Run(gan, dataset, settings, history, folder, progress, loggers, examiner, bool(own)) as run:
+                if isinstance(folder, RunFolder):
+                    discard_after(folder.recording, len(history))
+                    _announce(gan, dataset, settings, history, team)
+                with _Run(gan, dataset, settings, history, folder, progress, loggers, examiner, bool(own), team) as run:
                     run.evaluate()  # in case the run was killed just before an evaluation
                     while len(history) < settings.epochs * steps:
                         run.epoch(signals)
-                run.finish()
+                if team.leads:
+                    run.finish()
         except BaseException:
             if not len(history):
                 folder.vacate()
@@ -159,13 +169,13 @@ def _refuse_other_images(gan: TrainableGAN, dataset: Dataset) -> None:
 class _Run:
     """The part of a run that this process makes. It continues from the end of the history, epoch by epoch."""
 
-    def __init__(self, gan: TrainableGAN, dataset: Dataset, settings: Settings, history: History, folder: RunFolder,
-                 progress: Progress, loggers: Sequence[Logger], examiner: Examiner | None = None, own: bool = False) -> None:
+    def __init__(self, gan: TrainableGAN, dataset: Dataset, settings: Settings, history: History, folder: Any,
+                 progress: Progress, loggers: Sequence[Logger], examiner: Examiner | None, own: bool, team: Team) -> None:
         key = Key(settings.seed)
         self._order = key.fold("data")
         self._previews = inputs(gan, dataset, _PREVIEWS, key.fold("preview"))
         self._gan, self._dataset, self._settings = gan, dataset, settings
-        self._history, self._folder, self._own = history, folder, own
+        self._history, self._folder, self._own, self._team = history, folder, own, team
         self._per_step = gan.d_steps * settings.batch_size
         backend = find_device(settings.device)
         self._feeder = Feeder(dataset, backend, takes_labels(gan))
@@ -177,8 +187,10 @@ class _Run:
         self._unread: list[tuple[Any, float]] = []  # steps whose losses are still on the GPU
         self._read = 0.0
         self._progress = progress
-        self._pictures = Pictures(folder.sample_path, folder.losses, folder.animation)
-        self._loggers = Loggers([MetricsFile(folder.metrics, folder.last_good), self._pictures, progress, *loggers])
+        self._loggers = Loggers([])
+        if team.leads:
+            self._pictures = Pictures(folder.sample_path, folder.losses, folder.animation)
+            self._loggers = Loggers([MetricsFile(folder.metrics, folder.last_good), self._pictures, progress, *loggers])
         self._earlier, self._started = history.seconds, time.perf_counter()
         self._saved = self._started
         self._evaluation = None
@@ -205,22 +217,25 @@ class _Run:
         history, steps = self._history, self._history.steps_per_epoch
         epoch, done = divmod(len(history), steps)
         order = self._order.fold(epoch).permutation(len(self._dataset))
+        own = self._team.share(order[done * self._per_step:], self._per_step, self._gan.d_steps)
         self._saved = time.perf_counter()
-        self._progress.start_epoch()
-        for i, batch in enumerate(self._feeder.arguments(order[done * self._per_step:], self._per_step), start=done):
+        if self._team.leads:
+            self._progress.start_epoch()
+        for i, batch in enumerate(self._feeder.arguments(*own), start=done):
             self._step(*batch)
-            last = i == steps - 1
-            if signals.caught is not None and not last:
+            last, caught = i == steps - 1, self._team.heard(signals.caught)
+            if caught is not None and not last:
                 self._settle()
-                self._interrupt(signals.caught)
+                self._interrupt(caught)
             if time.perf_counter() - self._saved > _SAVE_SECONDS and not last:
                 self._settle()
                 self._save(self._finite_state())
         self._settle()
         self._end_epoch()
         self.evaluate()
-        if signals.caught is not None:
-            self._interrupt(signals.caught, saved=True)
+        caught = self._team.heard(signals.caught)
+        if caught is not None:
+            self._interrupt(caught, saved=True)
 
     def _end_epoch(self) -> None:
         """Log the epoch's last step, with its images, and save. So every saved epoch has its samples."""
@@ -289,9 +304,10 @@ class _Run:
         self._progress.stop()
         if not saved:
             self._save(self._finite_state())
-        print(f"Stopped and saved after step {len(self._history)}. Go on with:  {advice.resume(self._settings)}",
-              flush=True)
-        self._pictures.overview()
+        if self._team.leads:
+            print(f"Stopped and saved after step {len(self._history)}. Go on with:  {advice.resume(self._settings)}",
+                  flush=True)
+            self._pictures.overview()
         raise Interrupted(number)
 
     def finish(self) -> None:
@@ -308,7 +324,7 @@ class _Run:
             "metrics": folder.metrics, "checkpoint": folder.checkpoint}, self._own), flush=True)
 
 
-def _announce(gan: TrainableGAN, dataset: Dataset, settings: Settings, history: History) -> None:
+def _announce(gan: TrainableGAN, dataset: Dataset, settings: Settings, history: History, team: Team) -> None:
     channels, height, width = dataset.image_shape
     size = settings.batch_size * gan.d_steps
     left = len(dataset) - history.steps_per_epoch * size
@@ -319,7 +335,7 @@ def _announce(gan: TrainableGAN, dataset: Dataset, settings: Settings, history: 
     print(f"{settings.title} on {dataset.name}: {len(dataset):,} images of {channels} x {height} x {width}; "
           f"{counted(settings.epochs, 'epoch')} of {counted(history.steps_per_epoch, 'step')} of "
           f"{counted(size, 'image')}{unused}"
-          f"{from_here}{drawn}; everything goes to {settings.run_dir}", flush=True)
+          f"{from_here}{drawn}{team.told()}; everything goes to {settings.run_dir}", flush=True)
 
 
 def main(body: Callable[[Any], object], variant: str, arguments: Sequence[str] | None = None, *,
@@ -331,6 +347,7 @@ def main(body: Callable[[Any], object], variant: str, arguments: Sequence[str] |
     Returns the exit status: 0, 2 for an error that the user can correct, 1 for a diverged run, 130 and 143 for Ctrl-C and
     SIGTERM, 141 if the reader of its output has closed the pipe (`| head -1`).
     """
+    silence_followers()
     chosen = find(variant)
     listed = advice.given_arguments(arguments)
     kind: advice.Start = "command" if program is not None else "script" if listed is None else "main"

@@ -6,8 +6,9 @@ import importlib
 import types
 from typing import Any
 
-ROOMS = ("tinygan", "tinygan.data", "tinygan.gans", "tinygan.metrics", "tinygan.nn", "tinygan.nn.initializers",
-         "tinygan.optim", "tinygan.random", "tinygan.saving", "tinygan.training", "tinygan.plotting", "tinygan.teaching")
+ROOMS = ("tinygan", "tinygan.data", "tinygan.distributed", "tinygan.gans", "tinygan.metrics", "tinygan.nn",
+         "tinygan.nn.initializers", "tinygan.optim", "tinygan.random", "tinygan.saving", "tinygan.training",
+         "tinygan.plotting", "tinygan.teaching")
 """Those that the reference has. `tinygan.plotting` and `tinygan.teaching` are imported by those who use them."""
 
 

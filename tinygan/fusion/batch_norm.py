@@ -11,6 +11,8 @@ __all__ = ["Statistics", "empty_statistics", "measured_batch_norm"]
 from typing import Any, NamedTuple
 
 from tinygan.backends import Array, backend_of
+from tinygan.context import CONTEXT, override
+from tinygan.distributed.world import Part
 from tinygan.fusion.activations import split
 from tinygan.graph import OUT, op
 from tinygan.kernels.activations import PIECEWISE_LINEAR
@@ -115,6 +117,36 @@ def _normalized(x: Any, eps: float) -> Any:
     return div(deviation, sqrt(add(mean(mul(deviation, deviation), axes_of(x), keepdims=True), eps)))
 
 
+# With several processes, the statistics are those of the whole batch, of which this process has a part. All processes have
+# equally many examples. So a sum over the whole batch, divided by its size, is the mean over the processes of the same
+# quotient of each.
+
+
+@op(saves=(0, 1, 2))
+def _batch_norm_over_ranks(B: Any, x: Any, weight: Any, bias: Any, settings: Settings, part: Part) -> Any:
+    mean, variance = settings.statistics
+    if not settings.measured:
+        B.batch_norm_statistics(x, mean, variance)
+    every = part.world.gather(B.xp.stack([mean, variance]))  # one reduction for both: (ranks, 2, C)
+    mean[...] = every[:, 0].mean(0)
+    variance[...] = every[:, 1].mean(0) + ((every[:, 0] - mean) ** 2).mean(0)
+    return B.batch_norm(x, *settings.told(weight, bias))
+
+
+@_batch_norm_over_ranks.vjp
+def _(needs: Any, g: Any, x: Any, weight: Any, bias: Any, settings: Settings, part: Part) -> Any:
+    if isinstance(g, Tensor):  # it will be differentiated again
+        def definition(x: Any, weight: Any, bias: Any) -> Any:
+            with override(fusion=False):
+                return normalized(x, weight, bias, settings.eps, settings.activation, settings.slope)[0]
+
+        return pullback(definition, (x, weight, bias), g, needs)
+    B = backend_of(g)
+    sums = B.batch_norm_sums(g, x, *settings.told(weight, bias))
+    gx = needs[0] and B.batch_norm_input_grad(g, x, part.world.mean(sums), *settings.told(weight, bias))
+    return gx, needs[1] and sums[1], needs[2] and sums[0]
+
+
 @normalized.fused
 def _(x: Any, weight: Any, bias: Any, eps: float, activation: str, slope: float) -> tuple[Any, Any, Any]:
     statistics = empty_statistics(x, x.shape[1])
@@ -132,7 +164,11 @@ def measured_batch_norm(x: Any, weight: Any, bias: Any, eps: float, statistics: 
 def _activated(x: Any, weight: Any, bias: Any, eps: float, statistics: Statistics, activation: str, slope: float,
                measured: bool) -> Any:
     within, after = split(activation, PIECEWISE_LINEAR)
-    y = _batch_norm(x, weight, bias, settings=Settings(eps, statistics, within, float(slope), measured))
+    settings, part = Settings(eps, statistics, within, float(slope), measured), CONTEXT.get().part
+    if part is None:
+        y = _batch_norm(x, weight, bias, settings=settings)
+    else:
+        y = _batch_norm_over_ranks(x, weight, bias, settings=settings, part=part)
     return y if after == "identity" else activate(y, after, slope)
 
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from tinygan.ops import add, astype, equal, floor, log, log_softmax, mean, mul, split, sub
 from tinygan.ops import sum as sum_over
-from tinygan.random import Key
+from tinygan.random import Key, draw_examples
 
 _LOG_2, _HALF_LOG_2_PI = math.log(2.0), 0.5 * math.log(2 * math.pi)
 
@@ -60,10 +60,13 @@ class Codes(NamedTuple):
         """n codes of each kind, drawn from `key`: their parts, (n, K) and (n, M)."""
         parts = []
         for i, classes in enumerate(self.categorical):
-            chosen = floor(key.fold(f"categorical {i}").uniform((n, 1), 0.0, classes, np.float64, backend=backend))
+            numbers = draw_examples(key.fold(f"categorical {i}").uniform, (n, 1), low=0.0, high=classes, dtype=np.float64,
+                                    backend=backend)
+            chosen = floor(numbers)
             parts.append(astype(equal(chosen, backend.xp.arange(classes, dtype=np.float64)), dtype))
         if self.continuous:
-            parts.append(key.fold("continuous").uniform((n, self.continuous), -1.0, 1.0, dtype, backend=backend))
+            parts.append(draw_examples(key.fold("continuous").uniform, (n, self.continuous), low=-1.0, high=1.0, dtype=dtype,
+                                       backend=backend))
         return parts
 
     def fit(self, found: Any, codes: Any) -> tuple[Any, Any]:

@@ -24,6 +24,7 @@ from tinygan import nn
 from tinygan.backends import Array, backend_of
 from tinygan.context import no_grad, override
 from tinygan.devices import moved
+from tinygan.distributed.world import World
 from tinygan.gans.dcgan import dcgan_networks, down, norm, up
 from tinygan.gans.first_step import check_discriminator, end_of_network
 from tinygan.gans.penalties import Weights
@@ -97,6 +98,7 @@ class GameSettings(TypedDict, total=False):
     d_optimizer: Optimizer | None
     ema: float | Schedule | None
     key: Key | None
+    world: World | None
 
 
 class DiscoGAN(VanillaGAN):

@@ -4,6 +4,7 @@ from __future__ import annotations
 __all__ = ["GAN", "Stats"]
 
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -11,9 +12,10 @@ import numpy.typing as npt
 
 from tinygan import nn
 from tinygan.backends import backend_of
-from tinygan.context import no_grad
+from tinygan.context import no_grad, override
 from tinygan.counting import Count
 from tinygan.devices import moved
+from tinygan.distributed.world import Part, World
 from tinygan.gans import checks
 from tinygan.gans.noises import NOISES
 from tinygan.gans.stats import Stats
@@ -36,6 +38,9 @@ class GAN:
     per step, a number in [0, 1) such as 0.999, or a schedule: the number of steps made -> the decay. `optim.half_life` makes
     one of a half-life in images. Every step of training ends with an update of the average. It starts from the generator's
     state when the GAN is made; if you load other weights after that, call `gan.average.reset()`.
+
+    world: the processes that train this GAN together (see `tinygan.distributed`). Each of them makes the same GAN, and calls
+    `step` with its own part of the batch. None: this process alone.
     """
 
     translates: ClassVar[bool] = False
@@ -47,7 +52,7 @@ class GAN:
 
     def __init__(self, generator: nn.Module, discriminator: nn.Module, latent_dim: int | None, *, noise: str = "normal",
                  g_optimizer: Optimizer | None = None, d_optimizer: Optimizer | None = None,
-                 ema: float | Schedule | None = None, key: Key | None = None) -> None:
+                 ema: float | Schedule | None = None, key: Key | None = None, world: World | None = None) -> None:
         lookup(NOISES, "GAN", "noise", noise)  # an error if there is no such noise
         checks.check_players(generator, discriminator, latent_dim, g_optimizer, d_optimizer, self.translates)
         checks.check_ema(ema)
@@ -67,6 +72,7 @@ class GAN:
         self.g_modules = nn.identities(generator)
         self.d_modules = nn.identities(discriminator)
         self.keys = KeyStream(key.fold("training"))  # all random numbers of the training are drawn from these keys
+        self.world = world
         self.average = None if ema is None else ExponentialMovingAverage(generator, ema)
         self._steps = Count()  # (a count that also advances when a captured step is replayed)
 
@@ -102,6 +108,12 @@ class GAN:
     def step(self, real: npt.ArrayLike) -> Stats:
         """One round of training on a batch of real images."""
         raise TypeError(f"{type(self).__name__} does not define step")
+
+    def in_step(self, examples: int) -> AbstractContextManager[None]:
+        """What holds in a step on `examples` images per update: dropout and instance noise draw from the training's keys,
+        too. With a `world`, these are the examples of this process, and what depends on the whole batch asks the others."""
+        world = self.world
+        return override(keys=self.keys, part=None if world is None or world.size == 1 else Part(world, examples))
 
     def end_step(self) -> None:
         """What every `step` ends with: the average of the generator is updated, and the step is counted."""

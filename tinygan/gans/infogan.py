@@ -25,6 +25,7 @@ from tinygan import nn
 from tinygan.backends import backend_of
 from tinygan.context import no_grad, override
 from tinygan.devices import moved
+from tinygan.distributed.world import World
 from tinygan.gans import checks
 from tinygan.gans.codes import Codes
 from tinygan.gans.dcgan import norm, up
@@ -35,6 +36,7 @@ from tinygan.gans.vanilla import VanillaGAN
 from tinygan.graph import grad
 from tinygan.nn.initializers import dcgan
 from tinygan.ops import concatenate, mul, softmax
+from tinygan.ops.ranks import mean_over_ranks
 from tinygan.optim import Optimizer, Schedule
 from tinygan.random import Key, as_key
 from tinygan.tables import lookup
@@ -88,6 +90,7 @@ class GameSettings(TypedDict, total=False):
     d_optimizer: Optimizer | None
     ema: float | Schedule | None
     key: Key | None
+    world: World | None
 
 
 class InfoGAN(VanillaGAN):
@@ -189,7 +192,7 @@ class InfoGAN(VanillaGAN):
 
     def _numbers(self, fit: tuple[Any, Any]) -> tuple[Any, ...]:
         """The measures of an update, as numbers (see `stats.number`)."""
-        found = self.codes.measured(*(part if isinstance(part, float) else as_array(part) for part in fit))
+        found = self.codes.measured(*(part if isinstance(part, float) else mean_over_ranks(as_array(part)) for part in fit))
         return tuple(part if isinstance(part, float) else number(part) for part in found)
 
     def read(self, images: npt.ArrayLike) -> tuple[list[Array], Array]:

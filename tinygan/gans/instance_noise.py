@@ -15,7 +15,7 @@ from tinygan.devices import is_readable
 from tinygan.gans.scheduled import now
 from tinygan.ops import add, mul
 from tinygan.optim import Schedule
-from tinygan.random import next_key
+from tinygan.random import draw_examples, next_key
 from tinygan.tensor import as_array
 
 
@@ -35,4 +35,4 @@ def noisy(images: Any, deviation: float | Schedule, steps: Count) -> Any:
     # (On a GPU, reading the schedule's value would have to wait.)
     if callable(deviation) and backend is cpu and is_readable(scale) and not scale:
         return images
-    return add(images, mul(key.normal(images.shape, images.dtype, backend=backend), scale))
+    return add(images, mul(draw_examples(key.normal, images.shape, dtype=images.dtype, backend=backend), scale))

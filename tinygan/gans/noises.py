@@ -6,7 +6,7 @@ __all__ = ["NOISES", "Noise"]
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from tinygan.random import Key
+from tinygan.random import Key, draw_examples
 
 
 class Noise(NamedTuple):
@@ -25,15 +25,15 @@ class Noise(NamedTuple):
 
 
 def _normal(key: Key, shape: tuple[int, int], dtype: Any, backend: Any) -> Any:
-    return key.normal(shape, dtype, backend=backend)
+    return draw_examples(key.normal, shape, dtype=dtype, backend=backend)
 
 
 def _uniform(key: Key, shape: tuple[int, int], dtype: Any, backend: Any) -> Any:
-    return key.uniform(shape, -1.0, 1.0, dtype, backend=backend)
+    return draw_examples(key.uniform, shape, low=-1.0, high=1.0, dtype=dtype, backend=backend)
 
 
 def _bernoulli(key: Key, shape: tuple[int, int], dtype: Any, backend: Any) -> Any:
-    return (key.bits(shape, backend=backend) & 1).astype(dtype) * 2.0 - 1.0
+    return (draw_examples(key.bits, shape, backend=backend) & 1).astype(dtype) * 2.0 - 1.0
 
 
 _SPHERE = "they lie near a sphere, and straight lines leave it"

@@ -28,7 +28,7 @@ from tinygan.ops import add, mean, mul, norm, sub
 from tinygan.ops import sum as sum_over
 from tinygan.optim import Schedule
 from tinygan.pullback import alias
-from tinygan.random import next_key
+from tinygan.random import draw_examples, next_key
 from tinygan.tables import lookup
 from tinygan.tensor import Tensor, as_array, wrap
 
@@ -184,7 +184,7 @@ class _Values:
         check_pairs(self._caller, f"the penalty {penalty.name!r}", self._logits.real, self._logits.fake)
         real, fake = self._images if isinstance(self._images, tuple) else (self._images[:n], self._images[n:])
         like = as_array(real)
-        e = next_key().uniform((n, *[1] * (like.ndim - 1)), dtype=like.dtype, backend=backend_of(like))
+        e = draw_examples(next_key().uniform, (n, *[1] * (like.ndim - 1)), dtype=like.dtype, backend=backend_of(like))
         return _in_graph(add(mul(real, e), mul(fake, 1.0 - e)))
 
 

@@ -1,7 +1,7 @@
 """What a step of training reports."""
 from __future__ import annotations
 
-__all__ = ["Stats", "mean_of", "mean_stats", "number"]
+__all__ = ["Stats", "mean_of", "mean_stats", "mean_stats_over_ranks", "number"]
 
 import math
 from collections.abc import Sequence
@@ -10,7 +10,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from tinygan.backends import backend_of, cpu
+from tinygan.context import CONTEXT
 from tinygan.devices import is_readable
+from tinygan.ops.ranks import mean_over_ranks
 from tinygan.tensor import as_array
 
 
@@ -37,6 +39,14 @@ def number(value: Any) -> Any:
 def mean_stats(updates: Sequence[Stats]) -> Stats:
     """The means of several updates' statistics."""
     return Stats(*(mean_of(values) for values in zip(*updates, strict=True)))
+
+
+def mean_stats_over_ranks(stats: Stats) -> Stats:
+    """The means of several processes' statistics, in a step of a GAN that they train together."""
+    if CONTEXT.get().part is None:
+        return stats
+    values = cpu.xp.stack([np.asarray(value) if isinstance(value, float) else value.astype(np.float64) for value in stats])
+    return Stats(*map(number, mean_over_ranks(values)))
 
 
 def mean_of(values: Sequence[Any]) -> Any:

@@ -24,14 +24,16 @@ import numpy.typing as npt
 from tinygan import nn
 from tinygan.backends import Array
 from tinygan.context import override
+from tinygan.distributed.world import World
 from tinygan.fusion import as_function
 from tinygan.gans import batches
 from tinygan.gans.costs import check_pairs
 from tinygan.gans.dcgan import dcgan_networks
 from tinygan.gans.penalties import Weights
-from tinygan.gans.stats import Stats, number
+from tinygan.gans.stats import Stats, mean_stats_over_ranks, number
 from tinygan.gans.vanilla import VanillaGAN, vanilla_networks
 from tinygan.graph import Leaf, grad
+from tinygan.ops.ranks import means_over_ranks
 from tinygan.optim import Optimizer, Schedule
 from tinygan.random import Key, KeyStream, use_key
 from tinygan.tables import lookup
@@ -84,14 +86,14 @@ class Unrolling(NamedTuple):
     def advance(self, point: Any, d_batch: Any, step: int) -> Tensor:
         """One update of the discriminator, recorded so that it can be differentiated."""
         parameters = self.parameters(point)
-        gradients = grad(self.d_loss(parameters, d_batch), parameters, create_graph=True)
+        gradients = means_over_ranks(grad(self.d_loss(parameters, d_batch), parameters, create_graph=True))
         return self.optimizer.advance(point, gradients, self.optimizer.count + step)
 
     def advance_array(self, point: Array, d_batch: Any, step: int) -> Array:
         """As `advance`, but without a graph."""
         parameters = [wrap(values, Leaf()) for values in self.parameters(point)]
-        gradients = grad(self.d_loss(parameters, d_batch), parameters)
-        return self.optimizer.advance(point, [g.array for g in gradients], self.optimizer.count + step)
+        gradients = [g.array for g in grad(self.d_loss(parameters, d_batch), parameters)]
+        return self.optimizer.advance(point, means_over_ranks(gradients), self.optimizer.count + step)
 
     def rematerialized(self, fake: Array) -> tuple[Tensor, Array]:
         """The generator's loss and its gradient with respect to the generated images. It is exact, and holds the graph of
@@ -139,6 +141,7 @@ class VanillaSettings(TypedDict, total=False):
     d_optimizer: Optimizer | None
     ema: float | Schedule | None
     key: Key | None
+    world: World | None
 
 
 class UnrolledGAN(VanillaGAN):
@@ -174,16 +177,17 @@ class UnrolledGAN(VanillaGAN):
         real: as for `VanillaGAN.step`. The updates ahead use the last N images."""
         images = self._batch(real)
         n = len(images) // self.d_steps
-        with use_key(self.keys):
+        with self.in_step(n):
             for act in lookup(ORDERS, type(self).__name__, "order", self.order):
                 if act is Act.UPDATE_DISCRIMINATOR:
                     stats = self._update_discriminator(images)
                 elif act is Act.LOOK_AHEAD:
                     loss, gradients = self.unrolled_gradients(images[-n:], self.latent(n))
                 else:
-                    self.g_optimizer.step(gradients)
+                    self.g_optimizer.step(means_over_ranks(gradients))
+            stats = mean_stats_over_ranks(stats._replace(g_loss=number(loss)))
         self.end_step()
-        return stats._replace(g_loss=number(loss))
+        return stats
 
     def unrolled_gradients(self, real: Any, z: Any) -> tuple[Tensor, list[Tensor]]:
         """The generator's loss and its gradients in the order of `generator.parameters()`. real (N, ...): the images for the

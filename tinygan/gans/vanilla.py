@@ -13,6 +13,7 @@ from tinygan import nn
 from tinygan.backends import backend_of
 from tinygan.context import override
 from tinygan.devices import moved
+from tinygan.distributed.world import World
 from tinygan.gans import batches, checks
 from tinygan.gans.costs import COSTS, Cost, check_cost, check_pairs
 from tinygan.gans.first_step import FirstStepChecks
@@ -28,11 +29,12 @@ from tinygan.gans.penalties import (
     watched,
 )
 from tinygan.gans.scheduled import now
-from tinygan.gans.stats import Stats, mean_stats, number
+from tinygan.gans.stats import Stats, mean_stats, mean_stats_over_ranks, number
 from tinygan.graph import grad
 from tinygan.ops import mean, sigmoid, split
+from tinygan.ops.ranks import means_over_ranks
 from tinygan.optim import Optimizer, Schedule
-from tinygan.random import Key, use_key
+from tinygan.random import Key
 from tinygan.tables import lookup
 from tinygan.tensor import Tensor, as_array
 
@@ -63,7 +65,8 @@ class VanillaGAN(GAN):
     def __init__(self, generator: nn.Module, discriminator: nn.Module, latent_dim: int | None, *, d_steps: int = 1,
                  cost: str = "non-saturating", penalties: Weights | None = None, noise: str = "normal",
                  label_smoothing: float = 0.0, instance_noise: float | Schedule = 0.0, g_optimizer: Optimizer | None = None,
-                 d_optimizer: Optimizer | None = None, ema: float | Schedule | None = None, key: Key | None = None) -> None:
+                 d_optimizer: Optimizer | None = None, ema: float | Schedule | None = None, key: Key | None = None,
+                 world: World | None = None) -> None:
         game = lookup(COSTS, "VanillaGAN", "cost", cost)
         if not isinstance(d_steps, int) or d_steps < 1:
             raise ValueError(f"VanillaGAN: d_steps should be at least 1, got {d_steps}")
@@ -72,7 +75,7 @@ class VanillaGAN(GAN):
         checks.check_players(generator, discriminator, latent_dim, g_optimizer, d_optimizer, self.translates)
         check_penalties("VanillaGAN", penalties, discriminator)
         super().__init__(generator, discriminator, latent_dim, noise=noise, g_optimizer=g_optimizer,
-                         d_optimizer=d_optimizer, ema=ema, key=key)
+                         d_optimizer=d_optimizer, ema=ema, key=key, world=world)
         self.d_steps = d_steps
         self.cost = cost
         self.penalties = dict(penalties or {})
@@ -97,19 +100,20 @@ class VanillaGAN(GAN):
     def _round(self, images: Any, *conditions: Any) -> Stats:
         """All updates of a step. images (d_steps * N, ...); conditions: arrays as long, if the GAN is told something of each
         image, such as its label."""
-        last = slice(-(len(images) // self.d_steps), None)
-        with use_key(self.keys):  # dropout and instance noise draw from the training's keys too
+        n = len(images) // self.d_steps
+        with self.in_step(n):
             stats = self._update_discriminator(images, *conditions)
-            g_loss = self._update_generator(images[last], *[condition[last] for condition in conditions])
+            g_loss = self._update_generator(images[-n:], *[condition[-n:] for condition in conditions])
+            stats = mean_stats_over_ranks(stats._replace(g_loss=g_loss))
         self.end_step()
-        return stats._replace(g_loss=g_loss)
+        return stats
 
     def _update_discriminator(self, real: Any, *conditions: Any) -> Stats:
         """Make `d_steps` updates, each on its part of `real`. Returns their mean statistics; the generator's loss is NaN."""
         updates, log_odds = [], self._game().log_odds
         for batch, *given in zip(*[split(part, self.d_steps) for part in (real, *conditions)], strict=True):
             loss, gradients, real_logits, fake_logits = self.d_gradients(batch, self._inputs(batch, *given))
-            self.d_optimizer.step(gradients)
+            self.d_optimizer.step(means_over_ranks(gradients))
             outputs = map(as_array, (real_logits, fake_logits))
             d_real, d_fake = (number(mean(sigmoid(output) if log_odds else output)) for output in outputs)
             updates.append(Stats(number(loss), math.nan, d_real, d_fake))  # (on a GPU `number` returns an array: no waiting)
@@ -123,7 +127,7 @@ class VanillaGAN(GAN):
         """Make one update, on N latent vectors and, if it compares them, the N real images. Returns the loss."""
         compared = (real,) if self.compares_images else ()
         loss, gradients = self.g_gradients(self._inputs(real, *conditions), *compared)
-        self.g_optimizer.step(gradients)
+        self.g_optimizer.step(means_over_ranks(gradients))
         return number(loss)
 
     def d_gradients(self, real: Any, z: Any) -> tuple[Tensor, list[Tensor], Any, Any]:

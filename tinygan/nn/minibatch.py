@@ -11,6 +11,7 @@ from tinygan import ops
 from tinygan.nn import initializers
 from tinygan.nn.initializers import Initializer
 from tinygan.nn.module import Module
+from tinygan.ops.ranks import of_all_ranks, own_examples
 from tinygan.parameters import Parameter
 
 
@@ -36,10 +37,11 @@ class MinibatchDiscrimination(Module):
         self.average = average
 
     def forward(self, x: Any) -> Any:
-        projected = ops.dense(x, self.weight)
-        near = ops.minibatch_similarity(ops.reshape(projected, (x.shape[0], self.kernels, -1)))
+        projected = of_all_ranks(ops.dense(x, self.weight))
+        near = ops.minibatch_similarity(ops.reshape(projected, (projected.shape[0], self.kernels, -1)))
         if self.average:
-            near = ops.mul(near, 1 / max(x.shape[0] - 1, 1))
+            near = ops.mul(near, 1 / max(projected.shape[0] - 1, 1))
+        near = own_examples(near)
         return ops.concatenate([x, near], 1)
 
     def describe(self) -> str:
@@ -61,7 +63,7 @@ class MinibatchStd(Module):
         self.group_size = group_size
 
     def forward(self, x: Any) -> Any:
-        return ops.minibatch_std(x, self.group_size)
+        return own_examples(ops.minibatch_std(of_all_ranks(x), self.group_size))
 
     def describe(self) -> str:
         return "" if self.group_size is None else f"groups of {self.group_size}"

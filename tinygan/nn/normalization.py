@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from tinygan import ops
+from tinygan.context import CONTEXT
 from tinygan.nn import initializers
 from tinygan.nn.initializers import Initializer
 from tinygan.nn.module import Module
@@ -44,9 +45,12 @@ class BatchNorm(Module):
 
     def track(self, mean: Any, variance: Any, count: int) -> None:
         """Move the running statistics towards those of a batch, if `updates_buffers` is true. mean, variance: arrays (C,);
-        the variance is biased. count: the number of values per channel."""
+        the variance is biased. count: the number of values per channel here. (With several processes, the batch is that of
+        all.)"""
         if not self.updates_buffers:
             return
+        part = CONTEXT.get().part
+        count *= 1 if part is None else part.world.size
         for buffer, value in ((self.running_mean, mean), (self.running_var, variance * (count / (count - 1)))):
             running = buffer.writable()
             running += (value - running) * running.dtype.type(self.momentum)

@@ -7,7 +7,7 @@ __all__ = ["dropout"]
 from tinygan.backends import backend_of
 from tinygan.making import X
 from tinygan.ops.elementwise import mul
-from tinygan.random import Key, as_key, next_key
+from tinygan.random import Key, as_key, draw_examples, next_key
 from tinygan.tensor import FLOATS, as_array, shape_of
 
 
@@ -24,5 +24,5 @@ def dropout(x: X, rate: float = 0.5, key: Key | None = None) -> X:
     if rate == 0:
         return x
     key = next_key() if key is None else as_key("dropout", key)
-    draws = key.uniform(shape, dtype=x.dtype, backend=backend_of(as_array(x)))
+    draws = draw_examples(key.uniform, shape, dtype=x.dtype, backend=backend_of(as_array(x)))
     return mul(x, (draws >= rate).astype(x.dtype) / x.dtype.type(1 - rate))

@@ -8,6 +8,7 @@ __all__ = ["batch_norm", "batch_norm_inference", "batch_norm_with_statistics", "
 import math
 from typing import Any
 
+from tinygan.context import CONTEXT
 from tinygan.graph import op
 from tinygan.making import X, weighted
 from tinygan.ops.activations import activation as activate
@@ -15,6 +16,7 @@ from tinygan.ops.activations import checked_activation
 from tinygan.ops.choosing import maximum
 from tinygan.ops.composite import Composite
 from tinygan.ops.elementwise import add, div, mul, sqrt, sub
+from tinygan.ops.ranks import mean_over_ranks
 from tinygan.ops.reduce import centred, largest_magnitude, mean
 from tinygan.ops.shape import reshape
 from tinygan.ops.windows import is_whole
@@ -27,11 +29,16 @@ Statistics = tuple[Any, Any]
 @Composite
 def normalized(x: Any, weight: Any, bias: Any, eps: float, activation: str, slope: float) -> tuple[Any, Any, Any]:
     """activation(normalised x * weight + bias) per channel, and the mean and the biased variance (C,) of x, as arrays."""
-    deviation = centred("batch_norm", x, axes_of(x))
-    variance = mean(mul(deviation, deviation), axes_of(x), keepdims=True)
+    if CONTEXT.get().part is None:
+        deviation = centred("batch_norm", x, axes_of(x))
+        average = mean(as_array(x), axes_of(x))
+    else:  # (the whole batch is that of all processes)
+        found = mean_over_ranks(mean(x, axes_of(x), keepdims=True))
+        deviation, average = sub(x, found), as_array(found).reshape(-1)
+    variance = mean_over_ranks(mean(mul(deviation, deviation), axes_of(x), keepdims=True))
     normal = div(deviation, sqrt(add(variance, eps)))
     y = add(mul(normal, per_channel(weight, x)), per_channel(bias, x))
-    return activate(y, activation, slope), as_array(mean(as_array(x), axes_of(x))), as_array(variance).reshape(-1)
+    return activate(y, activation, slope), as_array(average), as_array(variance).reshape(-1)
 
 
 @weighted
@@ -179,7 +186,7 @@ def _check_several(caller: str, count: int, what: str, shape: tuple[int, ...]) -
 def check_batch(caller: str, eps: float, x: Any, weight: Any, bias: Any) -> float:
     """Check the arguments of a batch normalisation in training. Returns eps as a float."""
     eps = _check(caller, eps, x, weight, bias)
-    if x.size // max(x.shape[1], 1) < 2:
+    if x.size // max(x.shape[1], 1) < 2 and CONTEXT.get().part is None:
         raise ValueError(f"{caller}: expected more than one value per channel in training, got input {x.shape}")
     return eps
 

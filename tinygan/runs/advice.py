@@ -15,6 +15,8 @@ from contextvars import ContextVar
 from pathlib import Path
 from typing import Literal, NamedTuple
 
+from tinygan.launched import size
+
 from .settings import Settings
 
 Start = Literal["command", "script", "main", "train"]
@@ -76,9 +78,9 @@ def resume(settings: Settings, epochs: int | None = None) -> str:
     how = origin()
     flags = ["--run-dir", settings.run_dir, "--resume", *(["--epochs", str(epochs)] if epochs else [])]
     if how.kind == "command":
-        return f"{_tinygan()} train {settings.variant} {_joined(*flags)}"
+        return f"{_together()}{_tinygan()} train {settings.variant} {_joined(*flags)}"
     if how.kind == "script":
-        return f"{_script()} {_joined(*flags)}"
+        return f"{_together()}{_script()} {_joined(*flags)}"
     if how.kind == "main":
         listed = ", ".join(_quoted(flag) for flag in flags)
         return f'tinygan.training.main({how.body}, "{settings.variant}", [{listed}])'
@@ -130,6 +132,11 @@ def _joined(*words: str) -> str:
 
         return list2cmdline(words)
     return shlex.join(words)
+
+
+def _together() -> str:
+    """What comes before the command if several processes run it."""
+    return f"mpirun -n {size()} " if size() > 1 else ""
 
 
 def _tinygan() -> str:

@@ -12,13 +12,22 @@ from collections.abc import Callable, Iterator
 
 from tinygan.data import DataError
 from tinygan.errors import DeviceError, SettingsError
+from tinygan.launched import abort, tell
 from tinygan.saving import CheckpointError
 
 from .errors import Interrupted, RunError
 
 
 def guarded(action: Callable[[], object]) -> int:
-    """Run `action`. An error that the user can correct becomes a line on stderr and an exit status."""
+    """Run `action`. An error that the user can correct becomes a line on stderr and an exit status. It ends all processes
+    that `mpirun` has started together."""
+    status = _guarded(action)
+    if status not in (0, 130, 143):  # (a signal stops them all after the same step)
+        abort(status)
+    return status
+
+
+def _guarded(action: Callable[[], object]) -> int:
     try:
         with _printable():
             action()
@@ -28,10 +37,10 @@ def guarded(action: Callable[[], object]) -> int:
             _discard_output()
             return 128 + 13  # the status of a process that SIGPIPE has ended
         message = (error.strerror if isinstance(error, OSError) and error.filename is None else None) or str(error)
-        print(f"tinygan: error: {message}", file=sys.stderr)
+        tell(f"tinygan: error: {message}")
         return getattr(error, "exit_status", 2)
     except MemoryError as error:
-        print(f"tinygan: error: out of memory ({error}): smaller batches or networks need less", file=sys.stderr)
+        tell(f"tinygan: error: out of memory ({error}): smaller batches or networks need less")
         return 2
     except Interrupted as interruption:
         return interruption.exit_status

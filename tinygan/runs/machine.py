@@ -9,6 +9,8 @@ import re
 from importlib import metadata
 from typing import Any
 
+from tinygan.launched import size
+
 PACKAGES = ("tinygan", "numpy", "numba")
 
 
@@ -16,7 +18,7 @@ def describe() -> dict[str, Any]:
     """The versions and the processor of this process, as `config.json` records them."""
     return {"versions": {"python": platform.python_version(), **{name: _version(name) for name in PACKAGES}},
             "machine": {"system": platform.system(), "processor": _processor(), "vectors": _vectors(),
-                        "threads": _threads()}}
+                        "threads": _threads(), "processes": size()}}
 
 
 def kernels() -> dict[str, str]:

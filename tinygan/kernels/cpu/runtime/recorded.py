@@ -34,14 +34,14 @@ class RecordedArray(np.ndarray[Any, Any]):
     def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **options: Any) -> Any:
         if any(getattr(x, "__array_ufunc__", self) is None for x in inputs):
             return NotImplemented  # so that Tensor computes `array + tensor`
-        return _told(ufunc if method == "__call__" else getattr(ufunc, method), inputs, options)
+        return told(ufunc if method == "__call__" else getattr(ufunc, method), inputs, options)
 
     def __array_function__(self, function: Any, types: Any, args: Any, kwargs: Any) -> Any:
-        return _told(function, args, kwargs)
+        return told(function, args, kwargs)
 
     def __getitem__(self, index: Any) -> Any:
         if not _is_view(index):
-            return _told(getitem, (self, index), {})
+            return told(getitem, (self, index), {})
         found = super().__getitem__(index)
         if isinstance(found, np.ndarray):
             return found
@@ -52,9 +52,9 @@ class RecordedArray(np.ndarray[Any, Any]):
             target = self if index is ... else self[index]
             while isinstance(value, np.ndarray) and value.ndim > target.ndim and len(value) == 1:
                 value = value[0, ...]  # (an assignment allows what copyto does not)
-            _told(np.copyto, (target, value), {"casting": "unsafe"})
+            told(np.copyto, (target, value), {"casting": "unsafe"})
         else:
-            _told(setitem, (self, index, value), {})
+            told(setitem, (self, index, value), {})
 
     def __iter__(self) -> Iterator[Any]:
         return (self[i] for i in range(len(self)))
@@ -96,7 +96,7 @@ class RecordedArray(np.ndarray[Any, Any]):
 
     @property
     def real(self) -> Any:
-        return _told(np.real, (self,), {})
+        return told(np.real, (self,), {})
 
     @real.setter
     def real(self, value: Any) -> None:
@@ -106,7 +106,7 @@ class RecordedArray(np.ndarray[Any, Any]):
         self[...] = value
 
     def reshape(self, *shape: Any, **options: Any) -> Any:
-        return _told(np.ndarray.reshape, (self, *shape), options)
+        return told(np.ndarray.reshape, (self, *shape), options)
 
     def __copy__(self) -> Any:
         return self.copy()
@@ -125,7 +125,7 @@ def _method(name: str) -> Any:
     function = getattr(np.ndarray, name)
 
     def call(self: Any, *args: Any, **options: Any) -> Any:
-        return _told(function, (self, *args), options)
+        return told(function, (self, *args), options)
 
     return call
 
@@ -188,7 +188,7 @@ def setitem(array: Array, index: Any, value: Any) -> None:
     array[index] = value
 
 
-def _told(function: Callable[..., Any], args: tuple[Any, ...], options: dict[str, Any]) -> Any:
+def told(function: Callable[..., Any], args: tuple[Any, ...], options: dict[str, Any]) -> Any:
     """Call the function on NumPy's own arrays, and tell the recorder."""
     recorder = ACTIVE.recorder
     if recorder is not None:

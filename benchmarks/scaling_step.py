@@ -1,0 +1,99 @@
+"""The step of `scaling.py`, on one or several processes: `mpirun -n 2 python scaling_step.py MODEL BATCH STEPS`. BATCH is
+that of all processes together. The first process prints the measurements as a line of JSON.
+
+With `pingpong` in place of a model: the time of a reduction over the processes, for arrays of several sizes."""
+from __future__ import annotations
+
+import json
+import statistics
+import sys
+import time
+from typing import Any
+
+import models
+import numpy as np
+import subject_tinygan
+from kernels_loaded import THREADS
+
+import tinygan as tg
+from tinygan.distributed import World
+from tinygan.random import Key
+
+WARM_UP, ROUNDS = 4, 5
+SIZES = [2**n for n in range(3, 25)]  # bytes
+
+
+class Timed(World):
+    """A world that notes how long its reductions take, and how many bytes each process gives to them."""
+
+    seconds, bytes, calls = 0.0, 0, 0
+
+    def _timed(self, reduction: Any, x: Any) -> Any:
+        started = time.perf_counter()
+        found = reduction(x)
+        self.seconds += time.perf_counter() - started
+        self.bytes += x.nbytes
+        self.calls += 1
+        return found
+
+    def _mean(self, x: Any) -> Any:
+        return self._timed(super()._mean, x)
+
+    def _gather(self, x: Any) -> Any:
+        return self._timed(super()._gather, x)
+
+
+def step_times(model: models.Model, batch: int, steps: int, world: Timed | None) -> dict[str, Any]:
+    ranks, rank = (1, 0) if world is None else (world.size, world.rank)
+    adam = model.optimiser
+    g_optimizer, d_optimizer = (tg.optim.Adam(adam.lr, betas=adam.betas) for _ in range(2))
+    gan = tg.gans.VanillaGAN(
+        *subject_tinygan.players(model), latent_dim=model.latent_dim, cost=model.cost, penalties=dict(model.penalties),
+        g_optimizer=g_optimizer, d_optimizer=d_optimizer, key=Key(0), world=world)  # fmt: skip
+    real = Key(1).uniform((batch, *model.image_shape), -1, 1).reshape(ranks, -1, *model.image_shape)[rank]
+    step, times, inside = tg.capture(gan.step), [], []
+    for _ in range(WARM_UP):
+        step(real)
+    if world is not None:
+        world.seconds, world.bytes, world.calls = 0.0, 0, 0
+    for _ in range(ROUNDS):
+        before, started = 0.0 if world is None else world.seconds, time.perf_counter()
+        for _ in range(steps):
+            step(real)
+        times.append((time.perf_counter() - started) / steps)
+        inside.append(0.0 if world is None else (world.seconds - before) / steps)
+    made = ROUNDS * steps
+    return {"ms": 1e3 * statistics.median(times), "rounds_ms": [round(1e3 * t, 3) for t in times],
+            "reduction_ms": 1e3 * statistics.median(inside), "threads": THREADS, "ranks": ranks,
+            "reductions": 0 if world is None else world.calls / made, "bytes": 0 if world is None else world.bytes / made,
+            "parameters": sum(p.size for p in (*gan.g_parameters, *gan.d_parameters))}  # fmt: skip
+
+
+def reduction_times(world: World) -> dict[str, float]:
+    """Seconds of a mean over the ranks, by the bytes of an array: the median of many."""
+    found = {}
+    for size in SIZES:
+        x, times = np.ones(size // 4, np.float32), []
+        for _ in range(max(5, min(200, 2**24 // size))):
+            world.largest(0)  # all begin together
+            started = time.perf_counter()
+            world.mean(x)
+            times.append(time.perf_counter() - started)
+        found[str(size)] = statistics.median(times)
+    return found
+
+
+def main() -> None:
+    name, *numbers = sys.argv[1:]
+    world = Timed() if tg.distributed.join() is not None else None
+    if name == "pingpong":
+        found: dict[str, Any] = reduction_times(World())
+    else:
+        batch, steps = map(int, numbers)
+        found = step_times(models.MODELS[name], batch, steps, world)
+    if world is None or world.rank == 0:
+        print(json.dumps(found))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,267 @@
+"""Several processes over MPI train what one process trains. They need mpi4py and `mpirun` (the extra `mpi`)."""
+import importlib.util
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import tinygan as tg
+from tinygan import launched
+from tinygan.distributed import Part
+
+HERE = Path(__file__).parent
+MPIRUN = shutil.which("mpirun", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}")
+needs_mpi = pytest.mark.skipif(MPIRUN is None or importlib.util.find_spec("mpi4py") is None,
+                               reason="mpi4py or mpirun is not installed: pip install 'tinygan[mpi]'")
+pytestmark = pytest.mark.xdist_group("mpi")  # one at a time: each test has several processes
+
+
+def together(ranks, *arguments, wait=True, **options):
+    """Run Python with these arguments on so many ranks, with a thread each."""
+    environment = {**os.environ, "NUMBA_NUM_THREADS": "1", "PYTHONPATH": str(HERE.parent)}
+    command = [MPIRUN, "-n", str(ranks), sys.executable, *map(str, arguments)]
+    if not wait:
+        return subprocess.Popen(command, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                                start_new_session=True, **options)
+    return subprocess.run(command, env=environment, text=True, capture_output=True, timeout=300, check=False, **options)
+
+
+def cli(ranks, *arguments, **options):
+    return together(ranks, "-m", "tinygan.cli", *arguments, **options)
+
+
+# The same numbers
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory):
+    """The results of one process, without MPI."""
+    folder = tmp_path_factory.mktemp("alone")
+    program = [sys.executable, HERE / "trained_together.py", folder]
+    environment = {**os.environ, "NUMBA_NUM_THREADS": "1", "PYTHONPATH": str(HERE.parent)}
+    subprocess.run(program, env=environment, check=True, timeout=300)
+    return dict(np.load(folder / "alone.npz"))
+
+
+def difference(a, b):
+    """The largest difference, relative to the largest element."""
+    a, b = (np.asarray(x, np.float64) for x in (a, b))
+    with np.errstate(invalid="ignore"):
+        return float(np.nanmax(np.abs(a - b), initial=0.0) / max(np.nanmax(np.abs(a), initial=0.0), 1e-300))
+
+
+@needs_mpi
+@pytest.mark.parametrize("ranks", [1, 2, 3, 4])
+def test_any_number_of_processes_trains_what_one_trains(ranks, alone, tmp_path):
+    ended = together(ranks, HERE / "trained_together.py", tmp_path, *(["few"] if ranks > 3 else []))
+    assert ended.returncode == 0, ended.stderr
+    found = dict(np.load(tmp_path / f"{ranks}.npz"))
+    assert len(found) > 200 and set(found) <= set(alone)
+    if ranks < 4:
+        assert set(found) == set(alone)
+    for name, values in found.items():
+        off = difference(alone[name], values)
+        if ranks == 1:
+            assert np.array_equal(alone[name], values, equal_nan=True), name
+        elif name.startswith("exact"):
+            assert off <= (1e-12 if name.endswith("gradients") else 1e-9), f"{name}: {off:.2g}"
+        elif name.endswith("losses"):
+            assert off <= 1e-4, f"{name}: {off:.2g}"
+
+
+# Runs
+
+
+@pytest.fixture
+def images(tmp_path):
+    path = tmp_path / "images.npy"
+    np.save(path, tg.random.Key(1).uniform((48, 1, 8, 8), -1, 1))
+    return path
+
+
+def flags(images, run, epochs=3, batch=12):
+    return ["train", "vanilla", "--data-dir", images, "--run-dir", run, "--batch-size", batch, "--epochs", epochs, "--quiet"]
+
+
+def state(run):
+    return tg.training.open_run(run).gan.state_dict()
+
+
+@needs_mpi
+def test_a_run_of_two_processes_is_one_folder_and_one_voice(images, tmp_path):
+    ended = cli(2, *flags(images, tmp_path / "two"))
+    assert ended.returncode == 0, ended.stderr
+    assert ended.stdout.count("vanilla GAN on array:images.npy") == 1 and "2 processes of 1 thread" in ended.stdout
+    assert ended.stdout.count("epoch 3/3") == 1
+    subprocess.run([sys.executable, "-m", "tinygan.cli", *map(str, flags(images, tmp_path / "one"))], check=True,
+                   env={**os.environ, "NUMBA_NUM_THREADS": "1"}, stdout=subprocess.DEVNULL)
+    one, two = state(tmp_path / "one"), state(tmp_path / "two")
+    assert max(difference(one[name], two[name]) for name in one if name.startswith(("generator", "discriminator"))) < 1e-4
+    assert sorted(p.name for p in (tmp_path / "two" / "samples").iterdir()) == [f"epoch_{i:04d}.png" for i in (1, 2, 3)]
+    assert json.loads((tmp_path / "two" / "config.json").read_text())["machine"]["processes"] == 2
+
+
+@needs_mpi
+@pytest.mark.parametrize("ranks", [1, 3])
+def test_a_run_of_two_processes_continues_on_another_number(ranks, images, tmp_path):
+    run = tmp_path / "run"
+    assert cli(2, *flags(images, run, 1)).returncode == 0
+    ended = cli(ranks, "train", "vanilla", "--run-dir", run, "--resume", "--epochs", 3)
+    assert ended.returncode == 0, ended.stderr
+    assert f"processes 2 -> {ranks}" in ended.stderr
+    assert cli(2, *flags(images, tmp_path / "whole")).returncode == 0
+    there, back = state(run), state(tmp_path / "whole")
+    assert max(difference(there[name], back[name]) for name in there if name.startswith("generator")) < 1e-4
+
+
+@needs_mpi
+def test_two_runs_on_as_many_processes_are_equal_to_the_last_bit(images, tmp_path):
+    for name in ("first", "second"):
+        assert cli(2, *flags(images, tmp_path / name)).returncode == 0
+    first, second = state(tmp_path / "first"), state(tmp_path / "second")
+    assert all(np.array_equal(first[name], second[name]) for name in first)
+
+
+# Failure
+
+
+@needs_mpi
+def test_a_batch_that_cannot_be_split_evenly(images, tmp_path):
+    ended = cli(4, *flags(images, tmp_path / "run", batch=6))
+    assert ended.returncode == 2
+    assert ended.stderr.count("a batch of 6 cannot be split evenly among 4 processes") == 1
+    assert not (tmp_path / "run").exists()
+
+
+@needs_mpi
+def test_an_error_of_one_process_ends_all_and_is_told(tmp_path):
+    program = tmp_path / "program.py"
+    program.write_text("import time\nfrom tinygan import distributed\nworld = distributed.join()\n"
+                       "if world.rank == 1:\n    raise ValueError('a bug on one of them')\ntime.sleep(60)\n")
+    started = time.monotonic()
+    ended = together(2, program)
+    assert ended.returncode != 0 and time.monotonic() - started < 15
+    assert "process 1 of 2" in ended.stderr and "ValueError: a bug on one of them" in ended.stderr
+
+
+@needs_mpi
+def test_a_process_without_the_data_ends_all(images, tmp_path):
+    program = tmp_path / "program.py"
+    program.write_text("import os, sys\nfrom tinygan import cli\nfrom tinygan import launched\n"
+                       f"data = {str(images)!r} if launched.rank() == 0 else '/absent'\n"
+                       f"sys.exit(cli.main(['train', 'vanilla', '--data-dir', data, '--run-dir', {str(tmp_path / 'run')!r}, "
+                       "'--batch-size', '12', '--epochs', '1']))\n")
+    ended = together(2, program)
+    assert ended.returncode != 0
+    assert "process 1 of 2: tinygan: error:" in ended.stderr and "no such file or folder" in ended.stderr
+
+
+@needs_mpi
+def test_processes_with_other_data_are_refused_by_name(images, tmp_path):
+    other = tmp_path / "other.npy"
+    np.save(other, tg.random.Key(2).uniform((48, 1, 8, 8), -1, 1))
+    program = tmp_path / "program.py"
+    program.write_text("import sys\nfrom tinygan import cli\nfrom tinygan import launched\n"
+                       f"data = [{str(images)!r}, {str(other)!r}][launched.rank()]\n"
+                       f"sys.exit(cli.main(['train', 'vanilla', '--data-dir', data, '--run-dir', {str(tmp_path / 'run')!r}, "
+                       "'--batch-size', '12', '--epochs', '1']))\n")
+    ended = together(2, program)
+    assert ended.returncode != 0
+    assert ended.stderr.count("process 1 has another data than process 0") == 1
+
+
+@needs_mpi
+def test_a_full_disk_on_the_first_process_ends_all(images, tmp_path):
+    program = tmp_path / "program.py"
+    program.write_text("import errno, sys\nfrom tinygan import cli\nfrom tinygan import launched\n"
+                       "from tinygan.runs import folder\n"
+                       "def full(*arguments):\n    raise OSError(errno.ENOSPC, 'No space left on device')\n"
+                       "folder.save = full\n"
+                       f"sys.exit(cli.main(['train', 'vanilla', '--data-dir', {str(images)!r}, '--run-dir', "
+                       f"{str(tmp_path / 'run')!r}, '--batch-size', '12', '--epochs', '1']))\n")
+    started = time.monotonic()
+    ended = together(2, program)
+    assert ended.returncode != 0 and time.monotonic() - started < 30
+    assert ended.stderr.count("tinygan: error: No space left on device") == 1
+
+
+@needs_mpi
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_to_one_process_stops_all_after_the_same_step(number, images, tmp_path):
+    run = tmp_path / "run"
+    process = cli(2, *flags(images, run, 100000), wait=False)
+    wait_for(run / "metrics.csv", process)
+    os.kill(process_of_one_rank(run), number)
+    out, err = process.communicate(timeout=60)
+    assert out.count("Stopped and saved after step") == 1, out + err
+    assert "mpirun -n 2 " in out and "--resume" in out
+    assert process.returncode == 128 + number
+
+
+@needs_mpi
+def test_a_killed_process_ends_all_and_the_run_continues_bit_for_bit(images, tmp_path):
+    run = tmp_path / "run"
+    process = cli(2, *flags(images, run, 400), wait=False)
+    wait_for(run / "samples" / "epoch_0003.png", process)
+    os.kill(process_of_one_rank(run), signal.SIGKILL)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode != 0 and "KILLED" in (out + err).upper()  # (MPICH says so on standard output)
+    done = len(tg.training.open_run(run).history["d_loss"])
+    epochs = done // 4 + 2
+    assert cli(2, "train", "vanilla", "--run-dir", run, "--resume", "--epochs", epochs).returncode == 0
+    assert cli(2, *flags(images, tmp_path / "whole", epochs)).returncode == 0
+    there, whole = state(run), state(tmp_path / "whole")
+    assert all(np.array_equal(there[name], whole[name]) for name in there)
+
+
+def process_of_one_rank(run):
+    """The id of one of the processes that train in that folder."""
+    found = [path.parent for path in Path("/proc").glob("[0-9]*/cmdline") if str(run) in path.read_text(errors="replace")]
+    return max(int(path.name) for path in found if "python" in (path / "comm").read_text())
+
+
+def wait_for(path, process, seconds=60):
+    end = time.monotonic() + seconds
+    while not path.exists() or not path.stat().st_size:
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < end, f"{path} did not come"
+        time.sleep(0.02)
+
+
+# Without MPI
+
+
+def test_without_mpi_the_error_says_what_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "mpi4py", None)
+    with pytest.raises(tg.DeviceError, match=r"pip install 'tinygan\[mpi\]'"):
+        tg.distributed.World()
+
+
+def test_a_process_alone_does_not_load_mpi():
+    code = "import sys, tinygan as tg; tg.training; assert not any(name.startswith('mpi4py') for name in sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True)
+    assert launched.size() == 1 and launched.rank() == 0 and tg.distributed.join() is None
+
+
+class Fake:
+    """A world of which nobody else is there."""
+
+    def __init__(self, rank, size):
+        self.rank, self.size = rank, size
+
+
+def test_the_parts_of_a_batch_and_of_two_batches_in_one_array():
+    whole = np.arange(24)  # real images 0 to 11, generated ones 12 to 23
+    for rank in range(3):
+        part = Part(Fake(rank, 3), 4)
+        own = part.own(whole)
+        assert own.tolist() == [*range(4 * rank, 4 * rank + 4), *range(12 + 4 * rank, 16 + 4 * rank)]
+    parts = np.stack([Part(Fake(rank, 3), 4).own(whole) for rank in range(3)])
+    assert np.array_equal(Part(Fake(0, 3), 4).joined(parts), whole)

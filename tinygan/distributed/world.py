@@ -1,0 +1,131 @@
+"""The processes that train one GAN together, and the part of each batch that one of them has."""
+from __future__ import annotations
+
+__all__ = ["Part", "World", "join"]
+
+import sys
+import traceback
+from types import TracebackType
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from tinygan.backends import Array, backend_of, cpu
+from tinygan.errors import DeviceError, SettingsError
+from tinygan.kernels.cpu.runtime.recorded import told
+from tinygan.launched import abort, size, tell
+
+
+class World:
+    """Processes ("ranks") that train one GAN together over MPI. Each has its own part of every batch, and the same weights.
+
+    comm: a communicator of mpi4py. By default, all processes that `mpirun` has started. Raises DeviceError if mpi4py or MPI
+    is not installed.
+
+    `mean` and `gather` are collective: every rank must call them, in the same order, with arrays of the same shape and
+    dtype. The results are the same on every rank, to the last bit. For the same number of ranks they are the same in every
+    run.
+    """
+
+    def __init__(self, comm: Any = None) -> None:
+        self._mpi = _mpi()
+        self._comm = self._mpi.COMM_WORLD if comm is None else comm
+        self.rank: int = self._comm.Get_rank()
+        self.size: int = self._comm.Get_size()
+
+    def __repr__(self) -> str:
+        return f"World(rank {self.rank} of {self.size})"
+
+    def mean(self, x: Array) -> Array:
+        """The mean over the ranks of their arrays x."""
+        return told(self._mean, (self._here(x),), {})
+
+    def gather(self, x: Array) -> Array:
+        """The arrays x of all ranks, in the order of the ranks: (size, *x.shape)."""
+        return told(self._gather, (self._here(x),), {})
+
+    def collect(self, value: Any) -> list[Any]:
+        """The values of all ranks, any Python objects."""
+        found: list[Any] = self._comm.allgather(value)
+        return found
+
+    def from_first(self, value: Any) -> Any:
+        """The value of rank 0, any Python object."""
+        return self._comm.bcast(value)
+
+    def largest(self, number: int) -> int:
+        """The largest of the ranks' numbers."""
+        found: int = self._comm.allreduce(number, self._mpi.MAX)
+        return found
+
+    def share(self, n: int) -> int:
+        """How many of n examples each rank has. Raises SettingsError if the ranks cannot have equally many."""
+        if n % self.size:
+            raise SettingsError(f"a batch of {n} cannot be split evenly among {self.size} processes: choose a batch size "
+                                f"that is a multiple of {self.size}, or another number of processes")
+        return n // self.size
+
+    def _mean(self, x: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+        total = np.empty(x.shape, x.dtype)
+        self._comm.Allreduce(np.ascontiguousarray(x), total)
+        total /= total.dtype.type(self.size)
+        return total
+
+    def _gather(self, x: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+        every = np.empty((self.size, *x.shape), x.dtype)
+        self._comm.Allgather(np.ascontiguousarray(x), every)
+        return every
+
+    @staticmethod
+    def _here(x: Array) -> Array:
+        backend = backend_of(x)
+        if backend is not cpu:
+            raise DeviceError(f"several processes can train on the CPU only, and this array is on {backend.name}")
+        return x
+
+
+class Part(NamedTuple):
+    """The part of a batch that this process has in a step. All ranks have equally many examples."""
+
+    world: World
+    examples: int
+    """How many examples of an update this process has."""
+
+    def own(self, whole: Any) -> Any:
+        """Of an array of all ranks' examples, this rank's.
+
+        whole: (size * n, ...), for n examples here. If n is a multiple of `examples`, as for real and generated images in
+        one array, there are so many batches, one after the other, and of each the ranks have a part."""
+        n = whole.shape[0] // self.world.size
+        blocks = whole.reshape(n // self.examples, self.world.size, self.examples, *whole.shape[1:])
+        return blocks[:, self.world.rank].reshape(n, *whole.shape[1:])
+
+    def joined(self, parts: Any) -> Any:
+        """The reverse of `own`: from the arrays of all ranks (size, n, ...) that of all examples (size * n, ...)."""
+        size, n, *shape = parts.shape
+        blocks = parts.reshape(size, n // self.examples, self.examples, *shape)
+        return blocks.swapaxes(0, 1).reshape(size * n, *shape)
+
+
+def join() -> World | None:
+    """The processes that `mpirun` has started with this one; None for a process alone. From here on, an error that nothing
+    catches ends all of them."""
+    if size() == 1:
+        return None
+    world = World()
+    sys.excepthook = _excepthook
+    return world
+
+
+def _excepthook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> Any:
+    tell("".join(traceback.format_exception(kind, error, trace)).rstrip())
+    abort(1)
+
+
+def _mpi() -> Any:
+    try:
+        from mpi4py import MPI
+    except ImportError as error:
+        raise DeviceError("several processes need MPI: pip install 'tinygan[mpi]', which installs mpi4py and MPICH. "
+                          f"({error})") from error
+    return MPI
