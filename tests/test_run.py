@@ -12,10 +12,12 @@ import pytest
 from PIL import Image
 from tiny_run import content, tiny_data, tiny_gan, tiny_settings, tiny_train, train_until
 
-from tinygan import saving, training
+import tinygan as tg
+from tinygan import nn, saving, training
 from tinygan.runs import report
 from tinygan.runs.folder import RunFolder
 from tinygan.runs.history import History, Row
+from tinygan.runs.warnings import Alarm, warnings
 
 
 @pytest.fixture(scope="module")
@@ -264,24 +266,55 @@ def history_of(*rows):
     return history
 
 
-def test_saturation_and_collapse_are_said_with_what_to_try():
-    rng = np.random.default_rng(0)
-    real = rng.uniform(-1, 1, (64, 1, 8, 8)).astype(np.float32)
-    healthy, won = (1.2, 0.9, 0.6, 0.4, 1.0), (0.001, 9.0, 0.999, 0.001, 1.0)
-    assert report.warnings(history_of(won, won, healthy, healthy), real[::-1], real) == []
-    assert report.warnings(history_of(healthy, healthy, won, won), real[::-1], real, probabilities=False) == []  # scores
-    (warning,) = report.warnings(history_of(healthy, healthy, won, won), real[::-1], real)
-    assert "discriminator has won" in warning and "--label-smoothing" in warning
-    alike = np.broadcast_to(real[:1], real.shape) + 0.01 * real
-    (warning,) = report.warnings(history_of(*[healthy] * 1000), alike.astype(np.float32), real)
-    assert "nearly alike" in warning and "collapsed" in warning
+HEALTHY, WON = ({"d_loss": 1.2, "g_loss": 0.9, "d_real": 0.6, "d_fake": 0.4},
+                {"d_loss": 0.001, "g_loss": 9.0, "d_real": 0.999, "d_fake": 0.001})
+REAL = np.random.default_rng(0).uniform(-1, 1, (64, 1, 8, 8)).astype(np.float32)
+ALIKE = (np.broadcast_to(REAL[:1], REAL.shape) + 0.01 * REAL).astype(np.float32)
+
+
+def game(d_rate=2e-4, g_rate=2e-4, **settings):
+    players = nn.Sequential(nn.Dense(3, 2)), nn.Sequential(nn.Dense(2, 1))
+    return tg.gans.VanillaGAN(*players, 3, d_optimizer=tg.optim.Adam(d_rate), g_optimizer=tg.optim.Adam(g_rate), **settings)
+
+
+def test_a_discriminator_that_has_won_and_what_the_run_can_still_try():
+    assert warnings(game(), HEALTHY, 2000, REAL[::-1], REAL) == []
+    assert warnings(game(), WON, 2000, REAL[::-1], REAL, probabilities=False) == []  # scores
+    (alarm,) = warnings(game(), WON, 2000, REAL[::-1], REAL)
+    assert str(alarm).startswith("Warning: the discriminator has won (D(real) 0.999, D(fake) 0.001)")
+    assert "Try a lower --learning-rate, or --label-smoothing 0.1." in str(alarm)  # the run has the other cures already
+    (alarm,) = warnings(game(cost="minimax", d_steps=3), WON, 2000, REAL[::-1], REAL)
+    assert "--d-steps 1, or --cost non-saturating, or a lower" in alarm.text
+    (alarm,) = warnings(game(label_smoothing=0.1), {**WON, "d_real": 0.9}, 2000, REAL[::-1], REAL)
+    assert "won" in alarm.kind and "--label-smoothing" not in alarm.text
+    (alarm,) = warnings(game(d_rate=5e-3, g_rate=1e-6), WON, 2000, REAL[::-1], REAL)
+    assert "Its learning rate is 5,000 times the generator's: raise --g-learning-rate" in alarm.text
+
+
+def test_a_collapse_and_its_cause():
+    (alarm,) = warnings(game(), HEALTHY, 1000, ALIKE, REAL)
+    assert "nearly alike" in alarm.text and "collapsed" in alarm.text and "Try more --epochs" in alarm.text
+    (alarm,) = warnings(game(d_rate=2e-5, g_rate=4e-4), HEALTHY, 1000, ALIKE, REAL)
+    assert "Its learning rate is 20 times the discriminator's: lower --g-learning-rate, or raise --learning-rate" in alarm.text
+
+
+def test_huge_losses_have_diverged_and_nobody_has_won():
+    (alarm,) = warnings(game(), {**WON, "d_loss": 1.6e6, "g_loss": 2.2e6}, 2000, REAL[::-1], REAL)
+    assert alarm.kind == "diverged" and "a much lower --learning-rate" in alarm.text
 
 
 @pytest.mark.parametrize("steps", [1, 40, 468])
 def test_a_short_run_is_not_called_collapsed(steps):
-    real = np.random.default_rng(0).uniform(-1, 1, (64, 1, 8, 8)).astype(np.float32)
-    history = history_of(*[(1.2, 0.9, 0.6, 0.4, 1.0)] * steps)
-    assert report.warnings(history, np.zeros_like(real), real) == []
+    (alarm,) = warnings(game(), HEALTHY, steps, np.zeros_like(REAL), REAL)
+    assert str(alarm).startswith("Note: the samples are nearly alike") and f"this run has made {steps}" in alarm.text
+    assert "collapsed" not in alarm.text
+
+
+def test_a_warning_comes_when_it_begins(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(training, "warnings", lambda gan, losses, steps, *_: [Alarm("won", "it is so")] if steps > 5 else [])
+    tiny_train(tmp_path, epochs=4)
+    lines = capsys.readouterr().err.splitlines()
+    assert lines.count("Warning: it is so.") == 2  # after epoch 2, and at the end
 
 
 def test_the_mean_distance_is_that_over_all_pairs():

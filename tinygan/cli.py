@@ -147,7 +147,8 @@ def _add_teaching(commands: Any) -> None:
 
 def _add_lessons(commands: Any) -> None:
     command = commands.add_parser("lesson", help="list the lessons, show one, check your answers to its exercises")
-    lessons = command.add_subparsers(required=True, metavar="WHAT")
+    command.set_defaults(action=actions.list_lessons)
+    lessons = command.add_subparsers(metavar="WHAT")
 
     command = lessons.add_parser("list", help="the lessons' numbers and titles")
     command.set_defaults(action=actions.list_lessons)

@@ -17,10 +17,9 @@ from .runs.errors import RunError
 from .runs.folder import CHECKPOINT, read_checkpoint
 from .runs.history import QUANTITIES
 from .runs.labels import class_of, columns_of, full_rows, labelled, named, seen, takes_labels, within_class
-from .runs.opening import is_own, no_checkpoint, open_run, run_config, run_data
+from .runs.opening import is_own, no_checkpoint, open_run, run_config, run_data, settings_of
 from .runs.players import BOTH, exported, files, player
 from .runs.previews import picture, translates
-from .runs.settings import complete
 from .runs.trainable import TrainableGAN, sampler, weights_sampled
 from .runs.variants import find
 from .tables import lookup
@@ -171,7 +170,7 @@ def export(parsed: argparse.Namespace) -> None:
 def evaluate(parsed: argparse.Namespace) -> None:
     """`tinygan evaluate RUN`: a table in Markdown that compares the run's images with real ones."""
     gan, config, history = open_run(parsed.run)
-    settings = complete(find(config["variant"]).settings, {"run_dir": str(parsed.run), "resume": True})
+    settings = settings_of(parsed.run, config)
     dataset = run_data(parsed.run, config, parsed.data_dir)
     examiner = settings.examiner(dataset, parsed.data_dir or config["data"]["data_dir"])
     found = examiner.examine(gan, Key(parsed.seed).fold("evaluation"), averaged=not parsed.raw)
@@ -243,9 +242,12 @@ def _info_on(run: Path) -> None:
           f"{data['checksum']}" + (f", {data['bad_files']:,} bad files left out" if data.get("bad_files") else ""))
     if "classes" in data:
         print(f"Classes: {', '.join(f'{label} {name}' for label, name in enumerate(data['classes']))}")
-    _table("Settings", config["settings"])
+    _table("Settings", {**config["settings"], "data_dir": data.get("data_dir")})
     for group in ("versions", "machine"):
         _table(group.capitalize(), config.get(group, {}))
+    for later in config.get("resumed", [])[-1:]:
+        changes = machine.differences(config, later)
+        _table("Changes when it was continued", {"to": "; ".join(changes)} if changes else {})
     if not (run / CHECKPOINT).exists():
         why = no_checkpoint(run, config)
         print(f"\n{why[0].upper()}{why[1:]}")

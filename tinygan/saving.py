@@ -60,7 +60,8 @@ def write_atomically(path: str | os.PathLike[str], content: bytes | memoryview) 
             temporary.unlink()
         if isinstance(error, OSError):
             before = "; the previous one is intact" if path.is_file() else ""
-            raise OSError(error.errno, f"cannot write {path}: {error.strerror or error}{before}") from error
+            reason = error.strerror or error if path.parent.is_dir() else f"there is no folder {path.parent}"
+            raise OSError(error.errno, f"cannot write {path}: {reason}{before}") from error
         raise
 
 

@@ -60,6 +60,7 @@ from .runs.variants import (
     WGANGPSettings,
     find,
 )
+from .runs.warnings import EARLY, Alarm, warnings
 from .runs.writers import MetricsFile, Pictures, TensorBoard, writer_of
 from .teaching import Recorder
 from .teaching.recorder import recorder_of_run
@@ -193,6 +194,8 @@ class _Run:
             self._loggers = Loggers([MetricsFile(folder.metrics, folder.last_good), self._pictures, progress, *loggers])
         self._earlier, self._started = history.seconds, time.perf_counter()
         self._saved = self._started
+        self._real = dataset.batch(np.arange(min(_PREVIEWS, len(dataset))))
+        self._warned: set[str] = set()
         self._evaluation = None
         if examiner is not None:
             title = f"{settings.title} on {dataset.name}"
@@ -246,6 +249,18 @@ class _Run:
         if broken:
             raise DivergedError(broken)
         self._save(state)
+        if self._team.leads and len(self._history) < self._settings.epochs * self._history.steps_per_epoch:
+            for warning in self._warnings():  # once, when it begins; `finish` tells what holds at the end
+                if warning.kind not in {*self._warned, EARLY}:
+                    self._warned.add(warning.kind)
+                    print(warning, file=sys.stderr)
+
+    def _warnings(self) -> list[Alarm]:
+        """What is wrong after the last epoch."""
+        history = self._history
+        losses = history.mean(-(-len(history) // history.steps_per_epoch))
+        return warnings(self._gan, losses, len(history), self._gan.sample(z=self._previews), self._real,
+                        report.gives_probabilities(self._gan))
 
     def evaluate(self) -> None:
         """Measure the quality of the images, every `settings.evaluate` epochs."""
@@ -313,10 +328,8 @@ class _Run:
     def finish(self) -> None:
         """Draw the figures, and print how the run ended and where its files are."""
         self._pictures.overview()
-        real = self._dataset.batch(np.arange(min(_PREVIEWS, len(self._dataset))))
-        probabilities = report.gives_probabilities(self._gan)
-        for warning in report.warnings(self._history, self._gan.sample(z=self._previews), real, probabilities):
-            print(f"Warning: {warning}.", file=sys.stderr)
+        for warning in self._warnings():
+            print(warning, file=sys.stderr)
         folder = self._folder
         last = folder.sample_path(self._settings.epochs)
         print(report.summary(self._settings, {
@@ -328,7 +341,9 @@ def _announce(gan: TrainableGAN, dataset: Dataset, settings: Settings, history: 
     channels, height, width = dataset.image_shape
     size = settings.batch_size * gan.d_steps
     left = len(dataset) - history.steps_per_epoch * size
-    from_here = f", from step {len(history) + 1}" if len(history) else ""
+    made, planned = len(history), settings.epochs * history.steps_per_epoch
+    from_here = ("" if not made else f", from step {made + 1}" if made < planned else
+                 ", all of them made (a larger --epochs adds more)")
     unused = f" ({counted(left, 'image')} left out, other ones in each epoch)" if left and not len(history) else ""
     weights = weights_sampled(gan)
     drawn = f"; samples from {weights}" if weights else ""

@@ -27,6 +27,7 @@ COLOUR = ("P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr", "HSV")
 DEEP = ("I", "I;16", "I;16L", "I;16B", "I;16N")  # Pillow's modes for grey of 16 bits
 SEVERAL_FRAMES = ("GIF", "TIFF", "WEBP", "PNG", "AVIF")  # (a JPEG file with several frames is one photograph with additions)
 NAMED = 20  # how many files one error names
+FEW = 3  # so many are named if images only have other sizes than the first
 
 
 @dataclass(frozen=True)
@@ -70,7 +71,7 @@ def read(folder: Path, found: Found, size: int | None = None, channels: int | No
     Labels: if every file is in a sub-folder, the sub-folders of `folder`, in alphabetical order, are the classes 0, 1, ...
     Their names are those of the classes.
 
-    Raises a `DataError` that names the files that cannot be read or do not fit, up to 20 of them. With `skip_bad_files`,
+    Raises a `DataError` that names the first files that cannot be read or do not fit. With `skip_bad_files`,
     files that cannot be read are left out, counted (`Dataset.bad_files`) and reported. An image of another size is still an
     error.
     """
@@ -120,7 +121,7 @@ def _complaint(folder: Path, found: Found, bad: list[tuple[Path, str]], others: 
     first = next((path for path, shape in shapes.items() if shape == usual), folder)
     reasons = dict(bad)
     for path in others:
-        reasons[path] = f"{_describe(shapes[path])}, but {first} is {_describe(usual)}"
+        reasons[path] = f"{_describe(shapes[path])}, but {first.name} is {_describe(usual)}"
     advice = []
     if bad and not skip_bad_files:
         advice.append("--skip-bad-files (load(..., skip_bad_files=True)) leaves out what cannot be read")
@@ -132,14 +133,14 @@ def _complaint(folder: Path, found: Found, bad: list[tuple[Path, str]], others: 
     wrong = sorted(reasons.items(), key=lambda item: item[0].parts)
     number = f"at least {len(wrong)}" if stopped else f"{len(wrong):,}"
     return "; ".join([f"{folder}: {number} of {counted(len(found.images), 'image file')} cannot be used: "
-                      f"{'; '.join([*advice, _named(folder, wrong)])}"])
+                      f"{'; '.join([*advice, _named(folder, wrong, NAMED if bad else FEW)])}"])
 
 
-def _named(folder: Path, files: list[tuple[Path, str]]) -> str:
-    """"NAME: what is wrong; NAME, NAME: what is wrong; ..." for up to 20 files."""
+def _named(folder: Path, files: list[tuple[Path, str]], most: int = NAMED) -> str:
+    """"NAME: what is wrong; NAME, NAME: what is wrong; ..." for up to `most` files."""
     named = [f"{', '.join(str(path.relative_to(folder)) for path, _ in group)}: {reason}"
-             for reason, group in groupby(files[:NAMED], key=lambda item: item[1])]
-    return "; ".join(named + [f"and {len(files) - NAMED:,} more"] * (len(files) > NAMED))
+             for reason, group in groupby(files[:most], key=lambda item: item[1])]
+    return "; ".join(named + [f"and {len(files) - most:,} more"] * (len(files) > most))
 
 
 def _tell(folder: Path, found: Found, notes: _Notes) -> None:

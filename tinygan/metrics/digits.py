@@ -65,7 +65,8 @@ class Seen(NamedTuple):
         """Print a warning on stderr if the confidence is below LOW_CONFIDENCE."""
         if self.confidence < LOW_CONFIDENCE:
             say("many of these images are not clearly digits: the classifier's mean confidence is "
-                f"{self.confidence:.3f}, below {LOW_CONFIDENCE}. Its counts of digits and modes are uncertain")
+                f"{self.confidence:.3f}, below {LOW_CONFIDENCE}. Its counts of digits and modes are "
+                "uncertain, and so are distances, precision and recall")
 
 
 class DigitClassifier(NamedTuple):

@@ -26,7 +26,8 @@ class Sequential(Module):
     def __init__(self, *layers: Module) -> None:
         for i, layer in enumerate(layers):
             if not isinstance(layer, Module):
-                raise TypeError(f"Sequential: layer {i} should be a Module, got {type(layer).__name__}")
+                function = ": put a function into a Module, whose forward calls it" if callable(layer) else ""
+                raise TypeError(f"Sequential: layer {i} should be a Module, got {type(layer).__name__}{function}")
         self.layers = layers
 
     def named_children(self) -> Iterator[tuple[str, Module]]:

@@ -122,7 +122,9 @@ class RunFolder:
         if changed:
             self.notes.append(f"resuming on another machine or with other versions ({'; '.join(changed)}): the results will "
                               "not be bit for bit those of an uninterrupted run")
-            new["resumed"] = [*stored.get("resumed", []), {name: new[name] for name in ("versions", "machine")}]
+            now = {name: new[name] for name in ("versions", "machine")}
+            earlier = stored.get("resumed", [])
+            new["resumed"] = earlier if now in earlier[-1:] else [*earlier, now]
             new.update({name: stored[name] for name in ("versions", "machine") if name in stored})
         elif "resumed" in stored:
             new["resumed"] = stored["resumed"]

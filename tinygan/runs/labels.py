@@ -74,8 +74,8 @@ def class_of(gan: Any, config: Mapping[str, Any], text: str) -> int:
     another text, and for a GAN without labels."""
     names = config["data"].get("classes")
     if not takes_labels(gan):
-        raise RunError(f"--label {text}: a {config['variant']} has no labels; `tinygan train conditional` trains a GAN that "
-                       "has")
+        raise RunError(f"--label {text}: a run of {config['variant']!r} has no labels; `tinygan train conditional` trains a "
+                       "GAN that has")
     if names and text in names:
         return int(names.index(text))
     if text.isdecimal() and int(text) < gan.classes:

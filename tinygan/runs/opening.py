@@ -1,13 +1,13 @@
 """Open a run to sample from it or to look at it."""
 from __future__ import annotations
 
-__all__ = ["OpenedRun", "open_run", "run_config", "run_data", "untrained"]
+__all__ = ["OpenedRun", "open_run", "own_cost", "run_config", "run_data", "settings_of", "untrained"]
 
 import os
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from tinygan import data
+from tinygan import data, gans
 from tinygan.data import Dataset
 
 from . import advice
@@ -56,10 +56,25 @@ def untrained(run: str | os.PathLike[str]) -> TrainableGAN:
     if is_own(config):
         raise RunError(f"{run}: `tinygan train` cannot build its networks; only the program that trained it can. "
                        f"In Python:  {advice.open_in_python(str(run))}")
-    variant = VARIANTS[config["variant"]]
-    settings = complete(variant.settings, {"run_dir": str(run), "resume": True})
     channels, height, width = config["data"]["image_shape"]
-    return variant.build(settings, (channels, height, width))
+    gan: Any = VARIANTS[config["variant"]].build(settings_of(run, config), (channels, height, width))
+    if (own := own_cost(config)) is not None:
+        gan.cost = own  # so that no step is made with another one
+    return gan
+
+
+def settings_of(run: str | os.PathLike[str], config: dict[str, Any]) -> Any:
+    """The settings of a run of `tinygan train`'s. If it has a cost of a program's own, they have the usual one in its place:
+    that is enough to build the networks, and to look at the run."""
+    settings = find(config["variant"]).settings
+    own = {} if own_cost(config) is None else {"cost": settings.__dataclass_fields__["cost"].default}
+    return complete(settings, {"run_dir": str(run), "resume": True, **own})
+
+
+def own_cost(config: dict[str, Any]) -> str | None:
+    """The name of a run's cost, if tinygan does not have it: a program has added it to `gans.COSTS`."""
+    cost: str | None = config["settings"].get("cost")
+    return None if cost is None or cost in gans.COSTS else cost
 
 
 def is_own(config: dict[str, Any]) -> bool:
@@ -91,7 +106,7 @@ def run_data(run: Path, config: dict[str, Any], data_dir: str | None = None) -> 
     if data_dir is None:
         refuse_moved_data(run, config["data"]["data_dir"])
     data_dir = data_dir or config["data"]["data_dir"]
-    settings = complete(find(config["variant"]).settings, {"run_dir": str(run), "resume": True})
+    settings = settings_of(run, config)
     dataset = settings.prepare(data.load(data_dir, **settings.reading()))
     if dataset.checksum != config["data"]["checksum"]:
         found_at = data_dir or "found without --data-dir"

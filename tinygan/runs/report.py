@@ -1,7 +1,7 @@
-"""What a run prints: a progress bar, a line for each epoch, warnings at its end, and a summary."""
+"""What a run prints: a progress bar, a line for each epoch, and a summary. (`warnings` has its warnings.)"""
 from __future__ import annotations
 
-__all__ = ["Progress", "gives_probabilities", "mean_distance", "summary", "warnings"]
+__all__ = ["Progress", "gives_probabilities", "mean_distance", "summary"]
 
 import time
 from collections.abc import Mapping
@@ -15,14 +15,10 @@ from tinygan.gans import COSTS
 from tinygan.progress import is_shown, new_bar
 
 from . import advice
-from .history import QUANTITIES, History
+from .history import QUANTITIES
 from .loggers import Images, LoggedRun, Logger
 from .settings import Settings
 from .trainable import TrainableGAN
-
-_SATURATED_REAL, _SATURATED_FAKE = 0.99, 0.01
-_COLLAPSED = 0.3
-_LEARNT = 1000  # before this step, similar samples mean nothing (see `warnings`)
 
 
 class Progress(Logger):
@@ -117,28 +113,6 @@ def _duration(seconds: float) -> str:
     whole = round(seconds)
     hours, minutes = whole // 3600, whole // 60 % 60
     return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {whole % 60:02d} s" if minutes else f"{whole} s"
-
-
-def warnings(history: History, samples: npt.NDArray[np.float32], real: npt.NDArray[np.float32],
-             probabilities: bool = True) -> list[str]:
-    """Warnings at the end of a run, and what to try: about a saturated discriminator, and about samples that are all alike.
-
-    samples, real: (N, C, H, W), about 64 of each. probabilities: see `gives_probabilities`; scores tell nothing about
-    saturation. An untrained generator makes nearly the same image from every vector, so
-    similar samples mean nothing after a short run. On MNIST the differences between the vanilla GAN's samples, relative to
-    those between the data, are 0.06 after one step, 0.10 after 300 steps and 0.67 after 600.
-    """
-    found = []
-    last = history.mean(-(-len(history) // history.steps_per_epoch))
-    if probabilities and last["d_real"] > _SATURATED_REAL and last["d_fake"] < _SATURATED_FAKE:
-        found.append(f"the discriminator has won (D(real) {last['d_real']:.3f}, D(fake) {last['d_fake']:.3f}): the "
-                     "generator learns hardly anything from it now. Try --label-smoothing 0.1, --d-steps 1, a lower "
-                     "--learning-rate, or --cost non-saturating")
-    spread = mean_distance(samples) / max(mean_distance(real), 1e-12)
-    if len(samples) > 1 and spread < _COLLAPSED and len(history) >= _LEARNT:
-        found.append(f"the samples are nearly alike (they differ {spread:.0%} as much as the data do): the generator has "
-                     "collapsed, or has hardly learnt yet. Try more --epochs, a lower --learning-rate, another --seed")
-    return found
 
 
 def mean_distance(images: npt.NDArray[np.float32]) -> float:

@@ -10,12 +10,15 @@ from typing import Any
 import numpy as np
 
 from tinygan import nn, optim
+from tinygan.gans import COSTS
 
 from .errors import RunError
 from .settings import Settings
 from .trainable import TrainableGAN
 from .variants import VARIANTS
 
+_OURS = tuple(COSTS.values())  # (a program may add costs of its own)
+_FORMULAS = "formulas of the cost"
 _SIMPLE = (bool, int, float, str, np.bool_, np.number, type(None))
 
 
@@ -31,13 +34,16 @@ def own_rules(gan: TrainableGAN, settings: Settings, image_shape: tuple[int, int
         return None
     rules = _rules(gan)
     return {name: rules.get(name, "none") for name in sorted(rules.keys() | usual.keys())
-            if rules.get(name) != usual.get(name)}
+            if rules.get(name) != usual.get(name) or name == _FORMULAS}
 
 
 def _rules(gan: TrainableGAN) -> dict[str, str]:
     """Every public attribute of the GAN that is a rule, in words. Its networks are no rules: see `opening.own_networks`."""
     found = {name: words for name, value in vars(gan).items()
              if not name.startswith("_") and not hasattr(type(gan), name) and (words := _words(value)) is not None}
+    cost = COSTS.get(found.get("cost", ""))
+    if cost is not None and cost not in _OURS:
+        found[_FORMULAS] = f"{cost.d_formula}; {cost.g_formula}"
     return {"class": type(gan).__name__, **found}
 
 

@@ -232,9 +232,20 @@ def complete(settings: type[S], given: dict[str, Any]) -> S:
             kept = {**stored["settings"], "data_dir": stored["data"]["data_dir"]}
             kept = {name: value for name, value in kept.items() if hasattr(chosen, name)}
             # An equal number is left as it was: the checkpoint's digest tells 10 from 10.0.
-            return settings(**{**kept, **{name: value for name, value in given.items()
-                                          if name not in kept or kept[name] != value}})
+            kept |= {name: value for name, value in given.items() if name not in kept or kept[name] != value}
+            _refuse_unknown(settings, kept)
+            return settings(**kept)
     return chosen
+
+
+def _refuse_unknown(settings: type[Settings], kept: dict[str, Any]) -> None:
+    """Raise RunError if a run has a setting that only the program knows which began it, such as a cost of its own."""
+    for item in fields(settings):
+        choices, value = item.metadata.get("choices"), kept.get(item.name)
+        if choices and value is not None and value not in choices:
+            flag = f"--{item.name.replace('_', '-')}"
+            raise RunError(f"{kept['run_dir']}: its {flag} is {value!r}, which tinygan does not have. A program has added "
+                           "it, and only that program can continue the run")
 
 
 def read_config(folder: Path) -> dict[str, Any] | None:

@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 
 from tinygan import __version__
 from tinygan.gans.costs import COSTS
+from tinygan.runs.warnings import learning_rates
 from tinygan.saving import write_atomically
 
 from .recordings import Recording, is_recording
@@ -76,7 +77,8 @@ def about(run: Run) -> dict[str, Any]:
     return {"run": run.path.name, "variant": config["variant"],
             "title": run.settings.title if run.settings is not None else config["variant"],
             "data": data["name"], "images": data["images"], "image_shape": list(data["image_shape"]), "steps": run.step,
-            "epochs": run.epoch, "cost": run.gan.cost, "d_steps": run.gan.d_steps, "batch_size": settings.get("batch_size"),
+            "epochs": run.epoch, "cost": run.gan.cost, "rates": learning_rates(run.gan),
+            "d_steps": run.gan.d_steps, "batch_size": settings.get("batch_size"),
             "records": len(run.records), "version": __version__}
 
 
@@ -102,9 +104,12 @@ def _facts(about: dict[str, Any]) -> str:
     shape = " x ".join(map(str, about["image_shape"][1:]))
     batches = "" if about["batch_size"] is None else f" · batches of {about['batch_size']}"
     records = f"{about['records']} records" if about["records"] else "not recorded: its last state only"
+    g_rate, d_rate = about["rates"]
+    rates = "" if None in (g_rate, d_rate) else (f" · learning rate {d_rate:g}" if g_rate == d_rate else
+                                                 f" · learning rates {g_rate:g} (generator) and {d_rate:g} (discriminator)")
     data = about["data"] if about["images"] is None else f"{about['data']}, {about['images']:,} images of {shape}"
     return (f"run {about['run']} · {data} · {about['steps']:,} steps{epochs} · "
-            f"{about['cost']} cost{batches} · {records}")
+            f"{about['cost']} cost{batches}{rates} · {records}")
 
 
 def _foot(about: dict[str, Any]) -> str:

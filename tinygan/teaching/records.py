@@ -14,8 +14,8 @@ import numpy.typing as npt
 
 from tinygan.data import DataError, Dataset
 from tinygan.runs.errors import RunError
-from tinygan.runs.opening import open_run, run_data, untrained
-from tinygan.runs.settings import Settings, complete
+from tinygan.runs.opening import open_run, own_cost, run_data, settings_of, untrained
+from tinygan.runs.settings import Settings
 from tinygan.runs.variants import VARIANTS
 from tinygan.saving import CheckpointError, load
 
@@ -97,10 +97,13 @@ class Run:
         self._data_dir = data_dir
         self.gan: Any
         self.gan, self.config, self.history = open_run(self.path, gan)
+        if (own := own_cost(self.config)) is not None:
+            raise RunError(f"{self.path} has a cost of a program's own, {own!r}, and the page shows what it does. In "
+                           f"Python, add it to tinygan.gans.COSTS, then:  tinygan.teaching.explain({str(self.path)!r})")
         self.records = read_records(self.path / "recording")
         self.settings: Settings | None = None
         if self.config["variant"] in VARIANTS:
-            self.settings = complete(VARIANTS[self.config["variant"]].settings, {"run_dir": str(self.path), "resume": True})
+            self.settings = settings_of(self.path, self.config)
 
     @property
     def step(self) -> int:

@@ -1,7 +1,7 @@
 """What the curves of section (b) show, in words: layers that vanish, explode, die or saturate, and since when."""
 from __future__ import annotations
 
-__all__ = ["Curves", "findings"]
+__all__ = ["Curves", "findings", "unequal", "won"]
 
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
@@ -31,6 +31,10 @@ STANDS_STILL = 1e-6
 """An update smaller than this share of the weights: a thousand of them move a layer by 0.1%, and float32 begins to round
 them off (its numbers are 6e-8 apart)."""
 
+UNEQUAL = 10.0
+"""A step that moves one player's weights so many times as far as the other's: one runs ahead, and the game is no longer one
+between equals."""
+
 MOSTLY = 0.5
 """The share of saturated outputs that is worth a word: the layer passes on less than half of its gradient."""
 
@@ -48,9 +52,13 @@ _VERDICTS = {
     "saturated": "A bad sign: hardly any gradient passes through them.",
 }
 """Whether a finding is bad, and why."""
+_AHEAD = {"generator": ", if the samples become alike: it changes faster than the discriminator can follow",
+          "discriminator": ", if it is right about nearly every image: the generator cannot follow"}
+"""When it is a bad sign that a player runs ahead, and why."""
 _LIMITS = {
     "vanishing gradients": f"below {short(VANISHED)}", "vanishing gradient": f"below {short(VANISHED)}",
     "stands still": f"below {short(STANDS_STILL)}", "exploding gradient": f"more than {short(EXPLODED)} times",
+    "runs ahead": f"more than {short(UNEQUAL)} times as far",
     "dead units": f"more than {percent(DEAD)}", "saturated": f"more than {percent(MOSTLY)}",
 }
 """What was true at every record of a finding, beside the number of its last record."""
@@ -77,6 +85,38 @@ def findings(moments: Sequence[Position], curves: Curves) -> list[dict[str, Any]
     run comes first."""
     found = [*_whole(moments, curves), *_gradients(moments, curves), *_activations(moments, curves)]
     return sorted(found, key=lambda finding: not finding.pop("lasts"))
+
+
+def unequal(moments: Sequence[Position], curves: Mapping[str, Curves], rates: tuple[float | None, float | None],
+            ) -> list[dict[str, Any]]:
+    """The finding that one player's steps are much longer than the other's. rates: the learning rates of the generator and
+    of the discriminator, where they are known."""
+    lengths = {}
+    for player, one in curves.items():
+        ratios = one.arrays["update_ratio"][:, one.matrix]
+        known = ~np.isnan(ratios).all(1) if ratios.size else np.zeros(len(moments), bool)
+        lengths[player] = np.full(len(moments), np.nan)
+        lengths[player][known] = np.nanmedian(ratios[known], 1)
+    found = []
+    told = "" if None in rates else f" The learning rates are {rates[0]:g} (generator) and {rates[1]:g} (discriminator)."
+    for ahead, behind in (("generator", "discriminator"), ("discriminator", "generator")):
+        share = lengths[ahead] / np.where(lengths[behind] > 0, lengths[behind], np.nan)
+        verdict = f"A bad sign{_AHEAD[ahead]}.{told}"
+        found += _stretch(moments, curves[ahead], "", "runs ahead", share > UNEQUAL, ~np.isnan(share), [
+            f"{ahead}: a step moves its weights {short(ratio)} times as far as the {behind}'s, in the median layer"
+            for ratio in share], [verdict] * len(moments))
+    for finding in found:
+        del finding["lasts"]
+    return found
+
+
+def won(found: dict[str, Any]) -> dict[str, Any]:
+    """A finding about a discriminator that is right about nearly every image: that its gradients vanish is no fault of
+    its own."""
+    if found["player"] == "discriminator" and found["what"] == "vanishing gradients":
+        return {**found, "verdict": "It has won: it is right about nearly every image, so there is little left to learn for "
+                                    "it. The generator learns hardly anything from it then."}
+    return found
 
 
 def _whole(moments: Sequence[Position], curves: Curves) -> list[dict[str, Any]]:

@@ -7,17 +7,21 @@ from typing import Any
 
 import numpy as np
 
+from tinygan.runs.report import gives_probabilities
+from tinygan.runs.warnings import learning_rates
+
 from ..activity import SATURATED, can_be
 from ..arrays import numbers
 from ..records import Absent, Run
 from ..updates import PLAYERS
-from .findings import Curves, findings
+from .findings import Curves, findings, unequal, won
 from .names import activation_names, kinds
 from .positions import Position, moment, positions, short
 
 _CURVES = ("gradient_norm", "update_ratio", "weight_norm")
 _ACTIVITY = ("dead", "saturated", "std")
 _DATA_IMAGES = 1000  # from which the share of the data's saturated values is counted
+NEARLY_NONE = 0.02  # the share of images about which a discriminator that has won may be wrong
 RULE_OF_THUMB = 1e-3
 """The update-to-weight ratio that practice aims at: much less learns slowly, much more is unstable."""
 
@@ -50,8 +54,21 @@ def build(run: Run) -> dict[str, Any] | Absent:
         curves[player] = Curves(player, about["parameters"], activations, arrays, matrix,
                                 _saturated_share(run) if letter == "g" else None, names)
         told += findings(found, curves[player])
+    if _has_won(run):
+        told = list(map(won, told))
+    told = unequal(found, curves, learning_rates(run.gan)) + told
     section["findings"] = told
     return {**section, "text": _text(found, curves, told), "alt": _alt(found, curves)}
+
+
+def _has_won(run: Run) -> bool:
+    """Whether the discriminator was right about nearly every image in the last epoch, or in all steps if there are no
+    epochs."""
+    if not gives_probabilities(run.gan):
+        return False
+    last = slice(-(run.steps_per_epoch or run.step), None)
+    d_real, d_fake = (float(np.mean(run.history[name][last])) for name in ("d_real", "d_fake"))
+    return d_real > 1 - NEARLY_NONE and d_fake < NEARLY_NONE
 
 
 def _saturated_share(run: Run) -> float | None:
