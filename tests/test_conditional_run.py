@@ -126,7 +126,7 @@ def test_walks_stay_within_a_class(run, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(("labels", "flags", "message"), [
-    (None, (), "a conditional GAN needs labelled images, or the number of their classes (--classes)"),
+    (None, (), "a conditional GAN learns from labelled images, and these have no labels: use MNIST"),
     (None, ("--classes", 3), "array:x.npz has no labels, and a conditional GAN learns from labelled images"),
     (np.arange(9) - 1, (), "has labels from -1 to 7, but those of a GAN with 8 classes go from 0 to 7"),
     (np.arange(9), ("--classes", 4), "has labels from 0 to 8, but those of a GAN with 4 classes go from 0 to 3"),
@@ -146,7 +146,7 @@ def test_a_limit_leaves_all_classes(runs, tmp_path):
 def test_a_label_for_a_gan_without_labels(runs, tmp_path, capsys):
     assert command("train", "dcgan", "--run-dir", tmp_path / "run", "--data-dir", runs.data, "--epochs", 1, *FLAGS) == 0
     for name in ("sample", "interpolate"):
-        assert "--label 1: a dcgan has no labels" in failure(capsys, name, tmp_path / "run", "--label", 1)
+        assert "--label 1: a run of 'dcgan' has no labels" in failure(capsys, name, tmp_path / "run", "--label", 1)
 
 
 @pytest.fixture(scope="module")

@@ -74,3 +74,52 @@ def test_a_cost_that_a_program_adds_is_one_of_the_settings(images: Path, monkeyp
     monkeypatch.delitem(tg.gans.COSTS, "mine")
     with pytest.raises(ValueError, match="cost: expected one of minimax"):
         settings(images, cost="mine")
+
+
+@pytest.fixture
+def exponential(images: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A recorded run with a cost that only its program knows; the cost is in the table until `forget`."""
+    usual = tg.gans.COSTS["non-saturating"]
+    monkeypatch.setitem(tg.gans.COSTS, "exponential", usual._replace(name="exponential", d_formula="mean(exp(f - r))"))
+    run = settings(images, cost="exponential", record=True)
+    training.train(gan(cost="exponential"), data(images), run)
+    return images.parent / "run"
+
+
+def test_a_run_with_a_cost_of_its_own_can_be_looked_at(exponential: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    assert tg.teaching.explain(exponential).is_file()
+    monkeypatch.delitem(tg.gans.COSTS, "exponential")
+    for command in (["sample"], ["info"], ["interpolate"], ["export", "--to", "safetensors"]):
+        assert cli.main([command[0], str(exponential), *command[1:]]) == 0, capsys.readouterr().err
+    assert "exponential" in capsys.readouterr().out
+    opened = training.open_run(exponential)
+    with pytest.raises(ValueError, match="unknown cost 'exponential'"):  # no step is made with another one
+        opened.gan.step(np.zeros((8, *SHAPE), np.float32))
+    for command in (["explain", str(exponential)], ["train", "vanilla", "--run-dir", str(exponential), "--resume"]):
+        assert cli.main(command) == 2
+        told = capsys.readouterr().err
+        assert told.startswith("tinygan: error: ") and told.count("\n") == 1 and "'exponential'" in told
+
+
+def test_other_formulas_under_the_same_name_are_another_cost(exponential: Path, images: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    again = settings(images, cost="exponential", record=True, epochs=2, resume=True)
+    assert len(training.train(gan(cost="exponential"), data(images), again)) == 10
+    changed = tg.gans.COSTS["exponential"]._replace(d_formula="9 * mean(exp(f - r))")
+    monkeypatch.setitem(tg.gans.COSTS, "exponential", changed)
+    with pytest.raises(training.RunError, match="the GAN's formula of the cost was mean"):
+        training.train(gan(cost="exponential"), data(images), settings(images, cost="exponential", epochs=3, resume=True))
+
+
+def test_info_says_on_what_a_run_was_continued(images: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    training.train(gan(), data(images), settings(images))
+    config = images.parent / "run" / "config.json"
+    older = json.loads(config.read_text())
+    older["versions"]["numpy"] = "1.0"
+    config.write_text(json.dumps(older))
+    for _ in range(2):  # on the same machine twice: noted once
+        training.train(gan(), data(images), settings(images, epochs=2, resume=True))
+    assert len(json.loads(config.read_text())["resumed"]) == 1
+    capsys.readouterr()
+    assert cli.main(["info", str(config.parent)]) == 0
+    out = capsys.readouterr().out
+    assert f"to  numpy 1.0 -> {np.__version__}" in out and f"data_dir          {images}" in out

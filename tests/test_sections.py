@@ -22,7 +22,7 @@ from tinygan.teaching.messages import SIDE_BY_SIDE
 from tinygan.teaching.players import host, players
 from tinygan.teaching.records import Absent, Run, read_records
 from tinygan.teaching.sections import coupling, flow, signal
-from tinygan.teaching.sections.findings import Curves, findings
+from tinygan.teaching.sections.findings import Curves, findings, unequal, won
 from tinygan.teaching.sections.likeness import EARLY, distance_of_data, likeness, mean_distance
 from tinygan.teaching.sections.names import activation_names, kinds
 from tinygan.teaching.sections.positions import Position, moment, percent, short, thinned
@@ -291,6 +291,34 @@ def test_a_healthy_run_has_no_findings():
     assert findings(*curves(12)) == []
     assert findings(*curves(12, gradient_norm=column(12, 6, 1, 9, 0.02))) == []
     assert findings(*curves(12, dead=column(12, 6, 0, 0.05, 0), saturated=column(12, 6, 0, 0, 0.3))) == []
+
+
+def both_curves(records: int, g_ratio: Any, d_ratio: Any) -> tuple[list[Position], dict[str, Curves]]:
+    """Both players' curves with these update ratios, a number or one for each record."""
+    found = {}
+    for player, ratio in (("generator", g_ratio), ("discriminator", d_ratio)):
+        moments, one = curves(records, update_ratio=np.ones((records, 2)) * np.reshape(ratio, (-1, 1)))
+        found[player] = one._replace(player=player)
+    return moments, found
+
+
+def test_a_player_that_runs_ahead_is_told_with_both_learning_rates():
+    assert unequal(*both_curves(12, 1e-3, 2e-3), (2e-4, 2e-4)) == []
+    (told,) = unequal(*both_curves(12, 6e-3, 3e-4), (4e-4, 2e-5))
+    assert told["player"] == "generator" and "20 times as far as the discriminator's" in told["sentence"]
+    assert "The learning rates are 0.0004 (generator) and 2e-05 (discriminator)." in told["verdict"]
+    (told,) = unequal(*both_curves(12, 4e-5, 9e-4), (None, None))
+    assert told["player"] == "discriminator" and "the generator cannot follow" in told["verdict"] and "rates" not in told["verdict"]
+    changing = np.where(np.arange(12) < 6, 1e-3, 5e-2)
+    (told,) = unequal(*both_curves(12, changing, 1e-3), (None, None))
+    assert "more than 10 times as far since" in told["sentence"]
+
+
+def test_a_discriminator_that_has_won_is_not_blamed_for_its_gradients():
+    vanishing = {"player": "discriminator", "what": "vanishing gradients", "verdict": "Bad"}
+    assert "It has won" in won(vanishing)["verdict"]
+    for other in ({**vanishing, "player": "generator"}, {**vanishing, "what": "saturated"}):
+        assert won(other) == other
 
 
 def test_findings_name_the_layer_and_the_epoch_in_which_they_began():

@@ -18,7 +18,7 @@ from .trainable import TrainableGAN
 from .variants import VARIANTS
 
 _OURS = tuple(COSTS.values())  # (a program may add costs of its own)
-_FORMULAS = "formulas of the cost"
+_FORMULAS = "formula of the cost"
 _SIMPLE = (bool, int, float, str, np.bool_, np.number, type(None))
 
 

@@ -64,7 +64,7 @@ def build(run: Run) -> dict[str, Any] | Absent:
 def _has_won(run: Run) -> bool:
     """Whether the discriminator was right about nearly every image in the last epoch, or in all steps if there are no
     epochs."""
-    if not gives_probabilities(run.gan):
+    if not gives_probabilities(run.gan) or not hasattr(run, "history"):  # (a loop of a program's own has no history)
         return False
     last = slice(-(run.steps_per_epoch or run.step), None)
     d_real, d_fake = (float(np.mean(run.history[name][last])) for name in ("d_real", "d_fake"))
