@@ -133,7 +133,7 @@ def commands(text: str) -> Iterator[tuple[int, list[str]]]:
 
 
 ENVIRONMENT = "tinygan-env/bin/"  # of the pages that call programs by their paths
-OTHERS = ("git", "nox", "cd", "jupyter", "tensorboard", "sudo", "ssh", "ssh-keygen", "ssh-copy-id")
+OTHERS = ("git", "nox", "cd", "jupyter", "tensorboard", "sudo", "ssh", "ssh-keygen", "ssh-copy-id", "scp")
 
 
 def complaint(words: list[str]) -> str | None:
