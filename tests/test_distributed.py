@@ -141,6 +141,15 @@ def test_a_batch_that_cannot_be_split_evenly(images, tmp_path):
 
 
 @needs_mpi
+@pytest.mark.parametrize(("flag", "told"), [("--record", "--record needs one process"),
+                                            ("--device emulated", "several processes can train on the CPU only")])
+def test_what_several_processes_cannot_do(flag, told, images, tmp_path):
+    ended = cli(2, *flags(images, tmp_path / "run"), *flag.split())
+    assert ended.returncode == 2 and ended.stderr.count(told) == 1
+    assert not (tmp_path / "run").exists()
+
+
+@needs_mpi
 def test_an_error_of_one_process_ends_all_and_is_told(tmp_path):
     program = tmp_path / "program.py"
     program.write_text("import time\nfrom tinygan import distributed\nworld = distributed.join()\n"

@@ -10,6 +10,7 @@ import pytest
 from scipy import stats
 
 import tinygan as tg
+from tinygan.devices import device
 from tinygan.random import Key, KeyStream, next_key, stream, use_key
 
 N = 100_000
@@ -199,3 +200,24 @@ def test_use_key_decides_what_dropout_draws():
         np.testing.assert_array_equal(tg.dropout(x).numpy(), a)
     assert set(a) == {0.0, 2.0}
     assert stats.binomtest(int((tg.dropout(tg.Tensor(np.ones(N)), 0.3, key=Key(3)).numpy() == 0).sum()), N, 0.3).pvalue > P
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("start", [0, 1, 2, 3, 4, 7, 1023, 1024, 1025])
+def test_a_part_of_a_draw_is_that_part(start, dtype):
+    key = Key(3)
+    whole = {"bits": key.bits(2000), "uniform": key.uniform(2000, -2.0, 5.0, dtype), "normal": key.normal(2000, dtype)}
+    parts = {"bits": key.bits((3, 5), start=start), "uniform": key.uniform((3, 5), -2.0, 5.0, dtype, start=start),
+             "normal": key.normal((3, 5), dtype, start=start)}
+    for name, part in parts.items():
+        assert part.shape == (3, 5) and np.array_equal(part.ravel(), whole[name][start:start + 15]), name
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_a_part_of_a_draw_on_the_emulated_gpu(dtype):
+    backend = device("emulated")
+    for start in (1, 4, 6):
+        for draw in (Key(3).uniform, Key(3).normal):
+            found = backend.to_numpy(draw((2, 5), dtype=dtype, start=start, backend=backend))
+            np.testing.assert_allclose(found, draw((2, 5), dtype=dtype, start=start), rtol=1e-5, atol=1e-6)
+        assert np.array_equal(backend.to_numpy(Key(3).bits(9, start=start, backend=backend)), Key(3).bits(9, start=start))

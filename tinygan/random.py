@@ -9,6 +9,7 @@ from __future__ import annotations
 __all__ = ["Key", "KeyStream", "as_key", "draw_examples", "next_key", "stream", "use_key"]
 
 import hashlib
+import math
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -16,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from tinygan.backends import Backend, cpu
+from tinygan.backends import Backend, backend_of, cpu
 from tinygan.context import CONTEXT, Context, override
 from tinygan.listening import advanced
 
@@ -26,7 +27,8 @@ Shape = int | Sequence[int]
 class Key:
     """A source of random numbers. It is immutable: the same draw from the same Key always gives the same numbers.
 
-    seed: a non-negative integer below 2**64. Draws take a shape (an integer or a sequence) and return NumPy arrays.
+    seed: a non-negative integer below 2**64. Draws take a shape (an integer or a sequence) and return NumPy arrays. start:
+    the place of their first number in a longer draw. So `key.normal(60, start=40)` is `key.normal(100)[40:]`.
     """
 
     __slots__ = ("_word",)
@@ -86,18 +88,28 @@ class Key:
         """n Keys, independent of each other and of this one."""
         return [self.fold(i) for i in range(n)]
 
-    def bits(self, shape: Shape, *, backend: Backend = cpu) -> Any:
+    def bits(self, shape: Shape, *, start: int = 0, backend: Backend = cpu) -> Any:
         """Uniform uint32."""
-        return backend.random_bits(self._told(backend), backend.empty(_shape(shape), np.dtype(np.uint32)))
+        return self._drawn(backend.random_bits, shape, np.uint32, start, backend)
 
-    def uniform(self, shape: Shape, low: float = 0.0, high: float = 1.0, dtype: Any = np.float32, *,
+    def uniform(self, shape: Shape, low: float = 0.0, high: float = 1.0, dtype: Any = np.float32, *, start: int = 0,
                 backend: Backend = cpu) -> Any:
         """Uniform in [low, high)."""
-        return backend.random_uniform(self._told(backend), backend.empty(_shape(shape), np.dtype(dtype)), low, high)
+        return self._drawn(backend.random_uniform, shape, dtype, start, backend, low, high)
 
-    def normal(self, shape: Shape, dtype: Any = np.float32, *, backend: Backend = cpu) -> Any:
+    def normal(self, shape: Shape, dtype: Any = np.float32, *, start: int = 0, backend: Backend = cpu) -> Any:
         """Normal with mean 0 and variance 1 (Box, Muller 1958)."""
-        return backend.random_normal(self._told(backend), backend.empty(_shape(shape), np.dtype(dtype)))
+        return self._drawn(backend.random_normal, shape, dtype, start, backend)
+
+    def _drawn(self, fill: Callable[..., Any], shape: Shape, dtype: Any, start: int, backend: Backend, *more: float) -> Any:
+        """The numbers of a draw from number `start` on. They are made in blocks of four words."""
+        dtype, shape = np.dtype(dtype), _shape(shape)
+        if not start:
+            return fill(self._told(backend), backend.empty(shape, dtype), *more)
+        of_a_block = 16 // max(dtype.itemsize, 4)
+        block, skipped = divmod(start, of_a_block)
+        numbers = backend.empty((skipped + math.prod(shape),), dtype)
+        return fill(self._told(backend), numbers, *more, first=block)[skipped:].reshape(shape)
 
     def integers(self, shape: Shape, low: int, high: int) -> np.ndarray[Any, Any]:
         """Uniform int64 from low to high - 1, with a relative error of the probabilities of about (high - low) / 2**64."""
@@ -179,14 +191,16 @@ def next_key() -> Key:
 
 
 def draw_examples(draw: Callable[..., Any], shape: Sequence[int], **options: Any) -> Any:
-    """draw(shape), for numbers of which each example of a batch has its own: shape (n, ...). If several processes train
-    together, this is their part of what is drawn for all examples. So the numbers do not depend on the number of
-    processes."""
+    """draw(shape), for numbers of which each example of a batch has its own: shape (n, ...). draw: a method of a Key, such
+    as `key.normal`. If several processes train together, this is their part of what is drawn for all examples. So the
+    numbers do not depend on the number of processes."""
     part = CONTEXT.get().part
     if part is None:
         return draw(shape, **options)
     n, *rest = shape
-    return part.own(draw((part.world.size * n, *rest), **options))
+    size = math.prod(rest)  # of an example
+    drawn = [draw((part.examples, *rest), start=first * size, **options) for first in part.places(n)]
+    return drawn[0] if len(drawn) == 1 else backend_of(drawn[0]).xp.concatenate(drawn)
 
 
 @contextmanager

@@ -91,11 +91,14 @@ class Part(NamedTuple):
     examples: int
     """How many examples of an update this process has."""
 
-    def own(self, whole: Any) -> Any:
-        """Of an array of all ranks' examples, this rank's.
+    def places(self, n: int) -> list[int]:
+        """Where n examples of this rank begin among those of all ranks. If n is a multiple of `examples`, as for real and
+        generated images in one array, there are so many batches, one after the other, and of each the ranks have a part."""
+        size, rank = self.world.size, self.world.rank
+        return [(batch * size + rank) * self.examples for batch in range(n // self.examples)]
 
-        whole: (size * n, ...), for n examples here. If n is a multiple of `examples`, as for real and generated images in
-        one array, there are so many batches, one after the other, and of each the ranks have a part."""
+    def own(self, whole: Any) -> Any:
+        """Of an array of all ranks' examples (size * n, ...), this rank's n (see `places`)."""
         n = whole.shape[0] // self.world.size
         blocks = whole.reshape(n // self.examples, self.world.size, self.examples, *whole.shape[1:])
         return blocks[:, self.world.rank].reshape(n, *whole.shape[1:])

@@ -9,8 +9,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from tinygan.backends import cpu
 from tinygan.data import Dataset
 from tinygan.data.files import counted
+from tinygan.devices import device as find_device
 from tinygan.distributed import World
 
 from . import machine
@@ -33,6 +35,8 @@ class Team:
         if self.world is None:
             return
         self.world.share(settings.batch_size)
+        if find_device(settings.device) is not cpu:
+            raise RunError("several processes can train on the CPU only: give --device cpu, or one process")
         if settings.record:
             raise RunError("--record needs one process: record a short run without mpirun")
         if not hasattr(gan, "world"):

@@ -1,5 +1,5 @@
 // Random numbers by Philox4x32-10 (Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3"). Word i is word i % 4 of
-// the block with counter i / 4, so a number depends only on the key and on its place. Each thread makes one block of four words
+// the block with counter first + i / 4, so a number depends only on the key and on its place. Each thread makes one block of four words
 // and from it four float32 numbers, or two float64 numbers.
 #include "runtime/common.cuh"
 
@@ -62,17 +62,17 @@ template <class T, class Made> __device__ __forceinline__ void store(const Made&
 __device__ __forceinline__ float rounded_product(float a, float b) { return __fmul_rn(a, b); }
 __device__ __forceinline__ double rounded_product(double a, double b) { return __dmul_rn(a, b); }
 
-extern "C" __global__ void bits(const unsigned* key, unsigned* out, int count) {
+extern "C" __global__ void bits(const unsigned* key, unsigned* out, int count, int first) {
     int block = blockIdx.x * blockDim.x + threadIdx.x;
-    if (block <= (count - 1) / 4) store(block_of_words(block, key), out, block, count);
+    if (block <= (count - 1) / 4) store(block_of_words(unsigned(first) + block, key), out, block, count);
 }
 KERNEL(bits)
 
 // Uniform numbers in [low, high). below: the largest number below high; it replaces `high`, which rounding may give.
-extern "C" __global__ void uniform(const unsigned* key, real* out, int count, double low, double scale, double below) {
+extern "C" __global__ void uniform(const unsigned* key, real* out, int count, int first, double low, double scale, double below) {
     int block = blockIdx.x * blockDim.x + threadIdx.x;
     if (block > (count - 1) / NUMBERS) return;
-    Numbers u = unit(block_of_words(block, key));
+    Numbers u = unit(block_of_words(unsigned(first) + block, key));
 #pragma unroll
     for (int i = 0; i < NUMBERS; i++) u.at[i] = fmin(rounded_product(u.at[i], real(scale)) + real(low), real(below));
     store(u, out, block, count);
@@ -118,10 +118,10 @@ __device__ __forceinline__ void normal_pair(double u, double turns, double* x, d
     *y = radius * sin(angle);
 }
 
-extern "C" __global__ void normal(const unsigned* key, real* out, int count) {
+extern "C" __global__ void normal(const unsigned* key, real* out, int count, int first) {
     int block = blockIdx.x * blockDim.x + threadIdx.x;
     if (block > (count - 1) / NUMBERS) return;
-    Numbers u = unit(block_of_words(block, key)), x;
+    Numbers u = unit(block_of_words(unsigned(first) + block, key)), x;
 #pragma unroll
     for (int i = 0; i < NUMBERS; i += 2) normal_pair(u.at[i], u.at[i + 1], &x.at[i], &x.at[i + 1]);
     store(x, out, block, count);

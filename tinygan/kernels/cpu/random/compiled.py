@@ -29,10 +29,12 @@ COST_IN_ELEMENTS = 4  # a random number takes as long as this many elements of a
 
 
 class Stream(NamedTuple):
-    """The arguments of a task: the two words of the key, and the address and number of the elements to fill."""
+    """The arguments of a task: the two words of the key, the block with which the numbers begin, and the address and number
+    of the elements to fill."""
 
     key_low: int
     key_high: int
+    first: int
     out: int
     size: int
 
@@ -56,7 +58,7 @@ def block_of_words(counter: Any, k0: Any, k1: Any) -> Any:
 
 @cache
 def make_bits() -> int:
-    """The address of the task that fills uint32 arrays. Word i is word i % 4 of the block with counter i // 4."""
+    """The address of the task that fills uint32 arrays. Word i is word i % 4 of the block with counter first + i // 4."""
     pointer = pointer_to(types.uint32)
 
     @task(Stream)
@@ -65,7 +67,7 @@ def make_bits() -> int:
         start, end = share(t.size, part, parts)
         for block in range(start // 4, (end + 3) // 4):
             first = block * 4
-            for word, value in enumerate(block_of_words(block, np.uint64(t.key_low), np.uint64(t.key_high))):
+            for word, value in enumerate(block_of_words(t.first + block, np.uint64(t.key_low), np.uint64(t.key_high))):
                 if first + word < end:
                     out[first + word] = np.uint32(value)
 
@@ -130,7 +132,7 @@ def make_normal() -> int:
         real = np.float32
         for chunk in range(chunks * part // parts, chunks * (part + 1) // parts):
             out = carray(pointer(t.out), (t.size,))[chunk * NUMBERS_AT_ONCE:(chunk + 1) * NUMBERS_AT_ONCE]
-            first = chunk * (NUMBERS_AT_ONCE // 4)
+            first = t.first + chunk * (NUMBERS_AT_ONCE // 4)
             for i in range(NUMBERS_AT_ONCE // 4):
                 w0, w1, w2, w3 = block_of_words(first + i, k0, k1)
                 # The upper 24 bits of each word, as a whole number.
@@ -156,21 +158,21 @@ def make_normal() -> int:
     return normal
 
 
-def random_bits(key: HostValue, out: Array) -> Array:
-    """Fill a contiguous uint32 array with the random words that belong to a key."""
+def random_bits(key: HostValue, out: Array, first: int = 0) -> Array:
+    """Fill a contiguous uint32 array with the random words that belong to a key, from block `first` on."""
     out_at, size = address(out), out.size
-    pool.run(make_bits(), fed(key, lambda low, high: _packed(key_low=low, key_high=high, out=out_at, size=size)),
-             pool.parts(COST_IN_ELEMENTS * size))
+    pool.run(make_bits(), fed(key, lambda low, high: _packed(key_low=low, key_high=high, first=first, out=out_at,
+                                                             size=size)), pool.parts(COST_IN_ELEMENTS * size))
     return out
 
 
-def random_normal(key: HostValue, out: Array) -> Array:
+def random_normal(key: HostValue, out: Array, first: int = 0) -> Array:
     """Fill a contiguous float32 array with normal numbers, made from the words that `random_bits` gives for the same key."""
     whole = -(-out.size // NUMBERS_AT_ONCE) * NUMBERS_AT_ONCE
     target = out if out.size == whole else empty((whole,), out.dtype)
     target_at = address(target)
-    pool.run(make_normal(), fed(key, lambda low, high: _packed(key_low=low, key_high=high, out=target_at, size=whole)),
-             pool.parts(COST_IN_ELEMENTS * whole))
+    pool.run(make_normal(), fed(key, lambda low, high: _packed(key_low=low, key_high=high, first=first, out=target_at,
+                                                               size=whole)), pool.parts(COST_IN_ELEMENTS * whole))
     if target is not out:
         out.reshape(-1)[...] = target[:out.size]
     return out
