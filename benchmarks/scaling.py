@@ -92,7 +92,7 @@ def measure(model: str, rounds: int) -> list[Row]:
                      "reductions": several[0]["reductions"], "bytes": round(several[0]["bytes"]),
                      "parameters": several[0]["parameters"]})  # fmt: skip
     for row in rows:
-        row["over_one"] = round(row["images_per_s"] / rows[0]["images_per_s"], 3)
+        row["over_one"] = round(row["batch"] / row["median_ms"] * rows[0]["median_ms"] / rows[0]["batch"], 3)
     return rows
 
 
