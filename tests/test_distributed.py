@@ -1,4 +1,5 @@
 """Several processes over MPI train what one process trains. They need mpi4py and `mpirun` (the extra `mpi`)."""
+import copy
 import importlib.util
 import json
 import os
@@ -264,6 +265,12 @@ class Fake:
 
     def __init__(self, rank, size):
         self.rank, self.size = rank, size
+
+
+def test_a_copy_of_a_gan_has_the_same_processes():
+    world = object.__new__(tg.distributed.World)
+    gan = tg.gans.VanillaGAN(tg.nn.Sequential(tg.nn.Dense(3, 2)), tg.nn.Sequential(tg.nn.Dense(2, 1)), 3, world=world)
+    assert copy.deepcopy(gan).world is world
 
 
 def test_the_parts_of_a_batch_and_of_two_batches_in_one_array():

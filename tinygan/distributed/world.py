@@ -36,6 +36,9 @@ class World:
     def __repr__(self) -> str:
         return f"World(rank {self.rank} of {self.size})"
 
+    def __deepcopy__(self, memo: Any) -> World:
+        return self  # a copy of a GAN trains with the same processes
+
     def mean(self, x: Array) -> Array:
         """The mean over the ranks of their arrays x."""
         return told(self._mean, (self._here(x),), {})
