@@ -7,6 +7,7 @@ import pytest
 import tinygan as tg
 from tinygan import nn
 from tinygan.context import CONTEXT, override
+from tinygan.distributed import Part
 from tinygan.random import Key
 from tinygan.watching import Watcher
 
@@ -139,7 +140,7 @@ def test_other_shapes_are_recorded_again(device):
 
 
 CHANGES = {"recording": False, "training": {}, "updating": frozenset(), "watcher": Watcher(), "conv_algorithm": "direct",
-           "matmul_precision": "tf32", "fusion": not CONTEXT.get().fusion}
+           "matmul_precision": "tf32", "fusion": not CONTEXT.get().fusion, "part": Part(None, 3)}
 
 
 @pytest.mark.parametrize("field", CHANGES)

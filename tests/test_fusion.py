@@ -337,7 +337,7 @@ def test_the_games_run_every_fused_op_or_none(run):
     assert run == set()
     for game in GAMES:
         played(game, True, steps=1)
-    assert run == {op.name for op in FUSED_OPS}
+    assert run == {op.name for op in FUSED_OPS} - {"batch_norm_over_ranks"}  # (which several processes run: see test_distributed)
 
 
 def test_the_games_exercise_every_row(used):

@@ -10,9 +10,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from tinygan.backends import backend_of, cpu
-from tinygan.context import CONTEXT
 from tinygan.devices import is_readable
-from tinygan.ops.ranks import mean_over_ranks
+from tinygan.ops.ranks import mean_numbers_over_ranks
 from tinygan.tensor import as_array
 
 
@@ -43,10 +42,8 @@ def mean_stats(updates: Sequence[Stats]) -> Stats:
 
 def mean_stats_over_ranks(stats: Stats) -> Stats:
     """The means of several processes' statistics, in a step of a GAN that they train together."""
-    if CONTEXT.get().part is None:
-        return stats
-    values = cpu.xp.stack([np.asarray(value) if isinstance(value, float) else value.astype(np.float64) for value in stats])
-    return Stats(*map(number, mean_over_ranks(values)))
+    found = mean_numbers_over_ranks(stats)
+    return stats if found is stats else Stats(*map(number, found))
 
 
 def mean_of(values: Sequence[Any]) -> Any:

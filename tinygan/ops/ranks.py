@@ -6,15 +6,20 @@ the ranks. A value that depends on the examples of all ranks passes its gradient
 """
 from __future__ import annotations
 
-__all__ = ["mean_over_ranks", "means_over_ranks", "of_all_ranks", "own_examples"]
+__all__ = ["mean_numbers_over_ranks", "mean_over_ranks", "means_over_ranks", "of_all_ranks", "own_examples"]
 
+from collections.abc import Sequence
 from typing import Any
+
+import numpy as np
 
 from tinygan.context import CONTEXT
 from tinygan.distributed.world import Part
 from tinygan.graph import op
 from tinygan.making import X
+from tinygan.ops.elementwise import astype
 from tinygan.ops.packing import cut, pack
+from tinygan.ops.shape import stack
 
 
 @op()
@@ -85,6 +90,14 @@ def means_over_ranks(arrays: list[Any]) -> list[Any]:
         found.append(cut(packed, start, a.shape))
         start += a.size
     return found
+
+
+def mean_numbers_over_ranks(numbers: Sequence[Any]) -> Sequence[Any]:
+    """The means over the ranks of several numbers, floats or arrays of one number, by one reduction."""
+    part = CONTEXT.get().part
+    if part is None:
+        return numbers
+    return mean_over_ranks(stack([np.asarray(x) if isinstance(x, float) else astype(x, np.float64) for x in numbers]))
 
 
 def of_all_ranks(x: X) -> X:
