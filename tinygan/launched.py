@@ -16,9 +16,11 @@ import time
 _RANK = ("PMI_RANK", "OMPI_COMM_WORLD_RANK", "MV2_COMM_WORLD_RANK")
 _SIZE = ("PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MV2_COMM_WORLD_SIZE")
 _LOCAL_SIZE = ("MPI_LOCALNRANKS", "OMPI_COMM_WORLD_LOCAL_SIZE", "MV2_COMM_WORLD_LOCAL_SIZE")
-FIRST_SPEAKS = 1.0
+FIRST_SPEAKS = 2.0
 """How many seconds the other processes wait before they tell an error. If the first one has the same error, it has told it
 by then, and has ended all."""
+PASSED_ON = 0.7
+"""How many seconds `mpirun` gets to pass on what was printed, before it has to end all processes."""
 
 
 def _number(names: tuple[str, ...], default: int) -> int:
@@ -61,4 +63,8 @@ def abort(status: int) -> None:
     if size() > 1:
         from mpi4py import MPI
 
+        for stream in (sys.stdout, sys.__stderr__):
+            if stream is not None:
+                stream.flush()
+        time.sleep(PASSED_ON)
         MPI.COMM_WORLD.Abort(status)

@@ -97,7 +97,8 @@ def mean_numbers_over_ranks(numbers: Sequence[Any]) -> Sequence[Any]:
     part = CONTEXT.get().part
     if part is None:
         return numbers
-    return mean_over_ranks(stack([np.asarray(x) if isinstance(x, float) else astype(x, np.float64) for x in numbers]))
+    means: Any = mean_over_ranks(stack([np.asarray(x) if isinstance(x, float) else astype(x, np.float64) for x in numbers]))
+    return list(means)
 
 
 def of_all_ranks(x: X) -> X:
