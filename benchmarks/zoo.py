@@ -9,7 +9,8 @@ which goes on from its last complete epoch. `--figures` draws a grid of the firs
 command measures speed and memory, and needs a machine that does nothing else. Both print the whole table.
 
 --epochs counts passes over the images for a variant with one update of the discriminator in each step. A variant with k such
-updates makes k times as many passes. So all generators are updated equally often.
+updates makes k times as many passes, and DiscoGAN, whose pairs are half as many as the images, twice as many. So all
+generators are updated equally often.
 
 - Fréchet distance, precision, recall, class KL: of 10,000 images, compared with the training images (see `tinygan.metrics`);
   the row "real images" has the 10,000 test images. Class KL is in nats: 0 if all digits are equally frequent.
@@ -63,8 +64,9 @@ class Translated:
 
 
 def passes(variant: str, options: argparse.Namespace) -> int:
-    """How often a variant passes over the images."""
-    return int(options.epochs) * int(training.VARIANTS[variant].settings.d_steps)  # type: ignore[attr-defined]
+    """How often a variant passes over its data. DiscoGAN's pairs are half as many as the images."""
+    settings: Any = training.VARIANTS[variant].settings
+    return int(options.epochs * settings.d_steps * (2 if hasattr(settings, "domains") else 1))
 
 
 def settings(variant: str, options: argparse.Namespace) -> dict[str, Any]:
