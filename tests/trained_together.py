@@ -16,7 +16,8 @@ from tinygan.gans.conditional import InputDiscriminator
 from tinygan.ops.ranks import means_over_ranks
 from tinygan.random import Key
 
-N, STEPS = 12, 20
+N = 12
+STEPS = {np.float64: 20, np.float32: 50}
 FEW = ("vanilla", "dcgan", "wgan-gp", "unrolled dcgan", "minibatch False")
 
 
@@ -111,7 +112,7 @@ def train(world, dtype, captured=False, few=False):
         found[f"{name}: gradients"] = gradients(gan, real[:n], conditions)
         step = tg.capture(gan.step) if captured else gan.step
         losses = []
-        for i in range(STEPS):
+        for i in range(STEPS[dtype]):
             stats = step(part(Key(7).fold(i).uniform((k * N, *shape), -1, 1, np.float64)).astype(dtype), *given)
             losses.append(np.array([float(value) for value in stats]))
         found[f"{name}: losses"] = np.array(losses)
