@@ -223,6 +223,8 @@ NOT_FORWARD = {
     "similarity_grad", "zeros",
     # losses, and parts of an optimiser's step
     "bce_with_logits", "weighed", "pack", "unpacked",
+    # what several processes do in a step that they make together
+    "mean_over_ranks", "of_all_ranks", "own_examples", "own_examples_of_sum",
 }
 
 
