@@ -163,14 +163,18 @@ def test_an_error_of_one_process_ends_all_and_is_told(tmp_path):
     assert "process 1 of 2" in ended.stderr and "ValueError: a bug on one of them" in ended.stderr
 
 
+def program_that_reads(data, folder):
+    """A program that trains on the file that `data`, a Python expression of `rank`, gives on each process."""
+    program = folder / "program.py"
+    program.write_text("import sys\nfrom tinygan import cli\nfrom tinygan.launched import rank\n"
+                       f"sys.exit(cli.main(['train', 'vanilla', '--data-dir', {data}, '--run-dir', {str(folder / 'run')!r}, "
+                       "'--batch-size', '12', '--epochs', '1']))\n")
+    return program
+
+
 @needs_mpi
 def test_a_process_without_the_data_ends_all(images, tmp_path):
-    program = tmp_path / "program.py"
-    program.write_text("import os, sys\nfrom tinygan import cli\nfrom tinygan import launched\n"
-                       f"data = {str(images)!r} if launched.rank() == 0 else '/absent'\n"
-                       f"sys.exit(cli.main(['train', 'vanilla', '--data-dir', data, '--run-dir', {str(tmp_path / 'run')!r}, "
-                       "'--batch-size', '12', '--epochs', '1']))\n")
-    ended = together(2, program)
+    ended = together(2, program_that_reads(f"[{str(images)!r}, '/absent'][rank()]", tmp_path))
     assert ended.returncode != 0
     assert "process 1 of 2: tinygan: error:" in ended.stderr and "no such file or folder" in ended.stderr
 
@@ -179,12 +183,7 @@ def test_a_process_without_the_data_ends_all(images, tmp_path):
 def test_processes_with_other_data_are_refused_by_name(images, tmp_path):
     other = tmp_path / "other.npy"
     np.save(other, tg.random.Key(2).uniform((48, 1, 8, 8), -1, 1))
-    program = tmp_path / "program.py"
-    program.write_text("import sys\nfrom tinygan import cli\nfrom tinygan import launched\n"
-                       f"data = [{str(images)!r}, {str(other)!r}][launched.rank()]\n"
-                       f"sys.exit(cli.main(['train', 'vanilla', '--data-dir', data, '--run-dir', {str(tmp_path / 'run')!r}, "
-                       "'--batch-size', '12', '--epochs', '1']))\n")
-    ended = together(2, program)
+    ended = together(2, program_that_reads(f"[{str(images)!r}, {str(other)!r}][rank()]", tmp_path))
     assert ended.returncode != 0
     assert ended.stderr.count("process 1 has another data than process 0") == 1
 
