@@ -2,10 +2,10 @@
 
     mpirun -n 4 tinygan train dcgan --run-dir runs/big
 
-`--batch-size` is that of all processes together, and the result is that of one process, up to rounding. In a program of your
-own, give a GAN the `World` of its processes:
+`--batch-size` is that of all processes together, and a step gives the result of one process, up to rounding. In a program of
+your own, give a GAN the `World` of its processes:
 
-    world = tg.distributed.World()
+    world = tg.distributed.join()      # None if mpirun has not started this program
     gan = tg.gans.VanillaGAN(generator, discriminator, 100, world=world)
     stats = gan.step(images)     # this process's part of the batch
 """

@@ -1,7 +1,7 @@
 """Ops over the processes that train one GAN together (see `tinygan.distributed`). Without such processes they do nothing.
 
 Let L_r be the loss of rank r, a mean over its own examples. What the ranks minimise together is the mean of all L_r. Each
-rank goes back from its own L_r. So at every point, its gradient is its own share, and the whole gradient is the mean over
+rank backpropagates its own L_r. So at every point, its gradient is its own share, and the whole gradient is the mean over
 the ranks. A value that depends on the examples of all ranks passes its gradient on to all of them: these ops do that.
 """
 from __future__ import annotations
