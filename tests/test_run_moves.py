@@ -153,8 +153,8 @@ def test_the_way_on_in_a_notebook_is_python(images, tmp_path, monkeypatch, capsy
     assert training.main(body, "vanilla", flags) == 0
     out = capsys.readouterr().out
     longer = said(out, "Train it longer:")
-    assert longer == f'tinygan.training.main(body, "vanilla", ["--run-dir", "{tmp_path / "run"}", "--resume", "--epochs", "2"])'
-    assert eval(longer, {"tinygan": tinygan, "body": body}) == 0
+    assert longer == f'tg.training.main(body, "vanilla", ["--run-dir", "{tmp_path / "run"}", "--resume", "--epochs", "2"])'
+    assert eval(longer, {"tg": tinygan, "body": body}) == 0
     assert said(out, "Sample from it:").endswith(f"tinygan sample {tmp_path / 'run'}") or "-m tinygan.cli" in out
     assert command("sample", tmp_path / "run") == 0
 
@@ -181,7 +181,7 @@ def test_what_an_own_gan_is_told_to_type_works(tmp_path, capsys, known):
     training.train(gan, data, settings)
     out = capsys.readouterr().out
     assert "tinygan sample" not in out and "tinygan train" not in out
-    names = {"tinygan": tinygan, "dataclasses": dataclasses, "gan": tiny_gan(settings), "data": data, "settings": settings}
+    names = {"tg": tinygan, "dataclasses": dataclasses, "gan": tiny_gan(settings), "data": data, "settings": settings}
     images = eval(said(out, "Sample from it:"), names)
     assert images.shape == (64, *SHAPE)
     np.testing.assert_array_equal(images, gan.sample(64))
@@ -193,7 +193,7 @@ def test_after_ctrl_c_an_own_gan_goes_on_as_told(tmp_path, capsys):
     with pytest.raises(training.Interrupted):
         train_until(tmp_path / "run", 7, lambda _: signal_itself())
     settings = tiny_settings(tmp_path / "run")
-    names = {"tinygan": tinygan, "dataclasses": dataclasses, "gan": tiny_gan(settings), "data": tiny_data(),
+    names = {"tg": tinygan, "dataclasses": dataclasses, "gan": tiny_gan(settings), "data": tiny_data(),
              "settings": settings}
     eval(said(capsys.readouterr().out, "Go on with:"), names)
     assert content(tmp_path / "run") == content(tmp_path / "whole")
@@ -205,7 +205,7 @@ def test_the_command_line_says_that_only_its_program_can_build_an_own_gan(tmp_pa
     for name in ("sample", "interpolate", "architecture", "evaluate"):
         line = failure(capsys, name, tmp_path / "run")
         assert "`tinygan train` cannot build its networks" in line
-        assert f'tinygan.training.open_run("{tmp_path / "run"}", gan).gan.sample(64)' in line
+        assert f'tg.training.open_run("{tmp_path / "run"}", gan).gan.sample(64)' in line
     assert command("info", tmp_path / "run") == 0
     out = capsys.readouterr().out
     for expected in ("custom on tiny", "epoch    2 of 2", "step     10 of 10", "Dense(3 -> 8)", "Dropout(0.2)", "In Python:"):

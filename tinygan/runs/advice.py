@@ -83,10 +83,10 @@ def resume(settings: Settings, epochs: int | None = None) -> str:
         return f"{_together()}{_script()} {_joined(*flags)}"
     if how.kind == "main":
         listed = ", ".join(_quoted(flag) for flag in flags)
-        return f'tinygan.training.main({how.body}, "{settings.variant}", [{listed}])'
+        return f'tg.training.main({how.body}, "{settings.variant}", [{listed}])'
     more = f", epochs={epochs}" if epochs else ""
-    return (f"tinygan.training.train(gan, data, dataclasses.replace(settings, resume=True{more}))  "
-            "# gan, data and settings as before")
+    return (f"tg.training.train(gan, data, dataclasses.replace(settings, resume=True{more}))  "
+            "# after: import dataclasses, tinygan as tg")
 
 
 def repeat(settings: Settings, file: Path) -> str:
@@ -98,7 +98,7 @@ def repeat(settings: Settings, file: Path) -> str:
     if how.kind == "script":
         return f"{_script()} {flags}"
     if how.kind == "main":
-        return (f'tinygan.training.main({how.body}, "{settings.variant}", ["--config", {_quoted(str(file))}, "--run-dir", '
+        return (f'tg.training.main({how.body}, "{settings.variant}", ["--config", {_quoted(str(file))}, "--run-dir", '
                 '"ANOTHER"])')
     return f'settings = {type(settings).__name__}.from_toml({_quoted(str(file))}, run_dir="ANOTHER")'
 
@@ -117,7 +117,7 @@ def sample(settings: Settings, own: bool) -> str:
 
 def open_in_python(run_dir: str) -> str:
     """How to draw images in Python from a run whose networks `tinygan train` does not know."""
-    return f"tinygan.training.open_run({_quoted(run_dir)}, gan).gan.sample(64)  # gan built as for the training"
+    return f"tg.training.open_run({_quoted(run_dir)}, gan).gan.sample(64)  # gan built as for the training"
 
 
 def _quoted(text: str) -> str:
