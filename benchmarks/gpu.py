@@ -66,6 +66,8 @@ def plan(emulated: bool) -> list[Part]:
                  {"group": group, "batch": batch, "precision": precision}, 15)
             for group in ("convolutions", "products", "others") if (group, precision) != ("others", "tf32")
         ]  # fmt: skip
+    parts += [Part(f"processes: {name}", "processes", "gpu_processes", "two", {"name": name, "batch": batch}, 30)
+              for name in reversed(MODELS)]  # fmt: skip
     for name in ("vanilla", "dcgan28"):
         parts.append(Part(f"resume: {name}", "resume", "gpu_steps", "resume", {"name": name}, 10))
     parts += [

@@ -100,6 +100,10 @@ class Card:
         free, whole = self._cupy.cuda.runtime.memGetInfo()
         return (whole - free) / MIB
 
+    def gpus(self) -> int:
+        """How many GPUs this machine has. As many emulated ones as anybody wants: 2 here."""
+        return 2 if self.emulated else int(self._cupy.cuda.runtime.getDeviceCount())
+
     def describe(self) -> dict[str, Any]:
         """The card's name, and the software that runs on it."""
         found: dict[str, Any] = {"device": self.device, "torch": self.no_torch or _torch_version()}

@@ -13,7 +13,7 @@ import subject_tinygan
 import unrolled_tinygan
 from gpu_card import Card, NotHereError
 from harness import DifferentWorkError, Row, say
-from models import MODELS, Dense, Gradients, LeakyReLU, Model, Start, Tanh, Weights, dcgan28, dcgan64, start
+from models import MODELS, TINY, Gradients, Model, Start, Weights, start
 from unrolled_ring import RingStart, ring_start
 
 import tinygan as tg
@@ -26,15 +26,6 @@ CHECK_BATCH = 32  # in float64
 # (`check_rounding`). Tensor cores keep 10 bits of the operands.
 LOSS_TOLERANCE = {"float32": equality.LOSS_TOLERANCE, "tf32": 2e-2}
 GRADIENT_TOLERANCE = {"float32": 3e-2, "tf32": 0.3}
-TINY = {
-    "vanilla": Model(
-        "vanilla", 3, (5,),
-        generator=(Dense(3, 4), LeakyReLU(0.2), Dense(4, 5), Tanh()),
-        discriminator=(Dense(5, 4), LeakyReLU(0.2), Dense(4, 1)),
-    ),
-    "dcgan28": dcgan28(1, 3, 2),
-    "dcgan64": dcgan64(1, 3, 2),
-}  # fmt: skip
 Entry = tuple[str, str]  # framework, variant
 AnyStart = Start | RingStart
 

@@ -57,7 +57,7 @@ def show(result: Row) -> str:
         ("Tests", "tests", _tests), ("The same work", "equality", _equality), ("Training steps", "steps", _steps),
         ("Ratios: tinygan captured over PyTorch", "steps", _ratios), ("Kernels", "kernels", _kernels),
         ("The vanilla step and its floor", "floor", _floor), ("What runs in a step", "profile", _profile),
-        ("Resuming", "resume", _resume), ("Parts", "", _parts),
+        ("Two GPUs", "processes", _processes), ("Resuming", "resume", _resume), ("Parts", "", _parts),
     ):
         chosen = of_kind(parts, kind) if kind else parts
         lines += [f"## {title}", "", *(body(chosen, card) if chosen else ["Not measured."])]
@@ -133,6 +133,12 @@ def _profile(parts: list[Row], card: Row) -> Iterator[str]:
         yield f"{found['us']:.0f} µs in {calls:.0f} kernels and copies."
         rows = found["rows"][:PROFILE_ROWS]
         yield from ("", markdown(rows, {"kernel": "kernel", "calls": "calls a step", "us": "µs a step"}))
+
+
+def _processes(parts: list[Row], card: Row) -> Iterator[str]:
+    rows = [row for part in parts for row in part["result"]["rows"]]
+    yield markdown(rows, {"model": "model", "ranks": "processes, each with a GPU", "batch": "batch of all", "ms": "step, ms",
+                          "images": "images/s", "over_one": "over one process"})
 
 
 def _resume(parts: list[Row], card: Row) -> Iterator[str]:

@@ -298,6 +298,15 @@ MODELS = {
     "wgan_gp": wgan_gp(),
     "modern": modern(),
 }  # fmt: skip
+TINY = {  # for the emulated device
+    "vanilla": Model(
+        "vanilla", 3, (5,),
+        generator=(Dense(3, 4), LeakyReLU(0.2), Dense(4, 5), Tanh()),
+        discriminator=(Dense(5, 4), LeakyReLU(0.2), Dense(4, 1)),
+    ),
+    "dcgan28": dcgan28(1, 3, 2),
+    "dcgan64": dcgan64(1, 3, 2),
+}  # fmt: skip
 
 
 def initial_weights(layers: Layers, rng: np.random.Generator) -> Weights:

@@ -65,10 +65,15 @@ SETUPS = (Setup("1 process, 1 thread", 1, 1, 1), Setup("2 processes, 1 thread ea
           Setup("1 process, 2 threads", 1, 2, 2))  # fmt: skip
 
 
+def mpirun_found() -> str | None:
+    """The `mpirun` of this Python's environment, or that in the PATH; None if there is none."""
+    return shutil.which("mpirun", path=str(Path(sys.executable).parent)) or shutil.which("mpirun")
+
+
 def launch(ranks: int, threads: int, *arguments: Any) -> Any:
     """What the first process of `scaling_step.py` prints. Raises RuntimeError with its message if it fails."""
     program = [sys.executable, str(harness.HERE / "scaling_step.py"), *map(str, arguments)]
-    mpirun = shutil.which("mpirun", path=str(Path(sys.executable).parent)) or "mpirun"
+    mpirun = mpirun_found() or "mpirun"
     command = program if ranks == 1 else [mpirun, "-n", str(ranks), *program]
     ended = subprocess.run(command, env=harness.worker_environment(threads), capture_output=True, text=True, check=False)
     if ended.returncode:

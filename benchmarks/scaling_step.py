@@ -1,5 +1,6 @@
 """The step of `scaling.py`, on one or several processes: `mpirun -n 2 python scaling_step.py MODEL BATCH STEPS`. BATCH is
-that of all processes together. The first process prints the measurements as a line of JSON.
+that of all processes together. After STEPS may come a device: with `cuda`, each process takes a GPU of its own. The first
+process prints the measurements as a line of JSON.
 
 With `pingpong` in place of a model: the time of a reduction over the processes, for arrays of several sizes."""
 from __future__ import annotations
@@ -24,7 +25,7 @@ SIZES = [2**n for n in range(3, 25)]  # bytes
 
 
 class Timed(World):
-    """A world that notes how long its reductions take, and how many bytes each process gives to them."""
+    """A world that notes how long its reductions of the host take, and how many bytes each process gives to them."""
 
     seconds, bytes, calls = 0.0, 0, 0
 
@@ -36,30 +37,33 @@ class Timed(World):
         self.calls += 1
         return found
 
-    def _mean(self, x: Any) -> Any:
-        return self._timed(super()._mean, x)
+    def mean_on_host(self, x: Any) -> Any:
+        return self._timed(super().mean_on_host, x)
 
-    def _gather(self, x: Any) -> Any:
-        return self._timed(super()._gather, x)
+    def gather_on_host(self, x: Any) -> Any:
+        return self._timed(super().gather_on_host, x)
 
 
-def step_times(model: models.Model, batch: int, steps: int, world: Timed | None) -> dict[str, Any]:
+def step_times(model: models.Model, batch: int, steps: int, world: Timed | None, device: str) -> dict[str, Any]:
     ranks, rank = (1, 0) if world is None else (world.size, world.rank)
     adam = model.optimiser
     g_optimizer, d_optimizer = (tg.optim.Adam(adam.lr, betas=adam.betas) for _ in range(2))
     gan = tg.gans.VanillaGAN(
         *subject_tinygan.players(model), latent_dim=model.latent_dim, cost=model.cost, penalties=dict(model.penalties),
         g_optimizer=g_optimizer, d_optimizer=d_optimizer, key=Key(0), world=world)  # fmt: skip
+    gan.to(device)
     real = Key(1).uniform((batch, *model.image_shape), -1, 1).reshape(ranks, -1, *model.image_shape)[rank]
+    real = tg.to_device(real, device)
     step, times, inside = tg.capture(gan.step), [], []
     for _ in range(WARM_UP):
-        step(real)
+        float(step(real).d_loss)
     if world is not None:
         world.seconds, world.bytes, world.calls = 0.0, 0, 0
     for _ in range(ROUNDS):
         before, started = 0.0 if world is None else world.seconds, time.perf_counter()
         for _ in range(steps):
-            step(real)
+            stats = step(real)
+        float(stats.d_loss)  # a GPU has to end its work for this
         times.append((time.perf_counter() - started) / steps)
         inside.append(0.0 if world is None else (world.seconds - before) / steps)
     made = ROUNDS * steps
@@ -89,8 +93,10 @@ def main() -> None:
     if name == "pingpong":
         found: dict[str, Any] = reduction_times(World())
     else:
-        batch, steps = map(int, numbers)
-        found = step_times(models.MODELS[name], batch, steps, world)
+        batch, steps = map(int, numbers[:2])
+        device = numbers[2] if numbers[2:] else "cpu"
+        model = (models.TINY if device == "emulated" else models.MODELS)[name]
+        found = step_times(model, batch, steps, world, device)
     if world is None or world.rank == 0:
         print(json.dumps(found))
 

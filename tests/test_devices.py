@@ -8,6 +8,7 @@ import pytest
 
 import tinygan as tg
 from tinygan import cli, devices, nn
+from tinygan.backends import cuda
 from tinygan.random import Key
 from tinygan.runs import machine
 
@@ -48,6 +49,24 @@ def test_a_gpu_that_is_not_there(monkeypatch):
     with pytest.raises(tg.DeviceError, match=r"device cuda:1: CuPy 14 finds no usable NVIDIA driver \(cudaErrorInsuff"):
         devices.device("cuda:1")
     assert devices.device("auto").name == "cpu"
+
+
+def test_processes_of_one_machine_take_a_gpu_each(monkeypatch):
+    runtime = SimpleNamespace(getDeviceCount=lambda: 2)
+    monkeypatch.setitem(sys.modules, "cupy", SimpleNamespace(cuda=SimpleNamespace(
+        runtime=runtime, Device=lambda index: SimpleNamespace(use=lambda: used.append(index)))))
+    monkeypatch.setattr(cuda, "gpu_backend", lambda index: f"the GPU of index {index}")
+    used = []
+    monkeypatch.setenv("MPI_LOCALNRANKS", "3")
+    for rank in range(2):
+        monkeypatch.setenv("MPI_LOCALRANKID", str(rank))
+        assert devices.device("cuda") == devices.device("auto") == f"the GPU of index {rank}"
+    assert devices.device("cuda:0") == "the GPU of index 0"
+    assert used == [0, 0, 1, 1, 0]
+    monkeypatch.setenv("MPI_LOCALRANKID", "2")
+    for name in ("cuda", "auto"):
+        with pytest.raises(tg.DeviceError, match="3 processes run on this machine, which has 2 GPUs: start at most one"):
+            devices.device(name)
 
 
 def test_info_names_the_gpu_or_says_why_there_is_none(monkeypatch):

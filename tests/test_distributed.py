@@ -9,13 +9,15 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 import tinygan as tg
-from tinygan import launched
+from tinygan import devices, launched
 from tinygan.distributed import Part
+from tinygan.runs.team import Team
 
 HERE = Path(__file__).parent
 MPIRUN = shutil.which("mpirun", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}")
@@ -44,8 +46,11 @@ def cli(ranks, *arguments, **options):
 @pytest.fixture(scope="module")
 def alone(tmp_path_factory):
     """The results of one process, without MPI."""
-    folder = tmp_path_factory.mktemp("alone")
-    program = [sys.executable, HERE / "trained_together.py", folder]
+    return of_one(tmp_path_factory.mktemp("alone"))
+
+
+def of_one(folder, *options):
+    program = [sys.executable, HERE / "trained_together.py", folder, *options]
     environment = {**os.environ, "NUMBA_NUM_THREADS": "1", "PYTHONPATH": str(HERE.parent)}
     subprocess.run(program, env=environment, check=True, timeout=300)
     return dict(np.load(folder / "alone.npz"))
@@ -76,6 +81,26 @@ def test_any_number_of_processes_trains_what_one_trains(ranks, alone, tmp_path):
         elif name.endswith("losses"):
             steps = 20 if "wgan-gp" in name else 50  # (this critic magnifies rounding errors: 2e-4 after 50 steps)
             off = difference(alone[name][:steps], values[:steps])
+            assert off <= 1e-4, f"{name}: {off:.2g}"
+
+
+@needs_mpi
+@pytest.mark.parametrize("device", ["emulated", "cuda"])
+def test_two_processes_with_a_gpu_each_train_what_one_trains(device, tmp_path):
+    try:
+        backend = devices.device(device)
+    except tg.DeviceError as error:
+        pytest.skip(str(error))
+    if device == "cuda" and backend.xp.cuda.runtime.getDeviceCount() < 2:
+        pytest.skip("needs two GPUs")
+    alone = of_one(tmp_path, "few", device)
+    ended = together(2, HERE / "trained_together.py", tmp_path, "few", device)
+    assert ended.returncode == 0, ended.stderr
+    for name, values in np.load(tmp_path / "2.npz").items():
+        off = difference(alone[name], values)
+        if name.startswith("exact"):
+            assert off <= (1e-12 if name.endswith("gradients") else 1e-9), f"{name}: {off:.2g}"
+        elif name.endswith("losses"):
             assert off <= 1e-4, f"{name}: {off:.2g}"
 
 
@@ -144,12 +169,17 @@ def test_a_batch_that_cannot_be_split_evenly(images, tmp_path):
 
 
 @needs_mpi
-@pytest.mark.parametrize(("flag", "told"), [("--record", "--record needs one process"),
-                                            ("--device emulated", "several processes can train on the CPU only")])
-def test_what_several_processes_cannot_do(flag, told, images, tmp_path):
-    ended = cli(2, *flags(images, tmp_path / "run"), *flag.split())
-    assert ended.returncode == 2 and ended.stderr.count(told) == 1
+def test_several_processes_cannot_record(images, tmp_path):
+    ended = cli(2, *flags(images, tmp_path / "run"), "--record")
+    assert ended.returncode == 2 and ended.stderr.count("--record needs one process") == 1
     assert not (tmp_path / "run").exists()
+
+
+def test_one_gpu_for_all_processes_is_refused(monkeypatch):
+    monkeypatch.setenv("MPI_LOCALNRANKS", "2")
+    team = Team(SimpleNamespace(rank=0, size=2, share=lambda n: n // 2))
+    with pytest.raises(tg.training.RunError, match="--device cuda:0 gives all processes the same GPU: with --device cuda, each"):
+        team.take_in(None, tg.training.Settings(device="cuda:0"))
 
 
 @needs_mpi

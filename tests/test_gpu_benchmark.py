@@ -1,5 +1,6 @@
 """`benchmarks/gpu.py` from beginning to end on the emulated device, and what it does when something goes wrong."""
 import importlib
+import importlib.util
 import json
 import shutil
 import sys
@@ -9,7 +10,7 @@ import pytest
 
 BENCHMARKS = Path(__file__).resolve().parent.parent / "benchmarks"
 pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")  # (what torch says of itself)
-KINDS = {"tests", "equality", "steps", "floor", "kernels", "resume", "profile"}
+KINDS = {"tests", "equality", "steps", "floor", "kernels", "resume", "profile", "processes"}
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +43,8 @@ def test_every_part_runs_and_is_kept(whole):
     assert status == 0
     assert {part["kind"] for part in result["parts"]} == KINDS
     for part in result["parts"]:
-        if part["kind"] in ("tests", "profile") or part["name"].endswith("compiled"):
+        without = part["kind"] == "processes" and importlib.util.find_spec("mpi4py") is None
+        if part["kind"] in ("tests", "profile") or part["name"].endswith("compiled") or without:
             assert part["status"] == "skipped" and part["error"]  # these need a GPU
         else:
             assert part["status"] == "done", part
@@ -77,6 +79,14 @@ def test_kernels_have_floors(whole):
     assert floor["floor_us"] >= 2.5 * floor["kernels"]
 
 
+def test_two_gpus_are_skipped_where_there_is_one(gpu, tmp_path, monkeypatch):
+    card = importlib.import_module("gpu_card").Card
+    monkeypatch.setattr(card, "gpus", lambda self: 1)
+    status, result, text = run(gpu, tmp_path, "--only", "processes")
+    assert status == 0 and [part["status"] for part in result["parts"]] == 3 * ["skipped"]
+    assert "- skipped: processes: vanilla: this machine has one GPU" in text
+
+
 def test_resuming_is_compared_bit_by_bit(whole):
     found = [part["result"] for part in whole[1]["parts"] if part["kind"] == "resume"]
     assert [f["model"] for f in found] == ["vanilla", "dcgan28"]
@@ -89,7 +99,7 @@ def test_the_markdown_has_every_table(whole):
     for title, heading in {
         "## The same work": "| model | batch | subject |", "## Training steps": "| model | batch | precision | framework |",
         "## Ratios": "| model | batch | precision | tinygan captured, ms |", "## Kernels": "| precision | kernel | sizes |",
-        "## The vanilla step": "| kernel | calls | floor, µs |", "## Resuming": "| model | steps | batch |",
+        "## The vanilla step": "| kernel | calls | floor, µs |", "## Resuming": "| model | steps | batch |", "## Two GPUs": "processes",
         "## Parts": "| part | status |", "## Tests": "- skipped: tests:", "## What runs in a step": "- skipped: profile",
     }.items():
         _, _, section = text.partition(title)

@@ -1,7 +1,9 @@
 """A program for `mpirun`: trains small GANs on the ranks together, and writes what came out of it.
 
-    mpirun -n 3 python tests/trained_together.py FOLDER      # writes FOLDER/3.npz; "few" after it: only some GANs
+    mpirun -n 3 python tests/trained_together.py FOLDER      # writes FOLDER/3.npz
     python tests/trained_together.py FOLDER                  # one process, without MPI: FOLDER/alone.npz
+
+After it may come "few", for only some of the GANs, and after that a device.
 """
 import itertools
 import os
@@ -12,12 +14,14 @@ import numpy as np
 
 import tinygan as tg
 from tinygan import nn
+from tinygan.backends import backend_of
 from tinygan.gans.conditional import InputDiscriminator
 from tinygan.ops.ranks import means_over_ranks
 from tinygan.random import Key
 
 N = 12
-STEPS = {np.float64: 20, np.float32: 50}
+STEPS = {"cpu": {np.float64: 20, np.float32: 50}, "emulated": {np.float64: 4, np.float32: 4},
+         "cuda": {np.float64: 20, np.float32: 20}}
 FEW = ("vanilla", "dcgan", "wgan-gp", "unrolled dcgan", "minibatch False")
 
 
@@ -79,6 +83,10 @@ def gans(world):
                                        shape_b=(3,), **about), flat
 
 
+def on_host(array):
+    return backend_of(array).to_numpy(array)
+
+
 def gradients(gan, real, conditions):
     """The gradients of both players in one array, as the ranks together take them."""
     with gan.in_step(len(real)):
@@ -88,10 +96,10 @@ def gradients(gan, real, conditions):
             _, g = gan.unrolled_gradients(real, given)
         else:
             _, g = gan.g_gradients(given, real)
-        return np.concatenate([np.asarray(a.array).ravel() for a in means_over_ranks([*d, *g])])
+        return np.concatenate([on_host(a.array).ravel() for a in means_over_ranks([*d, *g])])
 
 
-def train(world, dtype, captured=False, few=False):
+def train(world, dtype, captured=False, few=False, device="cpu"):
     """Results by name: the gradients, the state after some steps and the last statistics of every GAN."""
     rank, size = (0, 1) if world is None else (world.rank, world.size)
     found = {}
@@ -100,6 +108,7 @@ def train(world, dtype, captured=False, few=False):
             continue
         for network in (gan.generator, gan.discriminator, *([] if gan.average is None else [gan.average.module])):
             network.astype(dtype)
+        gan.to(device)
         n, k = N // size, gan.d_steps
         labels = np.arange(k * N) % 3
 
@@ -108,12 +117,14 @@ def train(world, dtype, captured=False, few=False):
 
         given = () if not gan.takes_labels else (part(labels),)
         real = part(Key(7).fold(0).uniform((k * N, *shape), -1, 1, np.float64)).astype(dtype)
+        real = tg.devices.to_device(real, device)
         conditions = () if not given else (gan._one_hot("test", given[0], k * n)[:n],)
         found[f"{name}: gradients"] = gradients(gan, real[:n], conditions)
         step = tg.capture(gan.step) if captured else gan.step
         losses = []
-        for i in range(STEPS[dtype]):
-            stats = step(part(Key(7).fold(i).uniform((k * N, *shape), -1, 1, np.float64)).astype(dtype), *given)
+        for i in range(STEPS[device][dtype]):
+            batch = part(Key(7).fold(i).uniform((k * N, *shape), -1, 1, np.float64)).astype(dtype)
+            stats = step(tg.devices.to_device(batch, device), *given)
             losses.append(np.array([float(value) for value in stats]))
         found[f"{name}: losses"] = np.array(losses)
         state = gan.state_dict()
@@ -121,12 +132,12 @@ def train(world, dtype, captured=False, few=False):
     return found
 
 
-def main(folder, few=""):
+def main(folder, few="", device="cpu"):
     world = tg.distributed.World() if "PMI_RANK" in os.environ else None
-    exact = train(world, np.float64, few=bool(few))
-    found = {f"exact {name}": a for name, a in exact.items()}
-    found |= {f"float32 {name}": a for name, a in train(world, np.float32, few=bool(few)).items()}
-    replayed = train(world, np.float32, captured=True, few=bool(few))
+    options = {"few": few == "few", "device": device}
+    found = {f"exact {name}": a for name, a in train(world, np.float64, **options).items()}
+    found |= {f"float32 {name}": a for name, a in train(world, np.float32, **options).items()}
+    replayed = train(world, np.float32, captured=True, **options)
     for name, a in replayed.items():
         assert np.array_equal(a, found[f"float32 {name}"], equal_nan=True), f"captured: {name}"
     if world is not None:  # all ranks have the same weights, to the last bit

@@ -13,6 +13,7 @@ from typing import Any
 from tinygan.backends import BACKENDS, Array, Backend, backend_of, cpu
 from tinygan.context import CONTEXT, override
 from tinygan.errors import DeviceError
+from tinygan.launched import local_rank, local_size
 from tinygan.listening import advanced
 
 PRECISIONS = ("float32", "tf32")
@@ -21,14 +22,15 @@ NAME = re.compile(r"auto|cpu|emulated|cuda(?::(\d+))?")
 
 def device(name: str) -> Backend:
     """The backend of a device. A GPU also becomes this thread's current GPU. "auto" is the first GPU, or the CPU if there is
-    no GPU. If a GPU cannot be used, raises a DeviceError that says why. Raises ValueError for an unknown name."""
+    no GPU. With several processes, "cuda" and "auto" give each process on a machine a GPU of its own. If a GPU cannot be
+    used, raises a DeviceError that says why. Raises ValueError for an unknown name."""
     match = NAME.fullmatch(name)
     if match is None:
         raise ValueError(f"device: expected auto, cpu, cuda or cuda:N, got {name!r}")
     if name == "cpu":
         return cpu
     if name == "auto":
-        return cpu if _missing() else _gpu(0)
+        return cpu if _missing() else _gpu(local_rank())
     if name == "emulated":
         if sys.platform != "linux":
             raise DeviceError(f"device emulated: the emulated GPU needs Linux and g++, and this is {sys.platform}")
@@ -40,7 +42,7 @@ def device(name: str) -> Backend:
     missing = _missing()
     if missing:
         raise DeviceError(f"device {name}: {missing}")
-    return _gpu(int(match[1] or 0))
+    return _gpu(local_rank() if match[1] is None else int(match[1]))
 
 
 def _missing() -> str:
@@ -63,6 +65,9 @@ def _gpu(index: int) -> Backend:
     from tinygan.backends.cuda import gpu_backend
 
     count = cupy.cuda.runtime.getDeviceCount()
+    if index >= count and index == local_rank():
+        raise DeviceError(f"device cuda: {local_size()} processes run on this machine, which has {count} "
+                          f"GPU{'s' * (count != 1)}: start at most one process for each GPU")
     if index >= count:
         raise DeviceError(f"device cuda:{index}: there {'is' if count == 1 else 'are'} {count} (from cuda:0 on)")
     cupy.cuda.Device(index).use()  # for this thread: CuPy makes arrays on the thread's current GPU

@@ -6,7 +6,7 @@ folder. If a process fails, it ends all the others.
 """
 from __future__ import annotations
 
-__all__ = ["abort", "local_size", "rank", "silence_followers", "size", "tell"]
+__all__ = ["abort", "local_rank", "local_size", "rank", "silence_followers", "size", "tell"]
 
 import os
 import sys
@@ -15,6 +15,7 @@ import time
 # The variables of MPICH (and Intel MPI), of Open MPI, and of MVAPICH.
 _RANK = ("PMI_RANK", "OMPI_COMM_WORLD_RANK", "MV2_COMM_WORLD_RANK")
 _SIZE = ("PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MV2_COMM_WORLD_SIZE")
+_LOCAL_RANK = ("MPI_LOCALRANKID", "OMPI_COMM_WORLD_LOCAL_RANK", "MV2_COMM_WORLD_LOCAL_RANK")
 _LOCAL_SIZE = ("MPI_LOCALNRANKS", "OMPI_COMM_WORLD_LOCAL_SIZE", "MV2_COMM_WORLD_LOCAL_SIZE")
 FIRST_SPEAKS = 2.0
 """How many seconds the other processes wait before they tell an error. If the first one has the same error, it has told it
@@ -41,6 +42,11 @@ def size() -> int:
 def local_size() -> int:
     """How many of them are on this machine."""
     return max(_number(_LOCAL_SIZE, 1), 1)
+
+
+def local_rank() -> int:
+    """The number of this process among those on this machine, from 0 on."""
+    return _number(_LOCAL_RANK, 0)
 
 
 def silence_followers() -> None:

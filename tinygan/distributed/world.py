@@ -10,9 +10,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from tinygan.backends import Array, backend_of, cpu
+from tinygan.backends import Array, Backend, backend_of, cpu
 from tinygan.errors import DeviceError, SettingsError
 from tinygan.kernels.cpu.runtime.recorded import told
+from tinygan.kernels.cuda.runtime.device import Exchange
 from tinygan.launched import abort, size, tell
 
 
@@ -24,7 +25,7 @@ class World:
 
     `mean` and `gather` are collective: every rank must call them, in the same order, with arrays of the same shape and
     dtype. The results are the same on every rank, to the last bit. For the same number of ranks they are the same in every
-    run.
+    run. Arrays may be on GPUs, one GPU for each rank. Then NCCL exchanges them.
     """
 
     def __init__(self, comm: Any = None) -> None:
@@ -32,6 +33,7 @@ class World:
         self._comm = self._mpi.COMM_WORLD if comm is None else comm
         self.rank: int = self._comm.Get_rank()
         self.size: int = self._comm.Get_size()
+        self._exchanges: dict[str, Exchange] = {}  # by the names of devices
 
     def __repr__(self) -> str:
         return f"World(rank {self.rank} of {self.size})"
@@ -41,11 +43,13 @@ class World:
 
     def mean(self, x: Array) -> Array:
         """The mean over the ranks of their arrays x."""
-        return told(self._mean, (self._here(x),), {})
+        backend = backend_of(x)
+        return told(self.mean_on_host, (x,), {}) if backend is cpu else self._exchange(backend).mean(x)
 
     def gather(self, x: Array) -> Array:
         """The arrays x of all ranks, in the order of the ranks: (size, *x.shape)."""
-        return told(self._gather, (self._here(x),), {})
+        backend = backend_of(x)
+        return told(self.gather_on_host, (x,), {}) if backend is cpu else self._exchange(backend).gather(x)
 
     def collect(self, value: Any) -> list[Any]:
         """The values of all ranks, any Python objects."""
@@ -68,23 +72,23 @@ class World:
                                 f"that is a multiple of {self.size}, or another number of processes")
         return n // self.size
 
-    def _mean(self, x: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    def mean_on_host(self, x: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+        """`mean` of NumPy's own arrays, over MPI."""
         total = np.empty(x.shape, x.dtype)
         self._comm.Allreduce(np.ascontiguousarray(x), total)
         total /= total.dtype.type(self.size)
         return total
 
-    def _gather(self, x: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    def gather_on_host(self, x: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+        """`gather` of NumPy's own arrays, over MPI."""
         every = np.empty((self.size, *x.shape), x.dtype)
         self._comm.Allgather(np.ascontiguousarray(x), every)
         return every
 
-    @staticmethod
-    def _here(x: Array) -> Array:
-        backend = backend_of(x)
-        if backend is not cpu:
-            raise DeviceError(f"several processes can train on the CPU only, and this array is on {backend.name}")
-        return x
+    def _exchange(self, backend: Backend) -> Exchange:
+        if backend.name not in self._exchanges:
+            self._exchanges[backend.name] = backend.device.exchange(self)
+        return self._exchanges[backend.name]
 
 
 class Part(NamedTuple):

@@ -9,11 +9,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from tinygan.backends import cpu
 from tinygan.data import Dataset
 from tinygan.data.files import counted
-from tinygan.devices import device as find_device
 from tinygan.distributed import World
+from tinygan.launched import local_size
 
 from . import machine
 from .errors import RunError
@@ -35,8 +34,9 @@ class Team:
         if self.world is None:
             return
         self.world.share(settings.batch_size)
-        if find_device(settings.device) is not cpu:
-            raise RunError("several processes can train on the CPU only: give --device cpu, or one process")
+        if ":" in settings.device and local_size() > 1:
+            raise RunError(f"--device {settings.device} gives all processes the same GPU: with --device cuda, each has its "
+                           "own")
         if settings.record:
             raise RunError("--record needs one process: record a short run without mpirun")
         if not hasattr(gan, "world"):

@@ -283,6 +283,19 @@ class EmulatedCopies:
         return ticket
 
 
+class EmulatedExchange:
+    """Exchanges of the processes in `world`, a `distributed.World`, over MPI."""
+
+    def __init__(self, world: Any) -> None:
+        self._world = world
+
+    def mean(self, x: Any) -> Any:
+        return _call(self._world.mean_on_host, (x,), {})
+
+    def gather(self, x: Any) -> Any:
+        return _call(self._world.gather_on_host, (x,), {})
+
+
 def emulated_device() -> Device:
     """A new emulated device. The environment variable TINYGAN_EMULATOR_SANITIZE chooses a sanitizer: see `Emulator`."""
     def address(array: EmulatedArray) -> int:
@@ -290,4 +303,4 @@ def emulated_device() -> Device:
 
     sanitize = os.environ.get("TINYGAN_EMULATOR_SANITIZE") or None
     return Device("emulated", Namespace(), EmulatedArray, _RecordedEmulator(sanitize), TapeRecorder, address, _upload_into,
-                  EmulatedCopies, lambda: 1 << 20, sms=2, tensor_cores=True)
+                  EmulatedCopies, EmulatedExchange, lambda: 1 << 20, sms=2, tensor_cores=True)

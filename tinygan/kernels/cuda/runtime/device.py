@@ -41,6 +41,16 @@ class Copies(Protocol):
         """The uploaded array. All work that is started from now on waits for the upload."""
 
 
+class Exchange(Protocol):
+    """What several processes exchange from the memory of their devices. All must call these in the same order."""
+
+    def mean(self, x: Array) -> Array:
+        """The mean over the processes of their arrays x."""
+
+    def gather(self, x: Array) -> Array:
+        """The arrays of all processes, (processes, *x.shape)."""
+
+
 class Device:
     """A GPU, or the emulated one.
 
@@ -48,13 +58,14 @@ class Device:
     recorder: makes a recorder for one capture.
     upload: (target, source): copies an array of the host to a C-contiguous array of the device with the same number of
         bytes. It does not wait for the GPU, and the host's array may be changed as soon as it returns.
-    copies: makes a stream of uploads. free_memory: the bytes of free memory. sms: the number of multiprocessors.
+    copies: makes a stream of uploads. exchange: makes an exchange with the processes of a `World`. free_memory: the bytes of
+        free memory. sms: the number of multiprocessors.
     """
 
     def __init__(self, name: str, xp: Any, array_type: type, launcher: Launcher, recorder: Callable[[], Recorder],
                  address: Callable[[Array], int], upload: Callable[[Array, np.ndarray[Any, Any]], None],
-                 copies: Callable[[], Copies], free_memory: Callable[[], int], sms: int = 1,
-                 tensor_cores: bool = False) -> None:
+                 copies: Callable[[], Copies], exchange: Callable[[Any], Exchange], free_memory: Callable[[], int],
+                 sms: int = 1, tensor_cores: bool = False) -> None:
         self.name = name
         self.xp = xp
         self.array_type = array_type
@@ -63,6 +74,7 @@ class Device:
         self.address = address
         self.upload = upload
         self.copies = copies
+        self.exchange = exchange
         self.free_memory = free_memory
         self.sms = sms
         self.tensor_cores = tensor_cores

@@ -10,6 +10,7 @@ import numpy as np
 
 from tinygan.kernels.cuda.runtime.device import Device
 from tinygan.kernels.cuda.runtime.launcher import CupyLauncher
+from tinygan.kernels.cuda.runtime.nccl import Nccl
 
 
 class Namespace:
@@ -154,5 +155,5 @@ def gpu(cupy: Any, index: int) -> Device:
             return int(chosen.mem_info[0])
 
     return Device(f"cuda:{index}", Namespace(cupy), cupy.ndarray, CupyLauncher(cupy, index), lambda: GraphRecorder(cupy),
-                  lambda array: array.data.ptr, uploads, lambda: CopyStream(cupy, uploads), free_memory, sms,
-                  tensor_cores=major >= 8)
+                  lambda array: array.data.ptr, uploads, lambda: CopyStream(cupy, uploads),
+                  lambda world: Nccl(cupy, world), free_memory, sms, tensor_cores=major >= 8)

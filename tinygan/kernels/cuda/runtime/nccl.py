@@ -1,0 +1,45 @@
+"""What processes exchange from GPU to GPU, through NCCL."""
+from __future__ import annotations
+
+from typing import Any
+
+from tinygan.errors import DeviceError
+
+
+class Nccl:
+    """Exchanges of the processes in `world`, a `distributed.World`. Each of them has a GPU of its own, the thread's current
+    one. The work is put on CuPy's current stream, and the host does not wait for it. So a CUDA graph can record it.
+
+    Raises DeviceError if nccl4py is not installed.
+    """
+
+    def __init__(self, cupy: Any, world: Any) -> None:
+        try:
+            from nccl import core
+        except ImportError as error:
+            raise DeviceError("several processes on GPUs need NCCL: pip install 'tinygan[nccl12]' or 'tinygan[nccl13]', as "
+                              f"for CuPy ({error})") from error
+        self._cupy, self._sum, self._size = cupy, core.SUM, world.size
+        name = world.from_first(bytes(core.get_unique_id()) if world.rank == 0 else None)
+        self._comm = core.Communicator.init(world.size, world.rank, core.UniqueId.from_bytes(name))
+        # NCCL connects the GPUs at the first exchange of each kind. That must not happen while a graph is recorded.
+        self.mean(cupy.zeros(1, "float32"))
+        self.gather(cupy.zeros(1, "float32"))
+
+    def mean(self, x: Any) -> Any:
+        """The mean over the processes of their arrays x."""
+        x = self._cupy.ascontiguousarray(x)
+        total = self._cupy.empty(x.shape, x.dtype)
+        self._comm.allreduce(x, total, self._sum, stream=self._stream())
+        total /= total.dtype.type(self._size)
+        return total
+
+    def gather(self, x: Any) -> Any:
+        """The arrays of all processes, (processes, *x.shape)."""
+        x = self._cupy.ascontiguousarray(x)
+        every = self._cupy.empty((self._size, *x.shape), x.dtype)
+        self._comm.allgather(x, every, stream=self._stream())
+        return every
+
+    def _stream(self) -> int:
+        return int(self._cupy.cuda.get_current_stream().ptr)
