@@ -4,7 +4,8 @@
 
 For each model, the time of a training step with the same batch for each process: one process of one thread, two
 processes of one thread each, and one process of two threads with the batch of both. They take turns, each in a launch
-of its own. The benchmark also measures a reduction over two processes for arrays of many sizes, on this machine.
+of its own. The benchmark also measures a reduction over two processes for arrays of many sizes, on this machine. And it
+measures how much of a reduction of 8 MiB a matrix product can hide, without and with MPICH's thread for that.
 
 From these it draws a model of more processes, each on a machine of its own. A step of p processes takes the time of a
 step of one, plus that of its reductions:
@@ -70,12 +71,14 @@ def mpirun_found() -> str | None:
     return shutil.which("mpirun", path=str(Path(sys.executable).parent)) or shutil.which("mpirun")
 
 
-def launch(ranks: int, threads: int, *arguments: Any) -> Any:
-    """What the first process of `scaling_step.py` prints. Raises RuntimeError with its message if it fails."""
+def launch(ranks: int, threads: int, *arguments: Any, settings: dict[str, str] | None = None) -> Any:
+    """What the first process of `scaling_step.py` prints. settings: further environment variables. Raises RuntimeError with
+    its message if it fails."""
     program = [sys.executable, str(harness.HERE / "scaling_step.py"), *map(str, arguments)]
     mpirun = mpirun_found() or "mpirun"
     command = program if ranks == 1 else [mpirun, "-n", str(ranks), *program]
-    ended = subprocess.run(command, env=harness.worker_environment(threads), capture_output=True, text=True, check=False)
+    environment = {**harness.worker_environment(threads), **(settings or {})}
+    ended = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     if ended.returncode:
         raise RuntimeError(f"{' '.join(command)} failed: {ended.stderr.strip()[-2000:]}")
     return json.loads(ended.stdout.splitlines()[-1])
@@ -99,6 +102,12 @@ def measure(model: str, rounds: int) -> list[Row]:
     for row in rows:
         row["over_one"] = round(row["batch"] / row["median_ms"] * rows[0]["median_ms"] / rows[0]["batch"], 3)
     return rows
+
+
+def overlaps() -> Row:
+    """The times of `scaling_step.overlap_times`, without and with a thread of MPICH that works on started reductions."""
+    return {name: launch(2, 1, "overlap", settings={"MPIR_CVAR_ASYNC_PROGRESS": value})
+            for name, value in (("without a thread", "0"), ("with a thread", "1"))}  # fmt: skip
 
 
 def reductions(row: Row, ranks: int, network: Network) -> float:
@@ -156,7 +165,7 @@ def main(argv: list[str] | None = None) -> int:
     try:
         rows = [row for model in options.models for row in measure(model, options.rounds)]
         say("reductions over two processes")
-        result = {"machine": info, "rows": rows, "reduction_s": launch(2, 1, "pingpong")}
+        result = {"machine": info, "rows": rows, "reduction_s": launch(2, 1, "pingpong"), "overlap_ms": overlaps()}
     except RuntimeError as error:
         say(f"scaling: error: {error}")
         return 1
@@ -167,7 +176,9 @@ def main(argv: list[str] | None = None) -> int:
     print(table(result))
     small, large = (result["reduction_s"][size] for size in ("8", str(2**24)))
     print(f"\na reduction over two processes here: {1e6 * small:.1f} us for 8 bytes, {2**24 / large / 1e9:.2f} GB/s for "
-          "16 MiB")
+          "16 MiB\n\na reduction of 8 MiB and a matrix product, ms:\n")
+    print(harness.markdown([{"": name, **times} for name, times in result["overlap_ms"].items()],
+                           {name: name for name in ("", "reduction", "product", "in turn", "at once")}))  # fmt: skip
     return 0
 
 

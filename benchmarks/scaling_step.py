@@ -2,7 +2,8 @@
 that of all processes together. After STEPS may come a device: with `cuda`, each process takes a GPU of its own. The first
 process prints the measurements as a line of JSON.
 
-With `pingpong` in place of a model: the time of a reduction over the processes, for arrays of several sizes."""
+With `pingpong` in place of a model: the time of a reduction over the processes, for arrays of several sizes. With `overlap`:
+how much of a reduction other work can hide."""
 from __future__ import annotations
 
 import json
@@ -87,11 +88,44 @@ def reduction_times(world: World) -> dict[str, float]:
     return found
 
 
+def overlap_times(bytes_: int = 2**23) -> dict[str, float]:
+    """Milliseconds of a reduction, of a matrix product, of one after the other, and of the product while the reduction has
+    been started and not yet waited for."""
+    from mpi4py import MPI
+
+    comm = MPI.COMM_WORLD
+    x, a = np.ones(bytes_ // 4, np.float32), np.ones((768, 768), np.float32)
+    total = np.empty_like(x)
+
+    def in_turn() -> None:
+        comm.Allreduce(x, total)
+        a @ a
+
+    def at_once() -> None:
+        request = comm.Iallreduce(x, total)
+        a @ a
+        request.Wait()
+
+    found = {}
+    for name, work in {"reduction": lambda: comm.Allreduce(x, total), "product": lambda: a @ a, "in turn": in_turn,
+                       "at once": at_once}.items():  # fmt: skip
+        times = []
+        for _ in range(30):
+            comm.Barrier()
+            started = time.perf_counter()
+            work()
+            times.append(time.perf_counter() - started)
+        found[name] = round(1e3 * statistics.median(times), 3)
+    return found
+
+
 def main() -> None:
     name, *numbers = sys.argv[1:]
     world = Timed() if tg.distributed.join() is not None else None
     if name == "pingpong":
         found: dict[str, Any] = reduction_times(World())
+    elif name == "overlap":
+        found = overlap_times()
     else:
         batch, steps = map(int, numbers[:2])
         device = numbers[2] if numbers[2:] else "cpu"
