@@ -79,8 +79,6 @@ def test_any_number_of_processes_trains_what_one_trains(ranks, alone, tmp_path):
         elif name.startswith("exact"):
             assert off <= (1e-12 if name.endswith("gradients") else 1e-9), f"{name}: {off:.2g}"
         elif name.endswith("losses"):
-            steps = 20 if "wgan-gp" in name else 50  # (this critic magnifies rounding errors: 2e-4 after 50 steps)
-            off = difference(alone[name][:steps], values[:steps])
             assert off <= 1e-4, f"{name}: {off:.2g}"
 
 

@@ -62,8 +62,10 @@ def gans(world):
         yield f"minibatch {average}", tg.gans.VanillaGAN(dense(5, 16, 6), judge, 5, **about), flat
     judge = nn.Sequential(nn.Dense(6, 8), nn.LeakyReLU(0.2), nn.MinibatchStd(), nn.Dense(9, 1))
     yield "minibatch std", tg.gans.VanillaGAN(dense(5, 16, 6), judge, 5, **about), flat
+    papers = [tg.optim.Adam(1e-4, betas=(0.0, 0.9)) for _ in range(2)]  # Gulrajani et al. 2017, Algorithm 1
     yield "wgan-gp", tg.gans.VanillaGAN(dense(5, 16, 6), dense(6, 16, 16, 1), 5, cost="wasserstein", d_steps=2,
-                                        penalties={"gradient-penalty": 10.0}, **about), flat
+                                        penalties={"gradient-penalty": 10.0}, g_optimizer=papers[0], d_optimizer=papers[1],
+                                        **about), flat
     yield "r3gan", tg.gans.VanillaGAN(*convolutional(norm_in_d=False), 5, cost="relativistic",
                                       penalties={"r1": 1.0, "r2": 0.5}, **about), image
     yield "r1", tg.gans.VanillaGAN(dense(5, 16, 6), dense(6, 16, 1), 5, penalties={"r1": 1.0}, **about), flat
