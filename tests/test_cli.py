@@ -152,7 +152,7 @@ def test_info_on_a_run_without_a_checkpoint(run, tmp_path, capsys):
     assert "No checkpoint yet" in capsys.readouterr().out
     for command in ("sample", "interpolate", "architecture", "evaluate"):
         line = failure(capsys, 2, command, tmp_path)
-        assert f"{tmp_path} has no checkpoint yet: it was stopped before its first epoch ended; start it again with" in line
+        assert f"{tmp_path} has no checkpoint yet: its first epoch did not end; start it again" in line
         assert line.endswith(f" train vanilla --run-dir {tmp_path} --resume")
 
 

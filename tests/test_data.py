@@ -11,6 +11,7 @@ import pytest
 
 from tinygan.cache import keep
 from tinygan.data import DataError, Dataset, cache_folder, glyphs, load, mnist
+from tinygan.data.download import UnavailableError
 from tinygan.data.dataset import content_checksum
 from tinygan.random import Key
 
@@ -213,3 +214,20 @@ def test_other_fonts_are_said_and_not_kept(
     monkeypatch.setattr(glyphs, "draw", lambda split: other)
     assert len(glyphs.load("test")) == 3
     assert "not the usual ones" in capsys.readouterr().err and not cache.exists()
+
+
+def test_without_mnist_and_without_a_fallback_there_is_an_error(tmp_path, monkeypatch, capsys) -> None:
+    def missing(split: str) -> Dataset:
+        raise UnavailableError("no network")
+
+    monkeypatch.delenv("TINYGAN_DATA", raising=False)
+    monkeypatch.setattr(mnist, "fetch", missing)
+    assert load().name == "glyphs" and "Going on with 'glyphs'" in capsys.readouterr().err
+    with pytest.raises(DataError, match=r"no MNIST: .*no network.* To use MNIST, put its four files"):
+        load(fallback=False)
+
+
+def test_a_data_set_in_words() -> None:
+    images = np.zeros((1500, 3, 4, 5), np.uint8)
+    assert repr(Dataset("own", images, None, "")) == "Dataset(own: 1,500 images of 3 x 4 x 5, uint8)"
+    assert repr(Dataset("own", images, np.arange(1500) % 7, "")).endswith("uint8, 7 classes)")

@@ -30,7 +30,7 @@ def test_a_missing_gpu_is_one_clear_line(monkeypatch, capsys, tmp_path):
     without_cupy(monkeypatch)
     assert cli.main(["train", "vanilla", "--device", "cuda", "--run-dir", str(tmp_path / "run")]) == 2
     message = capsys.readouterr().err
-    assert message.startswith("tinygan: error: device cuda: CuPy is not installed: pip install 'tinygan[cuda12]'")
+    assert message.startswith("tinygan: error: device cuda: CuPy is not installed: in a copy of the repository, pip install '.[cuda12]'")
     assert message.count("\n") == 1
     assert not (tmp_path / "run").exists()
 

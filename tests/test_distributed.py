@@ -22,7 +22,7 @@ from tinygan.runs.team import Team
 HERE = Path(__file__).parent
 MPIRUN = shutil.which("mpirun", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}")
 needs_mpi = pytest.mark.skipif(MPIRUN is None or importlib.util.find_spec("mpi4py") is None,
-                               reason="mpi4py or mpirun is not installed: pip install 'tinygan[mpi]'")
+                               reason="mpi4py or mpirun is not installed: pip install '.[mpi]'")
 pytestmark = pytest.mark.xdist_group("mpi")  # one at a time: each test has several processes
 
 

@@ -96,5 +96,5 @@ def test_the_means_and_the_arrays_of_all(dtype, monkeypatch):
 
 def test_without_nccl_the_error_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "nccl", None)
-    with pytest.raises(tg.DeviceError, match=r"several processes on GPUs need NCCL: pip install 'tinygan\[nccl12\]'"):
+    with pytest.raises(tg.DeviceError, match=r"several processes on GPUs need NCCL: in a copy of the repository, pip install '.\[nccl12\]'"):
         Nccl(CUPY, world(0, Meeting()))

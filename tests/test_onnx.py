@@ -376,4 +376,4 @@ def test_without_the_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ca
     monkeypatch.setitem(__import__("sys").modules, "onnx", None)
     with pytest.raises(ImportError, match=r"export_onnx: needs the package onnx: pip install 'tinygan\[onnx\]'"):
         saving.export_onnx(tg.exp, tmp_path / "m.onnx", np.ones((2, 3), np.float32))
-    assert "pip install 'tinygan[onnx]'" in failure(capsys, "export", run_dir, "--to", "onnx")
+    assert "pip install '.[onnx]'" in failure(capsys, "export", run_dir, "--to", "onnx")

@@ -17,7 +17,7 @@ from tinygan import nn, saving, training
 from tinygan.runs import report
 from tinygan.runs.folder import RunFolder
 from tinygan.runs.history import History, Row
-from tinygan.runs.warnings import Alarm, warnings
+from tinygan.runs.warnings import Alarm, last_epoch, warnings
 
 
 @pytest.fixture(scope="module")
@@ -295,19 +295,39 @@ def test_a_collapse_and_its_cause():
     (alarm,) = warnings(game(), HEALTHY, 1000, ALIKE, REAL)
     assert "nearly alike" in alarm.text and "collapsed" in alarm.text and "Try more --epochs" in alarm.text
     (alarm,) = warnings(game(d_rate=2e-5, g_rate=4e-4), HEALTHY, 1000, ALIKE, REAL)
-    assert "Its learning rate is 20 times the discriminator's: lower --g-learning-rate, or raise --learning-rate" in alarm.text
+    assert ("The generator's learning rate is 20 times the discriminator's: lower --g-learning-rate, or raise --learning-rate"
+            in alarm.text)
 
 
 def test_huge_losses_have_diverged_and_nobody_has_won():
     (alarm,) = warnings(game(), {**WON, "d_loss": 1.6e6, "g_loss": 2.2e6}, 2000, REAL[::-1], REAL)
     assert alarm.kind == "diverged" and "a much lower --learning-rate" in alarm.text
+    (alarm,) = warnings(game(), {**HEALTHY, "d_loss": -2.6e36}, 40, ALIKE, REAL, probabilities=False)  # alike, but that is no news
+    assert alarm.kind == "diverged"
+    assert warnings(game(), {**HEALTHY, "d_loss": -400.0}, 40, REAL[::-1], REAL, probabilities=False) == []
 
 
 @pytest.mark.parametrize("steps", [1, 40, 468])
 def test_a_short_run_is_not_called_collapsed(steps):
     (alarm,) = warnings(game(), HEALTHY, steps, np.zeros_like(REAL), REAL)
     assert str(alarm).startswith("Note: the samples are nearly alike") and f"this run has made {steps}" in alarm.text
-    assert "collapsed" not in alarm.text
+    assert "collapsed" not in alarm.text and "try more --epochs." in str(alarm)
+    (alarm,) = warnings(game(), HEALTHY, steps, ALIKE, REAL, per_epoch=2)
+    assert "try more --epochs, or a smaller --batch-size." in str(alarm)
+    (alarm,) = warnings(game(d_rate=5e-3, g_rate=5e-6), HEALTHY, steps, ALIKE, REAL, per_epoch=2)
+    assert "But the generator's learning rate is 1,000 times smaller than the discriminator's" in alarm.text
+    assert "more --epochs" not in alarm.text
+
+
+def test_without_images_only_the_losses_are_looked_at():
+    assert warnings(game(), HEALTHY, 2000) == []
+    assert [alarm.kind for alarm in warnings(game(), WON, 2000)] == ["won"]
+
+
+def test_the_last_epoch_may_have_only_begun():
+    history = {"d_loss": np.arange(7, dtype=np.float32)}
+    assert [last_epoch(history, n)["d_loss"] for n in (3, 7, None)] == [6, 3, 3]
+    assert last_epoch({"d_loss": np.arange(6.0)}, 3)["d_loss"] == 4
 
 
 def test_a_warning_comes_when_it_begins(tmp_path, capsys, monkeypatch):

@@ -301,7 +301,7 @@ def test_a_run_in_its_first_epoch_is_not_called_stopped(tmp_path, capsys):
     with RunFolder(tiny_settings(tmp_path / "run"), tiny_data()):
         assert "no checkpoint yet: there will be one at the end of its first epoch" in failure(capsys, "sample", tmp_path / "run")
     line = failure(capsys, "sample", tmp_path / "run")
-    assert "no checkpoint yet: it was stopped before its first epoch ended; start it again with" in line
+    assert "no checkpoint yet: its first epoch did not end; start it again" in line
     assert line.endswith(f"train vanilla --run-dir {tmp_path / 'run'} --resume")
     with pytest.raises(training.RunError, match="no checkpoint yet"):
         training.open_run(str(tmp_path / "run"))
@@ -310,7 +310,7 @@ def test_a_run_in_its_first_epoch_is_not_called_stopped(tmp_path, capsys):
 def test_a_stopped_own_run_is_started_again_by_its_program(tmp_path, capsys):
     with pytest.raises(ZeroDivisionError):
         train_until(tmp_path / "run", 3, lambda _: 1 / 0)
-    assert "start it again with  the program that started it" in failure(capsys, "sample", tmp_path / "run")
+    assert "not finite) with  the program that started it" in failure(capsys, "sample", tmp_path / "run")
     assert command("info", tmp_path / "run") == 0
     assert "No checkpoint yet" in capsys.readouterr().out
 

@@ -53,6 +53,32 @@ def test_other_rules_are_noted_and_only_their_program_continues_the_run(name: st
     assert len(training.train(gan(**RULES[name]), data(images), settings(images, epochs=2, resume=True))) == 10
 
 
+def test_the_cost_of_a_program_is_the_one_that_is_shown(images: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    training.train(gan(cost="hinge", label_smoothing=0.0), data(images), settings(images))
+    run = images.parent / "run"
+    assert training.open_run(run).gan.cost == "hinge"
+    page = tg.teaching.explain(run).read_text()
+    assert "hinge cost" in page and "rules that its settings do not have" not in page
+    capsys.readouterr()
+    assert cli.main(["info", str(run)]) == 0
+    assert "in place of those of the settings\n  cost  hinge" in capsys.readouterr().out
+
+
+def test_the_page_says_which_rules_it_does_not_know(images: Path) -> None:
+    training.train(gan(g_optimizer=lambda: tg.optim.Adam(1e-3)), data(images), settings(images))
+    run = images.parent / "run"
+    told = "This page does not know them"
+    page = tg.teaching.explain(run).read_text()
+    assert told in page and "g_optimizer Adam (" in page and "learning rate" not in page.partition('class="facts"')[2].partition("</p>")[0]
+    own = gan(g_optimizer=lambda: tg.optim.Adam(1e-3))
+    assert told not in (page := tg.teaching.explain(run, gan=own).read_text()) and "learning rates 0.001 (generator)" in page
+
+
+def test_where_a_program_has_its_images_from_is_noted(images: Path) -> None:
+    training.train(gan(), tg.data.load(str(images)), settings(images, data_dir=None))
+    assert json.loads((images.parent / "run" / "config.json").read_text())["data"]["data_dir"] == str(images)
+
+
 def test_the_rules_of_the_settings_are_not_noted(images: Path) -> None:
     training.train(gan(), data(images), settings(images))
     assert json.loads((images.parent / "run" / "config.json").read_text())["rules"] == {}

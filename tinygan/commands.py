@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from .cache import say
 from .progress import chunks
 from .random import Key
 from .runs import advice, machine, previews
@@ -20,8 +21,10 @@ from .runs.labels import class_of, columns_of, full_rows, labelled, named, seen,
 from .runs.opening import is_own, no_checkpoint, open_run, run_config, run_data, settings_of
 from .runs.players import BOTH, exported, files, player
 from .runs.previews import picture, translates
+from .runs.report import gives_probabilities
 from .runs.trainable import TrainableGAN, sampler, weights_sampled
 from .runs.variants import find
+from .runs.warnings import last_epoch, warnings
 from .tables import lookup
 
 _CHUNK = 1024
@@ -173,6 +176,7 @@ def evaluate(parsed: argparse.Namespace) -> None:
     settings = settings_of(parsed.run, config)
     dataset = run_data(parsed.run, config, parsed.data_dir)
     examiner = settings.examiner(dataset, parsed.data_dir or config["data"]["data_dir"])
+    say("preparing and evaluating; this takes a minute or two")
     found = examiner.examine(gan, Key(parsed.seed).fold("evaluation"), averaged=not parsed.raw)
     about, weights = examiner.about, weights_sampled(gan, not parsed.raw)
     made = f"images of the generator's {weights}" if weights else "images"
@@ -243,6 +247,8 @@ def _info_on(run: Path) -> None:
     if "classes" in data:
         print(f"Classes: {', '.join(f'{label} {name}' for label, name in enumerate(data['classes']))}")
     _table("Settings", {**config["settings"], "data_dir": data.get("data_dir")})
+    if config.get("rules"):
+        _table("Rules that its program gave the GAN, in place of those of the settings", config["rules"])
     for group in ("versions", "machine"):
         _table(group.capitalize(), config.get(group, {}))
     for later in config.get("resumed", [])[-1:]:
@@ -260,6 +266,10 @@ def _info_on(run: Path) -> None:
     else:
         gan, _, history = open_run(run)
         _table("Progress", _progress(config, history))
+        if len(history["d_loss"]):
+            losses = last_epoch(history, config.get("steps_per_epoch"))
+            for alarm in warnings(gan, losses, len(history["d_loss"]), probabilities=gives_probabilities(gan)):
+                print(f"\n{alarm}")
         print(f"\nGenerator\n{gan.generator}\n\nDiscriminator\n{gan.discriminator}")
     files = sorted(path for path in run.rglob("*") if path.is_file() and not path.name.startswith("."))
     shown = [path for path in files if path.parent == run] + [path for path in files if path.parent != run][-1:]

@@ -12,7 +12,7 @@ from typing import Any
 
 from tinygan.backends import BACKENDS, Array, Backend, backend_of, cpu
 from tinygan.context import CONTEXT, override
-from tinygan.errors import DeviceError
+from tinygan.errors import DeviceError, installing
 from tinygan.launched import local_rank, local_size
 from tinygan.listening import advanced
 
@@ -50,8 +50,8 @@ def _missing() -> str:
     try:
         import cupy
     except ImportError:
-        return ("CuPy is not installed: pip install 'tinygan[cuda12]' or 'tinygan[cuda13]', whichever is the driver's CUDA "
-                "version (nvidia-smi shows it)")
+        return (f"CuPy is not installed: {installing('cuda12', 'cuda13')}, whichever is the driver's CUDA version "
+                "(nvidia-smi shows it)")
     try:
         count = cupy.cuda.runtime.getDeviceCount()
     except Exception as error:

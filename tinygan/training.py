@@ -260,7 +260,7 @@ class _Run:
         history = self._history
         losses = history.mean(-(-len(history) // history.steps_per_epoch))
         return warnings(self._gan, losses, len(history), self._gan.sample(z=self._previews), self._real,
-                        report.gives_probabilities(self._gan))
+                        report.gives_probabilities(self._gan), history.steps_per_epoch)
 
     def evaluate(self) -> None:
         """Measure the quality of the images, every `settings.evaluate` epochs."""
@@ -292,15 +292,19 @@ class _Run:
         if more or broken:
             self._loggers.log(len(history), history.last(), None)
         if broken:
-            raise DivergedError(f"step {len(history)} (epoch {epoch + (more > 0)}): {broken}; {self._folder.last_good()}")
+            raise DivergedError(f"step {len(history)} (epoch {epoch + (more > 0)}): {broken}; {self._last_good()}")
 
     def _broken(self, state: dict[str, npt.NDArray[Any]]) -> str | None:
         """A message if the state is not finite: the last update may have made weights infinite, which no loss has shown
         yet."""
         for name, values in state.items():
             if values.dtype.kind == "f" and not np.isfinite(values).all():
-                return f"step {len(self._history)}: {name} holds NaN or infinity; {self._folder.last_good()}"
+                return f"step {len(self._history)}: {name} holds NaN or infinity; {self._last_good()}"
         return None
+
+    def _last_good(self) -> str:
+        return (f"{self._folder.last_good()}. A new run with a lower --learning-rate may go well: "
+                "docs/how-to/when-training-fails.md says more")
 
     def _finite_state(self) -> dict[str, npt.NDArray[Any]]:
         """The GAN's state, to be saved. Raises DivergedError if it is not finite."""

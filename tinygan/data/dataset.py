@@ -26,7 +26,7 @@ class Dataset:
     `name`: "mnist", "glyphs", "idx:FOLDER", "images:FOLDER" or "array:FILE". `images` `(N, C, H, W)`: uint8, or float32 in
     [-1, 1]. `labels`: int64 `(N,)`, or None. `checksum` ("sha256:...") identifies the whole content, before any `limit`.
     `bad_files`: how many files were left out because they could not be read. `class_names`: the names of the labels 0, 1,
-    ..., or None.
+    ..., or None. `source`: the absolute path that `load` was given, or None.
     """
 
     name: str
@@ -35,6 +35,12 @@ class Dataset:
     checksum: str
     bad_files: int = 0
     class_names: tuple[str, ...] | None = None
+    source: str | None = None
+
+    def __repr__(self) -> str:
+        shape = " x ".join(map(str, self.images.shape[1:]))
+        labels = f", {self.classes} classes" if self.classes else ""
+        return f"Dataset({self.name}: {len(self):,} images of {shape}, {self.images.dtype}{labels})"
 
     def __post_init__(self) -> None:
         if self.images.ndim != 4 or self.images.dtype not in (np.uint8, np.float32) or len(self.images) == 0:

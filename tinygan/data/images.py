@@ -131,9 +131,11 @@ def _complaint(folder: Path, found: Found, bad: list[tuple[Path, str]], others: 
         (path, reason), = reasons.items()
         return "; ".join([f"{path}: {reason}", *advice])
     wrong = sorted(reasons.items(), key=lambda item: item[0].parts)
+    if not bad:
+        return f"{folder}: its images are not all alike: {_named(folder, wrong, FEW)}; {advice[0]}"
     number = f"at least {len(wrong)}" if stopped else f"{len(wrong):,}"
     return "; ".join([f"{folder}: {number} of {counted(len(found.images), 'image file')} cannot be used: "
-                      f"{'; '.join([*advice, _named(folder, wrong, NAMED if bad else FEW)])}"])
+                      f"{'; '.join([*advice, _named(folder, wrong)])}"])
 
 
 def _named(folder: Path, files: list[tuple[Path, str]], most: int = NAMED) -> str:

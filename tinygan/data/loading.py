@@ -5,6 +5,7 @@ from __future__ import annotations
 __all__ = ["load"]
 
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import get_args
 
@@ -15,7 +16,8 @@ from tinygan.data.download import UnavailableError
 
 
 def load(data_dir: str | os.PathLike[str] | None = None, *, split: Split = "train", size: int | None = None,
-         channels: int | None = None, background: str | None = None, skip_bad_files: bool = False) -> Dataset:
+         channels: int | None = None, background: str | None = None, skip_bad_files: bool = False,
+         fallback: bool = True) -> Dataset:
     """The data set in `data_dir`. Without one, MNIST, or `glyphs` if MNIST is not available.
 
     `data_dir`, by default the environment variable `TINYGAN_DATA`, is one of these:
@@ -29,7 +31,8 @@ def load(data_dir: str | os.PathLike[str] | None = None, *, split: Split = "trai
 
     `split`: "train" or "test"; own images are "train". `size` (pixels per side) and `channels` (1 or 3) convert the images
     of a folder; any other data set must have them already. `background`: the colour behind transparent images of a folder, a
-    name or "#rrggbb" (default: black). `skip_bad_files`: leave out the files of a folder that cannot be read.
+    name or "#rrggbb" (default: black). `skip_bad_files`: leave out the files of a folder that cannot be read. `fallback`:
+    whether `glyphs` may take the place of MNIST; if not, a `DataError` says why there is no MNIST.
     """
     if split not in get_args(Split):
         raise ValueError(f"load: split must be 'train' or 'test', got {split!r}")
@@ -44,7 +47,7 @@ def load(data_dir: str | os.PathLike[str] | None = None, *, split: Split = "trai
             raise ValueError(f"load: background must be a colour such as 'white' or '#ff8000': {error}") from None
     given = os.environ.get("TINYGAN_DATA") or None if data_dir is None else data_dir
     if given is None:
-        dataset = _mnist_or_glyphs(split)
+        dataset = _mnist_or_glyphs(split, fallback)
     else:
         path = Path(given).expanduser()
         dataset = _known(path, split) or _photographs(path, split, size, channels, background or "black", skip_bad_files)
@@ -53,16 +56,18 @@ def load(data_dir: str | os.PathLike[str] | None = None, *, split: Split = "trai
     if found != wanted:
         raise DataError(f"load: {dataset.name} has images of shape {found}, not {wanted}; size and channels convert "
                         "only folders of image files")
-    return dataset
+    return dataset if data_dir is None else replace(dataset, source=str(Path(data_dir).expanduser().absolute()))
 
 
-def _mnist_or_glyphs(split: Split) -> Dataset:
+def _mnist_or_glyphs(split: Split, fallback: bool) -> Dataset:
     try:
         return mnist.fetch(split)
     except UnavailableError as error:
-        say(f"no MNIST: it is not in {cache_folder() / 'mnist'}, and it could not be downloaded ({error}). Going on with "
-            "'glyphs', digits drawn from fonts. To use MNIST, put its four files into a folder and name that folder "
-            "(--data-dir or TINYGAN_DATA).")
+        missing = f"no MNIST: it is not in {cache_folder() / 'mnist'}, and it could not be downloaded ({error})"
+        advice = "To use MNIST, put its four files into a folder and name that folder (--data-dir or TINYGAN_DATA)"
+        if not fallback:
+            raise DataError(f"{missing}. {advice}") from error
+        say(f"{missing}. Going on with 'glyphs', digits drawn from fonts. {advice}.")
         return glyphs.load(split)
 
 

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from tinygan.backends import Array, Backend, backend_of, cpu
-from tinygan.errors import DeviceError, SettingsError
+from tinygan.errors import DeviceError, SettingsError, installing
 from tinygan.kernels.cpu.runtime.recorded import told
 from tinygan.kernels.cuda.runtime.device import Exchange
 from tinygan.launched import abort, size, tell
@@ -136,6 +136,6 @@ def _mpi() -> Any:
     try:
         from mpi4py import MPI
     except ImportError as error:
-        raise DeviceError("several processes need MPI: pip install 'tinygan[mpi]', which installs mpi4py and MPICH. "
+        raise DeviceError(f"several processes need MPI: {installing('mpi')}, which installs mpi4py and MPICH. "
                           f"({error})") from error
     return MPI

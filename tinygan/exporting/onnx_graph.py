@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from tinygan.errors import installing
 from tinygan.exporting.tracing import Batch, Size, Step, Trace, Value, flat, needed, trace, values_in
 
 OPSET = 18
@@ -47,7 +48,7 @@ def imported(caller: str) -> Any:
     try:
         import onnx
     except ImportError as error:
-        raise ImportError(f"{caller}: needs the package onnx: pip install 'tinygan[onnx]'") from error
+        raise ImportError(f"{caller}: needs the package onnx: {installing('onnx')}") from error
     return onnx
 
 

@@ -21,7 +21,8 @@ def expression(caller: str, step: Step, write: Write) -> str:
             return _TEXTS[name].format(*inputs)
         if name in _RULES:
             return _RULES[name](step, write, *inputs)
-    raise ValueError(f"{caller}: the op {name!r} has no counterpart in PyTorch here")
+    advice = " (for ONNX, @tinygan.saving.onnx_rule(op) gives your op one)" if step.op.user_defined else ""
+    raise ValueError(f"{caller}: the op {name!r} has no counterpart in PyTorch here{advice}")
 
 
 _TEXTS = {

@@ -76,6 +76,10 @@ class GAN:
         self.average = None if ema is None else ExponentialMovingAverage(generator, ema)
         self._steps = Count()  # (a count that also advances when a captured step is replayed)
 
+    def __repr__(self) -> str:
+        return (f"{type(self).__name__} after {self.steps:,} steps\ngenerator: {self.generator}\ndiscriminator: "
+                f"{self.discriminator}")
+
     @property
     def generator(self) -> nn.Module:
         """Latent vectors (N, latent_dim) -> images. To train another one, make another GAN."""

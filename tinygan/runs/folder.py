@@ -229,7 +229,8 @@ def digest(config: dict[str, Any]) -> str:
 
 
 def _configuration(settings: Settings, dataset: Any, device: str) -> dict[str, Any]:
-    data_dir = None if settings.data_dir is None else str(Path(settings.data_dir).expanduser().absolute())
+    source = settings.data_dir or dataset.source
+    data_dir = None if source is None else str(Path(source).expanduser().absolute())
     return {
         "variant": settings.variant,
         "settings": settings.deciding(),

@@ -47,6 +47,9 @@ class History:
     def __len__(self) -> int:
         return len(self._seconds)
 
+    def __repr__(self) -> str:
+        return f"History({len(self):,} steps, {len(self) / self.steps_per_epoch:.3g} epochs)"
+
     @property
     def seconds(self) -> float:
         """Seconds of training so far, including those before the run was resumed."""

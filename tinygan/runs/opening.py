@@ -1,7 +1,7 @@
 """Open a run to sample from it or to look at it."""
 from __future__ import annotations
 
-__all__ = ["OpenedRun", "open_run", "own_cost", "run_config", "run_data", "settings_of", "untrained"]
+__all__ = ["OpenedRun", "cost_of", "open_run", "own_cost", "run_config", "run_data", "settings_of", "untrained"]
 
 import os
 from pathlib import Path
@@ -64,16 +64,21 @@ def untrained(run: str | os.PathLike[str]) -> TrainableGAN:
 
 
 def settings_of(run: str | os.PathLike[str], config: dict[str, Any]) -> Any:
-    """The settings of a run of `tinygan train`'s. If it has a cost of a program's own, they have the usual one in its place:
-    that is enough to build the networks, and to look at the run."""
-    settings = find(config["variant"]).settings
-    own = {} if own_cost(config) is None else {"cost": settings.__dataclass_fields__["cost"].default}
-    return complete(settings, {"run_dir": str(run), "resume": True, **own})
+    """The settings of a run of `tinygan train`'s, with the cost that its program gave the GAN. If tinygan does not have this
+    cost, they have the usual one in its place: that is enough to build the networks, and to look at the run."""
+    settings, cost = find(config["variant"]).settings, cost_of(config)
+    usual = {} if cost is None else {"cost": cost if cost in gans.COSTS else settings.__dataclass_fields__["cost"].default}
+    return complete(settings, {"run_dir": str(run), "resume": True, **usual})
+
+
+def cost_of(config: dict[str, Any]) -> str | None:
+    """The name of a run's cost: that of its settings, or the one that its program gave the GAN in place of it."""
+    return (config.get("rules") or {}).get("cost", config["settings"].get("cost"))
 
 
 def own_cost(config: dict[str, Any]) -> str | None:
     """The name of a run's cost, if tinygan does not have it: a program has added it to `gans.COSTS`."""
-    cost: str | None = config["settings"].get("cost")
+    cost = cost_of(config)
     return None if cost is None or cost in gans.COSTS else cost
 
 
@@ -89,7 +94,8 @@ def no_checkpoint(run: Path, config: dict[str, Any]) -> str:
     again = advice.start_again(str(run), config["variant"], is_own(config))
     if any((run / "samples").glob("epoch_*.png")):
         return f"no checkpoint any more: {CHECKPOINT} was moved or deleted; put it back, or start it again with  {again}"
-    return f"no checkpoint yet: it was stopped before its first epoch ended; start it again with  {again}"
+    return ("no checkpoint yet: its first epoch did not end; start it again (with a lower --learning-rate, if its losses "
+            f"were not finite) with  {again}")
 
 
 def run_config(run: str | os.PathLike[str]) -> dict[str, Any]:
@@ -107,7 +113,8 @@ def run_data(run: Path, config: dict[str, Any], data_dir: str | None = None) -> 
         refuse_moved_data(run, config["data"]["data_dir"])
     data_dir = data_dir or config["data"]["data_dir"]
     settings = settings_of(run, config)
-    dataset = settings.prepare(data.load(data_dir, **settings.reading()))
+    glyphs = config["data"]["name"].startswith("glyphs")
+    dataset = settings.prepare(data.load(data_dir, **settings.reading(), fallback=glyphs))
     if dataset.checksum != config["data"]["checksum"]:
         found_at = data_dir or "found without --data-dir"
         raise RunError(f"{run} was trained on {config['data']['name']}, not on {dataset.name} ({found_at}): say with "

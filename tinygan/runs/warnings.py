@@ -1,7 +1,7 @@
 """Signs that a training goes wrong, in words, and what to try."""
 from __future__ import annotations
 
-__all__ = ["EARLY", "Alarm", "learning_rates", "warnings"]
+__all__ = ["EARLY", "Alarm", "last_epoch", "learning_rates", "warnings"]
 
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -16,7 +16,10 @@ _SATURATED_REAL, _SATURATED_FAKE = 0.99, 0.01
 _COLLAPSED = 0.3
 _LEARNT = 1000  # before this step, similar samples mean nothing (see `warnings`)
 _HUGE = 1e3  # no useful cross-entropy is larger: it would mean probabilities of e^-1000
+_HUGE_SCORES = 1e6  # (a critic's scores may be in the hundreds)
+_FEW = 10  # steps of an epoch: with fewer, smaller batches help
 EARLY = "alike yet"
+_PAGE = "docs/how-to/when-training-fails.md says more"
 _UNEQUAL = 3.0  # two learning rates whose ratio is larger are worth a word
 
 
@@ -30,37 +33,50 @@ class Alarm(NamedTuple):
         return f"{'Note' if self.kind == EARLY else 'Warning'}: {self.text}."
 
 
-def warnings(gan: TrainableGAN, losses: Mapping[str, float], steps: int, samples: npt.NDArray[np.float32],
-             real: npt.NDArray[np.float32], probabilities: bool = True) -> list[Alarm]:
+def warnings(gan: TrainableGAN, losses: Mapping[str, float], steps: int, samples: npt.NDArray[np.float32] | None = None,
+             real: npt.NDArray[np.float32] | None = None, probabilities: bool = True,
+             per_epoch: int | None = None) -> list[Alarm]:
     """What is wrong after `steps` steps: the losses are huge ("diverged"), the discriminator is always right ("won"), or the
     samples are all alike ("alike", or `EARLY` in the first steps).
 
-    losses: their means over the last epoch. samples, real: (N, C, H, W), about 64 of each. probabilities: whether d_real and
-    d_fake are probabilities; scores tell nothing of this kind. An untrained generator makes nearly the same image from every
+    losses: their means over the last epoch. samples, real: (N, C, H, W), about 64 of each; without them, only the losses are
+    looked at. probabilities: whether d_real and d_fake are probabilities; scores never tell that one player has won.
+    per_epoch: the steps of an epoch. An untrained generator makes nearly the same image from every
     vector, so similar samples mean nothing after a short run. On MNIST the differences between the vanilla GAN's samples,
     relative to those between the data, are 0.06 after one step, 0.10 after 300 steps and 0.67 after 600.
     """
     found = []
     smoothing = getattr(gan, "label_smoothing", 0.0)
     size = max(abs(losses["d_loss"]), abs(losses["g_loss"]))
-    if probabilities and size > _HUGE:
-        found.append(Alarm("diverged", f"the losses are huge (d_loss {losses['d_loss']:.3g}, g_loss "
-                                       f"{losses['g_loss']:.3g}): the training has diverged. Try a much lower "
-                                       "--learning-rate"))
-    elif probabilities and losses["d_real"] > _SATURATED_REAL * (1 - smoothing) and losses["d_fake"] < _SATURATED_FAKE:
+    if size > (_HUGE if probabilities else _HUGE_SCORES):  # then nothing else means anything
+        return [Alarm("diverged", f"the losses are huge (d_loss {losses['d_loss']:.3g}, g_loss {losses['g_loss']:.3g}): the "
+                                  f"training has diverged. Try a much lower --learning-rate. {_PAGE}")]
+    if probabilities and losses["d_real"] > _SATURATED_REAL * (1 - smoothing) and losses["d_fake"] < _SATURATED_FAKE:
         found.append(Alarm("won", f"the discriminator has won (D(real) {losses['d_real']:.3f}, D(fake) "
                                   f"{losses['d_fake']:.3f}): the generator learns hardly anything from it now. "
-                                  f"{_against_a_winner(gan, smoothing)}"))
+                                  f"{_against_a_winner(gan, smoothing)}. {_PAGE}"))
+    if samples is None or real is None or len(samples) < 2:
+        return found
     spread = mean_distance(samples) / max(mean_distance(real), 1e-12)
-    if len(samples) > 1 and spread < _COLLAPSED:
+    if spread < _COLLAPSED:
         seen = f"the samples are nearly alike (they differ {spread:.0%} as much as the data do)"
         if steps < _LEARNT:
+            smaller = ", or a smaller --batch-size" if per_epoch is not None and per_epoch < _FEW else ""
+            unequal = _against_unequal_rates(gan)
+            advice = f". But {unequal}" if unequal else f": try more --epochs{smaller}"
             found.append(Alarm(EARLY, f"{seen}. That is usual in the first {_LEARNT:,} to {2 * _LEARNT:,} steps, and this "
-                                      f"run has made {steps:,}: try more --epochs"))
+                                      f"run has made {steps:,}{advice}"))
         else:
             found.append(Alarm("alike", f"{seen}: the generator has collapsed, or has hardly learnt yet. "
-                                        f"{_against_a_collapse(gan)}. docs/mode-collapse.md says more"))
+                                        f"{_against_a_collapse(gan)}. {_PAGE}"))
     return found
+
+
+def last_epoch(history: Mapping[str, Any], per_epoch: int | None) -> dict[str, float]:
+    """The means of a run's columns over its last epoch, which may have only begun; per_epoch: the steps of an epoch."""
+    steps = len(history["d_loss"])
+    begin = (steps - 1) // per_epoch * per_epoch if per_epoch else 0
+    return {name: float(np.mean(values[begin:], dtype=np.float64)) for name, values in history.items()}
 
 
 def _against_a_winner(gan: TrainableGAN, smoothing: float) -> str:
@@ -80,14 +96,20 @@ def _against_a_winner(gan: TrainableGAN, smoothing: float) -> str:
 
 
 def _against_a_collapse(gan: TrainableGAN) -> str:
+    unequal = _against_unequal_rates(gan)
+    return unequal[0].upper() + unequal[1:] if unequal else "Try more --epochs, a lower --learning-rate, or another --seed"
+
+
+def _against_unequal_rates(gan: TrainableGAN) -> str:
+    """What to try if the learning rates of the players are far apart; "" if they are not."""
     ratio = _ratio(gan)
-    if ratio is not None and ratio > _UNEQUAL:
-        return (f"Its learning rate is {_times(ratio)} times the discriminator's: lower --g-learning-rate, or raise "
-                "--learning-rate")
-    if ratio is not None and ratio < 1 / _UNEQUAL:
-        return (f"Its learning rate is {_times(1 / ratio)} times smaller than the discriminator's: raise --g-learning-rate, "
-                "or lower --learning-rate")
-    return "Try more --epochs, a lower --learning-rate, or another --seed"
+    if ratio is None or 1 / _UNEQUAL <= ratio <= _UNEQUAL:
+        return ""
+    if ratio > _UNEQUAL:
+        return (f"the generator's learning rate is {_times(ratio)} times the discriminator's: lower --g-learning-rate, or "
+                "raise --learning-rate")
+    return (f"the generator's learning rate is {_times(1 / ratio)} times smaller than the discriminator's: raise "
+            "--g-learning-rate, or lower --learning-rate")
 
 
 def _times(ratio: float) -> str:

@@ -16,9 +16,13 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from tinygan import __version__
 from tinygan.gans.costs import COSTS
-from tinygan.runs.warnings import learning_rates
+from tinygan.runs.previews import translates
+from tinygan.runs.report import gives_probabilities
+from tinygan.runs.warnings import last_epoch, learning_rates, warnings
 from tinygan.saving import write_atomically
 
 from .recordings import Recording, is_recording
@@ -51,6 +55,8 @@ SECTIONS = (
 SCRIPTS = ("core", "pictures", "plane", "signal", "costs", "flow", "graph", "tape", "ahead", "coupling", "main")
 """The files of `web/` that draw, in the order in which they are loaded."""
 
+_SAMPLES = 64
+
 
 def explain(run: str | os.PathLike[str], out: str | os.PathLike[str] | None = None, gan: Any = None,
             data_dir: str | None = None) -> Path:
@@ -77,9 +83,28 @@ def about(run: Run) -> dict[str, Any]:
     return {"run": run.path.name, "variant": config["variant"],
             "title": run.settings.title if run.settings is not None else config["variant"],
             "data": data["name"], "images": data["images"], "image_shape": list(data["image_shape"]), "steps": run.step,
-            "epochs": run.epoch, "cost": run.gan.cost, "rates": learning_rates(run.gan),
+            "epochs": run.epoch, "cost": run.gan.cost, "notes": _notes(run),
+            "rates": (None, None) if run.rules.keys() & {"g_optimizer", "d_optimizer"} else learning_rates(run.gan),
             "d_steps": run.gan.d_steps, "batch_size": settings.get("batch_size"),
             "records": len(run.records), "version": __version__}
+
+
+def _notes(run: Run) -> list[str]:
+    """What a reader has to know first: what is wrong with the training, and what the page does not know."""
+    if isinstance(run, Recording):  # of a loop of the user's own: it has no history of losses
+        return []
+    losses, dataset = last_epoch(run.history, run.steps_per_epoch), run.dataset()
+    samples = real = None
+    if not isinstance(dataset, Absent) and not translates(run.gan):
+        samples, real = run.gan.sample(_SAMPLES), dataset.batch(np.arange(min(_SAMPLES, len(dataset))))
+    alarms = warnings(run.gan, losses, run.step, samples, real, gives_probabilities(run.gan), run.steps_per_epoch)
+    found = list(map(str, alarms))
+    unknown = {name: rule for name, rule in run.rules.items() if name != "cost"}
+    if unknown:
+        rules = "; ".join(f"{name} {rule}" for name, rule in unknown.items())
+        found.append(f"The program of this run gave the GAN rules that its settings do not have: {rules}. This page does "
+                     "not know them. In Python, tinygan.teaching.explain(run, gan=...) takes the program's GAN.")
+    return found
 
 
 def render(about: dict[str, Any], sections: dict[str, Any]) -> str:
@@ -88,7 +113,9 @@ def render(about: dict[str, Any], sections: dict[str, Any]) -> str:
     shown = [section for section in SECTIONS if section.name in sections]
     title = f"How this {about['title']} learnt"
     return _filled(_web("page.html"), {
-        "title": html.escape(title), "facts": html.escape(_facts(about)), "foot": html.escape(_foot(about)),
+        "title": html.escape(title), "facts": html.escape(_facts(about)),
+        "notes": "\n".join(f'<p class="note">{html.escape(note)}</p>' for note in about["notes"]),
+        "foot": html.escape(_foot(about)),
         "style": "\n".join(_web(f"{name}.css") for name in ("style", "figures")),
         "contents": "\n".join(_entry(letter, section, sections[section.name], about)
                               for letter, section in zip("abcdefgh", shown, strict=False)),

@@ -61,7 +61,7 @@ class Recording(Run):
         if more < 0:
             raise RunError(f"{folder} goes on to step {last.step}, and this GAN has made {-more} steps fewer: give "
                            f"{here} the GAN as it is after the training")
-        self.gan, self.settings = gan, None
+        self.gan, self.settings, self.rules = gan, None, {}
         self._step = last.step + more
         shape = self.records[0]["images"].shape[1:]
         what = f"images of {' x '.join(map(str, shape[1:]))}" if len(shape) == 3 else "points in the plane"

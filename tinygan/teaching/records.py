@@ -88,8 +88,9 @@ class Run:
 
     path: the folder. config: its `config.json`. settings: those of its variant, or None for a program's own. gan: with the
     state of the checkpoint; a section may compute with it, but must leave it as it is (`updates.unchanged`). history: the
-    columns by name. records: see `read_records`. gan, in the arguments: as for `training.open_run`. data_dir: where the
-    run's data are (default: where they were).
+    columns by name. rules: those that the run's program gave its GAN in place of the settings', in words; empty if that GAN
+    is given. records: see `read_records`. gan, in the arguments: as for `training.open_run`. data_dir: where the run's data
+    are (default: where they were).
     """
 
     def __init__(self, path: str | os.PathLike[str], gan: Any = None, data_dir: str | None = None) -> None:
@@ -100,6 +101,7 @@ class Run:
         if (own := own_cost(self.config)) is not None:
             raise RunError(f"{self.path} has a cost of a program's own, {own!r}, and the page shows what it does. In "
                            f"Python, add it to tinygan.gans.COSTS, then:  tinygan.teaching.explain({str(self.path)!r})")
+        self.rules: dict[str, str] = {} if gan is not None else self.config.get("rules") or {}
         self.records = read_records(self.path / "recording")
         self.settings: Settings | None = None
         if self.config["variant"] in VARIANTS:

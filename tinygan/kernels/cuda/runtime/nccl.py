@@ -3,7 +3,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from tinygan.errors import DeviceError
+from tinygan.errors import DeviceError, installing
 
 
 class Nccl:
@@ -17,8 +17,8 @@ class Nccl:
         try:
             from nccl import core
         except ImportError as error:
-            raise DeviceError("several processes on GPUs need NCCL: pip install 'tinygan[nccl12]' or 'tinygan[nccl13]', as "
-                              f"for CuPy ({error})") from error
+            raise DeviceError(f"several processes on GPUs need NCCL: {installing('nccl12', 'nccl13')}, as for CuPy "
+                              f"({error})") from error
         self._cupy, self._sum, self._size = cupy, core.SUM, world.size
         name = world.from_first(bytes(core.get_unique_id()) if world.rank == 0 else None)
         self._comm = core.Communicator.init(world.size, world.rank, core.UniqueId.from_bytes(name))
