@@ -11,8 +11,8 @@ import pytest
 
 from tinygan.cache import keep
 from tinygan.data import DataError, Dataset, cache_folder, glyphs, load, mnist
-from tinygan.data.download import UnavailableError
 from tinygan.data.dataset import content_checksum
+from tinygan.data.download import UnavailableError
 from tinygan.random import Key
 
 
