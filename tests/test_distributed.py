@@ -3,6 +3,7 @@ import copy
 import importlib.util
 import json
 import os
+import pickle
 import shutil
 import signal
 import subprocess
@@ -59,8 +60,8 @@ def of_one(folder, *options):
 def difference(a, b):
     """The largest difference, relative to the largest element."""
     a, b = (np.asarray(x, np.float64) for x in (a, b))
-    with np.errstate(invalid="ignore"):
-        return float(np.nanmax(np.abs(a - b), initial=0.0) / max(np.nanmax(np.abs(a), initial=0.0), 1e-300))
+    assert np.isfinite(a).all() and np.isfinite(b).all()
+    return float(np.abs(a - b).max(initial=0.0) / max(np.abs(a).max(initial=0.0), 1e-300))
 
 
 @needs_mpi
@@ -174,10 +175,10 @@ def test_several_processes_cannot_record(images, tmp_path):
 
 
 def test_one_gpu_for_all_processes_is_refused(monkeypatch):
-    monkeypatch.setenv("MPI_LOCALNRANKS", "2")
+    monkeypatch.setattr("tinygan.runs.team.local_size", lambda: 2)
     team = Team(SimpleNamespace(rank=0, size=2, share=lambda n: n // 2))
     with pytest.raises(tg.training.RunError, match="--device cuda:0 gives all processes the same GPU: with --device cuda, each"):
-        team.take_in(None, tg.training.Settings(device="cuda:0"))
+        team._check(None, tg.training.Settings(device="cuda:0"))
 
 
 @needs_mpi
@@ -191,18 +192,38 @@ def test_an_error_of_one_process_ends_all_and_is_told(tmp_path):
     assert "process 1 of 2" in ended.stderr and "ValueError: a bug on one of them" in ended.stderr
 
 
-def program_that_reads(data, folder):
-    """A program that trains on the file that `data`, a Python expression of `rank`, gives on each process."""
+def program_of(folder, data="tg.data.load(settings.data_dir)", gan="tg.gans.VanillaGAN", before="", after="", images=""):
+    """A program that trains on `data` a GAN of the class `gan`. These and `before` and `after` the training are Python code,
+    which may use `rank()`."""
     program = folder / "program.py"
-    program.write_text("import sys\nfrom tinygan import cli\nfrom tinygan.launched import rank\n"
-                       f"sys.exit(cli.main(['train', 'vanilla', '--data-dir', {data}, '--run-dir', {str(folder / 'run')!r}, "
-                       "'--batch-size', '12', '--epochs', '1']))\n")
+    program.write_text(f"""
+import dataclasses, sys, time
+import numpy as np
+import tinygan as tg
+from tinygan.launched import rank
+class Own(tg.gans.VanillaGAN):
+    def step(self, real):
+        z = self.latent(len(real), tg.random.Key(rank()).fold(self.steps))
+        _, gradients = self.g_gradients(z)
+        self.g_optimizer.step(gradients)
+        self.end_step()
+        return tg.gans.Stats(1.0, 1.0, 0.5, 0.5)
+def body(settings):
+    {before or 'pass'}
+    data = {data}
+    networks = tg.gans.vanilla_networks(data.image_shape, settings.latent_dim)
+    gan = {gan}(*networks, settings.latent_dim, key=tg.random.Key(0))
+    tg.training.train(gan, data, settings)
+    {after or 'pass'}
+sys.exit(tg.training.main(body, 'vanilla', ['--run-dir', {str(folder / 'run')!r}, '--batch-size', '12', '--epochs', '1', '--quiet',
+    '--data-dir', {str(images or '')!r}, *sys.argv[1:]]))
+""")
     return program
 
 
 @needs_mpi
 def test_a_process_without_the_data_ends_all(images, tmp_path):
-    ended = together(2, program_that_reads(f"[{str(images)!r}, '/absent'][rank()]", tmp_path))
+    ended = together(2, program_of(tmp_path, f"tg.data.load([{str(images)!r}, '/absent'][rank()])", images=images))
     assert ended.returncode != 0
     assert "process 1 of 2: tinygan: error:" in ended.stderr and "no such file or folder" in ended.stderr
 
@@ -211,7 +232,7 @@ def test_a_process_without_the_data_ends_all(images, tmp_path):
 def test_processes_with_other_data_are_refused_by_name(images, tmp_path):
     other = tmp_path / "other.npy"
     np.save(other, tg.random.Key(2).uniform((48, 1, 8, 8), -1, 1))
-    ended = together(2, program_that_reads(f"[{str(images)!r}, {str(other)!r}][rank()]", tmp_path))
+    ended = together(2, program_of(tmp_path, f"tg.data.load([{str(images)!r}, {str(other)!r}][rank()])", images=images))
     assert ended.returncode != 0
     assert ended.stderr.count("process 1 has another data than process 0") == 1
 
@@ -274,13 +295,104 @@ def wait_for(path, process, seconds=60):
         time.sleep(0.02)
 
 
+# What the processes must have in common
+
+
+FOLDERS = "settings = dataclasses.replace(settings, run_dir=settings.run_dir + str(rank()))"
+
+
+@needs_mpi
+@pytest.mark.parametrize(("how", "told"), [
+    ({"gan": "Own"}, "after step 1 the processes have different weights"),
+    ({"data": "tg.data.Dataset('own', np.zeros((24, 1, 4 + rank(), 4), np.float32), None, '')"},
+     "the processes have different networks"),
+    ({"before": FOLDERS}, "process 1 has another --run-dir than process 0"),
+])
+def test_processes_with_other_gans_or_folders_are_refused(how, told, images, tmp_path):
+    ended = together(2, program_of(tmp_path, images=images, **how))
+    assert ended.returncode == 2 and ended.stderr.count(told) == 1, ended.stderr
+
+
+@needs_mpi
+def test_all_begin_with_the_weights_of_the_first(images, tmp_path):
+    drawn = "(lambda *n, key: tg.gans.VanillaGAN(*n, key=tg.random.Key(rank())))"
+    ended = together(2, program_of(tmp_path, images=images, gan=drawn, after="assert gan.world is None"))
+    assert ended.returncode == 0, ended.stderr
+    assert cli(1, "train", "vanilla", "--data-dir", images, "--run-dir", tmp_path / "one", "--batch-size", 12, "--epochs", 1,
+               "--quiet").returncode == 0
+    one, two = state(tmp_path / "one"), state(tmp_path / "run")
+    assert max(difference(one[name], two[name]) for name in one if name.startswith(("generator", "discriminator"))) < 1e-4
+
+
+@needs_mpi
+def test_parts_of_a_batch_that_are_not_equal_are_refused(tmp_path):
+    program = tmp_path / "program.py"
+    program.write_text("import numpy as np, tinygan as tg\nworld = tg.distributed.join()\n"
+                       "gan = tg.gans.VanillaGAN(*tg.gans.vanilla_networks((1, 4, 4), 3), 3, world=world)\n"
+                       "gan.step(np.zeros((3 - world.rank, 1, 4, 4), np.float32))\n")
+    ended = together(2, program)
+    assert ended.returncode and "a step has 2 images on one process and 3 on another" in ended.stderr
+
+
+@needs_mpi
+def test_a_run_is_continued_though_only_the_first_process_has_its_folder(images, tmp_path):
+    """As on two machines that do not share their files."""
+    program = tmp_path / "program.py"
+    program.write_text("import os, sys\nfrom tinygan import cli\nfrom tinygan.launched import rank\n"
+                       "os.makedirs(f'machine{rank()}', exist_ok=True)\nos.chdir(f'machine{rank()}')\nsys.exit(cli.main(sys.argv[1:]))\n")
+    arguments = ["train", "vanilla", "--run-dir", "run", "--quiet"]
+    for more in (["--data-dir", images, "--batch-size", 12, "--epochs", 1], ["--resume", "--epochs", 2]):
+        ended = together(2, program, *arguments, *more, cwd=tmp_path)
+        assert ended.returncode == 0, ended.stderr
+    assert (tmp_path / "machine0" / "run" / "samples" / "epoch_0002.png").exists()
+    assert not (tmp_path / "machine1" / "run").exists()
+
+
+@needs_mpi
+def test_each_process_may_train_a_gan_of_its_own(images, tmp_path):
+    alone = "(lambda *n, key: tg.gans.VanillaGAN(*n, key=key, world=tg.distributed.World(MPI.COMM_SELF)))"
+    program = program_of(tmp_path, images=images, gan=alone, before=f"from mpi4py import MPI; {FOLDERS}")
+    ended = together(2, program)
+    assert ended.returncode == 0, ended.stderr
+    assert all((tmp_path / f"run{rank}" / "samples" / "epoch_0001.png").exists() for rank in (0, 1))
+
+
+# Failures that one process has, or all have
+
+
+@needs_mpi
+def test_an_error_before_the_processes_meet_ends_all_and_is_told(images, tmp_path):
+    ended = together(2, program_of(tmp_path, images=images, before="rank() and {}['a bug of process 1']"))
+    assert ended.returncode and "process 1 of 2: Traceback" in ended.stderr and "a bug of process 1" in ended.stderr
+
+
+@needs_mpi
+def test_an_interrupted_process_ends_all(images, tmp_path):
+    started = time.monotonic()
+    before = "import os, signal; rank() and os.kill(os.getpid(), signal.SIGINT); time.sleep(60 * (1 - rank()))"
+    ended = together(2, program_of(tmp_path, images=images, before=before))
+    assert ended.returncode and time.monotonic() - started < 30
+
+
+@needs_mpi
+def test_a_divergence_is_told_once_by_the_first_process_however_long_it_closes_its_loggers(images, tmp_path):
+    slow = "tg.training.MetricsFile.close = lambda self: (time.sleep(4), print('closed properly', flush=True))"
+    wild = "(lambda *n, key: tg.gans.VanillaGAN(*n, key=key, g_optimizer=tg.optim.Adam(1e30)))"
+    ended = together(2, program_of(tmp_path, images=images, before=slow, gan=wild))
+    assert ended.returncode == 1 and "closed properly" in ended.stdout, ended.stderr
+    assert ended.stderr.count("loss is nan") == 1 and "process 1" not in ended.stderr
+
+
 # Without MPI
 
 
 def test_without_mpi_the_error_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "mpi4py", None)
-    with pytest.raises(tg.DeviceError, match=r"pip install 'tinygan\[mpi\]'"):
+    with pytest.raises(tg.DeviceError, match=r"pip install '.\[mpi\]'"):
         tg.distributed.World()
+    monkeypatch.setenv("PMI_RANK", "0")
+    monkeypatch.setenv("PMI_SIZE", "2")
+    launched.abort(2)  # there is nothing to end, and no further error
 
 
 def test_a_process_alone_does_not_load_mpi():
@@ -302,6 +414,51 @@ def test_a_copy_of_a_gan_has_the_same_processes():
     assert copy.deepcopy(gan).world is world
 
 
+def test_a_gan_in_another_program_has_no_processes():
+    world = object.__new__(tg.distributed.World)
+    gan = tg.gans.VanillaGAN(tg.nn.Sequential(tg.nn.Dense(3, 2)), tg.nn.Sequential(tg.nn.Dense(2, 1)), 3, world=world)
+    assert pickle.loads(pickle.dumps(gan)).world is None
+
+
+MINE, OTHERS = {"rank": 3, "size": 8, "local_rank": 1, "local_size": 2}, {"rank": 0, "size": 1, "local_rank": 0, "local_size": 1}
+LAUNCHERS = {
+    "MPICH": ({"PMI_RANK": 3, "PMI_SIZE": 8, "MPI_LOCALRANKID": 1, "MPI_LOCALNRANKS": 2}, MINE),
+    "Open MPI": ({"OMPI_COMM_WORLD_RANK": 3, "OMPI_COMM_WORLD_SIZE": 8, "OMPI_COMM_WORLD_LOCAL_RANK": 1,
+                  "OMPI_COMM_WORLD_LOCAL_SIZE": 2, "PMI_RANK": 0, "PMI_SIZE": 1}, MINE),  # inside a shell of srun
+    "srun, PMIx": ({"SLURM_PROCID": 3, "SLURM_STEP_NUM_TASKS": 8, "SLURM_LOCALID": 1, "SLURM_STEP_TASKS_PER_NODE": "2(x4)",
+                    "PMIX_RANK": 3}, MINE),
+    "srun, PMI-2": ({"SLURM_PROCID": 3, "SLURM_STEP_NUM_TASKS": 8, "SLURM_LOCALID": 1, "SLURM_STEP_TASKS_PER_NODE": "2(x4)",
+                     "PMI_RANK": 3, "PMI_SIZE": 8}, MINE),
+    "sbatch alone": ({"SLURM_PROCID": 0, "SLURM_NTASKS": 8, "SLURM_LOCALID": 0}, OTHERS),
+    "another PMI": ({"PMI_RANK": 3, "PMI_SIZE": 8}, {**OTHERS, "rank": 3, "size": 8}),
+    "none": ({}, OTHERS),
+}
+
+
+@pytest.mark.parametrize("name", LAUNCHERS)
+def test_each_launcher_is_known(name, monkeypatch):
+    for launcher in launched._LAUNCHERS:
+        for variable in filter(None, launcher):
+            monkeypatch.delenv(variable, raising=False)
+    variables, expected = LAUNCHERS[name]
+    for variable, value in variables.items():
+        monkeypatch.setenv(variable, str(value))
+    assert {question: getattr(launched, question)() for question in expected} == expected
+
+
+@pytest.mark.parametrize(("mine", "parents", "expected"), [
+    (range(64), range(64), 16), (range(16), range(16), 4), (range(16), range(64), 16), (range(2), range(2), 1)])
+def test_processes_share_the_cores_unless_each_has_its_own(mine, parents, expected, monkeypatch):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(parents if pid else mine), raising=False)
+    monkeypatch.setattr(launched, "local_size", lambda: 4)
+    assert launched.cores() == expected
+
+
+def test_the_mean_of_whole_numbers_is_refused():
+    with pytest.raises(TypeError, match=r"World.mean: expected floating-point numbers, got int64"):
+        object.__new__(tg.distributed.World).mean(np.arange(3))
+
+
 def test_the_parts_of_a_batch_and_of_two_batches_in_one_array():
     whole = np.arange(24)  # real images 0 to 11, generated ones 12 to 23
     for rank in range(3):
@@ -310,3 +467,5 @@ def test_the_parts_of_a_batch_and_of_two_batches_in_one_array():
         assert own.tolist() == [*range(4 * rank, 4 * rank + 4), *range(12 + 4 * rank, 16 + 4 * rank)]
     parts = np.stack([Part(Fake(rank, 3), 4).own(whole) for rank in range(3)])
     assert np.array_equal(Part(Fake(0, 3), 4).joined(parts), whole)
+    with pytest.raises(ValueError, match="a step on 4 examples can draw for a multiple of them, not for 6"):
+        Part(Fake(0, 3), 4).places(6)

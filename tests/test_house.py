@@ -30,6 +30,7 @@ FLOORS = (
     ("__init__",),  # the table of contents
     ("commands",),
     ("cli",),
+    ("__main__",),
 )
 """From the ground up. A room (a module or a package of tinygan) imports only from floors below its own. On one floor, the
 engine's, rooms know each other: Tensor has the ops as methods, and ops are made of Tensors."""

@@ -84,6 +84,7 @@ def test_the_means_and_the_arrays_of_all(dtype, monkeypatch):
 
     def process(rank):
         exchange = Nccl(CUPY, world(rank, meeting))
+        assert exchange.mean(dtype(rank)[()]).shape == () and exchange.gather(np.array(rank, dtype)).tolist() == [0, 1, 2]
         return exchange.mean(inputs[rank]), exchange.gather(inputs[rank])
 
     with ThreadPoolExecutor(RANKS) as threads:

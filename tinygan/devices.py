@@ -30,7 +30,7 @@ def device(name: str) -> Backend:
     if name == "cpu":
         return cpu
     if name == "auto":
-        return cpu if _missing() else _gpu(local_rank())
+        return cpu if _missing() else _own_gpu()
     if name == "emulated":
         if sys.platform != "linux":
             raise DeviceError(f"device emulated: the emulated GPU needs Linux and g++, and this is {sys.platform}")
@@ -42,7 +42,7 @@ def device(name: str) -> Backend:
     missing = _missing()
     if missing:
         raise DeviceError(f"device {name}: {missing}")
-    return _gpu(local_rank() if match[1] is None else int(match[1]))
+    return _own_gpu() if match[1] is None else _gpu(int(match[1]))
 
 
 def _missing() -> str:
@@ -59,15 +59,25 @@ def _missing() -> str:
     return "" if count else "there is no NVIDIA GPU"
 
 
+def _own_gpu() -> Backend:
+    """The first GPU, or with several processes on this machine one for each."""
+    import cupy
+
+    count = cupy.cuda.runtime.getDeviceCount()
+    if count == 1:  # the launcher may let each process see only its own
+        return _gpu(0)
+    if local_rank() >= count:
+        raise DeviceError(f"device cuda: {local_size()} processes run on this machine, which has {count} GPUs: start at "
+                          "most one process for each GPU")
+    return _gpu(local_rank())
+
+
 def _gpu(index: int) -> Backend:
     import cupy
 
     from tinygan.backends.cuda import gpu_backend
 
     count = cupy.cuda.runtime.getDeviceCount()
-    if index >= count and index == local_rank():
-        raise DeviceError(f"device cuda: {local_size()} processes run on this machine, which has {count} "
-                          f"GPU{'s' * (count != 1)}: start at most one process for each GPU")
     if index >= count:
         raise DeviceError(f"device cuda:{index}: there {'is' if count == 1 else 'are'} {count} (from cuda:0 on)")
     cupy.cuda.Device(index).use()  # for this thread: CuPy makes arrays on the thread's current GPU

@@ -6,17 +6,38 @@ folder. If a process fails, it ends all the others.
 """
 from __future__ import annotations
 
-__all__ = ["abort", "local_rank", "local_size", "rank", "silence_followers", "size", "tell"]
+__all__ = ["abort", "cores", "first_speaks", "local_rank", "local_size", "rank", "size", "tell"]
 
 import os
+import re
 import sys
 import time
+import traceback
+from types import TracebackType
+from typing import Any, NamedTuple
 
-# The variables of MPICH (and Intel MPI), of Open MPI, and of MVAPICH.
-_RANK = ("PMI_RANK", "OMPI_COMM_WORLD_RANK", "MV2_COMM_WORLD_RANK")
-_SIZE = ("PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MV2_COMM_WORLD_SIZE")
-_LOCAL_RANK = ("MPI_LOCALRANKID", "OMPI_COMM_WORLD_LOCAL_RANK", "MV2_COMM_WORLD_LOCAL_RANK")
-_LOCAL_SIZE = ("MPI_LOCALNRANKS", "OMPI_COMM_WORLD_LOCAL_SIZE", "MV2_COMM_WORLD_LOCAL_SIZE")
+
+class _Launcher(NamedTuple):
+    """The environment variables that tell the rank and the number of processes: of all, and of those on this machine."""
+
+    rank: str
+    size: str
+    local_rank: str
+    local_size: str
+
+    def knows(self, *names: str) -> bool:
+        return all(_number(getattr(self, name)) is not None for name in names)
+
+
+_LAUNCHERS = (
+    _Launcher("OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_LOCAL_RANK", "OMPI_COMM_WORLD_LOCAL_SIZE"),
+    _Launcher("MV2_COMM_WORLD_RANK", "MV2_COMM_WORLD_SIZE", "MV2_COMM_WORLD_LOCAL_RANK", "MV2_COMM_WORLD_LOCAL_SIZE"),
+    _Launcher("PMI_RANK", "PMI_SIZE", "MPI_LOCALRANKID", "MPI_LOCALNRANKS"),  # MPICH and Intel MPI
+    _Launcher("SLURM_PROCID", "SLURM_STEP_NUM_TASKS", "SLURM_LOCALID", "SLURM_STEP_TASKS_PER_NODE"),  # srun
+    _Launcher("PMI_RANK", "PMI_SIZE", "", ""),
+)
+"""The first one whose variables are all there has started this process."""
+
 FIRST_SPEAKS = 2.0
 """How many seconds the other processes wait before they tell an error. If the first one has the same error, it has told it
 by then, and has ended all."""
@@ -24,36 +45,65 @@ PASSED_ON = 0.7
 """How many seconds `mpirun` gets to pass on what was printed, before it has to end all processes."""
 
 
-def _number(names: tuple[str, ...], default: int) -> int:
-    found = [os.environ[name] for name in names if os.environ.get(name, "").isdigit()]
-    return int(found[0]) if found else default
+def _number(name: str) -> int | None:
+    """The number with which a variable begins: srun writes "2(x3)" for two processes on each of three machines."""
+    found = re.match(r"\d+", os.environ.get(name, ""))
+    return int(found[0]) if found else None
+
+
+def _told(name: str, alone: int) -> int:
+    """What the launcher says; `alone` if there is none, or if it does not say it."""
+    launcher = next((one for one in _LAUNCHERS if one.knows(*(n for n in one._fields if getattr(one, n)))), None)
+    found = None if launcher is None else _number(getattr(launcher, name))
+    return alone if found is None else found
 
 
 def rank() -> int:
     """The number of this process, from 0 on; 0 for a process alone."""
-    return _number(_RANK, 0)
+    return _told("rank", 0)
 
 
 def size() -> int:
     """How many processes `mpirun` has started together; 1 for a process alone."""
-    return max(_number(_SIZE, 1), 1)
-
-
-def local_size() -> int:
-    """How many of them are on this machine."""
-    return max(_number(_LOCAL_SIZE, 1), 1)
+    return max(_told("size", 1), 1)
 
 
 def local_rank() -> int:
     """The number of this process among those on this machine, from 0 on."""
-    return _number(_LOCAL_RANK, 0)
+    return _told("local_rank", 0)
 
 
-def silence_followers() -> None:
-    """Make this process print nothing from here on, unless it is the first one or alone. (Its own errors are told by
-    `tell`.)"""
-    if rank():
-        sys.stdout = sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115  (for the rest of the process)
+def local_size() -> int:
+    """How many of them are on this machine."""
+    return max(_told("local_size", 1), 1)
+
+
+def cores() -> int:
+    """How many cores this process may use. Several processes on a machine share the cores, unless the launcher has given
+    each its own: then a process may use fewer cores than its parent, the launcher."""
+    if not hasattr(os, "sched_getaffinity"):
+        return max((os.cpu_count() or 1) // local_size(), 1)
+    mine = os.sched_getaffinity(0)
+    try:
+        shared = mine == os.sched_getaffinity(os.getppid())
+    except OSError:  # the parent has ended
+        shared = True
+    return max(len(mine) // local_size(), 1) if shared else len(mine)
+
+
+def first_speaks() -> None:
+    """From here on, this process prints nothing, unless it is the first one or alone. An error that nothing catches is told,
+    and ends all processes."""
+    if size() > 1:
+        sys.excepthook = end_all
+        if rank():
+            sys.stdout = sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115  (for the rest of the process)
+
+
+def end_all(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> Any:
+    """A `sys.excepthook`: tell the error, and end all processes."""
+    tell("".join(traceback.format_exception(kind, error, trace)).rstrip())
+    abort(1)
 
 
 def tell(message: str) -> None:
@@ -65,12 +115,16 @@ def tell(message: str) -> None:
 
 
 def abort(status: int) -> None:
-    """End all processes that were started together, with an exit status that is not 0. Does nothing for a process alone."""
-    if size() > 1:
+    """End all processes that were started together, with an exit status that is not 0. Does nothing for a process alone, or
+    without MPI."""
+    if size() == 1:
+        return
+    try:
         from mpi4py import MPI
-
-        for stream in (sys.stdout, sys.__stderr__):
-            if stream is not None:
-                stream.flush()
-        time.sleep(PASSED_ON)
-        MPI.COMM_WORLD.Abort(status)
+    except ImportError:
+        return
+    for stream in (sys.stdout, sys.__stderr__):
+        if stream is not None:
+            stream.flush()
+    time.sleep(PASSED_ON)
+    MPI.COMM_WORLD.Abort(status)

@@ -9,11 +9,9 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import os
 import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -25,13 +23,13 @@ from .data.files import counted
 from .devices import device as find_device
 from .devices import matmul_precision
 from .distributed import join
-from .launched import silence_followers
+from .launched import first_speaks
 from .progress import hidden
 from .random import Key
 from .runs import advice, report
 from .runs.errors import DivergedError, Interrupted, RunError
 from .runs.evaluation import Evaluation, Examiner
-from .runs.folder import RunFolder, refuse_moved_data, refuse_occupied
+from .runs.folder import RunFolder, refuse_moved_data, refuse_occupied, refuse_own_samples_as_data
 from .runs.guarding import guarded
 from .runs.history import History, Row
 from .runs.labels import refuse_labels, takes_labels
@@ -94,9 +92,14 @@ def train(gan: TrainableGAN, dataset: Dataset, settings: Settings, *, show: str 
     if not isinstance(settings, Settings):
         raise TypeError(f"train: settings should be Settings, such as tinygan.training.Settings(run_dir=...), got "
                         f"{type(settings).__name__}")
+    team = Team.of(gan)
+    with team.taking_in(gan, settings):
+        return _train(gan, dataset, settings, team, show, log)
+
+
+def _train(gan: TrainableGAN, dataset: Dataset, settings: Settings, team: Team, show: str | None,
+           log: Logger | Log | Iterable[Logger | Log]) -> History:
     whole, dataset = dataset, dataset.limit(settings.limit_train)
-    team = Team(join())
-    team.take_in(gan, settings)
     per_step = gan.d_steps * settings.batch_size
     steps = len(dataset) // per_step
     if steps == 0:
@@ -106,7 +109,7 @@ def train(gan: TrainableGAN, dataset: Dataset, settings: Settings, *, show: str 
     # All checks of the arguments come first, before the folder is made.
     if team.leads:
         refuse_occupied(settings)
-    _refuse_own_samples_as_data(settings, dataset)
+    refuse_own_samples_as_data(settings, dataset)
     history = History(steps, getattr(gan, "measures", ()))  # (a class of a user's own need not have it)
     loggers = [*([] if settings.log is None else [writer_of(settings.log)]), *loggers_of(log)]
     progress = progress_of(show, settings, per_step, report.gives_probabilities(gan))
@@ -120,7 +123,7 @@ def train(gan: TrainableGAN, dataset: Dataset, settings: Settings, *, show: str 
     own = {} if by_command else own_networks(gan, settings, dataset.image_shape)
     rules = {} if by_command else own_rules(gan, settings, dataset.image_shape)
     # NumPy need not warn about overflow, because the loop checks every loss, and all weights before it saves them.
-    team.agree(dataset, settings)
+    team.agree(dataset, settings, backend.name)
     with (RunFolder(settings, dataset, backend.name, steps, own, rules) if team.leads else Follower(settings) as folder,
           np.errstate(over="ignore", invalid="ignore"), matmul_precision(settings.precision or "float32"),
           hidden(settings.quiet)):
@@ -146,16 +149,6 @@ def train(gan: TrainableGAN, dataset: Dataset, settings: Settings, *, show: str 
                 folder.vacate()
             raise
     return history
-
-
-def _refuse_own_samples_as_data(settings: Settings, dataset: Dataset) -> None:
-    """Refuse a new run inside the folder of its images: when it is resumed, its samples would be read as images."""
-    data_dir = settings.data_dir or os.environ.get("TINYGAN_DATA")
-    if data_dir and not settings.resume and dataset.name.startswith("images:"):
-        images = Path(data_dir).expanduser().resolve()
-        if Path(settings.run_dir).resolve().is_relative_to(images):
-            raise RunError(f"{settings.run_dir} is inside the folder of the images, {images}, so the run's samples would be "
-                           "read as images: choose another --run-dir")
 
 
 def _refuse_other_images(gan: TrainableGAN, dataset: Dataset) -> None:
@@ -185,6 +178,7 @@ class _Run:
         if settings.record:
             self._round = recorder_of_run(folder.recording, gan, dataset, self._round, key, history.steps_per_epoch,
                                           len(history))
+        self._checked = False  # whether all processes have been found to have the same weights after a step
         self._unread: list[tuple[Any, float]] = []  # steps whose losses are still on the GPU
         self._read = 0.0
         self._progress = progress
@@ -226,23 +220,28 @@ class _Run:
             self._progress.start_epoch()
         for i, batch in enumerate(self._feeder.arguments(*own), start=done):
             self._step(*batch)
-            last, caught = i == steps - 1, self._team.heard(signals.caught)
+            if not self._checked:
+                self._team.refuse_other_weights(self._gan, len(history))
+                self._checked = True
+            last = i == steps - 1
+            caught, save = self._team.heard(signals.caught, time.perf_counter() - self._saved > _SAVE_SECONDS)
             if caught is not None and not last:
                 self._settle()
                 self._interrupt(caught)
-            if time.perf_counter() - self._saved > _SAVE_SECONDS and not last:
+            if save and not last:
                 self._settle()
                 self._save(self._finite_state())
         self._settle()
         self._end_epoch()
         self.evaluate()
-        caught = self._team.heard(signals.caught)
+        caught, _ = self._team.heard(signals.caught, False)
         if caught is not None:
             self._interrupt(caught, saved=True)
 
     def _end_epoch(self) -> None:
         """Log the epoch's last step, with its images, and save. So every saved epoch has its samples."""
         state = self._gan.state_dict()
+        self._team.refuse_other_weights(self._gan, len(self._history))
         broken = self._broken(state)
         self._loggers.log(len(self._history), self._history.last(),
                           None if broken else picture(self._gan, self._previews)[0])
@@ -271,7 +270,9 @@ class _Run:
     def _step(self, *batch: Any) -> None:
         stats, now = self._round(*batch), time.perf_counter()
         self._unread.append((stats, self._earlier + now - self._started))
-        if self._waits or now - self._read > _READ_SECONDS or len(self._unread) >= _READ_STEPS:
+        # Several processes read after the same steps, so that all notice a divergence at once.
+        late = self._team.world is None and now - self._read > _READ_SECONDS
+        if self._waits or late or len(self._unread) >= _READ_STEPS:
             self._settle()
 
     def _settle(self) -> None:
@@ -366,7 +367,7 @@ def main(body: Callable[[Any], object], variant: str, arguments: Sequence[str] |
     Returns the exit status: 0, 2 for an error that the user can correct, 1 for a diverged run, 130 and 143 for Ctrl-C and
     SIGTERM, 141 if the reader of its output has closed the pipe (`| head -1`).
     """
-    silence_followers()
+    first_speaks()
     chosen = find(variant)
     listed = advice.given_arguments(arguments)
     kind: advice.Start = "command" if program is not None else "script" if listed is None else "main"
@@ -379,9 +380,13 @@ def main(body: Callable[[Any], object], variant: str, arguments: Sequence[str] |
 
 
 def _start(body: Callable[[Any], object], variant: Variant, given: dict[str, Any]) -> None:
-    settings = complete(variant.settings, given)
+    def chosen() -> Settings:
+        settings = complete(variant.settings, given)
+        refuse_occupied(settings)  # before the data are loaded or downloaded
+        if settings.resume and given.get("data_dir") is None:
+            refuse_moved_data(settings.run_dir, settings.data_dir)
+        return settings
+
+    settings = Team(join()).settle(chosen)
     find_device(settings.device)
-    refuse_occupied(settings)  # before the data are loaded or downloaded
-    if settings.resume and given.get("data_dir") is None:
-        refuse_moved_data(settings.run_dir, settings.data_dir)
     body(settings)

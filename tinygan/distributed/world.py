@@ -4,8 +4,7 @@ from __future__ import annotations
 __all__ = ["Part", "World", "join"]
 
 import sys
-import traceback
-from types import TracebackType
+from functools import cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,7 +13,8 @@ from tinygan.backends import Array, Backend, backend_of, cpu
 from tinygan.errors import DeviceError, SettingsError, installing
 from tinygan.kernels.cpu.runtime.recorded import told
 from tinygan.kernels.cuda.runtime.device import Exchange
-from tinygan.launched import abort, size, tell
+from tinygan.launched import end_all, size
+from tinygan.listening import relies_on
 
 
 class World:
@@ -24,13 +24,14 @@ class World:
     is not installed.
 
     `mean` and `gather` are collective: every rank must call them, in the same order, with arrays of the same shape and
-    dtype. The results are the same on every rank, to the last bit. For the same number of ranks they are the same in every
-    run. Arrays may be on GPUs, one GPU for each rank. Then NCCL exchanges them.
+    dtype. The results are the same on every rank, to the last bit. With the same MPI library, on the same machines, they are
+    the same in every run. Arrays may be on GPUs, one GPU for each rank. Then NCCL exchanges them.
+
+    A World that is pickled comes back as None: in another program there are other processes.
     """
 
     def __init__(self, comm: Any = None) -> None:
-        self._mpi = _mpi()
-        self._comm = self._mpi.COMM_WORLD if comm is None else comm
+        self._comm = _mpi().COMM_WORLD if comm is None else comm
         self.rank: int = self._comm.Get_rank()
         self.size: int = self._comm.Get_size()
         self._exchanges: dict[str, Exchange] = {}  # by the names of devices
@@ -41,8 +42,13 @@ class World:
     def __deepcopy__(self, memo: Any) -> World:
         return self  # a copy of a GAN trains with the same processes
 
+    def __reduce__(self) -> Any:
+        return type(None), ()
+
     def mean(self, x: Array) -> Array:
-        """The mean over the ranks of their arrays x."""
+        """The mean over the ranks of their arrays x, which hold floating-point numbers."""
+        if x.dtype.kind != "f":
+            raise TypeError(f"World.mean: expected floating-point numbers, got {x.dtype}")
         backend = backend_of(x)
         return told(self.mean_on_host, (x,), {}) if backend is cpu else self._exchange(backend).mean(x)
 
@@ -60,10 +66,11 @@ class World:
         """The value of rank 0, any Python object."""
         return self._comm.bcast(value)
 
-    def largest(self, number: int) -> int:
-        """The largest of the ranks' numbers."""
-        found: int = self._comm.allreduce(number, self._mpi.MAX)
-        return found
+    def largest(self, *numbers: int) -> tuple[int, ...]:
+        """The largest of the ranks' numbers, for each of several."""
+        found = np.empty(len(numbers), np.int64)
+        self._comm.Allreduce(np.array(numbers, np.int64), found, _mpi().MAX)
+        return tuple(map(int, found))
 
     def share(self, n: int) -> int:
         """How many of n examples each rank has. Raises SettingsError if the ranks cannot have equally many."""
@@ -100,7 +107,11 @@ class Part(NamedTuple):
 
     def places(self, n: int) -> list[int]:
         """Where n examples of this rank begin among those of all ranks. If n is a multiple of `examples`, as for real and
-        generated images in one array, there are so many batches, one after the other, and of each the ranks have a part."""
+        generated images in one array, there are so many batches, one after the other, and of each the ranks have a part.
+        Raises ValueError if it is none."""
+        if n % self.examples:
+            raise ValueError(f"on several processes, a step on {self.examples} examples can draw for a multiple of them, "
+                             f"not for {n}")
         size, rank = self.world.size, self.world.rank
         return [(batch * size + rank) * self.examples for batch in range(n // self.examples)]
 
@@ -117,19 +128,37 @@ class Part(NamedTuple):
         return blocks.swapaxes(0, 1).reshape(size * n, *shape)
 
 
+def part_of(gan: Any, examples: int) -> Part | None:
+    """The part of a batch that this process has in a step of the GAN on so many examples; None without other processes.
+    Raises SettingsError if the processes have unequally many."""
+    world: World | None = gan.world
+    relies_on(lambda: gan.world is world)
+    if world is None or world.size == 1:
+        return None
+    most, least = world.largest(examples, -examples)
+    if most != -least:
+        raise SettingsError(f"{type(gan).__name__}: a step has {-least} images on one process and {most} on another: give "
+                            "each process equally many")
+    return Part(world, examples)
+
+
 def join() -> World | None:
     """The processes that `mpirun` has started with this one; None for a process alone. From here on, an error that nothing
-    catches ends all of them."""
+    catches ends all of them. Raises DeviceError if mpi4py belongs to another MPI library than `mpirun`."""
     if size() == 1:
         return None
+    sys.excepthook = end_all
+    return _everybody()
+
+
+@cache
+def _everybody() -> World:
     world = World()
-    sys.excepthook = _excepthook
+    if world.size != size():
+        raise DeviceError(f"mpirun has started {size()} processes, but mpi4py finds {world.size}: it belongs to another MPI "
+                          "library. Use the mpirun of that library (pip install mpich brings one), or build mpi4py for this "
+                          "one: pip install --no-binary mpi4py mpi4py")
     return world
-
-
-def _excepthook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> Any:
-    tell("".join(traceback.format_exception(kind, error, trace)).rstrip())
-    abort(1)
 
 
 def _mpi() -> Any:

@@ -10,6 +10,8 @@ __all__ = ["Statistics", "empty_statistics", "measured_batch_norm"]
 
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from tinygan.backends import Array, backend_of
 from tinygan.context import CONTEXT, override
 from tinygan.distributed.world import Part
@@ -127,9 +129,11 @@ def _batch_norm_over_ranks(B: Any, x: Any, weight: Any, bias: Any, settings: Set
     mean, variance = settings.statistics
     if not settings.measured:
         B.batch_norm_statistics(x, mean, variance)
-    every = part.world.gather(B.xp.stack([mean, variance]))  # one reduction for both: (ranks, 2, C)
-    mean[...] = every[:, 0].mean(0)
-    variance[...] = every[:, 1].mean(0) + ((every[:, 0] - mean) ** 2).mean(0)
+    # One reduction for both, in float64, where the difference of two large squares is exact enough.
+    own = mean.astype(np.float64)
+    whole = part.world.mean(B.xp.stack([own, own * own + variance]))
+    mean[...] = whole[0]
+    variance[...] = B.xp.maximum(whole[1] - whole[0] * whole[0], 0)
     return B.batch_norm(x, *settings.told(weight, bias))
 
 

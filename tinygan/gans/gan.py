@@ -15,7 +15,7 @@ from tinygan.backends import backend_of
 from tinygan.context import no_grad, override
 from tinygan.counting import Count
 from tinygan.devices import moved
-from tinygan.distributed.world import Part, World
+from tinygan.distributed.world import World, part_of
 from tinygan.gans import checks
 from tinygan.gans.noises import NOISES
 from tinygan.gans.stats import Stats
@@ -115,9 +115,9 @@ class GAN:
 
     def in_step(self, examples: int) -> AbstractContextManager[None]:
         """What holds in a step on `examples` images per update: dropout and instance noise draw from the training's keys,
-        too. With a `world`, these are the examples of this process, and what depends on the whole batch asks the others."""
-        world = self.world
-        return override(keys=self.keys, part=None if world is None or world.size == 1 else Part(world, examples))
+        too. With a `world`, these are the examples of this process, and what depends on the whole batch asks the others.
+        Raises SettingsError if the processes have unequally many."""
+        return override(keys=self.keys, part=part_of(self, examples))
 
     def end_step(self) -> None:
         """What every `step` ends with: the average of the generator is updated, and the step is counted."""

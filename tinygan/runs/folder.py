@@ -5,6 +5,7 @@ __all__ = ["RunFolder", "digest", "read_checkpoint", "refuse_occupied"]
 
 import hashlib
 import json
+import os
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, suppress
 from dataclasses import fields
@@ -202,6 +203,16 @@ def refuse_moved_data(run_dir: str | Path, data_dir: str | None) -> None:
     if data_dir is not None and not Path(data_dir).exists():
         raise RunError(f"the data of {run_dir} are no longer at {data_dir}: say with --data-dir where they are now "
                        "(they may have another name, but must have the same content)")
+
+
+def refuse_own_samples_as_data(settings: Settings, dataset: Any) -> None:
+    """Refuse a new run inside the folder of its images: when it is resumed, its samples would be read as images."""
+    data_dir = settings.data_dir or os.environ.get("TINYGAN_DATA")
+    if data_dir and not settings.resume and dataset.name.startswith("images:"):
+        images = Path(data_dir).expanduser().resolve()
+        if Path(settings.run_dir).resolve().is_relative_to(images):
+            raise RunError(f"{settings.run_dir} is inside the folder of the images, {images}, so the run's samples would be "
+                           "read as images: choose another --run-dir")
 
 
 def read_checkpoint(path: Path, config: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -12,22 +12,15 @@ from collections.abc import Callable, Iterator
 
 from tinygan.data import DataError
 from tinygan.errors import DeviceError, SettingsError
-from tinygan.launched import abort, tell
+from tinygan.launched import abort, rank, tell
 from tinygan.saving import CheckpointError
 
-from .errors import Interrupted, RunError
+from .errors import DivergedError, Interrupted, RunError
 
 
 def guarded(action: Callable[[], object]) -> int:
     """Run `action`. An error that the user can correct becomes a line on stderr and an exit status. It ends all processes
     that `mpirun` has started together."""
-    status = _guarded(action)
-    if status not in (0, 130, 143):  # (a signal stops them all after the same step)
-        abort(status)
-    return status
-
-
-def _guarded(action: Callable[[], object]) -> int:
     try:
         with _printable():
             action()
@@ -35,19 +28,27 @@ def _guarded(action: Callable[[], object]) -> int:
     except (RunError, SettingsError, CheckpointError, DataError, DeviceError, OSError) as error:
         if isinstance(error, OSError) and _is_closed_pipe(error):
             _discard_output()
-            return 128 + 13  # the status of a process that SIGPIPE has ended
+            return _ended(128 + 13)  # the status of a process that SIGPIPE has ended
+        if isinstance(error, DivergedError) and rank():
+            return error.exit_status  # all processes have this error, in the same step: the first one tells it and ends all
         message = (error.strerror if isinstance(error, OSError) and error.filename is None else None) or str(error)
         tell(f"tinygan: error: {message}")
-        return getattr(error, "exit_status", 2)
+        return _ended(getattr(error, "exit_status", 2))
     except MemoryError as error:
         tell(f"tinygan: error: out of memory ({error}): smaller batches or networks need less")
-        return 2
+        return _ended(2)
     except Interrupted as interruption:
-        return interruption.exit_status
+        return interruption.exit_status  # (all processes have stopped after the same step)
     except KeyboardInterrupt:
         print("tinygan: interrupted", file=sys.stderr)
-        return 130
+        return _ended(130)
     return 0
+
+
+def _ended(status: int) -> int:
+    """The status. The other processes are ended."""
+    abort(status)
+    return status
 
 
 @contextlib.contextmanager

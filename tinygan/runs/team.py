@@ -3,6 +3,9 @@ from __future__ import annotations
 
 __all__ = ["Follower", "Team"]
 
+import hashlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +14,7 @@ import numpy.typing as npt
 
 from tinygan.data import Dataset
 from tinygan.data.files import counted
-from tinygan.distributed import World
+from tinygan.distributed import World, join
 from tinygan.launched import local_size
 
 from . import machine
@@ -29,10 +32,35 @@ class Team:
         self.size = 1 if world is None else world.size
         self.leads = world is None or world.rank == 0
 
-    def take_in(self, gan: TrainableGAN, settings: Settings) -> None:
-        """Let the GAN train with all processes. Raises RunError or SettingsError if it cannot."""
+    @classmethod
+    def of(cls, gan: TrainableGAN) -> Team:
+        """The processes of the GAN's `world`, if it has one; by default, all that `mpirun` has started."""
+        return cls(getattr(gan, "world", None) or join())
+
+    def settle(self, choose: Callable[[], Settings]) -> Settings:
+        """What `choose()` returns on the first process, for all of them. It may read the run's folder, which the others need
+        not have."""
         if self.world is None:
+            return choose()
+        found: Settings = self.world.from_first(choose() if self.leads else None)
+        return found
+
+    @contextmanager
+    def taking_in(self, gan: Any, settings: Settings) -> Iterator[None]:
+        """In the body, the GAN trains with all processes. Raises RunError or SettingsError if it cannot."""
+        if self.world is None:
+            yield
             return
+        self._check(gan, settings)
+        before = gan.world
+        gan.world = self.world
+        try:
+            yield
+        finally:
+            gan.world = before
+
+    def _check(self, gan: Any, settings: Settings) -> None:
+        assert self.world is not None
         self.world.share(settings.batch_size)
         if ":" in settings.device and local_size() > 1:
             raise RunError(f"--device {settings.device} gives all processes the same GPU: with --device cuda, each has its "
@@ -42,29 +70,52 @@ class Team:
         if not hasattr(gan, "world"):
             raise RunError(f"{type(gan).__name__} cannot be trained by several processes: a GAN of your own should be a "
                            "subclass of tinygan.gans.GAN")
-        gan.world = self.world
 
-    def agree(self, dataset: Dataset, settings: Settings) -> None:
-        """Raise RunError on all processes unless all have the same versions, data and settings."""
+    def agree(self, dataset: Dataset, settings: Settings, device: str) -> None:
+        """Raise RunError on all processes unless all have the same versions, data, settings and kind of device."""
         if self.world is None:
             return
-        found = {**machine.describe()["versions"], "data": dataset.checksum,
+        found = {**machine.describe()["versions"], "data": dataset.checksum, "device": device.partition(":")[0],
+                 "--run-dir": settings.run_dir,
                  **{f"--{name.replace('_', '-')}": repr(value) for name, value in settings.deciding().items()}}
         every = self.world.collect(found)
         for rank, other in enumerate(every):
-            for name, value in other.items():
-                if value != every[0].get(name):
-                    raise RunError(f"process {rank} has another {name} than process 0: {value}, not {every[0].get(name)}. "
-                                   "All processes of a run need the same versions, data and settings")
+            for name in every[0] | other:
+                if other.get(name) != every[0].get(name):
+                    raise RunError(f"process {rank} has another {name} than process 0: {other.get(name)}, not "
+                                   f"{every[0].get(name)}. All processes of a run need the same versions, data and settings")
 
     def follow(self, gan: TrainableGAN, history: History) -> None:
-        """Give all processes the state and the history of the first one, which has read the checkpoint."""
+        """Give all processes the state and the history of the first one. Raises RunError on all if they have other
+        networks."""
         if self.world is None:
             return
-        state = self.world.from_first((gan.state_dict(), history.state()) if self.leads and len(history) else None)
-        if state is not None and not self.leads:
-            gan.load_state_dict(state[0])
-            history.load(state[1])
+        state = gan.state_dict()
+        shapes = {name: array.shape for name, array in state.items()}
+        if self.differ(shapes):
+            raise RunError("the processes have different networks: all have to build the same GAN")
+        found = self.world.from_first((state, history.state()) if self.leads else None)
+        if not self.leads:
+            gan.load_state_dict(found[0])
+            history.load(found[1])
+
+    def differ(self, value: Any) -> bool:
+        """Whether the processes have different values, any Python objects."""
+        if self.world is None:
+            return False
+        return any(other != value for other in self.world.collect(value))
+
+    def refuse_other_weights(self, gan: TrainableGAN, step: int) -> None:
+        """Raise RunError on all processes if their GANs have different states."""
+        if self.world is None:
+            return
+        digest, state = hashlib.sha256(), gan.state_dict()
+        for name in sorted(state):
+            digest.update(name.encode() + np.ascontiguousarray(state[name]).tobytes())
+        if self.differ(digest.digest()):
+            raise RunError(f"after step {step} the processes have different weights. A `step` or a loss of your own has to "
+                           "exchange what depends on the whole batch (see tinygan/ops/ranks.py). Machines with other types "
+                           "of processor may round differently, too")
 
     def share(self, order: npt.NDArray[np.int64], per_step: int, updates: int) -> tuple[npt.NDArray[np.int64], int]:
         """Of the images in `order`, of which each step takes `per_step`, those of this process, and how many of them it
@@ -81,11 +132,13 @@ class Team:
             return ""
         return f"; {self.size} processes of {counted(machine.describe()['machine']['threads'], 'thread')}"
 
-    def heard(self, signal: int | None) -> int | None:
-        """The signal that one of the processes has caught; None if none has."""
+    def heard(self, signal: int | None, due: bool) -> tuple[int | None, bool]:
+        """The signal that one of the processes has caught, None if none has. And whether it is time to save, which the first
+        process decides."""
         if self.world is None:
-            return signal
-        return self.world.largest(signal or 0) or None
+            return signal, due
+        found, save = self.world.largest(signal or 0, due and self.leads)
+        return found or None, bool(save)
 
 
 class Follower:

@@ -24,11 +24,11 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
+from tinygan import launched
 from tinygan.kernels.cpu.runtime.arguments import packed
 from tinygan.kernels.cpu.runtime.arrays import address, array_at
 from tinygan.kernels.cpu.runtime.compiling import compiled, entry, inline
 from tinygan.kernels.cpu.runtime.recorded import ACTIVE
-from tinygan.launched import local_size
 
 # The indices of the words that caller and workers share. Each word is on a cache line of its own.
 TICKET, FUNCTION, ARGUMENTS, PARTS, DONE, STOP, BUSY, WORDS = 0, 8, 16, 24, 32, 40, 48, 56
@@ -282,12 +282,8 @@ class Pool:
 
 
 def core_count() -> int:
-    """How many cores this process may use. NUMBA_NUM_THREADS and OMP_NUM_THREADS can lower the number. If `mpirun` has
-    started several processes on this machine, and did not give cores to each, they share them."""
-    every = os.cpu_count() or 1
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else every
-    if cores == every:
-        cores = max(cores // local_size(), 1)
+    """How many cores this process may use. NUMBA_NUM_THREADS and OMP_NUM_THREADS can lower the number."""
+    cores = launched.cores()
     for name in ("NUMBA_NUM_THREADS", "OMP_NUM_THREADS"):
         limit = os.environ.get(name, "")
         if limit.isdigit() and int(limit) > 0:

@@ -1,0 +1,6 @@
+"""`python -m tinygan` is the command `tinygan`."""
+import sys
+
+from tinygan.cli import main
+
+sys.exit(main())
