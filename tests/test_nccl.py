@@ -49,12 +49,12 @@ def imitation(meeting):
 
         def allreduce(self, x, total, op, *, stream):
             self.check(x, total, stream)
-            assert op == "sum" and total.shape == x.shape
-            total[...] = sum(meeting.all_of(self.rank, x))
+            assert op == "sum" and total.size == x.size  # (NCCL knows of no shapes)
+            total.reshape(-1)[...] = sum(meeting.all_of(self.rank, x)).reshape(-1)
 
         def allgather(self, x, every, *, stream):
             self.check(x, every, stream)
-            every[...] = meeting.all_of(self.rank, x)
+            every.reshape(-1)[...] = np.concatenate([one.reshape(-1) for one in meeting.all_of(self.rank, x)])
 
         @staticmethod
         def check(x, result, stream):
