@@ -374,6 +374,6 @@ def test_without_the_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ca
     run_dir, data = tmp_path / "r", grey_images(tmp_path / "grey.npy", 4)
     assert command("train", "vanilla", "--run-dir", run_dir, "--data-dir", data, "--epochs", 1, "--batch-size", 4) == 0
     monkeypatch.setitem(__import__("sys").modules, "onnx", None)
-    with pytest.raises(ImportError, match=r"export_onnx: needs the package onnx: pip install 'tinygan\[onnx\]'"):
+    with pytest.raises(ImportError, match=r"export_onnx: needs the package onnx: in a copy of the repository, pip install '.\[onnx\]'"):
         saving.export_onnx(tg.exp, tmp_path / "m.onnx", np.ones((2, 3), np.float32))
     assert "pip install '.[onnx]'" in failure(capsys, "export", run_dir, "--to", "onnx")
