@@ -306,7 +306,7 @@ def test_tensorboard_may_write_elsewhere(tmp_path):
 
 def test_without_tensorboardx_the_flag_says_what_to_install(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "tensorboardX", None)
-    with pytest.raises(training.RunError, match=r'needs the package tensorboardX: pip install "tinygan\[tensorboard\]"'):
+    with pytest.raises(training.RunError, match=r"needs the package tensorboardX: in a copy of the repository, pip install '.\[tensorboard\]'"):
         tiny_train(tmp_path / "run", log="tensorboard")
     assert not (tmp_path / "run").exists()
     with pytest.raises(ValueError, match="log: expected one of tensorboard, got 'wandb'"):

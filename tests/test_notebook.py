@@ -137,7 +137,7 @@ def test_the_quickstart_runs(tmp_path, monkeypatch):
 def test_a_notebook_where_there_is_none(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "IPython.display", None)
     settings = tiny_settings(tmp_path / "run")
-    with pytest.raises(training.RunError, match=r'show="notebook" needs Jupyter: pip install "tinygan\[notebook\]"'):
+    with pytest.raises(training.RunError, match=r"needs Jupyter: in a copy of the repository, pip install '.\[notebook\]'"):
         training.train(tiny_gan(settings), tiny_data(), settings, show="notebook")
     with pytest.raises(ValueError, match=r"train: show should be 'notebook' or 'terminal', or None .*, got 'jupyter'"):
         training.train(tiny_gan(settings), tiny_data(), settings, show="jupyter")

@@ -20,7 +20,7 @@ from tinygan.ops.ranks import means_over_ranks
 from tinygan.random import Key
 
 N = 12
-STEPS = {"cpu": {np.float64: 20, np.float32: 50}, "emulated": {np.float64: 4, np.float32: 4},
+STEPS = {"cpu": {np.float64: 20, np.float32: 50}, "emulated": {np.float64: 2, np.float32: 3},
          "cuda": {np.float64: 20, np.float32: 20}}
 FEW = ("vanilla", "dcgan", "wgan-gp", "unrolled dcgan", "minibatch False")
 

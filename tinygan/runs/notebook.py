@@ -8,6 +8,7 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
+from tinygan.errors import installing
 from tinygan.progress import in_jupyter
 
 from .errors import RunError
@@ -90,6 +91,6 @@ def progress_of(show: str | None, settings: Settings, images_per_step: int, prob
         try:
             _ipython()
         except ImportError:
-            raise RunError('train: show="notebook" needs Jupyter: pip install "tinygan[notebook]"') from None
+            raise RunError(f'train: show="notebook" needs Jupyter: {installing("notebook")}') from None
     pictures = show == "notebook" or (show is None and in_jupyter() and not settings.quiet)
     return (NotebookProgress if pictures else Progress)(images_per_step, probabilities)

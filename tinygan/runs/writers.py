@@ -11,6 +11,7 @@ from typing import IO, Any
 
 import numpy as np
 
+from tinygan.errors import installing
 from tinygan.saving import write_atomically
 from tinygan.tables import lookup
 
@@ -116,7 +117,7 @@ class TensorBoard(Logger):
     """Writes the losses of every step, and the samples of every epoch, for TensorBoard: `tensorboard --logdir RUN`.
 
     folder: where its files go; by default the folder `tensorboard` in the run's. Needs the package tensorboardX
-    (`pip install "tinygan[tensorboard]"`), but not TensorBoard itself. A run that is resumed hides what was logged after its
+    (the extra `tensorboard`), but not TensorBoard itself. A run that is resumed hides what was logged after its
     checkpoint.
     """
 
@@ -125,7 +126,7 @@ class TensorBoard(Logger):
             from tensorboardX import SummaryWriter
         except ImportError:
             raise RunError("logging for TensorBoard needs the package tensorboardX: "
-                           'pip install "tinygan[tensorboard]"') from None
+                           f"{installing('tensorboard')}") from None
         self._open: Callable[..., Any] = SummaryWriter
         self._folder = None if folder is None else Path(folder).expanduser()
         self._writer: Any = None
