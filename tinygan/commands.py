@@ -246,7 +246,8 @@ def _info_on(run: Path) -> None:
           f"{data['checksum']}" + (f", {data['bad_files']:,} bad files left out" if data.get("bad_files") else ""))
     if "classes" in data:
         print(f"Classes: {', '.join(f'{label} {name}' for label, name in enumerate(data['classes']))}")
-    _table("Settings", {**config["settings"], "data_dir": data.get("data_dir")})
+    settings = {**config["settings"], "data_dir": data.get("data_dir")}
+    _table("Settings", {name: value for name, value in settings.items() if value is not None})
     if config.get("rules"):
         _table("Rules that its program gave the GAN, in place of those of the settings", config["rules"])
     for group in ("versions", "machine"):
