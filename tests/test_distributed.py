@@ -18,6 +18,7 @@ import pytest
 import tinygan as tg
 from tinygan import devices, launched
 from tinygan.distributed import Part
+from tinygan.runs import guarding
 from tinygan.runs.team import Team
 
 HERE = Path(__file__).parent
@@ -412,6 +413,21 @@ def test_a_copy_of_a_gan_has_the_same_processes():
     world = object.__new__(tg.distributed.World)
     gan = tg.gans.VanillaGAN(tg.nn.Sequential(tg.nn.Dense(3, 2)), tg.nn.Sequential(tg.nn.Dense(2, 1)), 3, world=world)
     assert copy.deepcopy(gan).world is world
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_a_process_that_diverges_alone_tells_it(shared, monkeypatch, capfd):
+    monkeypatch.setattr(launched, "FIRST_SPEAKS", 0)
+    monkeypatch.setattr(launched, "rank", lambda: 1)
+    monkeypatch.setattr(guarding, "rank", lambda: 1)
+    ended = []
+    monkeypatch.setattr(guarding, "abort", ended.append)
+
+    def diverge():
+        raise tg.training.DivergedError("the loss is nan", shared)
+
+    assert guarding.guarded(diverge) == 1
+    assert ("the loss is nan" in capfd.readouterr().err) == (ended == [1]) == (not shared)
 
 
 def test_a_gan_in_another_program_has_no_processes():

@@ -246,7 +246,7 @@ class _Run:
         self._loggers.log(len(self._history), self._history.last(),
                           None if broken else picture(self._gan, self._previews)[0])
         if broken:
-            raise DivergedError(broken)
+            raise DivergedError(broken, self._team.size > 1)
         self._save(state)
         if self._team.leads and len(self._history) < self._settings.epochs * self._history.steps_per_epoch:
             for warning in self._warnings():  # once, when it begins; `finish` tells what holds at the end
@@ -293,7 +293,8 @@ class _Run:
         if more or broken:
             self._loggers.log(len(history), history.last(), None)
         if broken:
-            raise DivergedError(f"step {len(history)} (epoch {epoch + (more > 0)}): {broken}; {self._last_good()}")
+            raise DivergedError(f"step {len(history)} (epoch {epoch + (more > 0)}): {broken}; {self._last_good()}",
+                                self._team.size > 1)
 
     def _broken(self, state: dict[str, npt.NDArray[Any]]) -> str | None:
         """A message if the state is not finite: the last update may have made weights infinite, which no loss has shown
@@ -312,7 +313,7 @@ class _Run:
         state = self._gan.state_dict()
         broken = self._broken(state)
         if broken:
-            raise DivergedError(broken)
+            raise DivergedError(broken, self._team.size > 1)
         return state
 
     def _save(self, state: dict[str, npt.NDArray[Any]]) -> None:

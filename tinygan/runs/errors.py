@@ -13,9 +13,14 @@ class RunError(RuntimeError):
 
 
 class DivergedError(RunError):
-    """A loss or a weight became NaN or infinite."""
+    """A loss or a weight became NaN or infinite. shared: whether all processes that train together have this error, in the
+    same step."""
 
     exit_status = 1
+
+    def __init__(self, message: str, shared: bool = False) -> None:
+        super().__init__(message)
+        self.shared = shared
 
 
 class Interrupted(KeyboardInterrupt):

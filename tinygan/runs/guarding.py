@@ -29,8 +29,8 @@ def guarded(action: Callable[[], object]) -> int:
         if isinstance(error, OSError) and _is_closed_pipe(error):
             _discard_output()
             return _ended(128 + 13)  # the status of a process that SIGPIPE has ended
-        if isinstance(error, DivergedError) and rank():
-            return error.exit_status  # all processes have this error, in the same step: the first one tells it and ends all
+        if isinstance(error, DivergedError) and error.shared and rank():
+            return error.exit_status  # the first process tells it, and ends all
         message = (error.strerror if isinstance(error, OSError) and error.filename is None else None) or str(error)
         tell(f"tinygan: error: {message}")
         return _ended(getattr(error, "exit_status", 2))
