@@ -64,7 +64,8 @@ def _draw_first(axes: Any, columns: Mapping[str, npt.NDArray[np.float64]], colou
     _finish(axes, "step")
 
 
-def _draw_all(axes: Any, columns: Mapping[str, npt.NDArray[np.float64]], colours: Iterable[str], steps_per_epoch: int) -> None:
+def _draw_all(axes: Any, columns: Mapping[str, npt.NDArray[np.float64]], colours: Iterable[str],
+              steps_per_epoch: int) -> None:
     """Draw the mean of each column over every epoch, and the band of its steps."""
     for (name, values), colour in zip(columns.items(), colours, strict=False):  # (there may be more colours)
         epochs = [values[start:start + steps_per_epoch] for start in range(0, len(values), steps_per_epoch)]
