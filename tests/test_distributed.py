@@ -20,6 +20,7 @@ from tinygan import devices, launched
 from tinygan.distributed import Part
 from tinygan.runs import guarding
 from tinygan.runs.team import Team
+from tinygan.teaching.records import read_records
 
 HERE = Path(__file__).parent
 MPIRUN = shutil.which("mpirun", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}")
@@ -157,6 +158,23 @@ def test_two_runs_on_as_many_processes_are_equal_to_the_last_bit(images, tmp_pat
     assert all(np.array_equal(first[name], second[name]) for name in first)
 
 
+@needs_mpi
+@pytest.mark.parametrize("cost", ["non-saturating", "relativistic"])
+def test_two_processes_record_what_one_records(cost, images, tmp_path):
+    for ranks in (1, 2):
+        ended = cli(ranks, *flags(images, tmp_path / str(ranks)), "--record", "--cost", cost)
+        assert ended.returncode == 0, ended.stderr
+    one, two = (read_records(tmp_path / str(ranks) / "recording") for ranks in (1, 2))
+    assert [record.step for record in one] == [record.step for record in two] and len(one) > 4
+    for a, b in zip(one, two, strict=True):
+        assert a.about == b.about and a.about["batch_size"] == 12
+        # With pairs, the gradient of the last bias is 0. So the bias learns from rounding, and moves all logits alike.
+        for name in ("images", "logits", "gradient_scale", "g.gradient_norm"):
+            x, y = (record[name].astype(np.float64) for record in (a, b))
+            x, y = (v - v.mean() for v in (x, y)) if name == "logits" else (x, y)
+            np.testing.assert_allclose(x, y, rtol=2e-3, atol=1 if name == "images" else 1e-6)
+
+
 # Failure
 
 
@@ -165,13 +183,6 @@ def test_a_batch_that_cannot_be_split_evenly(images, tmp_path):
     ended = cli(4, *flags(images, tmp_path / "run", batch=6))
     assert ended.returncode == 2
     assert ended.stderr.count("a batch of 6 cannot be split evenly among 4 processes") == 1
-    assert not (tmp_path / "run").exists()
-
-
-@needs_mpi
-def test_several_processes_cannot_record(images, tmp_path):
-    ended = cli(2, *flags(images, tmp_path / "run"), "--record")
-    assert ended.returncode == 2 and ended.stderr.count("--record needs one process") == 1
     assert not (tmp_path / "run").exists()
 
 
@@ -365,6 +376,37 @@ def test_each_process_may_train_a_gan_of_its_own(images, tmp_path):
 def test_an_error_before_the_processes_meet_ends_all_and_is_told(images, tmp_path):
     ended = together(2, program_of(tmp_path, images=images, before="rank() and {}['a bug of process 1']"))
     assert ended.returncode and "process 1 of 2: Traceback" in ended.stderr and "a bug of process 1" in ended.stderr
+
+
+@needs_mpi
+@pytest.mark.parametrize("where", ["before", "in a step"])
+def test_a_process_that_calls_exit_ends_all(where, images, tmp_path):
+    started = time.monotonic()
+    exits = "rank() and sys.exit(7)"
+    replaced = "tg.gans.VanillaGAN.end_step = lambda self: rank() and sys.exit(7)"
+    program = program_of(tmp_path, images=images, before=exits if where == "before" else replaced)
+    ended = together(2, program, "--no-capture")
+    assert ended.returncode and time.monotonic() - started < 30
+    assert "process 1 of 2: tinygan: error: the program called sys.exit(7)" in ended.stderr
+
+
+@needs_mpi
+def test_an_error_of_one_process_ends_all_though_the_program_catches_it(images, tmp_path):
+    started = time.monotonic()
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "something").touch()
+    program = tmp_path / "program.py"
+    program.write_text(f"""
+import contextlib, time
+import tinygan as tg
+data = tg.data.load({str(images)!r})
+gan = tg.gans.VanillaGAN(*tg.gans.vanilla_networks(data.image_shape, 4), 4, key=tg.random.Key(0))
+with contextlib.suppress(tg.training.RunError):
+    tg.training.train(gan, data, tg.training.Settings(run_dir={str(tmp_path / 'run')!r}, batch_size=12, epochs=1))
+""")
+    ended = together(2, program)
+    assert ended.returncode and time.monotonic() - started < 30
+    assert ended.stderr.count("tinygan: error:") == 1 and "already holds other files" in ended.stderr
 
 
 @needs_mpi

@@ -128,3 +128,4 @@ def abort(status: int) -> None:
             stream.flush()
     time.sleep(PASSED_ON)
     MPI.COMM_WORLD.Abort(status)
+    os._exit(status)  # (it may return before `mpirun` has ended this process)

@@ -176,8 +176,8 @@ class _Run:
         self._waits = backend.name == "cpu"  # whether a step waits until its losses are computed
         self._round = step_of(gan, settings.capture, on_cpu=self._waits)
         if settings.record:
-            self._round = recorder_of_run(folder.recording, gan, dataset, self._round, key, history.steps_per_epoch,
-                                          len(history))
+            self._round = recorder_of_run(folder.recording if team.leads else None, gan, dataset, self._round, key,
+                                          history.steps_per_epoch, len(history))
         self._checked = False  # whether all processes have been found to have the same weights after a step
         self._unread: list[tuple[Any, float]] = []  # steps whose losses are still on the GPU
         self._read = 0.0

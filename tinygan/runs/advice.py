@@ -15,7 +15,7 @@ from contextvars import ContextVar
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from tinygan.launched import size
+from tinygan.launched import local_size, size
 
 from .settings import Settings
 
@@ -135,8 +135,10 @@ def _joined(*words: str) -> str:
 
 
 def _together() -> str:
-    """What comes before the command if several processes run it."""
-    return f"mpirun -n {size()} " if size() > 1 else ""
+    """What comes before the command if several processes run it. MACHINES stands for the file that names the machines: a
+    process cannot find out what the file is called."""
+    machines = "-hostfile MACHINES " if local_size() < size() else ""
+    return f"mpirun {machines}-n {size()} " if size() > 1 else ""
 
 
 def _tinygan() -> str:

@@ -7,24 +7,26 @@ import signal
 
 
 class RunError(RuntimeError):
-    """A run cannot start or continue, for a reason that its user can correct."""
+    """A run cannot start or continue, for a reason that its user can correct. shared: whether all processes that train
+    together have this error, at the same moment."""
 
     exit_status = 2
-
-
-class DivergedError(RunError):
-    """A loss or a weight became NaN or infinite. shared: whether all processes that train together have this error, in the
-    same step."""
-
-    exit_status = 1
 
     def __init__(self, message: str, shared: bool = False) -> None:
         super().__init__(message)
         self.shared = shared
 
 
+class DivergedError(RunError):
+    """A loss or a weight became NaN or infinite."""
+
+    exit_status = 1
+
+
 class Interrupted(KeyboardInterrupt):
     """Ctrl-C or SIGTERM ended the run, after it saved a checkpoint. Like its base class it is not an `Exception`."""
+
+    shared = True  # all processes have stopped after the same step
 
     def __init__(self, number: int) -> None:
         super().__init__(f"interrupted by {signal.Signals(number).name}")

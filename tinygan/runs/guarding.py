@@ -1,7 +1,7 @@
 """How a program ends: errors as one clear line, signals and closed pipes as exit statuses."""
 from __future__ import annotations
 
-__all__ = ["guarded"]
+__all__ = ["end_together", "guarded"]
 
 import contextlib
 import errno
@@ -12,10 +12,10 @@ from collections.abc import Callable, Iterator
 
 from tinygan.data import DataError
 from tinygan.errors import DeviceError, SettingsError
-from tinygan.launched import abort, rank, tell
+from tinygan.launched import abort, end_all, rank, size, tell
 from tinygan.saving import CheckpointError
 
-from .errors import DivergedError, Interrupted, RunError
+from .errors import Interrupted, RunError
 
 
 def guarded(action: Callable[[], object]) -> int:
@@ -25,24 +25,46 @@ def guarded(action: Callable[[], object]) -> int:
         with _printable():
             action()
             print(end="", flush=True)  # a closed pipe raises its error here, and not when the interpreter ends
-    except (RunError, SettingsError, CheckpointError, DataError, DeviceError, OSError) as error:
-        if isinstance(error, OSError) and _is_closed_pipe(error):
-            _discard_output()
-            return _ended(128 + 13)  # the status of a process that SIGPIPE has ended
-        if isinstance(error, DivergedError) and error.shared and rank():
-            return error.exit_status  # the first process tells it, and ends all
+    except BaseException as error:
+        status = _told(error)
+        if status is None:
+            raise
+        return status
+    return 0
+
+
+def end_together(error: BaseException) -> None:
+    """Tell an error that only one of several processes has, and end all."""
+    if isinstance(error, SystemExit):
+        tell(f"tinygan: error: the program called sys.exit({error.code!r})")
+        abort(error.code if isinstance(error.code, int) and error.code else 1)
+    elif _told(error) is None:
+        end_all(type(error), error, error.__traceback__)
+
+
+def _told(error: BaseException) -> int | None:
+    """Tell an error that the user can correct, and end all processes. Returns the exit status; None if it is another
+    error."""
+    if getattr(error, "shared", False) and rank():
+        return getattr(error, "exit_status", None)  # the first process tells it, and ends all
+    if isinstance(error, OSError) and _is_closed_pipe(error):
+        _discard_output()
+        return _ended(128 + 13)  # the status of a process that SIGPIPE has ended
+    if isinstance(error, (RunError, SettingsError, CheckpointError, DataError, DeviceError, OSError)):
         message = (error.strerror if isinstance(error, OSError) and error.filename is None else None) or str(error)
         tell(f"tinygan: error: {message}")
         return _ended(getattr(error, "exit_status", 2))
-    except MemoryError as error:
+    if isinstance(error, MemoryError):
         tell(f"tinygan: error: out of memory ({error}): smaller batches or networks need less")
         return _ended(2)
-    except Interrupted as interruption:
-        return interruption.exit_status  # (all processes have stopped after the same step)
-    except KeyboardInterrupt:
+    if isinstance(error, Interrupted):
+        return error.exit_status
+    if isinstance(error, KeyboardInterrupt):
         print("tinygan: interrupted", file=sys.stderr)
         return _ended(130)
-    return 0
+    if isinstance(error, SystemExit) and error.code and size() > 1:
+        end_together(error)
+    return None
 
 
 def _ended(status: int) -> int:

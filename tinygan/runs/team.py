@@ -19,6 +19,7 @@ from tinygan.launched import local_size
 
 from . import machine
 from .errors import RunError
+from .guarding import end_together
 from .history import History
 from .settings import Settings
 from .trainable import TrainableGAN
@@ -47,7 +48,11 @@ class Team:
 
     @contextmanager
     def taking_in(self, gan: Any, settings: Settings) -> Iterator[None]:
-        """In the body, the GAN trains with all processes. Raises RunError or SettingsError if it cannot."""
+        """In the body, the GAN trains with all processes. Raises RunError or SettingsError if it cannot.
+
+        An error that leaves the body on one process alone is told and ends all, even if the program would have caught it:
+        the others would wait for this process for ever.
+        """
         if self.world is None:
             yield
             return
@@ -56,6 +61,10 @@ class Team:
         gan.world = self.world
         try:
             yield
+        except BaseException as error:
+            if self.size > 1 and not getattr(error, "shared", False):
+                end_together(error)
+            raise
         finally:
             gan.world = before
 
@@ -65,8 +74,6 @@ class Team:
         if ":" in settings.device and local_size() > 1:
             raise RunError(f"--device {settings.device} gives all processes the same GPU: with --device cuda, each has its "
                            "own")
-        if settings.record:
-            raise RunError("--record needs one process: record a short run without mpirun")
         if not hasattr(gan, "world"):
             raise RunError(f"{type(gan).__name__} cannot be trained by several processes: a GAN of your own should be a "
                            "subclass of tinygan.gans.GAN")
@@ -83,7 +90,8 @@ class Team:
             for name in every[0] | other:
                 if other.get(name) != every[0].get(name):
                     raise RunError(f"process {rank} has another {name} than process 0: {other.get(name)}, not "
-                                   f"{every[0].get(name)}. All processes of a run need the same versions, data and settings")
+                                   f"{every[0].get(name)}. All processes of a run need the same versions, data and settings",
+                                   shared=True)
 
     def follow(self, gan: TrainableGAN, history: History) -> None:
         """Give all processes the state and the history of the first one. Raises RunError on all if they have other
@@ -93,7 +101,7 @@ class Team:
         state = gan.state_dict()
         shapes = {name: array.shape for name, array in state.items()}
         if self.differ(shapes):
-            raise RunError("the processes have different networks: all have to build the same GAN")
+            raise RunError("the processes have different networks: all have to build the same GAN", shared=True)
         found = self.world.from_first((state, history.state()) if self.leads else None)
         if not self.leads:
             gan.load_state_dict(found[0])
@@ -115,7 +123,7 @@ class Team:
         if self.differ(digest.digest()):
             raise RunError(f"after step {step} the processes have different weights. A `step` or a loss of your own has to "
                            "exchange what depends on the whole batch (see tinygan/ops/ranks.py). Machines with other types "
-                           "of processor may round differently, too")
+                           "of processor may round differently, too", shared=True)
 
     def share(self, order: npt.NDArray[np.int64], per_step: int, updates: int) -> tuple[npt.NDArray[np.int64], int]:
         """Of the images in `order`, of which each step takes `per_step`, those of this process, and how many of them it

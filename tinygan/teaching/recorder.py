@@ -56,6 +56,8 @@ class Recorder:
     """Makes the steps of a training, and records some of them: `recorder(real)` is `gan.step(real)`.
 
     folder: where the records go, `step_0000001.safetensors` and so on (see `record` for the content). It is made if needed.
+    None: nothing is written. If several processes train together, one of them records, and the others have a Recorder
+    without a folder: all have to make the same steps in Python, because a captured step exchanges less.
     If there are records of later steps, they are deleted: so a training that goes on from a checkpoint records the same
     again. gan: a VanillaGAN or a GAN made from it, such as those of `tinygan.gans`. step: what makes a step that is not
     recorded, such as `tg.capture(gan.step)`; by default `gan.step`. every: how many steps are between two records, beside
@@ -66,23 +68,24 @@ class Recorder:
     made, by default `gan.steps`. steps_per_epoch: for the epochs in the records. key: of the fixed inputs.
     """
 
-    def __init__(self, folder: str | os.PathLike[str], gan: Any, *, step: Callable[..., Any] | None = None,
+    def __init__(self, folder: str | os.PathLike[str] | None, gan: Any, *, step: Callable[..., Any] | None = None,
                  every: int = EVERY, z: Any = None, real: Any = None, more: Any = None, keep: int = KEEP,
                  done: int | None = None, steps_per_epoch: int | None = None, key: Key | None = None) -> None:
         _check(gan, every)
-        self.folder = Path(folder)
-        self.folder.mkdir(parents=True, exist_ok=True)
+        self.folder = None if folder is None else Path(folder)
         self._gan, self._step, self._every = gan, step or gan.step, every
         self._done = gan.steps if done is None else done
         self._steps_per_epoch = steps_per_epoch
         self._key = as_key("Recorder", key, Key(0)).fold("recording")
-        discard_after(self.folder, self._done)
-        self._fixed = self._inputs(z, real)
+        if self.folder is not None:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            discard_after(self.folder, self._done)
+            self._fixed = self._inputs(self.folder, z, real)
         self._more, self._keep, self._batch_size = more, keep, 0
 
-    def _inputs(self, z: Any, real: Any) -> dict[str, Array]:
+    def _inputs(self, folder: Path, z: Any, real: Any) -> dict[str, Array]:
         """The fixed inputs: those of the first record, if there is one, so that all records show the same."""
-        earlier = read_records(self.folder)
+        earlier = read_records(folder)
         if earlier:
             return {name: earlier[0][name] for name in _FIXED if name in earlier[0]}
         if z is None:
@@ -94,9 +97,10 @@ class Recorder:
 
     def __call__(self, *batch: Any) -> Any:
         """Make a step, and record it if it is time. Takes and returns what `gan.step` does."""
-        self._complete(*batch)
-        if self._done == 0:
-            self._write(None)
+        if self.folder is not None:
+            self._complete(*batch)
+            if self._done == 0:
+                self._write(self.folder, None)
         if not is_due(self._done + 1, self._every, fewer=self._steps_per_epoch is None):
             stats = self._step(*batch)
             self._done += 1
@@ -104,7 +108,8 @@ class Recorder:
         with observed(self._gan) as updates:
             stats = self._gan.step(*batch)
         self._done += 1
-        self._write(updates)
+        if self.folder is not None:
+            self._write(self.folder, updates)
         return stats
 
     def _complete(self, real: Any, labels: Any = None) -> None:
@@ -112,7 +117,8 @@ class Recorder:
         if self._batch_size:
             return
         fixed = self._fixed
-        self._batch_size = len(real) // self._gan.d_steps
+        world = getattr(self._gan, "world", None)  # each process has a part of the batch
+        self._batch_size = len(real) // self._gan.d_steps * (1 if world is None else world.size)
         if self._keep and "data" not in fixed:
             fixed["data"] = np.array(host(as_numbers("Recorder", real))[:self._keep], np.float32)
             if labels is not None:
@@ -125,13 +131,13 @@ class Recorder:
             middle, half = (low + high) / 2, (high - low).max() * (0.5 + _MARGIN)
             fixed["limits"] = np.stack([middle - half, middle + half], 1).reshape(-1).astype(np.float32)
 
-    def _write(self, updates: dict[str, Updates] | None) -> None:
+    def _write(self, folder: Path, updates: dict[str, Updates] | None) -> None:
         arrays, about = record(self._gan, self._fixed, self._more, updates, self._key)
         about |= {"step": self._done, "epoch": self._done / self._steps_per_epoch if self._steps_per_epoch else None,
                   "gan_steps": self._gan.steps, "batch_size": self._batch_size}
-        if not any(earlier.step < self._done for earlier in read_records(self.folder)):
+        if not any(earlier.step < self._done for earlier in read_records(folder)):
             arrays |= self._fixed
-        save(record_path(self.folder, self._done), arrays, {"record": json.dumps(about)})
+        save(record_path(folder, self._done), arrays, {"record": json.dumps(about)})
 
 
 def _check(gan: Any, every: Any) -> None:
@@ -183,10 +189,11 @@ def as_bytes(images: Array) -> Array:
     return np.clip(np.rint((np.nan_to_num(images) + 1) * 127.5), 0, 255).astype(np.uint8)
 
 
-def recorder_of_run(folder: Path, gan: Any, dataset: Dataset, step: Callable[..., Any], key: Key, steps_per_epoch: int,
-                    done: int) -> Recorder:
-    """The recorder of a run that `training.train` makes. It records the ends of epochs. Where epochs are short, it takes
-    every second or third, and so on: a recording should take less than 5% of the time."""
+def recorder_of_run(folder: Path | None, gan: Any, dataset: Dataset, step: Callable[..., Any], key: Key,
+                    steps_per_epoch: int, done: int) -> Recorder:
+    """The recorder of a run that `training.train` makes. folder: None in the processes beside the first one. It records the
+    ends of epochs. Where epochs are short, it takes every second or third, and so on: a recording should take less than 5%
+    of the time."""
     _check(gan, 1)
     every = steps_per_epoch * -(-FEWEST // steps_per_epoch)
     z, real, more = examples(gan, dataset, key.fold("recording"))
