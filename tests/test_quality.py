@@ -234,7 +234,9 @@ def test_a_run_is_evaluated_every_so_many_epochs(tmp_path, splits):
     found = record(tmp_path / "run")
     assert (found["data"], found["images"]) == ("patterns", 300) and found["classifier_accuracy"] > 0.9
     assert [row["epoch"] for row in found["epochs"]] == [2, 4]
-    assert set(found["floor"]) == set(metrics.Quality._fields) == set(found["epochs"][0]) - {"epoch"}
+    assert set(found["floor"]) == set(metrics.Quality._fields) == set(found["epochs"][0]) - {"epoch", "d_loss"}
+    history = training.open_run(tmp_path / "run").history["d_loss"]  # of two steps in each epoch
+    assert [row["d_loss"] for row in found["epochs"]] == pytest.approx([history[2:4].mean(), history[6:].mean()], rel=1e-4)
     assert found["floor"]["frechet"] < found["epochs"][0]["frechet"]
     assert all(math.isfinite(value) for row in [found["floor"], *found["epochs"]] for value in row.values())
     assert (tmp_path / "run" / "quality.png").read_bytes().startswith(b"\x89PNG")

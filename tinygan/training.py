@@ -265,7 +265,7 @@ class _Run:
         """Measure the quality of the images, every `settings.evaluate` epochs."""
         epoch, more = divmod(len(self._history), self._history.steps_per_epoch)
         if self._evaluation is not None and epoch and not more and epoch % (self._settings.evaluate or 1) == 0:
-            self._evaluation.add(self._gan, epoch)
+            self._evaluation.add(self._gan, epoch, self._history.mean(epoch)["d_loss"])
 
     def _step(self, *batch: Any) -> None:
         stats, now = self._round(*batch), time.perf_counter()

@@ -195,13 +195,14 @@ class Evaluation:
                 say(f"{old}: the evaluations with version {version} of the classifier of digits. {path.name} starts again, "
                     f"with version {digits.VERSION}")
 
-    def add(self, gan: TrainableGAN, epoch: int) -> None:
-        """Examine the GAN after `epoch`, unless that epoch is already in the record."""
+    def add(self, gan: TrainableGAN, epoch: int, d_loss: float) -> None:
+        """Examine the GAN after `epoch`, unless that epoch is already in the record. d_loss: the mean of the discriminator's
+        loss over the epoch, for the record."""
         from tinygan.plotting import save_quality
 
         if any(row["epoch"] == epoch for row in self._rows):
             return
-        row = {"epoch": epoch, **self._examiner.examine(gan, self._key)}
+        row = {"epoch": epoch, **self._examiner.examine(gan, self._key), "d_loss": float(f"{d_loss:.5g}")}
         self._rows.append(row)
         examiner, weights = self._examiner, weights_sampled(gan)
         about = {**examiner.about, **({"generator": weights} if weights else {})}
