@@ -237,6 +237,12 @@ def test_labels_that_cannot_be_right_are_refused_before_anything_changes(labels,
             gan.sample(z=np.zeros((4, 2)), labels=labels)
 
 
+def test_inputs_that_have_their_classes_take_no_labels():
+    gan = planar()
+    with pytest.raises(ValueError, match=r"sample: z \(4, 5\) has the classes already.* leave out labels, or give z\[:, :2\]"):
+        gan.sample(z=gan.latent(4), labels=[0, 1, 2, 0])
+
+
 def test_a_replayed_step_refuses_an_unknown_label_too():
     gan, (x, labels) = planar(), batch(4, 0, (2,))
     step = tg.capture(gan.step)

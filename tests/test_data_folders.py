@@ -203,6 +203,20 @@ def test_at_least_is_said_only_if_files_were_not_tried(tmp_path: Path) -> None:
             load(damaged(tmp_path / str(number), number, tuple(range(number))))
 
 
+def test_how_many_images_are_not_alike_is_at_least_what_was_seen(tmp_path: Path) -> None:
+    for i in range(60):
+        picture(tmp_path / f"{i:02}.png", noise(6, 5 if i % 2 else 6))
+    with pytest.raises(DataError, match="its images are not all alike: .* and at least 17 more; "):
+        load(tmp_path)
+
+
+def test_images_outside_of_the_sub_folders_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    picture(tmp_path / "cats" / "1.png", noise(4, 4))
+    picture(tmp_path / "stray.png", noise(4, 4))
+    assert load(tmp_path).labels is None
+    assert "some images are in none, such as stray.png" in capsys.readouterr().err
+
+
 def test_bad_files_are_skipped_counted_and_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     found = load(damaged(tmp_path / "photos", 12, (0, 5, 6)), skip_bad_files=True)
     assert (len(found), found.bad_files, found.limit(3).bad_files) == (9, 3, 3)

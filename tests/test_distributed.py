@@ -151,6 +151,16 @@ def test_a_run_of_two_processes_continues_on_another_number(ranks, images, tmp_p
 
 
 @needs_mpi
+@pytest.mark.parametrize("ranks", [(2, 1), (1, 2)])
+def test_a_run_of_a_program_continues_on_another_number(ranks, images, tmp_path):
+    program = program_of(tmp_path, images=images)
+    for processes, more in zip(ranks, ((), ("--resume", "--epochs", "2")), strict=True):
+        ended = together(processes, program, *more)
+        assert ended.returncode == 0, ended.stderr
+    assert (tmp_path / "run" / "samples" / "epoch_0002.png").exists()
+
+
+@needs_mpi
 def test_two_runs_on_as_many_processes_are_equal_to_the_last_bit(images, tmp_path):
     for name in ("first", "second"):
         assert cli(2, *flags(images, tmp_path / name)).returncode == 0

@@ -302,9 +302,16 @@ def test_a_collapse_and_its_cause():
 def test_huge_losses_have_diverged_and_nobody_has_won():
     (alarm,) = warnings(game(), {**WON, "d_loss": 1.6e6, "g_loss": 2.2e6}, 2000, REAL[::-1], REAL)
     assert alarm.kind == "diverged" and "a much lower --learning-rate" in alarm.text
+    assert "the generator's loss is huge (2.2e+06)" in alarm.text
     (alarm,) = warnings(game(), {**HEALTHY, "d_loss": -2.6e36}, 40, ALIKE, REAL, probabilities=False)  # alike, but that is no news
     assert alarm.kind == "diverged"
     assert warnings(game(), {**HEALTHY, "d_loss": -400.0}, 40, REAL[::-1], REAL, probabilities=False) == []
+
+
+def test_a_run_that_has_diverged_is_not_advised_to_go_on(tmp_path):
+    told = [report.summary(tiny_settings(tmp_path), {"samples": tmp_path}, False, diverged) for diverged in (False, True)]
+    assert ["Train it longer" in text for text in told] == [True, False]
+    assert "start another run, with a lower learning rate" in told[1]
 
 
 @pytest.mark.parametrize("steps", [1, 40, 468])

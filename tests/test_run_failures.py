@@ -148,6 +148,15 @@ def test_a_checkpoint_of_another_run_or_network_is_refused(reference, tmp_path):
         training.train(training.VARIANTS["vanilla"].build(settings, SHAPE), tiny_data(), settings)
 
 
+def test_a_folder_without_its_configuration_is_not_resumed(tmp_path):
+    tiny_train(tmp_path, epochs=1)
+    (tmp_path / "config.json").unlink()
+    before = (tmp_path / "checkpoint.safetensors").read_bytes()
+    with pytest.raises(training.RunError, match=r"it is not a run folder, or its config\.json was deleted"):
+        tiny_train(tmp_path, resume=True)
+    assert (tmp_path / "checkpoint.safetensors").read_bytes() == before
+
+
 def test_a_damaged_configuration_is_named(tmp_path):
     tiny_train(tmp_path, epochs=1)
     (tmp_path / "config.json").write_text('{"settings"')

@@ -54,6 +54,12 @@ def test_other_rules_are_noted_and_only_their_program_continues_the_run(name: st
     assert len(training.train(gan(**RULES[name]), data(images), settings(images, epochs=2, resume=True))) == 10
 
 
+def test_the_processes_that_train_a_gan_are_no_rule(images: Path) -> None:
+    several, alone = gan(), gan()
+    several.world = object()
+    assert own_rules(several, settings(images), SHAPE) == own_rules(alone, settings(images), SHAPE) == {}
+
+
 def test_the_cost_of_a_program_is_the_one_that_is_shown(images: Path, capsys: pytest.CaptureFixture[str]) -> None:
     training.train(gan(cost="hinge", label_smoothing=0.0), data(images), settings(images))
     run = images.parent / "run"

@@ -262,7 +262,7 @@ def test_numbers_are_json():
         np.testing.assert_array_equal(unpacked(found), values)
         assert found["shape"] == [2, 3] and found["dtype"] == dtype
     assert [short(x) for x in (0.01234, 3.44e-6, 123.4, 1234567, 0, np.inf)] == ["0.012", "3.4e-06", "120", "1,200,000", "0", "not finite"]
-    assert [percent(x) for x in (0.834, 0.004, 0, 1)] == ["83 %", "0.4 %", "0 %", "100 %"]
+    assert [percent(x) for x in (0.834, 0.004, 0, 1, 1e-9)] == ["83 %", "0.4 %", "0 %", "100 %", "less than 0.0001 %"]
 
 
 def curves(records: int, **arrays: Any) -> tuple[list[Position], Curves]:

@@ -99,7 +99,7 @@ def _add_commands_that_look(commands: Any) -> None:
     """Those that look at a run, or at tinygan itself, and draw no images."""
     command = commands.add_parser("export", help="write a run's networks for onnxruntime or for PyTorch",
                                   usage="%(prog)s RUN --to FORMAT [FILE] [--player PLAYER] [--raw]")
-    command.add_argument("run", type=Path, metavar="RUN", help="the run's folder")
+    command.add_argument("run", type=Path, nargs="?", metavar="RUN", help="the run's folder")
     command.add_argument("--to", nargs="+", required=True, metavar=("FORMAT", "FILE"),
                          help="onnx: a model. safetensors: the weights, and on standard output a program that loads them "
                               "into PyTorch. FILE: a file or a folder (default: RUN/PLAYER.FORMAT)")

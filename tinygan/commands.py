@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from .cache import say
+from .data.files import counted
 from .progress import chunks
 from .random import Key
 from .runs import advice, machine, previews
@@ -28,6 +29,8 @@ from .runs.warnings import last_epoch, warnings
 from .tables import lookup
 
 _CHUNK = 1024
+_NOTHING = ("The losses show nothing wrong. They say nothing about the images: look at the last grid in samples/, and "
+            "at the page of `tinygan explain`")
 CANDIDATES = _SAMPLES = 64
 
 
@@ -158,6 +161,8 @@ def export(parsed: argparse.Namespace) -> None:
     PyTorch."""
     from . import __version__
 
+    if parsed.run is None:
+        raise RunError(f"export: which run? Its folder comes before --to:  tinygan export RUN --to {parsed.to[0]}")
     wanted = files(parsed.run, parsed.player, parsed.to)
     gan, config, history = open_run(parsed.run)
     weights = weights_sampled(gan, not parsed.raw)
@@ -243,7 +248,7 @@ def _info_on(run: Path) -> None:
     config = run_config(run)
     data = config["data"]
     print(f"{run}: {config['variant']} on {data['name']}, {data['images']:,} images of {tuple(data['image_shape'])}, "
-          f"{data['checksum']}" + (f", {data['bad_files']:,} bad files left out" if data.get("bad_files") else ""))
+          f"{data['checksum']}" + (f", {counted(data['bad_files'], 'bad file')} left out" if data.get("bad_files") else ""))
     if "classes" in data:
         print(f"Classes: {', '.join(f'{label} {name}' for label, name in enumerate(data['classes']))}")
     settings = {**config["settings"], "data_dir": data.get("data_dir")}
@@ -269,8 +274,8 @@ def _info_on(run: Path) -> None:
         _table("Progress", _progress(config, history))
         if len(history["d_loss"]):
             losses = last_epoch(history, config.get("steps_per_epoch"))
-            for alarm in warnings(gan, losses, len(history["d_loss"]), probabilities=gives_probabilities(gan)):
-                print(f"\n{alarm}")
+            alarms = warnings(gan, losses, len(history["d_loss"]), probabilities=gives_probabilities(gan))
+            print(*(f"\n{text}" for text in list(map(str, alarms)) or [_NOTHING]), sep="\n")
         print(f"\nGenerator\n{gan.generator}\n\nDiscriminator\n{gan.discriminator}")
     files = sorted(path for path in run.rglob("*") if path.is_file() and not path.name.startswith("."))
     shown = [path for path in files if path.parent == run] + [path for path in files if path.parent != run][-1:]

@@ -334,13 +334,15 @@ class _Run:
     def finish(self) -> None:
         """Draw the figures, and print how the run ended and where its files are."""
         self._pictures.overview()
-        for warning in self._warnings():
-            print(warning, file=sys.stderr)
+        alarms = self._warnings()
+        for alarm in alarms:
+            print(alarm, file=sys.stderr)
         folder = self._folder
         last = folder.sample_path(self._settings.epochs)
         print(report.summary(self._settings, {
             "samples": last.parent, "last sample": last, "animation": folder.animation, "losses": folder.losses,
-            "metrics": folder.metrics, "checkpoint": folder.checkpoint}, self._own), flush=True)
+            "metrics": folder.metrics, "checkpoint": folder.checkpoint}, self._own,
+            any(alarm.kind == "diverged" for alarm in alarms)), flush=True)
 
 
 def _announce(gan: TrainableGAN, dataset: Dataset, settings: Settings, history: History, team: Team) -> None:

@@ -110,6 +110,9 @@ def read(folder: Path, found: Found, size: int | None = None, channels: int | No
     if all(len(parts) > 1 for parts in below):
         folders, places = np.unique([parts[0] for parts in below], return_inverse=True)
         labels, names = places.astype(np.int64), tuple(map(str, folders))
+    elif any(len(parts) > 1 for parts in below):
+        outside = Path(*next(parts for parts in below if len(parts) == 1))
+        say(f"{folder}: sub-folders name no classes here, because some images are in none, such as {outside}")
     images = images[:used]
     return Dataset(f"images:{folder.resolve().name}", images, labels, content_checksum(images, labels), len(bad), names)
 
@@ -121,7 +124,7 @@ def _complaint(folder: Path, found: Found, bad: list[tuple[Path, str]], others: 
     first = next((path for path, shape in shapes.items() if shape == usual), folder)
     reasons = dict(bad)
     for path in others:
-        reasons[path] = f"{_describe(shapes[path])}, but {first.name} is {_describe(usual)}"
+        reasons[path] = f"{_describe(shapes[path])}, but {first.relative_to(folder)} is {_describe(usual)}"
     advice = []
     if bad and not skip_bad_files:
         advice.append("--skip-bad-files (load(..., skip_bad_files=True)) leaves out what cannot be read")
@@ -132,17 +135,17 @@ def _complaint(folder: Path, found: Found, bad: list[tuple[Path, str]], others: 
         return "; ".join([f"{path}: {reason}", *advice])
     wrong = sorted(reasons.items(), key=lambda item: item[0].parts)
     if not bad:
-        return f"{folder}: its images are not all alike: {_named(folder, wrong, FEW)}; {advice[0]}"
+        return f"{folder}: its images are not all alike: {_named(folder, wrong, FEW, stopped)}; {advice[0]}"
     number = f"at least {len(wrong)}" if stopped else f"{len(wrong):,}"
     return "; ".join([f"{folder}: {number} of {counted(len(found.images), 'image file')} cannot be used: "
                       f"{'; '.join([*advice, _named(folder, wrong)])}"])
 
 
-def _named(folder: Path, files: list[tuple[Path, str]], most: int = NAMED) -> str:
-    """"NAME: what is wrong; NAME, NAME: what is wrong; ..." for up to `most` files."""
+def _named(folder: Path, files: list[tuple[Path, str]], most: int = NAMED, stopped: bool = False) -> str:
+    """"NAME: what is wrong; NAME, NAME: what is wrong; ..." for up to `most` files. stopped: whether some were not tried."""
     named = [f"{', '.join(str(path.relative_to(folder)) for path, _ in group)}: {reason}"
              for reason, group in groupby(files[:most], key=lambda item: item[1])]
-    return "; ".join(named + [f"and {len(files) - most:,} more"] * (len(files) > most))
+    return "; ".join(named + [f"and {'at least ' * stopped}{len(files) - most:,} more"] * (len(files) > most))
 
 
 def _tell(folder: Path, found: Found, notes: _Notes) -> None:

@@ -153,6 +153,9 @@ class ConditionalGAN(VanillaGAN):
             else:
                 vectors = as_numbers("sample: z", z)
                 n = len(vectors) if vectors.ndim else 0
+                if vectors.ndim == 2 and vectors.shape[1] == self.latent_dim + self.classes:
+                    raise ValueError(f"sample: z {vectors.shape} has the classes already, as `latent` returns it: leave out "
+                                     f"labels, or give z[:, :{self.latent_dim}]")
                 classes = self._one_hot("ConditionalGAN.sample", self._for_each(labels, n), n)
                 z = concatenate([moved(vectors.astype(classes.dtype), backend_of(classes)), classes], 1)
         return super().sample(n, z, key, averaged=averaged)

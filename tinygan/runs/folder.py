@@ -191,6 +191,8 @@ def refuse_occupied(settings: Settings) -> None:
     stored = read_config(path) if settings.resume else None
     if stored is not None and stored["variant"] != settings.variant:
         raise RunError(f"cannot resume {path}: it is a run of {stored['variant']!r}, not of {settings.variant!r}")
+    if settings.resume and stored is None and not _is_vacant(path):
+        raise RunError(f"cannot resume {path}: it is not a run folder, or its {CONFIG} was deleted")
     if not settings.resume and path.is_dir() and not _is_vacant(path):
         advice = "--resume continues it, " if (path / CONFIG).is_file() else ""
         what = "a run" if advice else "other files"
@@ -241,7 +243,7 @@ def digest(config: dict[str, Any]) -> str:
 
 def _configuration(settings: Settings, dataset: Any, device: str) -> dict[str, Any]:
     source = settings.data_dir or dataset.source
-    data_dir = None if source is None else str(Path(source).expanduser().absolute())
+    data_dir = None if source is None else os.path.abspath(Path(source).expanduser())
     return {
         "variant": settings.variant,
         "settings": settings.deciding(),

@@ -125,10 +125,12 @@ def mean_distance(images: npt.NDArray[np.float32]) -> float:
     return float(np.sqrt(np.maximum(between[pairs], 0)).mean()) if len(flat) > 1 else 0.0
 
 
-def summary(settings: Settings, paths: dict[str, Path], own: bool) -> str:
-    """Where the files are, and how to continue. own: whether only the user's program can build the run's networks."""
+def summary(settings: Settings, paths: dict[str, Path], own: bool, diverged: bool) -> str:
+    """Where the files are, and how to continue. own: whether only the user's program can build the run's networks.
+    diverged: whether more epochs are no use."""
     width = max(len(name) for name in paths)
     lines = [f"  {name:<{width}}  {path}" for name, path in paths.items()]
     return "\n".join(["The run is complete.", *lines,
                       f"Sample from it:  {advice.sample(settings, own)}",
-                      f"Train it longer: {advice.resume(settings, 2 * settings.epochs)}"])
+                      "More epochs do not help a training that has diverged: start another run, with a lower learning rate"
+                      if diverged else f"Train it longer: {advice.resume(settings, 2 * settings.epochs)}"])

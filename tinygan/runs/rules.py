@@ -38,9 +38,11 @@ def own_rules(gan: TrainableGAN, settings: Settings, image_shape: tuple[int, int
 
 
 def _rules(gan: TrainableGAN) -> dict[str, str]:
-    """Every public attribute of the GAN that is a rule, in words. Its networks are no rules: see `opening.own_networks`."""
+    """Every public attribute of the GAN that is a rule, in words. Its networks are no rules (see `opening.own_networks`),
+    and neither are the processes that train it: another number of them may continue a run."""
     found = {name: words for name, value in vars(gan).items()
-             if not name.startswith("_") and not hasattr(type(gan), name) and (words := _words(value)) is not None}
+             if not name.startswith("_") and name != "world" and not hasattr(type(gan), name)
+             and (words := _words(value)) is not None}
     cost = COSTS.get(found.get("cost", ""))
     if cost is not None and cost not in _OURS:
         found[_FORMULAS] = f"{cost.d_formula}; {cost.g_formula}"

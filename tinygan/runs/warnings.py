@@ -36,7 +36,7 @@ class Alarm(NamedTuple):
 def warnings(gan: TrainableGAN, losses: Mapping[str, float], steps: int, samples: npt.NDArray[np.float32] | None = None,
              real: npt.NDArray[np.float32] | None = None, probabilities: bool = True,
              per_epoch: int | None = None) -> list[Alarm]:
-    """What is wrong after `steps` steps: the losses are huge ("diverged"), the discriminator is always right ("won"), or the
+    """What is wrong after `steps` steps: a loss is huge ("diverged"), the discriminator is always right ("won"), or the
     samples are all alike ("alike", or `EARLY` in the first steps).
 
     losses: their means over the last epoch. samples, real: (N, C, H, W), about 64 of each; without them, only the losses are
@@ -47,10 +47,10 @@ def warnings(gan: TrainableGAN, losses: Mapping[str, float], steps: int, samples
     """
     found = []
     smoothing = getattr(gan, "label_smoothing", 0.0)
-    size = max(abs(losses["d_loss"]), abs(losses["g_loss"]))
-    if size > (_HUGE if probabilities else _HUGE_SCORES):  # then nothing else means anything
-        return [Alarm("diverged", f"the losses are huge (d_loss {losses['d_loss']:.3g}, g_loss {losses['g_loss']:.3g}): the "
-                                  f"training has diverged. Try a much lower --learning-rate. {_PAGE}")]
+    player, loss = max((("discriminator", losses["d_loss"]), ("generator", losses["g_loss"])), key=lambda pair: abs(pair[1]))
+    if abs(loss) > (_HUGE if probabilities else _HUGE_SCORES):  # then nothing else means anything
+        return [Alarm("diverged", f"the {player}'s loss is huge ({loss:.3g}): the training has diverged. Try a much lower "
+                                  f"--learning-rate. {_PAGE}")]
     if probabilities and losses["d_real"] > _SATURATED_REAL * (1 - smoothing) and losses["d_fake"] < _SATURATED_FAKE:
         found.append(Alarm("won", f"the discriminator has won (D(real) {losses['d_real']:.3f}, D(fake) "
                                   f"{losses['d_fake']:.3f}): the generator learns hardly anything from it now. "

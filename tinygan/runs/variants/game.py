@@ -49,8 +49,8 @@ class PlayersSettings(Settings):
     g_learning_rate: float | None = option(None, "learning rate of the generator's Adam, if another", positive, younger=True)
     beta1: float = option(0.5, "beta1 of both players' Adam", fraction)
     beta2: float | None = option(None, "beta2 of both players' Adam, if not 0.999", fraction, younger=True)
-    ema: float | None = option(None, "average the generator's weights, and sample from the average: decay per step (0.999)",
-                               fraction, younger=True)
+    ema: float | None = option(None, "average the generator's weights, and sample from the average: its decay per "
+                               "step, such as 0.999 (default: no average)", fraction, younger=True)
 
     @property
     def betas(self) -> tuple[float, float]:

@@ -128,5 +128,7 @@ def short(value: float) -> str:
 
 
 def percent(share: float) -> str:
-    """A share in words: "83 %", "0.4 %"."""
+    """A share in words: "83 %", "0.4 %", "less than 0.0001 %"."""
+    if 0 < share < 1e-6:
+        return "less than 0.0001 %"
     return f"{100 * share:.0f} %" if share >= 0.0095 or share == 0 else f"{100 * share:.1g} %"

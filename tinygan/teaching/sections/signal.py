@@ -25,6 +25,8 @@ SATURATES = 10
 the discriminator gives a generated image a probability of 9%."""
 _ALIKE = 1.05
 """Two gradients are called alike below this ratio, which would be written as 1."""
+_MOST = 1e6
+"""A larger ratio is no measurement: the smaller gradient may have been rounded to 0."""
 
 
 def build(run: Run) -> dict[str, Any] | Absent:
@@ -71,7 +73,8 @@ def _text(found: list[Position]) -> str:
                 f"{short(logits.min())} to {short(logits.max())}. The gradient of its cost is drawn at each image: a step "
                 "against it lowers the cost. The largest entry is "
                 f"{short(float(last.arrays['gradient_scale'].max()))}.")
-    real = 1 / (1 + np.exp(-np.clip(logits, -500, 500)))
+    with np.errstate(over="ignore"):
+        real = 1 / (1 + np.exp(-logits))
     return (f"At the end ({moment(last)}), the discriminator takes these {n} images for real with probabilities from "
             f"{percent(real.min())} to {percent(real.max())}. The {cost} cost sends each a gradient of mean length "
             f"{short(_own(last))}. {_compared(found)}")
@@ -95,7 +98,8 @@ def _compared(found: list[Position]) -> str:
     where = "is behind non-saturating" if len(trained) == 1 else (
         f"falls furthest behind non-saturating at {moment(trained[widest])}")
     verdict = "saturates" if ratio >= SATURATES else "never saturates"
-    return (f"Minimax {where}: its gradient is {short(ratio)} times smaller there. On this run's logits it {verdict} "
+    times = f"{short(ratio)} times" if ratio < _MOST else f"more than {_MOST:,.0f} times"
+    return (f"Minimax {where}: its gradient is {times} smaller there. On this run's logits it {verdict} "
             f"({SATURATES} times or more).")
 
 

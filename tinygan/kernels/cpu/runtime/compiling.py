@@ -90,7 +90,7 @@ def announced(file: str, what: str) -> Iterator[None]:
         yield
         return
     where = f"once; kept in {folder}" if folder else "at every start; no folder can be written to keep them in"
-    print(f"tinygan: compiling {what} for this processor, 10 to 20 s, {where}", file=sys.stderr, flush=True)
+    print(f"tinygan: compiling {what} for this processor, 10 s to a minute, {where}", file=sys.stderr, flush=True)
     start = time.perf_counter()
     yield
     print(f"tinygan: compiled in {time.perf_counter() - start:.0f} s", file=sys.stderr, flush=True)
