@@ -206,7 +206,7 @@ def test_at_least_is_said_only_if_files_were_not_tried(tmp_path: Path) -> None:
 def test_how_many_images_are_not_alike_is_at_least_what_was_seen(tmp_path: Path) -> None:
     for i in range(60):
         picture(tmp_path / f"{i:02}.png", noise(6, 5 if i % 2 else 6))
-    with pytest.raises(DataError, match="its images are not all alike: .* and at least 17 more; "):
+    with pytest.raises(DataError, match=r"its images are not all alike: .* and at least 17 more; "):
         load(tmp_path)
 
 
