@@ -62,6 +62,18 @@ def test_an_animation_has_the_pictures_as_frames_and_few_of_many(tmp_path):
         assert np.abs(last - pixels(paths[count - 1])).max() <= 2
 
 
+def test_a_long_caption_takes_several_lines_and_an_animation_any_sizes(tmp_path):
+    images = np.zeros((2, 1, 8, 8))
+    for name, title in (("short", "short"), ("long", "a caption that is far too long for two small images")):
+        plotting.save_grid(tmp_path / f"{name}.png", images, title=title)
+    short, long = pixels(tmp_path / "short.png"), pixels(tmp_path / "long.png")
+    assert short.shape[1] == long.shape[1] and short.shape[0] < long.shape[0]
+    assert (long[:, -3:][65:] == 255).all()  # no letter reaches the edge
+    plotting.animate(tmp_path / "a.gif", [tmp_path / "short.png", tmp_path / "long.png"])
+    with Image.open(tmp_path / "a.gif") as animation:
+        assert animation.n_frames == 2 and animation.size == (long.shape[1], long.shape[0])
+
+
 @pytest.mark.parametrize("steps, per_epoch", [(1, 1), (3, 5), (12, 5), (40, 4)])
 def test_losses_are_drawn_in_two_panels_from_the_second_epoch_on(tmp_path, monkeypatch, steps, per_epoch):
     import matplotlib.figure

@@ -6,7 +6,7 @@ __all__ = ["animate", "draw_grid", "save_grid", "to_pixels"]
 import io
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 _BACKGROUND = 255
-_CAPTION_HEIGHT = 18
+_LETTERS, _LINE, _MARGIN = 12, 14, 4  # the size of the caption's letters, the height of its lines, the space around it
 
 
 def draw_grid(images: npt.ArrayLike, *, columns: int | None = None, caption: str = "") -> Image:
@@ -28,7 +28,7 @@ def draw_grid(images: npt.ArrayLike, *, columns: int | None = None, caption: str
     images: (N, C, H, W) in [-1, 1]; values outside are clipped. The first three channels are drawn as colours. With fewer
     than three, the first channel is drawn in grey. Small images are enlarged by a whole factor, without smoothing.
     """
-    from PIL import Image, ImageDraw
+    from PIL import Image, ImageDraw, ImageFont
 
     pixels = _drawable(images, "draw_grid")
     grid = _tile(_to_bytes(pixels), columns or math.ceil(math.sqrt(len(pixels))))
@@ -37,10 +37,25 @@ def draw_grid(images: npt.ArrayLike, *, columns: int | None = None, caption: str
     picture = Image.fromarray(grid[:, :, 0] if grid.shape[2] == 1 else grid)
     if not caption:
         return picture
-    framed = Image.new(picture.mode, (picture.width, picture.height + _CAPTION_HEIGHT), "white")
+    font = ImageFont.load_default(_LETTERS)
+    lines = _wrapped(caption, picture.width - 2 * _MARGIN, lambda text: ImageDraw.Draw(picture).textlength(text, font))
+    framed = Image.new(picture.mode, (picture.width, picture.height + _LINE * len(lines) + _MARGIN), "white")
     framed.paste(picture, (0, 0))
-    ImageDraw.Draw(framed).text((4, picture.height + 2), caption, fill="black")
+    for i, line in enumerate(lines):
+        ImageDraw.Draw(framed).text((_MARGIN, picture.height + 2 + i * _LINE), line, fill="black", font=font)
     return framed
+
+
+def _wrapped(text: str, width: float, length: Callable[[str], float]) -> list[str]:
+    """The lines of a text, cut between words so that each is at most `width` long if its words allow it."""
+    lines = [""]
+    for word in text.split():
+        longer = f"{lines[-1]} {word}".lstrip()
+        if lines[-1] and length(longer) > width:
+            lines.append(word)
+        else:
+            lines[-1] = longer
+    return lines
 
 
 def to_pixels(images: npt.ArrayLike) -> npt.NDArray[np.uint8]:
@@ -89,7 +104,7 @@ def save_grid(path: str | os.PathLike[str], images: npt.ArrayLike, *, title: str
 def animate(path: str | os.PathLike[str], pictures: Sequence[str | os.PathLike[str]], *, frames: int = 60) -> None:
     """Write a GIF that shows at most `frames` of the `pictures` in turn, in about 12 seconds. The last one is shown longest.
 
-    A GIF has one size: pictures of another size than the last one are left out.
+    A GIF has one size, that of the largest picture. The others get a white margin at their right and below.
     """
     from PIL import Image
 
@@ -100,9 +115,19 @@ def animate(path: str | os.PathLike[str], pictures: Sequence[str | os.PathLike[s
     for i in chosen:
         with Image.open(Path(pictures[i])) as picture:
             loaded.append(picture.convert("L" if picture.mode == "L" else "RGB"))
-    loaded = [picture for picture in loaded if (picture.size, picture.mode) == (loaded[-1].size, loaded[-1].mode)]
+    width, height = (max(picture.size[axis] for picture in loaded) for axis in (0, 1))
+    mode = "L" if all(picture.mode == "L" for picture in loaded) else "RGB"
+    loaded = [_on_white(picture, mode, width, height) for picture in loaded]
     duration = int(np.clip(12000 / len(loaded), 80, 600))
     buffer = io.BytesIO()
     loaded[0].save(buffer, format="GIF", save_all=True, append_images=loaded[1:], loop=0,
                    duration=[duration] * (len(loaded) - 1) + [2000])
     write_atomically(path, buffer.getbuffer())
+
+
+def _on_white(picture: Image, mode: str, width: int, height: int) -> Image:
+    from PIL import Image
+
+    canvas = Image.new(mode, (width, height), "white")
+    canvas.paste(picture.convert(mode), (0, 0))
+    return canvas
