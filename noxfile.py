@@ -66,6 +66,13 @@ def cache(session: nox.Session) -> None:
 
 
 @nox.session
+def gpu_benchmark(session: nox.Session) -> None:
+    """`benchmarks/gpu.py` from beginning to end, on the emulated device."""
+    install(session, ".[test]")
+    session.run(*PYTEST, "-m", "gpu_benchmark")
+
+
+@nox.session
 def oracle(session: nox.Session) -> None:
     """The tests that compare with PyTorch."""
     install(session, ".[test]")

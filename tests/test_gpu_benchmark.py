@@ -9,7 +9,10 @@ from pathlib import Path
 import pytest
 
 BENCHMARKS = Path(__file__).resolve().parent.parent / "benchmarks"
-pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")  # (what torch says of itself)
+pytestmark = [
+    pytest.mark.gpu_benchmark,
+    pytest.mark.skipif("'gpu_benchmark' not in config.option.markexpr", reason="takes minutes: python -m pytest -m gpu_benchmark"),
+    pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")]  # (what torch says of itself)
 KINDS = {"tests", "equality", "steps", "floor", "kernels", "resume", "profile", "processes"}
 
 
