@@ -36,7 +36,7 @@ from .runs.labels import refuse_labels, takes_labels
 from .runs.loggers import Log, LoggedRun, Logger, Loggers, loggers_of
 from .runs.notebook import progress_of
 from .runs.opening import OpenedRun, open_run, own_networks, untrained
-from .runs.previews import inputs, layout, picture
+from .runs.previews import PREVIEWS, inputs, inputs_of_run, layout, picture
 from .runs.report import Progress
 from .runs.rules import own_rules
 from .runs.settings import Settings, add_flags, complete
@@ -69,7 +69,6 @@ __all__ = ["ConditionalSettings", "DCGANSettings", "DiscoGANSettings", "Diverged
            "Settings", "TensorBoard", "UnrolledSettings", "VARIANTS", "VanillaSettings", "Variant", "WGANGPSettings",
            "main", "open_run", "train", "untrained"]
 
-_PREVIEWS = 64
 _SAVE_SECONDS = 600.0
 _READ_SECONDS, _READ_STEPS = 0.2, 256  # the losses are read from a GPU at least this often
 
@@ -167,7 +166,7 @@ class _Run:
                  progress: Progress, loggers: Sequence[Logger], examiner: Examiner | None, own: bool, team: Team) -> None:
         key = Key(settings.seed)
         self._order = key.fold("data")
-        self._previews = inputs(gan, dataset, _PREVIEWS, key.fold("preview"))
+        self._previews = inputs_of_run(gan, dataset, settings.seed)
         self._gan, self._dataset, self._settings = gan, dataset, settings
         self._history, self._folder, self._own, self._team = history, folder, own, team
         self._per_step = gan.d_steps * settings.batch_size
@@ -188,7 +187,7 @@ class _Run:
             self._loggers = Loggers([MetricsFile(folder.metrics, folder.last_good), self._pictures, progress, *loggers])
         self._earlier, self._started = history.seconds, time.perf_counter()
         self._saved = self._started
-        self._real = dataset.batch(np.arange(min(_PREVIEWS, len(dataset))))
+        self._real = dataset.batch(np.arange(min(PREVIEWS, len(dataset))))
         self._warned: set[str] = set()
         self._evaluation = None
         if examiner is not None:

@@ -1,7 +1,7 @@
 """What a run's samples are made from, and the pictures of them."""
 from __future__ import annotations
 
-__all__ = ["draw_codes", "drawn", "inputs", "layout", "picture", "translates"]
+__all__ = ["PREVIEWS", "draw_codes", "drawn", "inputs", "inputs_of_run", "layout", "picture", "translates"]
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,6 +17,8 @@ from .errors import RunError
 from .labels import columns_of, full_rows, labelled, takes_labels
 from .trainable import TrainableGAN, sampler
 
+PREVIEWS = 64
+"""From how many inputs the samples of a run are made."""
 _PAIRS_IN_A_ROW = 3
 CYCLES = "each six: a, B from a, back to A; b, A from b, back to B"
 
@@ -32,6 +34,11 @@ def inputs(gan: TrainableGAN, dataset: Dataset, n: int, key: Key) -> Any:
     if translates(gan):
         return dataset.batch(key.integers(n, 0, len(dataset)))
     return labelled(gan, full_rows(gan, n), key) if takes_labels(gan) else gan.latent(n, key)
+
+
+def inputs_of_run(gan: TrainableGAN, dataset: Dataset, seed: int) -> Any:
+    """What the samples of a run with that seed are made from (see `inputs`)."""
+    return inputs(gan, dataset, PREVIEWS, Key(seed).fold("preview"))
 
 
 def picture(gan: TrainableGAN, z: Any, averaged: bool = True) -> tuple[npt.NDArray[Any], int | None, str]:

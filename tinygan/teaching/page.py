@@ -20,7 +20,7 @@ import numpy as np
 
 from tinygan import __version__
 from tinygan.gans.costs import COSTS
-from tinygan.runs.previews import translates
+from tinygan.runs.previews import PREVIEWS, inputs_of_run, translates
 from tinygan.runs.report import gives_probabilities
 from tinygan.runs.warnings import last_epoch, learning_rates, warnings
 from tinygan.saving import write_atomically
@@ -54,8 +54,6 @@ SECTIONS = (
 
 SCRIPTS = ("core", "pictures", "plane", "signal", "costs", "flow", "graph", "tape", "ahead", "coupling", "main")
 """The files of `web/` that draw, in the order in which they are loaded."""
-
-_SAMPLES = 64
 
 
 def explain(run: str | os.PathLike[str], out: str | os.PathLike[str] | None = None, gan: Any = None,
@@ -96,7 +94,8 @@ def _notes(run: Run) -> list[str]:
     losses, dataset = last_epoch(run.history, run.steps_per_epoch), run.dataset()
     samples = real = None
     if not isinstance(dataset, Absent) and not translates(run.gan):
-        samples, real = run.gan.sample(_SAMPLES), dataset.batch(np.arange(min(_SAMPLES, len(dataset))))
+        samples = run.gan.sample(z=inputs_of_run(run.gan, dataset, run.config["settings"]["seed"]))
+        real = dataset.batch(np.arange(min(PREVIEWS, len(dataset))))
     alarms = warnings(run.gan, losses, run.step, samples, real, gives_probabilities(run.gan), run.steps_per_epoch)
     found = list(map(str, alarms))
     unknown = {name: rule for name, rule in run.rules.items() if name != "cost"}
