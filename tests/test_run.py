@@ -14,7 +14,7 @@ from tiny_run import content, tiny_data, tiny_gan, tiny_settings, tiny_train, tr
 
 import tinygan as tg
 from tinygan import nn, saving, training
-from tinygan.runs import report
+from tinygan.runs import previews, report
 from tinygan.runs.folder import RunFolder
 from tinygan.runs.history import History, Row
 from tinygan.runs.warnings import Alarm, last_epoch, warnings
@@ -158,7 +158,7 @@ def test_resuming_a_complete_run_changes_nothing(reference, tmp_path):
 
 
 def test_previews_do_not_disturb_training(reference, tmp_path, monkeypatch):
-    monkeypatch.setattr(training, "_PREVIEWS", 9)
+    monkeypatch.setattr(previews, "PREVIEWS", 9)
     tiny_train(tmp_path)
     assert content(tmp_path)[:2] == content(reference)[:2]
 
