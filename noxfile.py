@@ -60,7 +60,7 @@ def vectors(session: nox.Session) -> None:
 
 @nox.session
 def cache(session: nox.Session) -> None:
-    """What kernels compute, just compiled and from the cache: the same, to the last bit."""
+    """What kernels compute, just compiled and from the cache: the same, to the last bit. And their machine code."""
     install(session, ".[test]")
     session.run(*PYTEST, "-m", "cache")
 

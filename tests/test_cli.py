@@ -124,7 +124,7 @@ def test_info_shows_settings_progress_networks_and_files(run, capsys):
     assert cli.main(["info", str(run)]) == 0
     out = capsys.readouterr().out
     for expected in ("vanilla on array:images.npy, 40 images of (1, 5, 4)", "epoch    2 of 2", "step     10 of 10", "Dense(100 -> 256)", "25,856", "losses.png",
-                     "samples/epoch_0002.png", "The losses show nothing wrong. They say nothing about the images", f"Kernels on the CPU\n  vectors    {simd.VECTOR_BYTES} bytes"):
+                     "samples/epoch_0002.png", "The losses up to step 10 show nothing wrong. They say nothing about the images", f"Kernels on the CPU\n  vectors    {simd.VECTOR_BYTES} bytes"):
         assert expected in out
     assert re.search(r"cost +non-saturating\n", out) and "None" not in out  # (settings that are not set are left out)
 
@@ -154,6 +154,13 @@ def test_info_on_a_run_without_a_checkpoint(run, tmp_path, capsys):
         line = failure(capsys, 2, command, tmp_path)
         assert f"{tmp_path} has no checkpoint yet: its first epoch did not end; start it again" in line
         assert line.endswith(f" train vanilla --run-dir {tmp_path} --resume")
+
+
+def test_info_tells_of_losses_that_were_not_finite(run, tmp_path, capsys):
+    (tmp_path / "config.json").write_text((run / "config.json").read_text())
+    (tmp_path / "metrics.csv").write_text("epoch,step,d_loss,g_loss\n1,1,0.5,0.7\n1,2,nan,0.7\n")
+    assert cli.main(["info", str(tmp_path)]) == 0
+    assert "No checkpoint yet: in step 2 of its first epoch a loss was not finite; start it again with a lower" in capsys.readouterr().out
 
 
 def test_every_mistake_is_one_clear_line(run, images, tmp_path, capsys):

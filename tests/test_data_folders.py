@@ -214,7 +214,7 @@ def test_images_outside_of_the_sub_folders_are_named(tmp_path: Path, capsys: pyt
     picture(tmp_path / "cats" / "1.png", noise(4, 4))
     picture(tmp_path / "stray.png", noise(4, 4))
     assert load(tmp_path).labels is None
-    assert "some images are in none, such as stray.png" in capsys.readouterr().err
+    assert "the sub-folders are not used as classes: some images are outside of them, such as stray.png" in capsys.readouterr().err
 
 
 def test_bad_files_are_skipped_counted_and_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -389,15 +389,27 @@ def test_an_error_before_the_processes_meet_ends_all_and_is_told(images, tmp_pat
 
 
 @needs_mpi
-@pytest.mark.parametrize("where", ["before", "in a step"])
-def test_a_process_that_calls_exit_ends_all(where, images, tmp_path):
+@pytest.mark.parametrize("exits, told", [
+    ("rank() and sys.exit(7)", "tinygan: the program called sys.exit(7)"), ("rank() and sys.exit('no faces')", "no faces"),
+    ("tg.gans.VanillaGAN.end_step = lambda self: rank() and sys.exit()", "tinygan: the program called sys.exit(None)")])
+def test_a_process_that_calls_exit_ends_all(exits, told, images, tmp_path):
     started = time.monotonic()
-    exits = "rank() and sys.exit(7)"
-    replaced = "tg.gans.VanillaGAN.end_step = lambda self: rank() and sys.exit(7)"
-    program = program_of(tmp_path, images=images, before=exits if where == "before" else replaced)
-    ended = together(2, program, "--no-capture")
+    ended = together(2, program_of(tmp_path, images=images, before=exits), "--no-capture")
     assert ended.returncode and time.monotonic() - started < 30
-    assert "process 1 of 2: tinygan: error: the program called sys.exit(7)" in ended.stderr
+    assert f"process 1 of 2: {told}\n" in ended.stderr
+
+
+def test_all_processes_can_catch_what_all_have(monkeypatch):
+    ended = []
+    monkeypatch.setattr("tinygan.runs.team.end_together", ended.append)
+    team = Team(SimpleNamespace(rank=0, size=2, share=lambda n: n // 2))
+    for error, expected in ((tg.training.DivergedError("nan", shared=True), False), (tg.training.Interrupted(2), False),
+                            (tg.training.RunError("of one process"), True), (SystemExit(0), True)):
+        gan = SimpleNamespace(world=None)
+        with pytest.raises(type(error)), team.taking_in(gan, tg.training.Settings()):
+            assert gan.world is team.world
+            raise error
+        assert (ended[-1:] == [error]) is expected and gan.world is None
 
 
 @needs_mpi
@@ -468,8 +480,9 @@ def test_a_copy_of_a_gan_has_the_same_processes():
 
 
 @pytest.mark.parametrize("shared", [True, False])
-def test_a_process_that_diverges_alone_tells_it(shared, monkeypatch, capfd):
-    monkeypatch.setattr(launched, "FIRST_SPEAKS", 0)
+def test_a_process_tells_its_divergence_at_once_or_if_the_first_one_has_not(shared, monkeypatch, capfd):
+    waited = []
+    monkeypatch.setattr(time, "sleep", waited.append)
     monkeypatch.setattr(launched, "rank", lambda: 1)
     monkeypatch.setattr(guarding, "rank", lambda: 1)
     ended = []
@@ -478,8 +491,8 @@ def test_a_process_that_diverges_alone_tells_it(shared, monkeypatch, capfd):
     def diverge():
         raise tg.training.DivergedError("the loss is nan", shared)
 
-    assert guarding.guarded(diverge) == 1
-    assert ("the loss is nan" in capfd.readouterr().err) == (ended == [1]) == (not shared)
+    assert guarding.guarded(diverge) == 1 and ended == [1]
+    assert "the loss is nan" in capfd.readouterr().err and (guarding.FIRST_REPORTS in waited) == shared
 
 
 def test_a_gan_in_another_program_has_no_processes():

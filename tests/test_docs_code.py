@@ -140,7 +140,7 @@ def complaint(words: list[str]) -> str | None:
     """None if the command is right, and otherwise what is wrong with it."""
     name, rest = words[0].removeprefix(ENVIRONMENT), words[1:]
     if name == "mpirun":
-        while rest[:1] and rest[0] in ("-n", "-f"):
+        while rest[:1] and rest[0] in ("-n", "-f", "-hostfile"):
             rest = rest[2:]
         return complaint(rest) if rest else "mpirun starts nothing"
     if name == "tinygan":

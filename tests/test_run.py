@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 import threading
+import types
 
 import numpy as np
 import pytest
@@ -170,11 +171,11 @@ def test_another_seed_is_another_run(reference, tmp_path):
 
 def test_a_new_run_is_refused_where_something_lies(reference, tmp_path):
     before = content(reference)
-    with pytest.raises(training.RunError, match="already holds a run: --resume continues it, another --run-dir"):
+    with pytest.raises(training.RunError, match="already holds a run: resume=True continues it, another run_dir"):
         tiny_train(reference)
     assert content(reference) == before
     (tmp_path / "thesis.tex").touch()
-    with pytest.raises(training.RunError, match="already holds other files: another --run-dir"):
+    with pytest.raises(training.RunError, match="already holds other files: another run_dir"):
         tiny_train(tmp_path)
     with pytest.raises(training.RunError, match=r"thesis\.tex is a file"):
         tiny_train(tmp_path / "thesis.tex")
@@ -242,7 +243,7 @@ def test_two_new_runs_cannot_both_get_an_empty_folder(tmp_path):
 
 
 def test_less_data_than_a_batch_is_refused(tmp_path):
-    with pytest.raises(training.RunError, match=r"tiny has 7 images, a step takes 8 .*lower --batch-size"):
+    with pytest.raises(training.RunError, match=r"tiny has 7 images, with --limit-train; a step takes 8 .*lower --batch-size"):
         tiny_train(tmp_path, limit_train=7)
 
 
@@ -288,7 +289,7 @@ def test_a_discriminator_that_has_won_and_what_the_run_can_still_try():
     (alarm,) = warnings(game(label_smoothing=0.1), {**WON, "d_real": 0.9}, 2000, REAL[::-1], REAL)
     assert "won" in alarm.kind and "--label-smoothing" not in alarm.text
     (alarm,) = warnings(game(d_rate=5e-3, g_rate=1e-6), WON, 2000, REAL[::-1], REAL)
-    assert "Its learning rate is 5,000 times the generator's: raise --g-learning-rate" in alarm.text
+    assert "The discriminator's learning rate is 5,000 times the generator's: raise --g-learning-rate" in alarm.text
 
 
 def test_a_collapse_and_its_cause():
@@ -297,6 +298,20 @@ def test_a_collapse_and_its_cause():
     (alarm,) = warnings(game(d_rate=2e-5, g_rate=4e-4), HEALTHY, 1000, ALIKE, REAL)
     assert ("The generator's learning rate is 20 times the discriminator's: lower --g-learning-rate, or raise --learning-rate"
             in alarm.text)
+
+
+@pytest.mark.parametrize("d_rate, g_rate, told", [
+    (2e-4, 1e-2, "The generator's learning rate is 50 times the discriminator's"),
+    (1e-2, 2e-4, "The discriminator's learning rate is 50 times the generator's")])
+def test_a_discriminator_that_has_won_at_unequal_rates_is_told_of_them_only(d_rate, g_rate, told):
+    (alarm,) = warnings(game(d_rate=d_rate, g_rate=g_rate), WON, 2000, REAL[::-1], REAL)
+    assert alarm.kind == "won" and told in alarm.text and "--label-smoothing" not in alarm.text
+
+
+def test_the_values_of_a_cost_that_is_not_known_are_scores():
+    for cost, expected in (("minimax", True), ("hinge", False), ("of a program", False)):
+        assert report.gives_probabilities(types.SimpleNamespace(cost=cost)) is expected
+    assert report.gives_probabilities(types.SimpleNamespace())
 
 
 def test_huge_losses_have_diverged_and_nobody_has_won():
@@ -311,7 +326,7 @@ def test_huge_losses_have_diverged_and_nobody_has_won():
 def test_a_run_that_has_diverged_is_not_advised_to_go_on(tmp_path):
     told = [report.summary(tiny_settings(tmp_path), {"samples": tmp_path}, False, diverged) for diverged in (False, True)]
     assert ["Train it longer" in text for text in told] == [True, False]
-    assert "start another run, with a lower learning rate" in told[1]
+    assert "Start another run, with a lower learning rate" in told[1]
 
 
 @pytest.mark.parametrize("steps", [1, 40, 468])
@@ -322,7 +337,7 @@ def test_a_short_run_is_not_called_collapsed(steps):
     (alarm,) = warnings(game(), HEALTHY, steps, ALIKE, REAL, per_epoch=2)
     assert "try more --epochs, or a smaller --batch-size." in str(alarm)
     (alarm,) = warnings(game(d_rate=5e-3, g_rate=5e-6), HEALTHY, steps, ALIKE, REAL, per_epoch=2)
-    assert "But the generator's learning rate is 1,000 times smaller than the discriminator's" in alarm.text
+    assert "But the discriminator's learning rate is 1,000 times the generator's" in alarm.text
     assert "more --epochs" not in alarm.text
 
 

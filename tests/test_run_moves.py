@@ -310,7 +310,7 @@ def test_a_run_in_its_first_epoch_is_not_called_stopped(tmp_path, capsys):
 def test_a_stopped_own_run_is_started_again_by_its_program(tmp_path, capsys):
     with pytest.raises(ZeroDivisionError):
         train_until(tmp_path / "run", 3, lambda _: 1 / 0)
-    assert "not finite) with  the program that started it" in failure(capsys, "sample", tmp_path / "run")
+    assert "start it again with  the program that started it" in failure(capsys, "sample", tmp_path / "run")
     assert command("info", tmp_path / "run") == 0
     assert "No checkpoint yet" in capsys.readouterr().out
 

@@ -134,6 +134,11 @@ def test_a_run_with_a_cost_of_its_own_can_be_looked_at(exponential: Path, monkey
         assert told.startswith("tinygan: error: ") and told.count("\n") == 1 and "'exponential'" in told
 
 
+def test_the_page_knows_a_cost_that_is_in_the_table(exponential: Path) -> None:
+    page = tg.teaching.explain(exponential).read_text()
+    assert "exponential cost" in page and "does not know them" not in page
+
+
 def test_other_formulas_under_the_same_name_are_another_cost(exponential: Path, images: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     again = settings(images, cost="exponential", record=True, epochs=2, resume=True)
     assert len(training.train(gan(cost="exponential"), data(images), again)) == 10

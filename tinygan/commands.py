@@ -29,8 +29,8 @@ from .runs.warnings import last_epoch, warnings
 from .tables import lookup
 
 _CHUNK = 1024
-_NOTHING = ("The losses show nothing wrong. They say nothing about the images: look at the last grid in samples/, and "
-            "at the page of `tinygan explain`")
+_NOTHING = ("The losses up to step {:,} show nothing wrong. They say nothing about the images: look at the last grid in "
+            "samples/, and at the page that `tinygan explain RUN` writes")
 CANDIDATES = _SAMPLES = 64
 
 
@@ -275,7 +275,8 @@ def _info_on(run: Path) -> None:
         if len(history["d_loss"]):
             losses = last_epoch(history, config.get("steps_per_epoch"))
             alarms = warnings(gan, losses, len(history["d_loss"]), probabilities=gives_probabilities(gan))
-            print(*(f"\n{text}" for text in list(map(str, alarms)) or [_NOTHING]), sep="\n")
+            for text in list(map(str, alarms)) or [_NOTHING.format(len(history["d_loss"]))]:
+                print(f"\n{text}")
         print(f"\nGenerator\n{gan.generator}\n\nDiscriminator\n{gan.discriminator}")
     files = sorted(path for path in run.rglob("*") if path.is_file() and not path.name.startswith("."))
     shown = [path for path in files if path.parent == run] + [path for path in files if path.parent != run][-1:]

@@ -6,7 +6,8 @@ folder. If a process fails, it ends all the others.
 """
 from __future__ import annotations
 
-__all__ = ["abort", "cores", "first_speaks", "local_rank", "local_size", "rank", "size", "tell"]
+__all__ = ["abort", "cores", "end_all", "first_speaks", "local_rank", "local_size", "on_several_machines", "rank",
+           "size", "tell"]
 
 import os
 import re
@@ -76,6 +77,11 @@ def local_rank() -> int:
 def local_size() -> int:
     """How many of them are on this machine."""
     return max(_told("local_size", 1), 1)
+
+
+def on_several_machines() -> bool:
+    """Whether they are known to be on more than one machine."""
+    return _told("local_size", size()) < size()
 
 
 def cores() -> int:

@@ -102,8 +102,9 @@ def _train(gan: TrainableGAN, dataset: Dataset, settings: Settings, team: Team, 
     per_step = gan.d_steps * settings.batch_size
     steps = len(dataset) // per_step
     if steps == 0:
-        raise RunError(f"{dataset.name} has {len(dataset)} images, a step takes {per_step} (d_steps {gan.d_steps} * "
-                       f"batch size {settings.batch_size}): lower --batch-size")
+        limited = ", with --limit-train" if len(dataset) < len(whole) else ""
+        raise RunError(f"{dataset.name} has {len(dataset)} images{limited}; a step takes {per_step} (d_steps {gan.d_steps} "
+                       f"* batch size {settings.batch_size}): lower --batch-size")
     settings = settings.suited(whole)
     # All checks of the arguments come first, before the folder is made.
     if team.leads:
@@ -364,10 +365,12 @@ def main(body: Callable[[Any], object], variant: str, arguments: Sequence[str] |
          program: str | None = None) -> int:
     """The main function of a training script: parse the flags, call `body(settings)`, and print errors as one clear line.
 
-    arguments: the flags, such as ["--epochs", "3"]. None: those of the command line; in a notebook, none.
+    body: a function that loads the data, makes the GAN and calls `train`. variant: whose flags and settings the script has,
+    such as "vanilla" (see `VARIANTS`). arguments: the flags, such as ["--epochs", "3"]. None: those of the command line; in
+    a notebook, none.
 
-    Returns the exit status: 0, 2 for an error that the user can correct, 1 for a diverged run, 130 and 143 for Ctrl-C and
-    SIGTERM, 141 if the reader of its output has closed the pipe (`| head -1`).
+    Returns the exit status: 0, 2 for an error that the user can correct, 1 for a loss that is not finite, 130 and 143 for
+    Ctrl-C and SIGTERM, 141 if the reader of its output has closed the pipe (`| head -1`).
     """
     first_speaks()
     chosen = find(variant)

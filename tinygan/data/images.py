@@ -112,7 +112,7 @@ def read(folder: Path, found: Found, size: int | None = None, channels: int | No
         labels, names = places.astype(np.int64), tuple(map(str, folders))
     elif any(len(parts) > 1 for parts in below):
         outside = Path(*next(parts for parts in below if len(parts) == 1))
-        say(f"{folder}: sub-folders name no classes here, because some images are in none, such as {outside}")
+        say(f"{folder}: the sub-folders are not used as classes: some images are outside of them, such as {outside}")
     images = images[:used]
     return Dataset(f"images:{folder.resolve().name}", images, labels, content_checksum(images, labels), len(bad), names)
 

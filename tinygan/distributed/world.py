@@ -20,8 +20,8 @@ from tinygan.listening import relies_on
 class World:
     """Processes ("ranks") that train one GAN together over MPI. Each has its own part of every batch, and the same weights.
 
-    comm: a communicator of mpi4py. By default, all processes that `mpirun` has started. Raises DeviceError if mpi4py or MPI
-    is not installed.
+    comm: a communicator of mpi4py. By default, all processes that `mpirun` has started. `tinygan.training.train` works with
+    all of them, or with one (`MPI.COMM_SELF`). Raises DeviceError if mpi4py or MPI is not installed.
 
     `mean` and `gather` are collective: every rank must call them, in the same order, with arrays of the same shape and
     dtype. The results are the same on every rank, to the last bit. With the same MPI library, on the same machines, they are

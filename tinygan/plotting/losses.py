@@ -19,10 +19,10 @@ PLAYERS = (("discriminator", "#1f77b4"), ("generator", "#d62728"))
 
 def save_losses(path: str | os.PathLike[str], d_loss: npt.ArrayLike, g_loss: npt.ArrayLike, *, steps_per_epoch: int,
                 title: str, measures: Mapping[str, npt.ArrayLike] | None = None) -> None:
-    """Draw two panels: both losses at every step of the first epoch, and both losses over all epochs.
+    """Draw both losses at every step of the first epoch and, from the second epoch on, a panel with both over all epochs.
 
-    d_loss, g_loss: (steps,). The second panel shows the mean of each epoch, and a band that holds the middle 90 %
-    of its steps. In the first epoch there is no second panel yet. measures: what else the GAN reported of each step, by
+    d_loss, g_loss: (steps,). The panel over all epochs shows the mean of each, and a band that holds the middle 90 % of its
+    steps. measures: what else the GAN reported of each step, by
     name, (steps,) each: one more panel shows them over all epochs, or over the steps of the first one.
     """
     from matplotlib.figure import Figure

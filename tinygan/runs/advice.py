@@ -15,7 +15,7 @@ from contextvars import ContextVar
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from tinygan.launched import local_size, size
+from tinygan.launched import on_several_machines, size
 
 from .settings import Settings
 
@@ -137,7 +137,7 @@ def _joined(*words: str) -> str:
 def _together() -> str:
     """What comes before the command if several processes run it. MACHINES stands for the file that names the machines: a
     process cannot find out what the file is called."""
-    machines = "-hostfile MACHINES " if local_size() < size() else ""
+    machines = "-hostfile MACHINES " if on_several_machines() else ""
     return f"mpirun {machines}-n {size()} " if size() > 1 else ""
 
 

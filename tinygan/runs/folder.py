@@ -28,6 +28,7 @@ from .trainable import TrainableGAN
 from .variants import is_younger, on_resume
 
 CHECKPOINT = "checkpoint.safetensors"
+METRICS = "metrics.csv"
 _MAY_CHANGE = {"data_dir", "name", "bad_files", "classes"}  # of what is noted about the data
 
 
@@ -45,7 +46,7 @@ class RunFolder:
                  rules: Mapping[str, str] | None = None) -> None:
         self.path = Path(settings.run_dir)
         self.checkpoint = self.path / CHECKPOINT
-        self.metrics = self.path / "metrics.csv"
+        self.metrics = self.path / METRICS
         self.losses = self.path / "losses.png"
         self.quality = self.path / "quality.json"
         self.animation = self.path / "samples.gif"
@@ -194,9 +195,11 @@ def refuse_occupied(settings: Settings) -> None:
     if settings.resume and stored is None and not _is_vacant(path):
         raise RunError(f"cannot resume {path}: it is not a run folder, or its {CONFIG} was deleted")
     if not settings.resume and path.is_dir() and not _is_vacant(path):
-        advice = "--resume continues it, " if (path / CONFIG).is_file() else ""
-        what = "a run" if advice else "other files"
-        raise RunError(f"{path} already holds {what}: {advice}another --run-dir starts a new one")
+        in_python = advice.origin().kind == "train"
+        resume, run_dir = ("resume=True", "run_dir") if in_python else ("--resume", "--run-dir")
+        is_run = (path / CONFIG).is_file()
+        raise RunError(f"{path} already holds {'a run' if is_run else 'other files'}: "
+                       + f"{resume} continues it, " * is_run + f"another {run_dir} starts a new one")
 
 
 def refuse_moved_data(run_dir: str | Path, data_dir: str | None) -> None:
@@ -243,7 +246,7 @@ def digest(config: dict[str, Any]) -> str:
 
 def _configuration(settings: Settings, dataset: Any, device: str) -> dict[str, Any]:
     source = settings.data_dir or dataset.source
-    data_dir = None if source is None else os.path.abspath(Path(source).expanduser())
+    data_dir = None if source is None else str(Path(source).expanduser().absolute())
     return {
         "variant": settings.variant,
         "settings": settings.deciding(),

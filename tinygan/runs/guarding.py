@@ -8,6 +8,7 @@ import errno
 import io
 import os
 import sys
+import time
 from collections.abc import Callable, Iterator
 
 from tinygan.data import DataError
@@ -16,6 +17,10 @@ from tinygan.launched import abort, end_all, rank, size, tell
 from tinygan.saving import CheckpointError
 
 from .errors import Interrupted, RunError
+
+FIRST_REPORTS = 30.0
+"""How many seconds the other processes wait before they report an error that all should have. The first one closes its
+files, reports the error and ends all. If it has not done so by then, it does not have the error."""
 
 
 def guarded(action: Callable[[], object]) -> int:
@@ -26,7 +31,7 @@ def guarded(action: Callable[[], object]) -> int:
             action()
             print(end="", flush=True)  # a closed pipe raises its error here, and not when the interpreter ends
     except BaseException as error:
-        status = _told(error)
+        status = _report(error)
         if status is None:
             raise
         return status
@@ -34,37 +39,42 @@ def guarded(action: Callable[[], object]) -> int:
 
 
 def end_together(error: BaseException) -> None:
-    """Tell an error that only one of several processes has, and end all."""
-    if isinstance(error, SystemExit):
-        tell(f"tinygan: error: the program called sys.exit({error.code!r})")
-        abort(error.code if isinstance(error.code, int) and error.code else 1)
-    elif _told(error) is None:
+    """Report an error that only one of several processes has, and end all."""
+    if _report(error) is None:
+        if isinstance(error, SystemExit):
+            _end_by_exit(error)
         end_all(type(error), error, error.__traceback__)
 
 
-def _told(error: BaseException) -> int | None:
-    """Tell an error that the user can correct, and end all processes. Returns the exit status; None if it is another
+def _report(error: BaseException) -> int | None:
+    """Print an error that the user can correct, and end all processes. Returns the exit status; None if it is another
     error."""
-    if getattr(error, "shared", False) and rank():
-        return getattr(error, "exit_status", None)  # the first process tells it, and ends all
+    if isinstance(error, Interrupted):
+        return error.exit_status  # (all processes have stopped after the same step)
     if isinstance(error, OSError) and _is_closed_pipe(error):
         _discard_output()
         return _ended(128 + 13)  # the status of a process that SIGPIPE has ended
     if isinstance(error, (RunError, SettingsError, CheckpointError, DataError, DeviceError, OSError)):
+        if getattr(error, "shared", False) and rank():
+            time.sleep(FIRST_REPORTS)
         message = (error.strerror if isinstance(error, OSError) and error.filename is None else None) or str(error)
         tell(f"tinygan: error: {message}")
         return _ended(getattr(error, "exit_status", 2))
     if isinstance(error, MemoryError):
         tell(f"tinygan: error: out of memory ({error}): smaller batches or networks need less")
         return _ended(2)
-    if isinstance(error, Interrupted):
-        return error.exit_status
     if isinstance(error, KeyboardInterrupt):
         print("tinygan: interrupted", file=sys.stderr)
         return _ended(130)
     if isinstance(error, SystemExit) and error.code and size() > 1:
-        end_together(error)
+        _end_by_exit(error)
     return None
+
+
+def _end_by_exit(error: SystemExit) -> None:
+    """End all processes, because one of several has called `sys.exit`."""
+    tell(error.code if isinstance(error.code, str) else f"tinygan: the program called sys.exit({error.code!r})")
+    abort(error.code if isinstance(error.code, int) and error.code else 1)
 
 
 def _ended(status: int) -> int:

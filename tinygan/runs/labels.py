@@ -28,8 +28,8 @@ def refuse_labels(gan: Any, dataset: Dataset) -> None:
         return
     if dataset.labels is None:
         raise RunError(f"{dataset.name} has no labels, and a conditional GAN learns from labelled images: use MNIST or "
-                       "other IDX files, a .npz file with labels, or a folder with a sub-folder for each class, and all "
-                       "images in these")
+                       "other IDX files, a .npz file with labels, or a folder in which every image is in the sub-folder "
+                       "of its class")
     low, high = int(dataset.labels.min()), int(dataset.labels.max())
     if low < 0 or high >= gan.classes:
         raise RunError(f"{dataset.name} has labels from {low} to {high}, but those of a GAN with {gan.classes} classes go "

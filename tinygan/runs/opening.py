@@ -3,7 +3,10 @@ from __future__ import annotations
 
 __all__ = ["OpenedRun", "cost_of", "open_run", "own_cost", "run_config", "run_data", "settings_of", "untrained"]
 
+import csv
+import math
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,7 +15,7 @@ from tinygan.data import Dataset
 
 from . import advice
 from .errors import RunError
-from .folder import CHECKPOINT, read_checkpoint, refuse_moved_data
+from .folder import CHECKPOINT, METRICS, read_checkpoint, refuse_moved_data
 from .lock import in_use
 from .settings import Settings, complete, read_config
 from .trainable import TrainableGAN
@@ -55,7 +58,8 @@ def untrained(run: str | os.PathLike[str]) -> TrainableGAN:
     config = run_config(run)
     if is_own(config):
         raise RunError(f"{run}: `tinygan train` cannot build its networks; only the program that trained it can. "
-                       f"In Python:  {advice.open_in_python(str(run))}")
+                       f"In Python:  {advice.open_in_python(str(run))}  (tg.teaching.explain(run, gan=gan) writes its page; "
+                       "docs/how-to/exchange-weights.md says how to export its networks)")
     channels, height, width = config["data"]["image_shape"]
     gan: Any = VARIANTS[config["variant"]].build(settings_of(run, config), (channels, height, width))
     if (own := own_cost(config)) is not None:
@@ -94,8 +98,20 @@ def no_checkpoint(run: Path, config: dict[str, Any]) -> str:
     again = advice.start_again(str(run), config["variant"], is_own(config))
     if any((run / "samples").glob("epoch_*.png")):
         return f"no checkpoint any more: {CHECKPOINT} was moved or deleted; put it back, or start it again with  {again}"
-    return ("no checkpoint yet: its first epoch did not end; start it again (with a lower --learning-rate, if its losses "
-            f"were not finite) with  {again}")
+    if step := _not_finite(run):
+        return (f"no checkpoint yet: in step {step} of its first epoch a loss was not finite; start it again with a lower "
+                f"--learning-rate:  {again}")
+    return f"no checkpoint yet: its first epoch did not end; start it again with  {again}"
+
+
+def _not_finite(run: Path) -> str | None:
+    """The step with which `metrics.csv` ends, if a loss of it is not finite."""
+    with suppress(OSError, ValueError):
+        names, *_, last = csv.reader((run / METRICS).read_text(encoding="utf-8").splitlines())
+        row = dict(zip(names, last, strict=True))
+        if not all(math.isfinite(float(row[name])) for name in ("d_loss", "g_loss")):
+            return row["step"]
+    return None
 
 
 def run_config(run: str | os.PathLike[str]) -> dict[str, Any]:

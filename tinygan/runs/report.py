@@ -104,9 +104,9 @@ def _losses(values: dict[str, float], probabilities: bool) -> str:
 
 def gives_probabilities(gan: TrainableGAN) -> bool:
     """Whether the d_real and d_fake of a GAN's steps are probabilities. They are scores if its cost is one that takes
-    scores (see `gans.COSTS`)."""
+    scores (see `gans.COSTS`), or one that only the program knows which added it."""
     cost = getattr(gan, "cost", None)
-    return not (isinstance(cost, str) and cost in COSTS) or COSTS[cost].log_odds
+    return not isinstance(cost, str) or (cost in COSTS and COSTS[cost].log_odds)
 
 
 def _duration(seconds: float) -> str:
@@ -132,5 +132,5 @@ def summary(settings: Settings, paths: dict[str, Path], own: bool, diverged: boo
     lines = [f"  {name:<{width}}  {path}" for name, path in paths.items()]
     return "\n".join(["The run is complete.", *lines,
                       f"Sample from it:  {advice.sample(settings, own)}",
-                      "More epochs do not help a training that has diverged: start another run, with a lower learning rate"
+                      "More epochs will not help: the training has diverged. Start another run, with a lower learning rate"
                       if diverged else f"Train it longer: {advice.resume(settings, 2 * settings.epochs)}"])

@@ -2,7 +2,7 @@
 settings have."""
 from __future__ import annotations
 
-__all__ = ["own_rules"]
+__all__ = ["FORMULAS", "own_rules"]
 
 from collections.abc import Mapping
 from typing import Any
@@ -18,7 +18,7 @@ from .trainable import TrainableGAN
 from .variants import VARIANTS
 
 _OURS = tuple(COSTS.values())  # (a program may add costs of its own)
-_FORMULAS = "formula of the cost"
+FORMULAS = "formula of the cost"
 _SIMPLE = (bool, int, float, str, np.bool_, np.number, type(None))
 
 
@@ -34,7 +34,7 @@ def own_rules(gan: TrainableGAN, settings: Settings, image_shape: tuple[int, int
         return None
     rules = _rules(gan)
     return {name: rules.get(name, "none") for name in sorted(rules.keys() | usual.keys())
-            if rules.get(name) != usual.get(name) or name == _FORMULAS}
+            if rules.get(name) != usual.get(name) or name == FORMULAS}
 
 
 def _rules(gan: TrainableGAN) -> dict[str, str]:
@@ -45,7 +45,7 @@ def _rules(gan: TrainableGAN) -> dict[str, str]:
              and (words := _words(value)) is not None}
     cost = COSTS.get(found.get("cost", ""))
     if cost is not None and cost not in _OURS:
-        found[_FORMULAS] = f"{cost.d_formula}; {cost.g_formula}"
+        found[FORMULAS] = f"{cost.d_formula}; {cost.g_formula}"
     return {"class": type(gan).__name__, **found}
 
 

@@ -50,8 +50,8 @@ class Team:
     def taking_in(self, gan: Any, settings: Settings) -> Iterator[None]:
         """In the body, the GAN trains with all processes. Raises RunError or SettingsError if it cannot.
 
-        An error that leaves the body on one process alone is told and ends all, even if the program would have caught it:
-        the others would wait for this process for ever.
+        An error that leaves the body ends all processes, even if the program would have caught it: the others might wait for
+        this process for ever. A `shared` error does not, since all processes have it.
         """
         if self.world is None:
             yield

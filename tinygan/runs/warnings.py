@@ -81,10 +81,9 @@ def last_epoch(history: Mapping[str, Any], per_epoch: int | None) -> dict[str, f
 
 def _against_a_winner(gan: TrainableGAN, smoothing: float) -> str:
     """What to try: only what the GAN does not have already."""
-    ratio = _ratio(gan)
-    if ratio is not None and ratio < 1 / _UNEQUAL:
-        return (f"Its learning rate is {_times(1 / ratio)} times the generator's: raise --g-learning-rate, or lower "
-                "--learning-rate")
+    unequal = _against_unequal_rates(gan)
+    if unequal:
+        return unequal[0].upper() + unequal[1:]
     options = ["a lower --learning-rate"]
     if getattr(gan, "cost", None) == "minimax":
         options.insert(0, "--cost non-saturating")
@@ -108,8 +107,8 @@ def _against_unequal_rates(gan: TrainableGAN) -> str:
     if ratio > _UNEQUAL:
         return (f"the generator's learning rate is {_times(ratio)} times the discriminator's: lower --g-learning-rate, or "
                 "raise --learning-rate")
-    return (f"the generator's learning rate is {_times(1 / ratio)} times smaller than the discriminator's: raise "
-            "--g-learning-rate, or lower --learning-rate")
+    return (f"the discriminator's learning rate is {_times(1 / ratio)} times the generator's: raise --g-learning-rate, or "
+            "lower --learning-rate")
 
 
 def _times(ratio: float) -> str:

@@ -14,7 +14,12 @@ from .tape import Trace, trace
 
 def explain(run: str | os.PathLike[str], out: str | os.PathLike[str] | None = None, gan: Any = None,
             data_dir: str | None = None) -> Path:
-    """Write the page that explains a run: see `teaching.page`, which is loaded at the first use."""
+    """Write the page that explains the run in that folder, or a `Recorder`'s folder. Returns its path.
+
+    out: the page (default: `explain.html` in the folder). gan: as for `training.open_run`; for a `Recorder`'s folder, the
+    GAN as it is after the training. data_dir: where the run's data are (default: where they were). Raises RunError if
+    the run cannot be opened. Nothing of the run changes.
+    """
     from . import page
 
     return page.explain(run, out, gan, data_dir)

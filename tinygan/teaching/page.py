@@ -22,6 +22,7 @@ from tinygan import __version__
 from tinygan.gans.costs import COSTS
 from tinygan.runs.previews import PREVIEWS, inputs_of_run, translates
 from tinygan.runs.report import gives_probabilities
+from tinygan.runs.rules import FORMULAS
 from tinygan.runs.warnings import last_epoch, learning_rates, warnings
 from tinygan.saving import write_atomically
 
@@ -58,12 +59,7 @@ SCRIPTS = ("core", "pictures", "plane", "signal", "costs", "flow", "graph", "tap
 
 def explain(run: str | os.PathLike[str], out: str | os.PathLike[str] | None = None, gan: Any = None,
             data_dir: str | None = None) -> Path:
-    """Write the page that explains the run in that folder, or a `Recorder`'s folder. Returns its path.
-
-    out: the page (default: `explain.html` in the folder). gan: as for `training.open_run`; for a `Recorder`'s folder, the
-    GAN as it is after the training. data_dir: where the run's data are (default: where they were). Raises RunError if
-    the run cannot be opened. Nothing of the run changes.
-    """
+    """See `teaching.explain`, which loads this module at the first use."""
     opened = Recording(run, gan) if is_recording(run) else Run(run, gan, data_dir)
     target = opened.path / "explain.html" if out is None else Path(out).expanduser()
     sections: dict[str, Any] = {}
@@ -98,7 +94,8 @@ def _notes(run: Run) -> list[str]:
         real = dataset.batch(np.arange(min(PREVIEWS, len(dataset))))
     alarms = warnings(run.gan, losses, run.step, samples, real, gives_probabilities(run.gan), run.steps_per_epoch)
     found = list(map(str, alarms))
-    unknown = {name: rule for name, rule in run.rules.items() if name != "cost"}
+    known = {"cost", FORMULAS} if run.gan.cost in COSTS else {"cost"}
+    unknown = {name: rule for name, rule in run.rules.items() if name not in known}
     if unknown:
         rules = "; ".join(f"{name} {rule}" for name, rule in unknown.items())
         found.append(f"The program of this run gave the GAN rules that its settings do not have: {rules}. This page does "

@@ -64,8 +64,9 @@ class Recorder:
     those after 1, 4, 16, ... steps, or after 1, 2, 4, 8, ... in a training with epochs. z: fixed inputs of the generator, 16
     by default, or 8 for images of more than 32 x 32 pixels; a DiscoGAN needs pairs of images. real: as many real images,
     which a cost that pairs images needs. more: inputs on which the active units are counted. keep: how many examples of the
-    first batch are kept, for the sections of the page that compute with data (0: none). done: how many steps the GAN has
-    made, by default `gan.steps`. steps_per_epoch: for the epochs in the records. key: of the fixed inputs.
+    first batch, or of this process's part of it, are kept for the sections of the page that compute with data (0: none).
+    done: how many steps the GAN has made, by default `gan.steps`. steps_per_epoch: for the epochs in the records. key: of
+    the fixed inputs.
     """
 
     def __init__(self, folder: str | os.PathLike[str] | None, gan: Any, *, step: Callable[..., Any] | None = None,

@@ -43,8 +43,7 @@ def build_conditional(settings: ConditionalSettings, image_shape: tuple[int, int
     refuse_size(image_shape)
     if settings.classes is None:
         raise RunError("a conditional GAN learns from labelled images, and these have no labels: use MNIST or other IDX "
-                       "files, a .npz file with labels, or a folder with a sub-folder for each class, and all images in "
-                       "these")
+                       "files, a .npz file with labels, or a folder in which every image is in the sub-folder of its class")
     networks = gans.conditional_networks(image_shape, settings.latent_dim, settings.classes, settings.width,
                                          settings.conditioning, d_norm=not settings.penalties)
     return gans.ConditionalGAN(*networks, classes=settings.classes, **rules(settings))

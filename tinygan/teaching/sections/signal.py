@@ -73,8 +73,7 @@ def _text(found: list[Position]) -> str:
                 f"{short(logits.min())} to {short(logits.max())}. The gradient of its cost is drawn at each image: a step "
                 "against it lowers the cost. The largest entry is "
                 f"{short(float(last.arrays['gradient_scale'].max()))}.")
-    with np.errstate(over="ignore"):
-        real = 1 / (1 + np.exp(-logits))
+    real = 1 / (1 + np.exp(-np.clip(logits, -500, 500)))
     return (f"At the end ({moment(last)}), the discriminator takes these {n} images for real with probabilities from "
             f"{percent(real.min())} to {percent(real.max())}. The {cost} cost sends each a gradient of mean length "
             f"{short(_own(last))}. {_compared(found)}")
