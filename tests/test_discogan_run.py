@@ -82,7 +82,7 @@ def test_commands_that_need_latent_vectors_or_digits_say_so(runs, run, tmp_path,
     ((9, 1, 32, 32), "DiscoGAN translates images of 28 x 28; with --domains coloured a pair of them has 4 channels"),
     ((9, 3, 28, 28), "expected square grey images of bytes"),
     ((1, 1, 28, 28), "too few for two domains"),
-    ((9, 1, 28, 28), "has 4 images, a step takes 8"),
+    ((9, 1, 28, 28), "has 4 images; a step takes 8"),
 ])
 def test_data_that_do_not_fit_are_refused_before_training(shape, message, tmp_path, capsys):
     np.save(tmp_path / "x.npy", np.zeros(shape, np.uint8))
