@@ -39,7 +39,7 @@ def guarded(action: Callable[[], object]) -> int:
 
 
 def end_together(error: BaseException) -> None:
-    """Report an error that only one of several processes has, and end all."""
+    """Report an error with which one of several processes leaves a training, and end all."""
     if _report(error) is None:
         if isinstance(error, SystemExit):
             _end_by_exit(error)
@@ -78,7 +78,7 @@ def _end_by_exit(error: SystemExit) -> None:
 
 
 def _ended(status: int) -> int:
-    """The status. The other processes are ended."""
+    """End the other processes. Returns the status."""
     abort(status)
     return status
 
