@@ -18,7 +18,7 @@ from tinygan import nn, saving, training
 from tinygan.runs import previews, report
 from tinygan.runs.folder import RunFolder
 from tinygan.runs.history import History, Row
-from tinygan.runs.warnings import Alarm, last_epoch, warnings
+from tinygan.runs.warnings import Alarm, last_epoch, warnings, warnings_of_run
 
 
 @pytest.fixture(scope="module")
@@ -314,6 +314,17 @@ def test_the_values_of_a_cost_that_is_not_known_are_scores():
     assert report.gives_probabilities(types.SimpleNamespace())
 
 
+def test_a_run_that_diverged_in_an_earlier_epoch_has_not_recovered():
+    history = {name: np.array([1.0, 0.7, 3e4, 9e3, 30.0, 20.0, 15.0]) for name in ("d_loss", "g_loss", "d_real", "d_fake")}
+    history["g_loss"] = history["g_loss"] / 2
+    (alarm,) = warnings_of_run(game(d_rate=0.1, g_rate=0.1), history, 2, ALIKE, REAL)
+    assert alarm.kind == "diverged" and "the discriminator's loss was huge in epoch 2 (1.95e+04)" in alarm.text
+    assert "a much lower --learning-rate, such as 0.0002." in alarm.text
+    (alarm,) = warnings_of_run(game(), {name: values[:4] for name, values in history.items()}, 2)
+    assert "loss is huge (1.95e+04)" in alarm.text and "such as" not in alarm.text
+    assert warnings_of_run(game(), {name: values[:2] for name, values in history.items()}, None) == []
+
+
 def test_huge_losses_have_diverged_and_nobody_has_won():
     (alarm,) = warnings(game(), {**WON, "d_loss": 1.6e6, "g_loss": 2.2e6}, 2000, REAL[::-1], REAL)
     assert alarm.kind == "diverged" and "a much lower --learning-rate" in alarm.text
@@ -353,7 +364,7 @@ def test_the_last_epoch_may_have_only_begun():
 
 
 def test_a_warning_comes_when_it_begins(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(training, "warnings", lambda gan, losses, steps, *_: [Alarm("won", "it is so")] if steps > 5 else [])
+    monkeypatch.setattr(training, "warnings_of_run", lambda gan, losses, steps, *_: [Alarm("won", "it is so")] if steps > 5 else [])
     tiny_train(tmp_path, epochs=4)
     lines = capsys.readouterr().err.splitlines()
     assert lines.count("Warning: it is so.") == 2  # after epoch 2, and at the end

@@ -19,18 +19,17 @@ from .runs.errors import RunError
 from .runs.folder import CHECKPOINT, read_checkpoint
 from .runs.history import QUANTITIES
 from .runs.labels import class_of, columns_of, full_rows, labelled, named, seen, takes_labels, within_class
-from .runs.opening import is_own, no_checkpoint, open_run, run_config, run_data, settings_of
+from .runs.opening import is_own, no_checkpoint, open_run, own_cost, run_config, run_data, settings_of
 from .runs.players import BOTH, exported, files, player
 from .runs.previews import picture, translates
-from .runs.report import gives_probabilities
 from .runs.trainable import TrainableGAN, sampler, weights_sampled
 from .runs.variants import find
-from .runs.warnings import last_epoch, warnings
+from .runs.warnings import warnings_of_run
 from .tables import lookup
 
 _CHUNK = 1024
 _NOTHING = ("The losses up to step {:,} show nothing wrong. They say nothing about the images: look at the last grid in "
-            "samples/, and at the page that `tinygan explain RUN` writes")
+            "samples/, and at the page that `{}` writes")
 CANDIDATES = _SAMPLES = 64
 
 
@@ -273,9 +272,9 @@ def _info_on(run: Path) -> None:
         gan, _, history = open_run(run)
         _table("Progress", _progress(config, history))
         if len(history["d_loss"]):
-            losses = last_epoch(history, config.get("steps_per_epoch"))
-            alarms = warnings(gan, losses, len(history["d_loss"]), probabilities=gives_probabilities(gan))
-            for text in list(map(str, alarms)) or [_NOTHING.format(len(history["d_loss"]))]:
+            alarms = warnings_of_run(gan, history, config.get("steps_per_epoch"))
+            page = "tinygan.teaching.explain(RUN)" if own_cost(config) else "tinygan explain RUN"
+            for text in list(map(str, alarms)) or [_NOTHING.format(len(history["d_loss"]), page)]:
                 print(f"\n{text}")
         print(f"\nGenerator\n{gan.generator}\n\nDiscriminator\n{gan.discriminator}")
     files = sorted(path for path in run.rglob("*") if path.is_file() and not path.name.startswith("."))

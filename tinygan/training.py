@@ -31,7 +31,7 @@ from .runs.errors import DivergedError, Interrupted, RunError
 from .runs.evaluation import Evaluation, Examiner
 from .runs.folder import RunFolder, refuse_moved_data, refuse_occupied, refuse_own_samples_as_data
 from .runs.guarding import guarded
-from .runs.history import History, Row
+from .runs.history import QUANTITIES, History, Row
 from .runs.labels import refuse_labels, takes_labels
 from .runs.loggers import Log, LoggedRun, Logger, Loggers, loggers_of
 from .runs.notebook import progress_of
@@ -58,7 +58,7 @@ from .runs.variants import (
     WGANGPSettings,
     find,
 )
-from .runs.warnings import EARLY, Alarm, warnings
+from .runs.warnings import EARLY, Alarm, warnings_of_run
 from .runs.writers import MetricsFile, Pictures, TensorBoard, writer_of
 from .teaching import Recorder
 from .teaching.recorder import recorder_of_run
@@ -255,11 +255,10 @@ class _Run:
                     print(warning, file=sys.stderr)
 
     def _warnings(self) -> list[Alarm]:
-        """What is wrong after the last epoch."""
-        history = self._history
-        losses = history.mean(-(-len(history) // history.steps_per_epoch))
-        return warnings(self._gan, losses, len(history), self._gan.sample(z=self._previews), self._real,
-                        report.gives_probabilities(self._gan), history.steps_per_epoch)
+        """What is wrong after the last epoch, or has been since an earlier one."""
+        columns = {name: self._history[name] for name in QUANTITIES}
+        return warnings_of_run(self._gan, columns, self._history.steps_per_epoch, self._gan.sample(z=self._previews),
+                               self._real)
 
     def evaluate(self) -> None:
         """Measure the quality of the images, every `settings.evaluate` epochs."""

@@ -1,7 +1,7 @@
 """Signs that a training goes wrong, in words, and what to try."""
 from __future__ import annotations
 
-__all__ = ["EARLY", "Alarm", "last_epoch", "learning_rates", "warnings"]
+__all__ = ["EARLY", "Alarm", "last_epoch", "learning_rates", "warnings", "warnings_of_run"]
 
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from .report import mean_distance
+from .report import gives_probabilities, mean_distance
 from .trainable import TrainableGAN
 
 _SATURATED_REAL, _SATURATED_FAKE = 0.99, 0.01
@@ -20,6 +20,7 @@ _HUGE_SCORES = 1e6  # (a critic's scores may be in the hundreds)
 _FEW = 10  # steps of an epoch: with fewer, smaller batches help
 EARLY = "alike yet"
 _PAGE = "docs/how-to/when-training-fails.md says more"
+_USUAL = 2e-4  # the learning rate of most GANs here
 _UNEQUAL = 3.0  # two learning rates whose ratio is larger are worth a word
 
 
@@ -47,10 +48,9 @@ def warnings(gan: TrainableGAN, losses: Mapping[str, float], steps: int, samples
     """
     found = []
     smoothing = getattr(gan, "label_smoothing", 0.0)
-    player, loss = max((("discriminator", losses["d_loss"]), ("generator", losses["g_loss"])), key=lambda pair: abs(pair[1]))
-    if abs(loss) > (_HUGE if probabilities else _HUGE_SCORES):  # then nothing else means anything
-        return [Alarm("diverged", f"the {player}'s loss is huge ({loss:.3g}): the training has diverged. Try a much lower "
-                                  f"--learning-rate. {_PAGE}")]
+    diverged = _diverged(gan, losses, probabilities)
+    if diverged:  # then nothing else means anything
+        return [diverged]
     if probabilities and losses["d_real"] > _SATURATED_REAL * (1 - smoothing) and losses["d_fake"] < _SATURATED_FAKE:
         found.append(Alarm("won", f"the discriminator has won (D(real) {losses['d_real']:.3f}, D(fake) "
                                   f"{losses['d_fake']:.3f}): the generator learns hardly anything from it now. "
@@ -70,6 +70,35 @@ def warnings(gan: TrainableGAN, losses: Mapping[str, float], steps: int, samples
             found.append(Alarm("alike", f"{seen}: the generator has collapsed, or has hardly learnt yet. "
                                         f"{_against_a_collapse(gan)}. {_PAGE}"))
     return found
+
+
+def warnings_of_run(gan: TrainableGAN, history: Mapping[str, Any], per_epoch: int | None,
+                    samples: npt.NDArray[np.float32] | None = None,
+                    real: npt.NDArray[np.float32] | None = None) -> list[Alarm]:
+    """The `warnings` after the last epoch of a run; or, if it has diverged in an earlier one, only that: losses that have
+    become smaller since do not mean that it has recovered. history: the run's columns, (steps,) each."""
+    probabilities, steps = gives_probabilities(gan), len(history["d_loss"])
+    found = warnings(gan, last_epoch(history, per_epoch), steps, samples, real, probabilities, per_epoch)
+    if any(alarm.kind == "diverged" for alarm in found):
+        return found
+    starts = np.arange(0, steps, per_epoch or steps)
+    sizes = np.diff(starts, append=steps)
+    means = {name: np.add.reduceat(np.asarray(history[name], np.float64), starts) / sizes for name in ("d_loss", "g_loss")}
+    worst = int(np.argmax(np.maximum(*map(np.abs, means.values()))))
+    earlier = _diverged(gan, {name: values[worst] for name, values in means.items()}, probabilities, worst + 1)
+    return [earlier] if earlier else found
+
+
+def _diverged(gan: TrainableGAN, losses: Mapping[str, float], probabilities: bool, epoch: int | None = None) -> Alarm | None:
+    """The warning of a huge loss, if one is. epoch: the one that these losses are of; None: the last one."""
+    player, loss = max((("discriminator", losses["d_loss"]), ("generator", losses["g_loss"])), key=lambda pair: abs(pair[1]))
+    if abs(loss) <= (_HUGE if probabilities else _HUGE_SCORES):
+        return None
+    seen = f"is huge ({loss:.3g})" if epoch is None else f"was huge in epoch {epoch} ({loss:.3g})"
+    largest = max((rate for rate in learning_rates(gan) if rate), default=0.0)
+    such = f", such as {_USUAL:g}" if largest > _USUAL else ""
+    return Alarm("diverged", f"the {player}'s loss {seen}: the training has diverged. Try a much lower "
+                             f"--learning-rate{such}. {_PAGE}")
 
 
 def last_epoch(history: Mapping[str, Any], per_epoch: int | None) -> dict[str, float]:

@@ -21,9 +21,8 @@ import numpy as np
 from tinygan import __version__
 from tinygan.gans.costs import COSTS
 from tinygan.runs.previews import PREVIEWS, inputs_of_run, translates
-from tinygan.runs.report import gives_probabilities
 from tinygan.runs.rules import FORMULAS
-from tinygan.runs.warnings import last_epoch, learning_rates, warnings
+from tinygan.runs.warnings import learning_rates, warnings_of_run
 from tinygan.saving import write_atomically
 
 from .recordings import Recording, is_recording
@@ -87,12 +86,12 @@ def _notes(run: Run) -> list[str]:
     """What a reader has to know first: what is wrong with the training, and what the page does not know."""
     if isinstance(run, Recording):  # of a loop of the user's own: it has no history of losses
         return []
-    losses, dataset = last_epoch(run.history, run.steps_per_epoch), run.dataset()
+    dataset = run.dataset()
     samples = real = None
     if not isinstance(dataset, Absent) and not translates(run.gan):
         samples = run.gan.sample(z=inputs_of_run(run.gan, dataset, run.config["settings"]["seed"]))
         real = dataset.batch(np.arange(min(PREVIEWS, len(dataset))))
-    alarms = warnings(run.gan, losses, run.step, samples, real, gives_probabilities(run.gan), run.steps_per_epoch)
+    alarms = warnings_of_run(run.gan, run.history, run.steps_per_epoch, samples, real)
     found = list(map(str, alarms))
     known = {"cost", FORMULAS} if run.gan.cost in COSTS else {"cost"}
     unknown = {name: rule for name, rule in run.rules.items() if name not in known}
