@@ -18,7 +18,7 @@ import pytest
 import tinygan as tg
 from tinygan import devices, launched
 from tinygan.distributed import Part
-from tinygan.runs import guarding
+from tinygan.runs import advice, guarding
 from tinygan.runs.team import Team
 from tinygan.teaching.records import read_records
 
@@ -525,6 +525,9 @@ def test_each_launcher_is_known(name, monkeypatch):
     for variable, value in variables.items():
         monkeypatch.setenv(variable, str(value))
     assert {question: getattr(launched, question)() for question in expected} == expected
+    several = expected == MINE  # only there the launcher tells that other processes are on other machines
+    assert launched.on_several_machines() is several
+    assert advice._together() == (("mpirun -hostfile MACHINES -n 8 " if several else "mpirun -n 8 ") if expected["size"] > 1 else "")
 
 
 @pytest.mark.parametrize(("mine", "parents", "expected"), [

@@ -112,6 +112,24 @@ def test_what_else_a_gan_reports_has_a_panel(tmp_path, monkeypatch, epochs):
     assert more.get_xlim() == beside.get_xlim()
 
 
+def test_the_loss_is_drawn_beside_the_quality_where_rows_have_it(tmp_path, monkeypatch):
+    import matplotlib.figure
+
+    figures = []
+    original = matplotlib.figure.Figure.suptitle
+    monkeypatch.setattr(matplotlib.figure.Figure, "suptitle",
+                        lambda self, title: (figures.append(self), original(self, title))[1])
+    floor = {"frechet": 0.1, "recall": 0.9, "precision": 0.8}
+    rows = [{"epoch": 1, **floor}, {"epoch": 2, **floor, "d_loss": 0.5}, {"epoch": 3, **floor, "d_loss": 0.7}]
+    plotting.save_quality(tmp_path / "q.png", rows, floor, title="GAN")
+    drawn = [axes for axes in figures[0].axes if axes.axison]
+    assert len(drawn) == 4 and drawn[3].get_title() == "the discriminator's loss"
+    (line,) = drawn[3].lines  # real images have none
+    np.testing.assert_array_equal(line.get_xydata(), [[2, 0.5], [3, 0.7]])
+    plotting.save_quality(tmp_path / "q.png", rows[:1], floor, title="GAN")
+    assert len([axes for axes in figures[1].axes if axes.axison]) == 3
+
+
 def test_drawing_leaves_matplotlibs_global_state_alone(tmp_path):
     script = f"""
 import sys

@@ -386,6 +386,7 @@ def test_saturation_is_said_from_one_threshold_on():
     assert gap([0, 64, 900], [1, 4, 1 / 20]).startswith("Minimax falls furthest behind non-saturating at step 64: its gradient is 4 times")
     assert gap([0, 100, 200], [9, 0.5, 0.4]) == ("Minimax pulls harder than non-saturating at every record, at least 2 times as hard: it does not "
                                                  "saturate.")
+    assert "its gradient is more than 1,000,000 times smaller there" in gap([300], [3e7])
     assert gap([300], [4]).startswith("Minimax is behind non-saturating: its gradient is 4 times smaller there. On")
     assert gap([0, 100, 200], [5, 1.01, 1]) == "Minimax pulls as hard as non-saturating, or harder at every record: it does not saturate."
 

@@ -22,8 +22,8 @@ def save_losses(path: str | os.PathLike[str], d_loss: npt.ArrayLike, g_loss: npt
     """Draw both losses at every step of the first epoch and, from the second epoch on, a panel with both over all epochs.
 
     d_loss, g_loss: (steps,). The panel over all epochs shows the mean of each, and a band that holds the middle 90 % of its
-    steps. measures: what else the GAN reported of each step, by
-    name, (steps,) each: one more panel shows them over all epochs, or over the steps of the first one.
+    steps. measures: what else the GAN reported of each step, by name, (steps,) each. One more panel shows them over all
+    epochs, or over the steps of the first one.
     """
     from matplotlib.figure import Figure
 
