@@ -62,7 +62,7 @@ def vectors(session: nox.Session) -> None:
 def cache(session: nox.Session) -> None:
     """What kernels compute, just compiled and from the cache: the same, to the last bit. And their machine code."""
     install(session, ".[test]")
-    session.run(*PYTEST, "-m", "cache")
+    session.run(*PYTEST, "-m", "cache", *IN_PARALLEL)
 
 
 @nox.session

@@ -1,6 +1,7 @@
 """The Hypothesis profile, the devices that the tests run on, and a browser."""
 from __future__ import annotations
 
+import gc
 import shutil
 import sys
 from collections.abc import Iterator
@@ -19,6 +20,26 @@ collect_ignore_glob = [] if sys.platform == "linux" else ["test_cuda_*.py", "tes
 
 BROWSER_FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
                  "--disable-background-networking", "--disable-component-update", "--disable-sync"]
+
+
+# Markers of tests that take minutes. They run in sessions of their own (see noxfile.py), when they are asked for.
+ON_REQUEST = ("cache", "gpu_benchmark", "lessons", "sanitizer")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Skip the tests that were not asked for."""
+    for name in ON_REQUEST:
+        if name not in config.option.markexpr:
+            skip = pytest.mark.skip(reason=f"runs only when asked for: python -m pytest -m {name}")
+            for item in items:
+                if item.get_closest_marker(name):
+                    item.add_marker(skip)
+
+
+def pytest_collection_finish() -> None:
+    """Hide what exists now, ten thousand tests among it, from the garbage collector: looking at it takes a second each time."""
+    gc.collect()
+    gc.freeze()
 
 
 def usable(name: str) -> str:

@@ -195,7 +195,11 @@ def test_images_of_different_or_other_sizes(run, tmp_path, capsys):
     (["train", "vanilla", "--label-smoothing", "1"], "--label-smoothing: expected a number of at least 0 and less than 1"),
     (["interpolate", "x", "--arithmetic", "1,2", "3", "64"], "expected numbers from 0 to 63, separated by commas, got '64'"),
     (["interpolate", "x", "--steps", "1"], "--steps: expected a whole number of at least 2, got '1'"),
-    (["train", "vanila"], "invalid choice: 'vanila'"), (["train", "vanilla", "--epoch-count", "3"], "--epoch-count"),
+    (["train", "vanila"], "invalid choice: 'vanila'"),
+    (["train", "vanilla", "--latent_dims=3"], "tinygan train vanilla: error: unrecognized arguments: --latent_dims=3 (did you "
+                                              "mean --latent-dim?)"),
+    (["sample", "x", "--outt", "y"], "tinygan sample: error: unrecognized arguments: --outt y (did you mean --out?)"),
+    (["sample", "x", "--qqqqqq"], "unrecognized arguments: --qqqqqq\n"),
     ([], "COMMAND")])
 def test_wrong_usage_is_explained(capsys, arguments, message):
     with pytest.raises(SystemExit) as ended:

@@ -18,6 +18,8 @@ from tinygan.kernels.cuda.runtime.launcher import FILES, FOLDER, STANDARD, sourc
 
 pytestmark = pytest.mark.skipif(shutil.which("g++") is None, reason="kernels' names are found by g++'s preprocessor")
 ARCHITECTURES = ["sm_75", "sm_80", "sm_86", "sm_90", "sm_100"]
+USUAL = "sm_90"
+"""Machine code for the other ones is made in a session of its own (`-m cache`)."""
 VARIANTS = {
     "matmul/products": [*products.VARIANTS, *((*variant, "TF32=1") for variant in products.VARIANTS)],
     "conv/direct": [(), ("WIDTH=4",), ("TF32=1",), ("WIDTH=4", "TF32=1")],
@@ -105,7 +107,8 @@ def test_without_a_warning(nvrtc, file):
 
 
 @pytest.mark.parametrize("file, architecture, told", [
-    pytest.param(file, *case, id=f"{file}-{case[0]}") for file in FILES for case in made(file)])
+    pytest.param(file, *case, id=f"{file}-{case[0]}", marks=() if case[0] == USUAL else pytest.mark.cache)
+    for file in FILES for case in made(file)])
 def test_machine_code(nvrtc, file, architecture, told):
     said, ptx, code = compiled(nvrtc, source_of(file), architecture, *told)
     assert said == ""

@@ -15,7 +15,6 @@ TESTS = Path(__file__).parent
 HERE = {"test_cuda_compile.py", "test_cuda_emulator.py", Path(__file__).name}
 pytestmark = [
     pytest.mark.sanitizer,
-    pytest.mark.skipif("'sanitizer' not in config.option.markexpr", reason="takes minutes: python -m pytest -m sanitizer"),
     pytest.mark.skipif(platform.system() != "Linux" or shutil.which("g++") is None,
                        reason="the sanitizers' libraries are preloaded as on Linux, and come with g++")]
 

@@ -34,17 +34,11 @@ def whole(gpu, tmp_path_factory):
     return run(gpu, tmp_path_factory.mktemp("gpu"))
 
 
-def takes_minutes(test):
-    asked = pytest.mark.skipif("'gpu_benchmark' not in config.option.markexpr",
-                               reason="takes minutes: python -m pytest -m gpu_benchmark")
-    return pytest.mark.gpu_benchmark(asked(test))
-
-
 def by_name(result):
     return {part["name"]: part for part in result["parts"]}
 
 
-@takes_minutes
+@pytest.mark.gpu_benchmark
 def test_every_part_runs_and_is_kept(whole):
     status, result, _ = whole
     assert status == 0
@@ -62,7 +56,7 @@ def test_every_part_runs_and_is_kept(whole):
     assert result["card"]["rates"].keys() == {"bytes", "float32", "tf32"}
 
 
-@takes_minutes
+@pytest.mark.gpu_benchmark
 def test_the_same_work_is_checked_with_somebody_else(whole):
     for part in whole[1]["parts"]:
         if part["kind"] == "equality":
@@ -71,7 +65,7 @@ def test_the_same_work_is_checked_with_somebody_else(whole):
             assert others and all(0 <= found["generator_gradients"] <= 1e-8 for found in others)
 
 
-@takes_minutes
+@pytest.mark.gpu_benchmark
 def test_kernels_have_floors(whole):
     parts = by_name(whole[1])
     card = whole[1]["card"]["rates"]
@@ -96,14 +90,14 @@ def test_two_gpus_are_skipped_where_there_is_one(gpu, tmp_path, monkeypatch):
     assert "- skipped: processes: vanilla: this machine has one GPU" in text
 
 
-@takes_minutes
+@pytest.mark.gpu_benchmark
 def test_resuming_is_compared_bit_by_bit(whole):
     found = [part["result"] for part in whole[1]["parts"] if part["kind"] == "resume"]
     assert [f["model"] for f in found] == ["vanilla", "dcgan28"]
     assert all(f["arrays"] > 20 and f["resumed_differs"] == f["eager_differs"] == [] for f in found)
 
 
-@takes_minutes
+@pytest.mark.gpu_benchmark
 def test_the_markdown_has_every_table(whole):
     text = whole[2]
     assert "times mean nothing" in text
@@ -162,7 +156,7 @@ def test_different_work_at_the_timed_size_is_refused(gpu, monkeypatch):
         steps.steps(card, "vanilla", 2, "float32")
 
 
-@takes_minutes
+@pytest.mark.gpu_benchmark
 def test_without_pytorch_the_cpu_is_asked(gpu, tmp_path, monkeypatch):
     monkeypatch.setattr(importlib.import_module("gpu_card"), "_torch_device", lambda device: (None, "PyTorch is not installed"))
     status, result, text = run(gpu, tmp_path, "--only", "steps: vanilla, batch 2, float32")
@@ -173,7 +167,7 @@ def test_without_pytorch_the_cpu_is_asked(gpu, tmp_path, monkeypatch):
     assert parts["steps: vanilla, batch 2, float32, compiled"]["error"] == "PyTorch is not installed"
 
 
-@takes_minutes
+@pytest.mark.gpu_benchmark
 def test_a_failure_is_a_failure_of_one_part(gpu, tmp_path, monkeypatch):
     steps = importlib.import_module("gpu_steps")
     monkeypatch.setattr(steps, "same_work", lambda card, name: 1 / 0)
@@ -194,7 +188,7 @@ def hangs(card): time.sleep(600)
 """
 
 
-@takes_minutes
+@pytest.mark.gpu_benchmark
 def test_a_worker_that_fails_dies_or_hangs_is_replaced(gpu, tmp_path, monkeypatch):
     (tmp_path / "some_parts.py").write_text(PARTS)
     monkeypatch.syspath_prepend(str(tmp_path))

@@ -23,9 +23,7 @@ from tinygan.kernels.activations import BY_NAME, FUSED, PIECEWISE_LINEAR
 from tinygan.kernels.optimizer_settings import AdamSettings, RMSPropSettings, SGDSettings
 from tinygan.ops.conv import Geometry
 
-pytestmark = [
-    pytest.mark.cache,
-    pytest.mark.skipif("'cache' not in config.option.markexpr", reason="takes two minutes: python -m pytest -m cache")]
+pytestmark = pytest.mark.cache
 
 ROOMS = sorted(path.parent.name for path in (Path(tinygan.__file__).parent / "kernels" / "cpu").glob("*/compiled.py"))
 SLOW_TO_COMPILE = ("conv2d", "mlp")  # in float64 they are left out; their helpers are those of float32

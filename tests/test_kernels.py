@@ -596,6 +596,7 @@ def test_importing_tinygan_compiles_nothing(tmp_path):
     assert out.strip() == "False" and error == "" and not any(tmp_path.iterdir())
 
 
+@pytest.mark.cache
 def test_the_message_appears_only_when_something_is_compiled(tmp_path):
     # The group's other kernels take most of the time, and a product of matrices does not call them.
     code = f"""
@@ -639,6 +640,7 @@ def test_a_group_of_kernels_leaves_the_file_in_the_cache_that_says_so(group):
     assert any(compiling.cache_folder().glob(f"{group.file}.*.nbi"))
 
 
+@pytest.mark.cache
 def test_an_edited_helper_is_not_run_from_the_cache(tmp_path):
     root = tmp_path / "copy"
     shutil.copytree(Path(tinygan.__file__).parent, root / "tinygan", ignore=shutil.ignore_patterns("__pycache__"))
@@ -709,6 +711,7 @@ def test_an_unwritable_cache_folder_works_uncached(tmp_path):
     assert out.strip() == ANSWER and error == ""
 
 
+@pytest.mark.cache
 def test_processes_that_start_at_once_share_an_empty_cache(tmp_path):
     root = str(Path(tinygan.__file__).parents[1])
     started = [subprocess.Popen([sys.executable, "-W", "error", "-c", BITS], stdout=subprocess.PIPE, text=True, cwd=tmp_path,

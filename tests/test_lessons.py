@@ -269,7 +269,6 @@ def cut_off(figure):
 
 
 @pytest.mark.lessons
-@pytest.mark.skipif("'lessons' not in config.option.markexpr", reason="takes a minute: python -m pytest -m lessons")
 @EVERY
 def test_the_script_runs_and_draws(lesson, tmp_path):
     """Every claim of a lesson is an assertion in its script. A warning counts as a mistake."""

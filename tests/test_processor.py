@@ -75,7 +75,6 @@ def compiled(folder, vectors, *parts):
 
 
 @pytest.mark.cache
-@pytest.mark.skipif("'cache' not in config.option.markexpr", reason="compiles kernels for a minute: python -m pytest -m cache")
 @pytest.mark.parametrize("vectors", [16, 32, None])
 def test_kernels_are_compiled_for_it_and_the_users_functions_are_not(vectors, tmp_path):
     if vectors is not None and vectors > OWN:

@@ -11,6 +11,7 @@ from typing import Any
 
 from . import commands as actions
 from .runs import advice
+from .runs.flags import Parser
 from .runs.guarding import guarded
 from .runs.settings import Kind, count, natural, positive
 from .runs.variants import VARIANTS, Variant, find
@@ -33,7 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     from . import __version__
 
-    parser = argparse.ArgumentParser(prog="tinygan", description="Train generative adversarial networks.")
+    parser = Parser(prog="tinygan", description="Train generative adversarial networks.")
     parser.add_argument("--version", action="version", version=f"tinygan {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 

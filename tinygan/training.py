@@ -7,7 +7,6 @@ step is.
 """
 from __future__ import annotations
 
-import argparse
 import contextlib
 import sys
 import time
@@ -29,6 +28,7 @@ from .random import Key
 from .runs import advice, report
 from .runs.errors import DivergedError, Interrupted, RunError
 from .runs.evaluation import Evaluation, Examiner
+from .runs.flags import Parser
 from .runs.folder import RunFolder, refuse_moved_data, refuse_occupied, refuse_own_samples_as_data
 from .runs.guarding import guarded
 from .runs.history import QUANTITIES, History, Row
@@ -375,8 +375,8 @@ def main(body: Callable[[Any], object], variant: str, arguments: Sequence[str] |
     chosen = find(variant)
     listed = advice.given_arguments(arguments)
     kind: advice.Start = "command" if program is not None else "script" if listed is None else "main"
-    parser = argparse.ArgumentParser(prog=program or ("training.main" if kind == "main" else None),
-                                     description=f"Train a {chosen.settings.title}.")
+    parser = Parser(prog=program or ("training.main" if kind == "main" else None),
+                    description=f"Train a {chosen.settings.title}.")
     add_flags(parser, chosen.settings)
     given = vars(parser.parse_args(listed))
     with advice.started(advice.Origin(kind, getattr(body, "__name__", "main"))):

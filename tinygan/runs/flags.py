@@ -1,0 +1,29 @@
+"""A parser of flags that suggests what a misspelt one may mean."""
+from __future__ import annotations
+
+__all__ = ["Parser"]
+
+import argparse
+import difflib
+from collections.abc import Sequence
+from typing import Any
+
+
+class Parser(argparse.ArgumentParser):
+    """`argparse.ArgumentParser`, whose error for an unknown flag names the known flag that is most like it."""
+
+    def parse_known_args(self, args: Sequence[str] | None = None, namespace: Any = None) -> Any:  # type: ignore[override]
+        """The arguments, and an empty list: unknown ones are an error here.
+
+        argparse calls this for a subcommand too. There the flags are known that a misspelt one may mean. `parse_args`, which
+        reports unknown flags otherwise, has the flags and the usage of the whole program."""
+        parsed, unknown = super().parse_known_args(args, namespace)
+        if unknown:
+            self.error(f"unrecognized arguments: {' '.join(unknown)}{self._suggestion(unknown)}")
+        return parsed, unknown
+
+    def _suggestion(self, unknown: Sequence[str]) -> str:
+        known = [flag for action in self._actions for flag in action.option_strings if flag.startswith("--")]
+        misspelt = [text.partition("=")[0] for text in unknown if text.startswith("--")]
+        nearest = dict.fromkeys(flag for text in misspelt for flag in difflib.get_close_matches(text, known, n=1))
+        return f" (did you mean {', '.join(nearest)}?)" if nearest else ""
