@@ -124,7 +124,7 @@ def test_info_shows_settings_progress_networks_and_files(run, capsys):
     assert cli.main(["info", str(run)]) == 0
     out = capsys.readouterr().out
     for expected in ("vanilla on array:images.npy, 40 images of (1, 5, 4)", "epoch    2 of 2", "step     10 of 10", "Dense(100 -> 256)", "25,856", "losses.png",
-                     "samples/epoch_0002.png", "The losses up to step 10 show nothing wrong. They say nothing about the images", f"Kernels on the CPU\n  vectors    {simd.VECTOR_BYTES} bytes"):
+                     "samples/epoch_0002.png", "The losses up to step 10 show nothing wrong, but losses do not tell whether the images are all alike.", f"Kernels on the CPU\n  vectors    {simd.VECTOR_BYTES} bytes"):
         assert expected in out
     assert re.search(r"cost +non-saturating\n", out) and "None" not in out  # (settings that are not set are left out)
 
@@ -199,7 +199,7 @@ def test_images_of_different_or_other_sizes(run, tmp_path, capsys):
     (["train", "vanilla", "--latent_dims=3"], "tinygan train vanilla: error: unrecognized arguments: --latent_dims=3 (did you "
                                               "mean --latent-dim?)"),
     (["sample", "x", "--outt", "y"], "tinygan sample: error: unrecognized arguments: --outt y (did you mean --out?)"),
-    (["sample", "x", "--qqqqqq"], "unrecognized arguments: --qqqqqq\n"),
+    (["sample", "x", "--qqqqqq"], "unrecognized arguments: --qqqqqq\n(tinygan sample --help says more)\n"),
     ([], "COMMAND")])
 def test_wrong_usage_is_explained(capsys, arguments, message):
     with pytest.raises(SystemExit) as ended:

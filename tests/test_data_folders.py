@@ -210,6 +210,19 @@ def test_how_many_images_are_not_alike_is_at_least_what_was_seen(tmp_path: Path)
         load(tmp_path)
 
 
+@pytest.mark.parametrize("other, advice", [
+    ((6, 6, 3), "; --channels (load(..., channels=)) makes images alike"),
+    ((5, 6), "; --image-size (load(..., size=)) makes images alike"),
+    ((5, 6, 3), "; --image-size and --channels (load(..., size=, channels=)) make images alike")])
+def test_only_what_makes_images_alike_is_advised(tmp_path: Path, other: tuple[int, ...], advice: str) -> None:
+    for i in range(3):
+        picture(tmp_path / f"{i}.png", noise(6, 6))
+    picture(tmp_path / "odd.png", noise(*other))
+    with pytest.raises(DataError) as caught:
+        load(tmp_path)
+    assert str(caught.value).endswith(advice)
+
+
 def test_images_outside_of_the_sub_folders_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     picture(tmp_path / "cats" / "1.png", noise(4, 4))
     picture(tmp_path / "stray.png", noise(4, 4))

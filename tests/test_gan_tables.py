@@ -6,6 +6,7 @@ import dataclasses
 import math
 import pathlib
 import re
+from typing import Any
 
 import numpy as np
 import pytest
@@ -89,9 +90,33 @@ def test_an_unknown_name_is_an_error_with_all_names_whenever_it_is_given(argumen
         gan.step(np.zeros((4, 5), np.float32))
 
 
-def test_what_is_no_name_is_unknown_too() -> None:
-    with pytest.raises(ValueError, match=r"Here: unknown thing \[1\], expected one of a, b"):
+HINGE = gans.COSTS["hinge"]
+
+
+@pytest.mark.parametrize("wrong, message", [
+    ({"d_loss": lambda logits, target: np.float32(1)}, "d_loss of the cost 'own' should return a Tensor of one number, .* got float32"),
+    ({"g_loss": lambda fake, real: fake}, r"g_loss of the cost 'own' should return a Tensor of one number, .* of shape \(4, 1\)"),
+    ({"g_loss": lambda fake: fake}, r"g_loss of the cost 'own' should take two arguments \(fake, real\), but it takes \(fake\)"),
+    ({"d_loss": lambda real, fake, target: real}, r"d_loss of the cost 'own' should take two arguments \(logits, target\)")])
+def test_a_mistake_in_an_own_cost_is_told(wrong: dict[str, Any], message: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(gans.COSTS, "own", HINGE._replace(name="own", **wrong))
+    with pytest.raises(TypeError, match=f"VanillaGAN: {message}"):
+        gans.VanillaGAN(*players(), 3, cost="own", key=Key(0)).step(np.zeros((4, 5), np.float32))
+
+
+def test_real_images_that_a_cost_does_not_get_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    cost = HINGE._replace(name="own", g_loss=lambda fake, real: tg.mean(tg.sub(fake, real)))
+    monkeypatch.setitem(gans.COSTS, "own", cost)
+    with pytest.raises(TypeError) as caught:
+        gans.VanillaGAN(*players(), 3, cost="own", key=Key(0)).step(np.zeros((4, 5), np.float32))
+    assert caught.value.__notes__ == ["(in g_loss of the cost 'own'; it gets no `real`, because it has pairs=False)"]
+
+
+def test_what_is_no_name_is_refused_too() -> None:
+    with pytest.raises(ValueError, match="Here: thing should be a name, one of a, b, got list"):
         lookup({"a": 1, "b": 2}, "Here", "thing", [1])  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="VanillaGAN: cost should be a name, one of minimax, .*, got Cost"):
+        gans.VanillaGAN(*players(), 3, cost=gans.COSTS["minimax"])  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="interpolate: unknown noise 'pink', expected one of normal, uniform, bernoulli"):
         latent.interpolate(np.zeros(3), np.ones(3), 4, "pink")
     with pytest.raises(ValueError, match="unknown preset 'none', expected one of collapsing"):

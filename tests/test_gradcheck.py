@@ -78,6 +78,15 @@ def test_a_kink_is_found():
         check_gradients(tg.abs, np.array([1e-6]))
 
 
+def test_an_input_that_is_changed_in_place_is_found():
+    def forward(B, x):
+        x *= 2.0
+        return x.copy()
+
+    with pytest.raises(GradientError, match="the function changes input 0 in place"):
+        check_gradients(wrong_op(forward, lambda needs, g: (tg.mul(g, 2.0),), saves=()), X)
+
+
 def test_inputs_are_taken_in_float64_and_left_alone():
     seen = []
 

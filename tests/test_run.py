@@ -186,7 +186,7 @@ def test_a_new_run_is_refused_where_something_lies(reference, tmp_path):
 @pytest.mark.parametrize("changes, message", [
     ({"batch_size": 4}, "--batch-size was 8, now 4"), ({"seed": 1}, "--seed was 0, now 1"),
     ({"learning_rate": 1e-3}, r"--learning-rate was 0\.0002, now 0\.001"),
-    ({"limit_train": 20}, "--limit-train was None, now 20"),
+    ({"limit_train": 20}, "--limit-train was not given, now 20"),
     ({"epochs": 1}, "2 epochs are done: --epochs must be at least 2, got 1")])
 def test_resuming_under_other_settings_is_refused(tmp_path, changes, message):
     tiny_train(tmp_path, epochs=2)
@@ -205,6 +205,13 @@ def test_resuming_on_other_data_is_refused(tmp_path, data, message):
     settings = tiny_settings(tmp_path, epochs=2, resume=True)
     with pytest.raises(training.RunError, match=message):
         training.train(tiny_gan(settings), data, settings)
+
+
+def test_other_data_that_are_too_few_are_called_other_data(tmp_path):
+    tiny_train(tmp_path, epochs=1)
+    settings = tiny_settings(tmp_path, epochs=2, resume=True)
+    with pytest.raises(training.RunError, match=r"cannot resume .*: its data were tiny, and these are few: name the run's own"):
+        training.train(tiny_gan(settings), dataclasses.replace(tiny_data(seed=1), name="few").limit(4), settings)
 
 
 def test_where_and_how_a_run_goes_on_may_change(reference, tmp_path):
@@ -335,9 +342,10 @@ def test_huge_losses_have_diverged_and_nobody_has_won():
 
 
 def test_a_run_that_has_diverged_is_not_advised_to_go_on(tmp_path):
-    told = [report.summary(tiny_settings(tmp_path), {"samples": tmp_path}, False, diverged) for diverged in (False, True)]
-    assert ["Train it longer" in text for text in told] == [True, False]
+    told = [report.summary(tiny_settings(tmp_path), {"samples": tmp_path}, False, wrong) for wrong in ([], ["diverged"], ["won"])]
+    assert ["Train it longer" in text for text in told] == [True, False, True]
     assert "Start another run, with a lower learning rate" in told[1]
+    assert "Other settings need another run, with another --run-dir. Train it longer with these:" in told[2]
 
 
 @pytest.mark.parametrize("steps", [1, 40, 468])
@@ -380,9 +388,10 @@ def test_a_line_an_epoch_and_the_way_on_are_printed(tmp_path, capsys):
     tiny_train(tmp_path, epochs=2)
     out = capsys.readouterr().out.splitlines()
     assert "on tiny: 43 images of 1 x 4 x 4; 2 epochs of 5 steps of 8 images" in out[0]
-    assert out[1].startswith("epoch 1/2  d_loss ") and "images/s" in out[1] and "to go" in out[1]
-    assert out[2].startswith("epoch 2/2  d_loss ") and "to go" not in out[2]
-    told = "\n".join(out[3:])
+    assert out[1] == "Rules that the program gave the GAN, in place of those of the settings: latent_dim: 3"
+    assert out[2].startswith("epoch 1/2  d_loss ") and "images/s" in out[2] and "to go" in out[2]
+    assert out[3].startswith("epoch 2/2  d_loss ") and "to go" not in out[3]
+    told = "\n".join(out[4:])
     assert f'open_run("{tmp_path}", gan).gan.sample(64)' in told and "replace(settings, resume=True, epochs=4)" in told
 
 

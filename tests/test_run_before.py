@@ -110,7 +110,7 @@ def test_another_cost_is_refused_for_an_old_run(dcgan: Path, capsys: pytest.Capt
     assert cli.main(["train", "dcgan", "--run-dir", str(dcgan), "--resume", "--cost", "minimax", *DATA]) == 2
     assert "--cost was non-saturating, now minimax; it must stay the same" in capsys.readouterr().err
     assert cli.main(["train", "dcgan", "--run-dir", str(dcgan), "--resume", "--beta2", "0.9", *DATA]) == 2
-    assert "--beta2 was None, now 0.9" in capsys.readouterr().err
+    assert "--beta2 was not given, now 0.9" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("name", ["generator_cost", "cost"])

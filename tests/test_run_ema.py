@@ -59,9 +59,9 @@ def test_an_interrupted_epoch_goes_on(tmp_path):
 def test_it_must_stay_the_same(tmp_path):
     tiny_train(tmp_path / "with", epochs=1, ema=0.9)
     tiny_train(tmp_path / "without", epochs=1)
-    for name, old, new in (("with", "0.9", "None"), ("without", "None", "0.9")):
+    for name, old, new in (("with", "0.9", "not given"), ("without", "not given", "0.9")):
         with pytest.raises(training.RunError, match=f"--ema was {old}, now {new}; it must stay the same"):
-            tiny_train(tmp_path / name, resume=True, ema=None if new == "None" else float(new))
+            tiny_train(tmp_path / name, resume=True, ema=None if new == "not given" else float(new))
 
 
 def test_an_average_that_is_not_finite_is_not_saved(tmp_path):

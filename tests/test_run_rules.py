@@ -54,6 +54,19 @@ def test_other_rules_are_noted_and_only_their_program_continues_the_run(name: st
     assert len(training.train(gan(**RULES[name]), data(images), settings(images, epochs=2, resume=True))) == 10
 
 
+def test_other_rules_are_told_at_the_start(images: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    told = "Rules that the program gave the GAN, in place of those of the settings: cost: hinge\n"
+    training.train(gan(cost="hinge"), data(images), settings(images))
+    assert told in capsys.readouterr().out
+    training.train(gan(cost="hinge"), data(images), settings(images, cost="hinge", run_dir=str(images.parent / "same")))
+    assert "place of those of the settings" not in capsys.readouterr().out
+
+
+def test_settings_refuse_smoothed_labels_with_a_cost_without_targets() -> None:
+    with pytest.raises(ValueError, match=r"VanillaSettings: label_smoothing changes the target .*'hinge' has no targets"):
+        training.VanillaSettings(cost="hinge", label_smoothing=0.1)
+
+
 def test_the_processes_that_train_a_gan_are_no_rule(images: Path) -> None:
     several, alone = gan(), gan()
     several.world = object()

@@ -28,8 +28,8 @@ from .runs.warnings import warnings_of_run
 from .tables import lookup
 
 _CHUNK = 1024
-_NOTHING = ("The losses up to step {:,} show nothing wrong. They say nothing about the images: look at the last grid in "
-            "samples/, and at the page that `{}` writes")
+_NOTHING = ("The losses up to step {:,} show nothing wrong, but losses do not tell whether the images are all alike. Look "
+            "at the last grid in samples/. The page that `{}` writes also compares the images with the data")
 CANDIDATES = _SAMPLES = 64
 
 
@@ -234,8 +234,8 @@ def info(parsed: argparse.Namespace) -> None:
     """`tinygan info RUN`: the run's settings, progress, networks and files. `tinygan info`: the versions and the machine, as
     a run would record them, the other packages, and the GPU. Both also say how kernels are compiled here."""
     if parsed.run is None:
-        for group, entries in machine.describe().items():
-            _table(group.capitalize(), entries)
+        for i, (group, entries) in enumerate(machine.describe().items()):
+            _table(group.capitalize(), entries, first=i == 0)
         _table("Other packages", machine.packages())
         _table("GPU", {"cuda": machine.gpu()})
     else:
@@ -278,8 +278,11 @@ def _info_on(run: Path) -> None:
                 print(f"\n{text}")
         print(f"\nGenerator\n{gan.generator}\n\nDiscriminator\n{gan.discriminator}")
     files = sorted(path for path in run.rglob("*") if path.is_file() and not path.name.startswith("."))
-    shown = [path for path in files if path.parent == run] + [path for path in files if path.parent != run][-1:]
-    _table("Files", {str(path.relative_to(run)): f"{path.stat().st_size:,} bytes" for path in shown})
+    below = [path for path in files if path.parent != run]
+    shown = [path for path in files if path.parent == run] + below[-1:]
+    more = f", the last of {len(below):,} files in folders" if len(below) > 1 else ""
+    _table("Files", {str(path.relative_to(run)): f"{path.stat().st_size:,} bytes" + (more if path in below else "")
+                     for path in shown})
 
 
 def _progress(config: dict[str, Any], history: dict[str, Any]) -> dict[str, Any]:
@@ -294,9 +297,9 @@ def _progress(config: dict[str, Any], history: dict[str, Any]) -> dict[str, Any]
             "seconds": f"{history['seconds'][-1]:.1f}" if steps else "0", **means}
 
 
-def _table(title: str, entries: dict[str, Any]) -> None:
+def _table(title: str, entries: dict[str, Any], first: bool = False) -> None:
     width = max(map(len, entries), default=0)
-    print(f"\n{title}")
+    print(title if first else f"\n{title}")
     for name, value in entries.items():
         print(f"  {name:<{width}}  {', '.join(map(str, value)) if isinstance(value, list) else value}")
 

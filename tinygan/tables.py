@@ -11,6 +11,8 @@ T = TypeVar("T")
 
 def lookup(table: Mapping[str, T], caller: str, argument: str, name: str) -> T:
     """`table[name]`. Raises ValueError, which lists the known names, if the name is not in the table."""
-    if not isinstance(name, str) or name not in table:
+    if not isinstance(name, str):
+        raise ValueError(f"{caller}: {argument} should be a name, one of {', '.join(table)}, got {type(name).__name__}")
+    if name not in table:
         raise ValueError(f"{caller}: unknown {argument} {name!r}, expected one of {', '.join(table)}")
     return table[name]

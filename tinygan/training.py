@@ -18,7 +18,6 @@ import numpy.typing as npt
 
 from .data import Dataset
 from .data.feeding import Feeder
-from .data.files import counted
 from .devices import device as find_device
 from .devices import matmul_precision
 from .distributed import join
@@ -29,7 +28,7 @@ from .runs import advice, report
 from .runs.errors import DivergedError, Interrupted, RunError
 from .runs.evaluation import Evaluation, Examiner
 from .runs.flags import Parser
-from .runs.folder import RunFolder, refuse_moved_data, refuse_occupied, refuse_own_samples_as_data
+from .runs.folder import RunFolder, refuse_moved_data, refuse_occupied, refuse_other_data, refuse_own_samples_as_data
 from .runs.guarding import guarded
 from .runs.history import QUANTITIES, History, Row
 from .runs.labels import refuse_labels, takes_labels
@@ -102,6 +101,7 @@ def _train(gan: TrainableGAN, dataset: Dataset, settings: Settings, team: Team, 
     per_step = gan.d_steps * settings.batch_size
     steps = len(dataset) // per_step
     if steps == 0:
+        refuse_other_data(settings, dataset)
         limited = ", with --limit-train" if len(dataset) < len(whole) else ""
         raise RunError(f"{dataset.name} has {len(dataset)} images{limited}; a step takes {per_step} (d_steps {gan.d_steps} "
                        f"* batch size {settings.batch_size}): lower --batch-size")
@@ -137,7 +137,7 @@ def _train(gan: TrainableGAN, dataset: Dataset, settings: Settings, team: Team, 
                     print(f"Note: {note}.", file=sys.stderr)
                 if isinstance(folder, RunFolder):
                     discard_after(folder.recording, len(history))
-                    _announce(gan, dataset, settings, history, team)
+                    print(report.announcement(gan, dataset, settings, history, team.told(), rules or {}), flush=True)
                 with _Run(gan, dataset, settings, history, folder, progress, loggers, examiner, bool(own), team) as run:
                     run.evaluate()  # in case the run was killed just before an evaluation
                     while len(history) < settings.epochs * steps:
@@ -341,23 +341,7 @@ class _Run:
         print(report.summary(self._settings, {
             "samples": last.parent, "last sample": last, "animation": folder.animation, "losses": folder.losses,
             "metrics": folder.metrics, "checkpoint": folder.checkpoint}, self._own,
-            any(alarm.kind == "diverged" for alarm in alarms)), flush=True)
-
-
-def _announce(gan: TrainableGAN, dataset: Dataset, settings: Settings, history: History, team: Team) -> None:
-    channels, height, width = dataset.image_shape
-    size = settings.batch_size * gan.d_steps
-    left = len(dataset) - history.steps_per_epoch * size
-    made, planned = len(history), settings.epochs * history.steps_per_epoch
-    from_here = ("" if not made else f", from step {made + 1}" if made < planned else
-                 ", all of them made (a larger --epochs adds more)")
-    unused = f" ({counted(left, 'image')} left out, other ones in each epoch)" if left and not len(history) else ""
-    weights = weights_sampled(gan)
-    drawn = f"; samples from {weights}" if weights else ""
-    print(f"{settings.title} on {dataset.name}: {len(dataset):,} images of {channels} x {height} x {width}; "
-          f"{counted(settings.epochs, 'epoch')} of {counted(history.steps_per_epoch, 'step')} of "
-          f"{counted(size, 'image')}{unused}"
-          f"{from_here}{drawn}{team.told()}; everything goes to {settings.run_dir}", flush=True)
+            {alarm.kind for alarm in alarms}), flush=True)
 
 
 def main(body: Callable[[Any], object], variant: str, arguments: Sequence[str] | None = None, *,
@@ -378,7 +362,12 @@ def main(body: Callable[[Any], object], variant: str, arguments: Sequence[str] |
     parser = Parser(prog=program or ("training.main" if kind == "main" else None),
                     description=f"Train a {chosen.settings.title}.")
     add_flags(parser, chosen.settings)
-    given = vars(parser.parse_args(listed))
+    try:
+        given = vars(parser.parse_args(listed))
+    except SystemExit as ended:  # argparse's way to say that a flag is wrong, or that it has printed the help
+        if kind == "main":  # (a cell of a notebook need not know of it)
+            return int(ended.code or 0)
+        raise
     with advice.started(advice.Origin(kind, getattr(body, "__name__", "main"))):
         return guarded(lambda: _start(body, chosen, given))
 

@@ -129,7 +129,11 @@ def _complaint(folder: Path, found: Found, bad: list[tuple[Path, str]], others: 
     if bad and not skip_bad_files:
         advice.append("--skip-bad-files (load(..., skip_bad_files=True)) leaves out what cannot be read")
     if others:
-        advice.append("--image-size and --channels (load(..., size=, channels=)) make images alike")
+        sizes, channels = {shape[1:] for shape in shapes.values()}, {shape[0] for shape in shapes.values()}
+        advice.append("--image-size and --channels (load(..., size=, channels=)) make images alike"
+                      if len(sizes) > 1 and len(channels) > 1 else
+                      "--image-size (load(..., size=)) makes images alike" if len(sizes) > 1 else
+                      "--channels (load(..., channels=)) makes images alike")
     if len(reasons) == 1:
         (path, reason), = reasons.items()
         return "; ".join([f"{path}: {reason}", *advice])

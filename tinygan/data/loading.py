@@ -54,8 +54,8 @@ def load(data_dir: str | os.PathLike[str] | None = None, *, split: Split = "trai
     found = dataset.image_shape
     wanted = (channels or found[0], size or found[1], size or found[2])
     if found != wanted:
-        raise DataError(f"load: {dataset.name} has images of shape {found}, not {wanted}; size and channels convert "
-                        "only folders of image files")
+        raise DataError(f"load: {dataset.name} has images of shape {found}, not {wanted}; --image-size and "
+                        "--channels (load(..., size=, channels=)) convert only folders of image files")
     return dataset if data_dir is None else replace(dataset, source=str(Path(data_dir).expanduser().absolute()))
 
 

@@ -6,14 +6,16 @@ real images: 1, or less with label smoothing.
 """
 from __future__ import annotations
 
-__all__ = ["COSTS", "Cost", "check_cost", "check_pairs"]
+__all__ = ["COSTS", "Cost", "check_cost", "check_loss", "check_pairs"]
 
+import inspect
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from tinygan.errors import SettingsError
 from tinygan.gans.batches import Logits
 from tinygan.ops import add, binary_cross_entropy_with_logits, exp, mean, mean_squared_error, mul, neg, relu, softplus, sub
+from tinygan.tensor import Tensor
 
 
 class Cost(NamedTuple):
@@ -108,12 +110,28 @@ COSTS = {cost.name: cost for cost in (
 
 
 def check_cost(caller: str, cost: Cost, label_smoothing: float) -> None:
-    """Raise ValueError for label smoothing that is not in [0, 1), and SettingsError if the cost has no targets to smooth."""
+    """Raise TypeError for a loss that does not take two arguments, ValueError for label smoothing that is not in [0, 1), and
+    SettingsError if the cost has no targets to smooth."""
+    for name, two in (("d_loss", "logits, target"), ("g_loss", "fake, real")):
+        signature = inspect.signature(getattr(cost, name))
+        try:
+            signature.bind(None, None)
+        except TypeError:
+            raise TypeError(f"{caller}: {name} of the cost {cost.name!r} should take two arguments ({two}), but it takes "
+                            f"{signature}") from None
     if not 0 <= label_smoothing < 1:
         raise ValueError(f"{caller}: label_smoothing should be in [0, 1), got {label_smoothing}")
     if label_smoothing and not cost.targets:
         raise SettingsError(f"{caller}: label_smoothing changes the target of real images, and the cost {cost.name!r} has "
                             f"no targets: label_smoothing should be 0, got {label_smoothing}")
+
+
+def check_loss(caller: str, cost: Cost, name: str, loss: Any) -> None:
+    """Raise TypeError unless a loss, `d_loss` or `g_loss`, is a Tensor of one number."""
+    if not isinstance(loss, Tensor) or loss.size != 1:
+        got = f"a Tensor of shape {loss.shape}" if isinstance(loss, Tensor) else type(loss).__name__
+        raise TypeError(f"{caller}: {name} of the cost {cost.name!r} should return a Tensor of one number, such as the mean "
+                        f"over the images, got {got}")
 
 
 def check_pairs(caller: str, what: str, real: Any, fake: Any) -> None:

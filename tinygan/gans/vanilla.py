@@ -15,7 +15,7 @@ from tinygan.context import override
 from tinygan.devices import moved
 from tinygan.distributed.world import World
 from tinygan.gans import batches, checks
-from tinygan.gans.costs import COSTS, Cost, check_cost, check_pairs
+from tinygan.gans.costs import COSTS, Cost, check_cost, check_loss, check_pairs
 from tinygan.gans.first_step import FirstStepChecks
 from tinygan.gans.gan import GAN
 from tinygan.gans.instance_noise import check_deviation, noisy
@@ -179,6 +179,7 @@ class VanillaGAN(GAN):
             check_pairs(caller, f"the cost {game.name!r}", logits.real, logits.fake)
         logits, slopes = logits_with_slopes(images, logits, weighted)
         loss = game.d_loss(logits, 1.0 - self.label_smoothing)
+        check_loss(caller, game, "d_loss", loss)
         if weighted:
             weights = [(penalty, now(weight, self._steps, loss)) for penalty, weight in weighted]
             loss = loss + total(caller, weights, discriminator, images, logits, slopes)
@@ -187,7 +188,14 @@ class VanillaGAN(GAN):
     def g_loss(self, logits: Any, real_logits: Any = None) -> Tensor:
         """What the generator minimises. logits (N, 1): what the discriminator says of the generated images; real_logits: of
         the real images, if the cost pairs images."""
-        loss: Tensor = self._game().g_loss(logits, real_logits)
+        game = self._game()
+        try:
+            loss: Tensor = game.g_loss(logits, real_logits)
+        except Exception as error:
+            if not game.pairs:
+                error.add_note(f"(in g_loss of the cost {game.name!r}; it gets no `real`, because it has pairs=False)")
+            raise
+        check_loss(type(self).__name__, game, "g_loss", loss)
         return loss
 
     @property

@@ -118,13 +118,13 @@ class DigitClassifier(NamedTuple):
         return digits @ np.array([100, 10, 1])
 
 
-def refuse_others(train: Dataset, test: Dataset) -> None:
+def refuse_others(*datasets: Dataset) -> None:
     """Raise ValueError if the images are not 28x28 and grey, or have no labels from 0 to 9."""
-    for dataset in (train, test):
+    for dataset in datasets:
         labels = dataset.labels
         if dataset.image_shape != (1, 28, 28) or labels is None or not 0 <= labels.min() <= labels.max() < CLASSES:
-            raise ValueError(f"digit_classifier: expected images (1, 28, 28) with labels from 0 to 9, got {dataset.name}, "
-                             f"{dataset.image_shape}" + (" without labels" if labels is None else ""))
+            raise ValueError("the classifier knows only digits: images (1, 28, 28) with labels from 0 to 9. The images of "
+                             f"{dataset.name} are {dataset.image_shape}" + (" without labels" if labels is None else ""))
 
 
 def digit_classifier(train: Dataset, test: Dataset) -> DigitClassifier:

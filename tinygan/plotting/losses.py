@@ -34,23 +34,23 @@ def save_losses(path: str | os.PathLike[str], d_loss: npt.ArrayLike, g_loss: npt
     begun = losses[0].size > steps_per_epoch  # whether there is more than one epoch to compare
     panels = 1 + begun + bool(measures)
     figure = Figure(figsize=(5.5 * max(panels, 1.4), 4.2))
-    figure.subplots_adjust(left=0.11 / panels, right=0.985, bottom=0.12, top=0.84, wspace=0.14)  # (an engine draws twice)
+    figure.subplots_adjust(left=0.15 / panels, right=0.985, bottom=0.12, top=0.84, wspace=0.2)  # (an engine draws twice)
     first, *rest = np.atleast_1d(figure.subplots(1, panels))
     players = dict(PLAYERS)
     both = dict(zip(players, losses, strict=True))
     _draw_first(first, {name: loss[:steps_per_epoch] for name, loss in both.items()}, players.values())
-    first.set(title="first epoch, every step", ylabel="loss")
+    first.set_title("losses in every step of the first epoch")
     if begun:
         every = rest.pop(0)
         _draw_all(every, both, players.values(), steps_per_epoch)
-        every.set(title="all epochs: mean, and the middle 90 % of the steps", ylabel="loss")
+        every.set_title("losses of all epochs: mean, and middle 90 %")
     for axes in rest:
         others = {name: np.asarray(values, dtype=np.float64) for name, values in (measures or {}).items()}
         if begun:
             _draw_all(axes, others, itertools.cycle(_MEASURES), steps_per_epoch)
         else:
             _draw_first(axes, others, itertools.cycle(_MEASURES))
-        axes.set(title=f"{'all epochs' if begun else 'first epoch'}: what else was measured")
+        axes.set_title(f"{'all epochs' if begun else 'first epoch'}: what else was measured")
     figure.suptitle(title)
     write_figure(path, figure, title, dpi=120)
 
@@ -81,5 +81,7 @@ def _draw_all(axes: Any, columns: Mapping[str, npt.NDArray[np.float64]], colours
 def _finish(axes: Any, across: str) -> None:
     axes.set_xlabel(across)
     axes.xaxis.get_major_locator().set_params(integer=True)
+    # Each number in full: a power of ten above the axis would move the title of this panel alone.
+    axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}".replace("-", "\N{MINUS SIGN}"))
     axes.grid(alpha=0.3)
     axes.legend(frameon=False)

@@ -35,13 +35,13 @@ class Examiner:
         from tinygan.metrics import digits
 
         try:
+            digits.refuse_others(train)
             self.train, self.test = train, load(data_dir, split="test")
+            digits.refuse_others(self.test)
         except DataError as error:
             raise DataError(f"{train.name} cannot be evaluated: {error}") from error
-        try:
-            digits.refuse_others(train, self.test)
         except ValueError as error:
-            raise RunError(f"only digits can be evaluated: {error}") from error
+            raise RunError(f"{train.name} cannot be evaluated: {error}") from error
         if self.test.name != train.name:
             raise RunError(f"{train.name} cannot be evaluated: the test images found are those of {self.test.name} "
                            "(--data-dir, in Python data_dir, names the folder of both)")

@@ -6,11 +6,12 @@ __all__ = ["Parser"]
 import argparse
 import difflib
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 
 class Parser(argparse.ArgumentParser):
-    """`argparse.ArgumentParser`, whose error for an unknown flag names the known flag that is most like it."""
+    """`argparse.ArgumentParser`, whose errors are one line, and not a page of usage. The error for an unknown flag names the
+    known flag that is most like it."""
 
     def parse_known_args(self, args: Sequence[str] | None = None, namespace: Any = None) -> Any:  # type: ignore[override]
         """The arguments, and an empty list: unknown ones are an error here.
@@ -21,6 +22,10 @@ class Parser(argparse.ArgumentParser):
         if unknown:
             self.error(f"unrecognized arguments: {' '.join(unknown)}{self._suggestion(unknown)}")
         return parsed, unknown
+
+    def error(self, message: str) -> NoReturn:
+        """Print the error, and which command says more. Exit with status 2."""
+        self.exit(2, f"{self.prog}: error: {message}\n({self.prog} --help says more)\n")
 
     def _suggestion(self, unknown: Sequence[str]) -> str:
         known = [flag for action in self._actions for flag in action.option_strings if flag.startswith("--")]

@@ -1,7 +1,8 @@
 """The run folder: its lock, its files, and what must stay the same when a run is resumed."""
 from __future__ import annotations
 
-__all__ = ["RunFolder", "digest", "read_checkpoint", "refuse_occupied"]
+__all__ = ["RunFolder", "digest", "read_checkpoint", "refuse_moved_data", "refuse_occupied", "refuse_other_data",
+           "refuse_own_samples_as_data"]
 
 import hashlib
 import json
@@ -112,6 +113,7 @@ class RunFolder:
                              "continue it")
             for kind, name, old, value in _changes(stored, new, self._settings):
                 advice = "name the run's own data with --data-dir, or start" if kind == "data" else "start"
+                old, value = ("not given" if one is None else one for one in (old, value))
                 self._refuse(f"{name} was {old}, now {value}; it must stay the same: {advice} another run with another "
                              "--run-dir")
             self._refuse_other_rules(stored.get("rules", {}), new.get("rules", {}), "rules" in stored and "rules" in new)
@@ -208,6 +210,15 @@ def refuse_moved_data(run_dir: str | Path, data_dir: str | None) -> None:
     if data_dir is not None and not Path(data_dir).exists():
         raise RunError(f"the data of {run_dir} are no longer at {data_dir}: say with --data-dir where they are now "
                        "(they may have another name, but must have the same content)")
+
+
+def refuse_other_data(settings: Settings, dataset: Any) -> None:
+    """Refuse to continue a run with other data than its own. (A `RunFolder` refuses them too, and all other changes.)"""
+    stored = read_config(Path(settings.run_dir)) if settings.resume else None
+    if stored is not None and stored["data"].get("checksum") != dataset.checksum:
+        raise RunError(f"cannot resume {settings.run_dir}: its data were {stored['data']['name']}, and these are "
+                       f"{dataset.name}: name the run's own data with --data-dir, or start another run with another "
+                       "--run-dir")
 
 
 def refuse_own_samples_as_data(settings: Settings, dataset: Any) -> None:

@@ -1,24 +1,26 @@
 """What a run prints: a progress bar, a line for each epoch, and a summary. (`warnings` has its warnings.)"""
 from __future__ import annotations
 
-__all__ = ["Progress", "gives_probabilities", "mean_distance", "summary"]
+__all__ = ["Progress", "announcement", "gives_probabilities", "mean_distance", "summary"]
 
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from tinygan.data import Dataset
+from tinygan.data.files import counted
 from tinygan.gans import COSTS
 from tinygan.progress import is_shown, new_bar
 
 from . import advice
-from .history import QUANTITIES
+from .history import QUANTITIES, History
 from .loggers import Images, LoggedRun, Logger
 from .settings import Settings
-from .trainable import TrainableGAN
+from .trainable import TrainableGAN, weights_sampled
 
 
 class Progress(Logger):
@@ -125,12 +127,38 @@ def mean_distance(images: npt.NDArray[np.float32]) -> float:
     return float(np.sqrt(np.maximum(between[pairs], 0)).mean()) if len(flat) > 1 else 0.0
 
 
-def summary(settings: Settings, paths: dict[str, Path], own: bool, diverged: bool) -> str:
-    """Where the files are, and how to continue. own: whether only the user's program can build the run's networks.
-    diverged: whether more epochs are no use."""
+def announcement(gan: TrainableGAN, dataset: Dataset, settings: Settings, history: History, processes: str,
+                 rules: Mapping[str, str]) -> str:
+    """What a run begins with: the data, the steps, and where everything goes. processes: what there is to say of several
+    ones. rules: the GAN's rules that are not those of the settings."""
+    channels, height, width = dataset.image_shape
+    size = settings.batch_size * gan.d_steps
+    left, made = len(dataset) - history.steps_per_epoch * size, len(history)
+    planned = settings.epochs * history.steps_per_epoch
+    from_here = ("" if not made else f", from step {made + 1}" if made < planned else
+                 ", all of them made (a larger --epochs adds more)")
+    unused = f" ({counted(left, 'image')} left out, other ones in each epoch)" if left and not made else ""
+    weights = weights_sampled(gan)
+    drawn = f"; samples from {weights}" if weights else ""
+    told = (f"{settings.title} on {dataset.name}: {len(dataset):,} images of {channels} x {height} x {width}; "
+            f"{counted(settings.epochs, 'epoch')} of {counted(history.steps_per_epoch, 'step')} of {counted(size, 'image')}"
+            f"{unused}{from_here}{drawn}{processes}; everything goes to {settings.run_dir}")
+    if not rules:
+        return told
+    own = "; ".join(f"{name}: {words}" for name, words in rules.items())
+    return f"{told}\nRules that the program gave the GAN, in place of those of the settings: {own}"
+
+
+def summary(settings: Settings, paths: dict[str, Path], own: bool, wrong: Collection[str]) -> str:
+    """Where the files are, and how to continue. own: whether only the user's program can build the run's networks. wrong:
+    the kinds of the run's warnings (see `warnings`)."""
     width = max(len(name) for name in paths)
     lines = [f"  {name:<{width}}  {path}" for name, path in paths.items()]
-    return "\n".join(["The run is complete.", *lines,
-                      f"Sample from it:  {advice.sample(settings, own)}",
-                      "More epochs will not help: the training has diverged. Start another run, with a lower learning rate"
-                      if diverged else f"Train it longer: {advice.resume(settings, 2 * settings.epochs)}"])
+    longer = advice.resume(settings, 2 * settings.epochs)
+    if "diverged" in wrong:
+        then = "More epochs will not help: the training has diverged. Start another run, with a lower learning rate"
+    elif {"won", "alike"} & set(wrong):
+        then = f"Other settings need another run, with another --run-dir. Train it longer with these:  {longer}"
+    else:
+        then = f"Train it longer: {longer}"
+    return "\n".join(["The run is complete.", *lines, f"Sample from it:  {advice.sample(settings, own)}", then])

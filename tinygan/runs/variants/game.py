@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from tinygan import gans, optim
+from tinygan.gans.costs import check_cost
 from tinygan.random import Key
 
 from ..settings import Settings, count, fraction, option, positive, weight
@@ -51,6 +52,10 @@ class PlayersSettings(Settings):
     beta2: float | None = option(None, "beta2 of both players' Adam, if not 0.999", fraction, younger=True)
     ema: float | None = option(None, "average the generator's weights, and sample from the average: its decay per "
                                "step, such as 0.999 (default: no average)", fraction, younger=True)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_cost(type(self).__name__, gans.COSTS[self.cost], self.label_smoothing)
 
     @property
     def betas(self) -> tuple[float, float]:
