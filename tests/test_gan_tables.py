@@ -115,7 +115,7 @@ def test_real_images_that_a_cost_does_not_get_are_told(monkeypatch: pytest.Monke
 def test_what_is_no_name_is_refused_too() -> None:
     with pytest.raises(ValueError, match="Here: thing should be a name, one of a, b, got list"):
         lookup({"a": 1, "b": 2}, "Here", "thing", [1])  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match="VanillaGAN: cost should be a name, one of minimax, .*, got Cost"):
+    with pytest.raises(ValueError, match=r"VanillaGAN: cost should be a name, one of minimax, .*, got Cost"):
         gans.VanillaGAN(*players(), 3, cost=gans.COSTS["minimax"])  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="interpolate: unknown noise 'pink', expected one of normal, uniform, bernoulli"):
         latent.interpolate(np.zeros(3), np.ones(3), 4, "pink")
