@@ -181,12 +181,17 @@ def test_ahead_says_why_it_is_absent(pages, tmp_path):
     assert isinstance(found := ahead.build(Run(tmp_path / "moved")), Absent) and "data" in found.reason
 
 
-def test_data_that_have_moved_are_named(tmp_path):
+def test_data_that_have_moved_are_named(tmp_path, capsys):
     """`tinygan explain RUN --data-dir DIR`: with the data, the sections that need them are there."""
     train("vanilla", tmp_path / "run", digits(tmp_path), epochs=1)
     moved = (tmp_path / "squares.npz").rename(tmp_path / "elsewhere.npz")
     assert cli.main(["explain", str(tmp_path / "run")]) == 0
-    assert "--data-dir" in content(tmp_path / "run" / "explain.html")["sections"]["tape"]["absent"]
+    page = content(tmp_path / "run" / "explain.html")
+    assert "--data-dir" in page["sections"]["tape"]["absent"]
+    told = f"without the run's data, the page lacks what needs them, .*: the data of {tmp_path / 'run'} are no longer at"
+    assert re.search(told, page["about"]["notes"][-1]) and re.search(told, capsys.readouterr().err)
+    assert cli.main(["explain", str(tmp_path / "run"), "--data-dir", str(tmp_path / "nowhere")]) == 2
+    assert "nowhere: no such file or folder" in capsys.readouterr().err
     assert cli.main(["explain", str(tmp_path / "run"), "--data-dir", str(moved)]) == 0
     assert content(tmp_path / "run" / "explain.html")["sections"]["tape"]["rounds"]
 

@@ -206,6 +206,16 @@ def test_the_judge_tells_real_from_collapsed_from_noise(classifier, capsys):
     assert good.bins < noise.bins and noise.precision < 0.1
 
 
+def test_a_feature_that_one_training_image_has_does_not_decide(classifier):
+    def strange(images):
+        seen = classifier(images)
+        rare = 1e-4 * (images == real(TRAIN)[:1]).all(axis=(1, 2, 3))[:, None]
+        return seen._replace(features=np.concatenate([seen.features, rare.astype(np.float32)], axis=1))
+
+    usual, found = (metrics.Judge(one, TRAIN)(real(TEST)) for one in (classifier, strange))
+    assert found.frechet == pytest.approx(usual.frechet, rel=1e-3)
+
+
 # -- runs ------------------------------------------------------------------------------------------------------------
 
 

@@ -360,6 +360,14 @@ def test_a_short_run_is_not_called_collapsed(steps):
     assert "more --epochs" not in alarm.text
 
 
+def test_a_winner_is_seen_to_before_similar_samples():
+    (alarm,) = warnings(game(), WON, 40, ALIKE, REAL)
+    assert alarm.kind == "won"
+    won, alike = warnings(game(), WON, 2000, ALIKE, REAL)
+    assert (won.kind, alike.kind) == ("won", "alike")
+    assert "See to the discriminator first" in alike.text and "more --epochs" not in alike.text
+
+
 def test_without_images_only_the_losses_are_looked_at():
     assert warnings(game(), HEALTHY, 2000) == []
     assert [alarm.kind for alarm in warnings(game(), WON, 2000)] == ["won"]

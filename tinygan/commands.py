@@ -180,7 +180,7 @@ def evaluate(parsed: argparse.Namespace) -> None:
     settings = settings_of(parsed.run, config)
     dataset = run_data(parsed.run, config, parsed.data_dir)
     examiner = settings.examiner(dataset, parsed.data_dir or config["data"]["data_dir"])
-    say("preparing and evaluating; this takes a minute or two")
+    say("preparing and evaluating; this takes a minute or two, and the first time also the training of the classifier")
     found = examiner.examine(gan, Key(parsed.seed).fold("evaluation"), averaged=not parsed.raw)
     about, weights = examiner.about, weights_sampled(gan, not parsed.raw)
     made = f"images of the generator's {weights}" if weights else "images"

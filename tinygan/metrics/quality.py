@@ -16,6 +16,7 @@ from tinygan.random import Key, as_key
 
 BINS = 100
 NEIGHBOUR = 3
+_CONSTANT = 0.01  # a feature with a smaller share of the largest deviation is as good as constant
 
 
 class Quality(NamedTuple):
@@ -23,8 +24,9 @@ class Quality(NamedTuple):
 
     modes: the number of digits that occur. confidence: the classifier's mean confidence in them (`digits.Seen`). kl: the
     divergence of the digits from uniform, in nats. score: the inception score, from 1 to 10. frechet, kernel: distances
-    between features, which are scaled to variance 1 on the training images; kernel is multiplied by 1,000. precision,
-    recall: with the 3rd nearest neighbour. bins: how many of 100 bins have a significantly different share."""
+    between features, which are scaled to variance 1 on the training images, but for those that are nearly constant there;
+    kernel is multiplied by 1,000. precision, recall: with the 3rd nearest neighbour. bins: how many of 100 bins have a
+    significantly different share."""
 
     modes: int
     confidence: float
@@ -49,9 +51,10 @@ class Judge:
         self.classifier = classifier
         images = train.batch(np.arange(len(train)))
         features = classifier(images).features
-        # The scale of the classifier's features means nothing. With variance 1, distances have a meaningful scale.
+        # The scale of the classifier's features means nothing. With variance 1, distances have a meaningful scale. A feature
+        # that is 0 for nearly all training images has no scale: divided by it, a single image would outweigh all others.
         deviation = features.std(axis=0, dtype=np.float64)
-        self._scale = np.where(deviation > 0, deviation, 1).astype(np.float32)
+        self._scale = np.where(deviation > _CONSTANT * deviation.max(), deviation, 1).astype(np.float32)
         self._features = features / self._scale
         self._order = key.fold("reference").permutation(len(train))
         self._bins = fit_bins(images, min(BINS, len(train)), key.fold("bins"))

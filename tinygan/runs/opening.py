@@ -99,8 +99,10 @@ def no_checkpoint(run: Path, config: dict[str, Any]) -> str:
     if any((run / "samples").glob("epoch_*.png")):
         return f"no checkpoint any more: {CHECKPOINT} was moved or deleted; put it back, or start it again with  {again}"
     if step := _not_finite(run):
+        rate = config["settings"].get("learning_rate", 2e-3)
+        lower = "" if is_own(config) else f" --learning-rate {min(2e-4, rate / 10):g}"
         return (f"no checkpoint yet: in step {step} of its first epoch a loss was not finite; start it again with a lower "
-                f"--learning-rate:  {again}")
+                f"--learning-rate:  {again}{lower}")
     return f"no checkpoint yet: its first epoch did not end; start it again with  {again}"
 
 

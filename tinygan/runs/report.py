@@ -19,6 +19,7 @@ from tinygan.progress import is_shown, new_bar
 from . import advice
 from .history import QUANTITIES, History
 from .loggers import Images, LoggedRun, Logger
+from .rules import FORMULAS
 from .settings import Settings
 from .trainable import TrainableGAN, weights_sampled
 
@@ -143,10 +144,8 @@ def announcement(gan: TrainableGAN, dataset: Dataset, settings: Settings, histor
     told = (f"{settings.title} on {dataset.name}: {len(dataset):,} images of {channels} x {height} x {width}; "
             f"{counted(settings.epochs, 'epoch')} of {counted(history.steps_per_epoch, 'step')} of {counted(size, 'image')}"
             f"{unused}{from_here}{drawn}{processes}; everything goes to {settings.run_dir}")
-    if not rules:
-        return told
-    own = "; ".join(f"{name}: {words}" for name, words in rules.items())
-    return f"{told}\nRules that the program gave the GAN, in place of those of the settings: {own}"
+    own = "; ".join(f"{name}: {words}" for name, words in rules.items() if name != FORMULAS)
+    return f"{told}\nRules that the program gave the GAN, in place of those of the settings: {own}" if own else told
 
 
 def summary(settings: Settings, paths: dict[str, Path], own: bool, wrong: Collection[str]) -> str:

@@ -58,7 +58,7 @@ def warnings(gan: TrainableGAN, losses: Mapping[str, float], steps: int, samples
     if samples is None or real is None or len(samples) < 2:
         return found
     spread = mean_distance(samples) / max(mean_distance(real), 1e-12)
-    if spread < _COLLAPSED:
+    if spread < _COLLAPSED and not (found and steps < _LEARNT):  # a generator that gets no signal hardly learns
         seen = f"the samples are nearly alike (they differ {spread:.0%} as much as the data do)"
         if steps < _LEARNT:
             smaller = ", or a smaller --batch-size" if per_epoch is not None and per_epoch < _FEW else ""
@@ -68,7 +68,7 @@ def warnings(gan: TrainableGAN, losses: Mapping[str, float], steps: int, samples
                                       f"run has made {steps:,}{advice}"))
         else:
             found.append(Alarm("alike", f"{seen}: the generator has collapsed, or has hardly learnt yet. "
-                                        f"{_against_a_collapse(gan)}. {_PAGE}"))
+                                        f"{_WON_FIRST if found else _against_a_collapse(gan)}. {_PAGE}"))
     return found
 
 
@@ -121,6 +121,9 @@ def _against_a_winner(gan: TrainableGAN, smoothing: float) -> str:
     if not smoothing:
         options.append("--label-smoothing 0.1")
     return f"Try {', or '.join(options)}"
+
+
+_WON_FIRST = "See to the discriminator first, which has won: until then the generator hardly learns"
 
 
 def _against_a_collapse(gan: TrainableGAN) -> str:

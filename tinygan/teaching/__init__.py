@@ -17,8 +17,9 @@ def explain(run: str | os.PathLike[str], out: str | os.PathLike[str] | None = No
     """Write the page that explains the run in that folder, or a `Recorder`'s folder. Returns its path.
 
     out: the page (default: `explain.html` in the folder). gan: as for `training.open_run`; for a `Recorder`'s folder, the
-    GAN as it is after the training. data_dir: where the run's data are (default: where they were). Raises RunError if
-    the run cannot be opened. Nothing of the run changes.
+    GAN as it is after the training. data_dir: where the run's data are (default: where they were; if they cannot
+    be read there, the page is made without them). Raises RunError if the run cannot be opened, and RunError, DataError or
+    OSError if `data_dir` does not have its data. Nothing of the run changes.
     """
     from . import page
 

@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from tinygan import __version__
+from tinygan.cache import say
 from tinygan.gans.costs import COSTS
 from tinygan.runs.previews import PREVIEWS, inputs_of_run, translates
 from tinygan.runs.rules import FORMULAS
@@ -56,10 +57,16 @@ SCRIPTS = ("core", "pictures", "plane", "signal", "costs", "flow", "graph", "tap
 """The files of `web/` that draw, in the order in which they are loaded."""
 
 
+_WITHOUT_DATA = ("without the run's data, the page lacks what needs them, and does not say whether the samples are all "
+                 "alike: {}")
+
+
 def explain(run: str | os.PathLike[str], out: str | os.PathLike[str] | None = None, gan: Any = None,
             data_dir: str | None = None) -> Path:
     """See `teaching.explain`, which loads this module at the first use."""
     opened = Recording(run, gan) if is_recording(run) else Run(run, gan, data_dir)
+    if not isinstance(opened, Recording) and isinstance(dataset := opened.dataset(), Absent):
+        say(_WITHOUT_DATA.format(dataset.reason))
     target = opened.path / "explain.html" if out is None else Path(out).expanduser()
     sections: dict[str, Any] = {}
     for section in SECTIONS:
@@ -93,6 +100,8 @@ def _notes(run: Run) -> list[str]:
         real = dataset.batch(np.arange(min(PREVIEWS, len(dataset))))
     alarms = warnings_of_run(run.gan, run.history, run.steps_per_epoch, samples, real)
     found = list(map(str, alarms))
+    if isinstance(dataset, Absent):
+        found.append(_WITHOUT_DATA.format(dataset.reason))
     known = {"cost", FORMULAS} if run.gan.cost in COSTS else {"cost"}
     unknown = {name: rule for name, rule in run.rules.items() if name not in known}
     if unknown:
@@ -141,7 +150,7 @@ def _foot(about: dict[str, Any]) -> str:
 
 def _entry(letter: str, section: Section, found: dict[str, Any], about: dict[str, Any]) -> str:
     missing = ' class="missing"' if "absent" in found else ""
-    note = " (not in this run)" if "absent" in found else ""
+    note = " (not shown)" if "absent" in found else ""
     heading = html.escape(_wording(about)(section.heading))
     return f'<li><a href="#{section.name}"{missing}><b>{letter}</b> <span>{heading}{note}</span></a></li>'
 

@@ -132,6 +132,8 @@ class Run:
         try:
             return run_data(self.path, self.config, self._data_dir)
         except (RunError, DataError, OSError) as error:
+            if self._data_dir is not None:  # a user has named these data
+                raise
             return Absent(str(error))
 
     def dataset(self) -> Dataset | Absent:
