@@ -16,7 +16,7 @@ import PIL.Image
 import pytest
 
 from tinygan import cli, data, training
-from tinygan.data import DataError, load
+from tinygan.data import DataError, files, load
 
 
 def noise(*shape: int) -> np.ndarray:
@@ -208,6 +208,22 @@ def test_how_many_images_are_not_alike_is_at_least_what_was_seen(tmp_path: Path)
         picture(tmp_path / f"{i:02}.png", noise(6, 5 if i % 2 else 6))
     with pytest.raises(DataError, match=r"its images are not all alike: .* and at least 17 more; "):
         load(tmp_path)
+
+
+def test_a_path_is_told_without_the_way_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    picture(tmp_path / "images" / "1.png")
+    (tmp_path / "runs").mkdir()
+    monkeypatch.chdir(tmp_path / "runs")
+    assert load("../images").source == str(tmp_path / "images")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="links need a permission there")
+def test_a_way_back_from_behind_a_link_is_kept(tmp_path: Path) -> None:
+    picture(tmp_path / "deep" / "images" / "1.png")
+    (tmp_path / "deep" / "runs").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "deep" / "runs", target_is_directory=True)
+    path = tmp_path / "link" / ".." / "images"
+    assert load(path).source == str(path) and files.absolute(tmp_path / "link") == tmp_path / "link"
 
 
 @pytest.mark.parametrize("other, advice", [

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["Found", "about_left_out", "counted", "examples", "find"]
+__all__ = ["Found", "about_left_out", "absolute", "counted", "examples", "find"]
 
 import os
 from collections import defaultdict
@@ -21,6 +21,13 @@ all whose names begin with a dot."""
 
 SHOWN = 3  # examples of each kind
 KINDS = 10
+
+
+def absolute(path: str | os.PathLike[str]) -> Path:
+    """The path from the root. Links are kept, and `..` only behind a link, where it cannot be left out."""
+    whole = Path(path).expanduser().absolute()
+    short = Path(os.path.normpath(whole))
+    return short if short == whole or (short.exists() and short.samefile(whole)) else whole
 
 
 @dataclass

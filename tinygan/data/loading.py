@@ -56,7 +56,7 @@ def load(data_dir: str | os.PathLike[str] | None = None, *, split: Split = "trai
     if found != wanted:
         raise DataError(f"load: {dataset.name} has images of shape {found}, not {wanted}; --image-size and "
                         "--channels (load(..., size=, channels=)) convert only folders of image files")
-    return dataset if data_dir is None else replace(dataset, source=str(Path(data_dir).expanduser().absolute()))
+    return dataset if data_dir is None else replace(dataset, source=str(files.absolute(data_dir)))
 
 
 def _mnist_or_glyphs(split: Split, fallback: bool) -> Dataset:

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from tinygan.data.files import absolute
 from tinygan.saving import CheckpointError, load, remove_strays, save, write_atomically
 
 from . import advice, config_file, machine
@@ -257,7 +258,7 @@ def digest(config: dict[str, Any]) -> str:
 
 def _configuration(settings: Settings, dataset: Any, device: str) -> dict[str, Any]:
     source = settings.data_dir or dataset.source
-    data_dir = None if source is None else str(Path(source).expanduser().absolute())
+    data_dir = None if source is None else str(absolute(source))
     return {
         "variant": settings.variant,
         "settings": settings.deciding(),

@@ -16,6 +16,7 @@ from typing import Any, ClassVar, Self, TypeVar
 import numpy as np
 
 from tinygan.data import Dataset
+from tinygan.data.files import absolute
 from tinygan.devices import NAME, PRECISIONS
 from tinygan.tables import lookup
 
@@ -224,7 +225,7 @@ def complete(settings: type[S], given: dict[str, Any]) -> S:
     given = {**filed, **preset, **{name: value for name, value in given.items()
                                    if name in {item.name for item in fields(settings)}}}
     if given.get("data_dir") is not None:
-        given["data_dir"] = str(Path(given["data_dir"]).expanduser().absolute())
+        given["data_dir"] = str(absolute(given["data_dir"]))
     chosen = settings(**given)
     if chosen.resume:
         stored = read_config(Path(chosen.run_dir))
