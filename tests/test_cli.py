@@ -199,7 +199,7 @@ def test_images_of_different_or_other_sizes(run, tmp_path, capsys):
     (["train", "vanilla", "--latent_dims=3"], "tinygan train vanilla: error: unrecognized arguments: --latent_dims=3 (did you "
                                               "mean --latent-dim?)"),
     (["sample", "x", "--outt", "y"], "tinygan sample: error: unrecognized arguments: --outt y (did you mean --out?)"),
-    (["sample", "x", "--qqqqqq"], "unrecognized arguments: --qqqqqq\n(tinygan sample --help says more)\n"),
+    (["sample", "x", "--qqqqqq"], "unrecognized arguments: --qqqqqq\n(--help says more)\n"),
     ([], "COMMAND")])
 def test_wrong_usage_is_explained(capsys, arguments, message):
     with pytest.raises(SystemExit) as ended:

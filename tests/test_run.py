@@ -296,7 +296,11 @@ def test_a_discriminator_that_has_won_and_what_the_run_can_still_try():
     (alarm,) = warnings(game(label_smoothing=0.1), {**WON, "d_real": 0.9}, 2000, REAL[::-1], REAL)
     assert "won" in alarm.kind and "--label-smoothing" not in alarm.text
     (alarm,) = warnings(game(d_rate=5e-3, g_rate=1e-6), WON, 2000, REAL[::-1], REAL)
-    assert "The discriminator's learning rate is 5,000 times the generator's: raise --g-learning-rate" in alarm.text
+    assert "The discriminator's learning rate is 5,000 times the generator's: lower --learning-rate, or raise --g-learning-rate" in alarm.text
+    (alarm,) = warnings(game(d_rate=2e-4, g_rate=1e-2), WON, 2000, REAL[::-1], REAL)
+    assert "is 50 times the discriminator's: lower --g-learning-rate. " in alarm.text
+    (alarm,) = warnings(game(d_rate=2e-4, g_rate=1e-5), WON, 2000, REAL[::-1], REAL)
+    assert "is 20 times the generator's: raise --g-learning-rate. " in alarm.text
 
 
 def test_a_collapse_and_its_cause():

@@ -54,6 +54,19 @@ def test_other_rules_are_noted_and_only_their_program_continues_the_run(name: st
     assert len(training.train(gan(**RULES[name]), data(images), settings(images, epochs=2, resume=True))) == 10
 
 
+@pytest.mark.parametrize("given, used", [
+    ({"noise": "uniform"}, {}), ({"ema": 0.9}, {}), ({}, {"ema": 0.9}), ({"latent_dim": 3}, {}), ({}, {"noise": "bernoulli"})])
+def test_a_setting_that_is_not_passed_on_does_not_make_the_networks_foreign(
+        given: dict[str, Any], used: dict[str, Any], images: Path, tmp_path: Path) -> None:
+    ours = gan(**used)
+    training.train(ours, data(images), settings(images, **given))
+    run = images.parent / "run"
+    assert cli.main(["sample", str(run), "--n", "4", "--out", str(tmp_path / "4.npy")]) == 0
+    z = ours.latent(4, tg.random.Key(0).fold("sample"))
+    np.testing.assert_array_equal(np.load(tmp_path / "4.npy"), ours.sample(z=z))
+    assert cli.main(["info", str(run)]) == 0
+
+
 def test_other_rules_are_told_at_the_start(images: Path, capsys: pytest.CaptureFixture[str]) -> None:
     told = "Rules that the program gave the GAN, in place of those of the settings: cost: hinge\n"
     training.train(gan(cost="hinge"), data(images), settings(images))
@@ -79,6 +92,7 @@ def test_the_cost_of_a_program_is_the_one_that_is_shown(images: Path, capsys: py
     assert training.open_run(run).gan.cost == "hinge"
     page = tg.teaching.explain(run).read_text()
     assert "hinge cost" in page and "rules that its settings do not have" not in page
+    assert "tinygan/gans/costs.py, line" in page and "def _towards_real" in page and "def _minimax" not in page
     capsys.readouterr()
     assert cli.main(["info", str(run)]) == 0
     assert "in place of those of the settings\n  cost  hinge" in capsys.readouterr().out
@@ -174,3 +188,18 @@ def test_info_says_on_what_a_run_was_continued(images: Path, capsys: pytest.Capt
     assert cli.main(["info", str(config.parent)]) == 0
     out = capsys.readouterr().out
     assert f"to  numpy 1.0 -> {np.__version__}" in out and re.search(rf"data_dir +{images}\n", out)
+
+
+def test_the_page_shows_the_code_of_a_cost_of_ones_own(images: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def my_loss(fake: Any, real: Any) -> Any:
+        return tg.neg(tg.mean(fake))
+
+    monkeypatch.setitem(tg.gans.COSTS, "mine", tg.gans.COSTS["hinge"]._replace(name="mine", g_loss=my_loss))
+    training.train(gan(cost="mine"), data(images), settings(images, cost="mine"))
+    page = tg.teaching.explain(images.parent / "run").read_text()
+    assert "test_run_rules.py, line" in page and "def my_loss" in page and "def _minimax" not in page
+
+
+def test_an_opened_run_prints_in_a_few_words(images: Path) -> None:
+    training.train(gan(), data(images), settings(images))
+    assert repr(training.open_run(images.parent / "run")) == "OpenedRun(vanilla on array:images.npy, step 5)"

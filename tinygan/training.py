@@ -120,8 +120,8 @@ def _train(gan: TrainableGAN, dataset: Dataset, settings: Settings, team: Team, 
     refuse_labels(gan, dataset)
     examiner = settings.examiner(whole, settings.data_dir) if settings.evaluate is not None and team.leads else None
     by_command = advice.origin().kind == "command"  # then the settings have made the GAN
-    own = {} if by_command else own_networks(gan, settings, dataset.image_shape)
     rules = {} if by_command else own_rules(gan, settings, dataset.image_shape)
+    own = {} if by_command else own_networks(gan, settings, dataset.image_shape, rules or {})
     # NumPy need not warn about overflow, because the loop checks every loss, and all weights before it saves them.
     team.agree(dataset, settings, backend.name)
     with (RunFolder(settings, dataset, backend.name, steps, own, rules) if team.leads else Follower(settings) as folder,

@@ -24,8 +24,8 @@ class Parser(argparse.ArgumentParser):
         return parsed, unknown
 
     def error(self, message: str) -> NoReturn:
-        """Print the error, and which command says more. Exit with status 2."""
-        self.exit(2, f"{self.prog}: error: {message}\n({self.prog} --help says more)\n")
+        """Print the error, and which flag says more. Exit with status 2."""
+        self.exit(2, f"{self.prog}: error: {message}\n(--help says more)\n")
 
     def _suggestion(self, unknown: Sequence[str]) -> str:
         known = [flag for action in self._actions for flag in action.option_strings if flag.startswith("--")]

@@ -6,6 +6,7 @@ __all__ = ["OpenedRun", "cost_of", "open_run", "own_cost", "run_config", "run_da
 import csv
 import math
 import os
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,6 +18,7 @@ from . import advice
 from .errors import RunError
 from .folder import CHECKPOINT, METRICS, read_checkpoint, refuse_moved_data
 from .lock import in_use
+from .rules import adapted
 from .settings import Settings, complete, read_config
 from .trainable import TrainableGAN
 from .variants import VARIANTS, find
@@ -28,6 +30,9 @@ class OpenedRun(NamedTuple):
     gan: TrainableGAN
     config: dict[str, Any]
     history: dict[str, Any]
+
+    def __repr__(self) -> str:
+        return f"OpenedRun({self.config['variant']} on {self.config['data']['name']}, step {len(self.history['d_loss'])})"
 
 
 def open_run(run: str | os.PathLike[str], gan: TrainableGAN | None = None) -> OpenedRun:
@@ -72,7 +77,7 @@ def settings_of(run: str | os.PathLike[str], config: dict[str, Any]) -> Any:
     cost, they have the usual one in its place: that is enough to build the networks, and to look at the run."""
     settings, cost = find(config["variant"]).settings, cost_of(config)
     usual = {} if cost is None else {"cost": cost if cost in gans.COSTS else settings.__dataclass_fields__["cost"].default}
-    return complete(settings, {"run_dir": str(run), "resume": True, **usual})
+    return adapted(complete(settings, {"run_dir": str(run), "resume": True, **usual}), config.get("rules") or {})
 
 
 def cost_of(config: dict[str, Any]) -> str | None:
@@ -140,16 +145,17 @@ def run_data(run: Path, config: dict[str, Any], data_dir: str | None = None) -> 
     return dataset
 
 
-def own_networks(gan: TrainableGAN, settings: Settings, image_shape: tuple[int, int, int]) -> dict[str, str]:
+def own_networks(gan: TrainableGAN, settings: Settings, image_shape: tuple[int, int, int],
+                 rules: Mapping[str, str]) -> dict[str, str]:
     """The networks in words, if `settings.variant` builds other networks; empty if it builds the same, so that `tinygan
-    sample` can do it.
+    sample` can do it. rules: the GAN's rules that are not those of the settings (see `rules`).
 
     Compared are the layers, the latent vectors, and the names and shapes of the state: sampling and loading depend on them.
     """
     variant = VARIANTS.get(settings.variant)
     if variant is not None and isinstance(settings, variant.settings):
         try:
-            if _signature(variant.build(settings, image_shape)) == _signature(gan):
+            if _signature(variant.build(adapted(settings, rules), image_shape)) == _signature(gan):
                 return {}
         except (RunError, ValueError):  # the variant has no networks for these data
             pass

@@ -2,21 +2,23 @@
 settings have."""
 from __future__ import annotations
 
-__all__ = ["FORMULAS", "own_rules"]
+__all__ = ["FORMULAS", "adapted", "own_rules"]
 
 from collections.abc import Mapping
-from typing import Any
+from dataclasses import fields, replace
+from typing import Any, TypeVar
 
 import numpy as np
 
 from tinygan import nn, optim
-from tinygan.gans import COSTS
+from tinygan.gans import COSTS, NOISES
 
 from .errors import RunError
 from .settings import Settings
 from .trainable import TrainableGAN
 from .variants import VARIANTS
 
+S = TypeVar("S", bound=Settings)
 _OURS = tuple(COSTS.values())  # (a program may add costs of its own)
 FORMULAS = "formula of the cost"
 _SIMPLE = (bool, int, float, str, np.bool_, np.number, type(None))
@@ -35,6 +37,20 @@ def own_rules(gan: TrainableGAN, settings: Settings, image_shape: tuple[int, int
     rules = _rules(gan)
     return {name: rules.get(name, "none") for name in sorted(rules.keys() | usual.keys())
             if rules.get(name) != usual.get(name) or name == FORMULAS}
+
+
+def adapted(settings: S, rules: Mapping[str, str]) -> S:
+    """The settings with the latent vectors, and with or without an average, as `rules` say. With them the variant builds a
+    GAN that can load the run's state and make its images, though the program did not pass its settings on."""
+    found: dict[str, Any] = {}
+    if rules.get("noise") in NOISES:
+        found["noise"] = rules["noise"]
+    if rules.get("latent_dim", "").isdecimal():
+        found["latent_dim"] = int(rules["latent_dim"])
+    if "average" in rules:
+        found["ema"] = None if rules["average"] == "None" else 0.999  # (of which decay does not matter for loading it)
+    known = {item.name for item in fields(settings)}
+    return replace(settings, **{name: value for name, value in found.items() if name in known})
 
 
 def _rules(gan: TrainableGAN) -> dict[str, str]:

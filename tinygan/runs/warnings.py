@@ -136,11 +136,13 @@ def _against_unequal_rates(gan: TrainableGAN) -> str:
     ratio = _ratio(gan)
     if ratio is None or 1 / _UNEQUAL <= ratio <= _UNEQUAL:
         return ""
-    if ratio > _UNEQUAL:
-        return (f"the generator's learning rate is {_times(ratio)} times the discriminator's: lower --g-learning-rate, or "
-                "raise --learning-rate")
-    return (f"the discriminator's learning rate is {_times(1 / ratio)} times the generator's: raise --g-learning-rate, or "
-            "lower --learning-rate")
+    rates = dict(zip(("--g-learning-rate", "--learning-rate"), learning_rates(gan), strict=True))
+    fast, slow = sorted(rates, key=lambda flag: rates[flag] or 0.0, reverse=True)
+    cures = [f"lower {fast}"] if (rates[fast] or 0.0) > _USUAL else []
+    if (rates[slow] or 0.0) < _USUAL:
+        cures.append(f"raise {slow}")
+    faster, slower = ("generator", "discriminator") if ratio > _UNEQUAL else ("discriminator", "generator")
+    return (f"the {faster}'s learning rate is {_times(max(ratio, 1 / ratio))} times the {slower}'s: {', or '.join(cures)}")
 
 
 def _times(ratio: float) -> str:

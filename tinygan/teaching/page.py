@@ -11,7 +11,7 @@ import json
 import os
 import re
 import textwrap
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -166,7 +166,7 @@ def _section(letter: str, section: Section, found: dict[str, Any], about: dict[s
     body = _filled(words(_web(f"{section.name}.html")), {
         "text": html.escape(_set(words(found["text"]))), "alt": html.escape(_set(words(found["alt"]))),
         "alike": f'<p class="finding">{html.escape(_set(words(alike)))}</p>' if alike else "",
-        "cost": html.escape(about["cost"]),
+        "cost": html.escape(about["cost"]), "losses": _losses(about["cost"], found.get("costs") or ()),
         "g_formula": html.escape(cost.g_formula if cost else ""), "d_formula": html.escape(cost.d_formula if cost else "")})
     return (f'<section id="{section.name}" aria-labelledby="{section.name}-heading">\n{heading}\n{_with_code(body)}\n'
             "</section>")
@@ -202,12 +202,28 @@ def _with_code(text: str) -> str:
     return re.sub(r"\{\{code (\S+) (\S+)\}\}", lambda found: _source(found[1], found[2]), text)
 
 
+def _losses(cost: str, compared: Sequence[str]) -> str:
+    """The code of what the generator minimises in the run, and of the costs that the page compares with it."""
+    functions = [COSTS[name].g_loss for name in dict.fromkeys((cost, *compared)) if name in COSTS]
+    return "\n".join(map(_listing, dict.fromkeys(functions)))
+
+
 def _source(module: str, name: str) -> str:
     found: Any = importlib.import_module(f"tinygan.{module}")
     for part in name.split("."):
         found = getattr(found, part)
-    lines, start = inspect.getsourcelines(found)
-    return (f'<figure class="source"><figcaption>tinygan/{module.replace(".", "/")}.py, line {start}</figcaption>'
+    return _listing(found)
+
+
+def _listing(function: Any) -> str:
+    """The source of a function or class, with its file and line; "" if a program's own has no source, as in a console."""
+    try:
+        lines, start = inspect.getsourcelines(function)
+    except (OSError, TypeError):
+        return ""
+    module = function.__module__
+    file = f"{module.replace('.', '/')}.py" if module.startswith("tinygan.") else Path(inspect.getfile(function)).name
+    return (f'<figure class="source"><figcaption>{html.escape(file)}, line {start}</figcaption>'
             f'<pre tabindex="0"><code>{html.escape(textwrap.dedent("".join(lines)))}</code></pre></figure>')
 
 

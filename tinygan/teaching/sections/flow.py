@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from tinygan.data.files import counted
 from tinygan.runs.report import gives_probabilities
 from tinygan.runs.warnings import learning_rates
 
@@ -110,5 +111,5 @@ def _alt(found: list[Position], curves: dict[str, Curves]) -> str:
         told = "; ".join(f"{name.removesuffix('.weight')} {short(size)}, {short(ratio)}"
                          for name, size, ratio in zip(names, sizes, ratios, strict=False))
         parts.append(f"{player}: {told}")
-    return (f"Curves by layer over {len(found)} records. At the last one, the gradient's norm and the update-to-weight "
-            f"ratio of each layer: {'. '.join(parts)}.")
+    return (f"Curves by layer over {counted(len(found), 'record')}. At the last one, the gradient's norm and the "
+            f"update-to-weight ratio of each layer: {'. '.join(parts)}.")
