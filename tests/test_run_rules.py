@@ -203,3 +203,13 @@ def test_the_page_shows_the_code_of_a_cost_of_ones_own(images: Path, monkeypatch
 def test_an_opened_run_prints_in_a_few_words(images: Path) -> None:
     training.train(gan(), data(images), settings(images))
     assert repr(training.open_run(images.parent / "run")) == "OpenedRun(vanilla on array:images.npy, step 5)"
+
+
+def test_a_run_whose_networks_an_older_version_called_foreign_goes_on_in_its_program(images: Path) -> None:
+    training.train(gan(), data(images), settings(images, noise="uniform"))
+    file = images.parent / "run" / "config.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), "networks": {"generator": "x", "discriminator": "y"}}))
+    assert len(training.train(gan(), data(images), settings(images, noise="uniform", epochs=2, resume=True))) == 10
+    file.write_text(json.dumps({**json.loads(file.read_text()), "networks": {"generator": "x", "discriminator": "y"}}))
+    with pytest.raises(training.RunError, match="only the program that began the run can continue it"):
+        training.train(gan(noise="uniform"), data(images), settings(images, noise="uniform", epochs=3, resume=True))

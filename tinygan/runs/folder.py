@@ -109,7 +109,10 @@ class RunFolder:
         the name of the data has changed. Before the first checkpoint, settings and data may change."""
         new = self._config
         if self.checkpoint.exists():
-            if "networks" in stored and "networks" not in new:
+            # Version 0.1.0 also called networks a program's own if only its latent vectors or its average were.
+            rules = new.get("rules", {})
+            same = rules == stored.get("rules") and bool({"noise", "latent_dim", "average"} & rules.keys())
+            if "networks" in stored and "networks" not in new and not same:
                 self._refuse(f"its networks are not those of {new['variant']!r}: only the program that began the run can "
                              "continue it")
             for kind, name, old, value in _changes(stored, new, self._settings):
