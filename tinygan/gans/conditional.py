@@ -22,8 +22,8 @@ import numpy.typing as npt
 from tinygan import nn
 from tinygan.backends import Array, backend_of, cpu
 from tinygan.devices import inspect, moved
+from tinygan.gans.arguments import VanillaArguments
 from tinygan.gans.dcgan import dcgan_networks
-from tinygan.gans.discogan import GameSettings
 from tinygan.gans.stats import Stats
 from tinygan.gans.vanilla import VanillaGAN
 from tinygan.interop.foreign import as_numbers
@@ -77,12 +77,6 @@ class ProjectionDiscriminator(nn.Module):
         return self.phi, images
 
 
-class ConditionalSettings(GameSettings, total=False):
-    """The arguments of VanillaGAN that ConditionalGAN passes on."""
-
-    noise: str
-
-
 class ConditionalGAN(VanillaGAN):
     """`step(real, labels)` trains both players on images with labels; `sample(labels=7)` makes images of class 7.
 
@@ -95,7 +89,7 @@ class ConditionalGAN(VanillaGAN):
     takes_labels: ClassVar[bool] = True
 
     def __init__(self, generator: nn.Module, discriminator: nn.Module, latent_dim: int, classes: int,
-                 **settings: Unpack[ConditionalSettings]) -> None:
+                 **settings: Unpack[VanillaArguments]) -> None:
         _check_classes("ConditionalGAN", classes)
         super().__init__(generator, discriminator, latent_dim, **settings)
         self.classes = int(classes)

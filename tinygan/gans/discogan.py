@@ -15,7 +15,7 @@ __all__ = ["RECONSTRUCTIONS", "DiscoGAN", "Reconstruction", "discogan_networks"]
 
 import math
 from collections.abc import Iterator
-from typing import Any, ClassVar, NamedTuple, TypedDict, Unpack
+from typing import Any, ClassVar, NamedTuple, Unpack
 
 import numpy as np
 import numpy.typing as npt
@@ -24,16 +24,14 @@ from tinygan import nn
 from tinygan.backends import Array, backend_of
 from tinygan.context import no_grad, override
 from tinygan.devices import moved
-from tinygan.distributed.world import World
+from tinygan.gans.arguments import CostArguments
 from tinygan.gans.dcgan import dcgan_networks, down, norm, up
 from tinygan.gans.first_step import check_discriminator, end_of_network
-from tinygan.gans.penalties import Weights
 from tinygan.gans.vanilla import VanillaGAN
 from tinygan.graph import grad
 from tinygan.interop.foreign import as_numbers
 from tinygan.nn.initializers import dcgan
 from tinygan.ops import add, concatenate, mean_squared_error, mul
-from tinygan.optim import Optimizer, Schedule
 from tinygan.random import Key
 from tinygan.tables import lookup
 from tinygan.tensor import Tensor, as_array
@@ -86,21 +84,6 @@ class Discriminators(nn.Module):
         return logits if self.a is None else concatenate([self.a(pairs[:, :self.channels]), logits], axis=1)
 
 
-class GameSettings(TypedDict, total=False):
-    """The arguments of VanillaGAN that DiscoGAN passes on."""
-
-    d_steps: int
-    cost: str
-    penalties: Weights | None
-    label_smoothing: float
-    instance_noise: float | Schedule
-    g_optimizer: Optimizer | None
-    d_optimizer: Optimizer | None
-    ema: float | Schedule | None
-    key: Key | None
-    world: World | None
-
-
 class DiscoGAN(VanillaGAN):
     """Two generators and two discriminators; one optimiser for the generators, one for the discriminators.
 
@@ -115,7 +98,7 @@ class DiscoGAN(VanillaGAN):
 
     def __init__(self, g_ab: nn.Module, g_ba: nn.Module, d_a: nn.Module | None, d_b: nn.Module, *,
                  shape_a: tuple[int, ...], shape_b: tuple[int, ...], reconstruction: str = "both", weight: float = 1.0,
-                 **settings: Unpack[GameSettings]) -> None:
+                 **settings: Unpack[CostArguments]) -> None:
         game = lookup(RECONSTRUCTIONS, "DiscoGAN", "reconstruction", reconstruction)
         if "noise" in settings:
             raise TypeError("DiscoGAN: there is no noise to choose, because the generators translate images")

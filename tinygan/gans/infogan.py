@@ -16,7 +16,7 @@ from __future__ import annotations
 __all__ = ["InfoGAN", "InfoStats", "infogan_networks"]
 
 import math
-from typing import Any, ClassVar, NamedTuple, TypedDict, Unpack
+from typing import Any, ClassVar, NamedTuple, Unpack
 
 import numpy as np
 import numpy.typing as npt
@@ -25,19 +25,17 @@ from tinygan import nn
 from tinygan.backends import backend_of
 from tinygan.context import no_grad, override
 from tinygan.devices import moved
-from tinygan.distributed.world import World
 from tinygan.gans import checks
+from tinygan.gans.arguments import VanillaArguments
 from tinygan.gans.codes import Codes
 from tinygan.gans.dcgan import norm, up
 from tinygan.gans.noises import NOISES
-from tinygan.gans.penalties import Weights
 from tinygan.gans.stats import Stats, mean_of, number
 from tinygan.gans.vanilla import VanillaGAN
 from tinygan.graph import grad
 from tinygan.nn.initializers import dcgan
 from tinygan.ops import concatenate, mul, softmax
 from tinygan.ops.ranks import mean_over_ranks
-from tinygan.optim import Optimizer, Schedule
 from tinygan.random import Key, as_key
 from tinygan.tables import lookup
 from tinygan.tensor import Tensor, as_array
@@ -77,22 +75,6 @@ class Discriminator(nn.Module):
         return nn.Sequential(self.trunk, self.head)
 
 
-class GameSettings(TypedDict, total=False):
-    """The arguments of VanillaGAN that InfoGAN passes on."""
-
-    d_steps: int
-    cost: str
-    penalties: Weights | None
-    noise: str
-    label_smoothing: float
-    instance_noise: float | Schedule
-    g_optimizer: Optimizer | None
-    d_optimizer: Optimizer | None
-    ema: float | Schedule | None
-    key: Key | None
-    world: World | None
-
-
 class InfoGAN(VanillaGAN):
     """A GAN whose generator gets noise and codes, and a network Q that reads the codes off the images.
 
@@ -107,7 +89,7 @@ class InfoGAN(VanillaGAN):
 
     def __init__(self, generator: nn.Module, trunk: nn.Module, head: nn.Module, q: nn.Module, noise_dim: int, *,
                  categorical: tuple[int, ...] = (10,), continuous: int = 2, weight: float = 1.0,
-                 **settings: Unpack[GameSettings]) -> None:
+                 **settings: Unpack[VanillaArguments]) -> None:
         self.codes = Codes(tuple(categorical), continuous).check("InfoGAN")
         if not isinstance(noise_dim, int) or noise_dim < 1:
             raise ValueError(f"InfoGAN: noise_dim should be a whole number of at least 1, got {noise_dim!r}")

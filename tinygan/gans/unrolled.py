@@ -16,7 +16,7 @@ __all__ = ["UnrolledGAN", "Unrolling"]
 
 from collections.abc import Callable
 from enum import Enum
-from typing import Any, NamedTuple, TypedDict, Unpack
+from typing import Any, NamedTuple, Unpack
 
 import numpy as np
 import numpy.typing as npt
@@ -24,18 +24,17 @@ import numpy.typing as npt
 from tinygan import nn
 from tinygan.backends import Array
 from tinygan.context import override
-from tinygan.distributed.world import World
 from tinygan.fusion import as_function
 from tinygan.gans import batches
+from tinygan.gans.arguments import GameArguments
 from tinygan.gans.costs import check_pairs
 from tinygan.gans.dcgan import dcgan_networks
-from tinygan.gans.penalties import Weights
 from tinygan.gans.stats import Stats, mean_stats_over_ranks, number
 from tinygan.gans.vanilla import VanillaGAN, vanilla_networks
 from tinygan.graph import Leaf, grad
 from tinygan.ops.ranks import means_over_ranks
-from tinygan.optim import Optimizer, Schedule
-from tinygan.random import Key, KeyStream, use_key
+from tinygan.optim import Optimizer
+from tinygan.random import KeyStream, use_key
 from tinygan.tables import lookup
 from tinygan.tensor import Tensor, wrap
 
@@ -129,19 +128,10 @@ class Unrolling(NamedTuple):
         return self.g_loss(self.parameters(point), fake)
 
 
-class VanillaSettings(TypedDict, total=False):
+class UnrolledArguments(GameArguments, total=False):
     """The arguments of VanillaGAN that UnrolledGAN passes on."""
 
-    d_steps: int
-    penalties: Weights | None
     noise: str
-    label_smoothing: float
-    instance_noise: float | Schedule
-    g_optimizer: Optimizer | None
-    d_optimizer: Optimizer | None
-    ema: float | Schedule | None
-    key: Key | None
-    world: World | None
 
 
 class UnrolledGAN(VanillaGAN):
@@ -159,7 +149,7 @@ class UnrolledGAN(VanillaGAN):
 
     def __init__(self, generator: nn.Module, discriminator: nn.Module, latent_dim: int, *, unroll_steps: int = 5,
                  truncate: int | None = None, order: str = "discriminator-first", rematerialize: bool = True,
-                 cost: str = "minimax", **settings: Unpack[VanillaSettings]) -> None:
+                 cost: str = "minimax", **settings: Unpack[UnrolledArguments]) -> None:
         if not isinstance(unroll_steps, int | np.integer) or unroll_steps < 0:
             raise ValueError(f"UnrolledGAN: unroll_steps should be 0 or more, got {unroll_steps}")
         if truncate is not None and not (isinstance(truncate, int | np.integer) and 0 <= truncate <= unroll_steps):
