@@ -124,7 +124,7 @@ def test_info_shows_settings_progress_networks_and_files(run, capsys):
     assert cli.main(["info", str(run)]) == 0
     out = capsys.readouterr().out
     for expected in ("vanilla on array:images.npy, 40 images of (1, 5, 4)", "epoch    2 of 2", "step     10 of 10", "Dense(100 -> 256)", "25,856", "losses.png",
-                     "samples/epoch_0002.png", "The losses up to step 10 show nothing wrong, but losses do not tell whether the images are all alike.", f"Kernels on the CPU\n  vectors    {simd.VECTOR_BYTES} bytes"):
+                     "samples/epoch_0002.png", "The losses up to step 10 show nothing wrong, but losses do not tell whether the images are all alike.", f"Kernels on the CPU of this machine\n  vectors    {simd.VECTOR_BYTES} bytes"):
         assert expected in out
     assert re.search(r"cost +non-saturating\n", out) and "None" not in out  # (settings that are not set are left out)
 
@@ -195,7 +195,10 @@ def test_images_of_different_or_other_sizes(run, tmp_path, capsys):
     (["train", "vanilla", "--label-smoothing", "1"], "--label-smoothing: expected a number of at least 0 and less than 1"),
     (["interpolate", "x", "--arithmetic", "1,2", "3", "64"], "expected numbers from 0 to 63, separated by commas, got '64'"),
     (["interpolate", "x", "--steps", "1"], "--steps: expected a whole number of at least 2, got '1'"),
-    (["train", "vanila"], "invalid choice: 'vanila'"),
+    (["train", "vanila"], "(did you mean vanilla?)"),
+    (["smaple", "x"], "(did you mean sample?)"),
+    (["train", "vanilla", "--cost", "relativstic"], "(did you mean relativistic?)"),
+    (["train", "vanilla", "--epoch", "1"], "unrecognized arguments: --epoch 1 (did you mean --epochs?)"),
     (["train", "vanilla", "--latent_dims=3"], "tinygan train vanilla: error: unrecognized arguments: --latent_dims=3 (did you "
                                               "mean --latent-dim?)"),
     (["sample", "x", "--outt", "y"], "tinygan sample: error: unrecognized arguments: --outt y (did you mean --out?)"),
@@ -206,6 +209,19 @@ def test_wrong_usage_is_explained(capsys, arguments, message):
         cli.main(arguments)
     assert ended.value.code == 2
     assert message in capsys.readouterr().err
+
+
+def test_another_cost_than_the_usual_one_is_named_at_the_start(images, tmp_path, capsys):
+    assert train(tmp_path / "run", images, "--cost", "hinge") == 0
+    assert capsys.readouterr().out.startswith("vanilla GAN with --cost hinge on array:images.npy:")
+
+
+def test_info_names_learning_rates_that_are_far_apart(images, tmp_path, capsys):
+    assert train(tmp_path / "run", images, "--learning-rate", "1e-5", "--g-learning-rate", "4e-4", "--epochs", "1") == 0
+    capsys.readouterr()
+    assert cli.main(["info", str(tmp_path / "run")]) == 0
+    assert ("look at the learning rates: the generator's learning rate is 40 times the discriminator's: lower --g-learning-rate, "
+            "or raise --learning-rate\n") in capsys.readouterr().out
 
 
 def test_help_gives_the_defaults(capsys):

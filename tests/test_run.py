@@ -346,10 +346,11 @@ def test_huge_losses_have_diverged_and_nobody_has_won():
 
 
 def test_a_run_that_has_diverged_is_not_advised_to_go_on(tmp_path):
-    told = [report.summary(tiny_settings(tmp_path), {"samples": tmp_path}, False, wrong) for wrong in ([], ["diverged"], ["won"])]
-    assert ["Train it longer" in text for text in told] == [True, False, True]
+    told = [report.summary(tiny_settings(tmp_path), {"samples": tmp_path}, False, wrong) for wrong in ([], ["diverged"], ["won"], ["unequal"])]
+    assert ["Train it longer" in text for text in told] == [True, False, True, True]
     assert "Start another run, with a lower learning rate" in told[1]
-    assert "Other settings need another run, with another --run-dir. Train it longer with these:" in told[2]
+    for text in told[2:]:
+        assert "Other settings need another run, with another --run-dir. Train it longer with these:" in text
 
 
 @pytest.mark.parametrize("steps", [1, 40, 468])
@@ -362,6 +363,7 @@ def test_a_short_run_is_not_called_collapsed(steps):
     (alarm,) = warnings(game(d_rate=5e-3, g_rate=5e-6), HEALTHY, steps, ALIKE, REAL, per_epoch=2)
     assert "But the discriminator's learning rate is 1,000 times the generator's" in alarm.text
     assert "more --epochs" not in alarm.text
+    assert alarm.kind == "unequal" and str(alarm).startswith("Note: ")
 
 
 def test_a_winner_is_seen_to_before_similar_samples():
@@ -405,6 +407,12 @@ def test_a_line_an_epoch_and_the_way_on_are_printed(tmp_path, capsys):
     assert out[3].startswith("epoch 2/2  d_loss ") and "to go" not in out[3]
     told = "\n".join(out[4:])
     assert f'open_run("{tmp_path}", gan).gan.sample(64)' in told and "replace(settings, resume=True, epochs=4)" in told
+
+
+def test_huge_losses_are_short_in_the_line_of_an_epoch(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(History, "mean", lambda self, epoch: {"d_loss": -7.7081434e27, "g_loss": 123456.78, "d_real": 0.5, "d_fake": 2e6})
+    tiny_train(tmp_path, epochs=1)
+    assert "d_loss -7.71e+27  g_loss 123456.780  D(real) 0.50  D(fake) 2e+06  " in capsys.readouterr().out
 
 
 def test_a_terminal_gets_a_bar_unless_quiet(tmp_path, capsys, monkeypatch):

@@ -24,7 +24,7 @@ from .runs.players import BOTH, exported, files, player
 from .runs.previews import picture, translates
 from .runs.trainable import TrainableGAN, sampler, weights_sampled
 from .runs.variants import find
-from .runs.warnings import warnings_of_run
+from .runs.warnings import against_unequal_rates, warnings_of_run
 from .tables import lookup
 
 _CHUNK = 1024
@@ -240,7 +240,7 @@ def info(parsed: argparse.Namespace) -> None:
         _table("GPU", {"cuda": machine.gpu()})
     else:
         _info_on(parsed.run)
-    _table("Kernels on the CPU", machine.kernels())
+    _table("Kernels on the CPU of this machine", machine.kernels())
 
 
 def _info_on(run: Path) -> None:
@@ -255,7 +255,7 @@ def _info_on(run: Path) -> None:
     if config.get("rules"):
         _table("Rules that its program gave the GAN, in place of those of the settings", config["rules"])
     for group in ("versions", "machine"):
-        _table(group.capitalize(), config.get(group, {}))
+        _table(f"{group.capitalize()} of the run", config.get(group, {}))
     for later in config.get("resumed", [])[-1:]:
         changes = machine.differences(config, later)
         _table("Changes when it was continued", {"to": "; ".join(changes)} if changes else {})
@@ -276,6 +276,9 @@ def _info_on(run: Path) -> None:
             page = "tinygan.teaching.explain(RUN)" if own_cost(config) else "tinygan explain RUN"
             for text in list(map(str, alarms)) or [_NOTHING.format(len(history["d_loss"]), page)]:
                 print(f"\n{text}")
+            unequal = against_unequal_rates(gan)
+            if unequal and not alarms:
+                print(f"If the images are bad, look at the learning rates: {unequal}")
         print(f"\nGenerator\n{gan.generator}\n\nDiscriminator\n{gan.discriminator}")
     files = sorted(path for path in run.rglob("*") if path.is_file() and not path.name.startswith("."))
     below = [path for path in files if path.parent != run]

@@ -23,6 +23,8 @@ from .rules import FORMULAS
 from .settings import Settings
 from .trainable import TrainableGAN, weights_sampled
 
+_HUGE_NUMBER = 1e6  # from which on an exponent is easier to read
+
 
 class Progress(Logger):
     """Shows the progress of a run: a bar for each epoch if somebody sees it, and a line at the end of each. probabilities:
@@ -100,9 +102,14 @@ class Progress(Logger):
 
 def _losses(values: dict[str, float], probabilities: bool) -> str:
     name = "D" if probabilities else "score"
-    measures = "".join(f"  {measure} {value:.3f}" for measure, value in values.items() if measure not in QUANTITIES)
-    return (f"d_loss {values['d_loss']:.3f}  g_loss {values['g_loss']:.3f}  "
-            f"{name}(real) {values['d_real']:.2f}  {name}(fake) {values['d_fake']:.2f}{measures}")
+    measures = "".join(f"  {measure} {_number(value, 3)}" for measure, value in values.items() if measure not in QUANTITIES)
+    return (f"d_loss {_number(values['d_loss'], 3)}  g_loss {_number(values['g_loss'], 3)}  "
+            f"{name}(real) {_number(values['d_real'], 2)}  {name}(fake) {_number(values['d_fake'], 2)}{measures}")
+
+
+def _number(value: float, decimals: int) -> str:
+    """A number of a healthy run with so many decimals; a huge one with three digits and an exponent."""
+    return f"{value:.{decimals}f}" if abs(value) < _HUGE_NUMBER else f"{value:.3g}"
 
 
 def gives_probabilities(gan: TrainableGAN) -> bool:
@@ -141,11 +148,18 @@ def announcement(gan: TrainableGAN, dataset: Dataset, settings: Settings, histor
     unused = f" ({counted(left, 'image')} left out, other ones in each epoch)" if left and not made else ""
     weights = weights_sampled(gan)
     drawn = f"; samples from {weights}" if weights else ""
-    told = (f"{settings.title} on {dataset.name}: {len(dataset):,} images of {channels} x {height} x {width}; "
+    told = (f"{settings.title}{_cost(settings)} on {dataset.name}: "
+            f"{len(dataset):,} images of {channels} x {height} x {width}; "
             f"{counted(settings.epochs, 'epoch')} of {counted(history.steps_per_epoch, 'step')} of {counted(size, 'image')}"
             f"{unused}{from_here}{drawn}{processes}; everything goes to {settings.run_dir}")
     own = "; ".join(f"{name}: {words}" for name, words in rules.items() if name != FORMULAS)
     return f"{told}\nRules that the program gave the GAN, in place of those of the settings: {own}" if own else told
+
+
+def _cost(settings: Settings) -> str:
+    """The cost, if it is not the usual one of the variant."""
+    cost = getattr(settings, "cost", None)
+    return f" with --cost {cost}" if cost != getattr(type(settings), "cost", None) else ""
 
 
 def summary(settings: Settings, paths: dict[str, Path], own: bool, wrong: Collection[str]) -> str:
@@ -156,7 +170,7 @@ def summary(settings: Settings, paths: dict[str, Path], own: bool, wrong: Collec
     longer = advice.resume(settings, 2 * settings.epochs)
     if "diverged" in wrong:
         then = "More epochs will not help: the training has diverged. Start another run, with a lower learning rate"
-    elif {"won", "alike"} & set(wrong):
+    elif {"won", "alike", "unequal"} & set(wrong):
         then = f"Other settings need another run, with another --run-dir. Train it longer with these:  {longer}"
     else:
         then = f"Train it longer: {longer}"

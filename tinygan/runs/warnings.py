@@ -1,7 +1,7 @@
 """Signs that a training goes wrong, in words, and what to try."""
 from __future__ import annotations
 
-__all__ = ["EARLY", "Alarm", "last_epoch", "learning_rates", "warnings", "warnings_of_run"]
+__all__ = ["EARLY", "Alarm", "against_unequal_rates", "last_epoch", "learning_rates", "warnings", "warnings_of_run"]
 
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -18,7 +18,7 @@ _LEARNT = 1000  # before this step, similar samples mean nothing (see `warnings`
 _HUGE = 1e3  # no useful cross-entropy is larger: it would mean probabilities of e^-1000
 _HUGE_SCORES = 1e6  # (a critic's scores may be in the hundreds)
 _FEW = 10  # steps of an epoch: with fewer, smaller batches help
-EARLY = "alike yet"
+EARLY, UNEQUAL = "alike yet", "unequal"
 _PAGE = "docs/how-to/when-training-fails.md says more"
 _USUAL = 2e-4  # the learning rate of most GANs here
 _UNEQUAL = 3.0  # two learning rates whose ratio is larger are worth a word
@@ -31,14 +31,14 @@ class Alarm(NamedTuple):
     text: str
 
     def __str__(self) -> str:
-        return f"{'Note' if self.kind == EARLY else 'Warning'}: {self.text}."
+        return f"{'Note' if self.kind in (EARLY, UNEQUAL) else 'Warning'}: {self.text}."
 
 
 def warnings(gan: TrainableGAN, losses: Mapping[str, float], steps: int, samples: npt.NDArray[np.float32] | None = None,
              real: npt.NDArray[np.float32] | None = None, probabilities: bool = True,
              per_epoch: int | None = None) -> list[Alarm]:
     """What is wrong after `steps` steps: a loss is huge ("diverged"), the discriminator is always right ("won"), or the
-    samples are all alike ("alike", or `EARLY` in the first steps).
+    samples are all alike ("alike"; in the first steps `EARLY`, or `UNEQUAL` if the learning rates are far apart).
 
     losses: their means over the last epoch. samples, real: (N, C, H, W), about 64 of each; without them, only the losses are
     looked at. probabilities: whether d_real and d_fake are probabilities; scores never tell that one player has won.
@@ -62,10 +62,11 @@ def warnings(gan: TrainableGAN, losses: Mapping[str, float], steps: int, samples
         seen = f"the samples are nearly alike (they differ {spread:.0%} as much as the data do)"
         if steps < _LEARNT:
             smaller = ", or a smaller --batch-size" if per_epoch is not None and per_epoch < _FEW else ""
-            unequal = _against_unequal_rates(gan)
+            unequal = against_unequal_rates(gan)
             advice = f". But {unequal}" if unequal else f": try more --epochs{smaller}"
-            found.append(Alarm(EARLY, f"{seen}. That is usual in the first {_LEARNT:,} to {2 * _LEARNT:,} steps, and this "
-                                      f"run has made {steps:,}{advice}"))
+            kind = UNEQUAL if unequal else EARLY
+            found.append(Alarm(kind, f"{seen}. That is usual in the first {_LEARNT:,} to {2 * _LEARNT:,} steps, and this "
+                                     f"run has made {steps:,}{advice}"))
         else:
             found.append(Alarm("alike", f"{seen}: the generator has collapsed, or has hardly learnt yet. "
                                         f"{_WON_FIRST if found else _against_a_collapse(gan)}. {_PAGE}"))
@@ -110,7 +111,7 @@ def last_epoch(history: Mapping[str, Any], per_epoch: int | None) -> dict[str, f
 
 def _against_a_winner(gan: TrainableGAN, smoothing: float) -> str:
     """What to try: only what the GAN does not have already."""
-    unequal = _against_unequal_rates(gan)
+    unequal = against_unequal_rates(gan)
     if unequal:
         return unequal[0].upper() + unequal[1:]
     options = ["a lower --learning-rate"]
@@ -127,11 +128,11 @@ _WON_FIRST = "See to the discriminator first, which has won: until then the gene
 
 
 def _against_a_collapse(gan: TrainableGAN) -> str:
-    unequal = _against_unequal_rates(gan)
+    unequal = against_unequal_rates(gan)
     return unequal[0].upper() + unequal[1:] if unequal else "Try more --epochs, a lower --learning-rate, or another --seed"
 
 
-def _against_unequal_rates(gan: TrainableGAN) -> str:
+def against_unequal_rates(gan: TrainableGAN) -> str:
     """What to try if the learning rates of the players are far apart; "" if they are not."""
     ratio = _ratio(gan)
     if ratio is None or 1 / _UNEQUAL <= ratio <= _UNEQUAL:
