@@ -1,6 +1,8 @@
 """The keyword arguments that GANs built on VanillaGAN pass on to it: for type checkers, and for the hints of editors."""
 from __future__ import annotations
 
+__all__ = ["CostArguments", "GameArguments", "VanillaArguments"]
+
 from typing import TypedDict
 
 from tinygan.distributed.world import World
